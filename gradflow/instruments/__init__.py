@@ -1,0 +1,1 @@
+"""Instruments, bottom up: meter, signal, budget, gradients, jacobians, readings."""

@@ -1,0 +1,77 @@
+"""The meter: an identity whose backward pass reports the squared norm of the cotangent that goes through it.
+
+    meter(x, dial) = x,      backward: g -> (g, ‖2^dial · g‖²)
+
+The report comes out as the cotangent of `dial`, a dummy number, so differentiating a loss with respect to its dials
+reads every meter in the backward pass that training does anyway; no activation gradient is stored, and it works under
+`scan`, `vmap`, `remat` and `jit`. Squared norms, because they add up: a dial shared under `vmap` reads the sum over
+examples, shards and uses.
+
+The dial's *value* is the meter's gain in powers of two. Scaling by a power of two is exact, and it decides which norms
+float32 squares can hold: at 2^24, from 1e-24 to 1e12.
+
+A dial that is set to NaN reads NaN wherever the loss depends on what its meter sees, even where that gradient is zero:
+so a meter that reads nothing can be told from one that reads zero (`unread`).
+
+Axes: a dial of shape [] reads the whole array; one of shape [tokens] reads each token of an array [..., tokens, features].
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from ..model.equation import Parts, decorated, sublayer
+
+GAIN = 24.0
+
+
+@jax.custom_vjp
+def meter(x, dial):
+    """`x`, unchanged; backward, `dial` receives `‖2^dial · g‖²`, g the cotangent of x, which passes unchanged.
+
+    >>> import jax, jax.numpy as jnp
+    >>> reading = jax.grad(lambda dial: jnp.sum(3.0 * meter(jnp.ones(4), dial)))(0.0)
+    >>> float(reading)  # ‖(3, 3, 3, 3)‖²
+    36.0
+    """
+    return x
+
+
+def squared_norm(g, dial):
+    """`‖2^dial · g‖²` in the shape of `dial`, accumulated in float32 or better."""
+    g = g.astype(jnp.promote_types(g.dtype, jnp.float32))
+    squares = jnp.sum(jnp.square(jnp.exp2(dial)[..., None] * g), axis=-1) if g.ndim else jnp.square(jnp.exp2(dial) * g)
+    return jnp.sum(squares, axis=tuple(range(squares.ndim - jnp.ndim(dial)))).astype(jnp.result_type(dial))
+
+
+meter.defvjp(lambda x, dial: (x, dial), lambda dial, g: (g, squared_norm(g, dial)))
+
+
+def norm(reading, gain: float = GAIN):
+    """The norm behind a meter's reading at that gain."""
+    return jnp.sqrt(reading) * 2.0**-gain
+
+
+def at_inputs(dials: Mapping[str, jax.Array]):
+    """Instrument: a meter at the input of every part that has a dial."""
+
+    def instrument(name, part):
+        return (lambda u: part(meter(u, dials[name]))) if name in dials else part
+
+    return instrument
+
+
+def metered(x, parts: Parts, dials: Mapping[str, jax.Array]):
+    """Visit: a meter on the stream (dial `stream`) and at the input of every part that has a dial; no report."""
+    return sublayer(meter(x, dials["stream"]), **decorated(parts, at_inputs(dials))), None
+
+
+def unread(readings) -> list[str]:
+    """Names of the dials that read nothing, from the readings of dials that were all set to NaN."""
+    named = jax.tree_util.tree_leaves_with_path(jax.tree.map(lambda r: ~jnp.isnan(r), readings))
+    return [
+        f"{jax.tree_util.keystr(path, simple=True, separator='/')}{[int(i) for i in at] if at.size else ''}"
+        for path, missing in named
+        for at in (jnp.argwhere(missing) if missing.any() else [])
+    ]

@@ -1,0 +1,45 @@
+"""Signal: what the forward pass shows of the stream and its branches.
+
+    rms(x) = √mean(x²),     token cosine = mean_{t≠s} ⟨x_t, x_s⟩/(‖x_t‖‖x_s‖)
+
+Reported as mean squares and cosines, which average over examples; the root is taken afterwards (`finished`).
+
+Axes: x is [..., tokens, features].
+"""
+
+import jax.numpy as jnp
+
+
+def mean_square(x):
+    """`mean(x²)` over all entries, accumulated in float32 or better."""
+    return jnp.mean(jnp.square(x.astype(jnp.promote_types(x.dtype, jnp.float32))))
+
+
+def token_cosine(x):
+    """Mean cosine between different tokens, in O(T d): `(‖Σ_t x̂_t‖² − T)/(T (T − 1))`; NaN for a single token.
+
+    1: all tokens point the same way (rank collapse). Zero vectors count as orthogonal to everything.
+    """
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    tokens = x.shape[-2]
+    length = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    unit = x / jnp.where(length > 0, length, 1)
+    return jnp.mean((jnp.sum(unit.sum(-2) ** 2, -1) - jnp.sum(unit**2, (-2, -1))) / (tokens * (tokens - 1) or jnp.nan))
+
+
+def of_stream(x) -> dict:
+    """What is read at a position of the stream."""
+    return {"stream_rms": mean_square(x), "token_cosine": token_cosine(x)}
+
+
+def of_sublayer(x, skip, branch) -> dict:
+    """What is read at a sublayer: its input, and the two terms of its residual sum."""
+    return {**of_stream(x), "skip_rms": mean_square(skip), "branch_rms": mean_square(branch)}
+
+
+def finished(sublayers: dict, top: dict) -> dict:
+    """Quantities by depth from the mean squares at the S sublayers and at the top of the stream."""
+    profile = {name: jnp.append(sublayers[name], value) for name, value in top.items()}
+    means = {**sublayers, **profile}
+    signal = {name: value if name == "token_cosine" else jnp.sqrt(value) for name, value in means.items()}
+    return {**signal, "branch_to_skip": signal["branch_rms"] / signal["skip_rms"]}

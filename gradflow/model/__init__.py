@@ -1,0 +1,1 @@
+"""The model floor, bottom up: equation, init, layers, wiring, stack."""

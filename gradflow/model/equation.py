@@ -1,0 +1,119 @@
+"""Equation (1), written once, and one walk over depth: everything else in gradflow is a reading of these.
+
+    x' = norm_out( skip(x) + write( norm_branch( branch( norm_in( read(x) )))))                          (1)
+
+with `skip` = A, `read` = C and `write` = B the gains, and `branch` = F attention or a feed-forward network.
+The seven are *parts*: callables of one argument. Three kinds of thing go through the same function:
+
+- arrays: the forward pass;
+- linear maps: each part replaced by what it is, to first order, at the point where (1) calls it (`linearized`);
+  the skip term and the branch term of `J dx` are then (1) with `write` or `skip` put to zero (`terms`);
+- token Gram matrices, for the theory.
+
+An *instrument* decorates a part; a *visit* is what is done at one sublayer. Equation (1) hears of neither.
+
+Axes: x is [tokens, features], or [lanes, tokens, features] where the stream has several lanes; S sublayers.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Part = Callable[[Any], Any]
+Parts = Mapping[str, Part]
+PARTS = ("skip", "read", "norm_in", "branch", "norm_branch", "write", "norm_out")
+
+
+def sublayer(x, *, skip, read, norm_in, branch, norm_branch, write, norm_out):
+    """`x'` of equation (1). The only residual add of the project."""
+    return norm_out(skip(x) + write(norm_branch(branch(norm_in(read(x))))))
+
+
+def forward(x, parts: Parts, _):
+    """Visit: the forward pass, no report."""
+    return sublayer(x, **parts), None
+
+
+def bound(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Part]:
+    """Each layer `(params, x) -> x` with its parameters filled in: a part."""
+    return {name: partial(layer, params[name]) for name, layer in layers.items()}
+
+
+def walk(stack, params, x, visit=forward, extra=None, bind=bound):
+    """Stream after the last sublayer, and the visits' reports in depth order.
+
+    Parameters
+    ----------
+    stack : tuple of segments
+        Each with `block`, a tuple of sublayers (`kind`, `layers`), and `repeats`.
+    params : tuple of `{kind: {part: params}}`
+        One entry a segment; every leaf is stacked over `repeats`.
+    x : array [tokens, features], or whatever the parts act on
+    visit : `(x, parts, extra) -> (x', report)`
+        What is done at a sublayer; every visit reports the same structure.
+    extra : pytree of arrays [S, ...], optional
+        What each visit gets besides, in depth order (dials, keys, probes).
+    bind : `(layers, params) -> parts`
+
+    Returns
+    -------
+    x_S, and a pytree of arrays [S, ...]
+
+    One `lax.scan` a segment, so the cost of compiling does not grow with depth. Nothing else scans over sublayers.
+    """
+    reports, start = [], 0
+    for segment, stacked in zip(stack, params, strict=True):
+        kinds = len(segment.block)
+        here = slice(start, start + segment.repeats * kinds)
+        rows = jax.tree.map(lambda a, s=here, k=kinds: a[s].reshape(-1, k, *a.shape[1:]), extra)
+        x, report = jax.lax.scan(partial(_block, segment.block, visit, bind), x, (stacked, rows))
+        reports.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), report))
+        start = here.stop
+    return x, jax.tree.map(lambda *parts: jnp.concatenate(parts), *reports)
+
+
+def _block(block, visit, bind, x, at_depth):
+    """One step of the scan: the sublayers of a block in turn; reports stacked over them."""
+    params, extra = at_depth
+    reports = []
+    for i, sub in enumerate(block):
+        parts = bind(sub.layers, params[sub.kind])
+        x, report = visit(x, parts, jax.tree.map(lambda a, i=i: a[i], extra))
+        reports.append(report)
+    return x, jax.tree.map(lambda *r: jnp.stack(r), *reports)
+
+
+def decorated(parts: Parts, instrument: Callable[[str, Part], Part]) -> dict[str, Part]:
+    """The parts with `instrument(name, part)` in the place of each."""
+    return {name: instrument(name, part) for name, part in parts.items()}
+
+
+def recorded(parts: Parts, x, at: Callable[[Part, Any], tuple[Any, Any]]):
+    """`x'` of (1), and `{part: record}` where `at(part, u) -> (part(u), record)` looks at each part where (1) calls it."""
+    records: dict[str, Any] = {}
+
+    def instrument(name, part):
+        def call(u):
+            y, records[name] = at(part, u)
+            return y
+
+        return call
+
+    return sublayer(x, **decorated(parts, instrument)), records
+
+
+def linearized(parts: Parts, x):
+    """`x'` of (1), and each part as the linear map it is at the point where (1) calls it. Cost: one forward pass."""
+    return recorded(parts, x, at=jax.linearize)
+
+
+def terms(maps: Parts, dx):
+    """`(skip term, branch term)` of `J dx`, with `maps` from `linearized`: exact, their sum is the whole.
+
+    For pre-norm `(dx, J_F J_N dx)`; for post-norm `(J_N dx, J_N J_F dx)`.
+    """
+    nothing = lambda u: 0
+    return sublayer(dx, **{**maps, "write": nothing}), sublayer(dx, **{**maps, "skip": nothing})

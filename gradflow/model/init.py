@@ -1,0 +1,163 @@
+"""Where random numbers come from, and the named initializations, each with a known standard deviation.
+
+Pairing: the key of a weight is a function of the root key and of the weight's path and depth, never of what was
+drawn before it (`at`). So two wirings with one seed share every weight they have in common, adding a module shifts
+nothing, and a deeper stack begins with the layers of a shallower one.
+
+An initialization draws `N(0, std²)` with `std(matrix)` in closed form: theory reads the same number.
+"""
+
+import dataclasses
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from ..results.configuration import registered, suggestions
+
+
+def root(key) -> jax.Array:
+    """A typed key from an integer seed; a key passes through."""
+    return jax.random.key(key) if isinstance(key, int) else key
+
+
+def at(key, *path: str | int):
+    """The key of a place: each step of `path`, a name or a number (traced ones too), folded into `key` in turn."""
+    for step in path:
+        key = jax.random.fold_in(key, zlib.crc32(step.encode()) if isinstance(step, str) else step)
+    return key
+
+
+@registered
+@dataclass(frozen=True)
+class OfDepth:
+    """The number `(base · L)^power`, with L the number of blocks: known once the stack is. See `resolved`."""
+
+    base: float
+    power: float
+
+    def __call__(self, depth: int) -> float:
+        """The number at `depth` blocks."""
+        return (self.base * depth) ** self.power
+
+
+def resolved(value, depth: int):
+    """`value` (a dataclass, a tuple, a number) with every `OfDepth` in it replaced by its number at `depth` blocks."""
+    if isinstance(value, OfDepth):
+        return value(depth)
+    if isinstance(value, tuple):
+        return tuple(resolved(item, depth) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        new = {name: resolved(item, depth) for name, item in fields.items()}
+        return dataclasses.replace(value, **new) if new != fields else value
+    return value
+
+
+class Matrix(NamedTuple):
+    """What an initialization may look at: the weight's name, its two sides and the width of the stream."""
+
+    name: str
+    fan_in: int
+    fan_out: int
+    width: int
+
+
+@runtime_checkable
+class Initialization(Protocol):
+    """Standard deviation of the Gaussian each weight of a matrix is drawn from."""
+
+    def std(self, matrix: Matrix) -> float:
+        """Standard deviation of the weights of `matrix`."""
+        ...
+
+
+def draw(weights: Initialization, key, matrix: Matrix) -> jax.Array:
+    """A float32 matrix [fan_in, fan_out] from `N(0, std²)`; one draw of `N(0, 1)` times the standard deviation."""
+    return weights.std(matrix) * jax.random.normal(key, (matrix.fan_in, matrix.fan_out), jnp.float32)
+
+
+@registered
+@dataclass(frozen=True)
+class FanIn:
+    """`std = gain / √fan_in`: a linear map keeps the mean square times gain² (LeCun 1998; gain √2 is He 2015, eq. 10)."""
+
+    gain: float = 1.0
+
+    def std(self, matrix: Matrix) -> float:
+        """Standard deviation of the weights of `matrix`."""
+        return self.gain * matrix.fan_in**-0.5
+
+
+@registered
+@dataclass(frozen=True)
+class Xavier:
+    """`std = √(2 / (fan_in + fan_out))` (Glorot and Bengio 2010, eq. 12, taken as a variance; Xiong et al. 2020, section 3)."""
+
+    def std(self, matrix: Matrix) -> float:
+        """Standard deviation of the weights of `matrix`."""
+        return (2 / (matrix.fan_in + matrix.fan_out)) ** 0.5
+
+
+@registered
+@dataclass(frozen=True)
+class Normal:
+    """The same standard deviation for every matrix of every size."""
+
+    sigma: float = 0.02
+
+    def std(self, matrix: Matrix) -> float:
+        """Standard deviation of the weights of `matrix`."""
+        return self.sigma
+
+
+@registered
+@dataclass(frozen=True)
+class WidthScaled:
+    """`std = sigma · √(width_0 / width)`: the published sigma at width_0, with the same gain at every other width."""
+
+    sigma: float = 0.02
+    at_width: int = 768
+
+    def std(self, matrix: Matrix) -> float:
+        """Standard deviation of the weights of `matrix`."""
+        return self.sigma * (self.at_width / matrix.width) ** 0.5
+
+
+@registered
+@dataclass(frozen=True)
+class Scaled:
+    """`base` with the standard deviation of some matrices multiplied: `factors` is a tuple of `(name, factor)`."""
+
+    base: Initialization
+    factors: tuple[tuple[str, float | OfDepth], ...]
+
+    def std(self, matrix: Matrix) -> float:
+        """Standard deviation of the weights of `matrix`."""
+        factor = dict(self.factors).get(matrix.name, 1.0)
+        assert not isinstance(factor, OfDepth), "resolved(weights, depth) comes first"
+        return factor * self.base.std(matrix)
+
+
+INITIALIZATIONS: dict[str, Initialization] = {
+    "fan_in": FanIn(),
+    "xavier": Xavier(),
+    # Xiong et al. 2020, section 3.2: Xavier with W^Q = W^K = 0, so that attention is uniform.
+    "xiong": Scaled(Xavier(), (("query", 0.0), ("key", 0.0))),
+    # Devlin et al. 2019: 0.02 at width 768, carried to other widths at equal gain.
+    "bert": WidthScaled(0.02, 768),
+    "bert_literal": Normal(0.02),
+    # Radford et al. 2019, section 2.3: 0.02, residual outputs times 1/√(number of residual layers) = (2L)^(-1/2).
+    "gpt2": Scaled(Normal(0.02), (("out", OfDepth(2, -0.5)), ("down", OfDepth(2, -0.5)))),
+}
+
+
+def initialization(name: str | Initialization) -> Initialization:
+    """The initialization of that name; one given as a value passes through."""
+    if not isinstance(name, str):
+        return name
+    if name not in INITIALIZATIONS:
+        raise ValueError(f"no initialization {name!r}: {suggestions(name, INITIALIZATIONS)}")
+    return INITIALIZATIONS[name]

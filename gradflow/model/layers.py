@@ -1,0 +1,300 @@
+"""Layers: frozen descriptions that are functions `(params, x) -> x`; parameters are dicts with Flax's layers as leaves.
+
+A layer's fields describe it, `init(key, width)` draws its parameters, `layer(params, x)` applies it. A pure function
+`(params, x) -> x` of a user's has that signature and is a layer already. Every array in `params` is trained; tables
+(rotary angles, masks) are computed.
+
+Axes: x is [tokens, features] for one example; `vmap` goes outside. T tokens, d features, H heads, h features a head.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from ..results.configuration import registered, suggestions
+from .init import FanIn, Initialization, Matrix, OfDepth, at, draw
+
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "gelu": lambda u: jax.nn.gelu(u, approximate=False),  # u Φ(u) (Hendrycks and Gimpel 2016, eq. 1)
+    "gelu_tanh": lambda u: jax.nn.gelu(u, approximate=True),
+    "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
+    "linear": lambda u: u,
+}
+
+
+class Layer(Protocol):
+    """Anything that can stand in a place of equation (1). A pure function does where its parameters are given."""
+
+    def init(self, key, width: int) -> Any:
+        """Its parameters, drawn for a stream of that width."""
+        ...
+
+    def __call__(self, params, x, /) -> Any:
+        """The layer applied."""
+        ...
+
+
+def linear(key, weights: Initialization, name: str, fan_in: int, fan_out: int, width: int, bias: bool) -> nnx.Linear:
+    """`nnx.Linear` with its kernel drawn from `weights` and a zero bias where there is one."""
+    kernel = draw(weights, at(key, name), Matrix(name, fan_in, fan_out, width))
+    return nnx.Linear(fan_in, fan_out, use_bias=bias, kernel_init=lambda *_: kernel, rngs=nnx.Rngs(0))
+
+
+# ---- gains --------------------------------------------------------------------------------------------------
+
+
+@registered
+@dataclass(frozen=True)
+class Identity:
+    """`x`: an absent part. Costs nothing."""
+
+    def init(self, key, width: int):
+        """No parameters."""
+        return {}
+
+    def __call__(self, params, x):
+        """`x`."""
+        return x
+
+
+@registered
+@dataclass(frozen=True)
+class Zero:
+    """`0`: a sublayer without a skip path, so that any function is an instance of equation (1)."""
+
+    def init(self, key, width: int):
+        """No parameters."""
+        return {}
+
+    def __call__(self, params, x):
+        """Zeros in the shape of `x`."""
+        return jnp.zeros_like(x)
+
+
+@registered
+@dataclass(frozen=True)
+class Gain:
+    """`value · x`, not trained."""
+
+    value: float | OfDepth
+
+    def init(self, key, width: int):
+        """No parameters."""
+        return {}
+
+    def __call__(self, params, x):
+        """`value · x`."""
+        return self.value * x
+
+
+@registered
+@dataclass(frozen=True)
+class ScalarGain:
+    """`a · x` with one trained number `a`, `value` at the start."""
+
+    value: float | OfDepth
+
+    def init(self, key, width: int):
+        """`{"gain": []}`."""
+        return {"gain": jnp.asarray(self.value, jnp.float32)}
+
+    def __call__(self, params, x):
+        """`a · x`."""
+        return params["gain"] * x
+
+
+@registered
+@dataclass(frozen=True)
+class FeatureGain:
+    """`λ ⊙ x` with one trained number a feature, all `value` at the start."""
+
+    value: float | OfDepth
+
+    def init(self, key, width: int):
+        """`{"gain": [d]}`."""
+        return {"gain": jnp.asarray(self.value, jnp.float32) * jnp.ones(width, jnp.float32)}
+
+    def __call__(self, params, x):
+        """`λ ⊙ x`."""
+        return params["gain"] * x
+
+
+# ---- norms --------------------------------------------------------------------------------------------------
+
+
+@registered
+@dataclass(frozen=True)
+class LayerNorm:
+    """`γ (x − mean)/σ + β` over features, `σ² = var + eps` (Ba et al. 2016, eq. 4).
+
+    Jacobian at γ = 1: `(1/σ)(I − 11ᵀ/d − x̂x̂ᵀ/d)`.
+    """
+
+    eps: float = 1e-5
+
+    def init(self, key, width: int):
+        """`nnx.LayerNorm` with γ = 1 and β = 0; the variance from centred values, not `E x² − (E x)²`."""
+        return nnx.LayerNorm(width, epsilon=self.eps, use_fast_variance=False, rngs=nnx.Rngs(0))
+
+    def __call__(self, params, x):
+        """The normalized `x`."""
+        return params(x)
+
+
+@registered
+@dataclass(frozen=True)
+class RMSNorm:
+    """`γ x/σ` over features, `σ² = mean(x²) + eps` (Zhang and Sennrich 2019, eq. 4).
+
+    Jacobian at γ = 1: `(1/σ)(I − x̂x̂ᵀ/d)`.
+    """
+
+    eps: float = 1e-6
+
+    def init(self, key, width: int):
+        """`nnx.RMSNorm` with γ = 1."""
+        return nnx.RMSNorm(width, epsilon=self.eps, use_fast_variance=False, rngs=nnx.Rngs(0))
+
+    def __call__(self, params, x):
+        """The normalized `x`."""
+        return params(x)
+
+
+# ---- branches -----------------------------------------------------------------------------------------------
+
+
+@registered
+@dataclass(frozen=True)
+class FeedForward:
+    """`W_down φ(W_up x + b_up) + b_down`, hidden width `ratio · d` (Vaswani et al. 2017, eq. 2, with φ = ReLU)."""
+
+    ratio: float = 4
+    activation: str = "gelu"
+    weights: Initialization = FanIn()
+    bias: bool = True
+
+    def __post_init__(self):
+        _known_activation(self.activation)
+
+    def init(self, key, width: int):
+        """`{"up": Linear d -> ratio·d, "down": Linear ratio·d -> d}`."""
+        hidden = round(self.ratio * width)
+        return {
+            "up": linear(key, self.weights, "up", width, hidden, width, self.bias),
+            "down": linear(key, self.weights, "down", hidden, width, width, self.bias),
+        }
+
+    def __call__(self, params, x):
+        """The branch's output [T, d]."""
+        return params["down"](ACTIVATIONS[self.activation](params["up"](x)))
+
+
+@registered
+@dataclass(frozen=True)
+class GatedFeedForward:
+    """`W_down (φ(W_gate x) ⊙ W_up x)`, no biases by default (Shazeer 2020, eq. 6, SwiGLU with φ = SiLU)."""
+
+    ratio: float = 8 / 3
+    activation: str = "silu"
+    weights: Initialization = FanIn()
+    bias: bool = False
+
+    def __post_init__(self):
+        _known_activation(self.activation)
+
+    def init(self, key, width: int):
+        """`{"gate", "up": Linear d -> ratio·d, "down": Linear ratio·d -> d}`."""
+        hidden = round(self.ratio * width)
+        return {
+            "gate": linear(key, self.weights, "gate", width, hidden, width, self.bias),
+            "up": linear(key, self.weights, "up", width, hidden, width, self.bias),
+            "down": linear(key, self.weights, "down", hidden, width, width, self.bias),
+        }
+
+    def __call__(self, params, x):
+        """The branch's output [T, d]."""
+        return params["down"](ACTIVATIONS[self.activation](params["gate"](x)) * params["up"](x))
+
+
+@registered
+@dataclass(frozen=True)
+class Rotary:
+    """Queries and keys turned by `t · base^(−2i/h)`, features i and i + h/2 a pair (Su et al. 2021, eq. 34, half-split)."""
+
+    base: float = 10_000.0
+
+    def __call__(self, x: Float[Array, "token head feature"]) -> Float[Array, "token head feature"]:
+        """The turned `x`."""
+        tokens, _, size = x.shape
+        half = jnp.arange(size // 2, dtype=x.dtype)
+        angle = jnp.arange(tokens, dtype=x.dtype)[:, None] * self.base ** (-2 * half / size)
+        cos, sin = jnp.cos(angle)[:, None], jnp.sin(angle)[:, None]
+        a, b = jnp.split(x, 2, axis=-1)
+        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def attend(q, k, v, causal: bool):
+    """`softmax(q kᵀ/√h) v` per head, heads sharing keys and values in groups, in the dtype of its input.
+
+    Our own lines, since the fused one of `jax.nn` takes its softmax in float32 always, which breaks float64 identities.
+    Shapes: q [T, H, h]; k and v [T, K, h] with K dividing H. Cost: O(T² H h).
+    """
+    tokens, heads, size = q.shape
+    q = q.reshape(tokens, k.shape[1], -1, size)
+    scores = jnp.einsum("tkgh,skh->kgts", q, k) * size**-0.5
+    if causal:
+        scores = jnp.where(jnp.tril(jnp.ones((tokens, tokens), bool)), scores, -jnp.inf)
+    return jnp.einsum("kgts,skh->tkgh", jax.nn.softmax(scores, axis=-1), v).reshape(tokens, heads, size)
+
+
+@registered
+@dataclass(frozen=True)
+class Attention:
+    """Multi-head attention (Vaswani et al. 2017, eq. 1 and section 3.2.2), with grouped keys (Ainslie et al. 2023)."""
+
+    heads: int = 4
+    kv_heads: int | None = None
+    causal: bool = True
+    rotary: Rotary | None = None
+    weights: Initialization = FanIn()
+    bias: bool = False
+
+    def __post_init__(self):
+        if self.heads < 1:
+            raise ValueError(f"heads is {self.heads}: at least 1 is needed")
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"kv_heads = {self.kv_heads} must divide heads = {self.heads}")
+
+    def init(self, key, width: int):
+        """`{"query", "key", "value", "out"}`, four `nnx.Linear`; key and value have `kv_heads · d/H` outputs."""
+        if width % self.heads:
+            raise ValueError(f"width = {width} is not a multiple of heads = {self.heads}: change one of them")
+        if self.rotary and (width // self.heads) % 2:
+            raise ValueError(f"rotary positions need an even width a head, not {width}/{self.heads}")
+        shared = width // self.heads * (self.kv_heads or self.heads)
+        sides = {
+            "query": (width, width),
+            "key": (width, shared),
+            "value": (width, shared),
+            "out": (width, width),
+        }
+        return {name: linear(key, self.weights, name, *side, width, self.bias) for name, side in sides.items()}
+
+    def __call__(self, params, x):
+        """The branch's output [T, d]."""
+        head = x.shape[-1] // self.heads
+        q, k, v = (params[name](x).reshape(x.shape[0], -1, head) for name in ("query", "key", "value"))
+        if self.rotary:
+            q, k = self.rotary(q), self.rotary(k)
+        return params["out"](attend(q, k, v, self.causal).reshape(x.shape))
+
+
+def _known_activation(name: str) -> None:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"no activation {name!r}: {suggestions(name, ACTIVATIONS)}")

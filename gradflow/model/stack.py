@@ -1,0 +1,257 @@
+"""Stacks of residual sublayers, and the Transformer around one: embedding, stack, final norm, readout.
+
+A stack is a tuple of segments; a segment is a block, itself a tuple of sublayers, and how often it repeats. So a stack
+whose first third is post-norm, or that alternates two kinds of attention, is a tuple with more than one entry.
+
+Axes: tokens [T]; the stream [T, d]; parameters of a segment stacked over its repeats.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ..results.configuration import registered
+from .equation import PARTS, Part, bound, walk
+from .init import FanIn, Initialization, Scaled, at, initialization, resolved, root
+from .layers import Attention, FeedForward, Layer, linear
+from .wiring import PLAIN, Wiring, wiring
+
+
+@registered
+@dataclass(frozen=True)
+class Sublayer:
+    """One instance of equation (1): a wiring around a branch, and the name (`kind`) results carry."""
+
+    kind: str
+    wiring: Wiring
+    branch: Layer
+
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """The seven parts of (1); the wiring's `scales` are applied to the branch's initialization."""
+        parts = {name: getattr(self.wiring, name) for name in PARTS if name != "branch"}
+        return {**parts, "branch": _rescaled(self.branch, self.wiring.scales)}
+
+    def init(self, key, width: int, depth):
+        """`{part: params}` of the sublayer at block `depth`: every part draws from its own key."""
+        where = lambda name: at(key, self.kind, name, depth)
+        return {name: layer.init(where(name), width) for name, layer in self.layers.items()}
+
+
+def _rescaled(branch: Any, scales) -> Layer:
+    if not scales:
+        return branch
+    if not hasattr(branch, "weights"):
+        raise ValueError(f"the wiring scales {[n for n, _ in scales]}, but {branch!r} has no `weights` to scale")
+    return dataclasses.replace(branch, weights=Scaled(branch.weights, scales))
+
+
+@registered
+@dataclass(frozen=True)
+class Segment:
+    """`block`, a tuple of sublayers of different kinds, `repeats` times."""
+
+    block: tuple[Sublayer, ...]
+    repeats: int
+
+    def __post_init__(self):
+        kinds = [sub.kind for sub in self.block]
+        if self.repeats < 1:
+            raise ValueError(f"depth is {self.repeats}: a stack needs at least 1 block")
+        if len(set(kinds)) != len(kinds) or not kinds:
+            raise ValueError(f"the sublayers of a block need different kinds, not {kinds}")
+
+
+@registered
+@dataclass(frozen=True)
+class Embedding:
+    """One row a token, plus one row a position where `context` is given; each entry of their sum has rms `rms`.
+
+    `context` is the largest number of tokens (learned positions); None adds no positions (rotary attention has its own).
+    """
+
+    vocabulary: int = 256
+    context: int | None = 64
+    rms: float = 1.0
+
+    def init(self, key, width: int):
+        """`{"token": Embed[, "position": Embed]}`, entries `N(0, rms²/number of tables)`."""
+        rows = {"token": self.vocabulary, **({"position": self.context} if self.context else {})}
+        std = self.rms * len(rows) ** -0.5
+        table = lambda name, n: std * jax.random.normal(at(key, name), (n, width), jnp.float32)
+        return {name: _embed(table(name, n)) for name, n in rows.items()}
+
+    def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
+        """The bottom of the stream."""
+        if "position" not in params:
+            return params["token"](tokens)
+        if tokens.shape[-1] > params["position"].num_embeddings:
+            raise ValueError(
+                f"{tokens.shape[-1]} tokens, but the model has learned positions for "
+                f"{params['position'].num_embeddings}: give it context={tokens.shape[-1]}"
+            )
+        return params["token"](tokens) + params["position"](jnp.arange(tokens.shape[-1]))
+
+
+def _embed(table) -> nnx.Embed:
+    return nnx.Embed(*table.shape, embedding_init=lambda *_: table, rngs=nnx.Rngs(0))
+
+
+@registered
+@dataclass(frozen=True)
+class Transformer:
+    """Embedding, a stack of residual sublayers, what leaves the stream (the final norm), and a separate readout.
+
+    A function `(params, tokens) -> logits` for one example. Its parameters are `{"embedding", "enter", "stack", "leave",
+    "readout"}` with `stack` a tuple, one entry a segment, every leaf stacked over the segment's repeats.
+    """
+
+    stack: tuple[Segment, ...]
+    width: int
+    embedding: Embedding = Embedding()
+    readout: Initialization = FanIn()
+
+    def __post_init__(self):
+        if self.width < 1:
+            raise ValueError(f"width is {self.width}: at least 1 is needed")
+        if not self.stack:
+            raise ValueError("a stack needs at least one segment")
+        jax.eval_shape(self.init, jax.random.key(0))  # every layer's own checks, before anything is drawn
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return sum(segment.repeats for segment in self.stack)
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The stack with every number that depends on the depth filled in: what `walk` takes."""
+        return resolved(self.stack, self.depth)
+
+    @cached_property
+    def sublayers(self) -> tuple[Sublayer, ...]:
+        """All sublayers in depth order."""
+        return tuple(sub for segment in self.segments for _ in range(segment.repeats) for sub in segment.block)
+
+    def at_depth(self, depth: int) -> "Transformer":
+        """The same model with `depth` blocks; segments keep their shares of it, or an error says that they can't."""
+        repeats = [segment.repeats * depth / self.depth for segment in self.stack]
+        if any(n != int(n) for n in repeats):
+            raise ValueError(f"depth {depth} does not divide the segments {[s.repeats for s in self.stack]} evenly")
+        pairs = zip(self.stack, repeats, strict=True)
+        return dataclasses.replace(self, stack=tuple(dataclasses.replace(s, repeats=int(n)) for s, n in pairs))
+
+    def init(self, key):
+        """Parameters, float32; the same key gives the same weights to every wiring, and to the shared blocks of any depth."""
+        key, readout = root(key), resolved(self.readout, self.depth)
+        first, last = self.segments[0].block[0].wiring, self.segments[-1].block[-1].wiring
+        return {
+            "embedding": self.embedding.init(at(key, "embedding"), self.width),
+            "enter": first.enter.init(at(key, "enter"), self.width),
+            "stack": init_stack(self.segments, at(key, "stack"), self.width),
+            "leave": last.leave.init(at(key, "leave"), self.width),
+            "readout": linear(key, readout, "readout", self.width, self.embedding.vocabulary, self.width, False),
+        }
+
+    def enter(self, params, inputs):
+        """The bottom of the stream, `x_0`, from the tokens of one example."""
+        first = self.segments[0].block[0].wiring
+        return first.enter(params["enter"], self.embedding(params["embedding"], inputs))
+
+    def leave(self, params, x):
+        """What is read out, from the top of the stream `x_S`: the final norm, where the wiring has one."""
+        return self.segments[-1].block[-1].wiring.leave(params["leave"], x)
+
+    def loss(self, params, out, targets):
+        """Cross-entropy of one example, mean over its tokens, from what left the stream; nat."""
+        return optax.softmax_cross_entropy_with_integer_labels(params["readout"](out), targets).mean()
+
+    def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token vocabulary"]:
+        """Logits."""
+        x, _ = walk(self.segments, params["stack"], self.enter(params, tokens))
+        return params["readout"](self.leave(params, x))
+
+
+def init_stack(segments, key, width: int):
+    """Parameters of a stack, stacked over each segment's repeats; block l of the whole stack draws at depth l."""
+    params, start = [], 0
+    for segment in segments:
+        block = lambda depth, seg=segment: {sub.kind: sub.init(key, width, depth) for sub in seg.block}
+        params.append(jax.vmap(block)(jnp.arange(start, start + segment.repeats)))
+        start += segment.repeats
+    return tuple(params)
+
+
+def parts_at(segments, params, position: int) -> dict[str, Part]:
+    """The seven parts of the sublayer at `position` (0 … S − 1; negative from the top), their parameters filled in."""
+    places = [(i, n, k) for i, s in enumerate(segments) for n in range(s.repeats) for k in range(len(s.block))]
+    segment, repeat, kind = places[position]
+    sub = segments[segment].block[kind]
+    return bound(sub.layers, jax.tree.map(lambda a: a[repeat], params[segment][sub.kind]))
+
+
+def plain(layer: Layer, depth: int, kind: str = "function") -> tuple[Segment, ...]:
+    """A stack of `depth` times a pure function `(params, x) -> x`: equation (1) without a skip, the function its branch.
+
+    Its parameters, stacked over depth, go where `walk` looks for them with `plain_params`.
+    """
+    return (Segment((Sublayer(kind, PLAIN, layer),), depth),)
+
+
+def plain_params(stacked, kind: str = "function"):
+    """Parameters of `plain(layer, depth)` from the function's own, stacked over depth."""
+    return ({kind: {name: stacked if name == "branch" else {} for name in PARTS}},)
+
+
+def transformer(
+    placement: str | Wiring,
+    *,
+    depth: int = 12,
+    width: int = 64,
+    heads: int = 4,
+    context: int | None = 64,
+    norm: Layer | None = None,
+    attention: Any = None,
+    mlp: Any = None,
+    init: str | Initialization = "fan_in",
+    vocabulary: int = 256,
+    embedding_rms: float = 1.0,
+) -> Transformer:
+    """A `Transformer` of `depth` blocks (attention, then feed-forward) in one placement of the norm.
+
+    Parameters
+    ----------
+    placement : name (`WIRINGS`) or Wiring
+    heads : number of heads of the default attention (causal); ignored where `attention` is given
+    context : largest number of tokens (learned positions), or None for no positions
+    norm : the norm in all its places; the wiring's own default is `LayerNorm()`
+    init : name (`INITIALIZATIONS`) or value, for attention, feed-forward and readout
+
+    Errors: ValueError, one line that names the remedy.
+    """
+    weights = initialization(init)
+    place = wiring(placement, norm)
+    branches = {
+        "attention": dataclasses.replace(attention or Attention(heads), weights=weights),
+        "mlp": dataclasses.replace(mlp or FeedForward(), weights=weights),
+    }
+    block = tuple(Sublayer(kind, place, branch) for kind, branch in branches.items())
+    return Transformer((Segment(block, depth),), width, Embedding(vocabulary, context, embedding_rms), weights)
+
+
+def transformers(*placements: str | Wiring, **shape) -> dict[str, Transformer]:
+    """`{name: transformer(placement, **shape)}`: models that differ in their wiring alone, paired seed by seed."""
+    if not placements:
+        raise ValueError("name at least one wiring, for example transformers('pre', 'post')")
+    named: Sequence[tuple[str, str | Wiring]] = [(p if isinstance(p, str) else p.name, p) for p in placements]
+    if len({name for name, _ in named}) < len(named):
+        raise ValueError(f"the wirings need different names, not {[name for name, _ in named]}")
+    return {name: transformer(placement, **shape) for name, placement in named}

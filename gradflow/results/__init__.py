@@ -1,0 +1,1 @@
+"""Results: quantities as data, labelled trees of them, where they came from."""

@@ -1,0 +1,69 @@
+"""What a model or a run was, as JSON: written from frozen dataclasses, read back into registered types only.
+
+Nothing in a file is ever evaluated. A type enters by the decorator `registered`; an unknown type name in a file
+is refused. A user's own function has no such form: it is written as its name, and a file that holds one is
+readable by eye but does not build.
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+
+REGISTERED: dict[str, type] = {}
+
+
+def registered(cls: type) -> type:
+    """`cls`, a frozen dataclass, which files may from now on name."""
+    REGISTERED[cls.__name__] = cls
+    return cls
+
+
+def encode(value):
+    """Plain JSON data for `value`: a registered dataclass becomes `{"type": name, field: …}`, a tuple a list."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        shown = {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **shown}
+    if isinstance(value, Mapping):
+        return {str(key): encode(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [encode(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return {"unregistered": getattr(value, "__name__", repr(value))}
+
+
+def decode(data):
+    """The value that `encode` described, built from registered types alone.
+
+    Errors: ValueError for a type that is not registered, or an object that was written by name only.
+    """
+    if isinstance(data, list):
+        return tuple(decode(item) for item in data)
+    if not isinstance(data, dict):
+        return data
+    if "unregistered" in data:
+        raise ValueError(f"{data['unregistered']!r} was written by name only; build this model from its code")
+    if "type" not in data:
+        return {key: decode(item) for key, item in data.items()}
+    name = data["type"]
+    if name not in REGISTERED:
+        raise ValueError(f"no registered type {name!r}: {suggestions(name, REGISTERED)}")
+    return REGISTERED[name](**{key: decode(item) for key, item in data.items() if key != "type"})
+
+
+def dumps(value) -> str:
+    """`value` as one JSON string: what result files carry in their `configuration` attribute."""
+    return json.dumps(encode(value), ensure_ascii=False)
+
+
+def loads(text: str):
+    """The value behind `dumps`."""
+    return decode(json.loads(text))
+
+
+def suggestions(name: str, known) -> str:
+    """The end of an error line about an unknown `name`: the nearest known names, then all of them."""
+    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return f"{hint}known: {', '.join(known)}"

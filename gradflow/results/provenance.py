@@ -1,0 +1,53 @@
+"""Where a result came from: versions, device, precision, the commit and whether the tree was clean, the command.
+
+Taken before a run, so that what the run writes can't make a clean tree look dirty.
+"""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray", "h5netcdf", "matplotlib")
+
+
+def provenance() -> dict:
+    """Everything a reader needs in order to run this again, as plain data (strings, numbers, lists, dicts)."""
+    device = jax.devices()[0]
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "gradflow": importlib.metadata.version("gradflow-jax"),
+        "gradflow_source": commit(Path(__file__).parent),
+        "working_directory": commit(Path.cwd()),
+        "versions": {
+            "python": platform.python_version(),
+            **{p: importlib.metadata.version(p) for p in PACKAGES},
+        },
+        "device": f"{device.platform}: {device.device_kind}",
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "x64": bool(jax.config.read("jax_enable_x64")),
+        "matmul_precision": str(jax.config.read("jax_default_matmul_precision") or "default"),
+    }
+
+
+def commit(folder: Path) -> dict:
+    """`{"commit": …, "clean": …}` of the git tree around `folder`; commit None where there is none."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    head = git("rev-parse", "HEAD")
+    status = git("status", "--porcelain")
+    return {"commit": head, "clean": None if status is None else status == ""}

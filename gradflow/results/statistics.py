@@ -1,0 +1,49 @@
+"""Statistics over seeds: bands, and the paired comparison of two wirings.
+
+Gradient norms are spread over decades, so a band of a positive quantity is a Student-t interval of the mean of its
+logarithm, given back as geometric mean and bounds: no bar can leave the valid range.
+"""
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from .quantities import QUANTITIES
+
+CONFIDENCE = 0.95
+
+
+def half_width(spread, n: int):
+    """`t_{n−1, 0.975} · spread/√n`: half of the 95% interval of a mean, NaN for a single value."""
+    return stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * spread / np.sqrt(n) if n > 1 else spread * np.nan
+
+
+def band(values: xr.DataArray, dim: str = "seed") -> xr.Dataset:
+    """Mean over `dim` with its 95% t-interval: `mean`, `low`, `high`, without the dimension.
+
+    Positive quantities (see the table) get the geometric mean and an interval in logs, others the arithmetic mean.
+    Zero and values that are not finite stay as they are: such a mean is 0 or NaN. A single seed has no interval (NaN).
+    """
+    quantity = QUANTITIES.get(str(values.name))
+    logs = quantity is None or quantity.positive
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y: xr.DataArray = xr.ufuncs.log(values) if logs else values
+        n = values.sizes.get(dim, 1)
+        mean = y.mean(dim) if dim in values.dims else y
+        spread = y.std(dim, ddof=1) if n > 1 else mean * np.nan
+        half = half_width(spread, n)
+        shown = {"mean": mean, "low": mean - half, "high": mean + half}
+        return xr.Dataset({name: np.exp(v) if logs else v for name, v in shown.items()}, attrs=values.attrs)
+
+
+def paired_log_ratio(a: xr.DataArray, b: xr.DataArray, dim: str = "seed") -> xr.Dataset:
+    """`log(a/b)` over paired seeds: `mean`, `low`, `high` (95% t-interval) and the `correlation` of the logs achieved.
+
+    The seeds of both must be the same; nothing is dropped silently.
+    """
+    a, b = xr.align(a, b, join="exact")
+    la, lb = xr.ufuncs.log(a), xr.ufuncs.log(b)
+    difference, n = la - lb, a.sizes[dim]
+    mean, half = difference.mean(dim), half_width(difference.std(dim, ddof=1), n)
+    correlation = xr.corr(la, lb, dim)
+    return xr.Dataset({"mean": mean, "low": mean - half, "high": mean + half, "correlation": correlation})

@@ -1,0 +1,147 @@
+"""Labelled results: one `xarray.DataTree`, one node a model; `label` is the only place that makes labelled data.
+
+The root holds what all models share (`seed`, `step`, provenance, configuration); children inherit it. Measurement and
+theory use the same names, so comparing them is subtraction.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from .configuration import dumps, suggestions
+from .quantities import FACTORS, JACOBIANS, PROBES, QUANTITIES, TERMS
+
+FIXED = {"factor": FACTORS, "term": TERMS, "jacobian": JACOBIANS, "probe": PROBES}
+
+
+class Readings(NamedTuple):
+    """What one model's analyzers returned: arrays by quantity, with the `leading` dimensions in front; coordinates."""
+
+    arrays: Mapping[str, Any]
+    coords: Mapping[str, Any]
+    configuration: Any = None
+
+
+def label(models: Mapping[str, Readings], *, leading: Mapping[str, Any] | None = None, **attributes) -> xr.DataTree:
+    """The tree of results: a node for every entry of `models` (names may be paths, `t5/encoder`).
+
+    Parameters
+    ----------
+    models : `{name: Readings}`
+    leading : coordinates of the dimensions in front of every array, in order: `{"seed": …}` or `{"step": …, "seed": …}`
+    attributes : plain data for the root (provenance, how it was measured); kept as JSON strings where not a scalar
+    """
+    leading = dict(leading or {})
+    root = xr.Dataset(coords={name: np.asarray(values) for name, values in leading.items()})
+    root.attrs = {name: _plain(value) for name, value in attributes.items()}
+    nodes = {name: _node(readings, tuple(leading)) for name, readings in models.items()}
+    return xr.DataTree.from_dict({"/": root, **nodes})
+
+
+def _plain(value):
+    return value if isinstance(value, (str, int, float)) and not isinstance(value, bool) else dumps(value)
+
+
+def _node(readings: Readings, leading: tuple[str, ...]) -> xr.Dataset:
+    """One model's variables with dimensions, coordinates, long name, unit and formula from the table of quantities."""
+    variables = {}
+    for name, values in readings.arrays.items():
+        quantity = QUANTITIES.get(name)
+        array = np.asarray(values)
+        if quantity is None:
+            own = tuple(readings.coords.get("dims", {}).get(name, ()))
+            attrs = {"long_name": name, "units": "", "formula": "the user's own meter"}
+        else:
+            own, attrs = (
+                quantity.dims,
+                {"long_name": quantity.long_name, "units": quantity.units, "formula": quantity.formula},
+            )
+        if array.ndim != len(leading) + len(own):
+            raise ValueError(f"{name} has shape {array.shape}, but its dimensions are {(*leading, *own)}")
+        variables[name] = ((*leading, *own), array, attrs)
+    node = xr.Dataset(variables)
+    fixed = {dim: list(FIXED[dim]) for dim in node.dims if dim in FIXED}
+    given = {k: v for k, v in readings.coords.items() if k != "dims" and _fits(v, node)}
+    node = node.assign_coords(fixed).assign_coords(given)
+    if readings.configuration is not None:
+        node.attrs["configuration"] = dumps(readings.configuration)
+    return node
+
+
+def _fits(coordinate, node: xr.Dataset) -> bool:
+    dims = coordinate[0] if isinstance(coordinate, tuple) else None
+    return dims in node.dims if isinstance(dims, str) else True
+
+
+def variable(node, name: str) -> xr.DataArray:
+    """The quantity of that name, or an error that lists what the node has."""
+    if name not in node.data_vars:
+        raise KeyError(f"no {name!r} here: {suggestions(name, list(node.data_vars))}")
+    return node[name]
+
+
+def relative(node: xr.DataTree | xr.Dataset, name: str, to: str | None = "readout") -> xr.DataArray:
+    """The quantity divided by the gradient at the readout (`to="readout"`), at the top of the stack ("top"), or by 1."""
+    values = variable(node, name)
+    references = {
+        "readout": lambda: node["readout_gradient"],
+        "top": lambda: node["stream_gradient"].isel(depth=-1, drop=True),
+    }
+    if to is None:
+        return values
+    if to not in references:
+        raise ValueError(f"no reference {to!r}: {suggestions(to, references)}, or None for absolute values")
+    ratio = values / references[to]()
+    ratio.attrs = {**values.attrs, "units": "1", "formula": f"{values.attrs['formula']} relative to {to}"}
+    return ratio.rename(name)
+
+
+def against_total_depth(tree: xr.DataTree, name: str, **where) -> dict[str, xr.DataArray]:
+    """From `sweep`: `{model: quantity[total_depth, seed]}` of one entry of a profile, `where` chosen as in `.sel`/`.isel`.
+
+    An integer for `sublayer` or `depth` is a position (−1 the last); everything else is a label.
+    """
+    chosen = {}
+    for model, family in tree.children.items():
+        rows = []
+        for node in family.children.values():
+            positions = {k: v for k, v in where.items() if isinstance(v, int)}
+            labels = {k: v for k, v in where.items() if not isinstance(v, int)}
+            row = variable(node, name).sel(labels).isel(positions).reset_coords(drop=True)
+            rows.append(row.expand_dims(total_depth=[int(node.attrs["total_depth"])]))
+        chosen[model] = xr.concat(rows, "total_depth", join="exact").assign_attrs(rows[0].attrs)
+    return chosen
+
+
+def save(tree: xr.DataTree, path: str | Path) -> Path:
+    """The netCDF file (HDF5) of the tree at `path`; it appears there whole or not at all."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        tree.to_netcdf(part, engine="h5netcdf")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def load(path: str | Path) -> xr.DataTree:
+    """The tree that `save` wrote, in memory."""
+    with xr.open_datatree(path, engine="h5netcdf") as tree:
+        return tree.load()
+
+
+def settings(tree: xr.DataTree) -> dict:
+    """The root's attributes with JSON strings decoded to plain data."""
+
+    def decoded(value):
+        if isinstance(value, str) and value[:1] in "[{":
+            return json.loads(value)
+        return value
+
+    return {name: decoded(value) for name, value in tree.root.attrs.items()}

@@ -1,0 +1,80 @@
+"""Real text as bytes: CPython's own language reference, or a file of the user's.
+
+What a batch holds is a function of the key and the step alone, so paired runs see the same data.
+
+Axes: a batch is `{"inputs": [B, T], "targets": [B, T]}`, targets the next bytes; vocabulary 256.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..model.init import at, root
+
+VOCABULARY = 256
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as bytes, and how batches are cut from it. Its SHA-256 goes into every result."""
+
+    name: str
+    tokens: np.ndarray = field(repr=False, compare=False)
+    sha256: str
+    context: int = 64
+    examples: int = 8
+
+    def batch(self, key, step: int) -> dict[str, jax.Array]:
+        """`examples` windows of `context` bytes at offsets drawn from the key and the step."""
+        offsets = jax.random.randint(at(root(key), "batch", step), (self.examples,), 0, len(self.tokens) - self.context)
+        return _windows(self.tokens, offsets, self.context)
+
+    def batches(self, keys, step: int) -> dict[str, jax.Array]:
+        """One batch a key, stacked: what a run with several seeds sees at a step."""
+        each = [self.batch(key, step) for key in keys]
+        return jax.tree.map(lambda *b: jnp.stack(b), *each)
+
+    def description(self) -> dict:
+        """What a result says of its data."""
+        shape = {
+            "context": self.context,
+            "batch": self.examples,
+            "reduction": "mean over tokens and examples",
+        }
+        return {"name": self.name, "bytes": len(self.tokens), "sha256": self.sha256, **shape}
+
+
+def _windows(tokens: np.ndarray, offsets, context: int) -> dict[str, jax.Array]:
+    rows = tokens[np.asarray(offsets)[:, None] + np.arange(context + 1)]
+    return {"inputs": jnp.asarray(rows[:, :-1], jnp.int32), "targets": jnp.asarray(rows[:, 1:], jnp.int32)}
+
+
+def text(path: str | Path | None = None, *, context: int = 64, batch: int = 8) -> Text:
+    """The bytes of the file at `path`, or by default the language reference that CPython ships (`pydoc_data.topics`).
+
+    The default differs a little between Python versions: its SHA-256 is recorded.
+
+    Errors: OSError for a file that can't be read; ValueError for one that is empty or shorter than context + 2 bytes.
+    """
+    if context < 2:
+        raise ValueError(f"context is {context}: at least 2 tokens are needed")
+    if batch < 1:
+        raise ValueError(f"batch is {batch}: at least 1 example is needed")
+    name, content = ("pydoc_data.topics", _topics()) if path is None else (Path(path).name, Path(path).read_bytes())
+    if not content:
+        raise ValueError(f"{path} is empty: give a text of at least {context + 2} bytes")
+    if len(content) < context + 2:
+        raise ValueError(
+            f"{path} has {len(content)} bytes, fewer than context + 2 = {context + 2}: give a longer text or a smaller context"
+        )
+    return Text(name, np.frombuffer(content, np.uint8), hashlib.sha256(content).hexdigest(), context, batch)
+
+
+def _topics() -> bytes:
+    from pydoc_data.topics import topics
+
+    return "\n\n".join(topics[name] for name in sorted(topics)).encode()
