@@ -8,6 +8,7 @@ An initialization draws `N(0, std²)` with `std(matrix)` in closed form: theory 
 """
 
 import dataclasses
+import math
 import zlib
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -76,7 +77,12 @@ class Initialization(Protocol):
 
 def draw(weights: Initialization, key, matrix: Matrix) -> jax.Array:
     """A float32 matrix [fan_in, fan_out] from `N(0, std²)`; one draw of `N(0, 1)` times the standard deviation."""
-    return weights.std(matrix) * jax.random.normal(key, (matrix.fan_in, matrix.fan_out), jnp.float32)
+    return weights.std(matrix) * normal(key, matrix.fan_in, matrix.fan_out)
+
+
+def normal(key, *shape: int) -> jax.Array:
+    """Float32 draws from `N(0, 1)`. Drawn flat, so that matrices with equally many entries share a compiled sampler."""
+    return jax.random.normal(key, (math.prod(shape),), jnp.float32).reshape(shape)
 
 
 @registered

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from ..results.configuration import registered
 from .equation import PARTS, Part, bound, walk
-from .init import FanIn, Initialization, Scaled, at, initialization, resolved, root
+from .init import FanIn, Initialization, Scaled, at, initialization, normal, resolved, root
 from .layers import Attention, FeedForward, Layer, linear
 from .wiring import PLAIN, Wiring, wiring
 
@@ -86,7 +86,7 @@ class Embedding:
         """`{"token": Embed[, "position": Embed]}`, entries `N(0, rms²/number of tables)`."""
         rows = {"token": self.vocabulary, **({"position": self.context} if self.context else {})}
         std = self.rms * len(rows) ** -0.5
-        table = lambda name, n: std * jax.random.normal(at(key, name), (n, width), jnp.float32)
+        table = lambda name, n: std * normal(at(key, name), n, width)
         return {name: _embed(table(name, n)) for name, n in rows.items()}
 
     def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:

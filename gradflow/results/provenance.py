@@ -33,8 +33,8 @@ def provenance() -> dict:
         "device": f"{device.platform}: {device.device_kind}",
         "cores": os.cpu_count(),
         "platform": platform.platform(),
-        "x64": bool(jax.config.read("jax_enable_x64")),
-        "matmul_precision": str(jax.config.read("jax_default_matmul_precision") or "default"),
+        "x64": bool(jax.config.values["jax_enable_x64"]),
+        "matmul_precision": str(jax.config.values["jax_default_matmul_precision"] or "default"),
     }
 
 

@@ -1,0 +1,90 @@
+"""Captions: what a figure shows and under which conditions, from the provenance its data carries.
+
+Every confound of a gradient profile is named: probe, mask, context, batch and loss reduction, initialization and the rms
+of the embedding, number of seeds and kind of band, precision.
+"""
+
+import json
+
+from ..results.quantities import QUANTITIES
+from ..results.tree import settings
+from .tables import nodes
+
+LOSS_PROBE = "probe: the loss's own gradient"
+
+
+def setting(tree) -> dict[str, str]:
+    """The conditions of a measurement as `{what: words}`, in the order a reader asks for them."""
+    members = nodes(tree)
+    members = {name: next(iter(nodes(node).values())) for name, node in members.items()}  # a sweep has a level more
+    conditions: dict[str, str] = {}
+    models = [json.loads(node.attrs["configuration"]) for node in members.values() if "configuration" in node.attrs]
+    for shape in map(_shape, (model for model in models if model.get("type") == "Transformer")):
+        conditions = {key: _joined(conditions.get(key, words), words) for key, words in shape.items()}
+    root = settings(tree)
+    data = root.get("data", {})
+    if "context" in data:
+        conditions["data"] = f"{data['name']}, context {data['context']}, batch {data['batch']}"
+        conditions["loss"] = f"cross-entropy, {data['reduction']}"
+    first = next(iter(members.values()))
+    if "seed" in first.coords:
+        conditions["seeds"] = f"{first['seed'].size}, batches {root.get('batches', 'as given')}"
+    if "loss" in first.data_vars:
+        conditions["precision"] = str(first["loss"].dtype)
+    return conditions
+
+
+def _joined(known: str, words: str) -> str:
+    return known if words in known.split(" / ") else f"{known} / {words}"
+
+
+def _shape(model: dict) -> dict[str, str]:
+    """The words for one Transformer's configuration."""
+    subs = [sub for segment in model["stack"] for sub in segment["block"]]
+    blocks = sum(segment["repeats"] for segment in model["stack"])
+    kinds = ", ".join(dict.fromkeys(sub["kind"] for sub in subs))
+    attention = next((sub["branch"] for sub in subs if "causal" in sub["branch"]), None)
+    hidden = next((sub["branch"] for sub in subs if "activation" in sub["branch"]), None)
+    norms = [part["type"] for part in subs[0]["wiring"].values() if isinstance(part, dict) and "Norm" in part["type"]]
+    words = {"stack": f"{blocks} blocks of {kinds}; width {model['width']}"}
+    if attention:
+        mask = "causal" if attention["causal"] else "bidirectional"
+        words["attention"] = f"{attention['heads']} heads, {mask} mask"
+    if hidden:
+        words["feed-forward"] = f"{hidden['type']}, {hidden['activation']}, hidden width {hidden['ratio']:.3g} d"
+    words["norm"] = norms[0] if norms else "none"
+    words["initialization"] = _constructor(subs[0]["branch"].get("weights", {}))
+    words["embedding"] = f"rms {model['embedding']['rms']:g}, kept apart from the stack"
+    return words
+
+
+def _constructor(data) -> str:
+    """A registered value as its constructor would be written: `FanIn(gain=1.0)`."""
+    if isinstance(data, list):
+        return "(" + ", ".join(map(_constructor, data)) + ")"
+    if not isinstance(data, dict) or "type" not in data:
+        return f"{data:.4g}" if isinstance(data, float) else str(data)
+    return f"{data['type']}({', '.join(f'{k}={_constructor(v)}' for k, v in data.items() if k != 'type')})"
+
+
+def caption(tree, lead: str, *quantities: str, probe: str = LOSS_PROBE) -> str:
+    """One paragraph: `lead`, the formulas of the quantities, the probe, and all the conditions."""
+    rows = [QUANTITIES[name] for name in quantities if name in QUANTITIES]
+    formulas = "; ".join(f"{row.long_name}: {row.formula}" for row in rows)
+    conditions = setting(tree)
+    band = (
+        "Lines: means over seeds (geometric for positive quantities); bands: 95% t-intervals."
+        if "seeds" in conditions
+        else ""
+    )
+    shown = "; ".join(f"{what}: {words}" for what, words in conditions.items())
+    return " ".join(
+        part for part in (f"{lead}.", f"{formulas}; {probe}.", f"{shown[:1].upper()}{shown[1:]}.", band) if part
+    )
+
+
+def short(tree) -> str:
+    """The line under a figure's title: seeds and precision."""
+    conditions = setting(tree)
+    seeds = conditions.get("seeds", "").split(",")[0]
+    return ", ".join(words for words in (f"{seeds} seeds" if seeds else "", conditions.get("precision", "")) if words)
