@@ -37,7 +37,7 @@ power = Law(
     "a (1 + l/l0)^k",
     ("log_a", "k", "log_l0"),
     lambda l, log_a, k, log_l0: log_a + k * np.log1p(l * np.exp(-log_l0)),
-    ((-_ANY, -_ANY, np.log(1e-2)), (_ANY, _ANY, np.log(1e4))),
+    ((-_ANY, -_ANY, np.log(1e-2)), (_ANY, _ANY, np.log(1e3))),
     (0.0, -0.5, np.log(2.0)),
 )
 exponential = Law(
@@ -90,10 +90,17 @@ def fit(profile: xr.DataArray, law: Law, *, over: str = "depth", seeds: str = "s
     centre = numbers.mean(0)
     misfit = np.sqrt(np.mean([(law.curve(l, *n) - np.log(row)) ** 2 for n, row in zip(numbers, rows, strict=True)]))
     values = {"estimate": centre, "low": centre - half, "high": centre + half}
+    identified = [not np.isclose(n, bound, atol=1e-3).any() for n in numbers for bound in law.bounds]
     return xr.Dataset(
         {**{name: ("number", value) for name, value in values.items()}, "residual": misfit},
         coords={"number": list(law.names)},
-        attrs={"law": law.name, "formula": law.formula, "of": of, "quantity": str(profile.name)},
+        attrs={
+            "law": law.name,
+            "formula": law.formula,
+            "of": of,
+            "quantity": str(profile.name),
+            "identified": int(all(identified)),
+        },
     )
 
 
@@ -110,6 +117,8 @@ def curve(fitted: xr.Dataset, law: Law, l) -> np.ndarray:
 
 def sentence(fitted: xr.Dataset) -> str:
     """The law in words with its exponent's interval, for a legend: `(1 + l/1.9)^(−0.51 ± 0.02)`."""
+    if not fitted.attrs["identified"]:
+        return f"{fitted.attrs['formula']}: not identified, some seed's l0 is at the edge of what was searched"
     number = fitted["estimate"].to_series()
     half = float(fitted["high"].sel(number="k") - fitted["estimate"].sel(number="k"))
     k = f"{number['k']:.2f} ± {half:.2f}".replace("-", "−")

@@ -21,6 +21,9 @@ from .gradients import dials
 from .meter import metered, norm
 
 LARGEST = 2048
+# Below this share of σ_max a singular value counts as zero. A norm with eps leaves eps/σ² (1e-5) in the direction of its
+# radius, so the bound is one of the field, not of the arithmetic.
+VANISHING = 1e-4
 
 
 def matrices(parts, x) -> dict[str, jax.Array]:
@@ -88,7 +91,7 @@ def spectrum(model, params, batch) -> dict:
     return {
         "singular_values": values,
         "jacobian_gain": jnp.mean(values**2, axis=-1),
-        "rank_deficit": jnp.sum(values < 1e-5 * values[..., :1], axis=-1),
+        "rank_deficit": jnp.sum(values < VANISHING * values[..., :1], axis=-1),
     }
 
 

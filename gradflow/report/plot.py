@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from ..results.quantities import QUANTITIES
 from . import captions, tables
@@ -99,11 +99,22 @@ def _label(name: str, step) -> str:
     return name if step is None else f"{name}, step {step}"
 
 
-def _scale(ax: Axes, positive: bool, reference: float) -> None:
-    """Log axis for what is positive; a thin line at the value that means "unchanged"."""
+def _scale(ax: Axes, positive: bool, reference: float | None) -> None:
+    """Log axis for what is positive; a thin line at the value that means "unchanged", where there is one."""
     if positive:
         ax.set_yscale("log")
-    ax.axhline(reference, color="0.6", linewidth=0.6, zorder=0)
+    if reference is not None:
+        ax.axhline(reference, color="0.6", linewidth=0.6, zorder=0)
+
+
+def _legend_above(ax: Axes, columns: int) -> None:
+    """A legend at the top, in room made for it: no curve lies under it."""
+    low, high = ax.get_ylim()
+    rows = -(-len(ax.get_legend_handles_labels()[1]) // columns)
+    share = 0.09 * rows + 0.02
+    log = ax.get_yscale() == "log"
+    ax.set_ylim(low, high * (high / low) ** share if log else high + share * (high - low))
+    ax.legend(loc="upper center", ncols=columns, handlelength=1.4, columnspacing=1.2)
 
 
 @styled
@@ -118,11 +129,11 @@ def profile(tree, quantity="stream_gradient", *, relative_to=None, steps=None, a
     position = "depth" if "depth" in table else "sublayer"
     for name, step, rows, strength in _curves(table):
         _curve(ax, rows, position, faded(palette[name], strength), _label(name, step))
-    _scale(ax, what.positive, 1.0 if what.positive else 0.0)
+    _scale(ax, what.positive, (1.0 if relative_to or what.units != "norm" else None) if what.positive else 0.0)
     entry = "".join(f", {value}" for value in where.values())
     ax.set_ylabel(f"{what.long_name}{entry}" + (f" / {relative_to}" if relative_to else f" ({what.units})"))
     ax.set_xlabel(f"{'stream position' if position == 'depth' else 'sublayer'} (input → output)")
-    ax.legend()
+    _legend_above(ax, columns=max(1, table["model"].nunique()))
     return ax
 
 
@@ -137,7 +148,7 @@ def budget(node, *, steps=None, ax=None) -> Axes:
     ax.set_ylabel("log-gain from the top (nat)")
     ax.set_xlabel("stream position (input → output)")
     ax.set_title(node.name or "", loc="left")
-    ax.legend()
+    _legend_above(ax, columns=len(PARTS))
     return ax
 
 
@@ -164,7 +175,7 @@ def budget_totals(tree, *, steps=None, ax=None) -> Axes:
     ax.set_xticks(range(len(groups)), [name if step is None else f"{name}\nstep {step}" for name, step in groups])
     _scale(ax, False, 0.0)
     ax.set_ylabel("total log-gain (nat)")
-    ax.legend()
+    _legend_above(ax, columns=len(PARTS))
     return ax
 
 
@@ -191,13 +202,13 @@ def spectrum(node, *, sublayer: int, seed: int = 0, ax=None) -> Axes:
     """Singular values of one sublayer and of its factors, largest first; exact zeros (rank deficit) fall off the axis."""
     ax, table = _axes(ax), tables.spectrum(node, sublayer=sublayer, seed=seed)
     for colour, (factor, rows) in zip(COLOURS, table.groupby("jacobian", sort=False), strict=False):
-        shown = rows[rows["singular_value"] > 1e-5 * rows["singular_value"].max()]
+        shown = rows[rows["singular_value"] > 1e-4 * rows["singular_value"].max()]
         ax.plot(shown["relative_index"], shown["singular_value"], color=colour, label=factor.replace("_", " "))
     _scale(ax, True, 1.0)
     ax.set_xlabel("relative index, largest first")
     ax.set_ylabel("singular value")
     ax.set_title(f"{node.name or ''}, sublayer {sublayer}", loc="left")
-    ax.legend(ncols=2)
+    ax.legend(ncols=2, loc="lower left")
     return ax
 
 
@@ -215,11 +226,14 @@ def total_depth(sweep, quantity="parameter_gradient", *, sublayer=-1, ax=None, *
     depths = sorted(set(table["total_depth"]))
     ax.set_xticks(depths, [str(depth) for depth in depths], minor=False)
     ax.minorticks_off()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.set_xlabel("number of blocks")
-    entry = ", ".join(str(value) for value in where.values())
-    ax.set_ylabel(f"{QUANTITIES[quantity].long_name}, last {entry}")
-    ax.legend()
+    entry = (
+        "last feed-forward output" if where == {"parameter": "down"} else f"last {', '.join(map(str, where.values()))}"
+    )
+    ax.set_ylabel(f"{QUANTITIES[quantity].long_name},\n{entry}")
+    _legend_above(ax, columns=1)
     return ax
 
 

@@ -79,6 +79,16 @@ def net_budget(node) -> xr.DataArray:
     return total.assign_attrs(budget.attrs)
 
 
+def ends(node) -> dict[str, xr.Dataset]:
+    """Bands of what a summary tells of a model: `bottom` (gradient there relative to the readout), `budget`, `leave_gain`, `loss`."""
+    bottom = relative(node, "stream_gradient", "readout").isel(depth=0, drop=True)
+    return {
+        "bottom": band(bottom),
+        "budget": band(net_budget(node)),
+        **{q: band(node[q]) for q in ("leave_gain", "loss")},
+    }
+
+
 def budget_totals(tree, *, steps=None) -> pd.DataFrame:
     """`net_budget` of every model at the recorded `steps`."""
     return long({name: at_steps(net_budget(node), steps) for name, node in nodes(tree).items()})
@@ -143,8 +153,12 @@ def heat(node, quantity: str = "stream_gradient", *, relative_to: str | None = "
 
 
 def spectrum(node, *, sublayer: int, seed: int = 0) -> pd.DataFrame:
-    """Singular values of one sublayer (1 … S) and its factors, one seed, descending, against their relative index."""
+    """Singular values of one sublayer (1 … S) and its factors, one seed, descending, against their relative index.
+
+    Factors that are the identity are left out.
+    """
     values = variable(node, "singular_values").sel(sublayer=sublayer).sel(seed=seed)
+    values = values.isel(jacobian=np.flatnonzero((values != 1).any("index").values))
     frame = values.to_dataframe(name="singular_value").reset_index()
     return frame.assign(relative_index=(frame["index"] + 0.5) / values.sizes["index"])
 
@@ -164,23 +178,28 @@ def law_rows(tree, *, steps=None) -> pd.DataFrame:
             values = profile if step is None else profile.sel(step=step, drop=True)
             for law in (laws.power, laws.exponential) if _fit_for_logs(values) else ():
                 fitted = laws.fit(values, law)
+                if not fitted.attrs["identified"]:
+                    continue
                 numbers = fitted.to_dataframe()[["estimate", "low", "high"]].loc["k"].to_dict()
                 text = {"sentence": laws.sentence(fitted), "rms_misfit": float(fitted["residual"])}
                 rows.append({"model": name, "step": step, "law": law.name, **numbers, **text})
     return pd.DataFrame(rows)
 
 
-def interval(estimate) -> str:
-    """`0.52 [0.48, 0.57]`, or `0.52` where there is no interval: two significant digits, with a true minus sign."""
-    mean, low, high = (
-        float(estimate[name]) for name in ("estimate" if "estimate" in estimate else "mean", "low", "high")
-    )
-    bounds = "" if np.isnan(low) else f" [{digits(low)}, {digits(high)}]"
-    return f"{digits(mean)}{bounds}"
+def interval(estimate, show=None) -> str:
+    """`0.52 [0.48, 0.57]`, or `0.52` where there is no interval; `show` writes a number, by default `digits`."""
+    show, mean = show or digits, "estimate" if "estimate" in estimate else "mean"
+    centre, low, high = (float(estimate[name]) for name in (mean, "low", "high"))
+    return show(centre) if np.isnan(low) else f"{show(centre)} [{show(low)}, {show(high)}]"
+
+
+def signed(value: float) -> str:
+    """A log-gain with its sign and one decimal: +1.7, −13.4, 0.0."""
+    return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
 
 
 def digits(value: float) -> str:
-    """Two significant digits without an exponent where it reads well: 2.8, 13, 0.0012, 3.1e-13."""
+    """Two or three significant digits, and a true minus sign: 2.8, 13.4, 0.0012, 3.1e-13."""
     if value == 0 or not np.isfinite(value):
         return f"{value:g}"
     text = f"{value:.1f}" if 1 <= abs(value) < 100 else f"{value:.2g}"

@@ -1,1 +1,4 @@
-"""Results: quantities as data, labelled trees of them, where they came from."""
+"""Results, bottom up: configuration, quantities, provenance, statistics, tree."""
+
+from .statistics import band, paired_log_ratio
+from .tree import against_total_depth, load, relative, save, settings

@@ -92,16 +92,16 @@ _ROWS = (
     ),
     Quantity(
         "partial_jacobian",
-        "averaged partial Jacobian norm (squared)",
+        "partial Jacobian",
         "E‖(∂x_S/∂x_l)ᵀ v‖²/‖v‖²; v isotropic: ‖∂x_S/∂x_l‖_F²/size; v equal on all tokens: token-common",
-        "squared norm per entry",
+        "mean square",
         ("depth", "probe"),
     ),
     Quantity(
         "partial_jacobian_sem",
-        "standard error of the averaged partial Jacobian norm",
+        "standard error of the partial Jacobian",
         "SD over probes / √probes",
-        "squared norm per entry",
+        "mean square",
         ("depth", "probe"),
     ),
     Quantity(
@@ -115,7 +115,7 @@ _ROWS = (
     Quantity(
         "rank_deficit",
         "rank deficit",
-        "number of singular values below 1e-5 · σ_max",
+        "number of singular values below 1e-4 · σ_max",
         "1",
         ("sublayer", "jacobian"),
         False,

@@ -1,0 +1,166 @@
+"""The folder a run leaves: results, figures with their tables, an appendix, and a manifest written before the run.
+
+    manifest.json   configuration, provenance; when all is done, the SHA-256 of every other file
+    results.nc      the labelled tree, readable with xarray
+    figures/        PDF, PNG and the CSV behind each
+    tables/         summary.txt, results.csv, laws.csv, total_depth.csv
+    appendix.tex    compiles with pdflatex where it lies
+
+Files are made in a hidden folder beside their places and moved there whole, so an interrupted run leaves none half-written.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import xarray as xr
+
+from ..results.tree import save, settings
+from . import appendix, captions, plot, summary, tables
+
+MANIFEST = "manifest.json"
+
+
+def prepare(out: str | Path, configuration: dict, provenance: dict) -> Path:
+    """The output folder, made where it is missing, with the manifest in it.
+
+    Errors: FileExistsError where it holds anything but an earlier result of the same configuration; OSError where it
+    can't be written. Nothing is written before all is checked.
+    """
+    out = Path(out)
+    known = json.loads(json.dumps(configuration))
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file: name a folder")
+    if out.is_dir() and any(out.iterdir()) and _manifest(out).get("configuration") != known:
+        raise FileExistsError(f"{out} holds something else: name another folder, or empty this one")
+    out.mkdir(parents=True, exist_ok=True)
+    _write_atomically(out / MANIFEST, {"configuration": known, "provenance": provenance})
+    return out
+
+
+def _manifest(out: Path) -> dict:
+    try:
+        return json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_atomically(path: Path, data: dict) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write(
+    run: xr.DataTree, out: str | Path, *, sweep: xr.DataTree | None = None, configuration: dict | None = None
+) -> Path:
+    """The folder, complete; see the head of this module.
+
+    Parameters
+    ----------
+    run : what `measure` or `train` returned
+    out : a folder that is new, empty, or holds an earlier result of the same configuration
+    sweep : what `gf.sweep` returned, for the figure against total depth
+    configuration : what makes the run again; by default what the results themselves carry
+    """
+    plain = configuration or {name: value for name, value in settings(run).items() if name != "provenance"}
+    out = prepare(out, plain, settings(run).get("provenance", {}))
+    with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as scratch:
+        made = Path(scratch)
+        save(run if sweep is None else xr.DataTree(children={"training": run, "sweep": sweep}), made / "results.nc")
+        shown = _figures(run, sweep, made / "figures")
+        _tables(run, sweep, made / "tables")
+        steps = tables.steps_of(run, (0, 10, 100))
+        (made / "appendix.tex").write_text(
+            appendix.document(run, shown, steps=steps, configuration=plain), encoding="utf-8"
+        )
+        files = sorted(path for path in made.rglob("*") if path.is_file())
+        sums = {str(path.relative_to(made)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        for path in files:
+            place = out / path.relative_to(made)
+            place.parent.mkdir(exist_ok=True)
+            shutil.move(path, place)
+    _write_atomically(out / MANIFEST, {**_manifest(out), "outputs": sums})
+    return out
+
+
+def _figures(run, sweep, folder: Path) -> dict[str, str]:
+    """Every figure saved with its table; `{name: caption}`."""
+    folder.mkdir()
+    captioned = {}
+    for name, drawn, table, caption in figures(run, sweep):
+        plot.save(drawn, folder / name, table, caption)
+        captioned[name] = caption
+        plt.close(drawn if isinstance(drawn, plt.Figure) else drawn.figure)
+    return captioned
+
+
+def figures(run, sweep=None) -> Iterator[tuple]:
+    """`(name, figure, table, caption)` of everything there is to show of a run."""
+    steps, ends = tables.steps_of(run, (0, 10, 100)), tables.steps_of(run, (0, 25))
+    told = lambda lead, *quantities: captions.caption(run, lead, *quantities)
+    if sweep is not None and steps:
+        lead = (
+            "Wirings side by side. (a) Stream gradient relative to the readout, at three steps of training; (b) gradient of "
+            "the last feed-forward output matrix at initialization against the number of blocks; (c) totals of the budget: "
+            "log-gains of the norms, of the forks (skip plus branch), and both; (d) token cosine at the top, and loss"
+        )
+        yield (
+            "comparison",
+            plot.comparison(run, sweep),
+            _comparison_table(run, sweep, steps, ends),
+            told(lead, "stream_gradient", "budget"),
+        )
+    stream = tables.profile(run, "stream_gradient", relative_to="readout", steps=steps)
+    drawn = plot.profile(run, "stream_gradient", relative_to="readout", steps=steps)
+    yield "stream_gradient", drawn, stream, told("Stream gradient relative to the readout", "stream_gradient")
+    for name, node in tables.nodes(run).items():
+        lead = f"Budget of {name}, summed from the top of the stack down"
+        yield (
+            f"budget_{name}",
+            plot.budget(node, steps=ends),
+            tables.budget_from_top(node, steps=ends),
+            told(lead, "budget"),
+        )
+        if steps:
+            heat = tables.heat(node).to_dataframe().reset_index()
+            lead = f"Stream gradient of {name} relative to the readout through training, geometric mean over seeds"
+            yield f"heatmap_{name}", plot.heatmap(node), heat, told(lead, "stream_gradient")
+    if sweep is not None:
+        lead = "Gradient of the last feed-forward output matrix at initialization against the number of blocks"
+        yield (
+            "total_depth",
+            plot.total_depth(sweep),
+            tables.total_depth(sweep),
+            captions.caption(sweep, lead, "parameter_gradient"),
+        )
+
+
+def _comparison_table(run, sweep, steps, ends):
+    """The tables of the four panels, one below the other, told apart by `panel`."""
+    panels = {
+        "a": tables.profile(run, "stream_gradient", relative_to="readout", steps=steps),
+        "b": tables.total_depth(sweep),
+        "c": tables.budget_totals(run, steps=ends),
+        "d": tables.training(run),
+    }
+    return pd.concat([frame.assign(panel=panel) for panel, frame in panels.items()], ignore_index=True)
+
+
+def _tables(run, sweep, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "summary.txt").write_text("\n".join(summary.lines(run, sweep)) + "\n", encoding="utf-8")
+    steps = tables.steps_of(run)
+    appendix.results_table(run, steps).to_csv(folder / "results.csv", index=False)
+    tables.law_rows(run, steps=steps or None).to_csv(folder / "laws.csv", index=False)
+    if sweep is not None:
+        tables.total_depth(sweep).to_csv(folder / "total_depth.csv", index=False)

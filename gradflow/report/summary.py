@@ -1,0 +1,75 @@
+"""The summary a person reads: signed, per step, with intervals; true of the run at hand, whatever the textbook says."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import captions, tables
+from .tables import interval, signed
+
+
+def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100)) -> list[str]:
+    """The sentences: gradient at the bottom and budget per model and step, the pair compared, the slope over depth."""
+    chosen = tables.steps_of(run, steps) or (None,)
+    told = [sentence for name, node in tables.nodes(run).items() for sentence in _model(name, node, chosen)]
+    told += _pair(run, chosen[-1])
+    if sweep is not None:
+        told += _slopes(sweep)
+    return [*told, *_nonfinite(run), f"intervals: 95%, {captions.short(run)}; geometric means"]
+
+
+def _model(name: str, node, steps) -> list[str]:
+    """What one model's gradient does between the readout and the bottom."""
+    ratio, net, final, loss = tables.ends(node).values()
+    when = lambda step: "" if step is None else f" at step {step}"
+    at = lambda data, step: data if step is None else data.sel(step=step)
+    factors = ", ".join(f"{interval(at(ratio, step))} times{when(step)}" for step in steps)
+    told = [f"{name}: the gradient at the bottom is, relative to the readout, {factors}"]
+    for step in steps:
+        parts = [f"{part} {interval(at(net, step).sel(part=part), signed)}" for part in tables.NET]
+        parts.append(f"and the final norm {interval(at(final, step), signed)}")
+        told.append(f"  budget{when(step)} (nat): {', '.join(parts)}; loss {interval(at(loss, step))}")
+    return told
+
+
+def _pair(run, step) -> list[str]:
+    """The first model's gradient at the bottom against each other's, paired over seeds, at the last step."""
+    first, *others = tables.nodes(run)
+    told = []
+    for other in others:
+        ratio = tables.compared(run, other, first)
+        ratio = ratio if step is None else ratio.sel(step=step)
+        mean, low, high = (float(np.exp(ratio[bound])) for bound in ("mean", "low", "high"))
+        if not np.isfinite(mean):
+            continue
+        spread = "" if np.isnan(low) else f" [{tables.digits(low)}, {tables.digits(high)}]"
+        paired = "" if np.isnan(low) else f", paired over seeds, correlation {float(ratio['correlation']):.2f}"
+        told.append(
+            f"{other} against {first}{'' if step is None else f' at step {step}'}: {tables.digits(mean)}{spread} times{paired}"
+        )
+    return told
+
+
+def _slopes(sweep) -> list[str]:
+    """The last feed-forward gradient's exponent in the number of blocks."""
+    slopes = tables.total_depth_slopes(sweep)
+    shown = [f"{name} {interval(fitted.sel(number='k'))}" for name, fitted in slopes.items()]
+    return (
+        [f"last feed-forward gradient at initialization, exponent in the number of blocks: {', '.join(shown)}"]
+        if shown
+        else []
+    )
+
+
+def _nonfinite(run) -> list[str]:
+    """One line for every seed whose loss or gradient stopped being finite."""
+    told = []
+    for name, node in tables.nodes(run).items():
+        if "nonfinite_step" not in node.data_vars:
+            continue
+        last = node.to_dataset()[["nonfinite_step", "nonfinite_depth"]].isel(step=-1)
+        for seed in last["seed"].values[(last["nonfinite_step"] >= 0).values]:
+            where = last.sel(seed=seed)
+            step, depth = int(where["nonfinite_step"]), int(where["nonfinite_depth"])
+            told.append(f"{name}, seed {seed}: not finite from step {step} on, first at stream position {depth}")
+    return told
