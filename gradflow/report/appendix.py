@@ -1,6 +1,6 @@
 """A reproducibility appendix as a LaTeX document: setting, results, figures, statistics, environment, command.
 
-It compiles with pdflatex in the folder it is written to (packages: graphicx, booktabs, geometry, longtable).
+It compiles with pdflatex in the folder it is written to (packages: graphicx, booktabs, geometry).
 """
 
 import textwrap
@@ -34,6 +34,9 @@ _SYMBOLS = {
     "×": r"$\times$",
     "µ": r"$\mu$",
     "’": "'",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
 }
 _SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _SPECIAL |= {character: "\\" + character for character in "&%$#_{}"}
@@ -104,7 +107,6 @@ def document(run, figures: dict[str, str], *, steps, configuration: dict) -> str
 
 
 _PREAMBLE = r"""\documentclass[10pt]{article}
-\usepackage[T1]{fontenc}
 \usepackage[margin=2.2cm]{geometry}
 \usepackage{graphicx,booktabs}
 \setlength{\parindent}{0pt}\setlength{\parskip}{4pt}

@@ -35,12 +35,15 @@ def prepare(out: str | Path, configuration: dict, provenance: dict) -> Path:
     """
     out = Path(out)
     known = json.loads(json.dumps(configuration))
-    if out.exists() and not out.is_dir():
+    if os.path.lexists(out) and not out.is_dir():
         raise FileExistsError(f"{out} is a file: name a folder")
     if out.is_dir() and any(out.iterdir()) and _manifest(out).get("configuration") != known:
         raise FileExistsError(f"{out} holds something else: name another folder, or empty this one")
-    out.mkdir(parents=True, exist_ok=True)
-    _write_atomically(out / MANIFEST, {"configuration": known, "provenance": provenance})
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_atomically(out / MANIFEST, {"configuration": known, "provenance": provenance})
+    except OSError as error:
+        raise OSError(f"can't write to {out} ({error.strerror}): name a folder that can be written") from None
     return out
 
 

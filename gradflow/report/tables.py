@@ -80,7 +80,7 @@ def net_budget(node) -> xr.DataArray:
 
 
 def ends(node) -> dict[str, xr.Dataset]:
-    """Bands of what a summary tells of a model: `bottom` (gradient there relative to the readout), `budget`, `leave_gain`, `loss`."""
+    """Bands of what a summary tells: `bottom` (gradient there relative to the readout), `budget`, `leave_gain`, `loss`."""
     bottom = relative(node, "stream_gradient", "readout").isel(depth=0, drop=True)
     return {
         "bottom": band(bottom),

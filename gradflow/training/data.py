@@ -64,7 +64,7 @@ def text(path: str | Path | None = None, *, context: int = 64, batch: int = 8) -
         raise ValueError(f"context is {context}: at least 2 tokens are needed")
     if batch < 1:
         raise ValueError(f"batch is {batch}: at least 1 example is needed")
-    name, content = ("pydoc_data.topics", _topics()) if path is None else (Path(path).name, Path(path).read_bytes())
+    name, content = ("pydoc_data.topics", _topics()) if path is None else (Path(path).name, _bytes(Path(path)))
     if not content:
         raise ValueError(f"{path} is empty: give a text of at least {context + 2} bytes")
     if len(content) < context + 2:
@@ -72,6 +72,13 @@ def text(path: str | Path | None = None, *, context: int = 64, batch: int = 8) -
             f"{path} has {len(content)} bytes, fewer than context + 2 = {context + 2}: give a longer text or a smaller context"
         )
     return Text(name, np.frombuffer(content, np.uint8), hashlib.sha256(content).hexdigest(), context, batch)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OSError(f"can't read the text {path} ({error.strerror}): name a file that can be read") from None
 
 
 def _topics() -> bytes:

@@ -40,16 +40,14 @@ def train(
     data : a `Text`
     optimizer : any optax transformation
     steps : number of updates
-    record : steps at which readings are kept, 0 … steps; by default the first and the last
+    record : steps at which readings are kept, 0 … steps; by default `schedule(steps)`
     quantities : names or readings beyond those of the backward pass, taken at the recorded steps
 
     A NaN or an infinity stops nothing: `nonfinite_step` and `nonfinite_depth` hold the first of each seed.
     """
-    kept = sorted({0, steps} if record is None else set(record))
-    if steps < 1:
-        raise ValueError(f"steps is {steps}: at least 1 is needed")
-    if kept[0] < 0 or kept[-1] > steps:
-        raise ValueError(f"record = {tuple(kept)} must lie between 0 and steps = {steps}")
+    kept = schedule(steps) if record is None else tuple(sorted(set(record)))
+    if not kept or kept[0] < 0 or kept[-1] > steps:
+        raise ValueError(f"record = {kept} must lie between 0 and steps = {steps}")
     origin, keys = provenance(), seed_keys(key, seeds)
     params, runs = {}, {}
     with tqdm(total=len(models) * (kept[-1] + 1), unit="step", delay=1, leave=False) as bar:
@@ -67,6 +65,18 @@ def train(
         batches="one a seed and step",
     )
     return params, run
+
+
+def schedule(steps: int) -> tuple[int, ...]:
+    """The steps recorded by default: 0, 1, 2, 5, then 10, 25, 50 and their multiples by ten, and the last.
+
+    >>> schedule(100)
+    (0, 1, 2, 5, 10, 25, 50, 100)
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}: at least 1 is needed")
+    marks = {0, 1, 2, 5, *(mark * 10**power for mark in (10, 25, 50) for power in range(len(str(steps))))}
+    return tuple(sorted({mark for mark in marks if mark <= steps} | {steps}))
 
 
 def _run(model, data, optimizer, keys, kept, steps, extra, bar):
