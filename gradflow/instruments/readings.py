@@ -7,7 +7,7 @@ Seeds change the weights; at initialization all seeds and all models see the sam
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import singledispatch
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,6 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from ..model.init import at, root
-from ..model.stack import Transformer
 from ..results.configuration import suggestions
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
@@ -75,16 +74,16 @@ def _in_depth_order(segments):
             yield from ((layer, sub) for sub in segment.block)
 
 
-@singledispatch
-def measure(models, data, **options) -> xr.DataTree:
+def measure(models, data, batch=None, **options) -> xr.DataTree:
     """Labelled readings of one model, of several, or of somebody's own loss.
 
-    `measure(model, data)` and `measure({name: model}, data)`, for `Transformer`s:
+    `measure(model, data)` and `measure({name: model}, data)`:
 
-    data : a `Text`, or a batch `{"inputs": [B, T], "targets": [B, T]}`, the same for all seeds and models
+    models : `Transformer`, `interop.functions.FunctionStack`, or anything with their methods
+    data : a `Text`, or a batch `{"inputs": [B, …], "targets": [B, …]}`, the same for all seeds and models
     seeds : number of draws of the weights (8)
     key : integer or JAX key that all randomness derives from (0)
-    params : `{name: params}` with a leading seed axis, to measure given weights and not fresh ones
+    params : given weights instead of fresh ones, with a leading seed axis; `{name: params}` for several models
     quantities : names in `READINGS` or reading functions; by default what one backward pass gives
 
     `measure(loss_fn, params, batch, dials=…, stacked=…)`, for any differentiable `loss_fn(params, batch)`:
@@ -92,24 +91,16 @@ def measure(models, data, **options) -> xr.DataTree:
 
     Returns a `DataTree`: one node a model, `seed` at the root with the provenance.
     """
+    if isinstance(models, Mapping):
+        return measure_models(models, data, **options)
+    if hasattr(models, "segments"):
+        given: dict[str, Any] = {"params": {"model": options.pop("params")}} if options.get("params") is not None else {}
+        return measure_models({"model": models}, data, **given, **options)
+    if callable(models):
+        return measure_function(models, data, batch, **options)
     raise TypeError(
-        f"measure takes a Transformer, a dict of them, or a loss function (params, batch) -> scalar, not {type(models).__name__}"
+        f"measure takes a model, a dict of them, or a loss function (params, batch), not {type(models).__name__}"
     )
-
-
-@measure.register
-def _(models: Transformer, data, **options) -> xr.DataTree:
-    return measure_models({"model": models}, data, **options)
-
-
-@measure.register(Mapping)
-def _(models, data, **options) -> xr.DataTree:
-    return measure_models(models, data, **options)
-
-
-@measure.register(Callable)  # type: ignore[call-overload]
-def _(models, data, batch, **options) -> xr.DataTree:
-    return measure_function(models, data, batch, **options)
 
 
 def measure_models(

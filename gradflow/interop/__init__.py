@@ -1,1 +1,1 @@
-"""."""
+"""Interop: models that were not built here."""

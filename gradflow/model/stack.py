@@ -198,7 +198,7 @@ def parts_at(segments, params, position: int) -> dict[str, Part]:
     return bound(sub.layers, jax.tree.map(lambda a: a[repeat], params[segment][sub.kind]))
 
 
-def plain(layer: Layer, depth: int, kind: str = "function") -> tuple[Segment, ...]:
+def plain(layer: Any, depth: int, kind: str = "function") -> tuple[Segment, ...]:
     """A stack of `depth` times a pure function `(params, x) -> x`: equation (1) without a skip, the function its branch.
 
     Its parameters, stacked over depth, go where `walk` looks for them with `plain_params`.

@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -92,7 +93,8 @@ def write(
             place = out / path.relative_to(made)
             place.parent.mkdir(exist_ok=True)
             shutil.move(path, place)
-    _write_atomically(out / MANIFEST, {**_manifest(out), "outputs": sums})
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    _write_atomically(out / MANIFEST, {**_manifest(out), "finished": finished, "outputs": sums})
     return out
 
 

@@ -11,7 +11,8 @@ from .tables import interval, signed
 def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100)) -> list[str]:
     """The sentences: gradient at the bottom and budget per model and step, the pair compared, the slope over depth."""
     chosen = tables.steps_of(run, steps) or (None,)
-    told = [sentence for name, node in tables.nodes(run).items() for sentence in _model(name, node, chosen)]
+    told = [f"{'; '.join(f'{what}: {words}' for what, words in captions.setting(run).items())}"]
+    told += [sentence for name, node in tables.nodes(run).items() for sentence in _model(name, node, chosen)]
     told += _pair(run, chosen[-1])
     if sweep is not None:
         told += _slopes(sweep)
@@ -26,10 +27,15 @@ def _model(name: str, node, steps) -> list[str]:
     factors = ", ".join(f"{interval(at(ratio, step))} times{when(step)}" for step in steps)
     told = [f"{name}: the gradient at the bottom is, relative to the readout, {factors}"]
     for step in steps:
-        parts = [f"{part} {interval(at(net, step).sel(part=part), signed)}" for part in tables.NET]
-        parts.append(f"and the final norm {interval(at(final, step), signed)}")
+        gains = {**{part: at(net, step).sel(part=part) for part in tables.NET}, "final norm": at(final, step)}
+        parts = [f"{part} {interval(gain, signed)}" for part, gain in gains.items() if part == "net" or _visible(gain)]
         told.append(f"  budget{when(step)} (nat): {', '.join(parts)}; loss {interval(at(loss, step))}")
     return told
+
+
+def _visible(gain) -> bool:
+    """Whether a log-gain is there at all: an absent norm is not worth its words."""
+    return abs(float(gain["mean"])) >= 0.05
 
 
 def _pair(run, step) -> list[str]:
