@@ -94,7 +94,9 @@ def measure(models, data, batch=None, **options) -> xr.DataTree:
     if isinstance(models, Mapping):
         return measure_models(models, data, **options)
     if hasattr(models, "segments"):
-        given: dict[str, Any] = {"params": {"model": options.pop("params")}} if options.get("params") is not None else {}
+        given: dict[str, Any] = (
+            {"params": {"model": options.pop("params")}} if options.get("params") is not None else {}
+        )
         return measure_models({"model": models}, data, **given, **options)
     if callable(models):
         return measure_function(models, data, batch, **options)

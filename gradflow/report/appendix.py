@@ -3,6 +3,7 @@
 It compiles with pdflatex in the folder it is written to (packages: graphicx, booktabs, geometry).
 """
 
+import re
 import textwrap
 
 import pandas as pd
@@ -55,7 +56,7 @@ def table(frame: pd.DataFrame, caption: str) -> str:
     body = "\n".join([r"\toprule", head, r"\midrule", *rows, r"\bottomrule"])
     width = "l" * frame.shape[1]
     return (
-        f"\\begin{{table}}[ht]\n\\centering\\footnotesize\n\\caption{{{escaped(caption)}}}\n"
+        f"\\begin{{table}}[ht]\n\\centering\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\n\\caption{{{escaped(caption)}}}\n"
         f"\\begin{{tabular}}{{{width}}}\n{body}\n\\end{{tabular}}\n\\end{{table}}"
     )
 
@@ -88,7 +89,7 @@ def document(run, figures: dict[str, str], *, steps, configuration: dict) -> str
         table(
             shown,
             "Gradient at the bottom of the stack relative to the readout; log-gains of norms, forks and both over the "
-            "whole stack, and of the final norm (nat; the last two add up to the logarithm of the first column); loss "
+            "whole stack, and of the final norm (nat; net and final norm add up to the logarithm of the first column); loss "
             "(nat). Geometric means for positive quantities, with 95% t-intervals over seeds.",
         ),
         table(
@@ -127,7 +128,8 @@ def _law_texts(laws: pd.DataFrame) -> pd.DataFrame:
 
 
 def _list(title: str, entries: dict) -> str:
-    items = "; ".join(f"{escaped(k)}: {escaped(v)}" for k, v in entries.items())
+    breakable = lambda value: re.sub("([0-9a-f]{16})", r"\1\\allowbreak{}", escaped(value))
+    items = "; ".join(f"{escaped(k)}: {breakable(v)}" for k, v in entries.items())
     return rf"\paragraph{{{escaped(title)}.}} {items}." if items else ""
 
 

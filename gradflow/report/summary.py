@@ -49,7 +49,9 @@ def _pair(run, step) -> list[str]:
         if not np.isfinite(mean):
             continue
         spread = "" if np.isnan(low) else f" [{tables.digits(low)}, {tables.digits(high)}]"
-        paired = "" if np.isnan(low) else f", paired over seeds, correlation {float(ratio['correlation']):.2f}"
+        paired = (
+            "" if np.isnan(low) else f", paired over seeds, correlation {tables.digits(float(ratio['correlation']))}"
+        )
         told.append(
             f"{other} against {first}{'' if step is None else f' at step {step}'}: {tables.digits(mean)}{spread} times{paired}"
         )
