@@ -1,0 +1,233 @@
+"""Tables, figures, captions and the folder, from one small run."""
+
+import json
+import shutil
+import subprocess
+
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+import pandas as pd
+import pytest
+import xarray as xr
+
+import gradflow as gf
+from gradflow.report import appendix, bundle, captions, plot, summary, tables
+
+
+@pytest.fixture(scope="module")
+def shape():
+    return {"depth": 2, "width": 8, "heads": 2, "context": 8}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return gf.data.text(context=8, batch=2)
+
+
+@pytest.fixture(scope="module")
+def run(shape, data):
+    return gf.train(
+        gf.transformers("pre", "post", **shape), data, optax.adam(1e-3), steps=3, record=(0, 1, 3), seeds=3
+    )[1]
+
+
+@pytest.fixture(scope="module")
+def sweep(shape, data):
+    return gf.sweep(gf.transformers("pre", "post", **shape), data, depth=(1, 2, 4), seeds=3)
+
+
+@pytest.fixture(scope="module")
+def start(shape, data):
+    quantities = ("backward", "partial_jacobian", "singular_values")
+    return gf.measure(gf.transformers("pre", "post", **shape), data, seeds=3, quantities=quantities)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def test_a_profile_table_holds_the_geometric_mean_of_the_ratio_to_the_readout(run):
+    table = tables.profile(run, "stream_gradient", relative_to="readout", steps=(1,))
+    node = run["post"].sel(step=1)
+    ratio = node["stream_gradient"] / node["readout_gradient"]
+    expected = np.exp(np.log(ratio).mean("seed"))
+    np.testing.assert_allclose(table[table["model"] == "post"]["mean"], expected, rtol=1e-6)
+
+
+def test_the_net_budget_and_the_final_norm_add_up_to_the_attenuation_to_the_readout(run):
+    for node in run.children.values():
+        net = tables.net_budget(node).sel(part="net") + node["leave_gain"]
+        ratio = np.log(node["stream_gradient"].isel(depth=0) / node["readout_gradient"])
+        np.testing.assert_allclose(net, ratio, atol=1e-5)
+
+
+def test_the_budget_summed_from_the_top_is_the_log_of_the_profile(run):
+    node = run["post"].sel(step=3)
+    table = tables.budget_from_top(run["post"], steps=(3,))
+    net = table[table["part"] == "net"].sort_values("depth")["mean"]
+    profile = np.log(node["stream_gradient"] / node["stream_gradient"].isel(depth=-1)).mean("seed")
+    np.testing.assert_allclose(net, profile, atol=1e-5)
+
+
+def test_a_quantity_with_a_further_dimension_asks_for_an_entry(run):
+    with pytest.raises(ValueError, match="parameter"):
+        tables.profile(run, "parameter_gradient")
+    with pytest.raises(KeyError, match="stream_gradient"):
+        tables.profile(run, "stream_gradiant")
+    with pytest.raises(ValueError, match="readout"):
+        tables.profile(run, "stream_gradient", relative_to="redout")
+
+
+def test_positions_are_marked_by_the_sublayer_below_them(run):
+    table = tables.profile(run, "stream_gradient", steps=(0,))
+    kinds = table[table["model"] == "pre"].sort_values("depth")["kind"].tolist()
+    assert kinds == ["embedding", "attention", "mlp", "attention", "mlp"]
+
+
+DRAWINGS = {
+    "profile": lambda run, sweep, start, ax: plot.profile(run, relative_to="readout", steps=(0, 3), ax=ax),
+    "parameters": lambda run, sweep, start, ax: plot.profile(run, "parameter_gradient", parameter="query", ax=ax),
+    "partial": lambda run, sweep, start, ax: plot.profile(start, "partial_jacobian", probe="isotropic", ax=ax),
+    "cosine": lambda run, sweep, start, ax: plot.profile(start, "token_cosine", ax=ax),
+    "budget": lambda run, sweep, start, ax: plot.budget(run["post"], steps=(0, 3), ax=ax),
+    "totals": lambda run, sweep, start, ax: plot.budget_totals(run, steps=(0, 3), ax=ax),
+    "totals_now": lambda run, sweep, start, ax: plot.budget_totals(start, ax=ax),
+    "heatmap": lambda run, sweep, start, ax: plot.heatmap(run["post"], ax=ax),
+    "spectrum": lambda run, sweep, start, ax: plot.spectrum(start["post"], sublayer=2, ax=ax),
+    "total_depth": lambda run, sweep, start, ax: plot.total_depth(sweep, ax=ax),
+    "training": lambda run, sweep, start, ax: plot.training(run, "loss", ax=ax),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_plot_takes_an_axes_and_returns_it_labelled_and_drawn(name, run, sweep, start):
+    ax = plt.subplots()[1]
+    assert DRAWINGS[name](run, sweep, start, ax) is ax
+    assert ax.get_xlabel() or name in ("totals", "totals_now")
+    assert ax.get_ylabel()
+    assert ax.lines or ax.patches or ax.collections
+    ax.figure.canvas.draw()
+
+
+def test_a_curve_in_the_picture_is_the_column_in_the_table(run):
+    ax = plot.profile(run, relative_to="readout", steps=(3,))
+    table = tables.profile(run, "stream_gradient", relative_to="readout", steps=(3,))
+    drawn = next(line for line in ax.lines if line.get_label().startswith("post"))
+    np.testing.assert_allclose(drawn.get_ydata(), table[table["model"] == "post"]["mean"])
+
+
+def test_the_comparison_has_four_lettered_panels_at_the_venues_width(run, sweep):
+    whole = plot.comparison(run, sweep, width="neurips")
+    titles = " ".join(ax.get_title(loc="left") for ax in whole.axes)
+    assert all(f"bf{{{letter}}}" in titles for letter in "abcd")
+    assert whole.get_figwidth() == plot.WIDTHS["neurips"]
+
+
+def test_a_caption_names_every_confound(run):
+    caption = captions.caption(run, "Stream gradient", "stream_gradient")
+    for words in ("‖∂loss/∂x_l‖", "probe", "causal mask", "context 8", "batch 2", "mean over tokens", "FanIn(gain=1)"):
+        assert words in caption
+    for words in ("rms 1", "seeds: 3", "float32", "95% t-intervals", "2 blocks of attention, mlp", "LayerNorm"):
+        assert words in caption
+
+
+def test_a_saved_figure_is_pdf_png_and_the_csv_behind_it(run, tmp_path):
+    table = tables.profile(run, "stream_gradient", steps=(0,))
+    files = plot.save(plot.profile(run, steps=(0,)), tmp_path / "profile", table, "What it shows.")
+    assert [file.suffix for file in files] == [".pdf", ".png", ".csv"]
+    assert files[0].read_bytes()[:4] == b"%PDF"
+    assert files[1].read_bytes()[1:4] == b"PNG"
+    assert files[2].read_text().startswith("# What it shows.")
+    read = pd.read_csv(files[2], comment="#")
+    np.testing.assert_allclose(read["mean"], table["mean"])
+
+
+def test_the_summary_says_what_the_numbers_say(run, sweep):
+    told = "\n".join(summary.lines(run, sweep))
+    ends = tables.ends(run["post"])
+    assert tables.interval(ends["bottom"].sel(step=3)) in told
+    assert "post: the gradient at the bottom" in told
+    assert "exponent in the number of blocks" in told
+    assert "3 seeds" in told
+
+
+def test_a_single_seed_has_no_interval_and_says_so_by_leaving_it_out(shape, data):
+    told = "\n".join(summary.lines(gf.measure(gf.transformers("pre", "post", **shape), data, seeds=1)))
+    assert "nan" not in told
+
+
+def test_a_divergence_is_told_with_seed_step_and_position(shape, data):
+    models = gf.transformers("none", **shape)
+    _, run = gf.train(models, data, optax.sgd(1e20), steps=4, seeds=2)
+    told = [line for line in summary.lines(run) if "not finite" in line]
+    assert len(told) == 2
+    assert "seed 0: not finite from step" in told[0]
+
+
+def test_numbers_are_written_for_people():
+    shown = {2.84: "2.8", 0.00123: "0.0012", 13.42: "13.4", -6.08: "−6.1", 3.1e-13: "3.1e-13", 0: "0", 250.0: "2.5e+02"}
+    assert {value: tables.digits(value) for value in shown} == shown
+    assert [tables.signed(x) for x in (1.66, -13.44, 1e-6)] == ["+1.7", "−13.4", "0.0"]
+
+
+def test_latex_is_ascii_with_its_special_characters_escaped():
+    text = appendix.escaped("50% of ‖g‖² & x_l {α} \\ ≠ 漢")
+    assert text.isascii()
+    assert text == r"50\% of $\|$g$\|$$^2$ \& x\_l \{$\alpha$\} \textbackslash{} $\neq$ ?"
+
+
+def test_the_folder_is_complete_and_its_sums_hold(run, sweep, tmp_path):
+    import hashlib
+
+    out = gf.report.write(run, tmp_path / "paper", sweep=sweep)
+    manifest = json.loads((out / "manifest.json").read_text())
+    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - {"manifest.json"}
+    assert set(manifest["outputs"]) == written
+    for name, digest in manifest["outputs"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    for name in ("results.nc", "appendix.tex", "tables/summary.txt", "tables/results.csv", "figures/comparison.pdf"):
+        assert name in written
+    saved = gf.results.load(out / "results.nc")
+    xr.testing.assert_identical(saved["training/post"].to_dataset(inherit=False), run["post"].to_dataset(inherit=False))
+    assert set(saved["sweep/pre"].children) == {"depth_1", "depth_2", "depth_4"}
+
+
+def test_a_measurement_without_training_has_its_folder_too(start, tmp_path):
+    out = gf.report.write(start, tmp_path / "start")
+    assert (out / "figures" / "stream_gradient.pdf").exists()
+    assert "bottom / readout" in (out / "appendix.tex").read_text()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_appendix_compiles(run, sweep, tmp_path):
+    out = gf.report.write(run, tmp_path / "paper", sweep=sweep)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "appendix.tex"]
+    done = subprocess.run(command, cwd=out, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_a_folder_with_somebodys_content_is_refused_and_left_alone(run, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="another folder"):
+        gf.report.write(run, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_earlier_result_is_replaced_only_by_the_same_configuration(tmp_path):
+    bundle.prepare(tmp_path / "out", {"depth": 2}, {})
+    bundle.prepare(tmp_path / "out", {"depth": 2}, {})
+    with pytest.raises(FileExistsError, match="something else"):
+        bundle.prepare(tmp_path / "out", {"depth": 3}, {})
+
+
+def test_a_failure_while_writing_leaves_no_half_written_file(run, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(bundle.appendix, "document", broken)
+    with pytest.raises(OSError, match="disk is full"):
+        gf.report.write(run, tmp_path / "paper")
+    assert [path.name for path in (tmp_path / "paper").iterdir()] == ["manifest.json"]

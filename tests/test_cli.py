@@ -1,0 +1,126 @@
+"""The command line as its user meets it: the main job at toy size, wrong input, an interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import gradflow.cli as cli
+
+TOY = "--depth 2 --width 8 --heads 2 --context 8 --batch 2 --steps 2 --seeds 2".split()
+
+
+def command(*words, **options):
+    program = [sys.executable, "-c", "from gradflow.cli import main; main()", *words]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def refused(capsys, monkeypatch, *words) -> str:
+    """The one line of standard error."""
+    monkeypatch.setattr(sys, "argv", ["gradflow", "compare", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    printed = capsys.readouterr()
+    assert stop.value.code == 2
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    return printed.err
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder with a few bad inputs; afterwards nothing else may be in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "somebodys").mkdir()
+    (tmp_path / "somebodys" / "thesis.txt").write_text("years of work")
+    before = sorted(tmp_path.rglob("*"))
+    yield tmp_path
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("--text missing.txt", "name a file that can be read"),
+        ("--text empty.txt", "at least 66 bytes"),
+        ("--text short.txt", "longer text or a smaller context"),
+        ("--text somebodys", "name a file that can be read"),
+        ("--depth 0", "at least 1 block"),
+        ("--seeds 0", "at least 1"),
+        ("--steps 0", "at least 1"),
+        ("--batch 0", "at least 1"),
+        ("--context 1", "at least 2"),
+        ("--heads 0", "at least 1"),
+        ("--width 63", "not a multiple of heads"),
+        ("--lr -1", "positive"),
+        ("--wirings pre pots", "did you mean 'post'"),
+        ("--wirings pre pre", "different names"),
+        ("--init brt", "did you mean 'bert'"),
+        ("--optimizer adm", "did you mean 'adam'"),
+        ("--out somebodys", "another folder"),
+        ("--out empty.txt", "name a folder"),
+        ("--out empty.txt/inside", "can be written"),
+    ],
+)
+def test_wrong_input_is_one_line_that_names_the_remedy(words, remedy, here, capsys, monkeypatch):
+    assert remedy in refused(capsys, monkeypatch, *words.split())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_refused(tmp_path, capsys, monkeypatch):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    assert "can be written" in refused(capsys, monkeypatch, "--out", str(locked / "out"))
+
+
+def test_the_main_job_writes_its_folder_and_a_true_summary(tmp_path):
+    text = tmp_path / "text.bin"
+    text.write_bytes(bytes(range(256)) * 20)
+    job = command(
+        "compare", *TOY, "--text", str(text), "--wirings", "pre", "post", "deepnorm", "--out", "out", cwd=tmp_path
+    )
+    printed, errors = job.communicate(timeout=300)
+    assert job.returncode == 0, errors
+    out = tmp_path / "out"
+    for name in ("results.nc", "manifest.json", "appendix.tex", "figures/comparison.png", "tables/summary.txt"):
+        assert (out / name).exists()
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["configuration"]["depth"] == 2
+    assert manifest["configuration"]["text_sha256"] == __import__("hashlib").sha256(text.read_bytes()).hexdigest()
+    assert "at step 2" in printed
+    assert (out / "tables" / "summary.txt").read_text().splitlines()[1] in printed
+
+
+def test_a_run_that_diverges_finishes_its_report(tmp_path):
+    options = ["--wirings", "none", "post", "--optimizer", "sgd", "--lr", "1e30", "--out", "out"]
+    job = command("compare", *TOY[:-4], "--steps", "3", "--seeds", "2", *options, cwd=tmp_path)
+    printed, errors = job.communicate(timeout=300)
+    assert job.returncode == 0, errors
+    assert "not finite from step" in printed
+    assert (tmp_path / "out" / "appendix.tex").exists()
+
+
+def test_an_interrupted_run_leaves_the_manifest_and_nothing_half_written(tmp_path):
+    job = command("compare", *TOY[:-4], "--steps", "100000", "--seeds", "2", "--out", "out", cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out" / "manifest.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(3)
+    job.send_signal(signal.SIGINT)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "interrupted" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+    json.loads((tmp_path / "out" / "manifest.json").read_text())
+
+
+def test_help_does_not_import_the_house(tmp_path):
+    probe = "import sys, gradflow.cli; assert 'jax' not in sys.modules and 'xarray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", probe], check=True)
