@@ -5,35 +5,34 @@ A table of contents: each name is imported from its room when it is first used, 
 
 from importlib import import_module
 
-HOME = {
-    "transformer": "model.stack",
-    "transformers": "model.stack",
-    "Transformer": "model.stack",
+ROOMS = {
+    "data": "training.data",
+    "jacobians": "instruments.jacobians",
+    "laws": "laws",
+    "layers": "model.layers",
+    "plot": "report.plot",
+    "report": "report",
+    "results": "results",
+}
+NAMES = {
     "Segment": "model.stack",
     "Sublayer": "model.stack",
+    "Transformer": "model.stack",
     "Wiring": "model.wiring",
-    "layers": "model.layers",
-    "walk": "model.equation",
-    "meter": "instruments.meter",
-    "jacobians": "instruments.jacobians",
     "measure": "instruments.readings",
+    "meter": "instruments.meter",
     "sweep": "instruments.readings",
     "train": "training.loop",
-    "data": "training.data",
-    "laws": "laws",
-    "results": "results",
-    "report": "report",
-    "plot": "report.plot",
+    "transformer": "model.stack",
+    "transformers": "model.stack",
+    "walk": "model.equation",
 }
-__all__ = list(HOME)
+__all__ = [*ROOMS, *NAMES]
 
 
 def __getattr__(name: str):
-    if name not in HOME:
-        raise AttributeError(f"gradflow has no {name!r}; it has {', '.join(HOME)}")
-    room = import_module(f".{HOME[name]}", __name__)
-    return room if HOME[name].split(".")[-1] == name else getattr(room, name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+    if name in ROOMS:
+        return import_module(f".{ROOMS[name]}", __name__)
+    if name in NAMES:
+        return getattr(import_module(f".{NAMES[name]}", __name__), name)
+    raise AttributeError(f"gradflow has no {name!r}; it has {', '.join(__all__)}")
