@@ -1,1 +1,1 @@
-"""Instruments, bottom up: meter, signal, budget, gradients, jacobians, readings."""
+"""Instruments, bottom up: meter, signal, budget, gradients, jacobians, loss, readings."""

@@ -106,20 +106,25 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
     if probes < 2:
         raise ValueError(f"probes is {probes}: an error needs at least 2")
     x = jax.vmap(model.enter, (None, 0))(params, batch["inputs"])
-    settings = dials(model, params, batch)["stack"]
     through = lambda x, d: walk(model.segments, params["stack"], x, metered, d)[0]
+    settings = dials(model, params, batch)["stack"]
     top, pull = jax.vjp(lambda d: jax.vmap(through, (0, None))(x, d), settings)
-    tokens = top.shape[-2:-1]
-    drawn = lambda name, *shape: _on_sphere(at(root(key), "probe", name), (probes, *shape))
-    directions = {
-        "isotropic": drawn("isotropic", *top.shape) * top.size**0.5,
-        "token_common": jnp.broadcast_to(
-            drawn("token_common", *top.shape[:-2], 1, top.shape[-1]) * (top.size / max(tokens[0], 1)) ** 0.5,
-            (probes, *top.shape),
-        ),
-    }
-    gains = jnp.stack([_gains(pull, directions[name].astype(top.dtype), top.size) for name in PROBES], axis=-1)
-    return {"partial_jacobian": gains.mean(0), "partial_jacobian_sem": gains.std(0, ddof=1) / probes**0.5}
+    drawn_as = {"isotropic": top.shape, "token_common": (*top.shape[:-2], 1, top.shape[-1])}
+
+    def gains(probe):
+        drawn = jax.random.normal(at(root(key), "probe", probe), (probes, *drawn_as[probe]), top.dtype)
+        directions = jax.vmap(on_sphere)(jnp.broadcast_to(drawn, (probes, *top.shape)))
+        read = jax.vmap(pull)(directions)[0]["stream"]
+        squares = norm(read.reshape(*read.shape[:2], -1).sum(-1)) ** 2
+        return jnp.concatenate([squares, jnp.ones_like(squares[:, :1])], axis=1)
+
+    each = jnp.stack([gains(probe) for probe in PROBES], axis=-1)
+    return {"partial_jacobian": each.mean(0), "partial_jacobian_sem": each.std(0, ddof=1) / probes**0.5}
+
+
+def on_sphere(v):
+    """`v/‖v‖`. On the sphere the reading at the top is 1 exactly, and the estimate below has less variance."""
+    return v / jnp.sqrt(jnp.sum(v**2))
 
 
 def _on_sphere(key, shape):

@@ -8,7 +8,7 @@ reads every meter in the backward pass that training does anyway; no activation 
 examples, shards and uses.
 
 The dial's *value* is the meter's gain in powers of two. Scaling by a power of two is exact, and it decides which norms
-float32 squares can hold: at 2^24, from 1e-24 to 1e12.
+float32 squares can hold: at 2^24, from 1e-24 to 1e12. Below that a gradient that is not zero reads `FLOOR`, not zero.
 
 A dial that is set to NaN reads NaN wherever the loss depends on what its meter sees, even where that gradient is zero:
 so a meter that reads nothing can be told from one that reads zero (`unread`).
@@ -24,6 +24,8 @@ import jax.numpy as jnp
 from ..model.equation import Parts, decorated, sublayer
 
 GAIN = 24.0
+# The norm behind the smallest normal float32 at that gain: a reading there is an upper bound.
+FLOOR = float(jnp.finfo(jnp.float32).tiny) ** 0.5 * 2.0**-GAIN
 
 
 @jax.custom_vjp
@@ -39,10 +41,15 @@ def meter(x, dial):
 
 
 def squared_norm(g, dial):
-    """`‖2^dial · g‖²` in the shape of `dial`, accumulated in float32 or better."""
-    g = g.astype(jnp.promote_types(g.dtype, jnp.float32))
-    squares = jnp.sum(jnp.square(jnp.exp2(dial)[..., None] * g), axis=-1) if g.ndim else jnp.square(jnp.exp2(dial) * g)
-    return jnp.sum(squares, axis=tuple(range(squares.ndim - jnp.ndim(dial)))).astype(jnp.result_type(dial))
+    """`‖2^dial · g‖²` in the shape of `dial`, accumulated in float32 or better.
+
+    Where the squares of a gradient that is not zero all underflow, the smallest normal number: zero means zero.
+    """
+    g = jnp.atleast_1d(g).astype(jnp.promote_types(g.dtype, jnp.float32))
+    axes = (*range(g.ndim - 1 - jnp.ndim(dial)), g.ndim - 1)
+    squares = jnp.sum(jnp.square(jnp.exp2(dial)[..., None] * g), axis=axes)
+    floor = jnp.finfo(g.dtype).tiny * jnp.any(g != 0, axis=axes)
+    return jnp.maximum(squares, floor).astype(jnp.result_type(dial))
 
 
 meter.defvjp(lambda x, dial: (x, dial), lambda dial, g: (g, squared_norm(g, dial)))

@@ -6,8 +6,8 @@ maps the readings over them in one compiled call, and hands the arrays to `resul
 Seeds change the weights; at initialization all seeds and all models see the same batch.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from ..results.configuration import suggestions
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 from . import gradients, jacobians
-from .meter import GAIN, unread
+from .loss import measure_function
+from .meter import FLOOR
 
 Reading = Callable[..., dict]
 
@@ -94,10 +95,8 @@ def measure(models, data, batch=None, **options) -> xr.DataTree:
     if isinstance(models, Mapping):
         return measure_models(models, data, **options)
     if hasattr(models, "segments"):
-        given: dict[str, Any] = (
-            {"params": {"model": options.pop("params")}} if options.get("params") is not None else {}
-        )
-        return measure_models({"model": models}, data, **given, **options)
+        params = options.pop("params", None)
+        return measure_models({"model": models}, data, params=params and {"model": params}, **options)
     if callable(models):
         return measure_function(models, data, batch, **options)
     raise TypeError(
@@ -123,6 +122,7 @@ def measure_models(
         weights = params[name] if params is not None else jax.vmap(model.init)(keys)
         read = jax.jit(jax.vmap(lambda p, b, m=model: {k: v for r in chosen for k, v in r(m, p, b).items()}, (0, None)))
         arrays = jax.device_get(read(weights, batch))
+        _warn_of_underflow(name, arrays)
         measured[name] = Readings(arrays, coordinates(model, weights), model)
     seeds = len(next(iter(measured.values())).arrays["loss"]) if params is not None else seeds
     return label(
@@ -135,62 +135,22 @@ def measure_models(
     )
 
 
+def _warn_of_underflow(name: str, arrays) -> None:
+    """A reading at the meters' floor is an upper bound, not a value: say so, and what to do."""
+    stream = np.asarray(arrays.get("stream_gradient", 1.0))
+    if ((stream > 0) & (stream <= FLOOR)).any():
+        warnings.warn(
+            f"{name}: some stream gradients are below {FLOOR:.0e}, the least float32 squares resolve, and are upper "
+            f"bounds: cast the parameters to float64 under jax_enable_x64",
+            stacklevel=3,
+        )
+
+
 def described(data) -> dict:
     """What a result file says of its data."""
     if isinstance(data, Mapping):
         return {"name": "a batch", "shapes": {name: list(np.shape(a)) for name, a in data.items()}}
     return data.description()
-
-
-def measure_function(
-    loss_fn, params, batch, *, dials: Mapping | None = None, stacked: str | None = None
-) -> xr.DataTree:
-    """Gradient norms of somebody's own model: every parameter's, and what meters of theirs read.
-
-    Parameters
-    ----------
-    loss_fn : `(params, batch) -> scalar`, or `(params, batch, dials) -> scalar` where `dials` is given
-        Inside, `x = gf.meter(x, dials["name"][l])` puts a meter on x.
-    dials : `{name: array}`, of the shape of what is read, for example `{"stream_gradient": jnp.zeros(depth + 1)}`
-        The values don't matter: they are set to the meters' gain.
-    stacked : key of `params` whose leaves are stacked over depth
-        Their norms become `parameter_gradient[sublayer, parameter]`; all others `outer_gradient[outer]`.
-
-    Errors: ValueError naming the meters that read nothing, because the loss does not depend on what they see. A meter
-    whose gradient is zero is no error.
-    """
-    origin, given = provenance(), dict(dials or {})
-    call = (lambda p, d: loss_fn(p, batch, d)) if dials is not None else (lambda p, d: loss_fn(p, batch))
-    read = jax.jit(
-        lambda gain: jax.value_and_grad(call, (0, 1))(
-            params, jax.tree.map(lambda d: jnp.full_like(d, gain, jnp.float32), given)
-        )
-    )
-    silent = unread(read(jnp.nan)[1][1])
-    if silent:
-        raise ValueError(
-            f"these meters read nothing, since the loss does not depend on what passes them: {', '.join(silent)}"
-        )
-    loss, (grads, squares) = read(GAIN)
-    arrays = {"loss": loss, **{name: gradients.norm(square) for name, square in squares.items()}}
-    coords: dict = {"dims": {name: _own_dims(name, np.ndim(square)) for name, square in squares.items()}}
-    outer = {k: v for k, v in grads.items() if k != stacked} if stacked else grads
-    if stacked:
-        inside = gradients.named(grads[stacked])
-        arrays["parameter_gradient"] = jnp.stack(
-            [jax.vmap(gradients.frobenius)(leaf) for leaf in inside.values()], axis=-1
-        )
-        coords["parameter"] = ("parameter", list(inside))
-    outside = gradients.named(outer)
-    if outside:
-        arrays["outer_gradient"] = jnp.stack([gradients.frobenius(leaf) for leaf in outside.values()])
-        coords["outer"] = ("outer", list(outside))
-    return label({"model": Readings(jax.device_get(arrays), coords)}, provenance=origin)
-
-
-def _own_dims(name: str, rank: int) -> tuple[str, ...]:
-    """Dimensions of a user's meter: the first is named after it, further ones numbered."""
-    return tuple(name if i == 0 else f"{name}_{i}" for i in range(rank))
 
 
 def sweep(
@@ -208,9 +168,9 @@ def sweep(
     `results.against_total_depth` picks one entry of each profile.
     """
     family = {f"{name}/depth_{n}": model.at_depth(n) for n in depth for name, model in models.items()}
-    origin, nodes = provenance(), {}
+    nodes: dict[str, xr.Dataset] = {}
     for path, model in tqdm(family.items(), desc="depth sweep", unit="stack", delay=1, leave=False):
         tree = measure_models({"model": model}, data, seeds=seeds, key=key, quantities=quantities)
+        nodes.setdefault("/", tree.to_dataset())
         nodes[path] = tree.children["model"].to_dataset(inherit=False).assign_attrs(total_depth=model.depth)
-    root_node = xr.Dataset(coords=tree.coords, attrs={**tree.attrs, **label({}, provenance=origin).attrs})
-    return xr.DataTree.from_dict({"/": root_node, **nodes})
+    return xr.DataTree.from_dict(nodes)
