@@ -1,0 +1,232 @@
+"""The one table of wirings × norms × sublayers that the identity tests run over, and small models made from it.
+
+Every row of `WIRINGS` is tried with a stack whose block holds one sublayer of each kind in `BRANCHES`. Two rows have a
+stream of several lanes: their gains are matrices on the lane axis, `Mix`, and their norms act lane by lane, `PerLane`.
+
+Axes: 5 tokens, 8 features; lanes in front.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradflow.instruments import jacobians
+from gradflow.model.equation import sublayer, walk
+from gradflow.model.init import at
+from gradflow.model.layers import (
+    Attention,
+    FeatureGain,
+    FeedForward,
+    Gain,
+    GatedFeedForward,
+    Identity,
+    LayerNorm,
+    RMSNorm,
+    Rotary,
+    ScalarGain,
+)
+from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
+from gradflow.model.wiring import WIRINGS as NAMED
+from gradflow.model.wiring import Wiring
+
+TOKENS, WIDTH, VOCABULARY = 5, 8, 11
+DEPTHS = (1, 3, 8)
+NORMS = {"layernorm": LayerNorm(), "rmsnorm": RMSNorm()}
+BRANCHES = {
+    "causal": Attention(2),
+    "bidirectional": Attention(4, kv_heads=2, causal=False, rotary=Rotary(), bias=True),
+    "relu": FeedForward(2, "relu"),
+    "gelu": FeedForward(2, "gelu"),
+    "gated": GatedFeedForward(2),
+}
+TWO = {kind: BRANCHES[kind] for kind in ("causal", "gated")}
+
+
+# ---- lanes --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mix:
+    """An einsum with one trained matrix on the lane axis."""
+
+    spec: str
+    matrix: tuple
+
+    def init(self, key, width: int):
+        return {"matrix": jnp.array(self.matrix, jnp.float32)}
+
+    def __call__(self, params, x):
+        return jnp.einsum(self.spec, params["matrix"], x)
+
+
+@dataclass(frozen=True)
+class PerLane:
+    """One layer a lane."""
+
+    layers: tuple
+
+    def init(self, key, width: int):
+        return {str(i): layer.init(at(key, i), width) for i, layer in enumerate(self.layers)}
+
+    def __call__(self, params, x):
+        return jnp.stack([layer(params[str(i)], x[i]) for i, layer in enumerate(self.layers)])
+
+
+@dataclass(frozen=True)
+class Then:
+    """Layers one after the other."""
+
+    layers: tuple
+
+    def init(self, key, width: int):
+        return {str(i): layer.init(at(key, i), width) for i, layer in enumerate(self.layers)}
+
+    def __call__(self, params, x):
+        for i, layer in enumerate(self.layers):
+            x = layer(params[str(i)], x)
+        return x
+
+
+lanes_to_lanes = lambda *rows: Mix("ij,j...->i...", rows)
+lanes_to_one = lambda *weights: Mix("j,j...->...", weights)
+one_to_lanes = lambda *weights: Mix("i,...->i...", weights)
+
+
+def residual(norm) -> Wiring:
+    """ResiDual: a post-norm lane, and a lane without norms that collects every branch; read out as x₁ + N(x₂)."""
+    return Wiring(
+        "residual",
+        skip=lanes_to_lanes((1.0, 0.0), (0.0, 1.0)),
+        read=lanes_to_one(1.0, 0.0),
+        write=one_to_lanes(1.0, 1.0),
+        norm_out=PerLane((norm, Identity())),
+        enter=one_to_lanes(1.0, 1.0),
+        leave=Then((PerLane((Identity(), norm)), lanes_to_one(1.0, 1.0))),
+    )
+
+
+def hyper(norm) -> Wiring:
+    """A static hyper-connection of three lanes around a pre-norm branch."""
+    return Wiring(
+        "hyper",
+        skip=lanes_to_lanes((0.9, 0.1, 0.0), (0.05, 0.9, 0.05), (0.0, 0.1, 0.9)),
+        read=lanes_to_one(0.5, 0.3, 0.2),
+        write=one_to_lanes(1.0, 0.5, 0.2),
+        norm_in=norm,
+        enter=one_to_lanes(1.0, 1.0, 1.0),
+        leave=Then((lanes_to_one(1.0, 1.0, 1.0), norm)),
+    )
+
+
+def everything(norm) -> Wiring:
+    """All seven parts of equation (1) at once."""
+    return Wiring(
+        "everything",
+        skip=FeatureGain(0.9),
+        read=Gain(1.1),
+        norm_in=norm,
+        norm_branch=norm,
+        write=ScalarGain(0.7),
+        norm_out=norm,
+        leave=norm,
+    )
+
+
+# ---- the table ----------------------------------------------------------------------------------------------
+
+ALL = {**{name: make for name, make in NAMED.items() if name != "peri"}, "everything": everything}
+ALL |= {"residual": residual, "hyper": hyper}
+WITHOUT_NORM = ("none", "rezero")
+NAMES = [(name, norm) for name in ALL for norm in NORMS if name not in WITHOUT_NORM]
+NAMES += [(name, "layernorm") for name in WITHOUT_NORM]
+
+
+def row(name: str, norm: str):
+    """One row; its tests stay on one worker, which compiles what they share once."""
+    label = name if name in WITHOUT_NORM else f"{name}-{norm}"
+    return pytest.param(ALL[name](NORMS[norm]), id=label, marks=pytest.mark.xdist_group(label))
+
+
+WIRINGS = [row(*names) for names in NAMES]
+SINGLE_LANE = [row(*names) for names in NAMES if names[0] not in ("residual", "hyper")]
+over_wirings = pytest.mark.parametrize("wiring", WIRINGS)
+over_single_lane_wirings = pytest.mark.parametrize("wiring", SINGLE_LANE)
+
+
+def model(wiring: Wiring, depth: int, branches=BRANCHES, width: int = WIDTH) -> Transformer:
+    """A small transformer whose block has one sublayer of each of `branches`."""
+    block = tuple(Sublayer(kind, wiring, branch) for kind, branch in branches.items())
+    return Transformer((Segment(block, depth),), width, Embedding(VOCABULARY, TOKENS))
+
+
+def shallower(segments, params, depth: int):
+    """The first `depth` blocks of a stack of one segment: its segments and its parameters."""
+    return (dataclasses.replace(segments[0], repeats=depth),), jax.tree.map(lambda a: a[:depth], params)
+
+
+def normal(*shape: int, seed: int = 0):
+    """Float64 draws from N(0, 1)."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def float64(params):
+    """The parameters in float64."""
+    params = jax.tree.map(lambda a: a.astype(jnp.float64), params)
+    for table in params["embedding"].values():
+        table.dtype = None  # nnx.Embed keeps the type it was made with; see test_stack
+    return params
+
+
+def drawn(model, seed: int = 0):
+    """Its parameters in float64, each moved by 0.05 · normal, so that no gain is 1 and no bias 0.
+
+    Where no norm holds the stream, they are made smaller, or a deep stack overflows.
+    """
+    noise = np.random.default_rng(seed)
+    moved = jax.tree.map(lambda a: np.asarray(a) + 0.05 * noise.normal(size=a.shape), float64(model.init(seed)))
+    size = 0.3 if model.stack[0].block[0].wiring.name == "none" else 1.0
+    return jax.tree.map(jnp.asarray, {**moved, "stack": jax.tree.map(lambda a: size * a, moved["stack"])})
+
+
+def batch(examples: int = 2, tokens: int = TOKENS, seed: int = 0) -> dict:
+    """Random tokens and targets."""
+    pairs = np.random.default_rng(seed).integers(0, VOCABULARY, (2, examples, tokens))
+    return {"inputs": jnp.asarray(pairs[0]), "targets": jnp.asarray(pairs[1])}
+
+
+def distance(a, b):
+    """`‖a − b‖/‖b‖`."""
+    xp = jnp if isinstance(b, jax.core.Tracer) else np
+    return xp.linalg.norm(xp.ravel(a - b)) / xp.linalg.norm(xp.ravel(b))
+
+
+def distances(a, b) -> dict:
+    """`distance` of two trees leaf by leaf, by path."""
+    pairs = jax.tree.map(lambda a, b: (np.asarray(a), np.asarray(b)), a, b)
+    flat = jax.tree_util.tree_leaves_with_path(pairs, is_leaf=lambda p: isinstance(p, tuple))
+    return {jax.tree_util.keystr(path): float(distance(*pair)) for path, pair in flat}
+
+
+# ---- shared, since compiling costs more than running --------------------------------------------------------
+
+
+@cache
+def deepest(wiring: Wiring):
+    """Model of the greatest depth, its parameters, and the bottom of its stream for one example."""
+    deep = model(wiring, max(DEPTHS))
+    params = drawn(deep)
+    return deep, params, deep.enter(params, batch()["inputs"][0])
+
+
+@cache
+def dense(wiring: Wiring) -> dict:
+    """Dense Jacobians of the deepest model's sublayers and of all their parts, `{name: [S, outputs, inputs]}`."""
+    deep, params, x = deepest(wiring)
+    visit = lambda x, parts, _: (sublayer(x, **parts), jacobians.matrices(parts, x))
+    found = jax.jit(lambda p, x: walk(deep.segments, p, x, visit)[1])(params["stack"], x)
+    return jax.device_get(found)

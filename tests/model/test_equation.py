@@ -1,0 +1,222 @@
+"""Equation (1) on arrays and on linear maps, and the walk over depth, in float64."""
+
+import re
+from functools import cache
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from cases import distance, over_wirings
+
+from gradflow.model.equation import PARTS, bound, decorated, forward, linearized, recorded, sublayer, terms, walk
+from gradflow.model.stack import Segment, Sublayer, init_stack
+from gradflow.model.wiring import post, pre
+
+EXACT = 1e-12
+
+
+@cache
+def first_order(wiring):
+    """What equation (1) makes of arrays and of linear maps, at every sublayer of the deepest stack; each [S, …]."""
+    model, params, x = cases.deepest(wiring)
+    dx, w = cases.normal(*x.shape, seed=1), cases.normal(*x.shape, seed=2)
+
+    def visit(x, parts, _):
+        y, maps = linearized(parts, x)
+        jvp = jax.jvp(lambda x: sublayer(x, **parts), (x,), (dx,))
+        (adjoint,) = jax.linear_transpose(lambda t: sublayer(t, **maps), x)(w)
+        skip, branch = terms(maps, dx)
+        return y, {"y": y, "jvp": jvp, "skip": skip, "branch": branch, "adjoint": adjoint, "dx": dx, "w": w}
+
+    return jax.device_get(jax.jit(lambda p, x: walk(model.segments, p, x, visit)[1])(params["stack"], x))
+
+
+def per_sublayer(a, b):
+    """`distance` at each sublayer [S]."""
+    return np.array([distance(*pair) for pair in zip(a, b, strict=True)])
+
+
+@over_wirings
+def test_skip_plus_branch_equals_the_jvp(wiring):
+    found = first_order(wiring)
+    value, jvp = found["jvp"]
+    errors = per_sublayer(found["skip"] + found["branch"], jvp)
+    assert errors.shape == (max(cases.DEPTHS) * len(cases.BRANCHES),)
+    assert errors.max() < EXACT
+    assert per_sublayer(found["y"], value).max() < EXACT
+
+
+@over_wirings
+def test_each_term_is_the_path_through_its_own_parts(wiring):
+    found, J = first_order(wiring), cases.dense(wiring)
+    push = lambda matrix: np.einsum("sij,sj->si", matrix, found["dx"].reshape(len(matrix), -1))
+    flat = lambda term: term.reshape(len(term), -1)
+    assert per_sublayer(push(J["norm_out"] @ J["skip"]), flat(found["skip"])).max() < EXACT
+    through = J["norm_out"] @ J["write"] @ J["norm_branch"] @ J["branch"] @ J["norm_in"] @ J["read"]
+    assert per_sublayer(push(through), flat(found["branch"])).max() < EXACT
+
+
+@over_wirings
+def test_the_transposed_maps_are_the_adjoint(wiring):
+    found = first_order(wiring)
+    inner = lambda a, b: np.array([np.vdot(*pair) for pair in zip(a, b, strict=True)])
+    norms = lambda a: np.sqrt(inner(a, a))
+    _, jvp = found["jvp"]
+    left, right = inner(jvp, found["w"]), inner(found["dx"], found["adjoint"])
+    assert (abs(left - right) < EXACT * norms(jvp) * norms(found["w"])).all()
+
+
+@over_wirings
+def test_the_product_of_sublayer_jacobians_is_the_jacobian_of_the_stack(wiring):
+    model, params, x = cases.deepest(wiring)
+    tops = np.array(cases.DEPTHS) * len(cases.BRANCHES)
+    see = lambda x, parts, _: (y := sublayer(x, **parts), y)
+    streams = lambda x, p: walk(model.segments, p, x, see)[1][
+        tops - 1
+    ]  # a shallower stack is the bottom of a deeper one
+    wholes = np.asarray(jax.jit(jax.jacrev(streams))(x, params["stack"])).reshape(-1, x.size, x.size)
+    product = np.eye(x.size)
+    for position, matrix in enumerate(cases.dense(wiring)["sublayer"], start=1):
+        product = matrix @ product
+        if position in tops:
+            assert distance(product, wholes[list(tops).index(position)]) < EXACT
+
+
+def eye_like(matrix):
+    return np.eye(matrix.shape[-1])
+
+
+FORMULAS = {
+    "pre": lambda J: eye_like(J["norm_in"]) + J["branch"] @ J["norm_in"],
+    "post": lambda J: J["norm_out"] @ (eye_like(J["branch"]) + J["branch"]),
+    "res_post": lambda J: eye_like(J["branch"]) + J["norm_branch"] @ J["branch"],
+    "sandwich": lambda J: eye_like(J["branch"]) + J["norm_branch"] @ J["branch"] @ J["norm_in"],
+    "none": lambda J: eye_like(J["branch"]) + J["branch"],
+    "deepnorm": lambda J: J["norm_out"] @ ((2 * max(cases.DEPTHS)) ** 0.25 * eye_like(J["branch"]) + J["branch"]),
+}
+
+
+@over_wirings
+def test_a_sublayer_jacobian_has_the_form_of_its_wiring(wiring):
+    J = cases.dense(wiring)
+    through = J["write"] @ J["norm_branch"] @ J["branch"] @ J["norm_in"] @ J["read"]
+    assert distance(through, J["branch_term"]) < EXACT
+    assert distance(J["skip"], J["skip_term"]) < EXACT
+    assert distance(J["skip"] + through, J["fork"]) < EXACT
+    assert distance(J["norm_out"] @ (J["skip"] + through), J["sublayer"]) < EXACT
+    if wiring.name in FORMULAS:
+        assert distance(FORMULAS[wiring.name](J), J["sublayer"]) < EXACT
+
+
+@pytest.mark.xdist_group("residual-layernorm")
+def test_the_block_matrix_of_residual_is_the_published_one():
+    """ResiDual: [[J_N (I + J_F), 0], [J_F, I]] with the gains at their start, on the lanes (x₁, x₂)."""
+    wiring = cases.residual(cases.NORMS["layernorm"])
+    model, params, x = cases.deepest(wiring)
+    sub, own = model.sublayers[2], jax.tree.map(lambda a: a[0], params["stack"][0]["relu"])
+    gains = {name: getattr(wiring, name).init(None, cases.WIDTH) for name in ("skip", "read", "write")}
+    parts = bound(sub.layers, {**own, **jax.tree.map(lambda a: a.astype(float), gains)})
+    J = jax.jacobian(lambda x: sublayer(x, **parts))(x).reshape(2, x[0].size, 2, x[0].size)
+    one = x[0].size
+    branch = jax.jacobian(parts["branch"])(x[0]).reshape(one, one)
+    at = x[0] + parts["branch"](x[0])
+    norm = jax.jacobian(lambda u: sub.wiring.norm_out.layers[0](own["norm_out"]["0"], u))(at).reshape(one, one)
+    zero, eye = np.zeros((one, one)), np.eye(one)
+    published = np.block([[norm @ (eye + branch), zero], [branch, eye]])
+    assert distance(J.reshape(2 * one, 2 * one), published) < EXACT
+
+
+@over_wirings
+def test_the_walk_equals_python_loops_over_the_published_formulas(wiring):
+    model, params, x = cases.deepest(wiring)
+    slow = reference.stream(model, params, x)[1:]
+    assert per_sublayer(first_order(wiring)["y"], np.stack(slow)).max() < EXACT
+
+
+def counting(parts):
+    """Parts that note the order in which (1) calls them."""
+    called = []
+    return decorated(parts, lambda name, part: lambda u: (called.append(name), part(u))[1]), called
+
+
+def test_equation_one_calls_each_part_once_and_adds_once():
+    double = {name: (lambda u, n=i: (n + 2) * u) for i, name in enumerate(PARTS)}
+    parts, called = counting(double)
+    skip, read, norm_in, branch, norm_branch, write, norm_out = (i + 2 for i in range(7))
+    assert sublayer(1.0, **parts) == norm_out * (skip + write * norm_branch * branch * norm_in * read)
+    assert sorted(called) == sorted(PARTS)
+
+
+def test_absent_parts_cost_nothing():
+    nothing = {name: lambda u: u for name in PARTS}
+    equations = jax.make_jaxpr(lambda x: sublayer(x, **nothing))(jnp.ones(3)).eqns
+    assert [e.primitive.name for e in equations] == ["add"]
+
+
+def test_equation_one_acts_on_whatever_its_parts_act_on():
+    parts = {name: lambda text: text for name in PARTS} | {
+        "branch": lambda text: f"F({text})",
+        "norm_out": "N({})".format,
+    }
+    assert sublayer("x", **parts) == "N(xF(x))"
+
+
+def test_recorded_looks_at_each_part_where_the_equation_calls_it():
+    parts = {name: lambda u: u + 1 for name in PARTS}
+    y, seen = recorded(parts, 0.0, at=lambda part, u: (part(u), u))
+    assert y == sublayer(0.0, **parts)
+    assert seen == {"skip": 0, "read": 0, "norm_in": 1, "branch": 2, "norm_branch": 3, "write": 4, "norm_out": 6}
+
+
+# ---- the walk -----------------------------------------------------------------------------------------------
+
+
+def two_segments():
+    """A stack whose first two blocks are post-norm and whose last three are pre-norm with one sublayer a block."""
+    branches = cases.TWO
+    first = Segment(tuple(Sublayer(kind, post(), branch) for kind, branch in branches.items()), 2)
+    second = Segment((Sublayer("gated", pre(), branches["gated"]),), 3)
+    params = init_stack((first, second), jax.random.key(0), cases.WIDTH)
+    return (first, second), jax.tree.map(lambda a: a.astype(float), params)
+
+
+def test_reports_and_extras_come_in_depth_order_over_several_segments():
+    stack, params = two_segments()
+    x = cases.normal(cases.TOKENS, cases.WIDTH)
+    visit = lambda x, parts, extra: (sublayer(x, **parts), {"x": x, "extra": extra})
+    top, report = walk(stack, params, x, visit, {"number": jnp.arange(7), "pair": jnp.arange(14).reshape(7, 2)})
+    np.testing.assert_array_equal(report["extra"]["number"], np.arange(7))
+    np.testing.assert_array_equal(report["extra"]["pair"], np.arange(14).reshape(7, 2))
+    order = [(0, l, kind) for l in range(2) for kind in cases.TWO] + [(1, l, "gated") for l in range(3)]
+    for position, (segment, l, kind) in enumerate(order):
+        np.testing.assert_allclose(report["x"][position], x, rtol=1e-12, atol=1e-12)
+        sub = next(sub for sub in stack[segment].block if sub.kind == kind)
+        x = sublayer(x, **bound(sub.layers, jax.tree.map(lambda a, l=l: a[l], params[segment][kind])))
+    np.testing.assert_allclose(top, x, rtol=1e-12, atol=1e-12)
+
+
+def test_the_forward_visit_reports_nothing():
+    stack, params = two_segments()
+    x = cases.normal(cases.TOKENS, cases.WIDTH)
+    assert walk(stack, params, x)[1] is None
+    assert forward(x, {name: lambda u: u for name in PARTS}, None)[1] is None
+
+
+def test_the_program_does_not_grow_with_depth():
+    def program(depth):
+        model = cases.model(pre(), depth, cases.TWO)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        x = jax.ShapeDtypeStruct((cases.TOKENS, cases.WIDTH), jnp.float32)
+        text = str(jax.make_jaxpr(lambda p, x: walk(model.segments, p, x)[0])(params["stack"], x))
+        return re.sub(r"\s+", "", text.replace(str(depth), "depth"))
+
+    assert program(771) == program(773)
+
+
+def test_a_walk_with_too_few_parameters_is_an_error():
+    stack, params = two_segments()
+    with pytest.raises(ValueError, match="shorter"):
+        walk(stack, params[:1], cases.normal(cases.TOKENS, cases.WIDTH))

@@ -1,0 +1,225 @@
+"""Slow, dense, obvious versions of what gradflow computes: Python loops, no scan, no meters, no equation (1).
+
+Each wiring is written out as its paper has it, each layer as plain `jax.numpy` on the arrays of its parameters.
+"""
+
+from functools import singledispatch
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradflow.model import layers
+
+
+# ---- layers -------------------------------------------------------------------------------------------------
+
+
+@singledispatch
+def apply(layer, params, x):
+    """`layer(params, x)`, written again."""
+    raise NotImplementedError(type(layer).__name__)
+
+
+@apply.register
+def _(layer: layers.LayerNorm, params, x):
+    centred = x - x.mean(-1, keepdims=True)
+    sigma = jnp.sqrt((centred**2).mean(-1, keepdims=True) + layer.eps)
+    return params.scale[...] * centred / sigma + params.bias[...]
+
+
+@apply.register
+def _(layer: layers.RMSNorm, params, x):
+    return params.scale[...] * x / jnp.sqrt((x**2).mean(-1, keepdims=True) + layer.eps)
+
+
+@apply.register
+def _(layer: layers.Identity, params, x):
+    return x
+
+
+PHI = {
+    "relu": lambda u: jnp.where(u > 0, u, 0),
+    "gelu": lambda u: u * (1 + jax.scipy.special.erf(u / 2**0.5)) / 2,
+    "silu": lambda u: u / (1 + jnp.exp(-u)),
+}
+
+
+def linear(params, x):
+    return x @ params.kernel[...] + (0 if params.bias is None else params.bias[...])
+
+
+@apply.register
+def _(layer: layers.FeedForward, params, x):
+    return linear(params["down"], PHI[layer.activation](linear(params["up"], x)))
+
+
+@apply.register
+def _(layer: layers.GatedFeedForward, params, x):
+    gate = PHI[layer.activation](linear(params["gate"], x))
+    return linear(params["down"], gate * linear(params["up"], x))
+
+
+@apply.register
+def _(layer: layers.Attention, params, x):
+    size = x.shape[-1] // layer.heads
+    groups = layer.heads // (layer.kv_heads or layer.heads)
+    out = []
+    for head in range(layer.heads):
+        own = slice(head * size, (head + 1) * size)
+        shared = slice(head // groups * size, (head // groups + 1) * size)
+        q = linear(params["query"], x)[:, own]
+        k, v = linear(params["key"], x)[:, shared], linear(params["value"], x)[:, shared]
+        if layer.rotary:
+            q, k = turned(q, layer.rotary.base), turned(k, layer.rotary.base)
+        weight = jnp.exp(q @ k.T / np.sqrt(size))
+        weight = weight * np.tril(np.ones_like(weight)) if layer.causal else weight
+        out.append(weight / weight.sum(-1, keepdims=True) @ v)
+    return linear(params["out"], jnp.concatenate(out, -1))
+
+
+def turned(x, base):
+    """Pairs of features (i, i + h/2) as complex numbers, turned by the token's angle."""
+    half = x.shape[-1] // 2
+    turn = np.exp(1j * np.arange(len(x))[:, None] * base ** (-np.arange(half) / half))
+    z = (x[:, :half] + 1j * x[:, half:]) * turn
+    return jnp.concatenate([z.real, z.imag], -1)
+
+
+# ---- wirings, as published ----------------------------------------------------------------------------------
+
+
+def sublayer(name: str, norm, branch, p, x, depth: int):
+    """`x'` of one sublayer."""
+    F = lambda u: apply(branch, p["branch"], u)
+    N = lambda place, u: apply(norm, p[place], u)
+    match name:
+        case "pre":
+            return x + F(N("norm_in", x))
+        case "post":
+            return N("norm_out", x + F(x))
+        case "res_post":
+            return x + N("norm_branch", F(x))
+        case "sandwich":
+            return x + N("norm_branch", F(N("norm_in", x)))
+        case "none":
+            return x + F(x)
+        case "deepnorm":
+            return N("norm_out", (2 * depth) ** (1 / 4) * x + F(x))
+        case "rezero":
+            return x + p["write"]["gain"] * F(x)
+        case "layerscale":
+            return x + p["write"]["gain"] * F(N("norm_in", x))
+        case "depth_scaled":
+            return x + F(N("norm_in", x)) / np.sqrt(depth)
+        case "everything":
+            inner = N("norm_branch", F(N("norm_in", 1.1 * x)))
+            return N("norm_out", p["skip"]["gain"] * x + p["write"]["gain"] * inner)
+        case "residual" | "hyper":
+            A, B, C = (p[gain]["matrix"] for gain in ("skip", "write", "read"))
+            lanes = range(len(x))
+            u = sum(C[j] * x[j] for j in lanes)
+            y = F(u) if name == "residual" else F(N("norm_in", u))
+            mixed = [sum(A[i, j] * x[j] for j in lanes) + B[i] * y for i in lanes]
+            if name == "residual":
+                mixed[0] = apply(norm, p["norm_out"]["0"], mixed[0])
+            return jnp.stack(mixed)
+    raise NotImplementedError(name)
+
+
+def norm_of(wiring):
+    """The one norm that a row of the table has in all its places."""
+    if wiring.name == "residual":
+        return wiring.norm_out.layers[0]
+    places = (wiring.norm_in, wiring.norm_branch, wiring.norm_out)
+    return next((norm for norm in places if not isinstance(norm, layers.Identity)), None)
+
+
+def stream(model, params, x, nudges=None):
+    """`[x_0, …, x_S]`, by a loop over blocks and sublayers; `nudges[l]` is added to x_l before it is used."""
+    positions, at = [x], 0
+    nudge = lambda x, l: x if nudges is None else x + nudges[l]
+    x = positions[0] = nudge(x, 0)
+    for segment, stacked in zip(model.stack, params["stack"], strict=True):
+        for l in range(segment.repeats):
+            for sub in segment.block:
+                own = jax.tree.map(lambda a, l=l: a[l], stacked[sub.kind])
+                at += 1
+                new = sublayer(sub.wiring.name, norm_of(sub.wiring), sub.branch, own, x, model.depth)
+                x = nudge(new, at)
+                positions.append(x)
+    return positions
+
+
+def leave(model, params, x):
+    """What is read out."""
+    wiring, p = model.stack[-1].block[-1].wiring, params["leave"]
+    match wiring.name:
+        case "residual":
+            return p["1"]["matrix"][0] * x[0] + p["1"]["matrix"][1] * apply(norm_of(wiring), p["0"]["1"], x[1])
+        case "hyper":
+            return apply(norm_of(wiring), p["1"], sum(w * lane for w, lane in zip(p["0"]["matrix"], x, strict=True)))
+    return apply(wiring.leave, p, x)
+
+
+def embedded(model, params, tokens):
+    """The bottom of the stream."""
+    rows = [params["embedding"]["token"].embedding[...][t] for t in np.asarray(tokens)]
+    x = jnp.stack(rows) + params["embedding"]["position"].embedding[...][: len(rows)]
+    name = model.stack[0].block[0].wiring.name
+    return jnp.stack([w * x for w in params["enter"]["matrix"]]) if name in ("residual", "hyper") else x
+
+
+def cross_entropy(logits, targets):
+    """Mean over tokens of −log p(target)."""
+    each = [jnp.log(jnp.exp(row).sum()) - row[t] for row, t in zip(logits, np.asarray(targets), strict=True)]
+    return sum(each) / len(each)
+
+
+def loss(model, params, example, nudges=None, top=0.0):
+    """Loss of one example; `nudges` [S+1] are added to the stream, `top` to what is read out."""
+    x = stream(model, params, embedded(model, params, example["inputs"]), nudges)[-1]
+    out = leave(model, params, x) + top
+    return cross_entropy(linear(params["readout"], out), example["targets"])
+
+
+def examples(batch):
+    """The examples of a batch, one by one."""
+    return [jax.tree.map(lambda a, i=i: a[i], batch) for i in range(len(batch["inputs"]))]
+
+
+def stream_gradients(model, params, batch):
+    """∂loss/∂x_l for all l, examples in front of each: the batch's loss is the mean over its examples."""
+    found = []
+    for example in examples(batch):
+        x = stream(model, params, embedded(model, params, example["inputs"]))
+        zeros = [jnp.zeros_like(u) for u in x]
+        found.append(jax.grad(lambda z, e=example: loss(model, params, e, z) / len(batch["inputs"]))(zeros))
+    return [jnp.stack(per_example) for per_example in zip(*found, strict=True)]
+
+
+def parameter_gradients(model, params, batch) -> list:
+    """Gradient of each example's own loss, a list of trees."""
+    return [jax.grad(lambda p, e=example: loss(model, p, e))(params) for example in examples(batch)]
+
+
+# ---- signal -------------------------------------------------------------------------------------------------
+
+
+def token_cosine(x) -> float:
+    """Mean over all ordered pairs of different tokens."""
+    x = np.asarray(x)
+    pairs = [(t, s) for t in range(len(x)) for s in range(len(x)) if t != s]
+    return np.mean([x[t] @ x[s] / np.linalg.norm(x[t]) / np.linalg.norm(x[s]) for t, s in pairs])
+
+
+# ---- norms --------------------------------------------------------------------------------------------------
+
+
+def norm_jacobian(x, eps: float, centre: bool):
+    """`(1/σ)(I − 11ᵀ/d − x̂x̂ᵀ/d)`, without the `11ᵀ` where the norm does not centre; one token, gain 1."""
+    d = len(x)
+    mean = np.ones((d, d)) / d if centre else np.zeros((d, d))
+    u = x - mean @ x
+    sigma = np.sqrt(u @ u / d + eps)
+    return (np.eye(d) - mean - np.outer(u, u) / sigma**2 / d) / sigma
