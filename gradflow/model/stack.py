@@ -91,14 +91,13 @@ class Embedding:
 
     def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
         """The bottom of the stream."""
-        if "position" not in params:
-            return params["token"](tokens)
-        if tokens.shape[-1] > params["position"].num_embeddings:
-            raise ValueError(
-                f"{tokens.shape[-1]} tokens, but the model has learned positions for "
-                f"{params['position'].num_embeddings}: give it context={tokens.shape[-1]}"
-            )
-        return params["token"](tokens) + params["position"](jnp.arange(tokens.shape[-1]))
+        rows = {name: table.embedding for name, table in params.items()}
+        if "position" not in rows:
+            return rows["token"][tokens]
+        learned, asked = rows["position"].shape[0], tokens.shape[-1]
+        if asked > learned:
+            raise ValueError(f"{asked} tokens, but the model has learned {learned} positions: give it context={asked}")
+        return rows["token"][tokens] + rows["position"][:asked]
 
 
 def _embed(table) -> nnx.Embed:
