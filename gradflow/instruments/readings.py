@@ -8,6 +8,7 @@ Seeds change the weights; at initialization all seeds and all models see the sam
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,13 @@ def readings(quantities: Iterable[str | Reading]) -> tuple[Reading, ...]:
             raise ValueError(f"no reading {quantity!r}: {suggestions(quantity, READINGS)}")
         chosen.append(READINGS[quantity] if isinstance(quantity, str) else quantity)
     return tuple(dict.fromkeys(chosen))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 4))
+def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: int | None) -> dict:
+    """All the readings in `chosen` of every seed, in one compiled call; `batch_axis` None where seeds share the batch."""
+    taken = lambda p, b: {name: array for reading in chosen for name, array in reading(model, p, b).items()}
+    return jax.vmap(taken, (0, batch_axis))(params, batch)
 
 
 def seed_keys(key, seeds: int):
@@ -115,16 +123,15 @@ def measure_models(
 ) -> xr.DataTree:
     """`measure` for models: see there."""
     origin, chosen = provenance(), readings(quantities)
-    keys = seed_keys(key, seeds) if params is None else None
+    seeds = seeds if params is None else len(jax.tree.leaves(params)[0])
+    keys = seed_keys(key, seeds)
     batch = data if isinstance(data, Mapping) else data.batch(root(key), 0)
     measured = {}
     for name, model in models.items():
         weights = params[name] if params is not None else jax.vmap(model.init)(keys)
-        read = jax.jit(jax.vmap(lambda p, b, m=model: {k: v for r in chosen for k, v in r(m, p, b).items()}, (0, None)))
-        arrays = jax.device_get(read(weights, batch))
+        arrays = jax.device_get(over_seeds(model, chosen, weights, batch, None))
         _warn_of_underflow(name, arrays)
         measured[name] = Readings(arrays, coordinates(model, weights), model)
-    seeds = len(next(iter(measured.values())).arrays["loss"]) if params is not None else seeds
     return label(
         measured,
         leading={"seed": np.arange(seeds)},

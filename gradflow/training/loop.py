@@ -7,6 +7,7 @@ Seeds change weights and batches; models share both, seed by seed.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from ..instruments import gradients
-from ..instruments.readings import coordinates, readings, seed_keys
+from ..instruments.readings import coordinates, over_seeds, readings, seed_keys
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 
@@ -50,7 +51,7 @@ def train(
         raise ValueError(f"record = {kept} must lie between 0 and steps = {steps}")
     origin, keys = provenance(), seed_keys(key, seeds)
     params, runs = {}, {}
-    with tqdm(total=len(models) * (kept[-1] + 1), unit="step", delay=1, leave=False) as bar:
+    with tqdm(total=len(models) * (steps + 1), unit="step", delay=1, leave=False) as bar:
         for name, model in models.items():
             bar.set_description(f"training {name}")
             params[name], arrays = _run(model, data, optimizer, keys, kept, steps, readings(quantities), bar)
@@ -81,20 +82,25 @@ def schedule(steps: int) -> tuple[int, ...]:
 
 def _run(model, data, optimizer, keys, kept, steps, extra, bar):
     """One model's trained weights, and its readings [step, seed, …] at the steps kept."""
-    step = jax.jit(jax.vmap(lambda state, batch, i: _step(model, optimizer, state, batch, i), (0, 0, None)))
-    look = jax.jit(jax.vmap(lambda p, b: {k: v for r in extra for k, v in r(model, p, b).items()}))
     state = jax.vmap(lambda k: _start(model, optimizer, k))(keys)
     records = []
     for i in range(steps + 1):
         batch = data.batches(keys, i)
-        after, reading = step(state, batch, i)
+        after, reading = _steps(model, optimizer, state, batch, i)
         if i in kept:
-            records.append(jax.device_get({**reading, **look(state["params"], batch)}))
+            further = over_seeds(model, extra, state["params"], batch, 0) if extra else {}
+            records.append(jax.device_get({**reading, **further}))
         if i < steps:
             state = after
         jax.block_until_ready(reading["loss"])
         bar.update()
     return state["params"], jax.tree.map(lambda *r: np.stack(r), *records)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _steps(model, optimizer, state, batch, i):
+    """`_step` of every seed at once; compiled once for a model and an optimizer."""
+    return jax.vmap(lambda s, b: _step(model, optimizer, s, b, i))(state, batch)
 
 
 def _start(model, optimizer, key) -> dict:
