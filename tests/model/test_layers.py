@@ -1,0 +1,200 @@
+"""Layers against their formulas: norms in closed form, attention by loops, causality through gradients."""
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from cases import distance
+
+from gradflow.model import layers
+from gradflow.model.layers import (
+    ACTIVATIONS,
+    Attention,
+    FeatureGain,
+    FeedForward,
+    Gain,
+    GatedFeedForward,
+    Identity,
+    LayerNorm,
+    RMSNorm,
+    Rotary,
+    ScalarGain,
+    Zero,
+    attend,
+)
+
+EXACT = 1e-12
+
+
+def drawn(layer, width: int = cases.WIDTH, seed: int = 0):
+    """Its parameters in float64, moved by 0.05 · normal."""
+    noise = np.random.default_rng(seed)
+    params = layer.init(jax.random.key(seed), width)
+    return jax.tree.map(lambda a: a.astype(float) + 0.05 * noise.normal(size=a.shape), params)
+
+
+# ---- norms --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0, 1e3])
+@pytest.mark.parametrize("norm", cases.NORMS.values(), ids=cases.NORMS)
+def test_a_norm_jacobian_is_the_closed_form(norm, scale):
+    """`(1/σ)(I − 11ᵀ/d − x̂x̂ᵀ/d)`, σ² = var + eps; RMSNorm without the 11ᵀ and with σ² = mean(x²) + eps.
+
+    Xiong et al. 2020, appendix; exact at every size of x, also where eps is not small.
+    """
+    x = scale * (0.3 + cases.normal(12, seed=5))
+    params = jax.tree.map(lambda a: a.astype(float), norm.init(None, 12))
+    closed = reference.norm_jacobian(np.asarray(x), norm.eps, centre=isinstance(norm, LayerNorm))
+    assert distance(jax.jacrev(lambda x: norm(params, x))(x), closed) < EXACT
+
+
+@pytest.mark.parametrize("norm", cases.NORMS.values(), ids=cases.NORMS)
+def test_a_norm_acts_on_each_token_alone(norm):
+    x, params = cases.normal(3, 4), drawn(norm, 4)
+    J = jax.jacobian(lambda x: norm(params, x))(x)
+    assert np.abs(np.asarray(J[0, :, 1:])).max() == 0
+    assert distance(norm(params, x), reference.apply(norm, params, x)) < EXACT
+
+
+def test_layernorm_takes_its_variance_from_centred_values():
+    """In float32 the mean of squares minus the square of the mean would lose everything here."""
+    x = (1e4 + jnp.arange(8.0)).astype(jnp.float32)
+    params = LayerNorm().init(None, 8)
+    assert np.std(LayerNorm()(params, x)) == pytest.approx(1.0, rel=1e-3)
+
+
+# ---- branches -----------------------------------------------------------------------------------------------
+
+MORE = {"linear": FeedForward(1.5, "linear", bias=False), "biased": Attention(4, kv_heads=1, bias=True)}
+
+
+@pytest.mark.parametrize("branch", [*cases.BRANCHES.values(), MORE["biased"]], ids=[*cases.BRANCHES, "biased"])
+def test_a_branch_equals_its_formula(branch):
+    params, x = drawn(branch), cases.normal(cases.TOKENS, cases.WIDTH)
+    assert distance(branch(params, x), reference.apply(branch, params, x)) < EXACT
+
+
+@pytest.mark.parametrize(
+    "branch", [b for b in cases.BRANCHES.values() if isinstance(b, Attention)], ids=["causal", "bidirectional"]
+)
+def test_attention_sees_the_past_alone_where_it_is_causal(branch):
+    params, x = drawn(branch), cases.normal(cases.TOKENS, cases.WIDTH)
+    J = np.asarray(jax.jacrev(lambda x: branch(params, x))(x))
+    size = np.abs(J).max(axis=(1, 3))
+    later = np.triu(np.ones((cases.TOKENS, cases.TOKENS), bool), 1)
+    assert (size[~later] > 0).all()
+    assert (size[later] == 0).all() if branch.causal else (size[later] > 0).all()
+
+
+def test_grouped_keys_equal_repeated_heads():
+    q, k, v = (cases.normal(cases.TOKENS, heads, 3, seed=heads) for heads in (6, 2, 2))
+    repeat = lambda a: jnp.repeat(a, 3, axis=1)
+    np.testing.assert_allclose(attend(q, k, v, True), attend(q, repeat(k), repeat(v), True), rtol=1e-12)
+
+
+def test_attention_keeps_the_type_of_its_input():
+    for dtype in (jnp.float32, jnp.float64):
+        q = cases.normal(4, 2, 3).astype(dtype)
+        assert attend(q, q, q, True).dtype == dtype
+
+
+def test_attention_scores_with_rotary_depend_on_the_distance_alone():
+    q, k = (jnp.broadcast_to(cases.normal(6, seed=seed), (9, 1, 6)) for seed in (1, 2))
+    scores = jnp.einsum("thf,shf->ts", Rotary()(q), Rotary()(k))
+    for offset in (-3, 0, 2):
+        diagonal = np.diagonal(scores, offset)
+        np.testing.assert_allclose(diagonal, diagonal[0], rtol=1e-12)
+    assert abs(scores[0, 1] - scores[0, 0]) > 1e-3
+
+
+def test_rotary_keeps_lengths_and_the_first_token():
+    x = cases.normal(7, 2, 6)
+    turned = Rotary()(x)
+    np.testing.assert_allclose(jnp.linalg.norm(turned, axis=-1), jnp.linalg.norm(x, axis=-1), rtol=1e-12)
+    np.testing.assert_array_equal(turned[0], x[0])
+
+
+def test_activations_are_the_published_functions():
+    u = np.linspace(-4, 4, 41)
+    cdf = 0.5 * (1 + jax.scipy.special.erf(u / np.sqrt(2)))
+    tanh = 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (u + 0.044715 * u**3)))
+    known = {"relu": np.maximum(u, 0), "gelu": u * cdf, "gelu_tanh": u * tanh, "silu": u / (1 + np.exp(-u))}
+    known |= {"tanh": np.tanh(u), "linear": u}
+    assert known.keys() == ACTIVATIONS.keys()
+    for name, values in known.items():
+        np.testing.assert_allclose(ACTIVATIONS[name](u), values, rtol=1e-12, atol=1e-14, err_msg=name)
+
+
+def shapes(layer, width=8):
+    """Shape of every array, by path."""
+    params = layer.init(jax.random.key(0), width)
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+    return {name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def test_branches_have_the_weights_they_say():
+    assert shapes(FeedForward(2.5, bias=False)) == {"up.kernel": (8, 20), "down.kernel": (20, 8)}
+    assert shapes(FeedForward(2))["down.bias"] == (8,)
+    assert shapes(GatedFeedForward()) == {"gate.kernel": (8, 21), "up.kernel": (8, 21), "down.kernel": (21, 8)}
+    grouped = shapes(Attention(4, kv_heads=2))
+    assert grouped == {"query.kernel": (8, 8), "key.kernel": (8, 4), "value.kernel": (8, 4), "out.kernel": (8, 8)}
+    assert shapes(Attention(2, bias=True))["key.bias"] == (8,)
+
+
+def test_biases_start_at_zero_and_gains_at_one():
+    params = FeedForward().init(jax.random.key(0), 8)
+    assert not params["up"].bias[...].any()
+    norm = LayerNorm().init(None, 8)
+    assert (norm.scale[...] == 1).all()
+    assert not norm.bias[...].any()
+    assert (RMSNorm().init(None, 8).scale[...] == 1).all()
+
+
+# ---- gains --------------------------------------------------------------------------------------------------
+
+
+def test_gains_multiply():
+    x = cases.normal(3, 4)
+    value = {"gain": jnp.arange(4.0)}
+    np.testing.assert_array_equal(Identity()({}, x), x)
+    np.testing.assert_array_equal(Zero()({}, x), 0 * x)
+    np.testing.assert_array_equal(Gain(3.0)({}, x), 3 * x)
+    np.testing.assert_array_equal(FeatureGain(3.0)(value, x), np.arange(4.0) * x)
+    np.testing.assert_array_equal(ScalarGain(3.0)({"gain": jnp.array(2.0)}, x), 2 * x)
+
+
+def test_trained_gains_start_at_their_value():
+    assert shapes(ScalarGain(0.5)) == {"gain": ()}
+    np.testing.assert_array_equal(ScalarGain(0.5).init(None, 4)["gain"], 0.5)
+    np.testing.assert_array_equal(FeatureGain(0.25).init(None, 4)["gain"], np.full(4, 0.25))
+    assert jax.tree.leaves([layer.init(None, 4) for layer in (Identity(), Zero(), Gain(2.0))]) == []
+
+
+# ---- descriptions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [*cases.BRANCHES.values(), *cases.NORMS.values(), Gain(2.0)], ids=repr)
+def test_a_layer_is_a_value_whose_repr_rebuilds_it(layer):
+    names = {**vars(layers), **{name: getattr(layers, name) for name in ("FanIn", "Rotary")}}
+    assert eval(repr(layer), names) == layer
+    assert hash(eval(repr(layer), names)) == hash(layer)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Attention(0), "heads is 0: at least 1 is needed"),
+        (lambda: Attention(4, kv_heads=3), "kv_heads = 3 must divide heads = 4"),
+        (lambda: Attention(3).init(None, 8), "width = 8 is not a multiple of heads = 3: change one of them"),
+        (lambda: Attention(2, rotary=Rotary()).init(None, 6), "rotary positions need an even width a head, not 6/2"),
+        (lambda: FeedForward(activation="gelo"), "no activation 'gelo': did you mean 'gelu'"),
+        (lambda: GatedFeedForward(activation="sliu"), "no activation 'sliu': did you mean 'silu'"),
+    ],
+)
+def test_wrong_layers_are_refused_in_one_line(make, message):
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")) as error:
+        make()
+    assert "\n" not in str(error.value)
