@@ -5,15 +5,17 @@ One sublayer is one instance of equation (1), so its Jacobian has the form of it
     J = J_N_out (A + B J_N_branch J_F J_N_in C)          pre: I + J_F J_N     post: J_N (I + J_F)
 
 Here each factor is the matrix of the linear map recorded where (1) calls the part, and `fork`, `branch_term` and
-`sublayer` are equation (1) itself on those maps. `partial` needs no matrix: a probe pulled down once reads all depths.
+`sublayer` are equation (1) itself on those matrices. `partial` needs no matrix: a probe pulled down once reads all depths.
 
 Axes: n = T·d entries of the stream of one example; matrices are [outputs, inputs]; m probes; S sublayers.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import PARTS, recorded, sublayer, terms, walk
+from ..model.equation import Part, recorded, sublayer, terms, walk
 from ..model.init import at, root
 from ..model.stack import parts_at
 from ..results.quantities import JACOBIANS, PROBES
@@ -39,16 +41,13 @@ def matrices(parts, x) -> dict[str, jax.Array]:
             f"smaller width, or `partial_jacobian`, which needs no matrix"
         )
     _, records = recorded(parts, x, at=lambda part, u: _with_shape(u, jax.linearize(part, u)))
-    maps = {name: push for name, (_, push) in records.items()}
-    inside = {**maps, "norm_out": lambda u: u}
-    whole = {
-        "skip_term": lambda dx: terms(inside, dx)[0] + jnp.zeros_like(x),
-        "branch_term": lambda dx: terms(inside, dx)[1],
-        "fork": lambda dx: sublayer(dx, **inside),
-        "sublayer": lambda dx: sublayer(dx, **maps),
-    }
-    dense = {name: _matrix(maps[name], records[name][0]) for name in PARTS}
-    return {**dense, **{name: _matrix(push, x) for name, push in whole.items()}}
+    dense = {name: _matrix(push, like) for name, (like, push) in records.items()}
+    maps: dict[str, Part] = {name: partial(jnp.matmul, matrix) for name, matrix in dense.items()}
+    inside: dict[str, Part] = {**maps, "norm_out": lambda u: u}
+    eye = jnp.eye(x.size, dtype=x.dtype)
+    skip_term, branch_term = terms(inside, eye)
+    whole = {"fork": sublayer(eye, **inside), "sublayer": sublayer(eye, **maps)}
+    return {**dense, "skip_term": skip_term, "branch_term": branch_term, **whole}
 
 
 def _with_shape(u, value_and_push):
@@ -83,8 +82,8 @@ def spectrum(model, params, batch) -> dict:
         dense = matrices(parts, x)
         if any(dense[name].shape != (x.size, x.size) for name in JACOBIANS):
             raise ValueError("the parts of a stream with several lanes differ in size: use `jacobians.matrices`")
-        values = jnp.stack([jnp.linalg.svd(dense[name], compute_uv=False) for name in JACOBIANS])
-        return sublayer(x, **parts), values
+        stacked = jnp.stack([dense[name] for name in JACOBIANS])
+        return sublayer(x, **parts), jnp.linalg.svd(stacked, compute_uv=False)
 
     x = model.enter(params, jax.tree.map(lambda a: a[0], batch["inputs"]))
     _, values = walk(model.segments, params["stack"], x, visit)

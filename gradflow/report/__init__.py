@@ -1,3 +1,3 @@
-"""Report, bottom up: tables, captions, plot, summary, appendix, bundle. It knows results and laws, nothing that computes."""
+"""Report, bottom up: tables, captions, canvas, plot, summary, appendix, bundle. It knows results and laws alone."""
 
 from .bundle import write

@@ -17,13 +17,14 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import xarray as xr
 
 from ..results.tree import save, settings
-from . import appendix, captions, plot, summary, tables
+from . import appendix, plot, summary, tables
 
 MANIFEST = "manifest.json"
 
@@ -102,52 +103,26 @@ def _figures(run, sweep, folder: Path) -> dict[str, str]:
     """Every figure saved with its table; `{name: caption}`."""
     folder.mkdir()
     captioned = {}
-    for name, drawn, table, caption in figures(run, sweep):
-        plot.save(drawn, folder / name, table, caption)
-        captioned[name] = caption
+    for name, drawn, table in figures(run, sweep):
+        plot.save(drawn, folder / name, table)
+        captioned[name] = str(drawn.get_label())
         plt.close(drawn if isinstance(drawn, plt.Figure) else drawn.figure)
     return captioned
 
 
 def figures(run, sweep=None) -> Iterator[tuple]:
-    """`(name, figure, table, caption)` of everything there is to show of a run."""
+    """`(name, figure, table)` of everything there is to show of a run."""
     steps, ends = tables.steps_of(run, (0, 10, 100)), tables.steps_of(run, (0, 25))
-    told = lambda lead, *quantities: captions.caption(run, lead, *quantities)
     if sweep is not None and steps:
-        lead = (
-            "Wirings side by side. (a) Stream gradient relative to the readout, at three steps of training; (b) gradient of "
-            "the last feed-forward output matrix at initialization against the number of blocks; (c) totals of the budget: "
-            "log-gains of the norms, of the forks (skip plus branch), and both; (d) token cosine at the top, and loss"
-        )
-        yield (
-            "comparison",
-            plot.comparison(run, sweep),
-            _comparison_table(run, sweep, steps, ends),
-            told(lead, "stream_gradient", "budget"),
-        )
-    stream = tables.profile(run, "stream_gradient", relative_to="readout", steps=steps)
-    drawn = plot.profile(run, "stream_gradient", relative_to="readout", steps=steps)
-    yield "stream_gradient", drawn, stream, told("Stream gradient relative to the readout", "stream_gradient")
+        yield "comparison", plot.comparison(run, sweep), _comparison_table(run, sweep, steps, ends)
+    shown: dict[str, Any] = {"relative_to": "readout", "steps": steps}
+    yield "stream_gradient", plot.profile(run, **shown), tables.profile(run, "stream_gradient", **shown)
     for name, node in tables.nodes(run).items():
-        lead = f"Budget of {name}, summed from the top of the stack down"
-        yield (
-            f"budget_{name}",
-            plot.budget(node, steps=ends),
-            tables.budget_from_top(node, steps=ends),
-            told(lead, "budget"),
-        )
+        yield f"budget_{name}", plot.budget(node, steps=ends), tables.budget_from_top(node, steps=ends)
         if steps:
-            heat = tables.heat(node).to_dataframe().reset_index()
-            lead = f"Stream gradient of {name} relative to the readout through training, geometric mean over seeds"
-            yield f"heatmap_{name}", plot.heatmap(node), heat, told(lead, "stream_gradient")
+            yield f"heatmap_{name}", plot.heatmap(node), tables.heat(node).to_dataframe().reset_index()
     if sweep is not None:
-        lead = "Gradient of the last feed-forward output matrix at initialization against the number of blocks"
-        yield (
-            "total_depth",
-            plot.total_depth(sweep),
-            tables.total_depth(sweep),
-            captions.caption(sweep, lead, "parameter_gradient"),
-        )
+        yield "total_depth", plot.total_depth(sweep), tables.total_depth(sweep)
 
 
 def _comparison_table(run, sweep, steps, ends):

@@ -11,6 +11,11 @@ from ..results.tree import settings
 from .tables import nodes
 
 LOSS_PROBE = "probe: the loss's own gradient"
+COMPARISON = (
+    "Wirings side by side. (a) Stream gradient relative to the readout, at steps of training; (b) gradient of the last "
+    "feed-forward output matrix at initialization against the number of blocks; (c) totals of the budget: log-gains of the "
+    "norms, of the forks (skip plus branch), and both; (d) token cosine at the top of the stack, and loss"
+)
 
 
 def setting(tree) -> dict[str, str]:
@@ -81,6 +86,12 @@ def caption(tree, lead: str, *quantities: str, probe: str = LOSS_PROBE) -> str:
     return " ".join(
         part for part in (f"{lead}.", f"{formulas}; {probe}.", f"{shown[:1].upper()}{shown[1:]}.", band) if part
     )
+
+
+def attached(drawn, tree, lead: str, *quantities: str, probe: str = LOSS_PROBE):
+    """`drawn`, an Axes or a Figure, with the caption as its label."""
+    drawn.set_label(caption(tree, lead, *quantities, probe=probe))
+    return drawn
 
 
 def short(tree) -> str:

@@ -109,6 +109,8 @@ def test_a_plot_takes_an_axes_and_returns_it_labelled_and_drawn(name, run, sweep
     assert ax.get_xlabel() or name in ("totals", "totals_now")
     assert ax.get_ylabel()
     assert ax.lines or ax.patches or ax.collections
+    assert "probe" in ax.get_label()
+    assert "seeds: 3" in ax.get_label()
     ax.figure.canvas.draw()
 
 
@@ -136,11 +138,11 @@ def test_a_caption_names_every_confound(run):
 
 def test_a_saved_figure_is_pdf_png_and_the_csv_behind_it(run, tmp_path):
     table = tables.profile(run, "stream_gradient", steps=(0,))
-    files = plot.save(plot.profile(run, steps=(0,)), tmp_path / "profile", table, "What it shows.")
+    files = plot.save(plot.profile(run, steps=(0,)), tmp_path / "profile", table)
     assert [file.suffix for file in files] == [".pdf", ".png", ".csv"]
     assert files[0].read_bytes()[:4] == b"%PDF"
     assert files[1].read_bytes()[1:4] == b"PNG"
-    assert files[2].read_text().startswith("# What it shows.")
+    assert files[2].read_text().startswith("# Stream gradient over depth.")
     read = pd.read_csv(files[2], comment="#")
     np.testing.assert_allclose(read["mean"], table["mean"])
 

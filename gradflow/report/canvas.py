@@ -1,0 +1,124 @@
+"""What figures are drawn on and with: style, venue widths, colours, curves with bands, and the files they become.
+
+Colours (Okabe and Ito 2008) tell models apart, lightness tells steps apart: the last step is the strongest. Attention
+positions are filled circles, feed-forward ones open squares. A finished Axes carries its caption as its label.
+"""
+
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+PARTS = {"norm": "#CC79A7", "fork": "#009E73", "net": "#333333"}
+MARKERS = {"attention": ("o", True), "mlp": ("s", False)}
+# Width of the text, or of a column, in inches.
+WIDTHS = {"neurips": 5.5, "iclr": 5.5, "icml": 6.75, "icml-column": 3.25, "acl": 6.3, "acl-column": 3.03, "jmlr": 6.0}
+STYLE: dict[str, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+}
+
+
+def styled(draw):
+    """`draw` under the style of a paper's figure, whatever the caller's matplotlib is set to."""
+
+    @wraps(draw)
+    def with_style(*args, **options):
+        with plt.rc_context(STYLE):  # type: ignore[arg-type]
+            return draw(*args, **options)
+
+    return with_style
+
+
+@styled
+def figure(width: str | float = "icml-column", height: float | None = None) -> tuple[Figure, Axes]:
+    """An empty figure at a venue's width (`WIDTHS`, or inches) and its Axes; 0.72 as high as wide unless told."""
+    inches = WIDTHS[width] if isinstance(width, str) else width
+    return plt.subplots(figsize=(inches, height or 0.72 * inches), layout="constrained")
+
+
+def axes(ax: Axes | None) -> Axes:
+    """`ax`, or that of a new figure."""
+    return figure()[1] if ax is None else ax
+
+
+def colours(names) -> dict[str, str]:
+    """One colour a model, by its place in the tree."""
+    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+
+
+def faded(colour: str, strength: float):
+    """The colour mixed with white; 1 leaves it as it is."""
+    return tuple(1 - strength * (1 - channel) for channel in to_rgb(colour))
+
+
+def curves(table: pd.DataFrame):
+    """`(model, step, rows, strength of the colour)` of every curve in a table; the last step is the strongest."""
+    steps = list(dict.fromkeys(table["step"])) if "step" in table else [None]
+    strength = dict(zip(steps, np.linspace(1, 0.3, len(steps))[::-1] if len(steps) > 1 else [1.0], strict=True))
+    for name, rows in table.groupby("model", sort=False):
+        for step in steps:
+            yield name, step, rows if step is None else rows[rows["step"] == step], strength[step]
+
+
+def curve(ax: Axes, rows: pd.DataFrame, x: str, colour, label: str, **style) -> None:
+    """One line with its band, and markers by kind of sublayer where the rows have it."""
+    ax.plot(rows[x], rows["mean"], color=colour, label=label, **style)
+    ax.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
+    if "kind" not in rows:
+        return
+    for kind, (marker, filled) in MARKERS.items():
+        there = rows[rows["kind"] == kind]
+        ax.plot(there[x], there["mean"], marker, color=colour, mfc=colour if filled else "white", ms=2.5, mew=0.7)
+
+
+def naming(name: str, step) -> str:
+    """What a curve is called in the legend."""
+    return name if step is None else f"{name}, step {step}"
+
+
+def scale(ax: Axes, positive: bool, reference: float | None) -> None:
+    """Log axis for what is positive; a thin line at the value that means "unchanged", where there is one."""
+    if positive:
+        ax.set_yscale("log")
+    if reference is not None:
+        ax.axhline(reference, color="0.6", linewidth=0.6, zorder=0)
+
+
+def legend_above(ax: Axes, columns: int) -> None:
+    """A legend at the top, in room made for it: no curve lies under it."""
+    low, high = ax.get_ylim()
+    rows = -(-len(ax.get_legend_handles_labels()[1]) // columns)
+    share = 0.09 * rows + 0.02
+    log = ax.get_yscale() == "log"
+    ax.set_ylim(low, high * (high / low) ** share if log else high + share * (high - low))
+    ax.legend(loc="upper center", ncols=columns, handlelength=1.4, columnspacing=1.2)
+
+
+@styled
+def save(drawn: Figure | Axes, path: str | Path, table: pd.DataFrame) -> list[Path]:
+    """`path` with .pdf, .png and .csv: the picture, and the table it was drawn from; the caption is in all three."""
+    whole: Any = drawn if isinstance(drawn, Figure) else drawn.figure
+    path, caption = Path(path), str(drawn.get_label())
+    files = [path.with_suffix(suffix) for suffix in (".pdf", ".png", ".csv")]
+    whole.savefig(files[0], metadata={"Subject": caption, "CreationDate": None})
+    whole.savefig(files[1], metadata={"Description": caption})
+    files[2].write_text(f"# {caption}\n{table.to_csv(index=False)}", encoding="utf-8")
+    return files
