@@ -112,11 +112,13 @@ def named(tree) -> dict:
     """`{name: leaf}` in the field's names: `query`, `down.bias`, `norm_in.scale`; a path's words joined by dots."""
 
     def name(path):
-        path = path[:-1] if isinstance(path[-1], jax.tree_util.GetAttrKey) else path  # a Flax variable's `.value`
-        words = jax.tree_util.keystr(path, simple=True, separator=".")
-        return (
-            words.removeprefix("branch.").removeprefix("embedding.").removesuffix(".kernel").removesuffix(".embedding")
+        path = (
+            path[:-1] if path and isinstance(path[-1], jax.tree_util.GetAttrKey) else path
+        )  # a Flax variable's `.value`
+        words = (
+            jax.tree_util.keystr(path, simple=True, separator=".").removeprefix("branch.").removeprefix("embedding.")
         )
+        return words.removesuffix(".kernel").removesuffix(".embedding") or "params"
 
     return {name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 

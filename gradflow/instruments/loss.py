@@ -45,7 +45,7 @@ def measure_function(
     loss, grads, squares = _read(loss_fn, params, batch, dials)
     arrays = {"loss": loss, **{name: norm(square) for name, square in squares.items()}}
     coords: dict = {"dims": {name: [f"{name}_{i}" for i in range(np.ndim(a))] for name, a in squares.items()}}
-    inside = named(grads[stacked]) if stacked else {}
+    inside = named({stacked: grads[stacked]}) if stacked else {}
     outside = named({k: v for k, v in grads.items() if k != stacked} if stacked else grads)
     if inside:
         arrays["parameter_gradient"] = jnp.stack([jax.vmap(frobenius)(leaf) for leaf in inside.values()], axis=-1)
