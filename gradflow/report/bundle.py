@@ -77,7 +77,7 @@ def write(
     sweep : what `gf.sweep` returned, for the figure against total depth
     configuration : what makes the run again; by default what the results themselves carry
     """
-    plain = configuration or {name: value for name, value in settings(run).items() if name != "provenance"}
+    plain = configuration or _carried(run)
     out = prepare(out, plain, settings(run).get("provenance", {}))
     with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as scratch:
         made = Path(scratch)
@@ -97,6 +97,13 @@ def write(
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     _write_atomically(out / MANIFEST, {**_manifest(out), "finished": finished, "outputs": sums})
     return out
+
+
+def _carried(run) -> dict:
+    """What the results say of themselves: how they were made, and every model."""
+    made = {name: value for name, value in settings(run).items() if name != "provenance"}
+    models = {name: node.attrs.get("configuration", "null") for name, node in tables.nodes(run).items()}
+    return {**made, "models": {name: json.loads(text) for name, text in models.items()}}
 
 
 def _figures(run, sweep, folder: Path) -> dict[str, str]:

@@ -4,6 +4,8 @@ Gradient norms are spread over decades, so a band of a positive quantity is a St
 logarithm, given back as geometric mean and bounds: no bar can leave the valid range.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import xarray as xr
 from scipy import stats
@@ -18,8 +20,16 @@ def half_width(spread, n: int):
     return stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * spread / np.sqrt(n) if n > 1 else spread * np.nan
 
 
-def band(values: xr.DataArray, dim: str = "seed") -> xr.Dataset:
+def standard_deviation(spread, n: int):
+    """The spread itself: for `band(values, half=standard_deviation)`."""
+    return spread
+
+
+def band(values: xr.DataArray, dim: str = "seed", *, half: Callable = half_width) -> xr.Dataset:
     """Mean over `dim` with its 95% t-interval: `mean`, `low`, `high`, without the dimension.
+
+    `half` makes half of the band from the standard deviation and the number of values: `half_width` (the interval) or
+    `standard_deviation`.
 
     Positive quantities (see the table) get the geometric mean and an interval in logs, others the arithmetic mean.
     Zero and values that are not finite stay as they are: such a mean is 0 or NaN. A single seed has no interval (NaN).
@@ -31,8 +41,8 @@ def band(values: xr.DataArray, dim: str = "seed") -> xr.Dataset:
         n = values.sizes.get(dim, 1)
         mean = y.mean(dim) if dim in values.dims else y
         spread = y.std(dim, ddof=1) if n > 1 else mean * np.nan
-        half = half_width(spread, n)
-        shown = {"mean": mean, "low": mean - half, "high": mean + half}
+        reach = half(spread, n)
+        shown = {"mean": mean, "low": mean - reach, "high": mean + reach}
         return xr.Dataset({name: np.exp(v) if logs else v for name, v in shown.items()}, attrs=values.attrs)
 
 

@@ -64,6 +64,7 @@ def train(
         data=data.description(),
         key=str(key),
         batches="one a seed and step",
+        steps=steps,
     )
     return params, run
 
