@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradflow.instruments import jacobians
+from gradflow.instruments import gradients, jacobians
 from gradflow.model.equation import sublayer, walk
 from gradflow.model.init import at
 from gradflow.model.layers import (
@@ -227,3 +227,14 @@ def dense(wiring: Wiring) -> dict:
     visit = lambda x, parts, _: (sublayer(x, **parts), jacobians.matrices(parts, x))
     found = jax.jit(lambda p, x: walk(deep.segments, p, x, visit)[1])(params["stack"], x)
     return jax.device_get(found)
+
+
+@cache
+def read(wiring: Wiring) -> dict:
+    """A stack of three blocks under a real loss: the bare value and gradient, and everything one backward pass reads."""
+    small = model(wiring, 3, TWO)
+    params, data = drawn(small), batch()
+    bare = jax.jit(jax.value_and_grad(lambda p, b: gradients.bare_loss(small, p, b)))(params, data)
+    metered = jax.jit(lambda p, b: gradients.backward(small, p, b))(params, data)
+    arrays = dict(zip(("loss", "grads", "metered_grads", "reading"), jax.device_get((*bare, *metered)), strict=True))
+    return {"model": small, "params": params, "batch": data, **arrays}

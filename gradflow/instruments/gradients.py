@@ -74,7 +74,7 @@ def backward(model, params, batch, gain: float = GAIN):
         "loss": loss,
         "stream_gradient": norm(total, gain),
         "readout_gradient": norm(read["readout"], gain),
-        "stream_gradient_by_token": norm(by_token, gain),
+        **({"stream_gradient_by_token": norm(by_token, gain)} if by_token.ndim > 1 else {}),
         "parameter_gradient": parameter_norms(model.segments, grads["stack"]),
         "outer_gradient": outer_norms(grads),
         "budget": budget(at_parts, above=total[1:]),

@@ -108,7 +108,8 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
     through = lambda x, d: walk(model.segments, params["stack"], x, metered, d)[0]
     settings = dials(model, params, batch)["stack"]
     top, pull = jax.vjp(lambda d: jax.vmap(through, (0, None))(x, d), settings)
-    drawn_as = {"isotropic": top.shape, "token_common": (*top.shape[:-2], 1, top.shape[-1])}
+    shared = (*top.shape[:-2], 1, top.shape[-1]) if top.ndim > 2 else top.shape  # no tokens: nothing to share
+    drawn_as = {"isotropic": top.shape, "token_common": shared}
 
     def gains(probe):
         drawn = jax.random.normal(at(root(key), "probe", probe), (probes, *drawn_as[probe]), top.dtype)

@@ -18,8 +18,11 @@ def mean_square(x):
 def token_cosine(x):
     """Mean cosine between different tokens, in O(T d): `(‖Σ_t x̂_t‖² − T)/(T (T − 1))`; NaN for a single token.
 
-    1: all tokens point the same way (rank collapse). Zero vectors count as orthogonal to everything.
+    1: all tokens point the same way (rank collapse). Zero vectors count as orthogonal to everything. NaN where x has no
+    axis of tokens.
     """
+    if x.ndim < 2:
+        return jnp.full((), jnp.nan, jnp.promote_types(x.dtype, jnp.float32))
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     tokens = x.shape[-2]
     length = jnp.linalg.norm(x, axis=-1, keepdims=True)

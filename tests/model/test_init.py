@@ -29,7 +29,7 @@ from gradflow.model.layers import GatedFeedForward
 from gradflow.model.stack import Segment, Sublayer, Transformer, transformer, transformers
 from gradflow.model.wiring import WIRINGS, post, pre
 
-SHAPE = dict(width=8, heads=2, context=5, vocabulary=11)
+SHAPE = {"width": 8, "heads": 2, "context": 5, "vocabulary": 11}
 
 
 def flat(tree) -> dict:
@@ -63,8 +63,8 @@ def test_deepnorm_shares_every_draw_up_to_beta():
     )
     beta = (8 * depth) ** -0.25
     for kind, scale in {
-        "attention": dict(query=1, key=1, value=beta, out=beta),
-        "mlp": dict(up=beta, down=beta),
+        "attention": {"query": 1, "key": 1, "value": beta, "out": beta},
+        "mlp": {"up": beta, "down": beta},
     }.items():
         for name, factor in scale.items():
             kernels = (np.asarray(side[kind]["branch"][name].kernel) for side in (theirs, ours))

@@ -27,7 +27,7 @@ from gradflow.model.stack import (
 from gradflow.model.wiring import Wiring, deepnorm, none, post, pre
 
 EXACT = 1e-12
-SMALL = dict(width=8, heads=2, context=5, vocabulary=11)
+SMALL = {"width": 8, "heads": 2, "context": 5, "vocabulary": 11}
 
 
 @pytest.mark.parametrize("name", ["sandwich", "post", "residual", "hyper"])
