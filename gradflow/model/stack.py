@@ -220,7 +220,7 @@ def transformer(
     norm: Layer | None = None,
     attention: Any = None,
     mlp: Any = None,
-    init: str | Initialization = "fan_in",
+    init: str | Initialization | None = None,
     vocabulary: int = 256,
     embedding_rms: float = 1.0,
 ) -> Transformer:
@@ -232,18 +232,17 @@ def transformer(
     heads : number of heads of the default attention (causal); ignored where `attention` is given
     context : largest number of tokens (learned positions), or None for no positions
     norm : the norm in all its places; the wiring's own default is `LayerNorm()`
-    init : name (`INITIALIZATIONS`) or value, for attention, feed-forward and readout
+    attention, mlp : branches; by default causal `Attention(heads)` and `FeedForward()`
+    init : name (`INITIALIZATIONS`) or value, for every matrix; None leaves each branch its own (`FanIn()` by default)
 
     Errors: ValueError, one line that names the remedy.
     """
-    weights = initialization(init)
-    place = wiring(placement, norm)
-    branches = {
-        "attention": dataclasses.replace(attention or Attention(heads), weights=weights),
-        "mlp": dataclasses.replace(mlp or FeedForward(), weights=weights),
-    }
+    place, branches = wiring(placement, norm), {"attention": attention or Attention(heads), "mlp": mlp or FeedForward()}
+    if init is not None:
+        branches = {kind: dataclasses.replace(own, weights=initialization(init)) for kind, own in branches.items()}
     block = tuple(Sublayer(kind, place, branch) for kind, branch in branches.items())
-    return Transformer((Segment(block, depth),), width, Embedding(vocabulary, context, embedding_rms), weights)
+    readout = FanIn() if init is None else initialization(init)
+    return Transformer((Segment(block, depth),), width, Embedding(vocabulary, context, embedding_rms), readout)
 
 
 def transformers(*placements: str | Wiring, **shape) -> dict[str, Transformer]:
