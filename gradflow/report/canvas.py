@@ -37,12 +37,20 @@ STYLE: dict[str, Any] = {
 
 
 def styled(draw):
-    """`draw` under the style of a paper's figure, whatever the caller's matplotlib is set to."""
+    """`draw` under the style of a paper's figure, whatever the caller's matplotlib is set to.
+
+    Sets and restores these settings alone: `rc_context` restores all, also what a notebook's backend, chosen when the
+    first figure is made, has just set, and later figures would not be shown.
+    """
 
     @wraps(draw)
     def with_style(*args, **options):
-        with plt.rc_context(STYLE):  # type: ignore[arg-type]
+        before = {name: plt.rcParams[name] for name in STYLE}
+        plt.rcParams.update(STYLE)
+        try:
             return draw(*args, **options)
+        finally:
+            plt.rcParams.update(before)
 
     return with_style
 
