@@ -45,12 +45,13 @@ def styled(draw):
 
     @wraps(draw)
     def with_style(*args, **options):
-        before = {name: plt.rcParams[name] for name in STYLE}
-        plt.rcParams.update(STYLE)
+        settings: Any = plt.rcParams
+        before = {name: settings[name] for name in STYLE}
+        settings.update(STYLE)
         try:
             return draw(*args, **options)
         finally:
-            plt.rcParams.update(before)
+            settings.update(before)
 
     return with_style
 

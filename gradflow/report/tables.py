@@ -38,8 +38,18 @@ def steps_of(tree: Any, wanted: Sequence[int] | None = None) -> tuple[int, ...]:
 
 
 def at_steps(values: xr.DataArray, steps: Sequence[int] | None) -> xr.DataArray:
-    """`values` at those steps, where they have steps."""
-    return values.sel(step=list(steps)) if steps and "step" in values.dims else values
+    """`values` at those steps, where they have steps; a step beyond the last means the last.
+
+    Errors: ValueError for a step before that which was not recorded.
+    """
+    if not steps or "step" not in values.dims:
+        return values
+    recorded = [int(step) for step in values["step"].values]
+    chosen = list(dict.fromkeys(min(step, recorded[-1]) for step in steps))
+    missing = [step for step in chosen if step not in recorded]
+    if missing:
+        raise ValueError(f"step {missing[0]} was not recorded; recorded: {', '.join(map(str, recorded))}")
+    return values.sel(step=chosen)
 
 
 def long(values: Mapping[str, xr.DataArray]) -> pd.DataFrame:

@@ -81,6 +81,12 @@ def test_a_quantity_with_a_further_dimension_asks_for_an_entry(run):
         tables.profile(run, "stream_gradient", relative_to="redout")
 
 
+def test_a_step_that_was_not_recorded_is_refused_and_one_beyond_the_last_means_the_last(run):
+    with pytest.raises(ValueError, match="step 2 was not recorded; recorded: 0, 1, 3"):
+        tables.budget_totals(run, steps=(2,))
+    assert set(tables.budget_totals(run, steps=(0, 100))["step"]) == {0, 3}
+
+
 def test_positions_are_marked_by_the_sublayer_below_them(run):
     table = tables.profile(run, "stream_gradient", steps=(0,))
     kinds = table[table["model"] == "pre"].sort_values("depth")["kind"].tolist()
