@@ -204,12 +204,34 @@ def distance(a, b):
 
 def distances(a, b) -> dict:
     """`distance` of two trees leaf by leaf, by path."""
-    pairs = jax.tree.map(lambda a, b: (np.asarray(a), np.asarray(b)), a, b)
-    flat = jax.tree_util.tree_leaves_with_path(pairs, is_leaf=lambda p: isinstance(p, tuple))
-    return {jax.tree_util.keystr(path): float(distance(*pair)) for path, pair in flat}
+    paired = zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True)
+    return {jax.tree_util.keystr(path): float(distance(np.asarray(x), np.asarray(y))) for (path, x), y in paired}
 
 
-# ---- shared, since compiling costs more than running --------------------------------------------------------
+# ---- compiling costs more than running: do it quickly, and once ---------------------------------------------
+
+
+def accepted(options: dict) -> dict:
+    """Those of the compiler's options that this version knows."""
+
+    def known(name, value):
+        try:
+            return bool(jax.jit(lambda x: x + 1, compiler_options={name: value})(1.0))
+        except jax.errors.JaxRuntimeError:
+            return False
+
+    return {name: value for name, value in options.items() if known(name, value)}
+
+
+QUICK = accepted({"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False})
+
+
+def jit(function):
+    """`jax.jit` that compiles several times faster, to slower code: for identities, which are of the mathematics.
+
+    What is said of compiled programs (bit-equality) is tested with `jax.jit` itself.
+    """
+    return jax.jit(function, compiler_options=QUICK)
 
 
 @cache
@@ -225,16 +247,14 @@ def dense(wiring: Wiring) -> dict:
     """Dense Jacobians of the deepest model's sublayers and of all their parts, `{name: [S, outputs, inputs]}`."""
     deep, params, x = deepest(wiring)
     visit = lambda x, parts, _: (sublayer(x, **parts), jacobians.matrices(parts, x))
-    found = jax.jit(lambda p, x: walk(deep.segments, p, x, visit)[1])(params["stack"], x)
+    found = jit(lambda p, x: walk(deep.segments, p, x, visit)[1])(params["stack"], x)
     return jax.device_get(found)
 
 
 @cache
 def read(wiring: Wiring) -> dict:
-    """A stack of three blocks under a real loss: the bare value and gradient, and everything one backward pass reads."""
+    """A stack of three blocks under a real loss: everything that one backward pass reads, and its gradients."""
     small = model(wiring, 3, TWO)
     params, data = drawn(small), batch()
-    bare = jax.jit(jax.value_and_grad(lambda p, b: gradients.bare_loss(small, p, b)))(params, data)
-    metered = jax.jit(lambda p, b: gradients.backward(small, p, b))(params, data)
-    arrays = dict(zip(("loss", "grads", "metered_grads", "reading"), jax.device_get((*bare, *metered)), strict=True))
-    return {"model": small, "params": params, "batch": data, **arrays}
+    grads, reading = jax.device_get(jit(lambda p, b: gradients.backward(small, p, b))(params, data))
+    return {"model": small, "params": params, "batch": data, "grads": grads, "reading": reading}

@@ -72,7 +72,7 @@ def _(layer: layers.Attention, params, x):
         if layer.rotary:
             q, k = turned(q, layer.rotary.base), turned(k, layer.rotary.base)
         weight = jnp.exp(q @ k.T / np.sqrt(size))
-        weight = weight * np.tril(np.ones_like(weight)) if layer.causal else weight
+        weight = weight * np.tril(np.ones(weight.shape)) if layer.causal else weight
         out.append(weight / weight.sum(-1, keepdims=True) @ v)
     return linear(params["out"], jnp.concatenate(out, -1))
 
@@ -187,19 +187,13 @@ def examples(batch):
     return [jax.tree.map(lambda a, i=i: a[i], batch) for i in range(len(batch["inputs"]))]
 
 
-def stream_gradients(model, params, batch):
-    """∂loss/∂x_l for all l, examples in front of each: the batch's loss is the mean over its examples."""
-    found = []
-    for example in examples(batch):
-        x = stream(model, params, embedded(model, params, example["inputs"]))
-        zeros = [jnp.zeros_like(u) for u in x]
-        found.append(jax.grad(lambda z, e=example: loss(model, params, e, z) / len(batch["inputs"]))(zeros))
-    return [jnp.stack(per_example) for per_example in zip(*found, strict=True)]
-
-
-def parameter_gradients(model, params, batch) -> list:
-    """Gradient of each example's own loss, a list of trees."""
-    return [jax.grad(lambda p, e=example: loss(model, p, e))(params) for example in examples(batch)]
+def backward(model, params, batch) -> list:
+    """Per example: its own loss, and the gradients with respect to parameters, stream [S+1] and what is read out."""
+    size = sum(segment.repeats * len(segment.block) for segment in model.stack)
+    bottom = embedded(model, params, batch["inputs"][0])
+    zeros = [jnp.zeros(bottom.shape)] * (size + 1), jnp.zeros(bottom.shape[-2:])
+    pull = jax.value_and_grad(lambda p, e, nudges, top: loss(model, p, e, nudges, top), (0, 2, 3))
+    return [jax.device_get(pull(params, example, *zeros)) for example in examples(batch)]
 
 
 # ---- signal -------------------------------------------------------------------------------------------------

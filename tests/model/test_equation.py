@@ -31,7 +31,7 @@ def first_order(wiring):
         skip, branch = terms(maps, dx)
         return y, {"y": y, "jvp": jvp, "skip": skip, "branch": branch, "adjoint": adjoint, "dx": dx, "w": w}
 
-    return jax.device_get(jax.jit(lambda p, x: walk(model.segments, p, x, visit)[1])(params["stack"], x))
+    return jax.device_get(cases.jit(lambda p, x: walk(model.segments, p, x, visit)[1])(params["stack"], x))
 
 
 def per_sublayer(a, b):
@@ -77,7 +77,7 @@ def test_the_product_of_sublayer_jacobians_is_the_jacobian_of_the_stack(wiring):
     streams = lambda x, p: walk(model.segments, p, x, see)[1][
         tops - 1
     ]  # a shallower stack is the bottom of a deeper one
-    wholes = np.asarray(jax.jit(jax.jacrev(streams))(x, params["stack"])).reshape(-1, x.size, x.size)
+    wholes = np.asarray(cases.jit(jax.jacrev(streams))(x, params["stack"])).reshape(-1, x.size, x.size)
     product = np.eye(x.size)
     for position, matrix in enumerate(cases.dense(wiring)["sublayer"], start=1):
         product = matrix @ product

@@ -1,0 +1,274 @@
+"""What one backward pass reads, against unrolled loops that keep every gradient, in float64."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from cases import over_wirings
+
+from gradflow.instruments import gradients, jacobians
+from gradflow.model.stack import Segment, Sublayer, Transformer, plain, plain_params
+from gradflow.model.wiring import post, pre
+from gradflow.results.quantities import JACOBIANS
+
+EXACT = 1e-10
+
+
+@cache
+def slow(wiring):
+    """By loops: loss, gradients of the stream [examples, …] at all positions and of what is read out, of the parameters."""
+    read = cases.read(wiring)
+    losses, grads = zip(*reference.backward(read["model"], read["params"], read["batch"]), strict=True)
+    parameters, streams, readouts = zip(*grads, strict=True)
+    examples = len(losses)  # the loss of a batch is the mean over its examples
+    return {
+        "loss": np.mean(losses),
+        "stream": [np.stack(g) / examples for g in zip(*streams, strict=True)],
+        "readout": np.stack(readouts) / examples,
+        "parameters": jax.tree.map(lambda *g: np.mean(g, axis=0), *parameters),
+    }
+
+
+@over_wirings
+def test_the_loss_is_the_mean_over_tokens_and_examples(wiring):
+    assert cases.read(wiring)["reading"]["loss"] == pytest.approx(slow(wiring)["loss"], rel=EXACT)
+
+
+@over_wirings
+def test_the_stream_gradient_at_every_depth_equals_the_unrolled_one(wiring):
+    reading, retained = cases.read(wiring)["reading"], slow(wiring)["stream"]
+    assert len(retained) == 3 * 2 + 1
+    total = [np.linalg.norm(g) for g in retained]
+    np.testing.assert_allclose(reading["stream_gradient"], total, rtol=EXACT)
+    by_token = [np.sqrt((np.moveaxis(g, -2, 0).reshape(cases.TOKENS, -1) ** 2).sum(-1)) for g in retained]
+    np.testing.assert_allclose(reading["stream_gradient_by_token"], by_token, rtol=EXACT)
+
+
+@over_wirings
+def test_the_gradient_at_the_readout_is_that_of_what_left_the_stream(wiring):
+    reading = cases.read(wiring)["reading"]
+    size = np.linalg.norm(slow(wiring)["readout"])
+    assert reading["readout_gradient"] == pytest.approx(size, rel=EXACT)
+    assert reading["leave_gain"] == pytest.approx(np.log(reading["stream_gradient"][-1] / size), abs=EXACT)
+
+
+@over_wirings
+def test_the_returned_gradients_are_those_of_the_batch_mean(wiring):
+    mean = slow(wiring)["parameters"]
+    zero = {path for path, leaf in flat(mean).items() if np.linalg.norm(leaf) < 1e-14}
+    errors = cases.distances(cases.read(wiring)["grads"], mean)
+    assert {path for path, error in errors.items() if not error < EXACT} <= zero
+
+
+def flat(tree) -> dict:
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def named_norms(read, gradient) -> dict:
+    """`{(sublayer, parameter): ‖g‖}`, by hand, of the two kinds of sublayer of `cases.TWO`."""
+    weights = {"causal": ("query", "key", "value", "out"), "gated": ("gate", "up", "down")}
+    kinds, found = list(cases.TWO), {}
+    for l in range(3):
+        for k, kind in enumerate(kinds):
+            own = gradient["stack"][0][kind]
+            for name in weights[kind]:
+                found[2 * l + k, name] = np.linalg.norm(np.asarray(own["branch"][name].kernel[...])[l])
+            for part in ("norm_in", "norm_branch", "norm_out"):
+                for suffix in ("scale", "bias"):
+                    leaf = getattr(own[part], suffix, None) if not isinstance(own[part], dict) else None
+                    if leaf is not None:
+                        found[2 * l + k, f"{part}.{suffix}"] = np.linalg.norm(np.asarray(leaf[...])[l])
+            for part in ("skip", "write"):
+                if "gain" in own[part]:
+                    found[2 * l + k, f"{part}.gain"] = np.linalg.norm(np.asarray(own[part]["gain"])[l])
+    return found
+
+
+@cases.over_single_lane_wirings
+def test_parameter_gradients_have_their_names_and_norms(wiring):
+    read = cases.read(wiring)
+    names = gradients.parameter_names(read["model"].segments, read["params"]["stack"])
+    table = read["reading"]["parameter_gradient"]
+    mean = slow(wiring)["parameters"]
+    expected = named_norms(read, mean)
+    assert {name for _, name in expected} == set(names)
+    assert table.shape == (6, len(names))
+    for sublayer in range(6):
+        for p, name in enumerate(names):
+            if (sublayer, name) in expected:
+                assert table[sublayer, p] == pytest.approx(expected[sublayer, name], rel=EXACT), (sublayer, name)
+            else:
+                assert np.isnan(table[sublayer, p])
+
+
+@over_wirings
+def test_outer_gradients_have_their_names_and_norms(wiring):
+    read = cases.read(wiring)
+    mean = slow(wiring)["parameters"]
+    outer = dict(zip(gradients.outer_names(read["params"]), read["reading"]["outer_gradient"], strict=True))
+    by_hand = {"token": mean["embedding"]["token"].embedding, "position": mean["embedding"]["position"].embedding}
+    by_hand["readout"] = mean["readout"].kernel
+    for name, leaf in by_hand.items():
+        assert outer[name] == pytest.approx(np.linalg.norm(np.asarray(leaf[...])), rel=EXACT)
+    assert len(outer) == len(jax.tree.leaves({k: v for k, v in read["params"].items() if k != "stack"}))
+
+
+# ---- one example --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wiring", [pre(), post()], ids=lambda w: w.name)
+def test_parameter_gradients_of_one_example_equal_a_loop(wiring):
+    model = cases.model(wiring, 2, cases.TWO)
+    params, batch = cases.drawn(model), cases.batch(4)
+    found = jax.device_get(cases.jit(lambda p, b: gradients.per_example(model, p, b))(params, batch))
+    each = [
+        gradients.parameter_norms(model.segments, g["stack"])
+        for _, (g, _, _) in reference.backward(model, params, batch)
+    ]
+    np.testing.assert_allclose(found["parameter_gradient_per_example"], np.mean(each, axis=0), rtol=EXACT)
+    sem = np.std(each, axis=0, ddof=1) / 2
+    np.testing.assert_allclose(found["parameter_gradient_per_example_sem"], sem, rtol=1e-8)
+    batch_mean = cases.jit(lambda p, b: gradients.backward(model, p, b)[1]["parameter_gradient"])(params, batch)
+    there = ~np.isnan(batch_mean)
+    assert (found["parameter_gradient_per_example"][there] > 1.01 * np.asarray(batch_mean)[there]).all()
+
+
+def test_a_batch_of_one_has_no_error_over_examples():
+    model = cases.model(pre(), 1, cases.TWO)
+    params, batch = cases.drawn(model), cases.batch(1)
+    found = jax.device_get(
+        cases.jit(lambda p, b: {**gradients.per_example(model, p, b), **gradients.reading(model, p, b)})(params, batch)
+    )
+    np.testing.assert_allclose(found["parameter_gradient_per_example"], found["parameter_gradient"], rtol=EXACT)
+    assert np.isnan(found["parameter_gradient_per_example_sem"]).all()
+
+
+# ---- names --------------------------------------------------------------------------------------------------
+
+
+def test_names_come_in_order_of_first_appearance_over_segments():
+    first = Segment((Sublayer("gated", pre(), cases.TWO["gated"]),), 2)
+    second = Segment((Sublayer("causal", post(), cases.TWO["causal"]),), 1)
+    model = Transformer((first, second), cases.WIDTH)
+    params = model.init(0)
+    names = gradients.parameter_names(model.segments, params["stack"])
+    gated = [name for name in names if name in ("gate", "up", "down", "norm_in.scale", "norm_in.bias")]
+    assert names[: len(gated)] == gated
+    assert len(gated) == 5
+    assert {"query", "key", "value", "out", "norm_out.scale", "norm_out.bias"} == set(names[len(gated) :])
+    norms = gradients.parameter_norms(model.segments, params["stack"])
+    assert norms.shape == (3, len(names))
+    assert np.isnan(norms[2, : len(gated)]).all()
+    assert np.isnan(norms[:2, len(gated) :]).all()
+
+
+def test_a_frobenius_norm_does_not_underflow_in_float32():
+    leaf = jnp.full((10, 10), 1e-23, jnp.float32)
+    assert gradients.frobenius(leaf) == pytest.approx(1e-22, rel=1e-5)
+    assert gradients.frobenius(jnp.zeros(3)) == 0
+
+
+# ---- a pure function ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A pure function `(params, x) -> x`, repeated, under a loss of its own: all that a model has to be."""
+
+    segments: tuple
+
+    def enter(self, params, inputs):
+        return inputs
+
+    def leave(self, params, x):
+        return x
+
+    def loss(self, params, out, targets):
+        return jnp.sum((out - targets) ** 2)
+
+
+def layer(params, x):
+    """Somebody's own layer."""
+    return jnp.tanh(x @ params["w"] + params["b"])
+
+
+def tower():
+    stacked = {"w": cases.normal(4, 3, 3, seed=1), "b": cases.normal(4, 3, seed=2)}
+    batch = {"inputs": cases.normal(2, 5, 3, seed=3), "targets": cases.normal(2, 5, 3, seed=4)}
+    return Tower(plain(layer, 4)), {"stack": plain_params(stacked)}, batch, stacked
+
+
+def test_a_pure_function_has_stream_and_parameter_gradients():
+    model, params, batch, stacked = tower()
+    reading = gradients.reading(model, params, batch)
+    own = lambda l: jax.tree.map(lambda a: a[l], stacked)
+    rest = lambda x, start: x if start == 4 else rest(layer(own(start), x), start + 1)
+    loss = lambda x, start: jnp.sum((rest(x, start) - batch["targets"]) ** 2) / 2
+    streams = [batch["inputs"]]
+    for l in range(4):
+        streams.append(layer(own(l), streams[-1]))
+    grads = [jax.grad(loss)(x, l) for l, x in enumerate(streams)]
+    np.testing.assert_allclose(reading["stream_gradient"], [np.linalg.norm(g) for g in grads], rtol=EXACT)
+    by_token = [np.sqrt((np.asarray(g) ** 2).sum((0, 2))) for g in grads]
+    np.testing.assert_allclose(reading["stream_gradient_by_token"], by_token, rtol=EXACT)
+
+    def of_weights(w):
+        y = batch["inputs"]
+        for l in range(4):
+            y = layer({"w": w[l], "b": stacked["b"][l]}, y)
+        return jnp.sum((y - batch["targets"]) ** 2) / 2
+
+    names = gradients.parameter_names(model.segments, params["stack"])
+    by_weight = np.linalg.norm(jax.grad(of_weights)(stacked["w"]), axis=(1, 2))
+    np.testing.assert_allclose(reading["parameter_gradient"][:, names.index("w")], by_weight, rtol=EXACT)
+
+
+def test_a_pure_function_has_its_whole_jacobian():
+    model, params, batch, stacked = tower()
+    values = jacobians.spectrum(model, params, batch)["singular_values"][:, JACOBIANS.index("sublayer")]
+    x = batch["inputs"][0]
+    for l in range(4):
+        own = jax.tree.map(lambda a, l=l: a[l], stacked)
+        J = np.asarray(jax.jacobian(lambda x, p=own: layer(p, x))(x)).reshape(15, 15)
+        np.testing.assert_allclose(values[l], np.linalg.svd(J, compute_uv=False), rtol=EXACT, atol=1e-14)
+        x = layer(own, x)
+
+
+def test_a_pure_function_has_partial_jacobians():
+    model, params, batch, stacked = tower()
+    found = jacobians.partial_jacobian(model, params, batch, probes=64)
+
+    def rest(x, start):
+        for l in range(start, 4):
+            x = layer(jax.tree.map(lambda a, l=l: a[l], stacked), x)
+        return x
+
+    x = batch["inputs"]
+    for l in range(4):
+        J = jax.vmap(jax.jacobian(lambda x, l=l: rest(x, l)))(x)
+        exact = np.sum(np.asarray(J) ** 2) / x.size
+        assert abs(found["partial_jacobian"][l, 0] - exact) < 4 * found["partial_jacobian_sem"][l, 0]
+        x = layer(jax.tree.map(lambda a, l=l: a[l], stacked), x)
+    np.testing.assert_array_equal(found["partial_jacobian"][-1], 1)
+
+
+def test_a_stream_without_tokens_is_read_too():
+    """A layer of vectors [features]: no dimension `token`, and no cosine between tokens."""
+    model, params, _, stacked = tower()
+    batch = {"inputs": cases.normal(2, 3, seed=3), "targets": cases.normal(2, 3, seed=4)}
+    reading = gradients.reading(model, params, batch)
+    assert "stream_gradient_by_token" not in reading
+    assert np.isnan(reading["token_cosine"]).all()
+
+    def loss(x):
+        for l in range(4):
+            x = layer(jax.tree.map(lambda a, l=l: a[l], stacked), x)
+        return jnp.sum((x - batch["targets"]) ** 2) / 2
+
+    bottom = np.linalg.norm(jax.grad(loss)(batch["inputs"]))
+    assert reading["stream_gradient"][0] == pytest.approx(bottom, rel=EXACT)
