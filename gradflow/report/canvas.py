@@ -12,8 +12,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 PARTS = {"norm": "#CC79A7", "fork": "#009E73", "net": "#333333"}
@@ -112,13 +114,24 @@ def scale(ax: Axes, positive: bool, reference: float | None) -> None:
 
 
 def legend_above(ax: Axes, columns: int) -> None:
-    """A legend at the top, in room made for it: no curve lies under it."""
+    """A legend at the top, in room made for it: no curve lies under it, also where axes share a scale."""
+    ax.set_autoscaley_on(True)
+    ax.autoscale_view(scalex=False)
     low, high = ax.get_ylim()
     rows = -(-len(ax.get_legend_handles_labels()[1]) // columns)
-    share = 0.09 * rows + 0.02
+    share = 0.13 * rows + 0.03
     log = ax.get_yscale() == "log"
     ax.set_ylim(low, high * (high / low) ** share if log else high + share * (high - low))
+    if log and high < 100 * low:
+        plain_ticks(ax.yaxis)
     ax.legend(loc="upper center", ncols=columns, handlelength=1.4, columnspacing=1.2)
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, written out: for a log axis of a decade or two."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 @styled

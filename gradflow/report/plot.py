@@ -9,12 +9,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import NullLocator
 
-from ..results.quantities import QUANTITIES
+from ..results.quantities import JACOBIANS, QUANTITIES
 from . import captions, tables
 from .canvas import (
-    COLOURS,
     PARTS,
     WIDTHS,
     axes,
@@ -59,7 +58,8 @@ def profile(tree, quantity="stream_gradient", *, relative_to=None, steps=None, a
         curve(ax, rows, position, faded(palette[name], strength), naming(name, step))
     scale(ax, what.positive, (1.0 if relative_to or what.units != "norm" else None) if what.positive else 0.0)
     entry = "".join(f", {value}" for value in where.values())
-    ax.set_ylabel(f"{what.long_name}{entry}" + (f" / {relative_to}" if relative_to else f" ({what.units})"))
+    unit = f" / {relative_to}" if relative_to else f" ({what.units})"
+    ax.set_ylabel(f"{what.long_name},\n{entry[2:].replace('_', ' ')}{unit}" if entry else f"{what.long_name}{unit}")
     ax.set_xlabel(f"{'stream position' if position == 'depth' else 'sublayer'} (input → output)")
     legend_above(ax, columns=max(1, table["model"].nunique()))
     lead = f"{what.long_name.capitalize()}{entry} over depth{f', relative to the {relative_to}' if relative_to else ''}"
@@ -135,9 +135,10 @@ def heatmap(node, quantity="stream_gradient", *, relative_to="readout", ax=None)
 def spectrum(node, *, sublayer: int, seed: int = 0, ax=None) -> Axes:
     """Singular values of one sublayer and of its factors, largest first; exact zeros (rank deficit) fall off the axis."""
     ax, table = axes(ax), tables.spectrum(node, sublayer=sublayer, seed=seed)
-    for colour, (factor, rows) in zip(COLOURS, table.groupby("jacobian", sort=False), strict=False):
+    palette = colours(JACOBIANS)
+    for factor, rows in table.groupby("jacobian", sort=False):
         shown = rows[rows["singular_value"] > 1e-4 * rows["singular_value"].max()]
-        ax.plot(shown["relative_index"], shown["singular_value"], color=colour, label=factor.replace("_", " "))
+        ax.plot(shown["relative_index"], shown["singular_value"], color=palette[factor], label=factor.replace("_", " "))
     scale(ax, True, 1.0)
     ax.set_xlabel("relative index, largest first")
     ax.set_ylabel("singular value")
@@ -160,9 +161,7 @@ def total_depth(sweep, quantity="parameter_gradient", *, sublayer=-1, ax=None, *
     ax.set_yscale("log")
     depths = sorted(set(table["total_depth"]))
     ax.set_xticks(depths, [str(depth) for depth in depths], minor=False)
-    ax.minorticks_off()
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("number of blocks")
     entry = (
         "last feed-forward output" if where == {"parameter": "down"} else f"last {', '.join(map(str, where.values()))}"
