@@ -1,0 +1,103 @@
+"""Notebooks: committed with their outputs, short, and run again at toy size."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import jax
+import matplotlib.pyplot as plt
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+TOY = """
+DEPTH, WIDTH, HEADS, CONTEXT, BATCH = 2, 8, 2, 8, 2
+STEPS, SEEDS, SWEEP = 2, 2, (1, 2, 3)
+OUT = "out"
+"""
+over_notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path: Path) -> list[dict]:
+    """The code cells of a notebook, their source as one string."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [{**cell, "source": "".join(cell["source"])} for cell in cells if cell["cell_type"] == "code"]
+
+
+def names_set(source: str) -> set[str]:
+    """Names that a cell assigns."""
+    return {
+        node.id
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def mimes(cell: dict) -> set[str]:
+    """Kinds of data among a cell's outputs."""
+    return {mime for output in cell["outputs"] for mime in output.get("data", {})}
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@over_notebooks
+def test_a_notebook_was_run_from_top_to_bottom_without_an_error(path):
+    cells = code_cells(path)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
+    assert "error" not in kinds
+    assert {"stream", "display_data"} <= kinds
+
+
+@over_notebooks
+def test_every_cell_that_draws_shows_its_figure(path):
+    drawing = [cell for cell in code_cells(path) if "gf.plot." in cell["source"]]
+    assert drawing
+    assert [cell["source"] for cell in drawing if "image/png" not in mimes(cell)] == []
+
+
+@over_notebooks
+def test_the_outputs_are_clean(path):
+    """No warnings, no progress bars, no folder of the machine it ran on."""
+    for cell in code_cells(path):
+        assert not [output for output in cell["outputs"] if output.get("name") == "stderr"]
+        assert "application/vnd.jupyter.widget-view+json" not in mimes(cell)
+        text = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell["outputs"]]
+        assert not re.search(r"/(home|root|tmp|work|Users)/|site-packages", "".join(map("".join, text)))
+
+
+@over_notebooks
+def test_a_notebook_has_less_than_100_lines_of_code(path):
+    assert sum(len(cell["source"].splitlines()) for cell in code_cells(path)) < 100
+
+
+@pytest.fixture
+def quickly_compiled():
+    """At toy size compiling is all there is to wait for."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@over_notebooks
+@pytest.mark.usefixtures("quickly_compiled")
+def test_a_notebook_runs_at_toy_size(path, tmp_path, monkeypatch, capsys):
+    first, *rest = (cell["source"] for cell in code_cells(path))
+    assert names_set(first) == names_set(TOY)
+    monkeypatch.chdir(tmp_path)
+    figures, namespace = 0, {"__name__": "__main__"}
+    try:
+        with plt.rc_context():
+            for source in (TOY, *rest):
+                exec(compile(source, path.name, "exec"), namespace)
+                assert plt.get_fignums() or "gf.plot." not in source, f"no figure from\n{source}"
+                figures += len(plt.get_fignums())
+                plt.close("all")
+    finally:
+        plt.close("all")
+    assert figures
+    assert capsys.readouterr().out
+    assert (tmp_path / "out" / "manifest.json").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
