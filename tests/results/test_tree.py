@@ -147,7 +147,7 @@ def test_settings_are_the_roots_attributes_as_plain_data():
     strict=True, reason="text that begins with a bracket is taken for JSON; str(jax.random.PRNGKey(0)) does"
 )
 def test_text_that_is_not_json_stays_as_it_is():
-    assert settings(tree(key="[0 0]")) == {"key": "[0 0]"}
+    assert settings(tree(key="[0 0]", note="")) == {"key": "[0 0]", "note": ""}
 
 
 # ---- reading out --------------------------------------------------------------------------------------------
