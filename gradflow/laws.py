@@ -75,6 +75,8 @@ def fit(profile: xr.DataArray, law: Law, *, over: str = "depth", seeds: str = "s
     l = np.asarray(profile[over].values, float)
     if not (np.isfinite(rows).all() and (rows > 0).all()):
         raise ValueError(f"a law needs positive finite values; {profile.name} has others")
+    if law is monomial and not (l > 0).all():
+        raise ValueError(f"a l^k has no logarithm at {over} = 0: drop it, or fit the power law, which has an offset")
     if l.size <= len(law.names):
         raise ValueError(f"{law.name} has {len(law.names)} numbers: {l.size} positions are too few to fit it")
     fits = [_fit_one(law, l, np.log(row)) for row in rows]

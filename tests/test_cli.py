@@ -11,7 +11,7 @@ import pytest
 
 import gradflow.cli as cli
 
-TOY = "--depth 2 --width 8 --heads 2 --context 8 --batch 2 --steps 2 --seeds 2".split()
+TOY = ["--depth", "2", "--width", "8", "--heads", "2", "--context", "8", "--batch", "2", "--steps", "2", "--seeds", "2"]
 
 
 def command(*words, **options):

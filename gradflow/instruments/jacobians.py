@@ -125,16 +125,3 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
 def on_sphere(v):
     """`v/‖v‖`. On the sphere the reading at the top is 1 exactly, and the estimate below has less variance."""
     return v / jnp.sqrt(jnp.sum(v**2))
-
-
-def _on_sphere(key, shape):
-    """Directions of norm 1 [m, …]: drawn so, the reading at the top is exact and the estimate below has less variance."""
-    drawn = jax.random.normal(key, shape)
-    return drawn / jnp.sqrt(jnp.sum(drawn**2, axis=tuple(range(1, drawn.ndim)), keepdims=True))
-
-
-def _gains(pull, directions, size):
-    """Squared norm per entry at every depth [m, S+1] of probes pulled down from the top, where it is 1."""
-    read = jax.vmap(pull)(directions)[0]["stream"]
-    squares = norm(read.reshape(*read.shape[:2], -1).sum(-1)) ** 2 / size
-    return jnp.concatenate([squares, jnp.ones_like(squares[:, :1])], axis=1)

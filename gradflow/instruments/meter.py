@@ -47,9 +47,15 @@ def squared_norm(g, dial):
     """
     g = jnp.atleast_1d(g).astype(jnp.promote_types(g.dtype, jnp.float32))
     axes = (*range(g.ndim - 1 - jnp.ndim(dial)), g.ndim - 1)
-    squares = jnp.sum(jnp.square(jnp.exp2(dial)[..., None] * g), axis=axes)
+    squares = jnp.sum(jnp.square(power_of_two(dial)[..., None] * g), axis=axes)
     floor = jnp.finfo(g.dtype).tiny * jnp.any(g != 0, axis=axes)
     return jnp.maximum(squares, floor).astype(jnp.result_type(dial))
+
+
+def power_of_two(dial):
+    """`2^dial` for whole numbers, to the last bit (`exp2` rounds); NaN stays NaN."""
+    dial = jnp.asarray(dial)
+    return jnp.where(jnp.isnan(dial), dial, jnp.ldexp(jnp.ones_like(dial), jnp.nan_to_num(dial).astype(jnp.int32)))
 
 
 meter.defvjp(lambda x, dial: (x, dial), lambda dial, g: (g, squared_norm(g, dial)))

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Mapping
+from numbers import Integral, Real
 
 REGISTERED: dict[str, type] = {}
 
@@ -28,8 +29,10 @@ def encode(value):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, str)):
         return value
+    if isinstance(value, Real):  # numpy's numbers too
+        return int(value) if isinstance(value, Integral) else float(value)
     return {"unregistered": getattr(value, "__name__", repr(value))}
 
 
@@ -47,8 +50,11 @@ def decode(data):
     if "type" not in data:
         return {key: decode(item) for key, item in data.items()}
     name = data["type"]
-    if name not in REGISTERED:
-        raise ValueError(f"no registered type {name!r}: {suggestions(name, REGISTERED)}")
+    if not isinstance(name, str) or name not in REGISTERED:
+        known = (
+            suggestions(name, REGISTERED) if REGISTERED else "none is known before `gradflow.model.stack` is imported"
+        )
+        raise ValueError(f"no registered type {name!r}: {known}")
     return REGISTERED[name](**{key: decode(item) for key, item in data.items() if key != "type"})
 
 

@@ -39,8 +39,8 @@ def band(values: xr.DataArray, dim: str = "seed", *, half: Callable = half_width
     with np.errstate(divide="ignore", invalid="ignore"):
         y: xr.DataArray = xr.ufuncs.log(values) if logs else values
         n = values.sizes.get(dim, 1)
-        mean = y.mean(dim) if dim in values.dims else y
-        spread = y.std(dim, ddof=1) if n > 1 else mean * np.nan
+        mean = y.mean(dim, skipna=False) if dim in values.dims else y
+        spread = y.std(dim, ddof=1, skipna=False) if n > 1 else mean * np.nan
         reach = half(spread, n)
         shown = {"mean": mean, "low": mean - reach, "high": mean + reach}
         return xr.Dataset({name: np.exp(v) if logs else v for name, v in shown.items()}, attrs=values.attrs)
@@ -52,8 +52,11 @@ def paired_log_ratio(a: xr.DataArray, b: xr.DataArray, dim: str = "seed") -> xr.
     The seeds of both must be the same; nothing is dropped silently.
     """
     a, b = xr.align(a, b, join="exact")
-    la, lb = xr.ufuncs.log(a), xr.ufuncs.log(b)
-    difference, n = la - lb, a.sizes[dim]
-    mean, half = difference.mean(dim), half_width(difference.std(dim, ddof=1), n)
-    correlation = xr.corr(la, lb, dim)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        la, lb = xr.ufuncs.log(a), xr.ufuncs.log(b)
+        difference, n = la - lb, a.sizes[dim]
+        mean = difference.mean(dim, skipna=False)
+        spread = difference.std(dim, ddof=1, skipna=False) if n > 1 else mean * np.nan
+        half = half_width(spread, n)
+        correlation = xr.corr(la, lb, dim).where(np.isfinite(mean))
     return xr.Dataset({"mean": mean, "low": mean - half, "high": mean + half, "correlation": correlation})

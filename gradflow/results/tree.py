@@ -7,6 +7,7 @@ theory use the same names, so comparing them is subtraction.
 import json
 import os
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,8 +111,8 @@ def against_total_depth(tree: xr.DataTree, name: str, **where) -> dict[str, xr.D
     for model, family in tree.children.items():
         rows = []
         for node in family.children.values():
-            positions = {k: v for k, v in where.items() if isinstance(v, int)}
-            labels = {k: v for k, v in where.items() if not isinstance(v, int)}
+            positions = {k: v for k, v in where.items() if isinstance(v, Integral)}
+            labels = {k: v for k, v in where.items() if not isinstance(v, Integral)}
             row = variable(node, name).sel(labels).isel(positions).reset_coords(drop=True)
             rows.append(row.expand_dims(total_depth=[int(node.attrs["total_depth"])]))
         chosen[model] = xr.concat(rows, "total_depth", join="exact").assign_attrs(rows[0].attrs)
@@ -140,8 +141,9 @@ def settings(tree: xr.DataTree) -> dict:
     """The root's attributes with JSON strings decoded to plain data."""
 
     def decoded(value):
-        if isinstance(value, str) and value[:1] in "[{":
-            return json.loads(value)
-        return value
+        try:
+            return json.loads(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
+        except ValueError:
+            return value
 
     return {name: decoded(value) for name, value in tree.root.attrs.items()}

@@ -143,9 +143,6 @@ def test_settings_are_the_roots_attributes_as_plain_data():
     assert settings(made["pre"]) == settings(made)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="text that begins with a bracket is taken for JSON; str(jax.random.PRNGKey(0)) does"
-)
 def test_text_that_is_not_json_stays_as_it_is():
     assert settings(tree(key="[0 0]", note="")) == {"key": "[0 0]", "note": ""}
 
@@ -213,7 +210,6 @@ def test_a_number_is_a_position_and_a_name_is_a_label():
     np.testing.assert_allclose(chosen.isel(seed=0), [201, 401, 801])
 
 
-@pytest.mark.xfail(strict=True, reason="numpy's integers are taken for labels")
 def test_a_number_of_numpys_is_a_position_too():
     chosen = against_total_depth(sweep(), "parameter_gradient", sublayer=np.int64(0), parameter="up")["post"]
     np.testing.assert_allclose(chosen.isel(seed=0), [201, 401, 801])
