@@ -24,8 +24,10 @@ import jax.numpy as jnp
 from ..model.equation import Parts, decorated, sublayer
 
 GAIN = 24.0
-# The norm behind the smallest normal float32 at that gain: a reading there is an upper bound.
+# The norm behind the smallest normal float32 at that gain. A reading is a sum over examples and tokens, each of which may
+# be at its floor: below RESOLVED (a million of them) it is an upper bound.
 FLOOR = float(jnp.finfo(jnp.float32).tiny) ** 0.5 * 2.0**-GAIN
+RESOLVED = 1e3 * FLOOR
 
 
 @jax.custom_vjp

@@ -22,7 +22,7 @@ from ..results.provenance import provenance
 from ..results.tree import Readings, label
 from . import gradients, jacobians
 from .loss import measure_function
-from .meter import FLOOR
+from .meter import RESOLVED
 
 Reading = Callable[..., dict]
 
@@ -143,11 +143,11 @@ def measure_models(
 
 
 def _warn_of_underflow(name: str, arrays) -> None:
-    """A reading at the meters' floor is an upper bound, not a value: say so, and what to do."""
+    """A reading near the meters' floor may be an upper bound, not a value: say so, and what to do."""
     stream = np.asarray(arrays.get("stream_gradient", 1.0))
-    if ((stream > 0) & (stream <= FLOOR)).any():
+    if ((stream > 0) & (stream < RESOLVED)).any():
         warnings.warn(
-            f"{name}: some stream gradients are below {FLOOR:.0e}, the least float32 squares resolve, and are upper "
+            f"{name}: some stream gradients are below {RESOLVED:.0e}, what float32 squares resolve, and are upper "
             f"bounds: cast the parameters to float64 under jax_enable_x64",
             stacklevel=3,
         )
