@@ -1,6 +1,5 @@
 """What one backward pass reads, against unrolled loops that keep every gradient, in float64."""
 
-from dataclasses import dataclass
 from functools import cache
 
 import cases
@@ -12,7 +11,8 @@ import reference
 from cases import over_wirings
 
 from gradflow.instruments import gradients, jacobians
-from gradflow.model.stack import Segment, Sublayer, Transformer, plain, plain_params
+from gradflow.interop.functions import FunctionStack
+from gradflow.model.stack import Segment, Sublayer, Transformer
 from gradflow.model.wiring import post, pre
 from gradflow.results.quantities import JACOBIANS
 
@@ -176,22 +176,6 @@ def test_a_frobenius_norm_does_not_underflow_in_float32():
 # ---- a pure function ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Tower:
-    """A pure function `(params, x) -> x`, repeated, under a loss of its own: all that a model has to be."""
-
-    segments: tuple
-
-    def enter(self, params, inputs):
-        return inputs
-
-    def leave(self, params, x):
-        return x
-
-    def loss(self, params, out, targets):
-        return jnp.sum((out - targets) ** 2)
-
-
 def layer(params, x):
     """Somebody's own layer."""
     return jnp.tanh(x @ params["w"] + params["b"])
@@ -200,7 +184,8 @@ def layer(params, x):
 def tower():
     stacked = {"w": cases.normal(4, 3, 3, seed=1), "b": cases.normal(4, 3, seed=2)}
     batch = {"inputs": cases.normal(2, 5, 3, seed=3), "targets": cases.normal(2, 5, 3, seed=4)}
-    return Tower(plain(layer, 4)), {"stack": plain_params(stacked)}, batch, stacked
+    model = FunctionStack(layer, 4, lambda params, x, targets: jnp.sum((x - targets) ** 2))
+    return model, model.params(stacked), batch, stacked
 
 
 def test_a_pure_function_has_stream_and_parameter_gradients():
