@@ -5,8 +5,17 @@ import os
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
 
 install_import_hook(["gradflow.model", "gradflow.instruments"], "typecheck.shaped")
+
+
+@pytest.fixture(scope="module")
+def quickly_compiled():
+    """At toy size compiling is all there is to wait for: for whole runs, whose programs are compared with nothing else."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -16,7 +16,8 @@ TOY = ["--depth", "2", "--width", "8", "--heads", "2", "--context", "8", "--batc
 
 def command(*words, **options):
     program = [sys.executable, "-c", "from gradflow.cli import main; main()", *words]
-    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    quickly = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quickly, **options)
 
 
 def refused(capsys, monkeypatch, *words) -> str:

@@ -5,7 +5,6 @@ import json
 import re
 from pathlib import Path
 
-import jax
 import matplotlib.pyplot as plt
 import pytest
 
@@ -71,14 +70,6 @@ def test_the_outputs_are_clean(path):
 @over_notebooks
 def test_a_notebook_has_less_than_100_lines_of_code(path):
     assert sum(len(cell["source"].splitlines()) for cell in code_cells(path)) < 100
-
-
-@pytest.fixture
-def quickly_compiled():
-    """At toy size compiling is all there is to wait for."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @over_notebooks

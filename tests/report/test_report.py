@@ -14,9 +14,11 @@ import xarray as xr
 import gradflow as gf
 from gradflow.report import appendix, bundle, captions, plot, summary, tables
 
+pytestmark = [pytest.mark.xdist_group("report"), pytest.mark.usefixtures("quickly_compiled")]
+
 
 @pytest.fixture(scope="module")
-def shape():
+def shape(quickly_compiled):
     return {"depth": 2, "width": 8, "heads": 2, "context": 8}
 
 

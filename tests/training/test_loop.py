@@ -13,10 +13,11 @@ from gradflow.instruments.readings import seed_keys
 from gradflow.training.loop import schedule
 
 RATE = 0.1
+pytestmark = [pytest.mark.xdist_group("training"), pytest.mark.usefixtures("quickly_compiled")]
 
 
 @pytest.fixture(scope="module")
-def models():
+def models(quickly_compiled):
     return gf.transformers("pre", "post", depth=2, width=8, heads=2, context=8)
 
 
