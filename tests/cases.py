@@ -147,9 +147,9 @@ NAMES += [(name, "layernorm") for name in WITHOUT_NORM]
 
 
 def row(name: str, norm: str):
-    """One row; its tests stay on one worker, which compiles what they share once."""
+    """One row."""
     label = name if name in WITHOUT_NORM else f"{name}-{norm}"
-    return pytest.param(ALL[name](NORMS[norm]), id=label, marks=pytest.mark.xdist_group(label))
+    return pytest.param(ALL[name](NORMS[norm]), id=label)
 
 
 WIRINGS = [row(*names) for names in NAMES]

@@ -39,7 +39,7 @@ class Case:
 # Every pair of two settings once.
 CASES = [Case("pre", True, "relu"), Case("pre", False, "gelu"), Case("post", True, "gelu"), Case("post", False, "relu")]
 NAMES = [f"{c.placement}-{'causal' if c.causal else 'bidirectional'}-{c.activation}" for c in CASES]
-rows = [pytest.param(c, id=name, marks=pytest.mark.xdist_group(name)) for c, name in zip(CASES, NAMES, strict=True)]
+rows = [pytest.param(c, id=name) for c, name in zip(CASES, NAMES, strict=True)]
 over_cases = pytest.mark.parametrize("case", rows)
 
 

@@ -18,7 +18,6 @@ from gradflow.instruments.readings import READINGS, readings, seed_keys
 from gradflow.results.configuration import loads
 
 SHAPE = {"depth": 2, "width": 8, "heads": 2, "context": 6, "vocabulary": 256}
-pytestmark = pytest.mark.xdist_group("readings")
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,6 @@ def test_a_sublayer_jacobian_has_the_form_of_its_wiring(wiring):
         assert distance(FORMULAS[wiring.name](J), J["sublayer"]) < EXACT
 
 
-@pytest.mark.xdist_group("residual-layernorm")
 def test_the_block_matrix_of_residual_is_the_published_one():
     """ResiDual: [[J_N (I + J_F), 0], [J_F, I]] with the gains at their start, on the lanes (x₁, x₂)."""
     wiring = cases.residual(cases.NORMS["layernorm"])

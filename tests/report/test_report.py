@@ -14,7 +14,7 @@ import xarray as xr
 import gradflow as gf
 from gradflow.report import appendix, bundle, captions, plot, summary, tables
 
-pytestmark = [pytest.mark.xdist_group("report"), pytest.mark.usefixtures("quickly_compiled")]
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 @pytest.fixture(scope="module")

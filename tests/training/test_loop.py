@@ -13,7 +13,7 @@ from gradflow.instruments.readings import seed_keys
 from gradflow.training.loop import schedule
 
 RATE = 0.1
-pytestmark = [pytest.mark.xdist_group("training"), pytest.mark.usefixtures("quickly_compiled")]
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 @pytest.fixture(scope="module")
