@@ -6,6 +6,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import jax
 import pytest
+import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
@@ -19,3 +20,10 @@ def quickly_compiled():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_are_let_go():
+    """A file's programs are not kept for the next: a whole run would hold several gigabytes."""
+    yield
+    jax.clear_caches()
