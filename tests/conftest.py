@@ -6,7 +6,6 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import jax
 import pytest
-import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
