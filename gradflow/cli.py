@@ -4,6 +4,7 @@ The house is imported inside the commands, so that `--help` answers at once. Wro
 that names the remedy, exit code 2, and nothing is written.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -130,5 +131,6 @@ def main() -> None:
             config=(tyro.conf.OmitArgPrefixes,),
         )
     except KeyboardInterrupt:
-        print("\ngradflow: interrupted; no result was written, and no file is half-written", file=sys.stderr)
-        raise SystemExit(130) from None
+        print("\ngradflow: interrupted; no result was written, and no file is half-written", file=sys.stderr, flush=True)
+        # Compiled work goes on in threads of its own, and would crash in an interpreter that is taken down beneath it.
+        os._exit(130)
