@@ -131,6 +131,8 @@ def main() -> None:
             config=(tyro.conf.OmitArgPrefixes,),
         )
     except KeyboardInterrupt:
-        print("\ngradflow: interrupted; no result was written, and no file is half-written", file=sys.stderr, flush=True)
+        print(
+            "\ngradflow: interrupted; no result was written, and no file is half-written", file=sys.stderr, flush=True
+        )
         # Compiled work goes on in threads of its own, and would crash in an interpreter that is taken down beneath it.
         os._exit(130)

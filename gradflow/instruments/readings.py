@@ -19,37 +19,50 @@ from tqdm.auto import tqdm
 from ..model.init import at, root
 from ..results.configuration import suggestions
 from ..results.provenance import provenance
+from ..results.quantities import QUANTITIES
 from ..results.tree import Readings, label
-from . import gradients, jacobians
+from . import chain, gradients, spectrum
 from .loss import measure_function
 from .meter import RESOLVED
 
 Reading = Callable[..., dict]
 
-# Which reading yields a quantity that has to be asked for; everything else comes from the one backward pass.
+# What can be asked for by name: these, and every quantity that one of them yields.
 READINGS: dict[str, Reading] = {
     "backward": gradients.reading,
     "parameter_gradient_per_example": gradients.per_example,
-    "partial_jacobian": jacobians.partial_jacobian,
-    "singular_values": jacobians.spectrum,
+    "partial_jacobian": chain.partial_jacobian,
+    "spectrum": spectrum.spectrum,
 }
 
 
 def readings(quantities: Iterable[str | Reading]) -> tuple[Reading, ...]:
-    """The reading functions behind names (see `READINGS`); a reading function passes through."""
+    """The reading functions behind names, of readings or of what they yield; a reading function passes through."""
+    named = {name: READINGS[quantity.reading] for name, quantity in QUANTITIES.items()} | READINGS
     chosen = []
     for quantity in quantities:
-        if isinstance(quantity, str) and quantity not in READINGS:
-            raise ValueError(f"no reading {quantity!r}: {suggestions(quantity, READINGS)}")
-        chosen.append(READINGS[quantity] if isinstance(quantity, str) else quantity)
+        if isinstance(quantity, str) and quantity not in named:
+            raise ValueError(f"no reading {quantity!r}: {suggestions(quantity, named)}")
+        chosen.append(named[quantity] if isinstance(quantity, str) else quantity)
     return tuple(dict.fromkeys(chosen))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 4))
 def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: int | None) -> dict:
-    """All the readings in `chosen` of every seed, in one compiled call; `batch_axis` None where seeds share the batch."""
-    taken = lambda p, b: {name: array for reading in chosen for name, array in reading(model, p, b).items()}
-    return jax.vmap(taken, (0, batch_axis))(params, batch)
+    """All the readings in `chosen` of every seed, in one compiled call; `batch_axis` None where seeds share the batch.
+
+    What one backward pass gives is read of all seeds at once; other readings, which may hold matrices, of one seed after
+    the other.
+    """
+    arrays: dict = {}
+    for reading in chosen:
+        if reading is gradients.reading:
+            arrays |= jax.vmap(partial(reading, model), (0, batch_axis))(params, batch)
+        elif batch_axis is None:
+            arrays |= jax.lax.map(lambda p, reading=reading: reading(model, p, batch), params)
+        else:
+            arrays |= jax.lax.map(lambda both, reading=reading: reading(model, *both), (params, batch))
+    return arrays
 
 
 def seed_keys(key, seeds: int):

@@ -4,11 +4,15 @@ A layer's fields describe it, `init(key, width)` draws its parameters, `layer(pa
 `(params, x) -> x` of a user's has that signature and is a layer already. Every array in `params` is trained; tables
 (rotary angles, masks) are computed.
 
+What an analyzer wants to know of a layer, it asks: `couples`, which entries of the output a change of one entry of the
+input reaches (one of `COUPLINGS`; a layer that does not say couples all tokens), and the directions a norm takes from
+the stream, at its input (`kernel`) and at its output (`normals`).
+
 Axes: x is [tokens, features] for one example; `vmap` goes outside. T tokens, d features, H heads, h features a head.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +30,15 @@ ACTIVATIONS = {
     "tanh": jnp.tanh,
     "linear": lambda u: u,
 }
+
+
+# Which entries a layer couples, from none to all: `NOTHING` is the identity, `FEATURES` those of one token.
+NOTHING, FEATURES, PAST, ALL = COUPLINGS = ("nothing", "features", "past tokens", "all tokens")
+
+
+def coupling(*layers) -> str:
+    """The widest of what the layers couple: one of `COUPLINGS`."""
+    return max((getattr(layer, "couples", ALL) for layer in layers), key=COUPLINGS.index, default=NOTHING)
 
 
 class Layer(Protocol):
@@ -54,6 +67,8 @@ def linear(key, weights: Initialization, name: str, fan_in: int, fan_out: int, w
 class Identity:
     """`x`: an absent part. Costs nothing."""
 
+    couples: ClassVar[str] = NOTHING
+
     def init(self, key, width: int):
         """No parameters."""
         return {}
@@ -62,11 +77,17 @@ class Identity:
         """`x`."""
         return x
 
+    def normals(self, params, y, inherited):
+        """Those of its input."""
+        return inherited
+
 
 @registered
 @dataclass(frozen=True)
 class Zero:
     """`0`: a sublayer without a skip path, so that any function is an instance of equation (1)."""
+
+    couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
         """No parameters."""
@@ -83,6 +104,7 @@ class Gain:
     """`value · x`, not trained."""
 
     value: float | OfDepth
+    couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
         """No parameters."""
@@ -92,6 +114,10 @@ class Gain:
         """`value · x`."""
         return self.value * x
 
+    def normals(self, params, y, inherited):
+        """Those of its input."""
+        return inherited
+
 
 @registered
 @dataclass(frozen=True)
@@ -99,6 +125,7 @@ class ScalarGain:
     """`a · x` with one trained number `a`, `value` at the start."""
 
     value: float | OfDepth
+    couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
         """`{"gain": []}`."""
@@ -108,6 +135,10 @@ class ScalarGain:
         """`a · x`."""
         return params["gain"] * x
 
+    def normals(self, params, y, inherited):
+        """Those of its input."""
+        return inherited
+
 
 @registered
 @dataclass(frozen=True)
@@ -115,6 +146,7 @@ class FeatureGain:
     """`λ ⊙ x` with one trained number a feature, all `value` at the start."""
 
     value: float | OfDepth
+    couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
         """`{"gain": [d]}`."""
@@ -123,6 +155,10 @@ class FeatureGain:
     def __call__(self, params, x):
         """`λ ⊙ x`."""
         return params["gain"] * x
+
+    def normals(self, params, y, inherited):
+        """Those of its input, divided by the gains."""
+        return inherited / params["gain"][:, None]
 
 
 # ---- norms --------------------------------------------------------------------------------------------------
@@ -137,6 +173,7 @@ class LayerNorm:
     """
 
     eps: float = 1e-5
+    couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
         """`nnx.LayerNorm` with γ = 1 and β = 0; the variance from centred values, not `E x² − (E x)²`."""
@@ -145,6 +182,15 @@ class LayerNorm:
     def __call__(self, params, x):
         """The normalized `x`."""
         return params(x)
+
+    def kernel(self, params, x):
+        """What it takes from its input `x`, for eps → 0: `1` and `x − mean`, columns [T, d, 2]."""
+        return jnp.stack([jnp.ones_like(x), x - x.mean(-1, keepdims=True)], axis=-1)
+
+    def normals(self, params, y, inherited):
+        """What its output `y` can't move along, for eps → 0: `1/γ` and `(y − β)/γ²`, columns [T, d, 2]."""
+        gain, bias = params.scale[...], params.bias[...]
+        return jnp.stack([jnp.broadcast_to(1 / gain, y.shape), (y - bias) / gain**2], axis=-1)
 
 
 @registered
@@ -156,6 +202,7 @@ class RMSNorm:
     """
 
     eps: float = 1e-6
+    couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
         """`nnx.RMSNorm` with γ = 1."""
@@ -164,6 +211,14 @@ class RMSNorm:
     def __call__(self, params, x):
         """The normalized `x`."""
         return params(x)
+
+    def kernel(self, params, x):
+        """What it takes from its input `x`, for eps → 0: `x`, a column [T, d, 1]."""
+        return x[..., None]
+
+    def normals(self, params, y, inherited):
+        """What its output `y` can't move along, for eps → 0: `y/γ²`, a column [T, d, 1]."""
+        return (y / params.scale[...] ** 2)[..., None]
 
 
 # ---- branches -----------------------------------------------------------------------------------------------
@@ -178,6 +233,7 @@ class FeedForward:
     activation: str = "gelu"
     weights: Initialization = FanIn()
     bias: bool = True
+    couples: ClassVar[str] = FEATURES
 
     def __post_init__(self):
         _known_activation(self.activation)
@@ -204,6 +260,7 @@ class GatedFeedForward:
     activation: str = "silu"
     weights: Initialization = FanIn()
     bias: bool = False
+    couples: ClassVar[str] = FEATURES
 
     def __post_init__(self):
         _known_activation(self.activation)
@@ -264,6 +321,11 @@ class Attention:
     rotary: Rotary | None = None
     weights: Initialization = FanIn()
     bias: bool = False
+
+    @property
+    def couples(self) -> str:
+        """A token and those before it under a causal mask, else all tokens."""
+        return PAST if self.causal else ALL
 
     def __post_init__(self):
         if self.heads < 1:

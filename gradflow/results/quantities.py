@@ -14,6 +14,19 @@ TERMS = ("skip", "branch", "interference")
 # Linear maps of one sublayer: the parts, the term through the branch, skip + branch, the whole.
 JACOBIANS = ("norm_in", "branch", "norm_branch", "branch_term", "fork", "norm_out", "sublayer")
 PROBES = ("isotropic", "token_common")
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the singular values
+SCHATTEN = (1, 2, 4)  # p of the Schatten norms
+LOG_SIGMA = tuple(round(-4 + 0.1 * i, 1) for i in range(61))  # bins of log10 σ by their centres; the ends take the rest
+# Coordinates that are the same for every model.
+FIXED = {
+    "factor": FACTORS,
+    "term": TERMS,
+    "jacobian": JACOBIANS,
+    "probe": PROBES,
+    "quantile": QUANTILES,
+    "p": SCHATTEN,
+    "log_sigma": LOG_SIGMA,
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,67 @@ class Quantity:
     units: str
     dims: tuple[str, ...] = ()
     positive: bool = True  # averaged over seeds by the geometric mean
+    reading: str = "backward"  # what yields it: a name in `instruments.readings.READINGS`
+
+
+def _estimated(*row, error: str, **options) -> tuple[Quantity, Quantity]:
+    """A quantity and its standard error."""
+    own = Quantity(*row, **options)
+    name, words = f"{own.name}_sem", f"standard error of the {own.long_name}"
+    return own, Quantity(name, words, error, own.units, own.dims, False, own.reading)
+
+
+def _spectral() -> tuple[Quantity, ...]:
+    """What `spectrum` says of every sublayer and factor J, on the r-dimensional spaces where it acts."""
+    place, rows = ("sublayer", "jacobian"), list[Quantity]()
+    error = "jackknife over probes, and the change when iterations double, in quadrature; 0: exact"
+    for name, words, formula, units, own, positive in (
+        ("jacobian_gain", "mean-square gain", "‖J‖_F²/r = Σ σ_i²/r", "1", (), True),
+        ("log_volume", "log-volume", "Σ_i log σ_i = log |det J|; adds up along the stack", "nat", (), False),
+        ("schatten_norm", "Schatten norm", "(Σ_i σ_i^p)^(1/p); p = 1 nuclear, p = 2 Frobenius", "1", ("p",), True),
+        (
+            "effective_rank",
+            "effective rank",
+            "exp(−Σ p_i log p_i), p_i = σ_i/Σσ (Roy and Vetterli 2007, eq. 4)",
+            "1",
+            (),
+            True,
+        ),
+        (
+            "singular_value_quantiles",
+            "quantiles of the singular values",
+            "σ at that share of r",
+            "1",
+            ("quantile",),
+            True,
+        ),
+        ("spectral_density", "spectral density", "share of r in each bin of log10 σ", "1", ("log_sigma",), False),
+        ("largest_singular_value", "largest singular value", "σ_max = ‖J‖₂", "1", (), True),
+        ("smallest_singular_value", "smallest singular value", "σ_min of the r; NaN: not converged", "1", (), True),
+        ("condition_number", "condition number", "σ_max/σ_min; NaN: not converged", "1", (), True),
+    ):
+        rows += _estimated(name, words, formula, units, (*place, *own), positive, reading="spectrum", error=error)
+    return (
+        Quantity(
+            "singular_values",
+            "singular values of one sublayer and its factors",
+            "σ_i of the r, descending, then NaN; NaN throughout where the spectrum is an estimate",
+            "1",
+            (*place, "index"),
+            reading="spectrum",
+        ),
+        *rows,
+        Quantity(
+            "rank_deficit",
+            "rank deficit",
+            "n − r, what norms take by construction, and singular values that are zero to rounding",
+            "1",
+            place,
+            False,
+            "spectrum",
+        ),
+        Quantity("spectrum_probes", "probes behind a spectrum", "0: exact", "1", place, False, "spectrum"),
+    )
 
 
 _ROWS = (
@@ -46,19 +120,14 @@ _ROWS = (
         "norm",
         ("sublayer", "parameter"),
     ),
-    Quantity(
+    *_estimated(
         "parameter_gradient_per_example",
         "parameter gradient of one example",
         "E‖g‖_F, g = ∂loss/∂W of one example",
         "norm",
         ("sublayer", "parameter"),
-    ),
-    Quantity(
-        "parameter_gradient_per_example_sem",
-        "standard error of the parameter gradient of one example",
-        "SD over examples / √examples",
-        "norm",
-        ("sublayer", "parameter"),
+        reading="parameter_gradient_per_example",
+        error="SD over examples / √examples",
     ),
     Quantity("outer_gradient", "gradient of the parameters outside the stack", "‖∂loss/∂W‖_F", "norm", ("outer",)),
     Quantity(
@@ -90,36 +159,16 @@ _ROWS = (
         ("depth",),
         False,
     ),
-    Quantity(
+    *_estimated(
         "partial_jacobian",
         "partial Jacobian",
         "E‖(∂x_S/∂x_l)ᵀ v‖²/‖v‖²; v isotropic: ‖∂x_S/∂x_l‖_F²/size; v equal on all tokens: token-common",
         "mean square",
         ("depth", "probe"),
+        reading="partial_jacobian",
+        error="SD over probes / √probes",
     ),
-    Quantity(
-        "partial_jacobian_sem",
-        "standard error of the partial Jacobian",
-        "SD over probes / √probes",
-        "mean square",
-        ("depth", "probe"),
-    ),
-    Quantity(
-        "singular_values",
-        "singular values of one sublayer and its factors",
-        "σ_i of the dense [T·d, T·d] Jacobian, descending; first example of the batch",
-        "1",
-        ("sublayer", "jacobian", "index"),
-    ),
-    Quantity("jacobian_gain", "mean-square gain", "‖J‖_F²/(T·d)", "1", ("sublayer", "jacobian")),
-    Quantity(
-        "rank_deficit",
-        "rank deficit",
-        "number of singular values below 1e-4 · σ_max",
-        "1",
-        ("sublayer", "jacobian"),
-        False,
-    ),
+    *_spectral(),
     Quantity("nonfinite_step", "first training step with a NaN or infinite reading", "−1: never", "step", (), False),
     Quantity(
         "nonfinite_depth",

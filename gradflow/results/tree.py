@@ -15,9 +15,7 @@ import numpy as np
 import xarray as xr
 
 from .configuration import dumps, suggestions
-from .quantities import FACTORS, JACOBIANS, PROBES, QUANTITIES, TERMS
-
-FIXED = {"factor": FACTORS, "term": TERMS, "jacobian": JACOBIANS, "probe": PROBES}
+from .quantities import FIXED, QUANTITIES
 
 
 class Readings(NamedTuple):
@@ -67,16 +65,16 @@ def _node(readings: Readings, leading: tuple[str, ...]) -> xr.Dataset:
         variables[name] = ((*leading, *own), array, attrs)
     node = xr.Dataset(variables)
     fixed = {dim: list(FIXED[dim]) for dim in node.dims if dim in FIXED}
-    given = {k: v for k, v in readings.coords.items() if k != "dims" and _fits(v, node)}
+    given = {k: v for k, v in readings.coords.items() if k != "dims" and _fits(k, v, node)}
     node = node.assign_coords(fixed).assign_coords(given)
     if readings.configuration is not None:
         node.attrs["configuration"] = dumps(readings.configuration)
     return node
 
 
-def _fits(coordinate, node: xr.Dataset) -> bool:
-    dims = coordinate[0] if isinstance(coordinate, tuple) else None
-    return dims in node.dims if isinstance(dims, str) else True
+def _fits(name: str, coordinate, node: xr.Dataset) -> bool:
+    """Whether the node has the dimension that the coordinate lies along: its own, or the one it names."""
+    return (coordinate[0] if isinstance(coordinate, tuple) else name) in node.dims
 
 
 def variable(node, name: str) -> xr.DataArray:

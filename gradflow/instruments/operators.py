@@ -1,0 +1,188 @@
+"""The linear maps of a sublayer and its factors, each between the spaces where it acts.
+
+Every factor of `J = J_N_out (A + B J_N_branch J_F J_N_in C)` is a linear map recorded where equation (1) calls the part, and
+`branch_term`, `fork` and `sublayer` are (1) itself on those maps. A norm makes a Jacobian singular by construction: its
+output can't move along some directions of every token (LayerNorm: the mean and the radius; RMSNorm: the radius). So a
+map here is restricted to the *tangent spaces* at both ends:
+
+    stream          what the norm that made it lets it do; everything where no norm did (the bottom, pre-norm)
+    norm            from all that it does not take away (the complement of its kernel) to the tangent space of its output
+    branch, fork    to what the norm that follows does not take away, so that the norm's effect stands apart
+
+With these the log-volumes of `norm_out` and `fork` sum to the sublayer's, and those of sublayers to the stack's. A space
+is given by orthonormal *normals* of every token: columns [T, c, K], a zero column where there is none. Exact for
+eps → 0: a norm with eps keeps a share eps/(var + eps) of the radius, which is left out.
+
+Axes: an array of the stream is [T, d] or [lanes, T, d]; by token it is [T, c], c = lanes · d; K normals a token.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ..model.equation import PARTS, bound, recorded, sublayer, terms
+from ..model.layers import NOTHING, coupling
+from ..results.quantities import JACOBIANS
+
+NORMALS = 4  # columns kept: two norms, one at either end of a map
+# The parts that each factor goes through.
+INNER = ("read", "norm_in", "branch", "norm_branch", "write")
+THROUGH = {
+    **{part: (part,) for part in ("norm_in", "branch", "norm_branch", "norm_out")},
+    "branch_term": INNER,
+    "fork": ("skip", *INNER),
+    "sublayer": PARTS,
+}
+
+
+class Operator(NamedTuple):
+    """A linear map between tangent spaces: `apply(v)`, for arrays `v` shaped `like`.
+
+    `rank` is the dimension of the spaces on its way, at most: what is missing to the full size of an array is the rank
+    deficit by construction. `couples` is one of `COUPLINGS`. `through` names the parts of (1) on its way, without those that
+    are the identity (the skip always counts).
+    """
+
+    push: Callable
+    like: jax.ShapeDtypeStruct
+    domain: jax.Array
+    range: jax.Array
+    rank: Any
+    couples: str
+    through: tuple[str, ...]
+
+    def apply(self, v):
+        """The map, from the domain to the range."""
+        return project(self.push(project(v, self.domain)), self.range)
+
+    @property
+    def size(self) -> int:
+        """Entries of an array, n = T·c."""
+        return self.like.size
+
+
+def by_token(x):
+    """[T, c] from the stream's [T, d] or [lanes, T, d]; an array without tokens counts as one."""
+    return jnp.moveaxis(x, -2, 0).reshape(x.shape[-2], -1) if x.ndim > 1 else x.reshape(1, -1)
+
+
+def from_tokens(rows, like):
+    """The array shaped `like` from `by_token`'s rows [T, c]."""
+    if len(like.shape) < 2:
+        return rows.reshape(like.shape)
+    *lanes, tokens, features = like.shape
+    return jnp.moveaxis(rows.reshape(tokens, *lanes, features), 0, -2)
+
+
+def everything(x):
+    """The space of all arrays shaped like `x`: no normals, [T, c, NORMALS] of zeros."""
+    rows = by_token(jnp.zeros(x.shape, x.dtype))
+    return jnp.zeros((*rows.shape, NORMALS), x.dtype)
+
+
+def orthonormal(*columns):
+    """Orthonormal columns [T, c, NORMALS] with the span of all the given ones, zeros in the place of what is missing."""
+    given = jnp.concatenate(columns, axis=-1)
+    largest = jnp.abs(given).max(axis=-2, keepdims=True)
+    scaled = jnp.where(jnp.isfinite(given / largest), given / largest, 0.0)
+    lengths = jnp.linalg.norm(scaled, axis=-2, keepdims=True)
+    unit = scaled / jnp.where(lengths > 0, lengths, 1.0)
+    bases, sizes, _ = jnp.linalg.svd(unit, full_matrices=False)
+    found = (bases * (sizes > 1e-3)[..., None, :])[..., :NORMALS]
+    return jnp.pad(found, ((0, 0), (0, 0), (0, NORMALS - found.shape[-1])))
+
+
+def project(v, normals):
+    """`v` without its components along the normals, token by token."""
+    rows = by_token(v)
+    return from_tokens(rows - jnp.einsum("tck,tk->tc", normals, jnp.einsum("tck,tc->tk", normals, rows)), v)
+
+
+def without(normals, kernel):
+    """The space with those normals, less the directions of `kernel` (orthonormal, [T, c, K]) that lie in it."""
+    cosines = jnp.einsum("tck,tcj->tkj", normals, kernel)
+    _, sizes, right = jnp.linalg.svd(cosines)
+    inside = jnp.einsum("tcj,tij->tci", kernel, right * (sizes < 1e-3)[..., None])
+    return orthonormal(normals, inside)
+
+
+def dimension(normals):
+    """Of the space with those normals, over all tokens."""
+    tokens, size, _ = normals.shape
+    return tokens * size - jnp.round(jnp.sum(normals**2)).astype(jnp.int32)
+
+
+# ---- of one sublayer ----------------------------------------------------------------------------------------
+
+
+def with_params(layers: Mapping, params: Mapping):
+    """For `walk(..., bind=with_params)`: what a visit needs that asks the layers, and not only calls them."""
+    return layers, params
+
+
+def operators(layers: Mapping, params: Mapping, x, stream) -> tuple[Any, Any, dict[str, Operator]]:
+    """`x'` of (1), the space of `x'`, and the operator of every factor in `JACOBIANS` at `x`, whose space is `stream`.
+
+    Cost: one linearization; each application of an operator is a push through its parts.
+    """
+    y, records = recorded(bound(layers, params), x, at=_linearized_with_ends)
+    seen = {part: (u, out) for part, (u, out, _) in records.items()}
+    maps = {part: push for part, (_, _, push) in records.items()}
+    inside = {**maps, "norm_out": lambda u: u}
+    pushes: dict[str, Callable] = {
+        **{part: maps[part] for part in ("norm_in", "branch", "norm_branch", "norm_out")},
+        "branch_term": lambda v: terms(inside, v)[1],
+        "fork": lambda v: sublayer(v, **inside),
+        "sublayer": lambda v: sublayer(v, **maps),
+    }
+    spaces = _spaces(layers, params, seen, stream)
+    found = {}
+    for name in JACOBIANS:
+        u = seen[THROUGH[name][0]][0] if name in seen else x
+        like = jax.ShapeDtypeStruct(u.shape, u.dtype)
+        passed = [dimension(space) for part in THROUGH[name] if part in INNER for space in spaces[part]]
+        ends = spaces[name]
+        rank = jnp.min(jnp.stack([dimension(space) for space in ends] + (passed if name == "branch_term" else [])))
+        through = tuple(part for part in THROUGH[name] if part == "skip" or coupling(layers[part]) != NOTHING)
+        found[name] = Operator(pushes[name], like, *ends, rank, coupling(*(layers[part] for part in through)), through)
+    return y, spaces["sublayer"][1], found
+
+
+def _linearized_with_ends(part, u):
+    out, push = jax.linearize(part, u)
+    return out, (u, out, push)
+
+
+def _spaces(layers, params, seen, stream) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """`{part or factor: (normals of its domain, normals of its range)}`, from the values `seen` at every part."""
+    kernel = lambda part: _columns(layers[part], "kernel", seen[part][0], params[part], seen[part][0])
+
+    def across(part, incoming):
+        """Domain and range of one part, fed from the space `incoming`."""
+        y = seen[part][1]
+        return without(incoming, kernel(part)), _columns(layers[part], "normals", y, params[part], y, incoming)
+
+    at = {"read": across("read", stream)}
+    at["norm_in"] = across("norm_in", at["read"][1])
+    at["norm_branch"] = across("norm_branch", everything(seen["norm_branch"][0]))
+    at["branch"] = (at["norm_in"][1], kernel("norm_branch"))
+    at["write"] = across("write", at["norm_branch"][1])
+    at["norm_out"] = across("norm_out", everything(seen["norm_out"][0]))
+    at["branch_term"] = (at["norm_in"][0] if coupling(layers["read"]) == NOTHING else stream, at["write"][1])
+    at["fork"] = (stream, kernel("norm_out"))
+    at["sublayer"] = (stream, at["norm_out"][1])
+    return at
+
+
+def _columns(layer, which: str, x, *args):
+    """What `layer.kernel(…)` or `layer.normals(…)` says of the array `x`, orthonormal; nothing where it says nothing.
+
+    A stream of several lanes is not restricted: its norms act lane by lane, and what they take shows as a singular value
+    near zero.
+    """
+    if not hasattr(layer, which) or x.ndim > 2:
+        return everything(x)
+    rows = by_token(x)
+    return orthonormal(getattr(layer, which)(*args).reshape(*rows.shape, -1))

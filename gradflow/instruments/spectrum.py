@@ -1,0 +1,289 @@
+"""Spectra of every sublayer and of each of its factors, at any size, on the spaces where they act (`operators`).
+
+Exact where the structure or the size allows it: where a factor couples no tokens its matrix is a `c × c` block a token,
+all pushed at once; else one dense matrix of n = T·c up to a stated size. Beyond that from pushes and pulls alone: Golub-Kahan
+bidiagonalization from random probes (Golub and Kahan 1965), whose singular values and first components are a Gauss
+quadrature of the spectrum (stochastic Lanczos quadrature: Ubaru, Chen and Saad 2017, section 3).
+
+A spectrum is a *measure*: nodes σ with weights that sum to the rank. Every number here is a functional of it, the same
+for both ways. Its error is the jackknife over probes, together with what changed when the iterations were doubled; for an
+exact spectrum it is 0. What did not converge is NaN, never a number.
+
+Axes: n = T·c entries of the stream; m probes; k iterations; S sublayers.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from matfree import decomp, lstsq
+
+from ..model.equation import walk
+from ..model.init import at, root
+from ..model.layers import FEATURES, NOTHING
+from ..results.quantities import JACOBIANS, LOG_SIGMA, QUANTILES, SCHATTEN
+from .operators import Operator, by_token, dimension, everything, from_tokens, operators, project, with_params
+
+DENSE = 1024
+GIVEN_UP = 7  # LSMR's code for having used up its iterations
+
+
+@dataclass(frozen=True)
+class Krylov:
+    """How a spectrum is estimated that is too large to be exact.
+
+    `probes` random directions and `iterations` of the bidiagonalization, then doubled; `solves` steps of inverse Lanczos
+    for the smallest singular value, each two LSMR solves (Fong and Saunders 2011) of at most `solver_iterations`; 0 solves
+    leave it out.
+    """
+
+    probes: int = 8
+    iterations: int = 32
+    solves: int = 16
+    solver_iterations: int = 400
+
+    def __post_init__(self):
+        if self.probes < 2:
+            raise ValueError(f"probes is {self.probes}: an error needs at least 2")
+        if self.iterations < 1:
+            raise ValueError(f"iterations is {self.iterations}: at least 1 is needed")
+
+
+def spectrum(
+    model,
+    params,
+    batch,
+    *,
+    factors=JACOBIANS,
+    dense: int = DENSE,
+    krylov: Krylov = Krylov(),
+    memory: int = 2**28,
+    key=0,
+) -> dict:
+    """The spectrum of every sublayer and factor [S, jacobian, …], and what follows from it: see `results.quantities`.
+
+    Parameters
+    ----------
+    factors : those of `JACOBIANS` that are wanted; the others are NaN
+    dense : largest n = T·c for which a factor that couples tokens is decomposed as a dense matrix
+    krylov : how the others are estimated
+    memory : bytes that pushing a basis may take for one sublayer
+    key : of the probes
+
+    Of the first example of the batch; all sublayers in one compiled call, one sublayer's matrices in memory at a time. Cost: a
+    factor without token coupling O(T c³), a dense one O(n³), else about `4 · probes · iterations` passes through the
+    sublayer, and `4 · solves · solver_iterations` at most for the smallest singular value.
+    """
+    unknown = [name for name in factors if name not in JACOBIANS]
+    if unknown or not factors:
+        raise ValueError(f"factors {tuple(factors)}: choose from {', '.join(JACOBIANS)}")
+    x = model.enter(params, jax.tree.map(lambda a: a[0], batch["inputs"]))
+    positions = sum(segment.repeats * len(segment.block) for segment in model.segments)
+
+    def visit(carry, own, position):
+        y, space, found = operators(*own, *carry)
+        size = max(op.size for op in found.values())
+        of = lambda name: measured(found[name], at(root(key), "spectrum", position), size, dense, krylov, memory)
+        return (y, space), _by_factor(found, factors, of)
+
+    start = (x, everything(x))
+    return walk(model.segments, params["stack"], start, visit, jnp.arange(positions), bind=with_params)[1]
+
+
+def _by_factor(found, factors, of):
+    """What `of(name)` says of every factor, stacked; factors that are the same map are decomposed once."""
+    done: dict = {}
+    for name in factors:
+        same = found[name].through or name
+        done[name] = next((done[other] for other in done if found[other].through == same), None) or of(name)
+    missing = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan if a.dtype.kind == "f" else -1), done[factors[0]])
+    rows = [done.get(name, missing) for name in JACOBIANS]
+    return jax.tree.map(lambda *row: jnp.stack(row), *rows)
+
+
+def measured(op: Operator, key, size: int, dense: int, krylov: Krylov, memory: int) -> dict:
+    """Everything that is read from one operator's spectrum, exact or estimated; arrays padded to `size` values."""
+    if op.couples in (NOTHING, FEATURES) or op.size <= dense:
+        return exactly(op, size, memory)
+    return estimated(op, key, size, krylov)
+
+
+# ---- exact --------------------------------------------------------------------------------------------------
+
+
+def singular_values(op: Operator, memory: int = 2**28):
+    """All n singular values, descending, those beyond `op.rank` zero by construction. Cost: see `blocks`."""
+    if not op.through:  # the identity
+        return (jnp.arange(op.size) < op.rank).astype(op.like.dtype)
+    return jnp.sort(jnp.linalg.svd(blocks(op, memory), compute_uv=False).ravel(), descending=True)
+
+
+def blocks(op: Operator, memory: int = 2**28):
+    """The matrix of the operator, [T, c, c] where it couples no tokens, else [1, n, n]; [outputs, inputs].
+
+    Cost: c pushes, or n; as many at a time as `memory` bytes hold (an array and about sixteen of its size between).
+    """
+    tokens, features = by_token(jnp.zeros(op.like.shape)).shape
+    apart = op.couples in (NOTHING, FEATURES)
+    inputs = features if apart else op.size
+    eye = jnp.eye(inputs, dtype=op.like.dtype)
+    rows = (
+        jnp.broadcast_to(eye[:, None], (inputs, tokens, features)) if apart else eye.reshape(inputs, tokens, features)
+    )
+    column = lambda unit: by_token(op.apply(from_tokens(unit, op.like)))
+    together = max(1, min(inputs, memory // (16 * op.size * op.like.dtype.itemsize)))
+    columns = jax.lax.map(column, rows, batch_size=together)
+    return jnp.einsum("itc->tci", columns) if apart else columns.reshape(1, inputs, -1).mT
+
+
+def exactly(op: Operator, size: int, memory: int) -> dict:
+    """Everything that is read from a spectrum known exactly."""
+    values = singular_values(op, memory)
+    weights = (jnp.arange(op.size) < op.rank).astype(values.dtype)
+    vanishing = jnp.sum(weights * (values <= op.size * jnp.finfo(values.dtype).eps * values[0])).astype(jnp.int32)
+    smallest = values[jnp.maximum(op.rank - 1, 0)]
+    kept = jnp.where(weights > 0, values, jnp.nan)
+    read = functionals(values, weights, op.rank)
+    return {
+        "singular_values": jnp.pad(kept, (0, size - op.size), constant_values=jnp.nan),
+        "rank_deficit": op.size - op.rank + vanishing,
+        **_with_errors({**read, **_extremes(values[0], smallest)}, {}),
+        "spectrum_probes": jnp.zeros((), jnp.int32),
+    }
+
+
+def _extremes(largest, smallest) -> dict:
+    ratio = largest / smallest
+    return {"largest_singular_value": largest, "smallest_singular_value": smallest, "condition_number": ratio}
+
+
+def _with_errors(values: dict, errors: dict) -> dict:
+    """Each value with its `_sem`: the error given, or 0."""
+    sems = {f"{name}_sem": errors.get(name, jnp.zeros_like(value)) for name, value in values.items()}
+    return {**values, **sems}
+
+
+# ---- functionals of a spectrum ------------------------------------------------------------------------------
+
+
+def functionals(nodes, weights, rank) -> dict:
+    """Numbers of the spectrum with these nodes σ and weights, which sum to `rank`: formulas in `results.quantities`."""
+    where = lambda f: jnp.sum(jnp.where(weights > 0, weights * f(jnp.where(weights > 0, nodes, 1.0)), 0.0))
+    nuclear, entropy = where(lambda s: s), where(lambda s: s * jnp.where(s > 0, jnp.log(s), 0.0))
+    order = jnp.argsort(nodes)
+    share = weights[order] / rank
+    below = jnp.cumsum(share) - share / 2
+    in_bin = jnp.searchsorted(jnp.asarray(LOG_SIGMA[:-1]) + (LOG_SIGMA[1] - LOG_SIGMA[0]) / 2, jnp.log10(nodes[order]))
+    return {
+        "jacobian_gain": where(lambda s: s**2) / rank,
+        "log_volume": where(jnp.log),
+        "schatten_norm": jnp.stack([where(lambda s, p=p: s**p) ** (1 / p) for p in SCHATTEN]),
+        "effective_rank": jnp.exp(jnp.log(nuclear) - entropy / nuclear),
+        "singular_value_quantiles": jnp.interp(jnp.asarray(QUANTILES), below, nodes[order]).astype(nodes.dtype),
+        "spectral_density": jnp.zeros(len(LOG_SIGMA), nodes.dtype).at[in_bin].add(share),
+    }
+
+
+# ---- from pushes and pulls ----------------------------------------------------------------------------------
+
+
+def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
+    """Everything that is read from a spectrum, with errors, from pushes and pulls alone."""
+    through, start = narrow(op)
+    starts = jax.vmap(start)(jax.random.split(at(key, "starts"), krylov.probes))
+    steps = min(2 * krylov.iterations, op.size)
+    small = jax.vmap(lambda v: decomp.bidiag(steps)(through, v).J_small)(starts)
+    full, half = (quadrature(small[:, :j, :j], op.rank) for j in (steps, max(1, steps // 2)))
+    read, errors = jackknife(*full, op.rank)
+    before, _ = jackknife(*half, op.rank)
+    errors = {name: jnp.hypot(error, read[name] - before[name]) for name, error in errors.items()}
+    largest = {"largest_singular_value": full[0].max()}
+    errors["largest_singular_value"] = jnp.abs(full[0].max() - half[0].max())
+    onto = op.rank == jnp.minimum(dimension(op.domain), dimension(op.range))
+    for name in ("log_volume", "singular_value_quantiles", "spectral_density"):
+        read[name] = jnp.where(onto, read[name], jnp.nan)
+    smallest, uncertain = smallest_singular_value(through, start, at(key, "smallest"), krylov)
+    extremes = _extremes(largest["largest_singular_value"], jnp.where(onto, smallest, jnp.nan))
+    errors |= {"smallest_singular_value": uncertain}
+    errors["condition_number"] = extremes["condition_number"] * (
+        uncertain / smallest + errors["largest_singular_value"] / extremes["largest_singular_value"]
+    )
+    return {
+        "singular_values": jnp.full(size, jnp.nan, op.like.dtype),
+        "rank_deficit": op.size - op.rank,
+        **_with_errors({**read, **extremes}, errors),
+        "spectrum_probes": jnp.asarray(krylov.probes, jnp.int32),
+    }
+
+
+def narrow(op: Operator):
+    """The operator from its smaller side, so that it takes no direction to zero, and `start(key)`: a random unit vector there."""
+    pull = lambda v: jax.linear_transpose(op.apply, op.like)(v)[0]
+    flipped = dimension(op.range) < dimension(op.domain)
+    through = lambda v: jax.lax.cond(flipped, pull, op.apply, v)
+    side = jnp.where(flipped, op.range, op.domain)
+
+    def start(key):
+        v = project(jax.random.normal(key, op.like.shape, op.like.dtype), side)
+        return v / jnp.linalg.norm(v.ravel())
+
+    return through, start
+
+
+def quadrature(small, rank) -> tuple[jax.Array, jax.Array]:
+    """Nodes and weights [m, k] of the spectrum from bidiagonal matrices [m, k, k]; each probe's weights sum to `rank`.
+
+    Where the Krylov space of a probe is used up, what follows has no weight.
+    """
+    ended = jnp.isnan(small) & ~jnp.isnan(small[:, :1, :1])
+    _, nodes, right = jnp.linalg.svd(jnp.where(ended, 0.0, small))
+    return nodes, rank * right[:, :, 0] ** 2
+
+
+def jackknife(nodes, weights, rank) -> tuple[dict, dict]:
+    """`functionals` of the probes' mean measure, and their standard errors: jackknife over probes (Efron 1982, eq. 3.1)."""
+    probes = len(nodes)
+    left = (1 - jnp.eye(probes + 1, probes, -1)) / jnp.where(jnp.arange(probes + 1) > 0, probes - 1, probes)[:, None]
+    of = lambda share: functionals(nodes.ravel(), (share[:, None] * weights).ravel(), rank)
+    every = jax.vmap(of)(left)
+    spread = lambda a: jnp.sqrt((probes - 1) * jnp.mean((a[1:] - a[1:].mean(0)) ** 2, axis=0))
+    return jax.tree.map(lambda a: a[0], every), jax.tree.map(spread, every)
+
+
+def smallest_singular_value(through, start, key, krylov: Krylov):
+    """`(σ_min, error)` by Lanczos on `(AᵀA)⁻¹`, twice from different starts; NaN where it did not converge.
+
+    With θ = ⟨v, (AᵀA)⁻¹v⟩ of the leading Ritz vector v an eigenvalue lies within `‖(AᵀA)⁻¹v − θv‖` of θ (Parlett 1980,
+    theorem 4.5.1), and σ = θ^(−1/2). The error is what follows from it, or the difference of the two runs. Converged means
+    that it is below 0.5% of σ, and that the last solves reached their tolerance.
+    """
+    if not krylov.solves:
+        return jnp.nan, jnp.nan
+    values, errors = jax.vmap(partial(_inverse_lanczos, through, start, krylov))(jax.random.split(key, 2))
+    error = jnp.maximum(errors.max(), jnp.abs(values[0] - values[1]))
+    found = error < 5e-3 * values.min()
+    return jnp.where(found, values.min(), jnp.nan), jnp.where(found, error, jnp.nan)
+
+
+def _inverse_lanczos(through, start, krylov, key):
+    """σ and its error from the leading Ritz vector of `(AᵀA)⁻¹`; the error is infinite where a solve was given up."""
+    first = start(key)
+    pull = lambda u: jax.linear_transpose(through, first)(u)[0]
+    solve = lstsq.lsmr(atol=1e-7, btol=1e-7, maxiter=krylov.solver_iterations, custom_vjp=False)
+
+    def inverse(b):
+        """`(AᵀA)⁻¹ b`: Aᵀ z = b, then A y = z; and whether both were solved."""
+        z, up = solve(through, b)
+        y, down = solve(pull, z)
+        return y, (up["istop"] != GIVEN_UP) & (down["istop"] != GIVEN_UP)
+
+    found = decomp.tridiag_sym(krylov.solves, custom_vjp=False)(lambda b: inverse(b)[0], first)
+    _, vectors = jnp.linalg.eigh(found.J_small)
+    ritz = jnp.einsum("k,k...->...", vectors[:, -1], found.Q_tall)
+    ritz = ritz / jnp.linalg.norm(ritz.ravel())
+    image, solved = inverse(ritz)
+    theta = jnp.vdot(ritz, image)
+    value = theta**-0.5
+    residual = jnp.linalg.norm((image - theta * ritz).ravel()) / theta
+    return value, jnp.where(solved, value * residual / 2, jnp.inf)
