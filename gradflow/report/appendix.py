@@ -79,7 +79,7 @@ def document(run, figures: dict[str, str], *, steps, configuration: dict) -> str
     """The whole document; `figures` is `{file name without ending: caption}`, looked for in `figures/`."""
     origin = settings(run).get("provenance", {})
     blocks = [_figure(name, caption) for name, caption in figures.items()]
-    laws = tables.law_rows(run, steps=(steps[0], steps[-1]) if steps else None)
+    laws = tables.law_rows(tables.law_choices(run, steps=(steps[0], steps[-1]) if steps else None))
     shown = results_table(run, steps)
     parts = [
         _PREAMBLE,
@@ -93,7 +93,11 @@ def document(run, figures: dict[str, str], *, steps, configuration: dict) -> str
             "(nat). Geometric means for positive quantities, with 95% t-intervals over seeds.",
         ),
         table(
-            _law_texts(laws), "Laws of the stream gradient over stream positions l, relative to the top of the stack."
+            _law_texts(laws),
+            "Laws of the stream gradient over stream positions l, relative to the top of the stack, with 95% intervals of "
+            "their exponents. Score: mean squared misfit of the log of a seed left out (with one seed, AICc). Chosen: the law "
+            "of fewest numbers that is not worse than the best; indistinguishable: not worse either; needless: not worse, but "
+            "it imitates a simpler law.",
         ),
         *blocks,
         r"\paragraph{Statistics.} " + escaped(_STATISTICS),
@@ -123,7 +127,8 @@ _STATISTICS = (
 def _law_texts(laws: pd.DataFrame) -> pd.DataFrame:
     if laws.empty:
         return pd.DataFrame({"law": ["none could be fitted"]})
-    kept = laws.assign(rms_misfit=laws["rms_misfit"].map(tables.digits))[["model", "step", "sentence", "rms_misfit"]]
+    texts = {column: laws[column].map(tables.digits) for column in ("rms_misfit", "score")}
+    kept = laws.assign(**texts)[["model", "step", "sentence", "rms_misfit", "score", "verdict"]]
     return kept.rename(columns={"sentence": "law", "rms_misfit": "rms misfit of the log"}).dropna(axis="columns")
 
 

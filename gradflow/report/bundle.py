@@ -3,7 +3,7 @@
     manifest.json   configuration, provenance; when all is done, the SHA-256 of every other file
     results.nc      the labelled tree, readable with xarray
     figures/        PDF, PNG and the CSV behind each
-    tables/         summary.txt, results.csv, laws.csv, total_depth.csv
+    tables/         summary.txt, results.csv, laws.csv, total_depth.csv, total_depth_laws.csv
     appendix.tex    compiles with pdflatex where it lies
 
 Files are made in a hidden folder beside their places and moved there whole, so an interrupted run leaves none half-written.
@@ -148,6 +148,7 @@ def _tables(run, sweep, folder: Path) -> None:
     (folder / "summary.txt").write_text("\n".join(summary.lines(run, sweep)) + "\n", encoding="utf-8")
     steps = tables.steps_of(run)
     appendix.results_table(run, steps).to_csv(folder / "results.csv", index=False)
-    tables.law_rows(run, steps=steps or None).to_csv(folder / "laws.csv", index=False)
+    tables.law_rows(tables.law_choices(run)).to_csv(folder / "laws.csv", index=False)
     if sweep is not None:
         tables.total_depth(sweep).to_csv(folder / "total_depth.csv", index=False)
+        tables.law_rows(tables.total_depth_laws(sweep)).to_csv(folder / "total_depth_laws.csv", index=False)

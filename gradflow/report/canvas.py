@@ -100,6 +100,22 @@ def curve(ax: Axes, rows: pd.DataFrame, x: str, colour, label: str, **style) -> 
         ax.plot(there[x], there["mean"], marker, color=colour, mfc=colour if filled else "white", ms=2.5, mew=0.7)
 
 
+def law(ax: Axes, laws: pd.DataFrame | None, name: str, step, x: str, colour) -> str:
+    """`: ` and the law of one model and step in words, drawn as a thin dashed line; nothing where there is none."""
+    if laws is None:
+        return ""
+    rows = laws[(laws["model"] == name) & (laws["step"].isna() if step is None else laws["step"] == step)]
+    if rows.empty:
+        return ""
+    ax.plot(rows[x], rows["mean"], "--", color=colour, linewidth=0.7)
+    return f": {rows['told'].iloc[0]}"
+
+
+def folded(label: str) -> str:
+    """`label`, on two lines where a column of a page is too narrow for one."""
+    return label.replace(" (or ", "\n(or ") if len(label) > 48 else label
+
+
 def naming(name: str, step) -> str:
     """What a curve is called in the legend."""
     return name if step is None else f"{name}, step {step}"
@@ -118,7 +134,8 @@ def legend_above(ax: Axes, columns: int) -> None:
     ax.set_autoscaley_on(True)
     ax.autoscale_view(scalex=False)
     low, high = ax.get_ylim()
-    rows = -(-len(ax.get_legend_handles_labels()[1]) // columns)
+    labels = ax.get_legend_handles_labels()[1]
+    rows = -(-sum(1 + label.count("\n") for label in labels) // columns)
     share = 0.13 * rows + 0.03
     log = ax.get_yscale() == "log"
     ax.set_ylim(low, high * (high / low) ** share if log else high + share * (high - low))

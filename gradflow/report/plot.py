@@ -22,6 +22,8 @@ from .canvas import (
     curves,
     faded,
     figure,
+    folded,
+    law,
     legend_above,
     naming,
     save,
@@ -45,26 +47,44 @@ __all__ = [
 
 
 @styled
-def profile(tree, quantity="stream_gradient", *, relative_to=None, steps=None, ax=None, **where) -> Axes:
+def profile(tree, quantity="stream_gradient", *, relative_to=None, steps=None, laws=None, ax=None, **where) -> Axes:
     """A quantity over depth: mean and band over seeds, one colour a model, one shade a step.
 
     `where` chooses one entry along a further dimension (`parameter="down"`). For a gradient pass `relative_to="readout"`
-    (or "top"); by default values are absolute.
+    (or "top"); by default values are absolute. `laws` (`tables.law_curves`, of the same quantity and reference) are drawn
+    dashed, in words in the legend.
     """
+    _agree(laws, quantity, relative_to)
     ax, table = axes(ax), tables.profile(tree, quantity, relative_to=relative_to, steps=steps, **where)
     what, palette = QUANTITIES[quantity], colours(tables.nodes(tree))
     position = "depth" if "depth" in table else "sublayer"
     for name, step, rows, strength in curves(table):
-        curve(ax, rows, position, faded(palette[name], strength), naming(name, step))
+        colour = faded(palette[name], strength)
+        curve(ax, rows, position, colour, folded(naming(name, step) + law(ax, laws, name, step, position, colour)))
     scale(ax, what.positive, (1.0 if relative_to or what.units != "norm" else None) if what.positive else 0.0)
     entry = "".join(f", {value}" for value in where.values())
     unit = f" / {relative_to}" if relative_to else f" ({what.units})"
     ax.set_ylabel(f"{what.long_name},\n{entry[2:].replace('_', ' ')}{unit}" if entry else f"{what.long_name}{unit}")
     ax.set_xlabel(f"{'stream position' if position == 'depth' else 'sublayer'} (input → output)")
-    legend_above(ax, columns=max(1, table["model"].nunique()))
+    legend_above(ax, columns=max(1, table["model"].nunique()) if laws is None else 1)
     lead = f"{what.long_name.capitalize()}{entry} over depth{f', relative to the {relative_to}' if relative_to else ''}"
+    lead += _DASHED if laws is not None else ""
     probe = f"probe: {where['probe']}, on the sphere" if "probe" in where else captions.LOSS_PROBE
     return captions.attached(ax, tree, lead, quantity, probe=probe)
+
+
+_DASHED = "; dashed: the law chosen, l the position, with the 95% interval of its exponent"
+
+
+def _agree(laws, quantity: str, relative_to) -> None:
+    """An error where the laws are those of another quantity or reference: they would be drawn beside their curves."""
+    if laws is None or laws.empty:
+        return
+    given, wanted = tuple(laws.iloc[0][["quantity", "relative_to"]]), (quantity, relative_to or "nothing")
+    if given != wanted:
+        raise ValueError(
+            f"these laws are of {given[0]} relative to {given[1]}, the figure of {wanted[0]} to {wanted[1]}"
+        )
 
 
 @styled
@@ -149,14 +169,19 @@ def spectrum(node, *, sublayer: int, seed: int = 0, ax=None) -> Axes:
 
 
 @styled
-def total_depth(sweep, quantity="parameter_gradient", *, sublayer=-1, ax=None, **where) -> Axes:
-    """One entry of a profile against the number of blocks, with the fitted slope; by default the last feed-forward output."""
+def total_depth(sweep, quantity="parameter_gradient", *, sublayer=-1, laws=None, ax=None, **where) -> Axes:
+    """One entry of a profile against the number of blocks, with the fitted slope; by default the last feed-forward output.
+
+    `laws` (`tables.law_curves` of `tables.total_depth_laws`) are drawn dashed, in words in place of the slope.
+    """
+    _agree(laws, quantity, None)
     ax, where = axes(ax), where or {"parameter": "down"}
     table = tables.total_depth(sweep, quantity, sublayer=sublayer, **where)
     slopes, palette = tables.total_depth_slopes(sweep, quantity, sublayer=sublayer, **where), colours(sweep.children)
     for name, _, rows, _ in curves(table):
         slope = f", slope {tables.interval(slopes[name].sel(number='k'))}" if name in slopes else ""
-        curve(ax, rows, "total_depth", palette[name], f"{name}{slope}", marker="o", ms=3)
+        words = law(ax, laws, name, None, "total_depth", palette[name])
+        curve(ax, rows, "total_depth", palette[name], folded(f"{name}{words or slope}"), marker="o", ms=3)
     ax.set_xscale("log")
     ax.set_yscale("log")
     depths = sorted(set(table["total_depth"]))
@@ -169,6 +194,7 @@ def total_depth(sweep, quantity="parameter_gradient", *, sublayer=-1, ax=None, *
     ax.set_ylabel(f"{QUANTITIES[quantity].long_name},\n{entry}")
     legend_above(ax, columns=1)
     lead = f"{QUANTITIES[quantity].long_name.capitalize()}, {entry}, at initialization against the number of blocks"
+    lead += _DASHED.replace("l the position", "L their number") if laws is not None else ""
     return captions.attached(ax, sweep, lead, quantity)
 
 

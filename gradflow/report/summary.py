@@ -4,15 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .. import laws
 from . import captions, tables
 from .tables import interval, signed
 
 
 def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100)) -> list[str]:
-    """The sentences: gradient at the bottom and budget per model and step, the pair compared, the slope over depth."""
+    """The sentences: gradient at the bottom and budget per model and step, the law at the start, pairs, the slope over depth."""
     chosen = tables.steps_of(run, steps) or (None,)
     told = [f"{'; '.join(f'{what}: {words}' for what, words in captions.setting(run).items())}"]
     told += [sentence for name, node in tables.nodes(run).items() for sentence in _model(name, node, chosen)]
+    told += _laws(run)
     told += _pair(run, chosen[-1])
     if sweep is not None:
         told += _slopes(sweep)
@@ -38,6 +40,19 @@ def _visible(gain) -> bool:
     return abs(float(gain["mean"])) >= 0.05
 
 
+def _laws(run) -> list[str]:
+    """The law of each model's stream gradient over depth at initialization, where its numbers are identified."""
+    recorded = tables.steps_of(run)
+    choices = tables.law_choices(run, steps=(0,)) if not recorded or recorded[0] == 0 else {}
+    told = []
+    for (name, _), choice in choices.items():
+        law = choice.sel(law=choice.attrs["chosen"])
+        if law["identified"]:
+            misfit = f"rms misfit of the log {tables.digits(law['residual'].item())}"
+            told.append(f"{name}: stream gradient over positions l at initialization: {laws.told(choice)}, {misfit}")
+    return told
+
+
 def _pair(run, step) -> list[str]:
     """The first model's gradient at the bottom against each other's, paired over seeds, at the last step."""
     first, *others = tables.nodes(run)
@@ -59,14 +74,17 @@ def _pair(run, step) -> list[str]:
 
 
 def _slopes(sweep) -> list[str]:
-    """The last feed-forward gradient's exponent in the number of blocks."""
+    """The last feed-forward gradient's exponent in the number of blocks, and the law that was chosen."""
     slopes = tables.total_depth_slopes(sweep)
-    shown = [f"{name} {interval(fitted.sel(number='k'))}" for name, fitted in slopes.items()]
-    return (
-        [f"last feed-forward gradient at initialization, exponent in the number of blocks: {', '.join(shown)}"]
-        if shown
-        else []
-    )
+    if not slopes:
+        return []
+    lead = "last feed-forward gradient at initialization,"
+    shown = ", ".join(f"{name} {interval(fitted.sel(number='k'))}" for name, fitted in slopes.items())
+    chosen = ", ".join(f"{name} {laws.told(choice)}" for (name, _), choice in tables.total_depth_laws(sweep).items())
+    return [
+        f"{lead} exponent in the number of blocks: {shown}",
+        *([f"{lead} law in the number of blocks L: {chosen}"] if chosen else []),
+    ]
 
 
 def _nonfinite(run) -> list[str]:

@@ -61,15 +61,7 @@ def long(values: Mapping[str, xr.DataArray]) -> pd.DataFrame:
 
 def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, **where) -> pd.DataFrame:
     """A quantity over depth, at the recorded `steps`; `where` chooses one entry along further dimensions."""
-    chosen = {
-        name: at_steps(relative(node, quantity, relative_to).sel(where), steps) for name, node in nodes(tree).items()
-    }
-    left = {dim for array in chosen.values() for dim in array.dims} - {"depth", "sublayer", "step", "seed"}
-    if left:
-        raise ValueError(
-            f"{quantity} has the dimensions {sorted(map(str, left))} too: choose an entry, {sorted(map(str, left))[0]}=…"
-        )
-    frame = long({name: array.rename(quantity) for name, array in chosen.items()})
+    frame = long(_profiles(tree, quantity, relative_to, steps, where))
     if "depth" in frame and "kind" not in frame:  # a position of the stream is marked by the sublayer below it
         node = next(iter(nodes(tree).values()))
         kinds = (
@@ -79,6 +71,17 @@ def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, 
         )
         frame["kind"] = [kinds.get(depth, "embedding") for depth in frame["depth"]]
     return frame.dropna(subset=["mean"])
+
+
+def _profiles(tree, quantity: str, relative_to, steps, where: Mapping) -> dict[str, xr.DataArray]:
+    """`{model: quantity}` over depth or sublayers, perhaps steps and seeds, and nothing else."""
+    chosen = {
+        name: at_steps(relative(node, quantity, relative_to).sel(where), steps) for name, node in nodes(tree).items()
+    }
+    left = sorted({str(dim) for array in chosen.values() for dim in array.dims} - {"depth", "sublayer", "step", "seed"})
+    if left:
+        raise ValueError(f"{quantity} has the dimensions {left} too: choose an entry, {left[0]}=…")
+    return {name: array.rename(quantity) for name, array in chosen.items()}
 
 
 def net_budget(node) -> xr.DataArray:
@@ -135,14 +138,79 @@ def total_depth_slopes(
     """The fitted law `a L^k` of each model, L the number of blocks; models without three depths are left out."""
     where = where or {"parameter": "down"}
     chosen = against_total_depth(sweep, quantity, sublayer=sublayer, **where)
-    usable = {
-        name: values for name, values in chosen.items() if values.sizes["total_depth"] > 2 and _fit_for_logs(values)
-    }
+    usable = {name: values for name, values in chosen.items() if _fit_for_laws(values, "total_depth")}
     return {name: laws.fit(values, laws.monomial, over="total_depth") for name, values in usable.items()}
 
 
-def _fit_for_logs(values: xr.DataArray) -> bool:
-    return bool((np.isfinite(values) & (values > 0)).all())
+def total_depth_laws(sweep, quantity: str = "parameter_gradient", *, sublayer: int = -1, **where) -> dict:
+    """As `law_choices`, against the number of blocks: constant, a power of it, or exponential; what `total_depth` shows."""
+    where = where or {"parameter": "down"}
+    chosen = against_total_depth(sweep, quantity, sublayer=sublayer, **where)
+    return _choices({(name, None): values for name, values in chosen.items()}, laws.OVER_TOTAL_DEPTH, "total_depth")
+
+
+def law_choices(
+    tree, quantity: str = "stream_gradient", *, relative_to: str | None = "top", steps=None, **where
+) -> dict[tuple[str, int | None], xr.Dataset]:
+    """`{(model, step): laws.choose(…)}` for a profile, entries as in `profile`; every recorded step where None is told.
+
+    Models and steps without a law (not positive and finite, or too few positions for one seed) are left out.
+    """
+    profiles: dict[tuple[str, int | None], xr.DataArray] = {}
+    for name, values in _profiles(tree, quantity, relative_to, steps, where).items():
+        if "step" in values.dims:
+            profiles |= {(name, int(step)): values.sel(step=step, drop=True) for step in values["step"].values}
+        else:
+            profiles[name, None] = values
+    over = "depth" if any("depth" in values.dims for values in profiles.values()) else "sublayer"
+    chosen = _choices(profiles, laws.OVER_DEPTH, over)
+    return {key: choice.assign_attrs(relative_to=relative_to or "nothing") for key, choice in chosen.items()}
+
+
+def _choices(profiles: Mapping, candidates: Sequence[laws.Law], over: str) -> dict:
+    """`laws.choose` of every profile that has what it takes."""
+    alone = 2 + max(
+        len(law.names) for law in candidates
+    )  # the AICc of a single seed asks for more positions than these
+    enough = lambda values: values.sizes.get("seed", 1) > 1 or values.sizes[over] > alone
+    usable = {key: values for key, values in profiles.items() if _fit_for_laws(values, over) and enough(values)}
+    return {key: laws.choose(values, candidates, over=over) for key, values in usable.items()}
+
+
+def _fit_for_laws(values: xr.DataArray, over: str) -> bool:
+    return values.sizes[over] > 2 and bool((np.isfinite(values) & (values > 0)).all())
+
+
+def law_rows(choices: Mapping[tuple[str, int | None], xr.Dataset]) -> pd.DataFrame:
+    """Every law of `law_choices` or `total_depth_laws`: one row a model, step and law, with its verdict and its score.
+
+    `estimate`, `low` and `high` are those of the exponent k, where it is identified.
+    """
+    rows = []
+    for (model, step), choice in choices.items():
+        for name in choice["law"].values:
+            law = choice.sel(law=name)
+            told = {column: law[column].item() for column in ("verdict", "sentence", "score", "behind")}
+            k = law[["estimate", "low", "high"]].sel(number="k").where(law["identified"] == 1)
+            numbers = {column: k[column].item() for column in ("estimate", "low", "high")}
+            misfit = {"rms_misfit": law["residual"].item(), "scored_by": choice.attrs["by"]}
+            rows.append({"model": model, "step": step, "law": name, **told, **numbers, **misfit})
+    return pd.DataFrame(rows)
+
+
+def law_curves(choices: Mapping[tuple[str, int | None], xr.Dataset]) -> pd.DataFrame:
+    """The chosen laws at the positions they were fitted to, for the `laws` of a plot; `told` is the law in words.
+
+    A law whose numbers are not identified is left out.
+    """
+    frames = []
+    for (model, step), choice in choices.items():
+        law = choice.sel(law=choice.attrs["chosen"])
+        if law["identified"]:
+            of = {"quantity": choice.attrs["quantity"], "relative_to": choice.attrs.get("relative_to", "nothing")}
+            curve = pd.DataFrame({choice.attrs["over"]: law[choice.attrs["over"]], "mean": law["curve"]})
+            frames.append(curve.assign(model=model, step=step, told=laws.told(choice), **of))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"model": [], "step": []})
 
 
 def training(run) -> pd.DataFrame:
@@ -177,23 +245,6 @@ def compared(run, first: str, second: str, quantity: str = "stream_gradient") ->
     """`log(first/second)` of the gradient at the bottom relative to the readout, paired over seeds, by step."""
     bottom = {name: relative(run[name], quantity).isel(depth=0, drop=True) for name in (first, second)}
     return paired_log_ratio(bottom[first], bottom[second])
-
-
-def law_rows(tree, *, steps=None) -> pd.DataFrame:
-    """Laws of the stream gradient over depth, relative to the top: one row a model, step and law, with intervals."""
-    rows = []
-    for name, node in nodes(tree).items():
-        profile = relative(node, "stream_gradient", "top")
-        for step in steps or (None,):
-            values = profile if step is None else profile.sel(step=step, drop=True)
-            for law in (laws.power, laws.exponential) if _fit_for_logs(values) else ():
-                fitted = laws.fit(values, law)
-                if not fitted.attrs["identified"]:
-                    continue
-                numbers = fitted.to_dataframe()[["estimate", "low", "high"]].loc["k"].to_dict()
-                text = {"sentence": laws.sentence(fitted), "rms_misfit": float(fitted["residual"])}
-                rows.append({"model": name, "step": step, "law": law.name, **numbers, **text})
-    return pd.DataFrame(rows)
 
 
 def interval(estimate, show=None) -> str:

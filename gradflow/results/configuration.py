@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from numbers import Integral, Real
 
 REGISTERED: dict[str, type] = {}
@@ -21,7 +22,10 @@ def registered(cls: type) -> type:
 
 
 def encode(value):
-    """Plain JSON data for `value`: a registered dataclass becomes `{"type": name, field: …}`, a tuple a list."""
+    """Plain JSON data for `value`: a registered dataclass becomes `{"type": name, field: …}`, a tuple a list.
+
+    Numbers and truth values of numpy and JAX, arrays without dimensions among them, become plain ones.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         shown = {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"type": type(value).__name__, **shown}
@@ -33,6 +37,9 @@ def encode(value):
         return value
     if isinstance(value, Real):  # numpy's numbers too
         return int(value) if isinstance(value, Integral) else float(value)
+    if getattr(value, "shape", None) == ():
+        with suppress(AttributeError, NotImplementedError, TypeError):  # a key has no number in it, nor has a tracer
+            return encode(value.item())
     return {"unregistered": getattr(value, "__name__", repr(value))}
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from .configuration import dumps, suggestions
+from .configuration import dumps, encode, suggestions
 from .quantities import FIXED, QUANTITIES
 
 
@@ -43,7 +43,9 @@ def label(models: Mapping[str, Readings], *, leading: Mapping[str, Any] | None =
 
 
 def _plain(value):
-    return value if isinstance(value, (str, int, float)) and not isinstance(value, bool) else dumps(value)
+    """`value` as an attribute of a netCDF file: text and numbers as they are, everything else as JSON."""
+    plain = encode(value)
+    return json.dumps(plain, ensure_ascii=False) if plain is None or isinstance(plain, (bool, list, dict)) else plain
 
 
 def _node(readings: Readings, leading: tuple[str, ...]) -> xr.Dataset:
@@ -136,11 +138,15 @@ def load(path: str | Path) -> xr.DataTree:
 
 
 def settings(tree: xr.DataTree) -> dict:
-    """The root's attributes with JSON strings decoded to plain data."""
+    """The root's attributes with JSON strings decoded to plain data: lists, mappings, truth values and None.
+
+    Text that happens to be one of these in JSON (`null`, `[1]`) is taken for it.
+    """
 
     def decoded(value):
         try:
-            return json.loads(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
+            written = isinstance(value, str) and (value[:1] in ("[", "{") or value in ("true", "false", "null"))
+            return json.loads(value) if written else value
         except ValueError:
             return value
 

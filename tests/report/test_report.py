@@ -13,6 +13,7 @@ import xarray as xr
 
 import gradflow as gf
 from gradflow.report import appendix, bundle, captions, plot, summary, tables
+from gradflow.results.tree import Readings, label
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -106,6 +107,12 @@ DRAWINGS = {
     "heatmap": lambda run, sweep, start, ax: plot.heatmap(run["post"], ax=ax),
     "spectrum": lambda run, sweep, start, ax: plot.spectrum(start["post"], sublayer=2, ax=ax),
     "total_depth": lambda run, sweep, start, ax: plot.total_depth(sweep, ax=ax),
+    "laws": lambda run, sweep, start, ax: plot.profile(
+        start, relative_to="top", laws=tables.law_curves(tables.law_choices(start)), ax=ax
+    ),
+    "depth_laws": lambda run, sweep, start, ax: plot.total_depth(
+        sweep, laws=tables.law_curves(tables.total_depth_laws(sweep)), ax=ax
+    ),
     "training": lambda run, sweep, start, ax: plot.training(run, "loss", ax=ax),
 }
 
@@ -127,6 +134,121 @@ def test_a_curve_in_the_picture_is_the_column_in_the_table(run):
     table = tables.profile(run, "stream_gradient", relative_to="readout", steps=(3,))
     drawn = next(line for line in ax.lines if line.get_label().startswith("post"))
     np.testing.assert_allclose(drawn.get_ydata(), table[table["model"] == "post"]["mean"])
+
+
+# ---- laws ---------------------------------------------------------------------------------------------------
+
+
+def profiles(*names: str, steps=None) -> xr.DataTree:
+    """A tree whose stream gradients are e^{−0.1 l} and flat, up to a little noise, at 30 positions and 5 seeds."""
+    draw, l = np.random.default_rng(0).normal, np.arange(30)
+    shape = () if steps is None else (len(steps),)
+    leading = ({} if steps is None else {"step": list(steps)}) | {"seed": range(5)}
+    slopes = {"falling": -0.1, "flat": 0.0}
+    models = {}
+    for name in names:
+        values = np.exp(slopes[name] * l + 0.01 * draw(size=(*shape, 5, 30)))
+        arrays = {"stream_gradient": values, "readout_gradient": np.ones((*shape, 5))}
+        models[name] = Readings(arrays, {"depth": l})
+    return label(models, leading=leading)
+
+
+def test_a_table_of_laws_lists_every_candidate_with_its_score_and_one_is_chosen():
+    table = tables.law_rows(tables.law_choices(profiles("falling", "flat")))
+    assert len(table) == 2 * 4
+    chosen = table[table["verdict"] == "chosen"].set_index("model")
+    assert chosen["law"].to_dict() == {"falling": "exponential", "flat": "constant"}
+    assert chosen.loc["falling", "sentence"].startswith(("e^((−0.10", "e^((−0.09"))
+    assert chosen.loc["falling", "low"] < -0.1 + 1e-3
+    assert np.isnan(chosen.loc["flat", "estimate"])
+    assert (table["behind"] >= 0).all()
+    assert table["scored_by"].str.contains("left out").all()
+
+
+def test_laws_are_chosen_at_every_step_or_at_those_asked_for():
+    tree = profiles("falling", "flat", steps=(0, 10, 100))
+    assert set(tables.law_choices(tree)) == {(name, step) for name in ("falling", "flat") for step in (0, 10, 100)}
+    assert set(tables.law_choices(tree, steps=(0,))) == {("falling", 0), ("flat", 0)}
+
+
+def test_the_reference_of_a_profile_moves_its_level_and_not_its_law():
+    tree = profiles("falling", "flat")
+    top, absolute = (tables.law_rows(tables.law_choices(tree, relative_to=to)) for to in ("top", None))
+    pd.testing.assert_frame_equal(top[["law", "verdict"]], absolute[["law", "verdict"]])
+    sure = top["law"] != "power"  # where it is not identified, its numbers are any
+    np.testing.assert_allclose(top["estimate"][sure], absolute["estimate"][sure], atol=1e-6)
+
+
+def test_a_profile_without_logarithms_or_seeds_enough_has_no_law():
+    tree = profiles("falling", "flat")
+    holes = tree.map_over_datasets(lambda node: node.where(node["depth"] != 3) if "depth" in node.dims else node)
+    assert tables.law_choices(holes) == {}
+    assert tables.law_rows({}).empty
+    short = tree.map_over_datasets(lambda node: node.isel(depth=slice(4)) if "depth" in node.dims else node)
+    assert set(tables.law_choices(short, relative_to=None)) == {("falling", None), ("flat", None)}
+    alone = xr.DataTree.from_dict({name: node.to_dataset().isel(seed=[0]) for name, node in short.children.items()})
+    assert tables.law_choices(alone, relative_to=None) == {}
+
+
+def test_the_gradient_of_a_parameter_has_its_law_over_sublayers(start):
+    choices = tables.law_choices(start, "parameter_gradient", relative_to=None, parameter="down")
+    assert choices == {}  # attention has none: not finite at every sublayer
+    choices = tables.law_choices(start, "branch_rms", relative_to=None)
+    assert {choice.attrs["over"] for choice in choices.values()} == {"sublayer"}
+
+
+def test_the_legend_tells_the_chosen_law_and_draws_it_dashed():
+    tree = profiles("falling", "flat")
+    choices = tables.law_choices(tree)
+    ax = plot.profile(tree, relative_to="top", laws=tables.law_curves(choices))
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == [f"{name}: {gf.laws.told(choices[name, None])}" for name in ("falling", "flat")]
+    assert texts[1] == "flat: constant"
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    expected = choices["falling", None]["curve"].sel(law="exponential")
+    np.testing.assert_allclose(dashed[0].get_ydata(), expected)
+    assert dashed[0].get_color() == next(line for line in ax.lines if line.get_label() == texts[0]).get_color()
+    assert "dashed: the law chosen" in ax.get_label()
+
+
+def test_a_long_legend_lies_within_a_columns_width():
+    tree = profiles("falling", "flat")
+    curves = tables.law_curves(tables.law_choices(tree))
+    told = "exp((−0.316 ± 0.111) l^0.5) (or exponential, power)"
+    ax = plot.profile(tree, relative_to="top", laws=curves.assign(told=told))
+    ax.figure.canvas.draw()
+    legend, whole = ax.get_legend().get_window_extent(), ax.figure.bbox
+    assert whole.x0 <= legend.x0
+    assert legend.x1 <= whole.x1
+    assert ax.figure.get_figwidth() == plot.WIDTHS["icml-column"]
+
+
+def test_laws_of_something_else_are_refused():
+    tree = profiles("falling", "flat")
+    laws = tables.law_curves(tables.law_choices(tree, relative_to="top"))
+    with pytest.raises(ValueError, match="laws are of stream_gradient relative to top, the figure of .* to readout"):
+        plot.profile(tree, relative_to="readout", laws=laws)
+
+
+def test_laws_against_the_total_depth_are_those_of_the_sweep(sweep):
+    choices = tables.total_depth_laws(sweep)
+    assert set(choices) == {("pre", None), ("post", None)}
+    assert all(tuple(c["law"].values) == ("constant", "monomial", "exponential") for c in choices.values())
+    table = tables.law_curves(choices)
+    assert set(table["total_depth"]) == {1, 2, 4}
+    drawn = plot.total_depth(sweep, laws=table)
+    assert drawn.get_legend().get_texts()[0].get_text() == f"pre: {gf.laws.told(choices['pre', None])}"
+
+
+def test_the_summary_tells_the_law_at_initialization_and_no_other(run, sweep):
+    told = "\n".join(summary.lines(run, sweep))
+    for (name, _), choice in tables.law_choices(run, steps=(0,)).items():
+        law = choice.sel(law=choice.attrs["chosen"])
+        line = f"{name}: stream gradient over positions l at initialization: {gf.laws.told(choice)}"
+        assert (line in told) == bool(law["identified"])
+    assert "law in the number of blocks L: pre " in told
+    late = run.isel(step=slice(1, None))
+    assert "at initialization: " not in "\n".join(summary.lines(late))
 
 
 def test_the_comparison_has_four_lettered_panels_at_the_venues_width(run, sweep):

@@ -6,6 +6,9 @@ import os
 from dataclasses import dataclass
 
 import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import gradflow as gf
@@ -65,6 +68,28 @@ def test_plain_data_is_read_back_equal():
     assert loads(dumps(data)) == data
     assert loads(dumps({"α": "norm"}))["α"] == "norm"
     assert "α" in dumps({"α": 1})  # readable by eye
+
+
+@pytest.mark.parametrize(
+    ("number", "plain"),
+    [
+        (jnp.float32(0.5), 0.5),
+        (jnp.bfloat16(0.5), 0.5),
+        (jnp.array(3), 3),
+        (jnp.array(True), True),
+        (np.array(2.5), 2.5),
+    ],
+)
+def test_a_number_of_jaxs_is_a_number(number, plain):
+    assert loads(dumps({"value": number})) == {"value": plain}
+    assert type(encode(number)) is type(plain)
+    assert loads(dumps(Normal(number))) == Normal(plain)
+
+
+def test_what_has_no_number_in_it_is_written_by_name_only():
+    for thing in (jax.random.key(0), jnp.ones(2), jax.ShapeDtypeStruct((), float)):
+        assert set(encode(thing)) == {"unregistered"}
+    assert jax.jit(lambda x: (encode(x).keys() == {"unregistered"}) * x)(2.0) == 2.0
 
 
 def test_the_text_is_json_with_the_fields_by_name():

@@ -143,6 +143,22 @@ def test_settings_are_the_roots_attributes_as_plain_data():
     assert settings(made["pre"]) == settings(made)
 
 
+def test_truth_values_none_and_numpys_numbers_come_back_as_they_were(tmp_path):
+    given = {
+        "clean": True,
+        "shared": False,
+        "text": None,
+        "count": np.int64(3),
+        "scale": np.float32(0.5),
+        "on": np.True_,
+    }
+    expected = {"clean": True, "shared": False, "text": None, "count": 3, "scale": 0.5, "on": True}
+    made = tree(**given)
+    assert settings(made) == expected
+    assert settings(load(save(made, tmp_path / "results.nc"))) == expected
+    assert all(type(settings(made)[name]) is type(value) for name, value in expected.items())
+
+
 def test_text_that_is_not_json_stays_as_it_is():
     assert settings(tree(key="[0 0]", note="")) == {"key": "[0 0]", "note": ""}
 
