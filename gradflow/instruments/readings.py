@@ -33,6 +33,9 @@ READINGS: dict[str, Reading] = {
     "parameter_gradient_per_example": gradients.per_example,
     "partial_jacobian": chain.partial_jacobian,
     "spectrum": spectrum.spectrum,
+    "lyapunov": chain.lyapunov,
+    "alignment": chain.alignment,
+    "end_to_end": chain.end_to_end,
 }
 
 
