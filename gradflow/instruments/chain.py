@@ -15,13 +15,13 @@ Axes: x is [T, d] or [lanes, T, d], n entries; m probes; S sublayers; k leading 
 
 import jax
 import jax.numpy as jnp
-from matfree import decomp
 
 from ..model.equation import sublayer, walk
 from ..model.init import at, root
 from ..results.quantities import PROBES
 from .gradients import dials
 from .meter import GAIN, meter, metered, norm
+from .spectrum import bidiagonal, widened
 
 LEADING = 8
 
@@ -165,14 +165,13 @@ def end_to_end(model, params, batch, *, starts=(0,), leading: int = LEADING, ite
         raise ValueError(f"starts = {tuple(starts)}: choose positions of the stream, 0 … {size}")
     growth = _directions(model, params, batch, 1, key, keep=lambda q: ())[0][:, 0]
     x = model.enter(params, jax.tree.map(lambda a: a[0], batch["inputs"]))
-    v = jax.random.normal(at(root(key), "end_to_end"), x.shape, x.dtype)
+    v = jax.random.normal(at(root(key), "end_to_end"), x.shape)
     steps = min(2 * iterations, x.size)
     leading = min(leading, max(1, steps // 2))
 
     def from_position(l):
         _, push = jax.linearize(lambda nudge: _scaled_chain(model, params, x, nudge, l, growth), jnp.zeros_like(x))
-        small = decomp.bidiag(steps)(push, v).J_small
-        small = jnp.where(jnp.isnan(small) & ~jnp.isnan(small[0, 0]), 0.0, small)
+        small = bidiagonal(widened(push, x.dtype), v, steps)
         values, before = (
             jnp.linalg.svd(small[:j, :j], compute_uv=False)[:leading] for j in (steps, max(steps // 2, 1))
         )

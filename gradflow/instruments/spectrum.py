@@ -18,6 +18,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from matfree import decomp, lstsq
+from scipy import stats
 
 from ..model.equation import walk
 from ..model.init import at, root
@@ -169,9 +170,11 @@ def _with_errors(values: dict, errors: dict) -> dict:
 
 def functionals(nodes, weights, rank) -> dict:
     """Numbers of the spectrum with these nodes σ and weights, which sum to `rank`: formulas in `results.quantities`."""
-    where = lambda f: jnp.sum(jnp.where(weights > 0, weights * f(jnp.where(weights > 0, nodes, 1.0)), 0.0))
+    counted = ~(weights <= 0)  # NaN counts, and shows
+    nodes = jnp.where(counted, nodes, jnp.min(nodes, initial=jnp.inf, where=counted))
+    where = lambda f: jnp.sum(jnp.where(counted, weights * f(nodes), 0.0))
     nuclear, entropy = where(lambda s: s), where(lambda s: s * jnp.where(s > 0, jnp.log(s), 0.0))
-    order = jnp.argsort(nodes)
+    order = jnp.argsort(jnp.where(weights > 0, nodes, -jnp.inf))
     share = weights[order] / rank
     below = jnp.cumsum(share) - share / 2
     in_bin = jnp.searchsorted(jnp.asarray(LOG_SIGMA[:-1]) + (LOG_SIGMA[1] - LOG_SIGMA[0]) / 2, jnp.log10(nodes[order]))
@@ -193,22 +196,17 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     through, start = narrow(op)
     starts = jax.vmap(start)(jax.random.split(at(key, "starts"), krylov.probes))
     steps = min(2 * krylov.iterations, op.size)
-    small = jax.vmap(lambda v: decomp.bidiag(steps)(through, v).J_small)(starts)
+    small = jax.vmap(lambda v: bidiagonal(through, v, steps))(starts)
     full, half = (quadrature(small[:, :j, :j], op.rank) for j in (steps, max(1, steps // 2)))
-    read, errors = jackknife(*full, op.rank)
-    before, _ = jackknife(*half, op.rank)
-    errors = {name: jnp.hypot(error, read[name] - before[name]) for name, error in errors.items()}
-    largest = {"largest_singular_value": full[0].max()}
-    errors["largest_singular_value"] = jnp.abs(full[0].max() - half[0].max())
+    read, errors = _converged(jackknife(*full, op.rank), jackknife(*half, op.rank)[0], krylov.probes)
     onto = op.rank == jnp.minimum(dimension(op.domain), dimension(op.range))
     for name in ("log_volume", "singular_value_quantiles", "spectral_density"):
         read[name] = jnp.where(onto, read[name], jnp.nan)
-    smallest, uncertain = smallest_singular_value(through, start, at(key, "smallest"), krylov)
-    extremes = _extremes(largest["largest_singular_value"], jnp.where(onto, smallest, jnp.nan))
-    errors |= {"smallest_singular_value": uncertain}
-    errors["condition_number"] = extremes["condition_number"] * (
-        uncertain / smallest + errors["largest_singular_value"] / extremes["largest_singular_value"]
-    )
+    largest, before = full[0].max(), half[0].max()
+    smallest, uncertain = smallest_singular_value(through, start, largest, at(key, "smallest"), krylov)
+    extremes = _extremes(largest, jnp.where(onto, smallest, jnp.nan))
+    errors |= {"largest_singular_value": jnp.abs(largest - before), "smallest_singular_value": uncertain}
+    errors["condition_number"] = (jnp.abs(largest - before) + largest * uncertain / smallest) / smallest
     return {
         "singular_values": jnp.full(size, jnp.nan, op.like.dtype),
         "rank_deficit": op.size - op.rank,
@@ -217,27 +215,56 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     }
 
 
+def _converged(estimate: tuple[dict, dict], before: dict, probes: int) -> tuple[dict, dict]:
+    """`estimate` with the change since `before`, at half the iterations, in its errors.
+
+    A number that moved by more than half of its 95% interval did not converge and is NaN; the shares of a histogram and
+    its quantiles move with every node, and keep the larger error.
+    """
+    read, errors = estimate
+    moved = {name: jnp.abs(read[name] - before[name]) for name in read}
+    reach = stats.t.ppf(0.975, probes - 1)
+    for name in ("log_volume", "schatten_norm", "effective_rank"):
+        enough = moved[name] <= reach * errors[name] + 1e-3 * jnp.abs(read[name])
+        read = {**read, name: jnp.where(enough, read[name], jnp.nan)}
+    return read, {name: jnp.hypot(error, moved[name]) for name, error in errors.items()}
+
+
 def narrow(op: Operator):
     """The operator from its smaller side, so that it takes no direction to zero, and `start(key)`: a random unit vector there."""
     pull = lambda v: jax.linear_transpose(op.apply, op.like)(v)[0]
     flipped = dimension(op.range) < dimension(op.domain)
-    through = lambda v: jax.lax.cond(flipped, pull, op.apply, v)
+    through = widened(lambda v: jax.lax.cond(flipped, pull, op.apply, v), op.like.dtype)
     side = jnp.where(flipped, op.range, op.domain)
 
     def start(key):
-        v = project(jax.random.normal(key, op.like.shape, op.like.dtype), side)
+        v = project(jax.random.normal(key, op.like.shape), side)
         return v / jnp.linalg.norm(v.ravel())
 
     return through, start
 
 
-def quadrature(small, rank) -> tuple[jax.Array, jax.Array]:
-    """Nodes and weights [m, k] of the spectrum from bidiagonal matrices [m, k, k]; each probe's weights sum to `rank`.
+def widened(linear, dtype):
+    """`linear`, a map of arrays of that type, as one of the default type, which matfree allocates."""
+    return lambda v: linear(v.astype(dtype)).astype(jnp.promote_types(dtype, jnp.zeros(()).dtype))
 
-    Where the Krylov space of a probe is used up, what follows has no weight.
+
+def bidiagonal(through, start, steps: int):
+    """`B` [k, k] of `A V = U B` from `start`, k = `steps`; zero from where the Krylov space is used up.
+
+    Beyond that point the iteration follows rounding: what comes after an entry that is zero to rounding is no part of A.
     """
-    ended = jnp.isnan(small) & ~jnp.isnan(small[:, :1, :1])
-    _, nodes, right = jnp.linalg.svd(jnp.where(ended, 0.0, small))
+    small = decomp.bidiag(steps)(through, start).J_small
+    entries = jnp.stack([jnp.diagonal(small), jnp.append(jnp.diagonal(small, 1), 0.0)], axis=1).ravel()  # α₁ β₁ α₂ β₂ …
+    least = 10 * start.size**0.5 * jnp.finfo(small.dtype).eps * jnp.nanmax(entries)
+    alive = jnp.cumprod(entries > least).reshape(-1, 2)
+    kept = jnp.diag(alive[:, 0]) + jnp.diag(alive[:-1, 1], 1)
+    return jnp.where(jnp.isnan(small[0, 0]), jnp.nan, jnp.where(kept, small, 0.0))
+
+
+def quadrature(small, rank) -> tuple[jax.Array, jax.Array]:
+    """Nodes and weights [m, k] of the spectrum from bidiagonal matrices [m, k, k]; each probe's weights sum to `rank`."""
+    _, nodes, right = jnp.linalg.svd(small)
     return nodes, rank * right[:, :, 0] ** 2
 
 
@@ -251,39 +278,46 @@ def jackknife(nodes, weights, rank) -> tuple[dict, dict]:
     return jax.tree.map(lambda a: a[0], every), jax.tree.map(spread, every)
 
 
-def smallest_singular_value(through, start, key, krylov: Krylov):
+def smallest_singular_value(through, start, largest, key, krylov: Krylov):
     """`(σ_min, error)` by Lanczos on `(AᵀA)⁻¹`, twice from different starts; NaN where it did not converge.
 
     With θ = ⟨v, (AᵀA)⁻¹v⟩ of the leading Ritz vector v an eigenvalue lies within `‖(AᵀA)⁻¹v − θv‖` of θ (Parlett 1980,
-    theorem 4.5.1), and σ = θ^(−1/2). The error is what follows from it, or the difference of the two runs. Converged means
-    that it is below 0.5% of σ, and that the last solves reached their tolerance.
+    theorem 4.5.1), and σ = θ^(−1/2). The error is what follows from it, or the difference of the two runs, and what the
+    solves' tolerance leaves, `σ_max` times it. Converged means that it is below 0.5% of σ, and that no solve was given up
+    or left a direction out.
     """
     if not krylov.solves:
-        return jnp.nan, jnp.nan
-    values, errors = jax.vmap(partial(_inverse_lanczos, through, start, krylov))(jax.random.split(key, 2))
-    error = jnp.maximum(errors.max(), jnp.abs(values[0] - values[1]))
+        return jnp.full_like(largest, jnp.nan), jnp.full_like(largest, jnp.nan)
+    tolerance = max(4 * jnp.finfo(largest.dtype).eps, 1e-12)
+    run = partial(_inverse_lanczos, through, start, krylov, tolerance)
+    values, errors = jax.vmap(run)(jax.random.split(key, 2))
+    error = jnp.maximum(errors.max(), jnp.abs(values[0] - values[1])) + tolerance * largest
     found = error < 5e-3 * values.min()
     return jnp.where(found, values.min(), jnp.nan), jnp.where(found, error, jnp.nan)
 
 
-def _inverse_lanczos(through, start, krylov, key):
-    """σ and its error from the leading Ritz vector of `(AᵀA)⁻¹`; the error is infinite where a solve was given up."""
+def _inverse_lanczos(through, start, krylov, tolerance, key):
+    """σ and its error from the leading Ritz vector of `(AᵀA)⁻¹`; the error is infinite where a solve failed."""
     first = start(key)
     pull = lambda u: jax.linear_transpose(through, first)(u)[0]
-    solve = lstsq.lsmr(atol=1e-7, btol=1e-7, maxiter=krylov.solver_iterations, custom_vjp=False)
+    solve = lstsq.lsmr(atol=tolerance, btol=tolerance, ctol=0.0, maxiter=krylov.solver_iterations, custom_vjp=False)
 
     def inverse(b):
-        """`(AᵀA)⁻¹ b`: Aᵀ z = b, then A y = z; and whether both were solved."""
+        """`(AᵀA)⁻¹ b`: Aᵀ z = b, then A y = z; and whether both were solved.
+
+        A direction that a solve leaves out, since its σ is below the tolerance, is left in its residual: of a random start
+        about 1/√n.
+        """
         z, up = solve(through, b)
         y, down = solve(pull, z)
-        return y, (up["istop"] != GIVEN_UP) & (down["istop"] != GIVEN_UP)
+        whole = up["norm_residual"] < 1e-2 * b.size**-0.5 * jnp.linalg.norm(b.ravel())
+        return y, whole & (up["istop"] != GIVEN_UP) & (down["istop"] != GIVEN_UP)
 
     found = decomp.tridiag_sym(krylov.solves, custom_vjp=False)(lambda b: inverse(b)[0], first)
     _, vectors = jnp.linalg.eigh(found.J_small)
     ritz = jnp.einsum("k,k...->...", vectors[:, -1], found.Q_tall)
     ritz = ritz / jnp.linalg.norm(ritz.ravel())
-    image, solved = inverse(ritz)
+    (image, _), solved = jax.vmap(inverse)(jnp.stack([ritz, first]))
     theta = jnp.vdot(ritz, image)
-    value = theta**-0.5
     residual = jnp.linalg.norm((image - theta * ritz).ravel()) / theta
-    return value, jnp.where(solved, value * residual / 2, jnp.inf)
+    return theta**-0.5, jnp.where(solved.all(), theta**-0.5 * residual / 2, jnp.inf)

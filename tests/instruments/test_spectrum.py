@@ -1,0 +1,269 @@
+"""Spectra: exact ones against numpy, estimates against exact ones, intervals that cover, and no number where none converged."""
+
+from functools import cache
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from gradflow.instruments import spectrum as spectra
+from gradflow.instruments.operators import Operator, everything, operators, orthonormal
+from gradflow.instruments.spectrum import Krylov, estimated, exactly, functionals, spectrum
+from gradflow.model.layers import ALL, FEATURES, Zero
+from gradflow.results.quantities import JACOBIANS, LOG_SIGMA, QUANTILES, SCHATTEN
+
+WHOLE = JACOBIANS.index("sublayer")
+LARGE = {"causal": cases.BRANCHES["causal"], "gelu": cases.BRANCHES["gelu"]}
+ESTIMATES = ("jacobian_gain", "log_volume", "effective_rank", "largest_singular_value")
+
+
+def of_matrix(matrix, couples: str = ALL, domain=None, range_=None) -> Operator:
+    """A matrix [n, n] as an operator on arrays of n/8 tokens with 8 features."""
+    like = jax.ShapeDtypeStruct((len(matrix) // 8, 8), matrix.dtype)
+    whole = everything(jnp.zeros(like.shape, like.dtype))
+    push = lambda v: (matrix @ v.ravel()).reshape(v.shape)
+    rank = len(matrix) - (0 if domain is None else int(jnp.sum(domain**2).round()))
+    return Operator(
+        push, like, whole if domain is None else domain, whole if range_ is None else range_, rank, couples, ("branch",)
+    )
+
+
+def summary(op, krylov=None, key=0):
+    run = lambda key: exactly(op, op.size, 2**28) if krylov is None else estimated(op, key, op.size, krylov)
+    return jax.device_get(cases.jit(run)(jax.random.key(key)))
+
+
+def rotation(n: int, seed: int = 0):
+    return jnp.asarray(np.linalg.qr(np.random.default_rng(seed).normal(size=(n, n)))[0])
+
+
+# ---- exact --------------------------------------------------------------------------------------------------
+
+
+def test_functionals_are_those_of_numpy():
+    values = np.sort(np.random.default_rng(0).lognormal(size=64))[::-1]
+    found = functionals(jnp.asarray(values), jnp.ones(64), 64)
+    p = values / values.sum()
+    assert found["jacobian_gain"] == pytest.approx((values**2).mean())
+    assert found["log_volume"] == pytest.approx(np.log(values).sum())
+    assert found["effective_rank"] == pytest.approx(np.exp(-(p * np.log(p)).sum()))
+    for order, norm in zip(SCHATTEN, found["schatten_norm"], strict=True):
+        assert norm == pytest.approx((values**order).sum() ** (1 / order))
+    quantiles = np.quantile(values, QUANTILES, method="hazen")
+    np.testing.assert_allclose(found["singular_value_quantiles"], quantiles, rtol=1e-10)
+    edges = [-np.inf, *(np.array(LOG_SIGMA[:-1]) + 0.05), np.inf]
+    np.testing.assert_allclose(found["spectral_density"], np.histogram(np.log10(values), edges)[0] / 64)
+
+
+def test_directions_without_weight_count_for_nothing():
+    values = jnp.array([3.0, 2.0, 1.0, 1e-17, 0.0])
+    read = functionals(values, jnp.array([1.0, 1, 1, 0, 0]), 3)
+    again = functionals(values[:3], jnp.ones(3), 3)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), read, again)
+
+
+def test_known_spectra_are_exact():
+    """A rotation has σ = 1; a diagonal its entries; both from a matrix and from products alone."""
+    turn = summary(of_matrix(rotation(40)))
+    np.testing.assert_allclose(turn["singular_values"], 1, rtol=1e-12)
+    assert turn["log_volume"] == pytest.approx(0, abs=1e-10)
+    assert turn["effective_rank"] == pytest.approx(40)
+    entries = jnp.linspace(0.5, 2, 40)
+    scale = summary(of_matrix(jnp.diag(entries), FEATURES))
+    np.testing.assert_allclose(scale["singular_values"], entries[::-1], rtol=1e-12)
+    for matrix in (rotation(40), jnp.eye(40)):
+        by_products = summary(of_matrix(matrix), Krylov(probes=3, iterations=8))
+        for name, value in (("largest_singular_value", 1), ("smallest_singular_value", 1), ("log_volume", 0)):
+            assert by_products[name] == pytest.approx(value, abs=1e-8)
+            assert by_products[f"{name}_sem"] < 1e-8
+        assert by_products["effective_rank"] == pytest.approx(40)
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+def test_a_pure_norm_scales_by_one_over_sigma(norm):
+    layer = cases.NORMS[norm]
+    x = 3 * cases.normal(5, 8)
+    params = cases.float64(layer.init(jax.random.key(0), 8))
+    identity = {part: cases.Identity() for part in ("skip", "read", "norm_in", "branch", "norm_branch")}
+    identity["write"] = Zero()
+    layers = {**identity, "norm_out": layer}
+    _, _, found = operators(layers, {part: {} for part in identity} | {"norm_out": params}, x, everything(x))
+    centred = x - x.mean(-1, keepdims=True) if norm == "layernorm" else x
+    sigma = np.sqrt((centred**2).mean(-1) + layer.eps)
+    taken = 2 if norm == "layernorm" else 1
+    exact = summary(found["norm_out"])
+    kept = exact["singular_values"][: 5 * (8 - taken)]
+    np.testing.assert_allclose(kept, np.sort(np.repeat(1 / sigma, 8 - taken))[::-1], rtol=1e-10)
+    assert np.isnan(exact["singular_values"][len(kept) :]).all()
+    assert exact["rank_deficit"] == 5 * taken
+    by_products = summary(found["norm_out"], Krylov(probes=3, iterations=8))
+    assert by_products["largest_singular_value"] == pytest.approx(1 / sigma.min())
+    assert by_products["smallest_singular_value"] == pytest.approx(1 / sigma.max(), rel=1e-3)
+    low, high = (by_products["log_volume"] + sign * 5 * by_products["log_volume_sem"] for sign in (-1, 1))
+    assert low < exact["log_volume"] < high
+
+
+def test_directions_that_rounding_takes_count_as_rank_deficit():
+    entries = jnp.linspace(0.5, 2, 40).at[:3].set(0)
+    found = summary(of_matrix(jnp.diag(entries)))
+    assert found["rank_deficit"] == 3
+    assert found["log_volume"] == -np.inf
+
+
+# ---- every wiring -------------------------------------------------------------------------------------------
+
+
+@cache
+def both(wiring):
+    """Exact and matrix-free spectra of the sublayers of one block with causal attention, at a size where both run."""
+    model = cases.model(wiring, 2, {"causal": cases.BRANCHES["causal"]}, width=16)
+    params, batch = cases.drawn(model), cases.batch()
+    options = {"krylov": Krylov(probes=2, iterations=40, solves=10, solver_iterations=300), "factors": ("sublayer",)}
+    run = lambda p, b: (spectrum(model, p, b, factors=("sublayer",)), spectrum(model, p, b, dense=0, **options))
+    return jax.device_get(cases.jit(run)(params, batch))
+
+
+@cases.over_wirings
+def test_the_largest_singular_value_from_products_alone_is_that_of_the_matrix(wiring):
+    exact, estimate = (found["largest_singular_value"][:, WHOLE] for found in both(wiring))
+    np.testing.assert_allclose(estimate, exact, rtol=1e-4)
+
+
+@cases.over_wirings
+def test_a_smallest_singular_value_is_right_or_missing(wiring):
+    exact, estimate = (found["smallest_singular_value"][:, WHOLE] for found in both(wiring))
+    told = ~np.isnan(estimate)
+    np.testing.assert_allclose(estimate[told], exact[told], rtol=1e-2)
+    np.testing.assert_array_equal(np.isnan(both(wiring)[1]["condition_number"][:, WHOLE]), ~told)
+
+
+def test_smallest_singular_values_are_mostly_found():
+    found = [both(row.values[0])[1]["smallest_singular_value"][:, WHOLE] for row in cases.SINGLE_LANE]
+    assert np.isfinite(found).mean() > 0.5
+
+
+@cases.over_wirings
+def test_other_factors_are_missing_where_they_were_not_asked_for(wiring):
+    _, estimate = both(wiring)
+    others = [i for i in range(len(JACOBIANS)) if i != WHOLE]
+    assert np.isnan(estimate["jacobian_gain"][:, others]).all()
+    assert (estimate["rank_deficit"][:, others] == -1).all()
+
+
+# ---- intervals ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pre", "post"])
+def test_intervals_cover_the_truth_at_their_rate(name):
+    """95% t-intervals of ‖J‖_F² and of the log-volume, for 100 keys: at least 87 hold the exact value."""
+    model = cases.model(cases.ALL[name](cases.NORMS["layernorm"]), 1, {"causal": cases.BRANCHES["causal"]}, width=16)
+    params, batch = cases.drawn(model), cases.batch()
+    x = model.enter(params, batch["inputs"][0])
+    layers, own = model.segments[0].block[0].layers, jax.tree.map(lambda a: a[0], params["stack"][0]["causal"])
+    krylov = Krylov(probes=8, iterations=24, solves=0)
+
+    def run(keys):
+        op = operators(layers, own, x, everything(x))[2]["sublayer"]
+        return exactly(op, op.size, 2**28), jax.lax.map(
+            lambda key: estimated(op, key, op.size, krylov), keys, batch_size=50
+        )
+
+    exact, found = jax.device_get(cases.jit(run)(jax.random.split(jax.random.key(0), 100)))
+    t = stats.t.ppf(0.975, krylov.probes - 1)
+    for quantity in ("jacobian_gain", "log_volume"):
+        missed = abs(found[quantity] - exact[quantity]) > t * found[f"{quantity}_sem"]
+        assert missed.sum() <= 13
+        assert np.median(found[f"{quantity}_sem"]) > 0  # and are no wider than they need be:
+        assert np.median(found[f"{quantity}_sem"]) < 2 * found[quantity].std(ddof=1)
+
+
+def test_more_probes_and_no_luck_make_the_error_smaller():
+    matrix = jnp.asarray(np.random.default_rng(0).normal(size=(64, 64)) / 8)
+    few, many = (summary(of_matrix(matrix), Krylov(probes=m, iterations=32, solves=0)) for m in (4, 64))
+    assert many["jacobian_gain_sem"] < few["jacobian_gain_sem"]
+    for name in ESTIMATES:
+        assert np.isfinite(many[f"{name}_sem"])
+
+
+def test_too_few_iterations_show_in_the_error():
+    """A spectrum over six decades, which four steps can't resolve: the change on doubling is in the error, or too large."""
+    matrix = rotation(64) @ jnp.diag(jnp.logspace(0, -6, 64)) @ rotation(64, 1)
+    rough = summary(of_matrix(matrix), Krylov(probes=32, iterations=4, solves=0))
+    assert np.isnan(rough["log_volume"])
+    easier = rotation(64) @ jnp.diag(jnp.logspace(0, -1, 64)) @ rotation(64, 1)
+    fine = summary(of_matrix(easier), Krylov(probes=32, iterations=16, solves=0))
+    assert abs(fine["log_volume"] - summary(of_matrix(easier))["log_volume"]) < 4 * fine["log_volume_sem"]
+
+
+def test_what_does_not_converge_is_missing():
+    """A condition number of 1e6 in float32, and a solver with few iterations."""
+    matrix = (rotation(64) @ jnp.diag(jnp.logspace(0, -6, 64)) @ rotation(64, 1)).astype(jnp.float32)
+    for krylov in (Krylov(probes=2), Krylov(probes=2, solver_iterations=5), Krylov(probes=2, solves=0)):
+        found = summary(of_matrix(matrix), krylov)
+        assert np.isnan(found["smallest_singular_value"])
+        assert np.isnan(found["condition_number"])
+        assert found["largest_singular_value"] == pytest.approx(1, rel=1e-4)
+
+
+def test_a_map_that_loses_directions_on_the_way_has_no_estimated_volume():
+    """The quadrature would count them as σ = 0 at a random weight."""
+    op = of_matrix(rotation(40))._replace(rank=35)
+    found = summary(op, Krylov(probes=3, iterations=8))
+    for name in ("log_volume", "smallest_singular_value", "singular_value_quantiles"):
+        assert np.isnan(found[name]).all()
+
+
+def test_the_smaller_side_is_where_probes_start():
+    normals = orthonormal(cases.normal(5, 8, 2))
+    matrix = jnp.asarray(np.random.default_rng(0).normal(size=(40, 40)))
+    exact = {}
+    for domain, range_ in ((normals, None), (None, normals)):
+        op = of_matrix(matrix, domain=domain, range_=range_)._replace(rank=30)
+        exact, found = summary(op), summary(op, Krylov(probes=16, iterations=20))
+        assert found["largest_singular_value"] == pytest.approx(exact["largest_singular_value"], rel=1e-6)
+        assert found["smallest_singular_value"] == pytest.approx(exact["smallest_singular_value"], rel=1e-2)
+        assert abs(found["log_volume"] - exact["log_volume"]) < 4 * found["log_volume_sem"]
+
+
+def test_a_jacobian_that_is_not_finite_reads_nan_and_no_number():
+    matrix = jnp.full((40, 40), jnp.nan)
+    for found in (summary(of_matrix(matrix)), summary(of_matrix(matrix), Krylov(probes=2, iterations=4))):
+        assert np.isnan(found["jacobian_gain"])
+        assert np.isnan(found["largest_singular_value"])
+
+
+# ---- the reading --------------------------------------------------------------------------------------------
+
+
+def test_the_reading_says_which_spectra_are_exact():
+    model = cases.model(cases.ALL["post"](cases.NORMS["layernorm"]), 2, LARGE)
+    read = jax.jit(lambda p, b: spectrum(model, p, b, dense=0, krylov=Krylov(2, 4, 0)))
+    found = jax.device_get(read(cases.drawn(model), cases.batch()))
+    probes = dict(zip(JACOBIANS, found["spectrum_probes"].T, strict=True))
+    assert probes["norm_out"].tolist() == [0, 0, 0, 0]  # no tokens coupled
+    assert probes["fork"].tolist() == [2, 0, 2, 0]
+    exact = found["spectrum_probes"] == 0
+    assert (found["log_volume_sem"][exact] == 0).all()
+    assert (found["jacobian_gain_sem"][~exact] > 0).all()
+    assert np.isnan(found["singular_values"][~exact]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"factors": ("frok",)}, "choose from norm_in, branch"), ({"factors": ()}, "choose from norm_in, branch")],
+)
+def test_unknown_factors_are_refused(options, message):
+    model = cases.model(cases.ALL["post"](cases.NORMS["layernorm"]), 1, LARGE)
+    with pytest.raises(ValueError, match=message):
+        spectrum(model, cases.drawn(model), cases.batch(), **options)
+
+
+def test_options_without_an_error_are_refused():
+    with pytest.raises(ValueError, match="probes is 1: an error needs at least 2"):
+        Krylov(probes=1)
+    with pytest.raises(ValueError, match="iterations is 0: at least 1 is needed"):
+        Krylov(iterations=0)
+    assert spectra.DENSE > 0
