@@ -85,13 +85,25 @@ def everything(x):
 def orthonormal(*columns):
     """Orthonormal columns [T, c, NORMALS] with the span of all the given ones, zeros in the place of what is missing."""
     given = jnp.concatenate(columns, axis=-1)
-    largest = jnp.abs(given).max(axis=-2, keepdims=True)
-    scaled = jnp.where(jnp.isfinite(given / largest), given / largest, 0.0)
+    scaled = given / jnp.abs(given).max(axis=-2, keepdims=True)
+    scaled = jnp.where(jnp.isfinite(scaled), scaled, 0.0)
     lengths = jnp.linalg.norm(scaled, axis=-2, keepdims=True)
-    unit = scaled / jnp.where(lengths > 0, lengths, 1.0)
-    bases, sizes, _ = jnp.linalg.svd(unit, full_matrices=False)
-    found = (bases * (sizes > 1e-3)[..., None, :])[..., :NORMALS]
+    found = gram_schmidt(scaled / jnp.where(lengths > 0, lengths, 1.0))
+    first = jnp.argsort(-jnp.sum(found**2, axis=-2, keepdims=True), axis=-1)
+    found = jnp.take_along_axis(found, first, axis=-1)[..., :NORMALS]
     return jnp.pad(found, ((0, 0), (0, 0), (0, NORMALS - found.shape[-1])))
+
+
+def gram_schmidt(columns, least: float = 1e-3):
+    """Orthonormal columns [T, c, K] by Gram-Schmidt; zero where at most `least` of a column is left."""
+    kept = jnp.zeros_like(columns)
+    for k in range(columns.shape[-1]):
+        v = columns[..., k]
+        for _ in range(2):  # twice is enough (Parlett 1980, section 6.9)
+            v = v - jnp.einsum("tck,tk->tc", kept, jnp.einsum("tck,tc->tk", kept, v))
+        size = jnp.linalg.norm(v, axis=-1, keepdims=True)
+        kept = kept.at[..., k].set(jnp.where(size > least, v / jnp.where(size > 0, size, 1.0), 0.0))
+    return kept
 
 
 def project(v, normals):
@@ -101,11 +113,14 @@ def project(v, normals):
 
 
 def without(normals, kernel):
-    """The space with those normals, less the directions of `kernel` (orthonormal, [T, c, K]) that lie in it."""
-    cosines = jnp.einsum("tck,tcj->tkj", normals, kernel)
-    _, sizes, right = jnp.linalg.svd(cosines)
-    inside = jnp.einsum("tcj,tij->tci", kernel, right * (sizes < 1e-3)[..., None])
-    return orthonormal(normals, inside)
+    """The space with those normals, less the directions of `kernel` (orthonormal, [T, c, K]) that lie in it.
+
+    They are the combinations of the kernel's columns that are orthogonal to all normals: the null space of the cosines.
+    """
+    cosines = jnp.einsum("tck,tcj->tjk", normals, kernel)
+    units = jnp.broadcast_to(jnp.eye(kernel.shape[-1], dtype=kernel.dtype), (len(kernel), *kernel.shape[-1:] * 2))
+    null = gram_schmidt(jnp.concatenate([cosines, units], axis=-1))[..., cosines.shape[-1] :]
+    return orthonormal(normals, jnp.einsum("tcj,tji->tci", kernel, null))
 
 
 def dimension(normals):

@@ -12,11 +12,13 @@ exact spectrum it is 0. What did not converge is NaN, never a number.
 Axes: n = T·c entries of the stream; m probes; k iterations; S sublayers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from matfree import decomp, lstsq
 from scipy import stats
 
@@ -84,40 +86,50 @@ def spectrum(
 
     def visit(carry, own, position):
         y, space, found = operators(*own, *carry)
-        size = max(op.size for op in found.values())
-        of = lambda name: measured(found[name], at(root(key), "spectrum", position), size, dense, krylov, memory)
-        return (y, space), _by_factor(found, factors, of)
+        where = at(root(key), "spectrum", position)
+        return (y, space), _of_factors(found, factors, lambda op: op.size <= dense, where, krylov, memory)
 
     start = (x, everything(x))
     return walk(model.segments, params["stack"], start, visit, jnp.arange(positions), bind=with_params)[1]
 
 
-def _by_factor(found, factors, of):
-    """What `of(name)` says of every factor, stacked; factors that are the same map are decomposed once."""
-    done: dict = {}
-    for name in factors:
-        same = found[name].through or name
-        done[name] = next((done[other] for other in done if found[other].through == same), None) or of(name)
+def _of_factors(found, factors, small, key, krylov, memory) -> dict:
+    """The spectra of one sublayer's factors, stacked over `JACOBIANS`; factors that are the same map are taken once."""
+    first = {found[name].through or (name,): name for name in reversed(factors)}
+    size = max(op.size for op in found.values())
+    ops = {name: found[name] for name in first.values()}
+    exact = {name: op for name, op in ops.items() if op.couples in (NOTHING, FEATURES) or small(op)}
+    values = singular_values(exact, memory)
+    done = {name: exactly(op, values[name], size) for name, op in exact.items()}
+    done |= {name: estimated(op, key, size, krylov) for name, op in ops.items() if name not in exact}
     missing = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan if a.dtype.kind == "f" else -1), done[factors[0]])
-    rows = [done.get(name, missing) for name in JACOBIANS]
-    return jax.tree.map(lambda *row: jnp.stack(row), *rows)
-
-
-def measured(op: Operator, key, size: int, dense: int, krylov: Krylov, memory: int) -> dict:
-    """Everything that is read from one operator's spectrum, exact or estimated; arrays padded to `size` values."""
-    if op.couples in (NOTHING, FEATURES) or op.size <= dense:
-        return exactly(op, size, memory)
-    return estimated(op, key, size, krylov)
+    row = lambda name: done[first[found[name].through or (name,)]] if name in factors else missing
+    return jax.tree.map(lambda *rows: jnp.stack(rows), *map(row, JACOBIANS))
 
 
 # ---- exact --------------------------------------------------------------------------------------------------
 
 
-def singular_values(op: Operator, memory: int = 2**28):
-    """All n singular values, descending, those beyond `op.rank` zero by construction. Cost: see `blocks`."""
-    if not op.through:  # the identity
-        return (jnp.arange(op.size) < op.rank).astype(op.like.dtype)
-    return jnp.sort(jnp.linalg.svd(blocks(op, memory), compute_uv=False).ravel(), descending=True)
+def singular_values(ops: Mapping[str, Operator], memory: int = 2**28) -> dict:
+    """All n singular values of each operator, descending, those beyond its rank zero by construction. Cost: see `blocks`.
+
+    Matrices of one size are decomposed one after the other. On the CPU jaxlib spreads a batch of LAPACK calls over the
+    threads that also run the program, and waits for them there: two batches at a time never end.
+    """
+    found = {name: (jnp.arange(op.size) < op.rank).astype(op.like.dtype) for name, op in ops.items()}  # of the identity
+    matrices = {name: blocks(op, memory) for name, op in ops.items() if op.through}
+    for size in {m.shape[-1] for m in matrices.values()}:
+        alike = {name: m for name, m in matrices.items() if m.shape[-1] == size}
+        values = one_by_one(partial(jnp.linalg.svd, compute_uv=False))(jnp.concatenate(list(alike.values())))
+        ends = np.cumsum([len(m) for m in alike.values()])[:-1]
+        for name, own in zip(alike, jnp.split(values, ends), strict=True):
+            found[name] = jnp.sort(own.ravel(), descending=True)
+    return found
+
+
+def one_by_one(decomposition):
+    """`decomposition` of a stack of matrices, one after the other; see `singular_values` for the reason."""
+    return lambda stack: jax.lax.map(decomposition, stack)
 
 
 def blocks(op: Operator, memory: int = 2**28):
@@ -138,9 +150,8 @@ def blocks(op: Operator, memory: int = 2**28):
     return jnp.einsum("itc->tci", columns) if apart else columns.reshape(1, inputs, -1).mT
 
 
-def exactly(op: Operator, size: int, memory: int) -> dict:
-    """Everything that is read from a spectrum known exactly."""
-    values = singular_values(op, memory)
+def exactly(op: Operator, values, size: int) -> dict:
+    """Everything that is read from a spectrum known exactly, from all n singular values; padded to `size` of them."""
     weights = (jnp.arange(op.size) < op.rank).astype(values.dtype)
     vanishing = jnp.sum(weights * (values <= op.size * jnp.finfo(values.dtype).eps * values[0])).astype(jnp.int32)
     smallest = values[jnp.maximum(op.rank - 1, 0)]
@@ -192,7 +203,7 @@ def functionals(nodes, weights, rank) -> dict:
 
 
 def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
-    """Everything that is read from a spectrum, with errors, from pushes and pulls alone."""
+    """Everything that is read from a spectrum, with errors, from pushes and pulls alone; as `exactly`."""
     through, start = narrow(op)
     starts = jax.vmap(start)(jax.random.split(at(key, "starts"), krylov.probes))
     steps = min(2 * krylov.iterations, op.size)
@@ -264,7 +275,7 @@ def bidiagonal(through, start, steps: int):
 
 def quadrature(small, rank) -> tuple[jax.Array, jax.Array]:
     """Nodes and weights [m, k] of the spectrum from bidiagonal matrices [m, k, k]; each probe's weights sum to `rank`."""
-    _, nodes, right = jnp.linalg.svd(small)
+    _, nodes, right = one_by_one(jnp.linalg.svd)(small)
     return nodes, rank * right[:, :, 0] ** 2
 
 
@@ -290,7 +301,7 @@ def smallest_singular_value(through, start, largest, key, krylov: Krylov):
         return jnp.full_like(largest, jnp.nan), jnp.full_like(largest, jnp.nan)
     tolerance = max(4 * jnp.finfo(largest.dtype).eps, 1e-12)
     run = partial(_inverse_lanczos, through, start, krylov, tolerance)
-    values, errors = jax.vmap(run)(jax.random.split(key, 2))
+    values, errors = jax.lax.map(run, jax.random.split(key, 2))
     error = jnp.maximum(errors.max(), jnp.abs(values[0] - values[1])) + tolerance * largest
     found = error < 5e-3 * values.min()
     return jnp.where(found, values.min(), jnp.nan), jnp.where(found, error, jnp.nan)

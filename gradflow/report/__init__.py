@@ -1,3 +1,6 @@
-"""Report, bottom up: tables, captions, canvas, plot, summary, appendix, bundle. It knows results and laws alone."""
+"""Figures, tables and the appendix; report knows results and laws alone.
+
+Report, bottom up: tables, captions, canvas, jacobian_tables, jacobian_plots, plot, summary, appendix, bundle.
+"""
 
 from .bundle import write

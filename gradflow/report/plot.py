@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ..results.quantities import JACOBIANS, QUANTITIES
+from ..results.quantities import QUANTITIES
 from . import captions, tables
 from .canvas import (
     PARTS,
@@ -30,17 +30,23 @@ from .canvas import (
     scale,
     styled,
 )
+from .jacobian_plots import alignment, exponents, factors, spectral_density, spectrum, spectrum_bands
 
 __all__ = [
     "WIDTHS",
+    "alignment",
     "budget",
     "budget_totals",
     "comparison",
+    "exponents",
+    "factors",
     "figure",
     "heatmap",
     "profile",
     "save",
+    "spectral_density",
     "spectrum",
+    "spectrum_bands",
     "total_depth",
     "training",
 ]
@@ -149,23 +155,6 @@ def heatmap(node, quantity="stream_gradient", *, relative_to="readout", ax=None)
     return captions.attached(
         ax, node, f"{name.capitalize()} of {node.name} through training, mean over seeds", quantity
     )
-
-
-@styled
-def spectrum(node, *, sublayer: int, seed: int = 0, ax=None) -> Axes:
-    """Singular values of one sublayer and of its factors, largest first; exact zeros (rank deficit) fall off the axis."""
-    ax, table = axes(ax), tables.spectrum(node, sublayer=sublayer, seed=seed)
-    palette = colours(JACOBIANS)
-    for factor, rows in table.groupby("jacobian", sort=False):
-        shown = rows[rows["singular_value"] > 1e-4 * rows["singular_value"].max()]
-        ax.plot(shown["relative_index"], shown["singular_value"], color=palette[factor], label=factor.replace("_", " "))
-    scale(ax, True, 1.0)
-    ax.set_xlabel("relative index, largest first")
-    ax.set_ylabel("singular value")
-    ax.set_title(f"{node.name or ''}, sublayer {sublayer}", loc="left")
-    ax.legend(ncols=2, loc="lower left")
-    lead = f"Singular values of sublayer {sublayer} of {node.name} and of its factors, seed {seed}"
-    return captions.attached(ax, node, lead, "singular_values", probe="no probe: dense Jacobians")
 
 
 @styled

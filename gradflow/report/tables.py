@@ -230,17 +230,6 @@ def heat(node, quantity: str = "stream_gradient", *, relative_to: str | None = "
     return band(relative(node, quantity, relative_to))["mean"].rename(quantity)
 
 
-def spectrum(node, *, sublayer: int, seed: int = 0) -> pd.DataFrame:
-    """Singular values of one sublayer (1 … S) and its factors, one seed, descending, against their relative index.
-
-    Factors that are the identity are left out.
-    """
-    values = variable(node, "singular_values").sel(sublayer=sublayer).sel(seed=seed)
-    values = values.isel(jacobian=np.flatnonzero((values != 1).any("index").values))
-    frame = values.to_dataframe(name="singular_value").reset_index()
-    return frame.assign(relative_index=(frame["index"] + 0.5) / values.sizes["index"])
-
-
 def compared(run, first: str, second: str, quantity: str = "stream_gradient") -> xr.Dataset:
     """`log(first/second)` of the gradient at the bottom relative to the readout, paired over seeds, by step."""
     bottom = {name: relative(run[name], quantity).isel(depth=0, drop=True) for name in (first, second)}

@@ -45,7 +45,8 @@ def read(wiring):
 
     def visit(carry, own, _):
         y, space, found = operators(*own, *carry)
-        values = {name: (singular_values(op), op.rank) for name, op in found.items()}
+        every = singular_values(found)
+        values = {name: (every[name], op.rank) for name, op in found.items()}
         seen = {"space": carry[1], "above": space, "dense": jacobians.matrices(bound(*own), carry[0])}
         return (y, space), {"values": values, **seen}
 

@@ -1,0 +1,144 @@
+"""Figures of Jacobians, part of `plot`: spectra of sublayers and their factors, Lyapunov exponents of depth, alignment."""
+
+from matplotlib.axes import Axes
+
+from ..results.quantities import JACOBIANS, QUANTITIES
+from . import captions, jacobian_tables
+from .canvas import COLOURS, MARKERS, axes, colours, curve, faded, legend_above, scale, styled
+from .tables import nodes
+
+KINDS = dict(zip(MARKERS, COLOURS, strict=False))
+WORDS = {
+    "norm_in": "norm before branch",
+    "branch": "branch",
+    "norm_branch": "norm after branch",
+    "branch_term": "norm and branch",
+    "fork": "skip + branch",
+    "norm_out": "norm on the path",
+    "sublayer": "whole sublayer",
+}
+_PALETTE = colours(JACOBIANS)
+
+
+def _at(step) -> str:
+    return "" if step is None else f", step {step}"
+
+
+def _probe(node) -> str:
+    """How the spectra were come by."""
+    probes = int(node["spectrum_probes"].max()) if "spectrum_probes" in node else 0
+    return f"no probe, or {probes} random ones where too large to be exact" if probes else "no probe: exact"
+
+
+@styled
+def spectrum(node, *, sublayer: int, seed: int = 0, step=None, ax=None) -> Axes:
+    """Singular values of one sublayer and of its factors, largest first, on the spaces where they act."""
+    ax, table = axes(ax), jacobian_tables.spectrum(node, sublayer=sublayer, seed=seed, step=step)
+    for factor, rows in table.groupby("jacobian", sort=False):
+        ax.plot(rows["relative_index"], rows["singular_value"], color=_PALETTE[factor], label=WORDS[str(factor)])
+    scale(ax, True, 1.0)
+    ax.set_xlabel("relative index, largest first")
+    ax.set_ylabel("singular value")
+    ax.set_title(f"{node.name or ''}, sublayer {sublayer}{_at(step)}", loc="left")
+    ax.legend(loc="lower left")
+    lead = f"Singular values of sublayer {sublayer} of {node.name} and of its factors, seed {seed}{_at(step)}"
+    return captions.attached(ax, node, lead, "singular_values", probe=f"probe: {_probe(node)}")
+
+
+@styled
+def spectrum_bands(node, *, jacobian="sublayer", step=None, ax=None) -> Axes:
+    """Singular values against depth: median, 25 to 75% and 5 to 95% of them, and the extremes; one colour a kind."""
+    ax, table = axes(ax), jacobian_tables.bands(node, jacobian=jacobian, step=step)
+    for kind, rows in table.groupby("kind", sort=False):
+        colour, x = KINDS.get(str(kind), COLOURS[-1]), rows["sublayer"]
+        ax.plot(x, rows["0.5"], color=colour, label=str(kind))
+        for low, high, strength in (("0.25", "0.75", 0.3), ("0.05", "0.95", 0.15)):
+            ax.fill_between(x, rows[low], rows[high], color=colour, alpha=strength, linewidth=0)
+        for end in ("smallest", "largest"):
+            ax.plot(x, rows[end], ":", color=colour, linewidth=0.8)
+    scale(ax, True, 1.0)
+    ax.set_xlabel("sublayer (input → output)")
+    ax.set_ylabel(f"singular values,\n{WORDS[jacobian]}")
+    ax.set_title(f"{node.name or ''}{_at(step)}", loc="left")
+    legend_above(ax, columns=table["kind"].nunique())
+    lead = (
+        f"Singular values of {node.name}, {WORDS[jacobian]}, against depth{_at(step)}: median, 25 to 75% and 5 to 95% of "
+        f"them; dotted: smallest and largest"
+    )
+    return captions.attached(ax, node, lead, "singular_value_quantiles", probe=f"probe: {_probe(node)}")
+
+
+@styled
+def spectral_density(node, *, jacobian="sublayer", sublayers=None, step=None, ax=None) -> Axes:
+    """How singular values are distributed, for a few sublayers: share a bin of a tenth of a decade; deeper is darker."""
+    ax = axes(ax)
+    table = jacobian_tables.density(node, jacobian=jacobian, sublayers=sublayers, step=step)
+    deepest = table["sublayer"].max()
+    for place, rows in table.groupby("sublayer", sort=True):
+        colour = KINDS.get(rows["kind"].iloc[0], COLOURS[-1])
+        shade = faded(colour, 0.35 + 0.65 * place / deepest)
+        ax.step(rows["sigma"], rows["mean"], where="mid", color=shade, label=f"{rows['kind'].iloc[0]}, {place}")
+    shown = table[table["mean"] > 1e-4]["sigma"]
+    ax.set_xscale("log")
+    ax.set_xlim(shown.min() / 1.3, shown.max() * 1.3)
+    ax.axvline(1.0, color="0.6", linewidth=0.6, zorder=0)
+    ax.set_xlabel(f"singular value, {WORDS[jacobian]}")
+    ax.set_ylabel("share per 0.1 decade")
+    ax.set_title(f"{node.name or ''}{_at(step)}", loc="left")
+    legend_above(ax, columns=2)
+    lead = f"Density of the singular values of {node.name}, {WORDS[jacobian]}, by sublayer{_at(step)}"
+    return captions.attached(ax, node, lead, "spectral_density", probe=f"probe: {_probe(node)}")
+
+
+@styled
+def factors(node, quantity="jacobian_gain", *, step=None, ax=None) -> Axes:
+    """One number of the spectrum factor by factor against depth: norm, skip + branch, and their product."""
+    ax, table = axes(ax), jacobian_tables.factors(node, quantity, step=step)
+    for factor, rows in table.groupby("jacobian", sort=False):
+        curve(ax, rows, "sublayer", _PALETTE[factor], WORDS[str(factor)])
+    what = QUANTITIES[quantity]
+    scale(ax, what.positive, 1.0 if what.positive else 0.0)
+    ax.set_xlabel("sublayer (input → output)")
+    ax.set_ylabel(what.long_name + (f" ({what.units})" if what.units != "1" else ""))
+    ax.set_title(f"{node.name or ''}{_at(step)}", loc="left")
+    legend_above(ax, columns=2)
+    lead = f"{what.long_name.capitalize()} of the sublayers of {node.name}, factor by factor{_at(step)}"
+    return captions.attached(ax, node, lead, quantity, probe=f"probe: {_probe(node)}")
+
+
+@styled
+def exponents(tree, *, step=None, ax=None) -> Axes:
+    """Lyapunov exponents of depth, the leading ones in order: above 0 a perturbation grows, below it decays."""
+    ax, table = axes(ax), jacobian_tables.exponents(tree, step=step)
+    palette = colours(nodes(tree))
+    for name, rows in table.groupby("model", sort=False):
+        curve(ax, rows, "direction", palette[name], str(name), marker="o", ms=2.5)
+    scale(ax, False, 0.0)
+    ax.set_xlabel("leading direction")
+    ax.set_ylabel("Lyapunov exponent\n(nat per sublayer)")
+    legend_above(ax, columns=max(1, table["model"].nunique()))
+    lead = f"Lyapunov exponents of depth{_at(step)}"
+    return captions.attached(ax, tree, lead, "lyapunov_exponent", probe="probe: random tangents, kept orthonormal")
+
+
+@styled
+def alignment(tree, *, step=None, ax=None) -> Axes:
+    """The share of the leading tangent that is the same on all tokens, and of the loss's cotangent that lies along them all."""
+    ax, table = axes(ax), jacobian_tables.alignment(tree, step=step)
+    palette = colours(nodes(tree))
+    styles = {
+        "token_mean_share": ("-", "leading tangent, token-mean"),
+        "cotangent_share": ("--", "cotangent, along them"),
+    }
+    for (name, quantity), rows in table.groupby(["model", "quantity"], sort=False):
+        line, words = styles[quantity]
+        curve(ax, rows, "depth", palette[name], f"{name}: {words}", linestyle=line)
+    ax.set_ylim(0, 1)
+    ax.set_xlabel("stream position (input → output)")
+    ax.set_ylabel("share of the squared norm")
+    legend_above(ax, columns=1)
+    lead = (
+        f"Leading tangents over depth{_at(step)}: the first one's token-mean share, and the cotangent's share along all"
+    )
+    probe = "probe: random tangents, kept orthonormal, and the loss's own gradient"
+    return captions.attached(ax, tree, lead, "token_mean_share", "cotangent_share", probe=probe)

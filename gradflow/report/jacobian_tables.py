@@ -1,0 +1,104 @@
+"""The numbers behind figures of Jacobians, as long tables: spectra of sublayers and their factors, exponents, alignment.
+
+Columns as in `tables`. Factors that do nothing in a wiring are left out. A number that did not converge is missing in its
+row, and so is the mean over seeds that it belongs to.
+"""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from ..results.statistics import band
+from ..results.tree import variable
+from .tables import at_steps, long, nodes
+
+
+def one_node(node, name: str, step: int | None, **where) -> xr.DataArray:
+    """A quantity of one model at one recorded step (the last where there are steps and none is named)."""
+    values = variable(node, name).sel(where)
+    if "step" in values.dims:
+        values = at_steps(values, (step,)).squeeze("step") if step is not None else values.isel(step=-1)
+    return values.reset_coords("step", drop=True) if "step" in values.coords else values
+
+
+def active_factors(node) -> list[str]:
+    """The factors of `J` that do something: those whose singular values are not all 1."""
+    extremes = [variable(node, f"{which}_singular_value") for which in ("largest", "smallest")]
+    idle = (abs(extremes[0] - 1) < 1e-6) & (abs(extremes[1] - 1) < 1e-6)
+    missing = extremes[0].isnull()
+    left = ~(idle | missing).all([dim for dim in idle.dims if dim != "jacobian"])
+    return [str(name) for name in idle["jacobian"].values[left.values]]
+
+
+def spectrum(node, *, sublayer: int, seed: int = 0, step: int | None = None) -> pd.DataFrame:
+    """Singular values of one sublayer (1 … S) and its active factors, one seed, descending, by relative index."""
+    values = one_node(node, "singular_values", step, sublayer=sublayer, seed=seed)
+    frames = []
+    for factor in active_factors(node):
+        kept = values.sel(jacobian=factor).dropna("index").values
+        share = (np.arange(len(kept)) + 0.5) / max(len(kept), 1)
+        frames.append(pd.DataFrame({"jacobian": factor, "relative_index": share, "singular_value": kept}))
+    table = pd.concat(frames, ignore_index=True)
+    if table.empty:
+        raise ValueError(
+            f"the spectrum of sublayer {sublayer} is an estimate: its singular values were not computed one by one; draw "
+            f"`spectrum_bands` or `spectral_density`, or measure with dense = tokens × width"
+        )
+    return table
+
+
+def bands(node, *, jacobian: str = "sublayer", step: int | None = None) -> pd.DataFrame:
+    """Quantiles of the singular values of every sublayer, and the extremes: geometric means over seeds.
+
+    Columns `sublayer`, `kind`, `smallest`, one a quantile (`0.05` … `0.95`), `largest`.
+    """
+    pick = lambda name: band(one_node(node, name, step, jacobian=jacobian))["mean"]
+    quantiles = pick("singular_value_quantiles")
+    frame = pd.DataFrame({"sublayer": node["sublayer"].values, "kind": node["kind"].values})
+    frame["smallest"] = pick("smallest_singular_value").values
+    for share in quantiles["quantile"].values:
+        frame[f"{share:g}"] = quantiles.sel(quantile=share).values
+    return frame.assign(largest=pick("largest_singular_value").values)
+
+
+def density(node, *, jacobian: str = "sublayer", sublayers=None, step: int | None = None) -> pd.DataFrame:
+    """Spectral density of chosen sublayers over σ: mean share a bin over seeds; the first and last of each kind by default."""
+    values = one_node(node, "spectral_density", step, jacobian=jacobian)
+    kinds = pd.Series(node["kind"].values, index=node["sublayer"].values)
+    ends = [place for kind in dict.fromkeys(kinds) for place in kinds.index[kinds == kind][[0, -1]]]
+    chosen = list(dict.fromkeys(ends if sublayers is None else sublayers))
+    table = long({node.name or "model": values.sel(sublayer=chosen)})
+    return table.assign(sigma=10.0 ** table["log_sigma"])
+
+
+def factors(node, quantity: str = "jacobian_gain", *, step: int | None = None) -> pd.DataFrame:
+    """One number of the spectrum of every sublayer and active factor: mean and band over seeds, column `jacobian`."""
+    values = one_node(node, quantity, step)
+    extra = {str(dim) for dim in values.dims} - {"seed", "sublayer", "jacobian"}
+    if extra:
+        raise ValueError(f"{quantity} has the dimension {sorted(extra)[0]} too: it is not one number a factor")
+    return long({node.name or "model": values.sel(jacobian=active_factors(node))})
+
+
+def exponents(tree, *, step: int | None = None) -> pd.DataFrame:
+    """Lyapunov exponents of depth by direction, counted from 1: band over seeds, with one seed twice the standard error."""
+    table = long({name: one_node(node, "lyapunov_exponent", step) for name, node in nodes(tree).items()})
+    if table["low"].isna().all():
+        sem = [one_node(node, "lyapunov_exponent_sem", step).values.ravel() for node in nodes(tree).values()]
+        reach = 2 * np.concatenate(sem)
+        table = table.assign(low=table["mean"] - reach, high=table["mean"] + reach)
+    return table.assign(direction=table["direction"] + 1)
+
+
+def alignment(tree, *, step: int | None = None) -> pd.DataFrame:
+    """Over depth: the share of the loss's cotangent in all directions followed, and the first direction's token-mean share.
+
+    Column `quantity`: `cotangent_share`, `token_mean_share`.
+    """
+    shares = {}
+    for name, node in nodes(tree).items():
+        cotangent = one_node(node, "cotangent_share", step).sum("direction", skipna=False).rename("cotangent_share")
+        mean = one_node(node, "token_mean_share", step).isel(direction=0, drop=True)
+        shares[name] = {"cotangent_share": cotangent, "token_mean_share": mean}
+    pick = lambda quantity: long({name: own[quantity] for name, own in shares.items()}).assign(quantity=quantity)
+    return pd.concat([pick("token_mean_share"), pick("cotangent_share")], ignore_index=True)
