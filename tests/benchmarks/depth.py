@@ -54,7 +54,9 @@ def one_depth(which, rounds, *shape):
 
     model, params, data = prepared(*shape)
     before = peak()
-    seconds, compiled = timed(lambda: jax.jit(lambda p, b: getattr(gradients, which)(model, p, b)).lower(params, data).compile())
+    seconds, compiled = timed(
+        lambda: jax.jit(lambda p, b: getattr(gradients, which)(model, p, b)).lower(params, data).compile()
+    )
     found = compiled(params, data)
     took = statistics.median(timed(compiled, params, data)[0] for _ in range(rounds))
     memory = compiled.memory_analysis().temp_size_in_bytes / 2**30
@@ -79,7 +81,9 @@ def everything(*shape):
     }
     for name, reading in readings.items():
         seconds[name], found = timed(jax.jit(lambda p, b, r=reading: r(model, p, b)), params, data)
-        whole = [np.isfinite(a).all() for key, a in found.items() if key in ("stream_gradient", "budget", "tangent_growth")]
+        whole = [
+            np.isfinite(a).all() for key, a in found.items() if key in ("stream_gradient", "budget", "tangent_growth")
+        ]
         assert all(whole), name
     return {"seconds": seconds, "peak": peak()}
 
