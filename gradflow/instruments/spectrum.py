@@ -114,7 +114,10 @@ def measured(op: Operator, key, size: int, dense: int, krylov: Krylov, memory: i
 
 
 def singular_values(op: Operator, memory: int = 2**28):
-    """All n singular values, descending, those beyond `op.rank` zero by construction. Cost: see `blocks`."""
+    """All n singular values, descending, those beyond `op.rank` zero by construction.
+
+    Cost: see `blocks`, and LAPACK, whose threads wait for each other on a busy machine: OPENBLAS_NUM_THREADS=1 is safe there.
+    """
     if not op.through:  # the identity
         return (jnp.arange(op.size) < op.rank).astype(op.like.dtype)
     return jnp.sort(jnp.linalg.svd(blocks(op, memory), compute_uv=False).ravel(), descending=True)
