@@ -3,15 +3,15 @@
     python tests/benchmarks/depth.py [--depths 10 100 1000] [--width 64] [--tokens 32] [--batches 1 4] [--rounds 5]
 
 Every line is a process of its own: the full reading of one backward pass (`reading`) and the same that keeps only one
-stream a sublayer (`rematerialized`), which must agree; compile and median run time in seconds, the memory that the
-compiled program asks for beyond its arguments, and the peak of the process before (weights drawn) and after. Then the
-deepest stack: stream gradients and budget, the partial Jacobian with 8 probes and the Lyapunov exponents of 16 directions,
-together in one process, for pre-norm and post-norm.
-
-The last lines are ratios of the greatest depth over the smallest.
+stream a sublayer (`rematerialized`): compile and median run time in seconds, the memory that the compiled program asks
+for beyond its arguments, and the peak of the process after, and before (weights drawn). Then, in turn in one process,
+the ratio of both run times, after a check that they read the same; and ratios of each depth over the one before. Last
+the deepest stack: stream gradients and budget, the partial Jacobian with 8 probes and the Lyapunov exponents of 16
+directions, together in one process, for pre-norm and post-norm.
 """
 
 import argparse
+import itertools
 import multiprocessing
 import resource
 import statistics
@@ -48,7 +48,6 @@ def prepared(wiring, depth, width, tokens, batch):
 def one_depth(which, rounds, *shape):
     """Compile and run time, memory, and the reading's own numbers to compare."""
     import jax
-    import numpy as np
 
     from gradflow.instruments import gradients
 
@@ -57,11 +56,28 @@ def one_depth(which, rounds, *shape):
     seconds, compiled = timed(
         lambda: jax.jit(lambda p, b: getattr(gradients, which)(model, p, b)).lower(params, data).compile()
     )
-    found = compiled(params, data)
+    timed(compiled, params, data)
     took = statistics.median(timed(compiled, params, data)[0] for _ in range(rounds))
     memory = compiled.memory_analysis().temp_size_in_bytes / 2**30
-    check = np.asarray(found["stream_gradient"])[[0, -1]].tolist()
-    return {"compile": seconds, "run": took, "program": memory, "before": before, "peak": peak(), "check": check}
+    return {"compile": seconds, "run": took, "program": memory, "before": before, "peak": peak()}
+
+
+def side_by_side(rounds, *shape):
+    """Median ratio of run times, rematerialized over not, taken in turn, after a check that both read the same."""
+    import jax
+    import numpy as np
+
+    from gradflow.instruments import gradients
+
+    model, params, data = prepared(*shape)
+    ways = [
+        jax.jit(lambda p, b, r=reading: r(model, p, b)) for reading in (gradients.rematerialized, gradients.reading)
+    ]
+    one, other = (way(params, data) for way in ways)
+    for name in ("loss", "stream_gradient", "parameter_gradient"):
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-3)
+    turns = [[timed(way, params, data)[0] for way in ways] for _ in range(rounds)]
+    return statistics.median(again / kept for again, kept in turns)
 
 
 def everything(*shape):
@@ -104,7 +120,7 @@ def main():
     options.add_argument("--rounds", type=int, default=5)
     chosen = options.parse_args()
     shape = lambda wiring, depth, batch: (wiring, depth, chosen.width, chosen.tokens, batch)
-    low, high, ratios = min(chosen.depths), max(chosen.depths), []
+    ratios: list[str] = []
     print("batch depth reading          compile s    run s  program GB  peak GB (weights drawn)")
     for batch in chosen.batches:
         found = {}
@@ -117,12 +133,15 @@ def main():
                     f"{row['peak']:8.2f} ({row['before']:.2f})",
                     flush=True,
                 )
-            one, other = (found[which, depth]["check"] for which in ("reading", "rematerialized"))
-            assert all(abs(a - b) < 1e-3 * a for a, b in zip(one, other, strict=True)), (one, other)
+            ratio, _ = fresh(side_by_side, chosen.rounds, *shape("pre", depth, batch))
+            print(f"{batch:5} {depth:5} rematerialized / reading, in turn: run {ratio:.3f}", flush=True)
         for which in ("reading", "rematerialized"):
-            over = {key: found[which, high][key] / found[which, low][key] for key in ("compile", "run", "program")}
-            ratios.append(f"batch {batch}, {which}: " + ", ".join(f"{key} {r:.1f}" for key, r in over.items()))
-    print(f"\ndepth {high} over depth {low}, {high / low:.0f} times as deep:", *ratios, sep="\n  ")
+            for low, high in itertools.pairwise(sorted(chosen.depths)):
+                over = {key: found[which, high][key] / found[which, low][key] for key in ("compile", "run", "program")}
+                grown = ", ".join(f"{key} {ratio:.1f}" for key, ratio in over.items())
+                ratios.append(f"batch {batch}, {which}, depth {high} over {low}: {grown}")
+    print("", *ratios, sep="\n")
+    high = max(chosen.depths)
     print(f"\ndepth {high}, cold, everything in one process:")
     for wiring in ("pre", "post"):
         result, seconds = fresh(everything, *shape(wiring, high, 1))
