@@ -3,7 +3,7 @@
     python tests/benchmarks/depth.py [--depths 10 100 1000] [--width 64] [--tokens 32] [--batches 1 4] [--rounds 5]
 
 Every line is a process of its own: the full reading of one backward pass (`reading`) and the same that keeps only one
-stream a sublayer (`rematerialized`): compile and median run time in seconds, the memory that the compiled program asks
+stream a block (`rematerialized`): compile and median run time in seconds, the memory that the compiled program asks
 for beyond its arguments, and the peak of the process after, and before (weights drawn). Then, in turn in one process,
 the ratio of both run times, after a check that they read the same; and ratios of each depth over the one before. Last
 the deepest stack: stream gradients and budget, the partial Jacobian with 8 probes and the Lyapunov exponents of 16
