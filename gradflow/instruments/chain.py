@@ -38,20 +38,24 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
         raise ValueError(f"probes is {probes}: an error needs at least 2")
     x = jax.vmap(model.enter, (None, 0))(params, batch["inputs"])
     through = lambda x, d: walk(model.segments, params["stack"], x, metered, d)[0]
-    settings = dials(model, params, batch)["stack"]
+    settings = {"stream": dials(model, params, batch)["stack"]["stream"]}
     top, pull = jax.vjp(lambda d: jax.vmap(through, (0, None))(x, d), settings)
-    shared = (*top.shape[:-2], 1, top.shape[-1]) if top.ndim > 2 else top.shape  # no tokens: nothing to share
-    drawn_as = {"isotropic": top.shape, "token_common": shared}
 
     def gains(probe):
-        drawn = jax.random.normal(at(root(key), "probe", probe), (probes, *drawn_as[probe]), top.dtype)
-        directions = jax.vmap(on_sphere)(jnp.broadcast_to(drawn, (probes, *top.shape)))
-        read = jax.vmap(pull)(directions)[0]["stream"]
+        read = jax.vmap(pull)(drawn(probe, top, probes, key))[0]["stream"]
         squares = norm(read.reshape(*read.shape[:2], -1).sum(-1)) ** 2
         return jnp.concatenate([squares, jnp.ones_like(squares[:, :1])], axis=1)
 
     each = jnp.stack([gains(probe) for probe in PROBES], axis=-1)
     return {"partial_jacobian": each.mean(0), "partial_jacobian_sem": each.std(0, ddof=1) / probes**0.5}
+
+
+def drawn(probe: str, top, probes: int, key):
+    """The probes [m, B, …] of a kind for streams shaped like `top` [B, …]."""
+    shared = (*top.shape[:-2], 1, top.shape[-1]) if top.ndim > 2 else top.shape  # no tokens: nothing to share
+    shape = {"isotropic": top.shape, "token_common": shared}[probe]
+    normal = jax.random.normal(at(root(key), "probe", probe), (probes, *shape), top.dtype)
+    return jax.vmap(on_sphere)(jnp.broadcast_to(normal, (probes, *top.shape)))
 
 
 def on_sphere(v):
@@ -110,9 +114,23 @@ def _directions(model, params, batch, leading: int, key, keep):
 
 
 def _orthonormalized(tangents):
-    """Orthonormal tangents [k, …] of the same span, and the logs of what each had grown to."""
-    q, r = jnp.linalg.qr(tangents.reshape(len(tangents), -1).T)
-    return q.T.reshape(tangents.shape), jnp.log(jnp.abs(jnp.diagonal(r)))
+    """Orthonormal tangents [k, …] of the same span, and the logs of what each had grown to.
+
+    Gram-Schmidt, each tangent against those before it twice, which is enough for orthogonality to rounding (Giraud et al.
+    2005). Not LAPACK's QR: its threads may wait for each other on a busy machine, a hundredfold of what these small
+    products take.
+    """
+    rows = tangents.reshape(len(tangents), -1)
+
+    def one(q, i):
+        v = rows[i]
+        for _ in range(2):
+            v = v - (q @ v) @ q
+        length = jnp.linalg.norm(v)
+        return q.at[i].set(v / jnp.where(length > 0, length, 1.0)), jnp.log(length)
+
+    q, growth = jax.lax.scan(one, jnp.zeros_like(rows), jnp.arange(len(rows)))
+    return q.reshape(tangents.shape), growth
 
 
 def _token_mean_share(q):

@@ -9,11 +9,13 @@ A model is anything with `segments`, `init(key)`, `enter(params, inputs) -> x_0`
 Axes: a batch is `{"inputs": [B, …], "targets": [B, …]}`; S sublayers, T tokens, P parameter names.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model.equation import decorated, recorded, walk
+from ..model.equation import KEPT, STREAM_ALONE, decorated, recorded, walk
 from . import signal
 from .budget import METERED, budget, split
 from .meter import GAIN, at_inputs, meter, norm
@@ -36,11 +38,13 @@ def metered_signal(x, parts, dials):
     return y, signal.of_sublayer(x, seen["skip"], seen["write"])
 
 
-def metered_loss(model, params, dials, batch):
+def metered_loss(model, params, dials, batch, kept=KEPT):
     """Loss of the batch (mean over examples) and its signal, with a meter behind every dial."""
 
     def example(inputs, targets):
-        x, signals = walk(model.segments, params["stack"], model.enter(params, inputs), metered_signal, dials["stack"])
+        x, signals = walk(
+            model.segments, params["stack"], model.enter(params, inputs), metered_signal, dials["stack"], kept=kept
+        )
         out = model.leave(params, meter(x, dials["top"]))
         return model.loss(params, meter(out, dials["readout"]), targets), (signals, signal.of_stream(x))
 
@@ -58,14 +62,16 @@ def bare_loss(model, params, batch):
     return jax.vmap(example)(batch["inputs"], batch["targets"]).mean()
 
 
-def backward(model, params, batch, gain: float = GAIN):
+def backward(model, params, batch, gain: float = GAIN, kept=KEPT):
     """`(gradients, reading)`: the parameters' gradients, and everything that this one backward pass reads.
+
+    `kept` is what is kept between the passes (see `walk`).
 
     The reading has `loss`, `stream_gradient` [S+1], `readout_gradient`, `stream_gradient_by_token` [S+1, T],
     `parameter_gradient` [S, P], `outer_gradient`, `budget` [S, factor], `leave_gain`, `split` [S, term] and the signal;
     formulas and units are in `results.quantities`.
     """
-    value_and_grad = jax.value_and_grad(metered_loss, argnums=(1, 2), has_aux=True)
+    value_and_grad = jax.value_and_grad(partial(metered_loss, kept=kept), argnums=(1, 2), has_aux=True)
     (loss, signals), (grads, read) = value_and_grad(model, params, dials(model, params, batch, gain), batch)
     by_token = jnp.concatenate([read["stack"]["stream"], read["top"][None]])
     total = by_token.reshape(len(by_token), -1).sum(-1)
@@ -87,6 +93,11 @@ def backward(model, params, batch, gain: float = GAIN):
 def reading(model, params, batch) -> dict:
     """What one backward pass reads (see `backward`), without the gradients themselves."""
     return backward(model, params, batch)[1]
+
+
+def rematerialized(model, params, batch) -> dict:
+    """What `reading` reads, with the memory of one stream a block. Cost: at most one more forward pass."""
+    return backward(model, params, batch, kept=STREAM_ALONE)[1]
 
 
 def per_example(model, params, batch) -> dict:

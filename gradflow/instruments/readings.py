@@ -30,6 +30,7 @@ Reading = Callable[..., dict]
 # What can be asked for by name: these, and every quantity that one of them yields.
 READINGS: dict[str, Reading] = {
     "backward": gradients.reading,
+    "rematerialized": gradients.rematerialized,
     "parameter_gradient_per_example": gradients.per_example,
     "partial_jacobian": chain.partial_jacobian,
     "spectrum": spectrum.spectrum,

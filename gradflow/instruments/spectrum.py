@@ -114,7 +114,8 @@ def singular_values(ops: Mapping[str, Operator], memory: int = 2**28) -> dict:
     """All n singular values of each operator, descending, those beyond its rank zero by construction. Cost: see `blocks`.
 
     Matrices of one size are decomposed one after the other. On the CPU jaxlib spreads a batch of LAPACK calls over the
-    threads that also run the program, and waits for them there: two batches at a time never end.
+    threads that also run the program, and waits for them there: two batches at a time never end. On a busy machine LAPACK's
+    own threads wait for each other too; OPENBLAS_NUM_THREADS=1 is safe there.
     """
     found = {name: (jnp.arange(op.size) < op.rank).astype(op.like.dtype) for name, op in ops.items()}  # of the identity
     matrices = {name: blocks(op, memory) for name, op in ops.items() if op.through}

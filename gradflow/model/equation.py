@@ -24,6 +24,10 @@ import jax.numpy as jnp
 
 Part = Callable[[Any], Any]
 Parts = Mapping[str, Part]
+# What the forward pass keeps for the backward pass: products with weights. The rest (norms, activations, scores) is
+# computed again, which takes less time than to write it down and read it back, and a third of the memory.
+KEPT = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+STREAM_ALONE = jax.checkpoint_policies.nothing_saveable
 PARTS = ("skip", "read", "norm_in", "branch", "norm_branch", "write", "norm_out")
 
 
@@ -42,7 +46,7 @@ def bound(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str
     return {name: partial(layer, params[name]) for name, layer in layers.items()}
 
 
-def walk(stack, params, x, visit=forward, extra=None, bind=bound):
+def walk(stack, params, x, visit=forward, extra=None, bind=bound, kept=KEPT):
     """Stream after the last sublayer, and the visits' reports in depth order.
 
     Parameters
@@ -57,6 +61,8 @@ def walk(stack, params, x, visit=forward, extra=None, bind=bound):
     extra : pytree of arrays [S, ...], optional
         What each visit gets besides, in depth order (dials, keys, probes).
     bind : `(layers, params) -> parts`
+    kept : policy of `jax.checkpoint`
+        What is kept for the backward pass, besides the stream between blocks.
 
     Returns
     -------
@@ -69,7 +75,8 @@ def walk(stack, params, x, visit=forward, extra=None, bind=bound):
         kinds = len(segment.block)
         here = slice(start, start + segment.repeats * kinds)
         rows = jax.tree.map(lambda a, s=here, k=kinds: a[s].reshape(-1, k, *a.shape[1:]), extra)
-        x, report = jax.lax.scan(partial(_block, segment.block, visit, bind), x, (stacked, rows))
+        step = jax.checkpoint(partial(_block, segment.block, visit, bind), policy=kept, prevent_cse=False)
+        x, report = jax.lax.scan(step, x, (stacked, rows))
         reports.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), report))
         start = here.stop
     return x, jax.tree.map(lambda *parts: jnp.concatenate(parts), *reports)

@@ -109,6 +109,17 @@ def test_the_growths_of_all_directions_sum_to_the_log_volume(name, norm):
         np.testing.assert_allclose(growth.sum(1)[0], volume[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("leading", [1, 5, 40])
+def test_tangents_are_orthonormal_to_rounding_and_grow_as_the_dense_qr_says(leading):
+    scales = jnp.logspace(0, -6, 40)[:, None]  # nearly dependent: what takes more than one pass of Gram-Schmidt
+    tangents = (cases.normal(1, 40) + scales * cases.normal(40, 40, seed=2))[:leading].reshape(leading, 5, 8)
+    q, growth = chain._orthonormalized(tangents)
+    q, dense = q.reshape(leading, 40), np.linalg.qr(np.asarray(tangents).reshape(leading, 40).T)
+    np.testing.assert_allclose(q @ q.T, np.eye(leading), atol=1e-14)
+    np.testing.assert_allclose(growth, np.log(np.abs(np.diagonal(dense[1]))), atol=1e-8)
+    np.testing.assert_allclose(np.abs(np.diagonal(q @ dense[0])), 1, atol=1e-8)
+
+
 def test_exponents_are_means_of_growths_and_their_error_ignores_a_trend():
     l = jnp.arange(400.0)
     kinds = jnp.where(l % 2 == 0, 0.3, -0.1)

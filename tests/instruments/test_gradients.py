@@ -118,6 +118,15 @@ def test_outer_gradients_have_their_names_and_norms(wiring):
     assert len(outer) == len(jax.tree.leaves({k: v for k, v in read["params"].items() if k != "stack"}))
 
 
+@over_wirings
+def test_rematerialization_changes_no_number(wiring):
+    read = cases.read(wiring)
+    again = cases.jit(lambda p, b: gradients.rematerialized(read["model"], p, b))(read["params"], read["batch"])
+    assert again.keys() == read["reading"].keys()
+    for name, value in read["reading"].items():
+        np.testing.assert_allclose(again[name], value, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
 # ---- one example --------------------------------------------------------------------------------------------
 
 

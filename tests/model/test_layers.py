@@ -23,6 +23,7 @@ from gradflow.model.layers import (
     ScalarGain,
     Zero,
     attend,
+    standardized,
 )
 
 EXACT = 1e-12
@@ -171,6 +172,102 @@ def test_trained_gains_start_at_their_value():
     np.testing.assert_array_equal(ScalarGain(0.5).init(None, 4)["gain"], 0.5)
     np.testing.assert_array_equal(FeatureGain(0.25).init(None, 4)["gain"], np.full(4, 0.25))
     assert jax.tree.leaves([layer.init(None, 4) for layer in (Identity(), Zero(), Gain(2.0))]) == []
+
+
+# ---- tangents by our own rules ------------------------------------------------------------------------------
+
+
+def plain_attention(causal):
+    """Attention as it is written in the paper, one head after the other, differentiated by JAX."""
+
+    def head(q, k, v):
+        scores = q @ k.T / q.shape[-1] ** 0.5
+        scores = jnp.where(jnp.tri(len(q), dtype=bool), scores, -jnp.inf) if causal else scores
+        return jax.nn.softmax(scores) @ v
+
+    def attention(q, k, v):
+        k, v = (jnp.repeat(a, q.shape[1] // a.shape[1], axis=1) for a in (k, v))
+        return jax.vmap(head, 1, 1)(q, k, v).reshape(len(q), -1)
+
+    return attention
+
+
+def plain_norm(centred):
+    """A norm from `jnp.mean` and `jnp.var`, differentiated by JAX."""
+    mean = lambda x: x.mean(-1, keepdims=True) if centred else 0.0
+    return lambda x: (x - mean(x)) / jnp.sqrt(jnp.mean((x - mean(x)) ** 2, -1, keepdims=True) + 1e-3)
+
+
+gelu = lambda u: u * jax.scipy.stats.norm.cdf(u)
+HEADS = (cases.normal(5, 4, 3, seed=1), cases.normal(5, 2, 3, seed=2), cases.normal(5, 2, 3, seed=3))
+RULES = {
+    "causal": (lambda q, k, v: attend(q, k, v, True), plain_attention(True), HEADS),
+    "bidirectional": (lambda q, k, v: attend(q, k, v, False), plain_attention(False), HEADS),
+    "centred": (lambda x: standardized(x, 1e-3, True), plain_norm(True), HEADS[:1]),
+    "not centred": (lambda x: standardized(x, 1e-3, False), plain_norm(False), HEADS[:1]),
+    "gelu": (ACTIVATIONS["gelu"], gelu, HEADS[:1]),
+}
+over_rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+
+
+def loss_of(function):
+    """A scalar of the value whose derivative differs from entry to entry."""
+    return lambda *xs: jnp.sum(jnp.sin(jnp.arange(1.0, 1 + (y := function(*xs)).size).reshape(y.shape) * y))
+
+
+def assert_equal_trees(ours, theirs, close):
+    for own, plain in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(own, plain, rtol=0, atol=close * abs(plain).max())
+
+
+@over_rules
+def test_a_rule_has_the_value_the_push_and_the_pull_of_the_plain_function(rule):
+    ours, plain, xs = rule
+    which = tuple(range(len(xs)))
+    tangents = tuple(cases.normal(*x.shape, seed=9 + i) for i, x in enumerate(xs))
+    assert_equal_trees(jax.jvp(ours, xs, tangents), jax.jvp(plain, xs, tangents), EXACT)
+    assert_equal_trees(jax.linearize(ours, *xs)[1](*tangents), jax.jvp(plain, xs, tangents)[1], EXACT)
+    assert_equal_trees(jax.grad(loss_of(ours), which)(*xs), jax.grad(loss_of(plain), which)(*xs), EXACT)
+
+
+@over_rules
+def test_a_rule_has_the_second_derivatives_of_the_plain_function(rule):
+    ours, plain, xs = rule
+    along = tuple(cases.normal(*x.shape, seed=9 + i) for i, x in enumerate(xs))
+    slope = lambda f: lambda *xs: jax.jvp(loss_of(f), xs, along)[1]
+    forward_reverse = lambda f: jax.grad(slope(f), tuple(range(len(xs))))(*xs)
+    forward_forward = lambda f: jax.jvp(slope(f), xs, along)[1]
+    pulled = lambda f: lambda *xs: sum(jnp.sum(g**2) for g in jax.grad(loss_of(f), tuple(range(len(xs))))(*xs))
+    reverse_reverse = lambda f: jax.grad(pulled(f), tuple(range(len(xs))))(*xs)
+    for derivative in (forward_reverse, forward_forward, reverse_reverse):
+        assert_equal_trees(derivative(ours), derivative(plain), 1e-10)
+
+
+@over_rules
+def test_a_rule_holds_under_vmap_scan_jit_and_remat(rule):
+    ours, _, xs = rule
+    stacked = tuple(jnp.stack([x, 2 * x]) for x in xs)
+    each = [jax.grad(loss_of(ours))(*(x[i] for x in stacked)) for i in range(2)]
+    pull = jax.grad(loss_of(ours))
+    scanned = jax.grad(lambda s: jax.lax.scan(lambda c, x: (c + loss_of(ours)(*x), None), 0.0, (s, *stacked[1:]))[0])
+    found = (
+        jax.jit(jax.vmap(pull))(*stacked),
+        scanned(stacked[0]),
+        jax.vmap(jax.grad(jax.checkpoint(loss_of(ours))))(*stacked),
+    )
+    for grads in found:
+        assert_equal_trees(grads, jnp.stack(each), EXACT)
+
+
+@pytest.mark.parametrize("norm", [LayerNorm(), RMSNorm()], ids=repr)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+def test_a_norm_is_flaxs(norm, dtype):
+    params = jax.tree.map(lambda a: a.astype(dtype), drawn(norm))
+    x = 3 + cases.normal(5, cases.WIDTH).astype(dtype)
+    ours, theirs = norm(params, x), params(x)
+    assert ours.dtype == theirs.dtype
+    close = 1e-2 if dtype == jnp.bfloat16 else 8 * jnp.finfo(dtype).eps
+    np.testing.assert_allclose(np.asarray(ours, float), np.asarray(theirs, float), rtol=close, atol=close)
 
 
 # ---- descriptions -------------------------------------------------------------------------------------------
