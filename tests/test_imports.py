@@ -164,8 +164,9 @@ def is_loop(node) -> bool:
     return name in LOOPS
 
 
-def test_only_walk_scans():
-    assert everywhere(is_loop) == ["model.equation.walk"]
+def test_over_depth_only_walk_loops():
+    """The other loop goes over the tangents of one position."""
+    assert everywhere(is_loop) == ["instruments.chain._orthonormalized", "model.equation.walk"]
 
 
 def calls(node) -> list[ast.Call]:

@@ -21,6 +21,7 @@ from ..model.init import at, root
 from ..results.quantities import PROBES
 from .gradients import dials
 from .meter import GAIN, meter, metered, norm
+from .operators import where_finite
 from .spectrum import bidiagonal, widened
 
 LEADING = 8
@@ -106,7 +107,7 @@ def _directions(model, params, batch, leading: int, key, keep):
         x, q = carry
         y, push = jax.linearize(lambda x: sublayer(x, **parts), x)
         q, growth = _orthonormalized(jax.vmap(push)(q))
-        return (y, q), (growth, keep(q), _token_mean_share(q))
+        return (y, q), where_finite(y, (growth, keep(q), _token_mean_share(q)))
 
     _, (growth, kept, shares) = walk(model.segments, params["stack"], (x, bottom), visit)
     below = lambda a, rest: jnp.concatenate([a[None], rest])
@@ -122,14 +123,15 @@ def _orthonormalized(tangents):
     """
     rows = tangents.reshape(len(tangents), -1)
 
-    def one(q, i):
+    def one(i, found):
+        q, growth = found
         v = rows[i]
         for _ in range(2):
             v = v - (q @ v) @ q
         length = jnp.linalg.norm(v)
-        return q.at[i].set(v / jnp.where(length > 0, length, 1.0)), jnp.log(length)
+        return q.at[i].set(v / jnp.where(length > 0, length, 1.0)), growth.at[i].set(jnp.log(length))
 
-    q, growth = jax.lax.scan(one, jnp.zeros_like(rows), jnp.arange(len(rows)))
+    q, growth = jax.lax.fori_loop(0, len(rows), one, (jnp.zeros_like(rows), jnp.zeros_like(rows[:, 0])))
     return q.reshape(tangents.shape), growth
 
 

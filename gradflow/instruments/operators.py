@@ -132,6 +132,12 @@ def dimension(normals):
 # ---- of one sublayer ----------------------------------------------------------------------------------------
 
 
+def where_finite(y, read):
+    """What was read of a sublayer, NaN where its output `y` is not finite: `relu'(NaN)` is 0, a number that means nothing."""
+    finite = jnp.isfinite(y).all()
+    return jax.tree.map(lambda a: jnp.where(finite, a, jnp.nan) if jnp.issubdtype(a.dtype, jnp.floating) else a, read)
+
+
 def with_params(layers: Mapping, params: Mapping):
     """For `walk(..., bind=with_params)`: what a visit needs that asks the layers, and not only calls them."""
     return layers, params

@@ -46,7 +46,7 @@ def readings(quantities: Iterable[str | Reading]) -> tuple[Reading, ...]:
     chosen = []
     for quantity in quantities:
         if isinstance(quantity, str) and quantity not in named:
-            raise ValueError(f"no reading {quantity!r}: {suggestions(quantity, named)}")
+            raise ValueError(f"no reading {quantity!r}: {suggestions(quantity, READINGS, also=QUANTITIES)}")
         chosen.append(named[quantity] if isinstance(quantity, str) else quantity)
     return tuple(dict.fromkeys(chosen))
 

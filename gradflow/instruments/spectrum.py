@@ -26,7 +26,17 @@ from ..model.equation import walk
 from ..model.init import at, root
 from ..model.layers import FEATURES, NOTHING
 from ..results.quantities import JACOBIANS, LOG_SIGMA, QUANTILES, SCHATTEN
-from .operators import Operator, by_token, dimension, everything, from_tokens, operators, project, with_params
+from .operators import (
+    Operator,
+    by_token,
+    dimension,
+    everything,
+    from_tokens,
+    operators,
+    project,
+    where_finite,
+    with_params,
+)
 
 DENSE = 1024
 GIVEN_UP = 7  # LSMR's code for having used up its iterations
@@ -87,7 +97,8 @@ def spectrum(
     def visit(carry, own, position):
         y, space, found = operators(*own, *carry)
         where = at(root(key), "spectrum", position)
-        return (y, space), _of_factors(found, factors, lambda op: op.size <= dense, where, krylov, memory)
+        read = _of_factors(found, factors, lambda op: op.size <= dense, where, krylov, memory)
+        return (y, space), where_finite(y, read)
 
     start = (x, everything(x))
     return walk(model.segments, params["stack"], start, visit, jnp.arange(positions), bind=with_params)[1]

@@ -75,8 +75,8 @@ def loads(text: str):
     return decode(json.loads(text))
 
 
-def suggestions(name: str, known) -> str:
-    """The end of an error line about an unknown `name`: the nearest known names, then all of them."""
-    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+def suggestions(name: str, known, also=()) -> str:
+    """The end of an error line about an unknown `name`: the nearest of all names, then those in `known`."""
+    near = difflib.get_close_matches(str(name), [*known, *also], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return f"{hint}known: {', '.join(known)}"

@@ -9,7 +9,7 @@ import pytest
 from gradflow.instruments import chain
 from gradflow.instruments.spectrum import spectrum
 from gradflow.model.equation import sublayer, walk
-from gradflow.model.layers import LayerNorm, RMSNorm
+from gradflow.model.layers import FeedForward, LayerNorm, RMSNorm
 from gradflow.results.quantities import JACOBIANS, PROBES
 
 SHARP = {"layernorm": LayerNorm(1e-13), "rmsnorm": RMSNorm(1e-13)}  # eps → 0: what a norm takes is gone
@@ -140,13 +140,27 @@ def test_the_leading_exponent_of_a_deep_stack_is_its_end_to_end_growth():
 
 
 def test_a_thousand_layers_neither_overflow_nor_vanish():
-    model = cases.model(cases.ALL["none"](), 1000, {"relu": cases.BRANCHES["relu"]})
+    """Chaos of a bounded stream, in float32, which ends at e^88."""
+    model = cases.model(cases.ALL["post"](LayerNorm()), 1000, {"tanh": FeedForward(2, "tanh")})
     params = model.init(0)
     grown = {**params, "stack": jax.tree.map(lambda a: 8 * a, params["stack"])}
     found = jax.device_get(jax.jit(lambda p, b: chain.lyapunov(model, p, b, leading=2))(grown, cases.batch()))
-    total = found["tangent_growth"].sum(0)
+    assert found["tangent_growth"].dtype == np.float32
     assert np.isfinite(found["tangent_growth"]).all()
-    assert total[0] > 100  # float32 ends at e^88
+    assert found["tangent_growth"].sum(0)[0] > 100
+
+
+@pytest.mark.parametrize("reading", [chain.lyapunov, spectrum])
+def test_behind_an_overflow_everything_is_nan(reading):
+    """relu'(NaN) is 0: the derivative of nothing would look like a number."""
+    model = cases.model(cases.ALL["none"](), 6, {"relu": cases.BRANCHES["relu"]})
+    params = jax.tree.map(lambda a: 1e60 * a, model.init(0))
+    found = read(reading, model, params, cases.batch())
+    name = {chain.lyapunov: "tangent_growth", spectrum: "largest_singular_value"}[reading]
+    finite = np.isfinite(found[name]).any(tuple(range(1, found[name].ndim)))
+    assert finite.tolist() == sorted(finite, reverse=True)
+    assert finite[0]
+    assert not finite[-1]
 
 
 @pytest.mark.parametrize("name", ["pre", "post", "residual"])

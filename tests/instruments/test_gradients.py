@@ -10,7 +10,7 @@ import pytest
 import reference
 from cases import over_wirings
 
-from gradflow.instruments import gradients, jacobians
+from gradflow.instruments import chain, gradients, spectrum
 from gradflow.interop.functions import FunctionStack
 from gradflow.model.stack import Segment, Sublayer, Transformer
 from gradflow.model.wiring import post, pre
@@ -224,7 +224,7 @@ def test_a_pure_function_has_stream_and_parameter_gradients():
 
 def test_a_pure_function_has_its_whole_jacobian():
     model, params, batch, stacked = tower()
-    values = jacobians.spectrum(model, params, batch)["singular_values"][:, JACOBIANS.index("sublayer")]
+    values = spectrum.spectrum(model, params, batch)["singular_values"][:, JACOBIANS.index("sublayer")]
     x = batch["inputs"][0]
     for l in range(4):
         own = jax.tree.map(lambda a, l=l: a[l], stacked)
@@ -235,7 +235,7 @@ def test_a_pure_function_has_its_whole_jacobian():
 
 def test_a_pure_function_has_partial_jacobians():
     model, params, batch, stacked = tower()
-    found = jacobians.partial_jacobian(model, params, batch, probes=64)
+    found = chain.partial_jacobian(model, params, batch, probes=64)
 
     def rest(x, start):
         for l in range(start, 4):

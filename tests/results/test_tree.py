@@ -9,7 +9,7 @@ import xarray as xr
 from gradflow.model.init import FanIn
 from gradflow.results import against_total_depth, load, relative, save, settings
 from gradflow.results.configuration import dumps, loads
-from gradflow.results.quantities import FACTORS, JACOBIANS, PROBES, QUANTITIES, TERMS
+from gradflow.results.quantities import FACTORS, FIXED, JACOBIANS, PROBES, QUANTITIES, TERMS
 from gradflow.results.tree import Readings, label, variable
 
 SEEDS, SUBLAYERS = 3, 4
@@ -48,7 +48,7 @@ def tree(**attributes) -> xr.DataTree:
 
 
 def test_every_quantity_has_a_name_a_formula_a_unit_and_known_dimensions():
-    known = {"depth", "sublayer", "token", "factor", "term", "parameter", "outer", "jacobian", "index", "probe"}
+    known = {"depth", "sublayer", "token", "parameter", "outer", "index", "direction", *FIXED}
     for name, quantity in QUANTITIES.items():
         assert quantity.name == name
         assert quantity.long_name
