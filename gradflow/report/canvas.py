@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 PARTS = {"norm": "#CC79A7", "fork": "#009E73", "net": "#333333"}
@@ -127,6 +127,12 @@ def scale(ax: Axes, positive: bool, reference: float | None) -> None:
         ax.set_yscale("log")
     if reference is not None:
         ax.axhline(reference, color="0.6", linewidth=0.6, zorder=0)
+
+
+def over(ax: Axes, what: str) -> None:
+    """Names the axis over depth, on which only whole numbers are places."""
+    ax.set_xlabel(f"{what} (input → output)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def legend_above(ax: Axes, columns: int) -> None:

@@ -11,6 +11,8 @@ from ..results.tree import settings
 from .tables import nodes
 
 LOSS_PROBE = "probe: the loss's own gradient"
+BANDS = "Lines: means over seeds (geometric for positive quantities); bands: 95% t-intervals."
+LINES = "Lines: means over seeds (geometric for positive quantities)."
 COMPARISON = (
     "Wirings side by side. (a) Stream gradient relative to the readout, at steps of training; (b) gradient of the last "
     "feed-forward output matrix at initialization against the number of blocks; (c) totals of the budget: log-gains of the "
@@ -34,8 +36,9 @@ def setting(tree) -> dict[str, str]:
     first = next(iter(members.values()))
     if "seed" in first.coords:
         conditions["seeds"] = f"{first['seed'].size}, batches {root.get('batches', 'as given')}"
-    if "loss" in first.data_vars:
-        conditions["precision"] = str(first["loss"].dtype)
+    kinds = [str(values.dtype) for values in first.data_vars.values() if values.dtype.kind == "f"]
+    if kinds:
+        conditions["precision"] = kinds[0]
     return conditions
 
 
@@ -72,25 +75,19 @@ def _constructor(data) -> str:
     return f"{data['type']}({', '.join(f'{k}={_constructor(v)}' for k, v in data.items() if k != 'type')})"
 
 
-def caption(tree, lead: str, *quantities: str, probe: str = LOSS_PROBE) -> str:
-    """One paragraph: `lead`, the formulas of the quantities, the probe, and all the conditions."""
+def caption(tree, lead: str, *quantities: str, probe: str = LOSS_PROBE, lines: str = BANDS) -> str:
+    """One paragraph: `lead`, the formulas of the quantities, the probe, all the conditions, what is drawn of seeds."""
     rows = [QUANTITIES[name] for name in quantities if name in QUANTITIES]
     formulas = "; ".join(f"{row.long_name}: {row.formula}" for row in rows)
     conditions = setting(tree)
-    band = (
-        "Lines: means over seeds (geometric for positive quantities); bands: 95% t-intervals."
-        if "seeds" in conditions
-        else ""
-    )
     shown = "; ".join(f"{what}: {words}" for what, words in conditions.items())
-    return " ".join(
-        part for part in (f"{lead}.", f"{formulas}; {probe}.", f"{shown[:1].upper()}{shown[1:]}.", band) if part
-    )
+    sentences = [f"{lead}.", f"{formulas}; {probe}.", f"{shown[:1].upper()}{shown[1:]}."]
+    return " ".join([*sentences, lines] if "seeds" in conditions and lines else sentences)
 
 
-def attached(drawn, tree, lead: str, *quantities: str, probe: str = LOSS_PROBE):
+def attached(drawn, tree, lead: str, *quantities: str, **told: str):
     """`drawn`, an Axes or a Figure, with the caption as its label."""
-    drawn.set_label(caption(tree, lead, *quantities, probe=probe))
+    drawn.set_label(caption(tree, lead, *quantities, **told))
     return drawn
 
 

@@ -1,10 +1,11 @@
 """Figures of Jacobians, part of `plot`: spectra of sublayers and their factors, Lyapunov exponents of depth, alignment."""
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ..results.quantities import JACOBIANS, QUANTITIES
 from . import captions, jacobian_tables
-from .canvas import COLOURS, MARKERS, axes, colours, curve, faded, legend_above, scale, styled
+from .canvas import COLOURS, MARKERS, axes, colours, curve, faded, legend_above, over, scale, styled
 from .tables import nodes
 
 KINDS = dict(zip(MARKERS, COLOURS, strict=False))
@@ -27,7 +28,8 @@ def _at(step) -> str:
 def _probe(node) -> str:
     """How the spectra were come by."""
     probes = int(node["spectrum_probes"].max()) if "spectrum_probes" in node else 0
-    return f"no probe, or {probes} random ones where too large to be exact" if probes else "no probe: exact"
+    how = f"exact, or from {probes} random probes where too large to be" if probes else "exact"
+    return f"spectra: of the first example of the batch, {how}"
 
 
 @styled
@@ -42,7 +44,7 @@ def spectrum(node, *, sublayer: int, seed: int = 0, step=None, ax=None) -> Axes:
     ax.set_title(f"{node.name or ''}, sublayer {sublayer}{_at(step)}", loc="left")
     ax.legend(loc="lower left")
     lead = f"Singular values of sublayer {sublayer} of {node.name} and of its factors, seed {seed}{_at(step)}"
-    return captions.attached(ax, node, lead, "singular_values", probe=f"probe: {_probe(node)}")
+    return captions.attached(ax, node, lead, "singular_values", probe=_probe(node), lines="")
 
 
 @styled
@@ -57,7 +59,7 @@ def spectrum_bands(node, *, jacobian="sublayer", step=None, ax=None) -> Axes:
         for end in ("smallest", "largest"):
             ax.plot(x, rows[end], ":", color=colour, linewidth=0.8)
     scale(ax, True, 1.0)
-    ax.set_xlabel("sublayer (input → output)")
+    over(ax, "sublayer")
     ax.set_ylabel(f"singular values,\n{WORDS[jacobian]}")
     ax.set_title(f"{node.name or ''}{_at(step)}", loc="left")
     legend_above(ax, columns=table["kind"].nunique())
@@ -65,7 +67,7 @@ def spectrum_bands(node, *, jacobian="sublayer", step=None, ax=None) -> Axes:
         f"Singular values of {node.name}, {WORDS[jacobian]}, against depth{_at(step)}: median, 25 to 75% and 5 to 95% of "
         f"them; dotted: smallest and largest"
     )
-    return captions.attached(ax, node, lead, "singular_value_quantiles", probe=f"probe: {_probe(node)}")
+    return captions.attached(ax, node, lead, "singular_value_quantiles", probe=_probe(node), lines=captions.LINES)
 
 
 @styled
@@ -87,7 +89,7 @@ def spectral_density(node, *, jacobian="sublayer", sublayers=None, step=None, ax
     ax.set_title(f"{node.name or ''}{_at(step)}", loc="left")
     legend_above(ax, columns=2)
     lead = f"Density of the singular values of {node.name}, {WORDS[jacobian]}, by sublayer{_at(step)}"
-    return captions.attached(ax, node, lead, "spectral_density", probe=f"probe: {_probe(node)}")
+    return captions.attached(ax, node, lead, "spectral_density", probe=_probe(node), lines=captions.LINES)
 
 
 @styled
@@ -98,12 +100,12 @@ def factors(node, quantity="jacobian_gain", *, step=None, ax=None) -> Axes:
         curve(ax, rows, "sublayer", _PALETTE[factor], WORDS[str(factor)])
     what = QUANTITIES[quantity]
     scale(ax, what.positive, 1.0 if what.positive else 0.0)
-    ax.set_xlabel("sublayer (input → output)")
+    over(ax, "sublayer")
     ax.set_ylabel(what.long_name + (f" ({what.units})" if what.units != "1" else ""))
     ax.set_title(f"{node.name or ''}{_at(step)}", loc="left")
     legend_above(ax, columns=2)
     lead = f"{what.long_name.capitalize()} of the sublayers of {node.name}, factor by factor{_at(step)}"
-    return captions.attached(ax, node, lead, quantity, probe=f"probe: {_probe(node)}")
+    return captions.attached(ax, node, lead, quantity, probe=_probe(node))
 
 
 @styled
@@ -115,10 +117,14 @@ def exponents(tree, *, step=None, ax=None) -> Axes:
         curve(ax, rows, "direction", palette[name], str(name), marker="o", ms=2.5)
     scale(ax, False, 0.0)
     ax.set_xlabel("leading direction")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("Lyapunov exponent\n(nat per sublayer)")
     legend_above(ax, columns=max(1, table["model"].nunique()))
     lead = f"Lyapunov exponents of depth{_at(step)}"
-    return captions.attached(ax, tree, lead, "lyapunov_exponent", probe="probe: random tangents, kept orthonormal")
+    probe = "probe: random tangents of the first example of the batch, kept orthonormal"
+    alone = captions.setting(tree).get("seeds", "1").startswith("1,")
+    lines = "Bands: two standard errors over the sublayers." if alone else captions.BANDS
+    return captions.attached(ax, tree, lead, "lyapunov_exponent", probe=probe, lines=lines)
 
 
 @styled
@@ -133,12 +139,12 @@ def alignment(tree, *, step=None, ax=None) -> Axes:
     for (name, quantity), rows in table.groupby(["model", "quantity"], sort=False):
         line, words = styles[quantity]
         curve(ax, rows, "depth", palette[name], f"{name}: {words}", linestyle=line)
-    ax.set_ylim(0, 1)
-    ax.set_xlabel("stream position (input → output)")
+    ax.set_yticks((0, 0.25, 0.5, 0.75, 1))
+    over(ax, "stream position")
     ax.set_ylabel("share of the squared norm")
     legend_above(ax, columns=1)
     lead = (
         f"Leading tangents over depth{_at(step)}: the first one's token-mean share, and the cotangent's share along all"
     )
-    probe = "probe: random tangents, kept orthonormal, and the loss's own gradient"
+    probe = "probe: random tangents of the first example of the batch, kept orthonormal, and its loss's gradient"
     return captions.attached(ax, tree, lead, "token_mean_share", "cotangent_share", probe=probe)

@@ -22,16 +22,27 @@ def one_node(node, name: str, step: int | None, **where) -> xr.DataArray:
 
 
 def active_factors(node) -> list[str]:
-    """The factors of `J` that do something: those whose singular values are not all 1."""
+    """The factors of `J` that do something: their singular values are not all 1, nor are they the same map as another."""
     extremes = [variable(node, f"{which}_singular_value") for which in ("largest", "smallest")]
     idle = (abs(extremes[0] - 1) < 1e-6) & (abs(extremes[1] - 1) < 1e-6)
     missing = extremes[0].isnull()
     left = ~(idle | missing).all([dim for dim in idle.dims if dim != "jacobian"])
-    return [str(name) for name in idle["jacobian"].values[left.values]]
+    gain = variable(node, "jacobian_gain")
+    same = lambda one, other: bool((gain.sel(jacobian=one) == gain.sel(jacobian=other)).all())
+    repeated = {one for one, other in (("branch_term", "branch"), ("fork", "sublayer")) if same(one, other)}
+    return [str(name) for name in idle["jacobian"].values[left.values] if name not in repeated]
+
+
+def _there(node, sublayers) -> None:
+    """An error for a sublayer that the model doesn't have."""
+    beyond = [place for place in sublayers if place not in node["sublayer"].values]
+    if beyond:
+        raise ValueError(f"no sublayer {beyond[0]}: they are counted from 1 to {node.sizes['sublayer']}")
 
 
 def spectrum(node, *, sublayer: int, seed: int = 0, step: int | None = None) -> pd.DataFrame:
     """Singular values of one sublayer (1 … S) and its active factors, one seed, descending, by relative index."""
+    _there(node, [sublayer])
     values = one_node(node, "singular_values", step, sublayer=sublayer, seed=seed)
     frames = []
     for factor in active_factors(node):
@@ -67,6 +78,7 @@ def density(node, *, jacobian: str = "sublayer", sublayers=None, step: int | Non
     kinds = pd.Series(node["kind"].values, index=node["sublayer"].values)
     ends = [place for kind in dict.fromkeys(kinds) for place in kinds.index[kinds == kind][[0, -1]]]
     chosen = list(dict.fromkeys(ends if sublayers is None else sublayers))
+    _there(node, chosen)
     table = long({node.name or "model": values.sel(sublayer=chosen)})
     return table.assign(sigma=10.0 ** table["log_sigma"])
 
@@ -93,7 +105,7 @@ def exponents(tree, *, step: int | None = None) -> pd.DataFrame:
 def alignment(tree, *, step: int | None = None) -> pd.DataFrame:
     """Over depth: the share of the loss's cotangent in all directions followed, and the first direction's token-mean share.
 
-    Column `quantity`: `cotangent_share`, `token_mean_share`.
+    Column `quantity`: `cotangent_share`, `token_mean_share`. Bands end at 0 and 1, as shares do.
     """
     shares = {}
     for name, node in nodes(tree).items():
@@ -101,4 +113,5 @@ def alignment(tree, *, step: int | None = None) -> pd.DataFrame:
         mean = one_node(node, "token_mean_share", step).isel(direction=0, drop=True)
         shares[name] = {"cotangent_share": cotangent, "token_mean_share": mean}
     pick = lambda quantity: long({name: own[quantity] for name, own in shares.items()}).assign(quantity=quantity)
-    return pd.concat([pick("token_mean_share"), pick("cotangent_share")], ignore_index=True)
+    table = pd.concat([pick("token_mean_share"), pick("cotangent_share")], ignore_index=True)
+    return table.assign(low=table["low"].clip(0, 1), high=table["high"].clip(0, 1))

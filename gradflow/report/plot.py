@@ -26,6 +26,7 @@ from .canvas import (
     law,
     legend_above,
     naming,
+    over,
     save,
     scale,
     styled,
@@ -71,7 +72,7 @@ def profile(tree, quantity="stream_gradient", *, relative_to=None, steps=None, l
     entry = "".join(f", {value}" for value in where.values())
     unit = f" / {relative_to}" if relative_to else f" ({what.units})"
     ax.set_ylabel(f"{what.long_name},\n{entry[2:].replace('_', ' ')}{unit}" if entry else f"{what.long_name}{unit}")
-    ax.set_xlabel(f"{'stream position' if position == 'depth' else 'sublayer'} (input → output)")
+    over(ax, "stream position" if position == "depth" else "sublayer")
     legend_above(ax, columns=max(1, table["model"].nunique()) if laws is None else 1)
     lead = f"{what.long_name.capitalize()}{entry} over depth{f', relative to the {relative_to}' if relative_to else ''}"
     lead += _DASHED if laws is not None else ""
@@ -102,7 +103,7 @@ def budget(node, *, steps=None, ax=None) -> Axes:
             curve(ax, at_step, "depth", faded(PARTS[part], strength), naming(part, step))
     scale(ax, False, 0.0)
     ax.set_ylabel("log-gain from the top (nat)")
-    ax.set_xlabel("stream position (input → output)")
+    over(ax, "stream position")
     ax.set_title(node.name or "", loc="left")
     legend_above(ax, columns=len(PARTS))
     return captions.attached(ax, node, f"Budget of {node.name}, summed from the top of the stack down", "budget")
@@ -148,12 +149,12 @@ def heatmap(node, quantity="stream_gradient", *, relative_to="readout", ax=None)
         )
     ax.set_yticks(range(len(steps)), [str(step) for step in steps])
     ax.set_ylabel("training step")
-    ax.set_xlabel("stream position (input → output)")
+    over(ax, "stream position")
     ax.set_title(node.name or "", loc="left")
     name = QUANTITIES[quantity].long_name + (f" / {relative_to}" if relative_to else "")
     ax.figure.colorbar(mesh, ax=ax, label=f"log$_{{10}}$ {name}")
     return captions.attached(
-        ax, node, f"{name.capitalize()} of {node.name} through training, mean over seeds", quantity
+        ax, node, f"{name.capitalize()} of {node.name} through training", quantity, lines=captions.LINES
     )
 
 

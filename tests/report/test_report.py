@@ -42,7 +42,7 @@ def sweep(shape, data):
 
 @pytest.fixture(scope="module")
 def start(shape, data):
-    quantities = ("backward", "partial_jacobian", "singular_values")
+    quantities = ("backward", "partial_jacobian", "spectrum", "lyapunov", "alignment")
     return gf.measure(gf.transformers("pre", "post", **shape), data, seeds=3, quantities=quantities)
 
 
@@ -106,6 +106,11 @@ DRAWINGS = {
     "totals_now": lambda run, sweep, start, ax: plot.budget_totals(start, ax=ax),
     "heatmap": lambda run, sweep, start, ax: plot.heatmap(run["post"], ax=ax),
     "spectrum": lambda run, sweep, start, ax: plot.spectrum(start["post"], sublayer=2, ax=ax),
+    "bands": lambda run, sweep, start, ax: plot.spectrum_bands(start["pre"], jacobian="branch", ax=ax),
+    "density": lambda run, sweep, start, ax: plot.spectral_density(start["post"], ax=ax),
+    "factors": lambda run, sweep, start, ax: plot.factors(start["post"], "log_volume", ax=ax),
+    "exponents": lambda run, sweep, start, ax: plot.exponents(start, ax=ax),
+    "alignment": lambda run, sweep, start, ax: plot.alignment(start, ax=ax),
     "total_depth": lambda run, sweep, start, ax: plot.total_depth(sweep, ax=ax),
     "laws": lambda run, sweep, start, ax: plot.profile(
         start, relative_to="top", laws=tables.law_curves(tables.law_choices(start)), ax=ax
@@ -124,7 +129,7 @@ def test_a_plot_takes_an_axes_and_returns_it_labelled_and_drawn(name, run, sweep
     assert ax.get_xlabel() or name in ("totals", "totals_now")
     assert ax.get_ylabel()
     assert ax.lines or ax.patches or ax.collections
-    assert "probe" in ax.get_label()
+    assert "probe" in ax.get_label() or "exact" in ax.get_label()
     assert "seeds: 3" in ax.get_label()
     ax.figure.canvas.draw()
 
