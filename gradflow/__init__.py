@@ -6,6 +6,7 @@ A table of contents: each name is imported from its room when it is first used, 
 from importlib import import_module
 
 ROOMS = {
+    "chain": "instruments.chain",
     "data": "training.data",
     "jacobians": "instruments.jacobians",
     "laws": "laws",
@@ -13,6 +14,7 @@ ROOMS = {
     "plot": "report.plot",
     "report": "report",
     "results": "results",
+    "spectrum": "instruments.spectrum",
 }
 NAMES = {
     "Segment": "model.stack",

@@ -23,8 +23,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import xarray as xr
 
+from ..results.configuration import encode
 from ..results.tree import save, settings
-from . import appendix, plot, summary, tables
+from . import appendix, jacobian_tables, plot, summary, tables
 
 MANIFEST = "manifest.json"
 
@@ -36,7 +37,7 @@ def prepare(out: str | Path, configuration: dict, provenance: dict) -> Path:
     can't be written. Nothing is written before all is checked.
     """
     out = Path(out)
-    known = json.loads(json.dumps(configuration))
+    known = encode(configuration)
     if os.path.lexists(out) and not out.is_dir():
         raise FileExistsError(f"{out} is a file: name a folder")
     if out.is_dir() and any(out.iterdir()) and _manifest(out).get("configuration") != known:
@@ -130,6 +131,21 @@ def figures(run, sweep=None) -> Iterator[tuple]:
             yield f"heatmap_{name}", plot.heatmap(node), tables.heat(node).to_dataframe().reset_index()
     if sweep is not None:
         yield "total_depth", plot.total_depth(sweep), tables.total_depth(sweep)
+    for step in steps[::2] or (None,):
+        yield from jacobian_figures(run, step)
+
+
+def jacobian_figures(run, step=None) -> Iterator[tuple]:
+    """`(name, figure, table)` of what was read of Jacobians, at one recorded step."""
+    at, members = "" if step is None else f"_step_{step}", tables.nodes(run)
+    for name, node in members.items():
+        if "jacobian_gain" in node:
+            bands, factors = (make(node, step=step) for make in (jacobian_tables.bands, jacobian_tables.factors))
+            yield f"spectrum_bands_{name}{at}", plot.spectrum_bands(node, step=step), bands
+            yield f"factors_{name}{at}", plot.factors(node, step=step), factors
+    for name, quantity in (("exponents", "lyapunov_exponent"), ("alignment", "cotangent_share")):
+        if all(quantity in node for node in members.values()):
+            yield f"{name}{at}", getattr(plot, name)(run, step=step), getattr(jacobian_tables, name)(run, step=step)
 
 
 def _comparison_table(run, sweep, steps, ends):

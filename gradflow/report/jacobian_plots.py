@@ -119,6 +119,7 @@ def exponents(tree, *, step=None, ax=None) -> Axes:
     ax.set_xlabel("leading direction")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("Lyapunov exponent\n(nat per sublayer)")
+    ax.set_title(_at(step)[2:], loc="left")
     legend_above(ax, columns=max(1, table["model"].nunique()))
     lead = f"Lyapunov exponents of depth{_at(step)}"
     probe = "probe: random tangents of the first example of the batch, kept orthonormal"
@@ -142,6 +143,7 @@ def alignment(tree, *, step=None, ax=None) -> Axes:
     ax.set_yticks((0, 0.25, 0.5, 0.75, 1))
     over(ax, "stream position")
     ax.set_ylabel("share of the squared norm")
+    ax.set_title(_at(step)[2:], loc="left")
     legend_above(ax, columns=1)
     lead = (
         f"Leading tangents over depth{_at(step)}: the first one's token-mean share, and the cotangent's share along all"

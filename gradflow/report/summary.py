@@ -1,10 +1,13 @@
 """The summary a person reads: signed, per step, with intervals; true of the run at hand, whatever the textbook says."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from .. import laws
+from ..results.statistics import band
+from ..results.tree import variable
 from . import captions, tables
 from .tables import interval, signed
 
@@ -15,6 +18,7 @@ def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100)) -> list[str]:
     told = [f"{'; '.join(f'{what}: {words}' for what, words in captions.setting(run).items())}"]
     told += [sentence for name, node in tables.nodes(run).items() for sentence in _model(name, node, chosen)]
     told += _laws(run)
+    told += [sentence for name, node in tables.nodes(run).items() for sentence in _jacobians(name, node, chosen)]
     told += _pair(run, chosen[-1])
     if sweep is not None:
         told += _slopes(sweep)
@@ -50,6 +54,27 @@ def _laws(run) -> list[str]:
         if law["identified"]:
             misfit = f"rms misfit of the log {tables.digits(law['residual'].item())}"
             told.append(f"{name}: stream gradient over positions l at initialization: {laws.told(choice)}, {misfit}")
+    return told
+
+
+def _jacobians(name: str, node, steps) -> list[str]:
+    """The leading Lyapunov exponent and the log-volumes over the whole stack, where they were read."""
+    told = []
+    for step in steps:
+        at = node if step is None else node.sel(step=step)
+        when = "" if step is None else f" at step {step}"
+        if "lyapunov_exponent" in node:
+            leading = band(variable(at, "lyapunov_exponent").isel(direction=0, drop=True))
+            shown = interval(leading, partial(signed, places=3))
+            told.append(f"{name}: leading Lyapunov exponent{when} {shown} nat per sublayer")
+        if "log_volume" in node:
+            totals = variable(at, "log_volume").sum("sublayer", skipna=False)
+            parts = {"skip + branch": "fork", "norm on the path": "norm_out", "whole": "sublayer"}
+            sums = {words: band(totals.sel(jacobian=factor)) for words, factor in parts.items()}
+            volumes = ", ".join(
+                f"{words} {interval(total, signed)}" for words, total in sums.items() if _visible(total)
+            )
+            told += [f"{name}: log-volume of the stack{when} (nat): {volumes}"] if volumes else []
     return told
 
 

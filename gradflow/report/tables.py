@@ -243,9 +243,10 @@ def interval(estimate, show=None) -> str:
     return show(centre) if np.isnan(low) else f"{show(centre)} [{show(low)}, {show(high)}]"
 
 
-def signed(value: float) -> str:
-    """A log-gain with its sign and one decimal: +1.7, −13.4, 0.0."""
-    return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
+def signed(value: float, places: int = 1) -> str:
+    """A log-gain with its sign and one decimal, or more: +1.7, −13.4, 0.0."""
+    text = f"{value:+.{places}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
 def digits(value: float) -> str:

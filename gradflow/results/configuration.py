@@ -77,6 +77,6 @@ def loads(text: str):
 
 def suggestions(name: str, known, also=()) -> str:
     """The end of an error line about an unknown `name`: the nearest of all names, then those in `known`."""
-    near = difflib.get_close_matches(str(name), [*known, *also], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), dict.fromkeys([*known, *also]), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return f"{hint}known: {', '.join(known)}"

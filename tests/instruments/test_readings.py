@@ -202,7 +202,7 @@ def test_one_entry_of_every_profile_is_picked_against_the_total_depth(models, da
         (
             {"quantities": ("partial_jacobain",)},
             ValueError,
-            r"no reading 'partial_jacobain': did you mean 'partial_jacobian'\?",
+            r"no reading 'partial_jacobain': did you mean 'partial_jacobian' or ",
         ),
         ({"quantities": ("bugdet",)}, ValueError, r"no reading 'bugdet': did you mean 'budget'\? known: backward"),
         ({"seeds": 0}, ValueError, "seeds is 0: at least 1 is needed"),

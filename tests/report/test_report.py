@@ -336,6 +336,22 @@ def test_a_measurement_without_training_has_its_folder_too(start, tmp_path):
     out = gf.report.write(start, tmp_path / "start")
     assert (out / "figures" / "stream_gradient.pdf").exists()
     assert "bottom / readout" in (out / "appendix.tex").read_text()
+    assert {
+        path.name for path in gf.report.write(gf.results.load(out / "results.nc"), tmp_path / "again").iterdir()
+    } == {path.name for path in out.iterdir()}
+
+
+def test_what_was_read_of_jacobians_is_in_the_folder_and_told(start, tmp_path):
+    out = gf.report.write(start, tmp_path / "start")
+    drawn = {path.stem for path in (out / "figures").glob("*.pdf")}
+    assert {f"{what}_{name}" for what in ("spectrum_bands", "factors") for name in ("pre", "post")} <= drawn
+    assert {"exponents", "alignment"} <= drawn
+    told = (out / "tables" / "summary.txt").read_text(encoding="utf-8")
+    volume = start["post"]["log_volume"].sel(jacobian="sublayer").sum("sublayer").mean("seed")
+    assert f"whole {tables.signed(float(volume))} [" in told
+    exponent = start["pre"]["lyapunov_exponent"].isel(direction=0).mean("seed")
+    assert f"pre: leading Lyapunov exponent {tables.signed(float(exponent), 3)} [" in told
+    assert "?" not in (out / "appendix.tex").read_text()
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
