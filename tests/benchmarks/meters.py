@@ -7,11 +7,11 @@ reads) / (loss, gradients), and the ratio of compile times at the largest depth 
 """
 
 import argparse
-import statistics
-import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from turns import in_turn, quartiles, timed
 
 from gradflow.instruments import gradients
 from gradflow.model.stack import transformers
@@ -20,12 +20,6 @@ from gradflow.model.stack import transformers
 def batch(size=8, context=64):
     tokens = jax.random.randint(jax.random.key(1), (size, context + 1), 0, 256)
     return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
-
-
-def timed(call, *args):
-    start = time.perf_counter()
-    jax.block_until_ready(call(*args))
-    return time.perf_counter() - start
 
 
 def main():
@@ -44,16 +38,11 @@ def main():
             lowered = jax.jit(lambda p, b, m=model: gradients.backward(m, p, b)).lower(params, data)
             compiled[name, depth] = timed(lambda low=lowered: (low.compile(), jnp.zeros(()))[1])
             read = lowered.compile()
-            timed(bare, params, data), timed(read, params, data)
-            pairs = [(timed(bare, params, data), timed(read, params, data)) for _ in range(chosen.rounds)]
-            ratios = sorted(r / b for b, r in pairs)
-            quarter = len(ratios) // 4
-            medians = [statistics.median(side) for side in zip(*pairs, strict=True)]
-            print(
-                f"{name:6} {depth:6} {medians[0]:8.3f} {medians[1]:7.3f}   {statistics.median(ratios):.3f} "
-                f"({ratios[quarter]:.3f}-{ratios[-1 - quarter]:.3f})     {compiled[name, depth]:.2f}",
-                flush=True,
-            )
+            ways = {"bare": lambda r=bare, p=params: r(p, data), "read": lambda r=read, p=params: r(p, data)}
+            took = in_turn(ways, chosen.rounds)
+            medians = f"{np.median(took['bare']):8.3f} {np.median(took['read']):7.3f}"
+            ratio = quartiles(took["read"] / took["bare"])
+            print(f"{name:6} {depth:6} {medians}   {ratio}     {compiled[name, depth]:.2f}", flush=True)
     low, high = min(chosen.depths), max(chosen.depths)
     for name in ("pre", "post"):
         print(

@@ -13,13 +13,13 @@ its quartiles.
 """
 
 import argparse
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from pytorch import HEADS, Transformer, batch, torch
 from torch.nn import functional
+from turns import in_turn, quartiles
 
 from gradflow.instruments import chain
 from gradflow.model.equation import sublayer, walk
@@ -86,12 +86,6 @@ def separately(model, params, x, probes):
     return lambda: [pull(params["stack"], streams[:, l], probes) for l, pull in enumerate(compiled)]
 
 
-def timed(call):
-    start = time.perf_counter()
-    found = jax.block_until_ready(call())
-    return time.perf_counter() - start, found
-
-
 def by_probe(squares, probes):
     """[S+1, probe] from the squares [2m, S+1]."""
     return np.asarray(squares).reshape(len(PROBES), probes, -1).mean(1).T
@@ -119,8 +113,7 @@ def compared(model, pre, chosen):
     if chosen.separate:
         one_by_one = by_probe(np.stack(found["jax separate"], axis=1), chosen.probes)
         np.testing.assert_allclose(one_by_one, found["ours"][:-1], rtol=1e-3)
-    turns = [{way: timed(call)[0] for way, call in ways.items()} for _ in range(chosen.rounds)]
-    return {way: np.array([turn[way] for turn in turns]) for way in ways}
+    return in_turn(ways, chosen.rounds)
 
 
 def main():
@@ -141,11 +134,8 @@ def main():
         for name, model in transformers("pre", "post", **shape).items():
             seconds = compared(model, name == "pre", chosen)
             for way, took in seconds.items():
-                low, middle, high = np.quantile(seconds["ours"] / took, [0.25, 0.5, 0.75])
-                print(
-                    f"{name:6} {depth:5} {way:13} {np.median(took):9.4f}   {middle:.3f} ({low:.3f}-{high:.3f})",
-                    flush=True,
-                )
+                ratio = quartiles(seconds["ours"] / took)
+                print(f"{name:6} {depth:5} {way:13} {np.median(took):9.4f}   {ratio}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,19 @@ the stream's gradients in three ways: full backward hooks on the sublayers, hook
 First checks that both sides agree; then prints, for each model, the median seconds, and the median over rounds of the
 ratio ours / (PyTorch's best way in that round), with its quartiles.
 
+Where the system's allocator gives a large block back after every call, the next one pays for its pages again: a tenth of
+the time or more on Linux. With glibc, `MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592` in the
+environment keeps them, for both sides.
+
 Axes: x is [batch, tokens, features]; S sublayers, H heads.
 """
 
 import argparse
 import statistics
-import time
 
 import jax
 import numpy as np
+from turns import in_turn, quartiles
 
 from gradflow.instruments import gradients
 from gradflow.model.stack import transformers
@@ -176,12 +180,6 @@ WAYS = {"module hooks": by_module_hooks, "tensor hooks": by_tensor_hooks, "retai
 # ---- side by side -------------------------------------------------------------------------------------------
 
 
-def timed(call, *args):
-    start = time.perf_counter()
-    jax.block_until_ready(call(*args))
-    return time.perf_counter() - start
-
-
 def check(ours, theirs):
     """Loss and stream gradient norms to 1e-4, relative."""
     loss, stream, _ = theirs
@@ -197,9 +195,8 @@ def compared(name, model, rounds):
     steps = {way: build(Transformer(model, params, name == "pre")) for way, build in WAYS.items()}
     for step in steps.values():
         check(ours(params, data)[1], step(tensors))
-    runs = {**{way: (step, tensors) for way, step in steps.items()}, "ours": (ours, params, data)}
-    turns = [{run: timed(*runs[run]) for run in runs} for _ in range(rounds + 1)][1:]
-    return {run: np.array([turn[run] for turn in turns]) for run in runs}
+    ways = {way: lambda step=step: step(tensors) for way, step in steps.items()}
+    return in_turn({**ways, "ours": lambda: ours(params, data)}, rounds)
 
 
 def main():
@@ -216,9 +213,8 @@ def main():
             for name, model in transformers("pre", "post", depth=depth, width=width, heads=HEADS).items():
                 seconds = compared(name, model, chosen.rounds)
                 ratios = seconds["ours"] / np.min([seconds[way] for way in WAYS], axis=0)
-                low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
                 medians = "".join(f"{statistics.median(s):14.4f}" for s in seconds.values())
-                print(f"{name:6} {width:5} {depth:5} {medians}   {middle:.3f} ({low:.3f}-{high:.3f})", flush=True)
+                print(f"{name:6} {width:5} {depth:5} {medians}   {quartiles(ratios)}", flush=True)
 
 
 if __name__ == "__main__":

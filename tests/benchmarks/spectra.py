@@ -17,13 +17,13 @@ theirs, with its quartiles.
 import argparse
 import dataclasses
 import os
-import time
 
 import jax
 import numpy as np
 from pytorch import HEADS, Transformer, batch, torch
 from torch.func import jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from turns import in_turn, quartiles
 
 from gradflow.instruments.operators import everything, operators, with_params
 from gradflow.instruments.spectrum import blocks, spectrum
@@ -66,12 +66,6 @@ def pushes(model, params, batch):
     return walk(model.segments, params["stack"], (x, everything(x)), visit, bind=with_params)[1]
 
 
-def timed(call):
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - start
-
-
 def domains(model, params, batch):
     """Normals [S, T, d, K] of the space that every sublayer acts on: what the norm below leaves."""
     x = model.enter(params, jax.tree.map(lambda a: a[0], batch["inputs"]))
@@ -112,8 +106,7 @@ def compared(model, pre, tokens, rounds):
         "torch values": lambda: theirs(twin, tensors),
         "torch jacrev": lambda: theirs(twin, tensors, decompose=lambda J: J.sum()),
     }
-    turns = [{way: timed(call) for way, call in ways.items()} for _ in range(rounds + 1)][1:]
-    return {way: np.array([turn[way] for turn in turns]) for way in ways}
+    return in_turn(ways, rounds)
 
 
 def feed_forward_alone(model):
@@ -136,11 +129,8 @@ def main():
             with sdpa_kernel(SDPBackend.MATH):  # the fused one has no batching rule for its backward pass
                 seconds = compared(part(model), name == "pre", tokens, chosen.rounds)
             for way, took in seconds.items():
-                low, middle, high = np.quantile(took / seconds["torch values"], [0.25, 0.5, 0.75])
-                print(
-                    f"{size:22} {name:7} {way:13} {np.median(took):8.4f}   {middle:.3f} ({low:.3f}-{high:.3f})",
-                    flush=True,
-                )
+                ratio = quartiles(took / seconds["torch values"])
+                print(f"{size:22} {name:7} {way:13} {np.median(took):8.4f}   {ratio}", flush=True)
 
 
 if __name__ == "__main__":
