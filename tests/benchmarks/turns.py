@@ -17,7 +17,8 @@ def timed(call, *args) -> float:
 def in_turn(ways: Mapping[str, Callable], rounds: int) -> dict[str, np.ndarray]:
     """Seconds [rounds] of every way, each the second of two calls, one after the other.
 
-    PyTorch's threads spin for a while after a call; the first call of a pair lets them come to rest, so that they take no core from whoever comes next.
+    PyTorch's threads spin for a while after a call; the first call of a pair lets them come to rest, so that they take no
+    core from whoever comes next.
     """
     turns = [{way: (timed(call), timed(call))[1] for way, call in ways.items()} for _ in range(rounds)]
     return {way: np.array([turn[way] for turn in turns]) for way in ways}
