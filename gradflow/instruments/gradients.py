@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model.equation import KEPT, STREAM_ALONE, decorated, recorded, walk
+from ..model.equation import STREAM_ALONE, decorated, products, recorded, walk
 from . import signal
 from .budget import METERED, budget, split
 from .meter import GAIN, at_inputs, meter, norm
@@ -38,7 +38,7 @@ def metered_signal(x, parts, dials):
     return y, signal.of_sublayer(x, seen["skip"], seen["write"])
 
 
-def metered_loss(model, params, dials, batch, kept=KEPT):
+def metered_loss(model, params, dials, batch, kept=products):
     """Loss of the batch (mean over examples) and its signal, with a meter behind every dial."""
 
     def example(inputs, targets):
@@ -62,7 +62,7 @@ def bare_loss(model, params, batch):
     return jax.vmap(example)(batch["inputs"], batch["targets"]).mean()
 
 
-def backward(model, params, batch, gain: float = GAIN, kept=KEPT):
+def backward(model, params, batch, gain: float = GAIN, kept=products):
     """`(gradients, reading)`: the parameters' gradients, and everything that this one backward pass reads.
 
     `kept` is what is kept between the passes (see `walk`).

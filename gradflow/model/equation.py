@@ -15,6 +15,7 @@ An *instrument* decorates a part; a *visit* is what is done at one sublayer. Equ
 Axes: x is [tokens, features], or [lanes, tokens, features] where the stream has several lanes; S sublayers.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -24,11 +25,22 @@ import jax.numpy as jnp
 
 Part = Callable[[Any], Any]
 Parts = Mapping[str, Part]
-# What the forward pass keeps for the backward pass: products with weights. The rest (norms, activations, scores) is
-# computed again, which takes less time than to write it down and read it back, and a third of the memory.
-KEPT = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-STREAM_ALONE = jax.checkpoint_policies.nothing_saveable
 PARTS = ("skip", "read", "norm_in", "branch", "norm_branch", "write", "norm_out")
+STREAM_ALONE = jax.checkpoint_policies.nothing_saveable  # between the passes
+
+
+def products(primitive, *operands, **how) -> bool:
+    """What the forward pass keeps for the backward pass: products with weights; on the CPU those no wider than their input.
+
+    The rest (norms, activations, scores, a hidden layer) is computed again, which takes less time than to write it down and
+    read it back, and a quarter of the memory. A policy of `jax.checkpoint`.
+    """
+    if not jax.checkpoint_policies.dots_with_no_batch_dims_saveable(primitive, *operands, **how):
+        return False
+    (_, contracted), _ = how["dimension_numbers"]
+    weights = operands[1]
+    narrow = weights.size <= math.prod(weights.shape[axis] for axis in contracted) ** 2
+    return narrow or jax.default_backend() != "cpu"
 
 
 def sublayer(x, *, skip, read, norm_in, branch, norm_branch, write, norm_out):
@@ -46,7 +58,7 @@ def bound(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str
     return {name: partial(layer, params[name]) for name, layer in layers.items()}
 
 
-def walk(stack, params, x, visit=forward, extra=None, bind=bound, kept=KEPT):
+def walk(stack, params, x, visit=forward, extra=None, bind=bound, kept=products):
     """Stream after the last sublayer, and the visits' reports in depth order.
 
     Parameters

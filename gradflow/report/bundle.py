@@ -78,6 +78,9 @@ def write(
     sweep : what `gf.sweep` returned, for the figure against total depth
     configuration : what makes the run again; by default what the results themselves carry
     """
+    bare = [name for name, node in tables.nodes(run).items() if "stream_gradient" not in node]
+    if bare:
+        raise ValueError(f"{bare[0]} has no stream gradient to report: measure it with quantities=('backward', …)")
     plain = configuration or _carried(run)
     out = prepare(out, plain, settings(run).get("provenance", {}))
     with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as scratch:

@@ -11,7 +11,18 @@ import pytest
 import reference
 from cases import distance, over_wirings
 
-from gradflow.model.equation import PARTS, bound, decorated, forward, linearized, recorded, sublayer, terms, walk
+from gradflow.model.equation import (
+    PARTS,
+    bound,
+    decorated,
+    forward,
+    linearized,
+    products,
+    recorded,
+    sublayer,
+    terms,
+    walk,
+)
 from gradflow.model.stack import Segment, Sublayer, init_stack
 from gradflow.model.wiring import post, pre
 
@@ -219,3 +230,17 @@ def test_a_walk_with_too_few_parameters_is_an_error():
     stack, params = two_segments()
     with pytest.raises(ValueError, match="shorter"):
         walk(stack, params[:1], cases.normal(cases.TOKENS, cases.WIDTH))
+
+
+@pytest.mark.parametrize(("backend", "hidden"), [("cpu", False), ("gpu", True)])
+def test_products_with_weights_are_kept_and_on_the_cpu_none_wider_than_its_input(backend, hidden, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    over = lambda size, hidden: [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((5, size), (size, hidden))]
+    product = {"dimension_numbers": (((1,), (0,)), ((), ()))}
+    kept = lambda *sizes: products(jax.lax.dot_general_p, *over(*sizes), **product)
+    assert kept(8, 8)
+    assert kept(32, 8)
+    assert kept(8, 32) == hidden
+    scores = {"dimension_numbers": (((2,), (2,)), ((0,), (0,)))}
+    assert not products(jax.lax.dot_general_p, *[jax.ShapeDtypeStruct((2, 5, 8), jnp.float32)] * 2, **scores)
+    assert not products(jax.lax.sin_p, jax.ShapeDtypeStruct((5, 8), jnp.float32))

@@ -362,6 +362,15 @@ def test_the_appendix_compiles(run, sweep, tmp_path):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
+def test_results_without_a_backward_pass_are_refused_before_anything_is_written(start, tmp_path):
+    jacobians = start.map_over_datasets(lambda node: node.drop_vars("stream_gradient", errors="ignore"))
+    with pytest.raises(
+        ValueError, match=r"pre has no stream gradient to report: measure it with quantities=\('backward'"
+    ):
+        gf.report.write(jacobians, tmp_path / "paper")
+    assert not (tmp_path / "paper").exists()
+
+
 def test_a_folder_with_somebodys_content_is_refused_and_left_alone(run, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match="another folder"):
