@@ -1,10 +1,10 @@
-"""gradflow: how gradients travel through deep residual stacks, measured factor by factor.
-
-A table of contents: each name is imported from its room when it is first used, so that `gradflow --help` is quick.
-"""
+"""gradflow: how gradients travel through deep residual stacks. A table of contents, imported when first used."""
 
 from importlib import import_module
 
+from .compiler import tell
+
+tell()
 ROOMS = {
     "chain": "instruments.chain",
     "data": "training.data",

@@ -14,11 +14,17 @@ from pathlib import Path
 
 import jax
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray", "h5netcdf", "matplotlib")
+from .. import compiler
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray", "h5netcdf", "matplotlib", "matfree")
 
 
 def provenance() -> dict:
-    """Everything a reader needs in order to run this again, as plain data (strings, numbers, lists, dicts)."""
+    """Everything a reader needs in order to run this again, as plain data (strings, numbers, lists, dicts).
+
+    Errors: RuntimeError where the compiler is known to sum wrongly; see `compiler`.
+    """
+    compiler.check()
     device = jax.devices()[0]
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -33,6 +39,7 @@ def provenance() -> dict:
         "device": f"{device.platform}: {device.device_kind}",
         "cores": os.cpu_count(),
         "platform": platform.platform(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "x64": bool(jax.config.values["jax_enable_x64"]),
         "matmul_precision": str(jax.config.values["jax_default_matmul_precision"] or "default"),
     }

@@ -1,0 +1,37 @@
+"""What the compiler is told before it starts, and a check that it sums rightly.
+
+On the CPU, jaxlib 0.10.2 and 0.11 hand sums to a library that returns wrong ones, silently, where products with a broadcast
+array are summed and there are enough of them to be shared between threads (jax issue 39103): the Jacobian of a norm, for
+one. Without these fusions all sums are right. Releases from 0.12 on have it mended.
+"""
+
+import os
+import re
+from functools import cache
+from importlib.metadata import version
+
+FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+REMEDY = f"{FLAG}=-reduce"
+
+
+def tell(jaxlib: str | None = None) -> None:
+    """Adds `REMEDY` to `XLA_FLAGS` where this jaxlib needs it and nobody has decided otherwise; without effect once JAX ran."""
+    numbers = tuple(map(int, re.findall(r"\d+", jaxlib or version("jaxlib"))[:3]))
+    flags = os.environ.get("XLA_FLAGS", "")
+    if (0, 10, 2) <= numbers < (0, 12) and FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {REMEDY}".strip()
+
+
+@cache
+def check() -> None:
+    """RuntimeError where a norm's Jacobian comes out wrong as it does in a jaxlib with that fault. Once a process."""
+    import jax
+    import numpy as np
+
+    hat, v = np.random.default_rng(0).normal(size=(16, 64)), np.random.default_rng(1).normal(size=(1024, 16, 64))
+    along = lambda v: hat * (hat * v).mean(-1, keepdims=True)
+    if not np.allclose(jax.jit(along)(v), along(v), atol=1e-2):
+        raise RuntimeError(
+            f"this jaxlib sums wrongly on the CPU (jax issue 39103): import gradflow before JAX is first used, or set "
+            f"XLA_FLAGS={REMEDY}, or use jaxlib 0.12"
+        )

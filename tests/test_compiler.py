@@ -1,0 +1,53 @@
+"""The compiler: what it is told by which release of jaxlib, and that sums are right in this one."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradflow import compiler
+from gradflow.model.layers import standardized
+
+
+@pytest.mark.parametrize(
+    ("jaxlib", "told"), [("0.10.1", False), ("0.10.2", True), ("0.11.0", True), ("0.12.0.1", False), ("1.0", False)]
+)
+def test_releases_that_sum_wrongly_are_told(jaxlib, told, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--other=1")
+    compiler.tell(jaxlib)
+    compiler.tell(jaxlib)
+    assert os.environ["XLA_FLAGS"] == ("--other=1 " + compiler.REMEDY if told else "--other=1")
+
+
+def test_who_decided_otherwise_is_left_alone(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", f"{compiler.FLAG}=individual_dot")
+    compiler.tell("0.10.2")
+    assert os.environ["XLA_FLAGS"] == f"{compiler.FLAG}=individual_dot"
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_norm_pushes_many_tangents_as_it_pushes_one(dtype):
+    """What jaxlib 0.10.2 makes wrong by itself, from 256 tangents of this size on."""
+    x = jax.random.normal(jax.random.key(0), (16, 64), dtype)
+    _, push = jax.linearize(lambda x: standardized(x, 1e-5, True), x)
+    tangents = jax.random.normal(jax.random.key(1), (1024, 16, 64), dtype)
+    together, apart = jax.jit(jax.vmap(push))(tangents), jax.lax.map(push, tangents, batch_size=16)
+    np.testing.assert_allclose(together, apart, atol=1e-5)
+
+
+@pytest.mark.skipif(not version("jaxlib").startswith("0.10.2"), reason="this jaxlib sums rightly")
+def test_it_is_too_late_once_jax_ran_and_that_is_an_error():
+    program = (
+        "import jax.numpy as jnp; jnp.ones(3) + 1\nfrom gradflow.results.provenance import provenance; provenance()"
+    )
+    bare = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    late = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=bare)
+    assert late.returncode
+    assert late.stderr.splitlines()[-1].startswith(
+        "RuntimeError: this jaxlib sums wrongly on the CPU (jax issue 39103): import gradflow before JAX is first used"
+    )
