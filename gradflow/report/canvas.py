@@ -80,11 +80,17 @@ def faded(colour: str, strength: float):
     return tuple(1 - strength * (1 - channel) for channel in to_rgb(colour))
 
 
+def by(table: pd.DataFrame, column: str):
+    """`(name, rows)` for every name in a column, in order of appearance."""
+    for name, rows in table.groupby(column, sort=False):
+        yield str(name), rows
+
+
 def curves(table: pd.DataFrame):
     """`(model, step, rows, strength of the colour)` of every curve in a table; the last step is the strongest."""
     steps = list(dict.fromkeys(table["step"])) if "step" in table else [None]
     strength = dict(zip(steps, np.linspace(1, 0.3, len(steps))[::-1] if len(steps) > 1 else [1.0], strict=True))
-    for name, rows in table.groupby("model", sort=False):
+    for name, rows in by(table, "model"):
         for step in steps:
             yield name, step, rows if step is None else rows[rows["step"] == step], strength[step]
 

@@ -5,7 +5,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..results.quantities import JACOBIANS, QUANTITIES
 from . import captions, jacobian_tables
-from .canvas import COLOURS, MARKERS, axes, colours, curve, faded, legend_above, over, scale, styled
+from .canvas import COLOURS, MARKERS, axes, by, colours, curve, faded, legend_above, over, scale, styled
 from .tables import nodes
 
 KINDS = dict(zip(MARKERS, COLOURS, strict=False))
@@ -36,8 +36,8 @@ def _probe(node) -> str:
 def spectrum(node, *, sublayer: int, seed: int = 0, step=None, ax=None) -> Axes:
     """Singular values of one sublayer and of its factors, largest first, on the spaces where they act."""
     ax, table = axes(ax), jacobian_tables.spectrum(node, sublayer=sublayer, seed=seed, step=step)
-    for factor, rows in table.groupby("jacobian", sort=False):
-        ax.plot(rows["relative_index"], rows["singular_value"], color=_PALETTE[factor], label=WORDS[str(factor)])
+    for factor, rows in by(table, "jacobian"):
+        ax.plot(rows["relative_index"], rows["singular_value"], color=_PALETTE[factor], label=WORDS[factor])
     scale(ax, True, 1.0)
     ax.set_xlabel("relative index, largest first")
     ax.set_ylabel("singular value")
@@ -51,9 +51,9 @@ def spectrum(node, *, sublayer: int, seed: int = 0, step=None, ax=None) -> Axes:
 def spectrum_bands(node, *, jacobian="sublayer", step=None, ax=None) -> Axes:
     """Singular values against depth: median, 25 to 75% and 5 to 95% of them, and the extremes; one colour a kind."""
     ax, table = axes(ax), jacobian_tables.bands(node, jacobian=jacobian, step=step)
-    for kind, rows in table.groupby("kind", sort=False):
-        colour, x = KINDS.get(str(kind), COLOURS[-1]), rows["sublayer"]
-        ax.plot(x, rows["0.5"], color=colour, label=str(kind))
+    for kind, rows in by(table, "kind"):
+        colour, x = KINDS.get(kind, COLOURS[-1]), rows["sublayer"]
+        ax.plot(x, rows["0.5"], color=colour, label=kind)
         for low, high, strength in (("0.25", "0.75", 0.3), ("0.05", "0.95", 0.15)):
             ax.fill_between(x, rows[low], rows[high], color=colour, alpha=strength, linewidth=0)
         for end in ("smallest", "largest"):
@@ -76,7 +76,8 @@ def spectral_density(node, *, jacobian="sublayer", sublayers=None, step=None, ax
     ax = axes(ax)
     table = jacobian_tables.density(node, jacobian=jacobian, sublayers=sublayers, step=step)
     deepest = table["sublayer"].max()
-    for place, rows in table.groupby("sublayer", sort=True):
+    for place in sorted(set(table["sublayer"])):
+        rows = table[table["sublayer"] == place]
         colour = KINDS.get(rows["kind"].iloc[0], COLOURS[-1])
         shade = faded(colour, 0.35 + 0.65 * place / deepest)
         ax.step(rows["sigma"], rows["mean"], where="mid", color=shade, label=f"{rows['kind'].iloc[0]}, {place}")
@@ -96,8 +97,8 @@ def spectral_density(node, *, jacobian="sublayer", sublayers=None, step=None, ax
 def factors(node, quantity="jacobian_gain", *, step=None, ax=None) -> Axes:
     """One number of the spectrum factor by factor against depth: norm, skip + branch, and their product."""
     ax, table = axes(ax), jacobian_tables.factors(node, quantity, step=step)
-    for factor, rows in table.groupby("jacobian", sort=False):
-        curve(ax, rows, "sublayer", _PALETTE[factor], WORDS[str(factor)])
+    for factor, rows in by(table, "jacobian"):
+        curve(ax, rows, "sublayer", _PALETTE[factor], WORDS[factor])
     what = QUANTITIES[quantity]
     scale(ax, what.positive, 1.0 if what.positive else 0.0)
     over(ax, "sublayer")
@@ -113,8 +114,8 @@ def exponents(tree, *, step=None, ax=None) -> Axes:
     """Lyapunov exponents of depth, the leading ones in order: above 0 a perturbation grows, below it decays."""
     ax, table = axes(ax), jacobian_tables.exponents(tree, step=step)
     palette = colours(nodes(tree))
-    for name, rows in table.groupby("model", sort=False):
-        curve(ax, rows, "direction", palette[name], str(name), marker="o", ms=2.5)
+    for name, rows in by(table, "model"):
+        curve(ax, rows, "direction", palette[name], name, marker="o", ms=2.5)
     scale(ax, False, 0.0)
     ax.set_xlabel("leading direction")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -137,9 +138,10 @@ def alignment(tree, *, step=None, ax=None) -> Axes:
         "token_mean_share": ("-", "leading tangent, token-mean"),
         "cotangent_share": ("--", "cotangent, along them"),
     }
-    for (name, quantity), rows in table.groupby(["model", "quantity"], sort=False):
+    for quantity, of_all in by(table, "quantity"):
         line, words = styles[quantity]
-        curve(ax, rows, "depth", palette[name], f"{name}: {words}", linestyle=line)
+        for name, rows in by(of_all, "model"):
+            curve(ax, rows, "depth", palette[name], f"{name}: {words}", linestyle=line)
     ax.set_yticks((0, 0.25, 0.5, 0.75, 1))
     over(ax, "stream position")
     ax.set_ylabel("share of the squared norm")

@@ -17,6 +17,7 @@ from .canvas import (
     PARTS,
     WIDTHS,
     axes,
+    by,
     colours,
     curve,
     curves,
@@ -98,7 +99,7 @@ def _agree(laws, quantity: str, relative_to) -> None:
 def budget(node, *, steps=None, ax=None) -> Axes:
     """Where the gradient gains and loses: log-gains of norms, forks and both, summed from the top down to each depth."""
     ax, table = axes(ax), tables.budget_from_top(node, steps=steps)
-    for part, rows in table.groupby("part", sort=False):
+    for part, rows in by(table, "part"):
         for _, step, at_step, strength in curves(rows):
             curve(ax, at_step, "depth", faded(PARTS[part], strength), naming(part, step))
     scale(ax, False, 0.0)
@@ -193,7 +194,7 @@ def training(run, quantity: str, *, ax=None) -> Axes:
     """Loss or token cosine (at the top of the stack) against the step; the axis is linear below 1, then logarithmic."""
     ax, table = axes(ax), tables.training(run)
     palette = colours(tables.nodes(run))
-    for name, rows in table[table["quantity"] == quantity].groupby("model", sort=False):
+    for name, rows in by(table[table["quantity"] == quantity], "model"):
         curve(ax, rows, "step", palette[name], str(name), marker="o", ms=2)
     ticks = [step for step in (0, 1, 10, 100, 1000, 10_000, 100_000) if step <= table["step"].max()]
     ax.set_xscale("symlog", linthresh=1)
