@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gradflow import compiler
-from gradflow.model.layers import standardized
+from gradflow.model.functions import standardized
 
 
 @pytest.mark.parametrize(

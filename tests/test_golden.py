@@ -19,7 +19,8 @@ from scipy import integrate, stats
 import gradflow as gf
 from gradflow.instruments.readings import seed_keys
 from gradflow.model.equation import bound, recorded, sublayer, walk
-from gradflow.model.layers import ACTIVATIONS, Attention, FeedForward, GatedFeedForward, LayerNorm, RMSNorm
+from gradflow.model.functions import ACTIVATIONS
+from gradflow.model.layers import Attention, FeedForward, GatedFeedForward, LayerNorm, RMSNorm
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import deepnorm, post, pre
 

@@ -1,1 +1,1 @@
-"""The model floor, bottom up: equation, init, layers, wiring, stack."""
+"""The model floor, bottom up: equation, init, functions, layers, wiring, stack."""

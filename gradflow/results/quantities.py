@@ -49,35 +49,39 @@ def _estimated(*row, error: str, **options) -> tuple[Quantity, Quantity]:
     return own, Quantity(name, words, error, own.units, own.dims, False, own.reading)
 
 
+# Functionals of a spectrum: name, words, formula, unit, dimensions besides sublayer and factor, positive.
+_FUNCTIONALS: tuple[tuple[str, str, str, str, tuple[str, ...], bool], ...] = (
+    ("jacobian_gain", "mean-square gain", "‖J‖_F²/r = Σ σ_i²/r", "1", (), True),
+    ("log_volume", "log-volume", "Σ_i log σ_i = log |det J|; adds up along the stack", "nat", (), False),
+    ("schatten_norm", "Schatten norm", "(Σ_i σ_i^p)^(1/p); p = 1 nuclear, p = 2 Frobenius", "1", ("p",), True),
+    (
+        "effective_rank",
+        "effective rank",
+        "exp(−Σ p_i log p_i), p_i = σ_i/Σσ (Roy and Vetterli 2007, eq. 4)",
+        "1",
+        (),
+        True,
+    ),
+    (
+        "singular_value_quantiles",
+        "quantiles of the singular values",
+        "σ at that share of r",
+        "1",
+        ("quantile",),
+        True,
+    ),
+    ("spectral_density", "spectral density", "share of r in each bin of log10 σ", "1", ("log_sigma",), False),
+    ("largest_singular_value", "largest singular value", "σ_max = ‖J‖₂", "1", (), True),
+    ("smallest_singular_value", "smallest singular value", "σ_min of the r; NaN: not converged", "1", (), True),
+    ("condition_number", "condition number", "σ_max/σ_min; NaN: not converged", "1", (), True),
+)
+
+
 def _spectral() -> tuple[Quantity, ...]:
     """What `spectrum` says of every sublayer and factor J, on the r-dimensional spaces where it acts."""
     place, rows = ("sublayer", "jacobian"), list[Quantity]()
     error = "jackknife over probes, and the change when iterations double, in quadrature; 0: exact"
-    for name, words, formula, units, own, positive in (
-        ("jacobian_gain", "mean-square gain", "‖J‖_F²/r = Σ σ_i²/r", "1", (), True),
-        ("log_volume", "log-volume", "Σ_i log σ_i = log |det J|; adds up along the stack", "nat", (), False),
-        ("schatten_norm", "Schatten norm", "(Σ_i σ_i^p)^(1/p); p = 1 nuclear, p = 2 Frobenius", "1", ("p",), True),
-        (
-            "effective_rank",
-            "effective rank",
-            "exp(−Σ p_i log p_i), p_i = σ_i/Σσ (Roy and Vetterli 2007, eq. 4)",
-            "1",
-            (),
-            True,
-        ),
-        (
-            "singular_value_quantiles",
-            "quantiles of the singular values",
-            "σ at that share of r",
-            "1",
-            ("quantile",),
-            True,
-        ),
-        ("spectral_density", "spectral density", "share of r in each bin of log10 σ", "1", ("log_sigma",), False),
-        ("largest_singular_value", "largest singular value", "σ_max = ‖J‖₂", "1", (), True),
-        ("smallest_singular_value", "smallest singular value", "σ_min of the r; NaN: not converged", "1", (), True),
-        ("condition_number", "condition number", "σ_max/σ_min; NaN: not converged", "1", (), True),
-    ):
+    for name, words, formula, units, own, positive in _FUNCTIONALS:
         rows += _estimated(name, words, formula, units, (*place, *own), positive, reading="spectrum", error=error)
     return (
         Quantity(

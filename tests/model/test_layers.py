@@ -9,6 +9,7 @@ import reference
 from cases import distance
 
 from gradflow.model import layers
+from gradflow.model.functions import attend, standardized
 from gradflow.model.layers import (
     ACTIVATIONS,
     Attention,
@@ -22,8 +23,6 @@ from gradflow.model.layers import (
     Rotary,
     ScalarGain,
     Zero,
-    attend,
-    standardized,
 )
 
 EXACT = 1e-12
