@@ -7,7 +7,9 @@ from .compiler import tell
 tell()
 ROOMS = {
     "chain": "instruments.chain",
+    "closed": "theory.closed",
     "data": "training.data",
+    "gram": "theory.gram",
     "jacobians": "instruments.jacobians",
     "laws": "laws",
     "layers": "model.layers",
@@ -23,6 +25,7 @@ NAMES = {
     "Wiring": "model.wiring",
     "measure": "instruments.readings",
     "meter": "instruments.meter",
+    "predict": "theory.predict",
     "sweep": "instruments.readings",
     "train": "training.loop",
     "transformer": "model.stack",

@@ -19,6 +19,7 @@ import gradflow as gf
 from gradflow.instruments import gradients
 from gradflow.model.equation import sublayer, walk
 from gradflow.model.layers import Attention, FeedForward
+from gradflow.model.names import parameter_names
 
 torch = pytest.importorskip("torch", reason="the oracle is torch: pip install -e '.[oracle]'")
 
@@ -204,7 +205,7 @@ def test_the_budget_of_the_norms_is_what_torchs_norms_do_to_the_gradient(case):
 @over_cases
 def test_every_parameter_gradient_inside_the_stack_is_torchs(case):
     grads, reading = ours(case)["backward"]
-    names = gradients.parameter_names(ours(case)["model"].segments, ours(case)["params"]["stack"])
+    names = parameter_names(ours(case)["model"].segments, ours(case)["params"]["stack"])
     for l, block in enumerate(theirs(case)["blocks"]):
         mine = jax.tree.map(lambda a, l=l: a[l], grads["stack"][0])
         for name, own in weights(mine, NORM[case.placement]).items():

@@ -1,1 +1,1 @@
-"""Instruments, bottom up: meter, signal, budget, gradients, jacobians, operators, spectrum, chain, loss, readings."""
+"""Instruments, bottom up: meter, signal, gradients, jacobians, operators, spectrum, chain, loss, readings."""

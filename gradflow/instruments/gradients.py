@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..model import accounts
+from ..model.accounts import METERED
 from ..model.equation import STREAM_ALONE, decorated, products, recorded, walk
+from ..model.names import named, parameter_names
 from . import signal
-from .budget import METERED, budget, split
 from .meter import GAIN, at_inputs, meter, norm
 
 
@@ -73,20 +75,12 @@ def backward(model, params, batch, gain: float = GAIN, kept=products):
     """
     value_and_grad = jax.value_and_grad(partial(metered_loss, kept=kept), argnums=(1, 2), has_aux=True)
     (loss, signals), (grads, read) = value_and_grad(model, params, dials(model, params, batch, gain), batch)
-    by_token = jnp.concatenate([read["stack"]["stream"], read["top"][None]])
-    total = by_token.reshape(len(by_token), -1).sum(-1)
-    at_parts = {**read["stack"], "stream": total[:-1]}
     return grads, {
         "loss": loss,
-        "stream_gradient": norm(total, gain),
-        "readout_gradient": norm(read["readout"], gain),
-        **({"stream_gradient_by_token": norm(by_token, gain)} if by_token.ndim > 1 else {}),
+        **accounts.backward(read, root=partial(norm, gain=gain)),
         "parameter_gradient": parameter_norms(model.segments, grads["stack"]),
         "outer_gradient": outer_norms(grads),
-        "budget": budget(at_parts, above=total[1:]),
-        "leave_gain": (jnp.log(total[-1]) - jnp.log(read["readout"])) / 2,
-        "split": split(at_parts),
-        **signal.finished(*signals),
+        **accounts.signal(*signals),
     }
 
 
@@ -119,30 +113,9 @@ def per_example(model, params, batch) -> dict:
 # ---- norms of parameters by name ----------------------------------------------------------------------------
 
 
-def named(tree) -> dict:
-    """`{name: leaf}` in the field's names: `query`, `down.bias`, `norm_in.scale`; a path's words joined by dots."""
-
-    def name(path):
-        path = (
-            path[:-1] if path and isinstance(path[-1], jax.tree_util.GetAttrKey) else path
-        )  # a Flax variable's `.value`
-        words = (
-            jax.tree_util.keystr(path, simple=True, separator=".").removeprefix("branch.").removeprefix("embedding.")
-        )
-        return words.removesuffix(".kernel").removesuffix(".embedding") or "params"
-
-    return {name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
 def frobenius(leaf, gain: float = GAIN):
     """`‖W‖_F`, from squares at the meters' gain, so that float32 does not underflow."""
     return norm(jnp.sum(jnp.square(2.0**gain * leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))), gain)
-
-
-def parameter_names(segments, stacked) -> list[str]:
-    """Names of the parameters inside the stack, in order of first appearance."""
-    trees = (params[sub.kind] for segment, params in zip(segments, stacked, strict=True) for sub in segment.block)
-    return list(dict.fromkeys(name for tree in trees for name in named(tree)))
 
 
 def parameter_norms(segments, grads):
@@ -158,11 +131,6 @@ def parameter_norms(segments, grads):
 
     zero = jnp.zeros((), jnp.result_type(jnp.float32, *jax.tree.leaves(grads)))
     return walk(segments, grads, zero, visit, bind=lambda layers, own: own)[1] if names else np.zeros((0, 0))
-
-
-def outer_names(params) -> list[str]:
-    """Names of the parameters outside the stack."""
-    return list(named({k: v for k, v in params.items() if k != "stack"}))
 
 
 def outer_norms(grads):

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from ..model.names import named
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
-from .gradients import frobenius, named
+from .gradients import frobenius
 from .meter import GAIN, norm, unread
 
 

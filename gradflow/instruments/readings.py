@@ -8,6 +8,7 @@ Seeds change the weights; at initialization all seeds and all models see the sam
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -17,10 +18,11 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from ..model.init import at, root
+from ..model.names import coordinates
 from ..results.configuration import suggestions
 from ..results.provenance import provenance
 from ..results.quantities import QUANTITIES
-from ..results.tree import Readings, label
+from ..results.tree import Readings, described, label
 from . import chain, gradients, spectrum
 from .loss import measure_function
 from .meter import RESOLVED
@@ -74,30 +76,6 @@ def seed_keys(key, seeds: int):
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}: at least 1 is needed")
     return jax.vmap(lambda i: at(root(key), "seed", i))(jnp.arange(seeds))
-
-
-def coordinates(model, params) -> dict:
-    """Coordinates of a model's readings: sublayers with layer, kind and relative depth; parameter names."""
-    kinds = [(sub.kind, layer) for layer, sub in _in_depth_order(model.segments)]
-    size = len(kinds)
-    return {
-        "depth": np.arange(size + 1),
-        "sublayer": np.arange(1, size + 1),
-        "kind": ("sublayer", [kind for kind, _ in kinds]),
-        "layer": ("sublayer", [layer for _, layer in kinds]),
-        "relative_depth": ("sublayer", np.arange(1, size + 1) / size),
-        "parameter": ("parameter", gradients.parameter_names(model.segments, params["stack"])),
-        "outer": ("outer", gradients.outer_names(params)),
-    }
-
-
-def _in_depth_order(segments):
-    """`(layer, sublayer)` from the bottom up, layers counted from 1."""
-    layer = 0
-    for segment in segments:
-        for _ in range(segment.repeats):
-            layer += 1
-            yield from ((layer, sub) for sub in segment.block)
 
 
 def measure(models, data, batch=None, **options) -> xr.DataTree:
@@ -170,31 +148,29 @@ def _warn_of_underflow(name: str, arrays) -> None:
         )
 
 
-def described(data) -> dict:
-    """What a result file says of its data."""
-    if isinstance(data, Mapping):
-        return {"name": "a batch", "shapes": {name: list(np.shape(a)) for name, a in data.items()}}
-    return data.description()
-
-
 def sweep(
     models: Mapping,
     data,
     *,
-    depth: Sequence[int] = (6, 12, 24),
-    seeds: int = 8,
-    key=0,
-    quantities=("backward",),
+    depth: Sequence[int] = (),
+    width: Sequence[int] = (),
+    take: Callable[..., xr.DataTree] = measure_models,
+    **options,
 ) -> xr.DataTree:
-    """Readings against the total depth: a node `model/depth_n` for each model and number of blocks n.
+    """What `take` (`measure`, `predict`) gives against the total depth, or against the width: a node for each model and size.
 
-    The models are rebuilt at each depth (`at_depth`: numbers such as DeepNorm's α follow it) and share their first blocks.
-    `results.against_total_depth` picks one entry of each profile.
+    The nodes are `model/depth_n` for each number of blocks n, or `model/width_n`. The models are rebuilt at each size (numbers
+    such as DeepNorm's α follow the depth) and share their first blocks. Without sizes, the depths are 6, 12 and 24. `options`
+    are those of `take`. `results.against_total_depth` picks one entry of each profile.
     """
     family = {f"{name}/depth_{n}": model.at_depth(n) for n in depth for name, model in models.items()}
+    family |= {f"{name}/width_{n}": replace(model, width=n) for n in width for name, model in models.items()}
+    if not family:
+        return sweep(models, data, depth=(6, 12, 24), take=take, **options)
     nodes: dict[str, xr.Dataset] = {}
-    for path, model in tqdm(family.items(), desc="depth sweep", unit="stack", delay=1, leave=False):
-        tree = measure_models({"model": model}, data, seeds=seeds, key=key, quantities=quantities)
+    for path, model in tqdm(family.items(), desc="sweep", unit="stack", delay=1, leave=False):
+        tree = take({"model": model}, data, **options)
         nodes.setdefault("/", tree.to_dataset())
-        nodes[path] = tree.children["model"].to_dataset(inherit=False).assign_attrs(total_depth=model.depth)
+        node = tree.children["model"].to_dataset(inherit=False)
+        nodes[path] = node.assign_attrs(total_depth=model.depth, width=model.width)
     return xr.DataTree.from_dict(nodes)

@@ -2,7 +2,7 @@
 
     rms(x) = √mean(x²),     token cosine = mean_{t≠s} ⟨x_t, x_s⟩/(‖x_t‖‖x_s‖)
 
-Reported as mean squares and cosines, which average over examples; the root is taken afterwards (`finished`).
+Reported as mean squares and cosines, which average over examples; the root is taken afterwards (`model.accounts`).
 
 Axes: x is [..., tokens, features].
 """
@@ -38,11 +38,3 @@ def of_stream(x) -> dict:
 def of_sublayer(x, skip, branch) -> dict:
     """What is read at a sublayer: its input, and the two terms of its residual sum."""
     return {**of_stream(x), "skip_rms": mean_square(skip), "branch_rms": mean_square(branch)}
-
-
-def finished(sublayers: dict, top: dict) -> dict:
-    """Quantities by depth from the mean squares at the S sublayers and at the top of the stream."""
-    profile = {name: jnp.append(sublayers[name], value) for name, value in top.items()}
-    means = {**sublayers, **profile}
-    signal = {name: value if name == "token_cosine" else jnp.sqrt(value) for name, value in means.items()}
-    return {**signal, "branch_to_skip": signal["branch_rms"] / signal["skip_rms"]}

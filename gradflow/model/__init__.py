@@ -1,1 +1,1 @@
-"""The model floor, bottom up: equation, init, functions, layers, wiring, stack."""
+"""The model floor, bottom up: equation, accounts, init, functions, layers, wiring, stack, names."""

@@ -49,6 +49,27 @@ def linear(key, weights: Initialization, name: str, fan_in: int, fan_out: int, w
     return nnx.Linear(fan_in, fan_out, use_bias=bias, kernel_init=lambda *_: kernel, rngs=nnx.Rngs(0))
 
 
+class Branch:
+    """A layer that is made of matrices: `sides(width)` names them, all are drawn from `weights`, each with a `bias` or none."""
+
+    weights: Initialization
+    bias: bool
+
+    def sides(self, width: int) -> dict[str, tuple[int, int]]:
+        """`{name: (fan_in, fan_out)}` of its matrices."""
+        raise NotImplementedError
+
+    def init(self, key, width: int):
+        """`{name: Linear}` for every matrix in `sides`."""
+        sides = self.sides(width)
+        return {name: linear(key, self.weights, name, *side, width, self.bias) for name, side in sides.items()}
+
+    def gains(self, width: int) -> dict[str, float]:
+        """`std² · fan_in` of every matrix: what a mean square is multiplied by at initialization."""
+        matrices = {name: Matrix(name, *side, width) for name, side in self.sides(width).items()}
+        return {name: self.weights.std(matrix) ** 2 * matrix.fan_in for name, matrix in matrices.items()}
+
+
 # ---- gains --------------------------------------------------------------------------------------------------
 
 
@@ -218,7 +239,7 @@ class RMSNorm:
 
 @registered
 @dataclass(frozen=True)
-class FeedForward:
+class FeedForward(Branch):
     """`W_down φ(W_up x + b_up) + b_down`, hidden width `ratio · d` (Vaswani et al. 2017, eq. 2, with φ = ReLU)."""
 
     ratio: float = 4
@@ -230,13 +251,10 @@ class FeedForward:
     def __post_init__(self):
         _known_activation(self.activation)
 
-    def init(self, key, width: int):
-        """`{"up": Linear d -> ratio·d, "down": Linear ratio·d -> d}`."""
+    def sides(self, width: int):
+        """`up`, d -> ratio·d, and `down`, ratio·d -> d."""
         hidden = round(self.ratio * width)
-        return {
-            "up": linear(key, self.weights, "up", width, hidden, width, self.bias),
-            "down": linear(key, self.weights, "down", hidden, width, width, self.bias),
-        }
+        return {"up": (width, hidden), "down": (hidden, width)}
 
     def __call__(self, params, x):
         """The branch's output [T, d]."""
@@ -245,7 +263,7 @@ class FeedForward:
 
 @registered
 @dataclass(frozen=True)
-class GatedFeedForward:
+class GatedFeedForward(Branch):
     """`W_down (φ(W_gate x) ⊙ W_up x)`, no biases by default (Shazeer 2020, eq. 6, SwiGLU with φ = SiLU)."""
 
     ratio: float = 8 / 3
@@ -257,14 +275,10 @@ class GatedFeedForward:
     def __post_init__(self):
         _known_activation(self.activation)
 
-    def init(self, key, width: int):
-        """`{"gate", "up": Linear d -> ratio·d, "down": Linear ratio·d -> d}`."""
+    def sides(self, width: int):
+        """`gate` and `up`, d -> ratio·d, and `down`, ratio·d -> d."""
         hidden = round(self.ratio * width)
-        return {
-            "gate": linear(key, self.weights, "gate", width, hidden, width, self.bias),
-            "up": linear(key, self.weights, "up", width, hidden, width, self.bias),
-            "down": linear(key, self.weights, "down", hidden, width, width, self.bias),
-        }
+        return {"gate": (width, hidden), "up": (width, hidden), "down": (hidden, width)}
 
     def __call__(self, params, x):
         """The branch's output [T, d]."""
@@ -290,7 +304,7 @@ class Rotary:
 
 @registered
 @dataclass(frozen=True)
-class Attention:
+class Attention(Branch):
     """Multi-head attention (Vaswani et al. 2017, eq. 1 and section 3.2.2), with grouped keys (Ainslie et al. 2023)."""
 
     heads: int = 4
@@ -311,20 +325,19 @@ class Attention:
         if self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"kv_heads = {self.kv_heads} must divide heads = {self.heads}")
 
-    def init(self, key, width: int):
-        """`{"query", "key", "value", "out"}`, four `nnx.Linear`; key and value have `kv_heads · d/H` outputs."""
+    def sides(self, width: int):
+        """`query`, `key`, `value` and `out`; key and value have `kv_heads · d/H` outputs."""
         if width % self.heads:
             raise ValueError(f"width = {width} is not a multiple of heads = {self.heads}: change one of them")
         if self.rotary and (width // self.heads) % 2:
             raise ValueError(f"rotary positions need an even width a head, not {width}/{self.heads}")
         shared = width // self.heads * (self.kv_heads or self.heads)
-        sides = {
+        return {
             "query": (width, width),
             "key": (width, shared),
             "value": (width, shared),
             "out": (width, width),
         }
-        return {name: linear(key, self.weights, name, *side, width, self.bias) for name, side in sides.items()}
 
     def __call__(self, params, x):
         """The branch's output [T, d]."""

@@ -1,4 +1,5 @@
-"""Results, bottom up: configuration, quantities, provenance, statistics, tree."""
+"""Results, bottom up: configuration, quantities, provenance, statistics, tree, agreement."""
 
+from .agreement import against_theory
 from .statistics import band, paired_log_ratio
 from .tree import against_total_depth, load, relative, save, settings

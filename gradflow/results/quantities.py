@@ -232,3 +232,12 @@ _ROWS = (
 )
 
 QUANTITIES: dict[str, Quantity] = {row.name: row for row in _ROWS}
+
+
+def row(name: str) -> Quantity | None:
+    """The row of a quantity, or that of the standard error of one; None for a name that is not in the table."""
+    own = QUANTITIES.get(name.removesuffix("_sem"))
+    if name in QUANTITIES or own is None:
+        return QUANTITIES.get(name)
+    words, formula = f"standard error of the {own.long_name}", "SD over replicas / √replicas"
+    return Quantity(name, words, formula, own.units, own.dims, False, own.reading)

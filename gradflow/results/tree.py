@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from .configuration import dumps, encode, suggestions
-from .quantities import FIXED, QUANTITIES
+from .quantities import FIXED, row
 
 
 class Readings(NamedTuple):
@@ -48,11 +48,18 @@ def _plain(value):
     return json.dumps(plain, ensure_ascii=False) if plain is None or isinstance(plain, (bool, list, dict)) else plain
 
 
+def described(data) -> dict:
+    """What a result file says of its data."""
+    if isinstance(data, Mapping):
+        return {"name": "a batch", "shapes": {name: list(np.shape(a)) for name, a in data.items()}}
+    return data.description()
+
+
 def _node(readings: Readings, leading: tuple[str, ...]) -> xr.Dataset:
     """One model's variables with dimensions, coordinates, long name, unit and formula from the table of quantities."""
     variables = {}
     for name, values in readings.arrays.items():
-        quantity = QUANTITIES.get(name)
+        quantity = row(name)
         array = np.asarray(values)
         if quantity is None:
             own = tuple(readings.coords.get("dims", {}).get(name, ()))

@@ -17,7 +17,8 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from ..instruments import gradients
-from ..instruments.readings import coordinates, over_seeds, readings, seed_keys
+from ..instruments.readings import over_seeds, readings, seed_keys
+from ..model.names import coordinates
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 

@@ -12,6 +12,7 @@ from cases import over_wirings
 
 from gradflow.instruments import chain, gradients, spectrum
 from gradflow.interop.functions import FunctionStack
+from gradflow.model.names import outer_names, parameter_names
 from gradflow.model.stack import Segment, Sublayer, Transformer
 from gradflow.model.wiring import post, pre
 from gradflow.results.quantities import JACOBIANS
@@ -92,7 +93,7 @@ def named_norms(read, gradient) -> dict:
 @cases.over_single_lane_wirings
 def test_parameter_gradients_have_their_names_and_norms(wiring):
     read = cases.read(wiring)
-    names = gradients.parameter_names(read["model"].segments, read["params"]["stack"])
+    names = parameter_names(read["model"].segments, read["params"]["stack"])
     table = read["reading"]["parameter_gradient"]
     mean = slow(wiring)["parameters"]
     expected = named_norms(read, mean)
@@ -110,7 +111,7 @@ def test_parameter_gradients_have_their_names_and_norms(wiring):
 def test_outer_gradients_have_their_names_and_norms(wiring):
     read = cases.read(wiring)
     mean = slow(wiring)["parameters"]
-    outer = dict(zip(gradients.outer_names(read["params"]), read["reading"]["outer_gradient"], strict=True))
+    outer = dict(zip(outer_names(read["params"]), read["reading"]["outer_gradient"], strict=True))
     by_hand = {"token": mean["embedding"]["token"].embedding, "position": mean["embedding"]["position"].embedding}
     by_hand["readout"] = mean["readout"].kernel
     for name, leaf in by_hand.items():
@@ -165,7 +166,7 @@ def test_names_come_in_order_of_first_appearance_over_segments():
     second = Segment((Sublayer("causal", post(), cases.TWO["causal"]),), 1)
     model = Transformer((first, second), cases.WIDTH)
     params = model.init(0)
-    names = gradients.parameter_names(model.segments, params["stack"])
+    names = parameter_names(model.segments, params["stack"])
     gated = [name for name in names if name in ("gate", "up", "down", "norm_in.scale", "norm_in.bias")]
     assert names[: len(gated)] == gated
     assert len(gated) == 5
@@ -217,7 +218,7 @@ def test_a_pure_function_has_stream_and_parameter_gradients():
             y = layer({"w": w[l], "b": stacked["b"][l]}, y)
         return jnp.sum((y - batch["targets"]) ** 2) / 2
 
-    names = gradients.parameter_names(model.segments, params["stack"])
+    names = parameter_names(model.segments, params["stack"])
     by_weight = np.linalg.norm(jax.grad(of_weights)(stacked["w"]), axis=(1, 2))
     np.testing.assert_allclose(reading["parameter_gradient"][:, names.index("w")], by_weight, rtol=EXACT)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from cases import over_wirings
 
-from gradflow.instruments.budget import METERED, budget, split
 from gradflow.instruments.meter import metered
+from gradflow.model.accounts import METERED, budget, split
 from gradflow.model.equation import walk
 from gradflow.results.quantities import FACTORS, TERMS
 

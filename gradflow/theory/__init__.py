@@ -1,0 +1,1 @@
+"""Theory, bottom up: kernels, gram, ends, descent, predict."""

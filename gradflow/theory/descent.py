@@ -1,0 +1,173 @@
+"""The third reading of equation (1): Gram matrices of tokens up the stack, those of the cotangent down.
+
+Forward, the Gram matrix of the real tokens goes up; backward, that of the cotangent of the loss, or of a probe, comes down.
+Both go through the same `sublayer` and `walk` as arrays do: a part's value acts on Σ, its linear map on the Gram matrix K of
+a tangent, and the transposed walk on that of the cotangent.
+
+What is read is read by dials, as meters are: an independent tangent of variance ε at a token adds ε to K's diagonal there, so
+the derivative of the end with respect to ε is `E‖∂loss/∂x_t‖²`; one that a weight makes adds ε G, and reads the squared
+gradient of the weight.
+
+Axes: rows N of a Gram matrix are (lane,) example, token; E examples, T tokens; S sublayers; P parameter names.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..model import accounts
+from ..model.accounts import METERED
+from ..model.equation import STREAM_ALONE, recorded, sublayer, walk
+from ..model.init import at
+from ..model.names import outer_names, parameter_names
+from ..model.stack import Transformer
+from ..results.quantities import PROBES
+from .ends import embedded, readout
+from .gram import Gram, Place, Response, response
+
+
+class Rows(NamedTuple):
+    """What the rows of a Gram matrix are: tokens of examples, perhaps on several lanes, lanes first."""
+
+    examples: int
+    tokens: int
+
+    def by_token(self, dial, size: int):
+        """A diagonal [N, N] with the dial of its token [T] on every row."""
+        return jnp.diag(jnp.tile(dial, size // self.tokens))
+
+    def by_examples(self, dial, size: int):
+        """A matrix [N, N] with the dial of its two examples [E, E] on every entry."""
+        example = np.arange(size) // self.tokens % self.examples
+        return dial[example[:, None], example[None, :]]
+
+    def sequences(self, size: int) -> np.ndarray:
+        """A mask [N, N] of the rows that belong to the same example and lane."""
+        sequence = np.arange(size) // self.tokens
+        return sequence[:, None] == sequence[None, :]
+
+
+def named(part: str, made: Response) -> dict[str, Gram]:
+    """The sources of a part by the full names of their parameters: `query`, `norm_in.scale`."""
+    return {name if part == "branch" else f"{part}.{name}": g for name, g in made.sources.items()}
+
+
+def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
+    """One sublayer: Σ and K through (1), with dials on the stream, at the inputs of the parts and on the weights `names`.
+
+    Reports mean squares and token cosine, and for each weight 0, or NaN where no part has one of that name.
+    """
+    (sigma, k), (key, dials) = carry, extra
+    parts = {name: partial(response, layer, place=place._replace(key=at(key, name))) for name, layer in layers.items()}
+    after, responses = recorded(parts, sigma, at=lambda part, sigma: ((made := part(sigma)).value, made))
+    sources = {part: named(part, made) for part, made in responses.items()}
+
+    def dialled(part, push):
+        """The linear map of a part, with what its dials add at its input and, for its weights, at its output."""
+        weight = lambda name, g: g * rows.by_examples(dials["parameter"][names.index(name)], len(g))
+        own = lambda: sum((weight(name, g) for name, g in sources[part].items()), 0.0)
+        return lambda k: push(k + dials["parts"][part] * jnp.eye(len(k))) + own()
+
+    maps = {part: dialled(part, made.push) for part, made in responses.items()}
+    k = sublayer(k + rows.by_token(dials["stream"], len(k)), **maps)
+    present = set().union(*sources.values())
+    known = jnp.array([0.0 if name in present else jnp.nan for name in names])
+    seen = {"skip_rms": responses["skip"].value, "branch_rms": responses["write"].value}
+    squares = {name: jnp.mean(jnp.diag(g)) for name, g in seen.items()}
+    return (after, k), ({**of_stream(sigma, rows), **squares}, known)
+
+
+def of_stream(sigma: Gram, rows: Rows) -> dict:
+    """Mean square and token cosine at a position of the stream."""
+    square = jnp.diag(sigma)
+    pairs = rows.sequences(len(sigma)) & ~np.eye(len(sigma), dtype=bool)
+    cosine = sigma * jax.lax.rsqrt(jnp.outer(square, square))
+    mean = jnp.sum(jnp.where(pairs, cosine, 0)) / (pairs.sum() or jnp.nan)
+    return {"stream_rms": jnp.mean(square), "token_cosine": mean}
+
+
+def through(model: Transformer, batch, place: Place):
+    """`(end, dials)`: `end(dials)` is K at the top of the stack and at the readout, and what was seen on the way."""
+    examples, tokens = batch["inputs"].shape
+    rows, size = Rows(examples, tokens), len(model.sublayers)
+    first, last = model.segments[0].block[0].wiring, model.segments[-1].block[-1].wiring
+    bottom = embedded(model.embedding, batch["inputs"])
+    enter = response(first.enter, bottom.value, place)
+    keys = jax.vmap(lambda l: at(place.key, l))(jnp.arange(size))
+    nothing = tuple({sub.kind: () for sub in segment.block} for segment in model.segments)
+    weights = jax.eval_shape(model.init, place.key)
+    inside, outside = parameter_names(model.segments, weights["stack"]), outer_names(weights)
+    dials = {
+        "stack": {
+            "stream": jnp.zeros((size, tokens)),
+            "parts": {part: jnp.zeros(size) for part in METERED},
+            "parameter": jnp.zeros((size, len(inside), examples, examples)),
+        },
+        "top": jnp.zeros(tokens),
+        "readout": jnp.zeros(()),
+        "outer": jnp.zeros(len(outside)),
+    }
+
+    def end(dials):
+        outer = dict(zip(outside, dials["outer"], strict=True))
+        moved = lambda sources: sum((outer[name] * g for name, g in sources.items()), 0.0)
+        k = enter.push(moved(bottom.sources) + jnp.zeros_like(bottom.value)) + moved(named("enter", enter))
+        (sigma, k), seen = walk(
+            model.segments,
+            nothing,
+            (enter.value, k),
+            partial(visit, place=place, rows=rows, names=inside),
+            (keys, dials["stack"]),
+            bind=lambda layers, _: layers,
+            kept=STREAM_ALONE,
+        )
+        leave = response(last.leave, sigma, place)
+        top = k + rows.by_token(dials["top"], len(k))
+        out = leave.push(top) + moved(named("leave", leave))
+        return (top, out + dials["readout"] * jnp.eye(len(out))), (sigma, leave.value, seen)
+
+    return end, dials
+
+
+def backward(model: Transformer, batch, place: Place) -> dict:
+    """What one backward pass of the loss reads (`instruments.gradients`), as expected over draws of the weights.
+
+    Norms are roots of mean squares. One transposed walk reads them all. `parameter_gradient_per_example` comes with it: the
+    dial of a weight has an entry for every pair of examples, which reads `E⟨g_e, g_f⟩`; the diagonal is one example's, the
+    sum the batch's.
+    """
+    end, dials = through(model, batch, place)
+    (top, _), pull, (sigma, left, (seen, known)) = jax.vjp(end, dials, has_aux=True)
+    final = readout(model, left, batch["targets"], at(place.key, "readout"))
+    (read,) = pull((jnp.zeros_like(top), final["cotangent"]))
+    squares = {**read, "stack": {"stream": read["stack"]["stream"], **read["stack"]["parts"]}}
+    pairs = read["stack"]["parameter"] + known[..., None, None]
+    one = jnp.sqrt(jnp.diagonal(pairs, axis1=-2, axis2=-1))
+    return {
+        "loss": final["loss"],
+        **accounts.backward(squares),
+        "parameter_gradient": jnp.sqrt(pairs.sum((-2, -1))),
+        "parameter_gradient_per_example": pairs.shape[-1] * one.mean(-1),
+        "outer_gradient": jnp.sqrt(read["outer"].at[-1].set(final["readout"])),
+        **accounts.signal(seen, of_stream(sigma, Rows(*batch["inputs"].shape))),
+    }
+
+
+def partial_jacobian(model: Transformer, batch, place: Place) -> dict:
+    """`partial_jacobian` [S+1, probe], expected over draws of the weights and all probes of a kind.
+
+    An isotropic probe has the Gram matrix I at the top of the stack, a token-common one 1 within an example.
+    """
+    end, dials = through(model, batch, place)
+    (top, out), pull, _ = jax.vjp(end, dials, has_aux=True)
+    sequences = Rows(*batch["inputs"].shape).sequences(len(top))
+    probes = {"isotropic": np.eye(len(top)), "token_common": sequences}
+
+    def gains(probe):
+        (read,) = pull((jnp.asarray(probe, top.dtype) / len(top), jnp.zeros_like(out)))
+        return jnp.append(read["stack"]["stream"].sum(-1), read["top"].sum())
+
+    return {"partial_jacobian": jnp.stack([gains(probes[name]) for name in PROBES], axis=-1)}

@@ -1,0 +1,106 @@
+"""Kernels of activations: `E φ(u)φ(v)` and `E φ'(u)φ'(v)` for a Gaussian pair, from its covariance.
+
+The first is what a hidden layer does to the Gram matrix of its input, the second what it does to that of a tangent and, by
+transposition, of a cotangent. By Price's theorem (1958) the second is the derivative of the first with respect to the
+covariance c of u and v. ReLU and GELU have closed forms; any other φ is expanded in Hermite polynomials.
+
+Axes: the covariance is [N, N] over tokens; a and b are the variances of u and v.
+"""
+
+from collections.abc import Callable
+from functools import reduce
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..model.functions import ACTIVATIONS
+
+DEGREE, NODES = 32, 128
+
+
+class Kernel(NamedTuple):
+    """`value = E φ(u)φ(v)` and `slope = E φ'(u)φ'(v)`, each [N, N]."""
+
+    value: Float[Array, "token token"]
+    slope: Float[Array, "token token"]
+
+
+def kernel(activation: str, covariance: Float[Array, "token token"]) -> Kernel:
+    """The kernels of an activation (a name in `ACTIVATIONS`) for Gaussian pre-activations of mean zero.
+
+    Cost: O(N²). Closed forms are exact to rounding; the others to 1e-4 at unit variance, and exactly on the diagonal.
+
+    >>> import jax.numpy as jnp
+    >>> [round(float(k[0, 0]), 4) for k in kernel("relu", jnp.ones((1, 1)))]
+    [0.5, 0.5]
+    """
+    if activation in CLOSED:
+        variance = jnp.diag(covariance)
+        return CLOSED[activation](variance[:, None], variance[None, :], covariance)
+    return expanded(ACTIVATIONS[activation], covariance)
+
+
+def linear(a, b, c) -> Kernel:
+    """φ(u) = u."""
+    return Kernel(c, jnp.ones_like(c))
+
+
+def relu(a, b, c) -> Kernel:
+    """The arc-cosine kernels of degree 1 and 0 (Cho and Saul 2009, eq. 3 and 6)."""
+    scale = jnp.sqrt(a * b)
+    cosine = jnp.clip(c / jnp.where(scale > 0, scale, 1), -1, 1)
+    angle = jnp.arccos(cosine)
+    value = scale * (jnp.sqrt(1 - cosine**2) + (jnp.pi - angle) * cosine)
+    return Kernel(value / (2 * jnp.pi), (jnp.pi - angle) / (2 * jnp.pi))
+
+
+def gelu(a, b, c) -> Kernel:
+    """φ(u) = u Φ(u), by integration by parts (Tsuchida et al. 2021, proposition 2 has the same kernel)."""
+    p, q = 1 + a, 1 + b
+    slack = p * q - c**2
+    both = 1 / 4 + jnp.arcsin(c / jnp.sqrt(p * q)) / (2 * jnp.pi)  # E Φ(u)Φ(v)
+    peak = 1 / (2 * jnp.pi * jnp.sqrt(slack))  # E Φ'(u)Φ'(v)
+    cross = a * b + c**2 * (1 / p + 1 / q - 1)
+    value = c * both + peak * cross
+    return Kernel(value, both + peak * (c + c * cross / slack + 2 * c * (1 / p + 1 / q - 1)))
+
+
+CLOSED: dict[str, Callable[..., Kernel]] = {"linear": linear, "relu": relu, "gelu": gelu}
+
+
+# ---- every other activation ---------------------------------------------------------------------------------
+
+
+def expanded(function: Callable, covariance: Float[Array, "token token"]) -> Kernel:
+    """Both kernels by Hermite expansion: `E φ(u)φ(v) = Σ_k φ_k(a) φ_k(b) ρ^k`, ρ the correlation (Daniely et al. 2016, eq. 8).
+
+    Coefficients by Gauss-Hermite quadrature. What is left of `E φ²` beyond the last degree is taken at the next one, so that
+    the diagonal is exact and an error falls as the correlation's power.
+    """
+    std = jnp.sqrt(jnp.diag(covariance))
+    scale = jnp.outer(std, std)
+    cosine = jnp.clip(covariance / jnp.where(scale > 0, scale, 1), -1, 1)
+    derivative = jax.vmap(jax.vmap(jax.grad(function)))
+    return Kernel(_series(function, std, cosine), _series(derivative, std, cosine))
+
+
+def _series(function: Callable, std, cosine):
+    """`Σ_k φ_k(s_t) φ_k(s_s) ρ_ts^k`, by Horner's rule."""
+    nodes, weights, polynomials = (jnp.asarray(a, std.dtype) for a in _hermite())
+    values = function(std[:, None] * nodes)
+    coefficients = (values * weights) @ polynomials
+    rest = jnp.maximum((values**2) @ weights - jnp.sum(coefficients**2, axis=1), 0)
+    terms = [*coefficients.T, jnp.sqrt(rest)]
+    return reduce(lambda total, term: total * cosine + jnp.outer(term, term), terms[::-1], jnp.zeros_like(cosine))
+
+
+def _hermite() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes and weights of `E f(z)`, `z ~ N(0, 1)`, and the orthonormal Hermite polynomials [node, degree] there."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    rows = [np.ones_like(nodes), nodes]
+    for k in range(2, DEGREE):
+        rows.append((nodes * rows[-1] - (k - 1) ** 0.5 * rows[-2]) / k**0.5)
+    return nodes, weights / weights.sum(), np.stack(rows, axis=1)

@@ -1,0 +1,130 @@
+"""Profiles predicted before a weight is drawn: `predict`, what it assumes, and what it refuses.
+
+A prediction has the names, dimensions and coordinates of a measurement, without seeds: norms are roots of mean squares over
+draws of the weights, and are compared with the root mean square over seeds, never with the geometric mean. Where a stack has
+attention, heads are drawn, and every quantity has the Monte Carlo error of that.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import xarray as xr
+
+from ..model.init import Initialization, at, root
+from ..model.layers import LayerNorm
+from ..model.names import coordinates
+from ..model.stack import Embedding, Transformer
+from ..results.configuration import suggestions
+from ..results.provenance import provenance
+from ..results.quantities import QUANTITIES
+from ..results.tree import Readings, described, label
+from . import descent
+from .gram import Place, response
+
+READINGS: dict[str, Callable[..., dict]] = {
+    "backward": descent.backward,
+    "partial_jacobian": descent.partial_jacobian,
+}
+ASSUMPTIONS = (
+    "infinite width: features are independent, tokens far fewer than features",
+    "fresh weights: no sublayer, and no backward pass, knows another's",
+    "a readout of its own weights",
+)
+
+
+def predict(
+    models: Transformer | Mapping[str, Transformer],
+    data,
+    *,
+    quantities: Sequence[str] = ("backward",),
+    draws: int = 2,
+    replicas: int = 8,
+    key=0,
+    params=None,
+) -> xr.DataTree:
+    """Profiles at initialization, expected over all draws of the weights, for the real tokens; the schema of `measure`.
+
+    Parameters
+    ----------
+    models : a `Transformer`, or `{name: Transformer}`
+    data : a `Text`, or a batch `{"inputs": [E, T], "targets": [E, T]}`; the batch that `measure` takes with the same key
+    quantities : "backward" (stream, parameter and outer gradients, budget, split, signal, loss), "partial_jacobian", or
+        names of what they yield
+    draws : heads drawn for every attention sublayer, in each of the `replicas`, whose scatter is the Monte Carlo error
+    params : refused: trained weights have no theory here
+
+    Returns a `DataTree`, one node a model; every variable has its `_sem`; `theory` at the root says what was assumed.
+
+    Cost: O((ET)²) a sublayer, and for attention `8 E² T³ draws replicas` multiplications and as many for the way back.
+
+    Errors: ValueError or NotImplementedError, one line, for what the theory does not cover.
+    """
+    if params is not None:
+        raise ValueError("theory is of initialization and takes no params: measure trained weights")
+    if draws < 1 or replicas < 2:
+        raise ValueError(f"draws is {draws} and replicas {replicas}: at least 1 and 2 are needed")
+    origin, chosen = provenance(), readings(quantities)
+    models = models if isinstance(models, Mapping) else {"model": models}
+    for name, model in models.items():
+        refuse(name, model)
+    batch = data if isinstance(data, Mapping) else data.batch(root(key), 0)
+    keys = jax.vmap(lambda i: at(root(key), "theory", i))(jnp.arange(replicas))
+    predicted = {}
+    for name, model in models.items():
+        arrays = jax.device_get(over_replicas(model, chosen, draws, batch, keys))
+        names = coordinates(model, jax.eval_shape(model.init, keys[0]))
+        predicted[name] = Readings(arrays, names, model)
+    told = {"assumptions": ASSUMPTIONS, "heads drawn": draws * replicas}
+    return label(predicted, provenance=origin, data=described(data), key=str(key), theory=told)
+
+
+def readings(quantities: Sequence[str]) -> tuple[Callable[..., dict], ...]:
+    """The functions behind names, of readings or of what they yield."""
+    named = {name: READINGS[row.reading] for name, row in QUANTITIES.items() if row.reading in READINGS}
+    named |= {**READINGS, "parameter_gradient_per_example": descent.backward}
+    unknown = [name for name in quantities if name not in named]
+    if unknown:
+        raise ValueError(f"no theory of {unknown[0]!r}: {suggestions(unknown[0], READINGS, also=named)}")
+    return tuple(dict.fromkeys(named[name] for name in quantities))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def over_replicas(model: Transformer, chosen, draws: int, batch, keys) -> dict:
+    """Mean and standard error over replicas of all the readings in `chosen`."""
+
+    def one(key):
+        place = Place(model.width, batch["inputs"].shape[1], draws, key)
+        return {name: a for reading in chosen for name, a in reading(model, batch, place).items()}
+
+    each = jax.lax.map(one, keys)
+    sem = {f"{name}_sem": a.std(0, ddof=1) / len(keys) ** 0.5 for name, a in each.items()}
+    return {name: a.mean(0) for name, a in each.items()} | sem
+
+
+def refuse(name: str, model) -> None:
+    """An error in one line where the theory does not cover a model.
+
+    LayerNorm subtracts the mean over features, which is zero where features are linear in fresh weights. A layer of a user's
+    that ends otherwise says so by `centred = False`.
+    """
+    untied = isinstance(getattr(model, "readout", None), Initialization)
+    if not (isinstance(model, Transformer) and untied and isinstance(model.embedding, Embedding)):
+        raise ValueError(
+            f"{name}: theory covers a Transformer with an Embedding and a readout of its own, not {type(model).__name__} "
+            f"with {getattr(model, 'readout', 'no readout')!r} (tied to the embedding, or your own): measure it"
+        )
+    ends = [part for sub in model.sublayers for part in (sub.wiring.enter, sub.wiring.leave)]
+    layers = dict.fromkeys([*ends, *(layer for sub in model.sublayers for layer in sub.layers.values())])
+    missing = [type(layer).__name__ for layer in layers if response.dispatch(type(layer)) is response.dispatch(object)]
+    if missing:
+        raise NotImplementedError(
+            f"{name}: no theory for {missing[0]}: say what it does to a Gram matrix by gf.gram.response.register, or measure it"
+        )
+    uncentred = [type(layer).__name__ for layer in layers if not getattr(layer, "centred", True)]
+    if uncentred and any(isinstance(layer, LayerNorm) for layer in layers):
+        raise NotImplementedError(
+            f"{name}: LayerNorm subtracts a mean that theory does not carry, and {uncentred[0]} has features whose mean is "
+            f"not zero: use RMSNorm, or measure it"
+        )
