@@ -80,6 +80,11 @@ def faded(colour: str, strength: float):
     return tuple(1 - strength * (1 - channel) for channel in to_rgb(colour))
 
 
+def darker(colour):
+    """The colour mixed with black, for a line over a band of the same colour."""
+    return tuple(0.6 * channel for channel in to_rgb(colour))
+
+
 def by(table: pd.DataFrame, column: str):
     """`(name, rows)` for every name in a column, in order of appearance."""
     for name, rows in table.groupby(column, sort=False):

@@ -6,6 +6,7 @@ of the embedding, number of seeds and kind of band, precision.
 
 import json
 
+from ..results.agreement import squared
 from ..results.quantities import QUANTITIES
 from ..results.tree import settings
 from .tables import nodes
@@ -18,6 +19,18 @@ COMPARISON = (
     "feed-forward output matrix at initialization against the number of blocks; (c) totals of the budget: log-gains of the "
     "norms, of the forks (skip plus branch), and both; (d) token cosine at the top of the stack, and loss"
 )
+
+
+def theory(predicted, quantity: str) -> str:
+    """What is drawn where theory lies over a measurement, what it assumes, and its Monte Carlo error."""
+    average = "root mean squares" if squared(quantity) else "means"
+    told = settings(predicted).get("theory", {})
+    errors = [float((node[f"{quantity}_sem"] / abs(node[quantity])).max()) for node in nodes(predicted).values()]
+    drawn = f"; {told['heads drawn']} attention heads drawn a sublayer, Monte Carlo error at most {max(errors):.1%}"
+    return (
+        f"Lines: {average} over seeds at initialization; bands: 95% t-intervals; dashed: theory, which assumes "
+        f"{'; '.join(told.get('assumptions', []))}{drawn if max(errors) > 0 else ''}."
+    )
 
 
 def setting(tree) -> dict[str, str]:

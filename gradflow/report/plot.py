@@ -21,6 +21,7 @@ from .canvas import (
     colours,
     curve,
     curves,
+    darker,
     faded,
     figure,
     folded,
@@ -55,30 +56,36 @@ __all__ = [
 
 
 @styled
-def profile(tree, quantity="stream_gradient", *, relative_to=None, steps=None, laws=None, ax=None, **where) -> Axes:
+def profile(
+    tree, quantity="stream_gradient", *, relative_to=None, steps=None, theory=None, laws=None, ax=None, **where
+) -> Axes:
     """A quantity over depth: mean and band over seeds, one colour a model, one shade a step.
 
     `where` chooses one entry along a further dimension (`parameter="down"`). For a gradient pass `relative_to="readout"`
     (or "top"); by default values are absolute. `laws` (`tables.law_curves`, of the same quantity and reference) are drawn
-    dashed, in words in the legend.
+    dashed, in words in the legend. `theory` (`gf.predict` of the same models) is dashed too, over the average that it
+    predicts: the start of training, and root mean squares.
     """
     _agree(laws, quantity, relative_to)
-    ax, table = axes(ax), tables.profile(tree, quantity, relative_to=relative_to, steps=steps, **where)
+    ax, table = axes(ax), tables.profile(tree, quantity, relative_to=relative_to, steps=steps, theory=theory, **where)
     what, palette = QUANTITIES[quantity], colours(tables.nodes(tree))
     position = "depth" if "depth" in table else "sublayer"
     for name, step, rows, strength in curves(table):
         colour = faded(palette[name], strength)
         curve(ax, rows, position, colour, folded(naming(name, step) + law(ax, laws, name, step, position, colour)))
+        if theory is not None:
+            ax.plot(rows[position], rows["theory"], "--", color=darker(colour), label=f"{name}, theory")
     scale(ax, what.positive, (1.0 if relative_to or what.units != "norm" else None) if what.positive else 0.0)
     entry = "".join(f", {value}" for value in where.values())
     unit = f" / {relative_to}" if relative_to else f" ({what.units})"
     ax.set_ylabel(f"{what.long_name},\n{entry[2:].replace('_', ' ')}{unit}" if entry else f"{what.long_name}{unit}")
     over(ax, "stream position" if position == "depth" else "sublayer")
     legend_above(ax, columns=max(1, table["model"].nunique()) if laws is None else 1)
+    lines = captions.BANDS if theory is None else captions.theory(theory, quantity)
     lead = f"{what.long_name.capitalize()}{entry} over depth{f', relative to the {relative_to}' if relative_to else ''}"
     lead += _DASHED if laws is not None else ""
     probe = f"probe: {where['probe']}, on the sphere" if "probe" in where else captions.LOSS_PROBE
-    return captions.attached(ax, tree, lead, quantity, probe=probe)
+    return captions.attached(ax, tree, lead, quantity, probe=probe, lines=lines)
 
 
 _DASHED = "; dashed: the law chosen, l the position, with the 95% interval of its exponent"

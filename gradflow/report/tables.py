@@ -6,7 +6,7 @@ Columns: `model`, the position (`depth`, `sublayer`, `step`, …), and `mean`, `
 t-interval for positive quantities, arithmetic for others (`results.statistics.band`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from .. import laws
+from ..results.agreement import at_start, expectation
 from ..results.statistics import band, paired_log_ratio
 from ..results.tree import against_total_depth, relative, variable
 
@@ -52,16 +53,21 @@ def at_steps(values: xr.DataArray, steps: Sequence[int] | None) -> xr.DataArray:
     return values.sel(step=chosen)
 
 
-def long(values: Mapping[str, xr.DataArray]) -> pd.DataFrame:
+def long(values: Mapping[str, xr.DataArray], average: Callable[[xr.DataArray], xr.Dataset] = band) -> pd.DataFrame:
     """Bands of the same quantity of several models, one below the other."""
-    frames = [band(array).to_dataframe().reset_index().assign(model=name) for name, array in values.items()]
+    frames = [average(array).to_dataframe().reset_index().assign(model=name) for name, array in values.items()]
     frame = pd.concat(frames, ignore_index=True)
     return frame[["model", *[column for column in frame.columns if column != "model"]]]
 
 
-def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, **where) -> pd.DataFrame:
-    """A quantity over depth, at the recorded `steps`; `where` chooses one entry along further dimensions."""
-    frame = long(_profiles(tree, quantity, relative_to, steps, where))
+def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, theory=None, **where) -> pd.DataFrame:
+    """A quantity over depth, at the recorded `steps`; `where` chooses one entry along further dimensions.
+
+    With a prediction in `theory` there is a column of that name, and `mean`, `low` and `high` are of the average that theory
+    predicts (`agreement.expectation`), not of the geometric mean.
+    """
+    values = _profiles(tree, quantity, relative_to, steps, where)
+    frame = long(values) if theory is None else _beside(values, _profiles(theory, quantity, relative_to, None, where))
     if "depth" in frame and "kind" not in frame:  # a position of the stream is marked by the sublayer below it
         node = next(iter(nodes(tree).values()))
         kinds = (
@@ -71,6 +77,16 @@ def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, 
         )
         frame["kind"] = [kinds.get(depth, "embedding") for depth in frame["depth"]]
     return frame.dropna(subset=["mean"])
+
+
+def _beside(values: Mapping[str, xr.DataArray], theory: Mapping[str, xr.DataArray]) -> pd.DataFrame:
+    """Measured profiles at the start with the predicted ones in the column `theory`."""
+    missing = sorted(set(values) - set(theory))
+    if missing:
+        raise ValueError(f"no theory of {missing[0]!r}: predict {', '.join(values)}")
+    frame = long({name: at_start(array) for name, array in values.items()}, average=expectation)
+    lines = long({name: theory[name] for name in values})
+    return frame.assign(theory=lines["mean"].to_numpy())
 
 
 def _profiles(tree, quantity: str, relative_to, steps, where: Mapping) -> dict[str, xr.DataArray]:

@@ -17,14 +17,19 @@ def squared(name: str) -> bool:
     return QUANTITIES[name].units == "norm" or name.endswith("_rms")
 
 
-def root_mean_square(values: xr.DataArray, dim: str = "seed") -> xr.Dataset:
-    """`√mean(v²)` over seeds with its 95% interval: `mean`, `low`, `high`; the t-interval of the mean square, its root taken."""
-    square = values**2
+def expectation(values: xr.DataArray, dim: str = "seed") -> xr.Dataset:
+    """The average over seeds that theory predicts, with its 95% interval: `mean`, `low`, `high`.
+
+    Root mean square for norms and rms, the interval that of the mean square; the arithmetic mean for everything else.
+    """
+    root = squared(str(values.name))
+    moment = values**2 if root else values
     n = values.sizes.get(dim, 1)
-    mean = square.mean(dim) if dim in values.dims else square
-    reach = half_width(square.std(dim, ddof=1), n) if n > 1 else mean * np.nan
-    bounds = {"mean": mean, "low": (mean - reach).clip(min=0), "high": mean + reach}
-    return xr.Dataset({name: np.sqrt(value) for name, value in bounds.items()}, attrs=values.attrs)
+    mean = moment.mean(dim, skipna=False) if dim in values.dims else moment
+    reach = half_width(moment.std(dim, ddof=1, skipna=False), n) if n > 1 else mean * np.nan
+    bounds = {"mean": mean, "low": mean - reach, "high": mean + reach}
+    back = lambda moment: np.sqrt(moment.clip(min=0)) if root else moment
+    return xr.Dataset({name: back(bound) for name, bound in bounds.items()}, attrs=values.attrs)
 
 
 def against_theory(measured: xr.DataTree, predicted: xr.DataTree, quantity: str = "stream_gradient") -> xr.DataTree:

@@ -9,7 +9,6 @@ Sums over seeds are kept in `theory-*.npz` in the working folder, so that a run 
 All combinations of one kind of feed-forward share their draws: wirings and norms differ in factors that are not drawn.
 """
 
-import argparse
 import time
 from functools import partial
 from itertools import product
@@ -18,7 +17,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
 import gradflow as gf
 from gradflow.instruments import gradients
