@@ -44,6 +44,10 @@ class Rows(NamedTuple):
         example = np.arange(size) // self.tokens % self.examples
         return dial[example[:, None], example[None, :]]
 
+    def over_pairs(self, matrix):
+        """Sums [E, E] of a matrix [ET, ET] over the tokens of every pair of examples."""
+        return matrix.reshape(self.examples, self.tokens, self.examples, self.tokens).sum((1, 3))
+
     def sequences(self, size: int) -> np.ndarray:
         """A mask [N, N] of the rows that belong to the same example and lane."""
         sequence = np.arange(size) // self.tokens
@@ -89,6 +93,12 @@ def of_stream(sigma: Gram, rows: Rows) -> dict:
     return {"stream_rms": jnp.mean(square), "token_cosine": mean}
 
 
+def parameters(model: Transformer) -> tuple[list[str], list[str]]:
+    """Names of the parameters inside the stack and outside, as they come in a measurement."""
+    weights = jax.eval_shape(model.init, jax.random.key(0))
+    return parameter_names(model.segments, weights["stack"]), outer_names(weights)
+
+
 def through(model: Transformer, batch, place: Place):
     """`(end, dials)`: `end(dials)` is K at the top of the stack and at the readout, and what was seen on the way."""
     examples, tokens = batch["inputs"].shape
@@ -98,8 +108,7 @@ def through(model: Transformer, batch, place: Place):
     enter = response(first.enter, bottom.value, place)
     keys = jax.vmap(lambda l: at(place.key, l))(jnp.arange(size))
     nothing = tuple({sub.kind: () for sub in segment.block} for segment in model.segments)
-    weights = jax.eval_shape(model.init, place.key)
-    inside, outside = parameter_names(model.segments, weights["stack"]), outer_names(weights)
+    inside, outside = parameters(model)
     dials = {
         "stack": {
             "stream": jnp.zeros((size, tokens)),
@@ -144,15 +153,21 @@ def backward(model: Transformer, batch, place: Place) -> dict:
     final = readout(model, left, batch["targets"], at(place.key, "readout"))
     (read,) = pull((jnp.zeros_like(top), final["cotangent"]))
     squares = {**read, "stack": {"stream": read["stack"]["stream"], **read["stack"]["parts"]}}
-    pairs = read["stack"]["parameter"] + known[..., None, None]
+    rows, (inside, outside) = Rows(*batch["inputs"].shape), parameters(model)
+    pairs, outer = read["stack"]["parameter"] + known[..., None, None], dict(zip(outside, read["outer"], strict=True))
+    outer["readout"], radial = final["readout"], rows.over_pairs(final["radial"])
+    if "leave.scale" in outer:
+        outer["leave.scale"] += radial.sum()
+    elif "norm_out.scale" in inside:
+        pairs = pairs.at[-1, inside.index("norm_out.scale")].add(radial)
     one = jnp.sqrt(jnp.diagonal(pairs, axis1=-2, axis2=-1))
     return {
         "loss": final["loss"],
         **accounts.backward(squares),
         "parameter_gradient": jnp.sqrt(pairs.sum((-2, -1))),
         "parameter_gradient_per_example": pairs.shape[-1] * one.mean(-1),
-        "outer_gradient": jnp.sqrt(read["outer"].at[-1].set(final["readout"])),
-        **accounts.signal(seen, of_stream(sigma, Rows(*batch["inputs"].shape))),
+        "outer_gradient": jnp.sqrt(jnp.stack(list(outer.values()))),
+        **accounts.signal(seen, of_stream(sigma, rows)),
     }
 
 

@@ -32,6 +32,10 @@ def readout(model: Transformer, out: Gram, targets, key) -> dict:
     Logits z are Gaussian with covariance `std² fan_in Σ`, softmax(z) − target is the cotangent of a logit, and the readout's
     transpose takes it back. The classes are exchangeable, so `E p_t[y] = 1/V` whatever the target; `E Σ_a p_ta p_sa` is
     taken from draws of V logits, `LOGITS` in all or V, if that is more.
+
+    The readout also makes the cotangent lean along what it reads, `E g_t = std² (1 − E Σ p²) out_t/N`, the one place where a
+    cotangent knows the stream: smaller by 1/d than the rest, but alike on all tokens. A norm takes it from all below; its own
+    gain has `radial` [N, N] more of squared gradient, `Σ_i E (Σ_t out_ti E g_ti)²` by pairs of tokens.
     """
     classes = model.embedding.vocabulary
     weights = resolved(model.readout, model.depth)
@@ -40,9 +44,12 @@ def readout(model: Transformer, out: Gram, targets, key) -> dict:
     z = gain**0.5 * jnp.einsum("ts,nsa->nta", factor(out), z)
     p = jax.nn.softmax(z, axis=-1)
     same = targets.ravel()[:, None] == targets.ravel()[None, :]
-    residual = (jnp.einsum("nta,nsa->ts", p, p) / len(p) - 2 / classes + same) / targets.size**2
+    alike, square = jnp.einsum("nta,nsa->ts", p, p) / len(p), jnp.diag(out)
+    residual = (alike - 2 / classes + same) / targets.size**2
+    along = gain * (1 - jnp.diag(alike)) / targets.size
     return {
         "loss": jnp.mean(jax.nn.logsumexp(z, axis=-1) - z.mean(-1)),
         "cotangent": gain * residual,
         "readout": jnp.vdot(model.width * out, residual),
+        "radial": jnp.outer(along, along) * (jnp.outer(square, square) + 2 * out**2) / model.width,
     }

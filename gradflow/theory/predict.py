@@ -39,7 +39,7 @@ def predict(
     data,
     *,
     quantities: Sequence[str] = ("backward",),
-    draws: int = 2,
+    draws: int = 4,
     replicas: int = 8,
     key=0,
     params=None,

@@ -1,0 +1,153 @@
+"""What every layer does to Gram matrices, against finite networks by Monte Carlo, in units of standard error."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import theories
+
+from gradflow.model import layers
+from gradflow.model.init import FanIn, Scaled, WidthScaled
+from gradflow.model.layers import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.names import named
+from gradflow.theory import gram
+from gradflow.theory.gram import Place, response
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+TOKENS, WIDTH, DRAWS = 6, 256, 256
+BETA = Scaled(FanIn(), (("value", 0.5), ("out", 0.8), ("up", 0.7), ("down", 0.6)))
+LAYERS = {
+    "relu": FeedForward(2, "relu"),
+    "gelu": FeedForward(2, "gelu", BETA),
+    "tanh": FeedForward(1, "tanh", WidthScaled(0.06)),
+    "gated": GatedFeedForward(2, "silu", bias=True),
+    "causal": Attention(8, bias=True),
+    "bidirectional": Attention(8, causal=False, weights=BETA),
+    "rotary": Attention(8, rotary=Rotary(10.0)),
+    "grouped": Attention(8, kv_heads=2, causal=False, rotary=Rotary(10.0), bias=True),
+    "user's": theories.UniformAttention(),
+}
+over_layers = pytest.mark.parametrize("name", list(LAYERS))
+
+
+def gram_matrices():
+    """Gram matrices of the stream, of a tangent and of a cotangent: nothing is independent or equal."""
+    make = lambda seed, shared: np.cov(np.random.default_rng(seed).normal(size=(TOKENS, 9)) + shared)
+    return [jnp.asarray(make(seed, shared) + 0.3 * np.eye(TOKENS)) for seed, shared in ((0, 0.0), (1, 0.5), (2, 0.2))]
+
+
+def exact(matrices):
+    """Arrays [T, d], one for each Gram matrix, with exactly these, orthogonal to each other and of mean zero."""
+    rows = np.random.default_rng(3).normal(size=(WIDTH, len(matrices) * TOKENS))
+    basis = WIDTH**0.5 * np.linalg.qr(rows - rows.mean(0))[0].T.reshape(len(matrices), TOKENS, WIDTH)
+    return [jnp.linalg.cholesky(s) @ b for s, b in zip(matrices, basis, strict=True)]
+
+
+def finite(layer) -> dict:
+    """Gram matrices of output, tangent and pulled-back cotangent, and squares of weight gradients; each [draw, …]."""
+    x, dx, g = exact(gram_matrices())
+    inner = lambda a: a @ a.T / WIDTH
+
+    def one(key):
+        params = layer.init(key, WIDTH)
+        y, push = jax.linearize(lambda x: layer(params, x), x)
+        _, pull = jax.vjp(lambda p, x: layer(p, x), params, x)
+        weights, back = pull(g)
+        squares = {name: jnp.sum(leaf**2) for name, leaf in named(weights).items()}
+        return {"value": inner(y), "push": inner(push(dx)), "pull": inner(back), **squares}
+
+    keys = jax.random.split(jax.random.key(0), DRAWS)
+    return jax.device_get(jax.jit(lambda: jax.lax.map(one, keys, batch_size=8))())
+
+
+def predicted(layer, draws: int = 512) -> dict:
+    """The same of the theory, mean over keys, and its scatter [key, …]."""
+    sigma, k, delta = gram_matrices()
+
+    def one(key):
+        made = response(layer, sigma, Place(WIDTH, TOKENS, draws, key))
+        back = jax.linear_transpose(made.push, k)(delta)[0]
+        squares = {name: jnp.vdot(WIDTH * delta, source) for name, source in made.sources.items()}
+        return {"value": made.value, "push": made.push(k), "pull": back, **squares}
+
+    return jax.device_get(jax.jit(lambda: jax.lax.map(one, jax.random.split(jax.random.key(1), 8)))())
+
+
+@over_layers
+def test_theory_is_the_mean_over_draws_of_a_finite_layer(name):
+    """Output, tangent, cotangent and every weight's squared gradient; width 256 may be off by 4/width of the largest entry."""
+    measured, theory = finite(LAYERS[name]), predicted(LAYERS[name])
+    assert set(measured) == set(theory)
+    for what, seen in measured.items():
+        told = theory[what]
+        sem = np.hypot(seen.std(0, ddof=1) / len(seen) ** 0.5, told.std(0, ddof=1) / len(told) ** 0.5)
+        largest = max(np.abs(told.mean(0)).max(), 1e-9)  # a key's bias changes nothing without rotary positions
+        assert (sem < 0.05 * largest).all(), f"{what}: too few draws"
+        off = np.abs(seen.mean(0) - told.mean(0))
+        assert (off < 4 * sem + 4 / WIDTH * largest).all(), f"{what}: off by {(off / sem).max():.1f} standard errors"
+
+
+@pytest.mark.parametrize("norm", [layers.LayerNorm(), layers.RMSNorm()])
+def test_a_norms_response_is_exact_for_what_is_orthogonal_to_its_input(norm):
+    x, dx, g = exact(gram_matrices())
+    sigma, k, delta = gram_matrices()
+    params = norm.init(None, WIDTH)
+    made = response(norm, sigma, Place(WIDTH, TOKENS, 1, None))
+    y, push = jax.linearize(lambda x: norm(params, x), x)
+    weights, back = jax.vjp(lambda p, x: norm(p, x), params, x)[1](g)
+    np.testing.assert_allclose(y @ y.T / WIDTH, made.value, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(push(dx) @ push(dx).T / WIDTH, made.push(k), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(back @ back.T / WIDTH, made.push(delta), rtol=1e-6, atol=1e-6)
+    assert set(named(weights)) == set(made.sources)
+
+
+@pytest.mark.parametrize(
+    ("layer", "square"),
+    [
+        (layers.Identity(), 1.0),
+        (layers.Zero(), 0.0),
+        (layers.Gain(0.5), 0.25),
+        (layers.ScalarGain(0.5), 0.25),
+        (layers.FeatureGain(0.1), 0.01),
+    ],
+)
+def test_a_gain_acts_as_its_square(layer, square):
+    sigma, k, _ = gram_matrices()
+    made = response(layer, sigma, Place(WIDTH, TOKENS, 1, None))
+    np.testing.assert_allclose(made.value, square * sigma, rtol=1e-6)
+    np.testing.assert_allclose(made.push(k), square * k, rtol=1e-6)
+    assert set(made.sources) == set(named(layer.init(None, WIDTH)))
+
+
+@pytest.mark.parametrize("layer", [layers.ScalarGain(0.5), layers.FeatureGain(0.1)])
+def test_a_gains_squared_gradient_is_the_contraction(layer):
+    """Mean over cotangents that know nothing of the input, drawn on the Gram matrix."""
+    sigma, _, delta = gram_matrices()
+    x, params = exact([sigma])[0], layer.init(None, WIDTH)
+    noise = np.random.default_rng(0).normal(size=(2000, TOKENS, WIDTH))
+    g = jnp.linalg.cholesky(delta) @ noise
+    squares = jax.vmap(lambda g: jnp.sum(jax.vjp(lambda p: layer(p, x), params)[1](g)[0]["gain"] ** 2))(g)
+    expected = jnp.vdot(WIDTH * delta, response(layer, sigma, Place(WIDTH, TOKENS, 1, None)).sources["gain"])
+    assert abs(squares.mean() - expected) < 4 * squares.std() / len(squares) ** 0.5
+
+
+def test_equal_tokens_have_a_factor():
+    ones = jnp.ones((50, 50), jnp.float32)
+    root = gram.factor(ones)
+    assert np.isfinite(root).all()
+    np.testing.assert_allclose(root @ root.T, ones, atol=1e-3)
+
+
+def test_examples_of_a_batch_mix_their_own_tokens_alone():
+    """Two examples in one Gram matrix: the blocks on the diagonal are those of one example."""
+    layer, both = Attention(4), jnp.kron(jnp.ones((2, 2)), gram_matrices()[0]) + jnp.eye(2 * TOKENS)
+    key = jax.random.key(0)
+    made = response(layer, both, Place(WIDTH, TOKENS, 4096, key))
+    one = response(layer, both[:TOKENS, :TOKENS], Place(WIDTH, TOKENS, 4096, key))
+    np.testing.assert_allclose(made.value[:TOKENS, :TOKENS], one.value, atol=0.05)
+    np.testing.assert_allclose(made.value[:TOKENS, :TOKENS], made.value[TOKENS:, TOKENS:], atol=0.05)
+
+
+def test_a_layer_without_a_theory_says_how_to_give_it_one():
+    with pytest.raises(NotImplementedError, match=r"no theory for int: .* gf.gram.response.register"):
+        response(3, jnp.eye(2), Place(WIDTH, 2, 1, None))
