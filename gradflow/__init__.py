@@ -19,25 +19,21 @@ ROOMS = {
     "spectrum": "instruments.spectrum",
 }
 NAMES = {
-    "Segment": "model.stack",
-    "Sublayer": "model.stack",
-    "Transformer": "model.stack",
-    "Wiring": "model.wiring",
-    "measure": "instruments.readings",
-    "meter": "instruments.meter",
-    "predict": "theory.predict",
-    "sweep": "instruments.readings",
-    "train": "training.loop",
-    "transformer": "model.stack",
-    "transformers": "model.stack",
-    "walk": "model.equation",
+    "instruments.meter": ("meter",),
+    "instruments.readings": ("measure", "sweep"),
+    "model.equation": ("walk",),
+    "model.stack": ("Segment", "Sublayer", "Transformer", "transformer", "transformers"),
+    "model.wiring": ("Wiring",),
+    "theory.predict": ("predict",),
+    "training.loop": ("train",),
 }
-__all__ = [*ROOMS, *NAMES]
+HOME = {name: module for module, names in NAMES.items() for name in names}
+__all__ = [*ROOMS, *sorted(HOME)]
 
 
 def __getattr__(name: str):
     if name in ROOMS:
         return import_module(f".{ROOMS[name]}", __name__)
-    if name in NAMES:
-        return getattr(import_module(f".{NAMES[name]}", __name__), name)
+    if name in HOME:
+        return getattr(import_module(f".{HOME[name]}", __name__), name)
     raise AttributeError(f"gradflow has no {name!r}; it has {', '.join(__all__)}")

@@ -1,6 +1,7 @@
 """Figures, tables and the appendix; report knows results and laws alone.
 
-Report, bottom up: tables, captions, canvas, jacobian_tables, jacobian_plots, plot, summary, appendix, bundle.
+Report, bottom up: tables, captions, canvas, jacobian_tables, jacobian_plots, theory_tables, theory_plots, plot, summary,
+appendix, bundle.
 """
 
 from .bundle import write

@@ -67,7 +67,12 @@ def _write_atomically(path: Path, data: dict) -> None:
 
 
 def write(
-    run: xr.DataTree, out: str | Path, *, sweep: xr.DataTree | None = None, configuration: dict | None = None
+    run: xr.DataTree,
+    out: str | Path,
+    *,
+    sweep: xr.DataTree | None = None,
+    theory: xr.DataTree | None = None,
+    configuration: dict | None = None,
 ) -> Path:
     """The folder, complete; see the head of this module.
 
@@ -76,6 +81,7 @@ def write(
     run : what `measure` or `train` returned
     out : a folder that is new, empty, or holds an earlier result of the same configuration
     sweep : what `gf.sweep` returned, for the figure against total depth
+    theory : what `gf.predict` returned of the same models, for the figure of theory over measurement at the start
     configuration : what makes the run again; by default what the results themselves carry
     """
     bare = [name for name, node in tables.nodes(run).items() if "stream_gradient" not in node]
@@ -85,8 +91,10 @@ def write(
     out = prepare(out, plain, settings(run).get("provenance", {}))
     with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as scratch:
         made = Path(scratch)
-        save(run if sweep is None else xr.DataTree(children={"training": run, "sweep": sweep}), made / "results.nc")
-        shown = _figures(run, sweep, made / "figures")
+        parts = {"training": run, "sweep": sweep, "theory": theory}
+        present = {name: tree for name, tree in parts.items() if tree is not None}
+        save(run if len(present) == 1 else xr.DataTree(children=present), made / "results.nc")
+        shown = _figures(run, sweep, theory, made / "figures")
         _tables(run, sweep, made / "tables")
         steps = tables.steps_of(run, (0, 10, 100))
         (made / "appendix.tex").write_text(
@@ -110,24 +118,27 @@ def _carried(run) -> dict:
     return {**made, "models": {name: json.loads(text) for name, text in models.items()}}
 
 
-def _figures(run, sweep, folder: Path) -> dict[str, str]:
+def _figures(run, sweep, theory, folder: Path) -> dict[str, str]:
     """Every figure saved with its table; `{name: caption}`."""
     folder.mkdir()
     captioned = {}
-    for name, drawn, table in figures(run, sweep):
+    for name, drawn, table in figures(run, sweep, theory):
         plot.save(drawn, folder / name, table)
         captioned[name] = str(drawn.get_label())
         plt.close(drawn if isinstance(drawn, plt.Figure) else drawn.figure)
     return captioned
 
 
-def figures(run, sweep=None) -> Iterator[tuple]:
+def figures(run, sweep=None, theory=None) -> Iterator[tuple]:
     """`(name, figure, table)` of everything there is to show of a run."""
     steps, ends = tables.steps_of(run, (0, 10, 100)), tables.steps_of(run, (0, 25))
     if sweep is not None and steps:
         yield "comparison", plot.comparison(run, sweep), _comparison_table(run, sweep, steps, ends)
     shown: dict[str, Any] = {"relative_to": "readout", "steps": steps}
     yield "stream_gradient", plot.profile(run, **shown), tables.profile(run, "stream_gradient", **shown)
+    if theory is not None:
+        beside: dict[str, Any] = {"relative_to": "readout", "theory": theory}
+        yield "theory", plot.profile(run, **beside), tables.profile(run, "stream_gradient", **beside)
     for name, node in tables.nodes(run).items():
         yield f"budget_{name}", plot.budget(node, steps=ends), tables.budget_from_top(node, steps=ends)
         if steps:

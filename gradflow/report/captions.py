@@ -24,13 +24,16 @@ COMPARISON = (
 def theory(predicted, quantity: str) -> str:
     """What is drawn where theory lies over a measurement, what it assumes, and its Monte Carlo error."""
     average = "root mean squares" if squared(quantity) else "means"
+    lead = f"Lines: {average} over seeds at initialization; bands: 95% t-intervals; dashed: theory"
+    return f"{lead}, {assumed(predicted, quantity)}"
+
+
+def assumed(predicted, quantity: str) -> str:
+    """What a prediction assumes, how many heads it drew, and the Monte Carlo error of a quantity at its worst place."""
     told = settings(predicted).get("theory", {})
-    errors = [float((node[f"{quantity}_sem"] / abs(node[quantity])).max()) for node in nodes(predicted).values()]
+    errors = [float((node[f"{quantity}_sem"] / abs(node[quantity])).max()) for node in predicted.leaves]
     drawn = f"; {told['heads drawn']} attention heads drawn a sublayer, Monte Carlo error at most {max(errors):.1%}"
-    return (
-        f"Lines: {average} over seeds at initialization; bands: 95% t-intervals; dashed: theory, which assumes "
-        f"{'; '.join(told.get('assumptions', []))}{drawn if max(errors) > 0 else ''}."
-    )
+    return f"which assumes {'; '.join(told.get('assumptions', []))}{drawn if max(errors) > 0 else ''}."
 
 
 def setting(tree) -> dict[str, str]:

@@ -34,9 +34,11 @@ from .canvas import (
     styled,
 )
 from .jacobian_plots import alignment, exponents, factors, spectral_density, spectrum, spectrum_bands
+from .theory_plots import agreement, variance
 
 __all__ = [
     "WIDTHS",
+    "agreement",
     "alignment",
     "budget",
     "budget_totals",
@@ -52,6 +54,7 @@ __all__ = [
     "spectrum_bands",
     "total_depth",
     "training",
+    "variance",
 ]
 
 

@@ -20,16 +20,17 @@ def squared(name: str) -> bool:
 def expectation(values: xr.DataArray, dim: str = "seed") -> xr.Dataset:
     """The average over seeds that theory predicts, with its 95% interval: `mean`, `low`, `high`.
 
-    Root mean square for norms and rms, the interval that of the mean square; the arithmetic mean for everything else.
+    The arithmetic mean and its t-interval; for norms and rms the root mean square, the interval of the mean square m being
+    `m exp(± t SE/m)`, which stays positive.
     """
-    root = squared(str(values.name))
+    n, root = values.sizes.get(dim, 1), squared(str(values.name))
     moment = values**2 if root else values
-    n = values.sizes.get(dim, 1)
     mean = moment.mean(dim, skipna=False) if dim in values.dims else moment
     reach = half_width(moment.std(dim, ddof=1, skipna=False), n) if n > 1 else mean * np.nan
-    bounds = {"mean": mean, "low": mean - reach, "high": mean + reach}
-    back = lambda moment: np.sqrt(moment.clip(min=0)) if root else moment
-    return xr.Dataset({name: back(bound) for name, bound in bounds.items()}, attrs=values.attrs)
+    factor = np.exp(reach / mean)
+    bounds = {"low": mean / factor, "high": mean * factor} if root else {"low": mean - reach, "high": mean + reach}
+    shown = {"mean": mean, **bounds}
+    return xr.Dataset({name: np.sqrt(v) if root else v for name, v in shown.items()}, attrs=values.attrs)
 
 
 def against_theory(measured: xr.DataTree, predicted: xr.DataTree, quantity: str = "stream_gradient") -> xr.DataTree:

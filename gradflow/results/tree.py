@@ -114,15 +114,20 @@ def against_total_depth(tree: xr.DataTree, name: str, **where) -> dict[str, xr.D
 
     An integer for `sublayer` or `depth` is a position (−1 the last); everything else is a label.
     """
+    return against_size(tree, name, "total_depth", **where)
+
+
+def against_size(tree: xr.DataTree, name: str, size: str, **where) -> dict[str, xr.DataArray]:
+    """The same against the `size` that was swept: "total_depth" or "width"."""
+    positions = {k: v for k, v in where.items() if isinstance(v, Integral)}
+    labels = {k: v for k, v in where.items() if not isinstance(v, Integral)}
     chosen = {}
     for model, family in tree.children.items():
         rows = []
         for node in family.children.values():
-            positions = {k: v for k, v in where.items() if isinstance(v, Integral)}
-            labels = {k: v for k, v in where.items() if not isinstance(v, Integral)}
             row = variable(node, name).sel(labels).isel(positions).reset_coords(drop=True)
-            rows.append(row.expand_dims(total_depth=[int(node.attrs["total_depth"])]))
-        chosen[model] = xr.concat(rows, "total_depth", join="exact").assign_attrs(rows[0].attrs)
+            rows.append(row.expand_dims({size: [int(node.attrs[size])]}))
+        chosen[model] = xr.concat(rows, size, join="exact").assign_attrs(rows[0].attrs)
     return chosen
 
 

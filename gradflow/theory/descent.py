@@ -26,7 +26,7 @@ from ..model.names import outer_names, parameter_names
 from ..model.stack import Transformer
 from ..results.quantities import PROBES
 from .ends import embedded, readout
-from .gram import Gram, Place, Response, response
+from .gram import Gram, Place, Response, on_diagonal, response
 
 
 class Rows(NamedTuple):
@@ -35,9 +35,9 @@ class Rows(NamedTuple):
     examples: int
     tokens: int
 
-    def by_token(self, dial, size: int):
-        """A diagonal [N, N] with the dial of its token [T] on every row."""
-        return jnp.diag(jnp.tile(dial, size // self.tokens))
+    def by_token(self, k: Gram, dial) -> Gram:
+        """`K` with the dial of its token [T] on the diagonal of every row."""
+        return on_diagonal(k, jnp.tile(dial, len(k) // self.tokens))
 
     def by_examples(self, dial, size: int):
         """A matrix [N, N] with the dial of its two examples [E, E] on every entry."""
@@ -73,10 +73,10 @@ def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
         """The linear map of a part, with what its dials add at its input and, for its weights, at its output."""
         weight = lambda name, g: g * rows.by_examples(dials["parameter"][names.index(name)], len(g))
         own = lambda: sum((weight(name, g) for name, g in sources[part].items()), 0.0)
-        return lambda k: push(k + dials["parts"][part] * jnp.eye(len(k))) + own()
+        return lambda k: push(on_diagonal(k, dials["parts"][part])) + own()
 
     maps = {part: dialled(part, made.push) for part, made in responses.items()}
-    k = sublayer(k + rows.by_token(dials["stream"], len(k)), **maps)
+    k = sublayer(rows.by_token(k, dials["stream"]), **maps)
     present = set().union(*sources.values())
     known = jnp.array([0.0 if name in present else jnp.nan for name in names])
     seen = {"skip_rms": responses["skip"].value, "branch_rms": responses["write"].value}
@@ -134,9 +134,9 @@ def through(model: Transformer, batch, place: Place):
             kept=STREAM_ALONE,
         )
         leave = response(last.leave, sigma, place)
-        top = k + rows.by_token(dials["top"], len(k))
+        top = rows.by_token(k, dials["top"])
         out = leave.push(top) + moved(named("leave", leave))
-        return (top, out + dials["readout"] * jnp.eye(len(out))), (sigma, leave.value, seen)
+        return (top, on_diagonal(out, dials["readout"])), (sigma, leave.value, seen)
 
     return end, dials
 

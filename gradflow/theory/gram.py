@@ -200,4 +200,9 @@ def _head(layer: layers.Attention, sigma: Gram, place: Place, size: int):
 def factor(sigma: Gram) -> Gram:
     """`C` with `C Cᵀ = Σ`, up to a jitter that keeps equal tokens apart: N · 16 roundings of the mean square."""
     jitter = 16 * len(sigma) * jnp.finfo(sigma.dtype).eps * jnp.mean(jnp.diag(sigma))
-    return jnp.linalg.cholesky(sigma + jitter * jnp.eye(len(sigma), dtype=sigma.dtype))
+    return jnp.linalg.cholesky(on_diagonal(sigma, jitter))
+
+
+def on_diagonal(k: Gram, more) -> Gram:
+    """`K` with `more`, a number or one for each row, on its diagonal: an independent tangent at every token."""
+    return k.at[jnp.diag_indices(len(k))].add(more)
