@@ -6,8 +6,9 @@ maps the readings over them in one compiled call, and hands the arrays to `resul
 Seeds change the weights; at initialization all seeds and all models see the same batch.
 """
 
+import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -29,6 +30,7 @@ from .meter import RESOLVED
 
 Reading = Callable[..., dict]
 
+AT_ONCE = 2**30  # bytes of weights
 # What can be asked for by name: these, and every quantity that one of them yields.
 READINGS: dict[str, Reading] = {
     "backward": gradients.reading,
@@ -78,6 +80,15 @@ def seed_keys(key, seeds: int):
     return jax.vmap(lambda i: at(root(key), "seed", i))(jnp.arange(seeds))
 
 
+def drawn(model, keys) -> Iterator:
+    """Weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part."""
+    size = sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(jax.eval_shape(model.init, keys[0])))
+    parts = -(-len(keys) * size // AT_ONCE)
+    length = -(-len(keys) // min(parts, len(keys)))
+    for start in range(0, len(keys), length):
+        yield jax.vmap(model.init)(keys[start : start + length])
+
+
 def measure(models, data, batch=None, **options) -> xr.DataTree:
     """Labelled readings of one model, of several, or of somebody's own loss.
 
@@ -123,10 +134,12 @@ def measure_models(
     batch = data if isinstance(data, Mapping) else data.batch(root(key), 0)
     measured = {}
     for name, model in models.items():
-        weights = params[name] if params is not None else jax.vmap(model.init)(keys)
-        arrays = jax.device_get(over_seeds(model, chosen, weights, batch, None))
-        _warn_of_underflow(name, arrays)
-        measured[name] = Readings(arrays, coordinates(model, weights), model)
+        parts = [params[name]] if params is not None else drawn(model, keys)
+        arrays = [jax.device_get(over_seeds(model, chosen, weights, batch, None)) for weights in parts]
+        found = jax.tree.map(lambda *a: np.concatenate(a), *arrays)
+        _warn_of_underflow(name, found)
+        shapes = jax.eval_shape(model.init, keys[0]) if params is None else params[name]
+        measured[name] = Readings(found, coordinates(model, shapes), model)
     return label(
         measured,
         leading={"seed": np.arange(seeds)},

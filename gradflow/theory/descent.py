@@ -39,14 +39,18 @@ class Rows(NamedTuple):
         """`K` with the dial of its token [T] on the diagonal of every row."""
         return on_diagonal(k, jnp.tile(dial, len(k) // self.tokens))
 
-    def by_examples(self, dial, size: int):
-        """A matrix [N, N] with the dial of its two examples [E, E] on every entry."""
-        example = np.arange(size) // self.tokens % self.examples
-        return dial[example[:, None], example[None, :]]
+    def by_examples(self, g: Gram, dial) -> Gram:
+        """`G` with every entry multiplied by the dial of its two examples [E, E]."""
+        return (self.paired(g) * dial[:, None, None, :, None]).reshape(g.shape)
 
-    def over_pairs(self, matrix):
-        """Sums [E, E] of a matrix [ET, ET] over the tokens of every pair of examples."""
-        return matrix.reshape(self.examples, self.tokens, self.examples, self.tokens).sum((1, 3))
+    def over_examples(self, g: Gram):
+        """Sums [E, E] of `G` over the rows of every pair of examples."""
+        return self.paired(g).sum((0, 2, 3, 5))
+
+    def paired(self, g: Gram):
+        """`G` with the axes lane, example, token of its two rows apart."""
+        row = (-1, self.examples, self.tokens)
+        return g.reshape(len(g) // (self.examples * self.tokens), *row[1:], *row)
 
     def sequences(self, size: int) -> np.ndarray:
         """A mask [N, N] of the rows that belong to the same example and lane."""
@@ -71,7 +75,7 @@ def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
 
     def dialled(part, push):
         """The linear map of a part, with what its dials add at its input and, for its weights, at its output."""
-        weight = lambda name, g: g * rows.by_examples(dials["parameter"][names.index(name)], len(g))
+        weight = lambda name, g: rows.by_examples(g, dials["parameter"][names.index(name)])
         own = lambda: sum((weight(name, g) for name, g in sources[part].items()), 0.0)
         return lambda k: push(on_diagonal(k, dials["parts"][part])) + own()
 
@@ -109,16 +113,6 @@ def through(model: Transformer, batch, place: Place):
     keys = jax.vmap(lambda l: at(place.key, l))(jnp.arange(size))
     nothing = tuple({sub.kind: () for sub in segment.block} for segment in model.segments)
     inside, outside = parameters(model)
-    dials = {
-        "stack": {
-            "stream": jnp.zeros((size, tokens)),
-            "parts": {part: jnp.zeros(size) for part in METERED},
-            "parameter": jnp.zeros((size, len(inside), examples, examples)),
-        },
-        "top": jnp.zeros(tokens),
-        "readout": jnp.zeros(()),
-        "outer": jnp.zeros(len(outside)),
-    }
 
     def end(dials):
         outer = dict(zip(outside, dials["outer"], strict=True))
@@ -138,7 +132,12 @@ def through(model: Transformer, batch, place: Place):
         out = leave.push(top) + moved(named("leave", leave))
         return (top, on_diagonal(out, dials["readout"])), (sigma, leave.value, seen)
 
-    return end, dials
+    stack = {
+        "stream": jnp.zeros((size, tokens)),
+        "parts": {part: jnp.zeros(size) for part in METERED},
+        "parameter": jnp.zeros((size, len(inside), examples, examples)),
+    }
+    return end, {"stack": stack, "top": jnp.zeros(tokens), "readout": jnp.zeros(()), "outer": jnp.zeros(len(outside))}
 
 
 def backward(model: Transformer, batch, place: Place) -> dict:
@@ -155,18 +154,19 @@ def backward(model: Transformer, batch, place: Place) -> dict:
     squares = {**read, "stack": {"stream": read["stack"]["stream"], **read["stack"]["parts"]}}
     rows, (inside, outside) = Rows(*batch["inputs"].shape), parameters(model)
     pairs, outer = read["stack"]["parameter"] + known[..., None, None], dict(zip(outside, read["outer"], strict=True))
-    outer["readout"], radial = final["readout"], rows.over_pairs(final["radial"])
+    outer["readout"], radial = final["readout"], rows.over_examples(final["radial"])
     if "leave.scale" in outer:
         outer["leave.scale"] += radial.sum()
     elif "norm_out.scale" in inside:
         pairs = pairs.at[-1, inside.index("norm_out.scale")].add(radial)
-    one = jnp.sqrt(jnp.diagonal(pairs, axis1=-2, axis2=-1))
+    root = lambda square: jnp.sqrt(jnp.maximum(square, 0))  # a square that is zero may be so to rounding
+    one = root(jnp.diagonal(pairs, axis1=-2, axis2=-1))
     return {
         "loss": final["loss"],
         **accounts.backward(squares),
-        "parameter_gradient": jnp.sqrt(pairs.sum((-2, -1))),
+        "parameter_gradient": root(pairs.sum((-2, -1))),
         "parameter_gradient_per_example": pairs.shape[-1] * one.mean(-1),
-        "outer_gradient": jnp.sqrt(jnp.stack(list(outer.values()))),
+        "outer_gradient": root(jnp.stack(list(outer.values()))),
         **accounts.signal(seen, of_stream(sigma, rows)),
     }
 

@@ -185,16 +185,16 @@ def _dot(q, k):
 
 def _head(layer: layers.Attention, sigma: Gram, place: Place, size: int):
     """Queries, keys and a direction of the head [n, E, T, h], turned by position, and a feature of the values [n, E, T]."""
-    gains, rows, root = layer.gains(place.width), (-1, place.tokens), factor(sigma)
+    gains = layer.gains(place.width)
     normal = lambda name, *shape: jax.random.normal(at(place.key, name), (place.draws, *shape), sigma.dtype)
-    process = lambda name: gains[name] ** 0.5 * (root @ normal(name, len(sigma), size))
+    process = normal("process", len(sigma), 2 * size + 1).at[..., -1].apply(jnp.sign)
+    process = (factor(sigma) @ process).reshape(place.draws, -1, place.tokens, 2 * size + 1)
+    q, k, v = jnp.split(process, (size, 2 * size), axis=-1)
+    direction = jnp.broadcast_to(jnp.sign(normal("direction", 1, 1, size)), q.shape)
     rotary = layer.rotary or (lambda x: x)
     turned = jax.vmap(jax.vmap(lambda x: rotary(x[:, None])[:, 0]))
-    q, k = (turned(process(name).reshape(place.draws, *rows, size)) for name in ("query", "key"))
-    signs = lambda name, *shape: jnp.sign(normal(name, *shape))
-    direction = turned(jnp.broadcast_to(signs("direction", 1, 1, size), q.shape))
-    v = gains["value"] ** 0.5 * (signs("value", len(sigma)) @ root.T)
-    return q, k, direction, v.reshape(place.draws, *rows)
+    std = {name: gain**0.5 for name, gain in gains.items()}
+    return turned(std["query"] * q), turned(std["key"] * k), turned(direction), std["value"] * v[..., 0]
 
 
 def factor(sigma: Gram) -> Gram:
