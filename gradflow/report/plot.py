@@ -77,13 +77,15 @@ def profile(
         colour = faded(palette[name], strength)
         curve(ax, rows, position, colour, folded(naming(name, step) + law(ax, laws, name, step, position, colour)))
         if theory is not None:
-            ax.plot(rows[position], rows["theory"], "--", color=darker(colour), label=f"{name}, theory")
+            ax.plot(rows[position], rows["theory"], "--", color=darker(colour))
+    if theory is not None:
+        ax.plot([], [], "--", color="0.3", label="theory")
     scale(ax, what.positive, (1.0 if relative_to or what.units != "norm" else None) if what.positive else 0.0)
     entry = "".join(f", {value}" for value in where.values())
     unit = f" / {relative_to}" if relative_to else f" ({what.units})"
     ax.set_ylabel(f"{what.long_name},\n{entry[2:].replace('_', ' ')}{unit}" if entry else f"{what.long_name}{unit}")
     over(ax, "stream position" if position == "depth" else "sublayer")
-    legend_above(ax, columns=max(1, table["model"].nunique()) if laws is None else 1)
+    legend_above(ax, columns=min(3, table["model"].nunique() + (theory is not None)) if laws is None else 1)
     lines = captions.BANDS if theory is None else captions.theory(theory, quantity)
     lead = f"{what.long_name.capitalize()}{entry} over depth{f', relative to the {relative_to}' if relative_to else ''}"
     lead += _DASHED if laws is not None else ""

@@ -198,8 +198,11 @@ def _head(layer: layers.Attention, sigma: Gram, place: Place, size: int):
 
 
 def factor(sigma: Gram) -> Gram:
-    """`C` with `C Cᵀ = Σ`, up to a jitter that keeps equal tokens apart: N · 16 roundings of the mean square."""
-    jitter = 16 * len(sigma) * jnp.finfo(sigma.dtype).eps * jnp.mean(jnp.diag(sigma))
+    """`C` with `C Cᵀ = Σ`, up to a jitter that keeps equal tokens apart: 2 N roundings of the mean square.
+
+    Tokens that differ by less are drawn as if they differed by that.
+    """
+    jitter = 2 * len(sigma) * jnp.finfo(sigma.dtype).eps * jnp.mean(jnp.diag(sigma))
     return jnp.linalg.cholesky(on_diagonal(sigma, jitter))
 
 
