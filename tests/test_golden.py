@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import theories
 import xarray as xr
 from scipy import integrate, stats
 
@@ -21,7 +22,7 @@ from gradflow.instruments.readings import seed_keys
 from gradflow.model.equation import bound, recorded, sublayer, walk
 from gradflow.model.functions import ACTIVATIONS
 from gradflow.model.layers import Attention, FeedForward, GatedFeedForward, LayerNorm, RMSNorm
-from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
+from gradflow.model.stack import Transformer
 from gradflow.model.wiring import deepnorm, post, pre
 
 UNLIKELY = 4  # standard errors; a test has a dozen chances at most
@@ -193,14 +194,7 @@ def test_the_last_gradient_falls_under_pre_norm_and_stays_under_post_norm_up_to_
 
 def feed_forward_stack(wiring, activation: str, depth: int, width: int) -> Transformer:
     """Only feed-forward sublayers, d×d matrices, fan-in weights; tokens don't meet. The stream starts at rms 1."""
-    block = (Sublayer("mlp", wiring, FeedForward(1, activation, bias=False)),)
-    return Transformer((Segment(block, depth),), width, Embedding(256, None))
-
-
-def different_tokens(tokens: int) -> dict:
-    """One example in which no token comes twice."""
-    rows = np.random.default_rng(0).permutation(256)[: 2 * tokens].reshape(2, 1, tokens)
-    return dict(zip(("inputs", "targets"), jnp.asarray(rows, jnp.int32), strict=True))
+    return theories.stack(wiring, {"mlp": FeedForward(1, activation, bias=False)}, depth, width)
 
 
 def gaussian_mean(f) -> float:
@@ -231,7 +225,7 @@ def test_a_post_norm_feed_forward_sublayer_has_the_published_gain(activation, pu
     assert exact == pytest.approx(published, abs=5e-4)
     width, depth = 256, 32
     model = feed_forward_stack(post(), activation, depth, width)
-    run = gf.measure(model, different_tokens(16), seeds=16, quantities=("partial_jacobian",))
+    run = gf.measure(model, theories.different_tokens(16), seeds=16, quantities=("partial_jacobian",))
     profile = run["model"]["partial_jacobian"].sel(probe="isotropic")
     gain = np.exp(np.log(profile.isel(depth=0) / profile.isel(depth=-1)) / depth)
     assert_mean(gain, exact, resolution=0.004, allowance=1 / width)
@@ -245,7 +239,7 @@ def pre_norm_relu() -> xr.Dataset:
     """Readings of a pre-norm ReLU stack, 48 draws; q₀ = 1 and C = 1/2, so that l₀ = q₀/C = 2."""
     model = feed_forward_stack(pre(), "relu", SUBLAYERS, NARROW)
     quantities = ("backward", "partial_jacobian")
-    return gf.measure(model, different_tokens(32), seeds=48, quantities=quantities)["model"].to_dataset()
+    return gf.measure(model, theories.different_tokens(32), seeds=48, quantities=quantities)["model"].to_dataset()
 
 
 L0 = 2.0

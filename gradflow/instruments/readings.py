@@ -83,8 +83,8 @@ def seed_keys(key, seeds: int):
 def drawn(model, keys) -> Iterator:
     """Weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part."""
     size = sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(jax.eval_shape(model.init, keys[0])))
-    parts = -(-len(keys) * size // AT_ONCE)
-    length = -(-len(keys) // min(parts, len(keys)))
+    parts = min(len(keys), max(1, -(-len(keys) * size // AT_ONCE)))
+    length = -(-len(keys) // parts)
     for start in range(0, len(keys), length):
         yield jax.vmap(model.init)(keys[start : start + length])
 
