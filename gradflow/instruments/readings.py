@@ -46,11 +46,11 @@ READINGS: dict[str, Reading] = {
 
 def readings(quantities: Iterable[str | Reading]) -> tuple[Reading, ...]:
     """The reading functions behind names, of readings or of what they yield; a reading function passes through."""
-    named = {name: READINGS[quantity.reading] for name, quantity in QUANTITIES.items()} | READINGS
+    named = {name: READINGS[row.reading] for name, row in QUANTITIES.items() if row.reading in READINGS} | READINGS
     chosen = []
     for quantity in quantities:
         if isinstance(quantity, str) and quantity not in named:
-            raise ValueError(f"no reading {quantity!r}: {suggestions(quantity, READINGS, also=QUANTITIES)}")
+            raise ValueError(f"no reading {quantity!r}: {suggestions(quantity, READINGS, also=named)}")
         chosen.append(named[quantity] if isinstance(quantity, str) else quantity)
     return tuple(dict.fromkeys(chosen))
 

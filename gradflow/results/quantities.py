@@ -106,6 +106,19 @@ def _spectral() -> tuple[Quantity, ...]:
     )
 
 
+def _of_updates(dims: tuple[str, ...], prefix: str, where: str) -> tuple[Quantity, ...]:
+    """What a recorder in the optimizer saw (`training.record`); W are the weights before the update."""
+    return (
+        Quantity(f"{prefix}update_norm", f"update{where}", "‖ΔW‖_F", "norm", dims, reading="update"),
+        Quantity(
+            f"{prefix}update_to_weight", f"update over weight{where}", "‖ΔW‖_F/‖W‖_F", "1", dims, reading="update"
+        ),
+        Quantity(
+            f"{prefix}gradient_to_weight", f"gradient over weight{where}", "‖E g‖_F/‖W‖_F", "1", dims, reading="update"
+        ),
+    )
+
+
 _ROWS = (
     Quantity("loss", "loss", "mean over tokens and examples of −log p(target)", "nat"),
     Quantity("stream_gradient", "stream gradient", "‖∂loss/∂x_l‖", "norm", ("depth",)),
@@ -229,6 +242,8 @@ _ROWS = (
         (),
         False,
     ),
+    *_of_updates(("sublayer", "parameter"), "", ""),
+    *_of_updates(("outer",), "outer_", " outside the stack"),
 )
 
 QUANTITIES: dict[str, Quantity] = {row.name: row for row in _ROWS}
