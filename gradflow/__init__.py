@@ -26,6 +26,7 @@ NAMES = {
     "model.wiring": ("Wiring",),
     "theory.predict": ("predict",),
     "training.loop": ("train",),
+    "training.record": ("labelled", "record", "recorded"),
 }
 HOME = {name: module for module, names in NAMES.items() for name in names}
 __all__ = [*ROOMS, *sorted(HOME)]

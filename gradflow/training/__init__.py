@@ -1,1 +1,1 @@
-"""Training, bottom up: data, loop."""
+"""Training, bottom up: data, record, loop."""

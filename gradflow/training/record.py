@@ -1,0 +1,248 @@
+"""A recorder in somebody's own optimizer: the norms of what passes where it stands, layer by layer.
+
+    optimizer = optax.chain(gf.record("gradient"), optax.clip_by_global_norm(1.0), optax.adamw(1e-3), gf.record("update"))
+
+    def step(carry, batch):
+        ...
+        return (params, opt_state), gf.recorded(opt_state)
+
+    carry, history = jax.lax.scan(step, (params, opt_state), batches)
+    gf.labelled(history, model)  # parameter_gradient, update_norm, update_to_weight, … over `step`
+
+In front of clipping it reads the gradient, at the end ΔW: `‖u‖_F`, and `‖u‖_F/‖W‖_F` with W the weights before the update.
+What passes is handed on as it came. Inside `optax.MultiSteps` a recorder sees the mean gradient of each update that is
+applied, inside `optax.apply_if_finite` what is let through, inside `optax.masked` the parameters that are not masked.
+
+Axes: a leaf stacked over depth has its L layers on axis 0 and one norm a layer, [L]; any other leaf one norm, [].
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+
+from ..instruments.gradients import frobenius, parameter_norms
+from ..model.names import coordinates, named, parameter_names
+from ..results.provenance import provenance
+from ..results.tree import Readings, label
+
+KNOWN_AS = {"gradient_norm": "parameter_gradient", "outer_gradient_norm": "outer_gradient"}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Recorded:
+    """What a recorder saw last. Its trees are those of the parameters, with norms [L] or [] in the place of leaves."""
+
+    name: str = field(metadata={"static": True})
+    stacked: tuple[str, ...] = field(metadata={"static": True})
+    count: Any  # updates seen: the last one is step count − 1, counted from 0 as in `gf.train`
+    norm: Any  # ‖u‖_F; NaN before the first
+    to_weight: Any  # ‖u‖_F/‖W‖_F; NaN without parameters; where W = 0, infinite, or NaN if u = 0, too
+    nonfinite_step: Any  # first step with a value that is not finite; −1: never
+
+
+def record(
+    name: str = "gradient", *, stacked: str | tuple[str, ...] | None = "stack"
+) -> optax.GradientTransformationExtraArgs:
+    """An optax transformation that passes updates on unchanged, and keeps their norms in its state (see `Recorded`).
+
+    Parameters
+    ----------
+    name : what `recorded` finds it by, and `labelled` its quantities: "gradient" in front of all else, "update" at the end
+    stacked : keys of the parameters below which every leaf has its layer on axis 0, `outer.inner` for a nested one
+        By default that of gradflow's models; "layers", ("dense", "experts"), … for others; None where nothing is stacked.
+
+    Norms accumulate in float32 or better, where they hold from 1e-24 to 1e12; beyond, 0 and infinity. Cost: that of the global
+    norms of updates and weights.
+
+    Errors: ValueError where the name is no identifier, and, from `init`, where a stacked key is missing or axis 0 is not the
+    layer throughout.
+
+    >>> import jax.numpy as jnp, optax, gradflow as gf
+    >>> optimizer = optax.chain(optax.sgd(0.5), gf.record("update"))
+    >>> params = {"stack": jnp.ones((3, 8, 8)), "readout": jnp.ones(8)}
+    >>> _, state = optimizer.update(params, optimizer.init(params), params)  # the gradient of ‖W‖²/2
+    >>> gf.recorded(state)["update"].to_weight["stack"].tolist()
+    [0.5, 0.5, 0.5]
+    """
+    if not name.isidentifier():
+        raise ValueError(f"a recorder's name becomes that of a variable, which {name!r} cannot be: try 'clipped'")
+    keys = (stacked,) if isinstance(stacked, str) else tuple(stacked or ())
+
+    def init(params) -> Recorded:
+        leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=_masked)
+        _check(leaves, keys)
+        unread = lambda a: jnp.full(a.shape, jnp.nan, a.dtype)
+        # Without leaves, params are what optax.tree_map_params looks for copies of the parameters with: norms are none.
+        norms = jax.tree.map(unread, jax.eval_shape(partial(_norms, keys), params) if leaves else jnp.zeros(()))
+        return Recorded(name, keys, jnp.zeros((), jnp.int32), norms, norms, jnp.full((), -1, jnp.int32))
+
+    def update(updates, state: Recorded, params=None, **_):
+        return updates, _seen(state, updates, params)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _seen(state: Recorded, updates, params) -> Recorded:
+    """The state once these updates have passed."""
+    norm = _norms(state.stacked, updates)
+    weight = jax.tree.map(lambda u: jnp.nan * u, norm) if params is None else _norms(state.stacked, params)
+    to_weight = jax.tree.map(jnp.divide, norm, weight)
+    cast = partial(jax.tree.map, lambda new, old: new.astype(old.dtype))
+    finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda u: jnp.isfinite(u).all(), updates), jnp.array(True))
+    return replace(
+        state,
+        count=optax.safe_increment(state.count),
+        norm=cast(norm, state.norm),
+        to_weight=cast(to_weight, state.to_weight),
+        nonfinite_step=jnp.where(finite | (state.nonfinite_step >= 0), state.nonfinite_step, state.count),
+    )
+
+
+def recorded(state) -> dict[str, Recorded]:
+    """`{name: Recorded}` of every recorder in an optimizer's state, or in anything that holds one.
+
+    Errors: ValueError where there is none, or where two have one name.
+    """
+    found = [r for r in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Recorded)) if isinstance(r, Recorded)]
+    names = [r.name for r in found]
+    if not found:
+        raise ValueError("no recorder here: put one in the optimizer, optax.chain(gf.record('gradient'), …)")
+    if len(set(names)) < len(names):
+        raise ValueError(f"recorders named {', '.join(names)}: give each a name of its own, gf.record('clipped')")
+    return dict(zip(names, found, strict=True))
+
+
+def labelled(records, model=None, *, leading: Mapping[str, Any] | None = None) -> xr.DataTree:
+    """What recorders saw, as labelled data: one node, `model`, over `step` and `seed` where there are several.
+
+    Parameters
+    ----------
+    records : what `recorded` found, with axes in front where it comes from `lax.scan` or `vmap`; or a list, an entry a step
+    model : the gradflow model that was trained; without it, sublayers are the layers below the stacked keys, in turn
+    leading : coordinates of the axes in front, as for `results.label`; by default `{"step": count − 1, "seed": 0, 1, …}`
+
+    The recorder "gradient" gives `parameter_gradient` [sublayer, parameter], `outer_gradient` [outer], `gradient_to_weight`
+    and `outer_gradient_to_weight`; any other, "update" for one, `update_norm`, `update_to_weight`, `outer_update_norm` and
+    `outer_update_to_weight`. NaN where a sublayer has no parameter of that name.
+
+    Errors: ValueError where the axes in front are not those of `leading`, and where recorders saw different parameters.
+    """
+    origin, found = provenance(), _over_steps(records)
+    if len({(one.stacked, jax.tree.structure(one.norm)) for one in found.values()}) > 1:
+        raise ValueError(f"the recorders {', '.join(found)} saw different parameters: label them one by one")
+    tables = [table for one in found.values() for table in _tables(one, model)]
+    arrays = {name: np.stack(list(columns.values()), axis=-1) for name, _, columns in tables}
+    coords: dict[str, Any] = {dims[-1]: (dims[-1], list(columns)) for _, dims, columns in tables}
+    coords |= coordinates(model, next(iter(found.values())).norm) if model else {}
+    coords["dims"] = {name: dims for name, dims, _ in tables}
+    return label({"model": Readings(arrays, coords, model)}, leading=_leading(found, leading), provenance=origin)
+
+
+def _over_steps(records) -> dict[str, Recorded]:
+    """The recorders on the host, those of a list stacked."""
+    if not isinstance(records, list) or not records:
+        return jax.device_get(recorded(records))
+    return jax.tree.map(lambda *a: np.stack(a), *jax.device_get([recorded(each) for each in records]))
+
+
+def _leading(found: Mapping[str, Recorded], leading) -> dict[str, Any]:
+    """Coordinates of the axes in front: those given, or what the counts say."""
+    counts = np.max([np.asarray(one.count) for one in found.values()], axis=0)
+    if leading is None and counts.ndim in (1, 2):
+        if len(counts) > 1 and (counts[0] == counts[-1]).all():
+            raise ValueError("counts do not grow along the first axis: for seeds, say leading={'seed': range(…)}")
+        steps = counts.reshape(len(counts), -1).max(axis=1) - 1
+        leading = dict([("step", steps), ("seed", np.arange(counts.shape[-1]))][: counts.ndim])
+    if len(leading or {}) != counts.ndim:
+        raise ValueError(
+            f"the axes in front have shape {counts.shape}, but leading names {list(leading or {})}: "
+            f"say for example leading={{'step': …, 'seed': …}}"
+        )
+    return dict(leading or {})
+
+
+def _tables(one: Recorded, model):
+    """`(quantity, dimensions, {name: column})` of everything that a recorder holds."""
+    for what, tree in (("norm", one.norm), ("to_weight", one.to_weight)):
+        parts = _parts(tree, one.stacked)
+        outside = parts.pop(None, {})
+        inside = _of_model(one, tree, model) if model else _in_turn(list(parts.values()))
+        for prefix, dims, columns in (("", ("sublayer", "parameter"), inside), ("outer_", ("outer",), outside)):
+            name = f"{prefix}{one.name}_{what}"
+            if columns:
+                yield KNOWN_AS.get(name, name), dims, columns
+
+
+def _of_model(one: Recorded, tree, model) -> dict[str, Any]:
+    """`{parameter: [..., S]}` in depth order, by a walk over the model's stack."""
+    if one.stacked != ("stack",):
+        raise ValueError(f"the model's layers are below 'stack', not below {one.stacked}: gf.record({one.name!r})")
+    walked = partial(parameter_norms, model.segments)
+    for _ in range(np.ndim(one.count)):
+        walked = jax.vmap(walked)
+    names = parameter_names(model.segments, tree["stack"])
+    return dict(zip(names, np.moveaxis(jax.device_get(walked(tree["stack"])), -1, 0), strict=True))
+
+
+def _in_turn(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """`{parameter: [..., S]}`, the layers of each part after those of the one before; NaN where a part has it not."""
+    missing = [np.full_like(next(iter(own.values())), np.nan) for own in parts]
+    column = lambda name: [own.get(name, nan) for own, nan in zip(parts, missing, strict=True)]
+    return {name: np.concatenate(column(name), axis=-1) for own in parts for name in own}
+
+
+# ---- leaves that are stacked, and others ---------------------------------------------------------------------
+
+
+def _norms(keys: tuple[str, ...], tree):
+    """`‖u‖_F` of every leaf, of each layer where it is stacked."""
+    norm = lambda path, leaf: (jax.vmap(frobenius) if _part(path, keys) else frobenius)(jnp.asarray(leaf))
+    return jax.tree_util.tree_map_with_path(norm, tree)
+
+
+def _part(path, keys: tuple[str, ...]) -> str | None:
+    """The stacked key that a leaf is below, with its place in the sequence there if it is one of segments; else None."""
+    name = partial(jax.tree_util.keystr, simple=True, separator=".")
+    for end in range(1, len(path) + 1):
+        if name(path[:end]) in keys:
+            return name(path[: end + isinstance((*path, None)[end], jax.tree_util.SequenceKey)])
+    return None
+
+
+def _parts(tree, keys: tuple[str, ...]) -> dict[str | None, dict[str, Any]]:
+    """`{part: {parameter: leaf}}`, in the field's names."""
+    parts: dict[str | None, dict[str, Any]] = {}
+    for (path, leaf), name in zip(jax.tree_util.tree_leaves_with_path(tree), named(tree), strict=True):
+        parts.setdefault(_part(path, keys), {})[name] = leaf
+    return parts
+
+
+def _check(leaves, keys: tuple[str, ...]) -> None:
+    """Every stacked key is there, and the leaves of a part have one number of layers. Masked leaves count as there."""
+    missing = [key for key in keys if leaves and not any(_part(path, (key,)) for path, _ in leaves)]
+    if missing:
+        there = ", ".join(dict.fromkeys(jax.tree_util.keystr(path[:1], simple=True) for path, _ in leaves))
+        raise ValueError(
+            f"no {missing[0]!r} to be stacked among the parameters' keys, {there}: name the one whose leaves have their "
+            f"layer on axis 0, gf.record(stacked='layers'), or say stacked=None"
+        )
+    sizes: dict[str, dict] = {}
+    for path, leaf in leaves:
+        if (part := _part(path, keys)) and not _masked(leaf):
+            sizes.setdefault(part, {})[np.shape(leaf)[:1]] = jax.tree_util.keystr(path, simple=True, separator=".")
+    for part, own in sizes.items():
+        if len(own) > 1 or () in own:
+            raise ValueError(f"below {part!r} axis 0 is not the layer throughout: {own}; give only keys where it is")
+
+
+def _masked(leaf) -> bool:
+    """Whether `optax.masked` took the leaf away."""
+    return isinstance(leaf, optax.MaskedNode)
