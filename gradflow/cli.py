@@ -5,92 +5,180 @@ that names the remedy, exit code 2, and nothing is written.
 """
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 app = tyro.extras.SubcommandApp()
-OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "rmsprop")
+CONSTANTS = ("momentum", "b1", "b2", "eps", "weight_decay")
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Models:
+    """The stacks, which differ in their wiring alone, and the text they read."""
+
+    wirings: tuple[str, ...] = ("pre", "post")
+    """Of pre, post, res_post, sandwich, none, deepnorm, rezero, layerscale, depth_scaled."""
+    depth: int = 12
+    """Blocks (attention, then feed-forward)."""
+    width: int = 64
+    """Features of the stream."""
+    heads: int = 4
+    """Attention heads; they must divide the width."""
+    context: int = 64
+    """Tokens of an example."""
+    batch: int = 8
+    """Examples of a batch."""
+    init: str = "fan_in"
+    """fan_in, xavier, xiong, bert, bert_literal or gpt2."""
+    precision: str | None = None
+    """bfloat16 (weights stay float32), float32, or float64, which needs JAX_ENABLE_X64=1."""
+    text: Path | None = None
+    """A file, read as bytes; by default the language reference that CPython ships. Its last tenth is held out."""
+
+    def built(self):
+        """`(models, data)`."""
+        import gradflow as gf
+
+        shape = ("depth", "width", "heads", "context", "init", "precision")
+        data = gf.data.text(self.text, context=self.context, batch=self.batch)
+        return gf.transformers(*self.wirings, **{name: getattr(self, name) for name in shape}), data
+
+
+@dataclass(frozen=True)
+class Updates:
+    """How weights are updated."""
+
+    optimizer: str = "adam"
+    """adam, adamw, lion, muon, rmsprop or sgd."""
+    lr: float = 1e-3
+    """Learning rate; the largest, where it changes."""
+    warmup: int = 0
+    """Steps over which the learning rate rises linearly."""
+    schedule: str = "constant"
+    """What follows: constant, linear, cosine or inverse_sqrt."""
+    clip: float | None = None
+    """Largest norm of the whole gradient."""
+    clip_parameter: float | None = None
+    """Largest norm of each parameter's gradient, layer by layer."""
+    dropout: float = 0.0
+    """Share of each branch's output that is dropped in training."""
+    momentum: float | None = None
+    """Of sgd."""
+    b1: float | None = None
+    """Of adam, adamw, lion and muon."""
+    b2: float | None = None
+    """Of adam, adamw, lion and muon."""
+    eps: float | None = None
+    """Of adam, adamw, muon and rmsprop."""
+    weight_decay: float | None = None
+    """Of adam, adamw and lion."""
+
+    def built(self):
+        """The `Recipe`."""
+        from .training.recipe import Recipe, named
+
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        constants = {name: given.pop(name) for name in CONSTANTS if name in given}
+        return Recipe(named(given.pop("optimizer"), **constants), **given)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long, and where the result goes."""
+
+    steps: int = 100
+    """Updates."""
+    seeds: int = 4
+    """Draws of weights and batches, the same for every wiring."""
+    key: int = 0
+    """The integer that all randomness derives from."""
+    out: Path = Path("gradflow-run")
+    """A folder that is new, empty, or holds an earlier result of the same configuration."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; by default half a minute."""
+    resume: bool = False
+    """Continue the interrupted run in that folder; it ends with the bits of one that was not interrupted."""
+
+    def options(self) -> dict:
+        """What `gf.train` takes."""
+        return {**{k: v for k, v in asdict(self).items() if k != "out"}, "checkpoints": self.out / CHECKPOINTS}
+
+
+Flat = tyro.conf.OmitArgPrefixes
 
 
 @app.command
 def compare(
-    wirings: tuple[str, ...] = ("pre", "post"),
-    depth: int = 12,
-    width: int = 64,
-    heads: int = 4,
-    context: int = 64,
-    batch: int = 8,
-    init: str = "fan_in",
-    optimizer: str = "adam",
-    lr: float = 1e-3,
-    steps: int = 100,
-    seeds: int = 4,
-    key: int = 0,
-    text: Path | None = None,
-    out: Path = Path("gradflow-compare"),
+    models: Annotated[Models, Flat] = Models(),
+    updates: Annotated[Updates, Flat] = Updates(),
+    run: Annotated[Run, Flat] = Run(out=Path("gradflow-compare")),
 ) -> None:
     """Train paired wirings on real text, read every gradient on the way, write figures, tables and an appendix.
 
-    Args:
-        wirings: two or more of pre, post, res_post, sandwich, none, deepnorm, rezero, layerscale, depth_scaled.
-        depth: blocks (attention, then feed-forward); a sweep at initialization takes half, once and twice as many.
-        width: features of the stream.
-        heads: attention heads; they must divide the width.
-        context: tokens of an example.
-        batch: examples of a batch.
-        init: fan_in, xavier, xiong, bert, bert_literal or gpt2.
-        optimizer: adam, adamw, sgd, lion or rmsprop; without warm-up or clipping.
-        lr: learning rate.
-        steps: updates.
-        seeds: draws of weights and batches, the same for every wiring.
-        key: the integer that all randomness derives from.
-        text: a file, read as bytes; by default the language reference that CPython ships.
-        out: a folder that is new, empty, or holds an earlier result of the same configuration.
+    A sweep at initialization takes half, once and twice as many blocks.
     """
-    asked, begun = dict(locals()), time.perf_counter()
-    with _refusing("compare"):
+    _job("compare", models, updates, run, sweep=sorted({max(1, models.depth // 2), models.depth, 2 * models.depth}))
+
+
+@app.command
+def train(
+    models: Annotated[Models, Flat] = Models(),
+    updates: Annotated[Updates, Flat] = Updates(),
+    run: Annotated[Run, Flat] = Run(),
+    record: tuple[str, ...] = ("early",),
+    readings: tuple[str, ...] = ("standard",),
+) -> None:
+    """Train paired wirings on real text, record what is asked for, write figures, tables and an appendix.
+
+    Args:
+        models: The stacks and the text.
+        updates: How weights are updated.
+        run: How long, and where the result goes.
+        record: The steps that are recorded, or one of early, every:N and logarithmic:N (steps a decade).
+        readings: economy, standard or full, or names of readings and quantities.
+    """
+    _job("train", models, updates, run, record, readings)
+
+
+def _job(
+    command, models: Models, updates: Updates, run: Run, record=("early",), readings=("standard",), sweep=()
+) -> None:
+    """Trains, sweeps over depths, writes the folder and tells."""
+    begun = time.perf_counter()
+    with _refusing(command, ValueError, OSError):
         import matplotlib
 
         import gradflow as gf
 
-        from .instruments.readings import seed_keys
         from .report import bundle, summary
         from .results.provenance import provenance
-        from .training.loop import schedule
+        from .training import moments, plan
 
         matplotlib.use("agg")
-        data = gf.data.text(text, context=context, batch=batch)
-        models = gf.transformers(*wirings, depth=depth, width=width, heads=heads, context=context, init=init)
-        update, record = _optimizer(optimizer, lr), schedule(steps)
-        seed_keys(key, seeds)
-        origin = provenance()
-        configuration = {**asked, "text": str(text) if text else data.name, "text_sha256": data.sha256, "out": str(out)}
-        bundle.prepare(out, configuration, origin)
-    _, run = gf.train(models, data, update, steps=steps, record=record, seeds=seeds, key=key)
-    depths = sorted({max(1, depth // 2), depth, 2 * depth})
-    sweep = gf.sweep(models, data, depth=depths, seeds=seeds, key=key)
-    gf.report.write(run, out, sweep=sweep, configuration=configuration)
-    print("\n".join(summary.lines(run, sweep)))
+        (stacks, data), recipe, origin = models.built(), updates.built(), provenance()
+        read = {"record": moments.named(record), "readings": readings[0] if readings[0] in plan.PRESETS else readings}
+        plan.Plan.of(data, recipe, run.key, run.seeds, run.steps, **read)
+        asked = asdict(models) | asdict(updates) | {"steps": run.steps, "seeds": run.seeds, "key": run.key}
+        text = {"text": str(models.text or data.name), "text_sha256": data.sha256}
+        configuration = {"command": command, **asked, **text, "record": record, "readings": readings}
+        if bundle.prepare(run.out, configuration, origin) and not run.resume:
+            shutil.rmtree(run.out / CHECKPOINTS, ignore_errors=True)  # of a finished run, which is made again
+    with _refusing(command, OSError):
+        _, trained = gf.train(stacks, data, recipe, **run.options(), **read)
+        swept = gf.sweep(stacks, data, depth=sweep, seeds=run.seeds, key=run.key) if sweep else None
+        gf.report.write(trained, run.out, sweep=swept, configuration=configuration)
+    print("\n".join(summary.lines(trained, swept)))
     print(_commit_note(origin), end="")
-    print(f"\n{time.perf_counter() - begun:.0f} s; figures, tables, data and appendix are in {out}/")
-
-
-def _optimizer(name: str, lr: float):
-    """The optax optimizer of that name at that learning rate."""
-    import optax
-
-    from .results.configuration import suggestions
-
-    if name not in OPTIMIZERS:
-        raise ValueError(f"no optimizer {name!r}: {suggestions(name, OPTIMIZERS)}")
-    if not lr > 0:
-        raise ValueError(f"lr is {lr}: a positive learning rate is needed")
-    return getattr(optax, name)(lr)
+    print(f"\n{time.perf_counter() - begun:.0f} s; figures, tables, data and appendix are in {run.out}/")
 
 
 def _commit_note(origin: dict) -> str:
@@ -102,11 +190,11 @@ def _commit_note(origin: dict) -> str:
 
 
 @contextmanager
-def _refusing(command: str) -> Iterator[None]:
-    """What is wrong with the input becomes one line, and exit code 2."""
+def _refusing(command: str, *errors: type[Exception]) -> Iterator[None]:
+    """What is wrong with the input, or with the disk, becomes one line, and exit code 2."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except errors as error:
         print(f"gradflow {command}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -132,7 +220,9 @@ def main() -> None:
         )
     except KeyboardInterrupt:
         print(
-            "\ngradflow: interrupted; no result was written, and no file is half-written", file=sys.stderr, flush=True
+            "\ngradflow: interrupted; no file is half-written, and --resume continues from the last checkpoint",
+            file=sys.stderr,
+            flush=True,
         )
         # Compiled work goes on in threads of its own, and would crash in an interpreter that is taken down beneath it.
         os._exit(130)

@@ -49,7 +49,7 @@ def here(tmp_path, monkeypatch):
     ("words", "remedy"),
     [
         ("--text missing.txt", "name a file that can be read"),
-        ("--text empty.txt", "at least 66 bytes"),
+        ("--text empty.txt", "at least 130 bytes"),
         ("--text short.txt", "longer text or a smaller context"),
         ("--text somebodys", "name a file that can be read"),
         ("--depth 0", "at least 1 block"),

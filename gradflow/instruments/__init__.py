@@ -1,1 +1,1 @@
-"""Instruments, bottom up: meter, signal, gradients, jacobians, operators, spectrum, chain, loss, readings."""
+"""Instruments, bottom up: meter, signal, dropout, gradients, updates, jacobians, operators, spectrum, chain, loss, readings."""

@@ -1,7 +1,7 @@
 """What one backward pass reads: loss, stream and parameter gradients, budget, split and signal, all at once.
 
 Every meter of the stack is read by differentiating the loss with respect to its dial, next to the parameters: the
-backward pass is the one training does. What it costs beyond is a few reductions a sublayer.
+backward pass is the one training does. What it costs beyond is a few reductions a sublayer; how many, a `Scope` says.
 
 A model is anything with `segments`, `init(key)`, `enter(params, inputs) -> x_0`, `leave(params, x_S) -> out` and
 `loss(params, out, targets)`, each for one example; `Transformer` is one.
@@ -9,7 +9,9 @@ A model is anything with `segments`, `init(key)`, `enter(params, inputs) -> x_0`
 Axes: a batch is `{"inputs": [B, …], "targets": [B, …]}`; S sublayers, T tokens, P parameter names.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +22,8 @@ from ..model.accounts import METERED
 from ..model.equation import STREAM_ALONE, decorated, products, recorded, walk
 from ..model.names import named, parameter_names
 from . import signal
-from .meter import GAIN, at_inputs, meter, norm
-
-
-def dials(model, params, batch, gain: float = GAIN) -> dict:
-    """All dials of the model, in depth order, set to `gain`: per token on the stream, one number at each part."""
-    x = jax.eval_shape(model.enter, params, jax.tree.map(lambda a: a[0], batch["inputs"]))
-    size = sum(segment.repeats * len(segment.block) for segment in model.segments)
-    full = lambda *shape: jnp.full(shape, gain, jnp.promote_types(x.dtype, jnp.float32))
-    tokens = x.shape[-2:-1]
-    inside = {"stream": full(size, *tokens), **{part: full(size) for part in METERED}}
-    return {"stack": inside, "top": full(*tokens), "readout": full()}
+from .dropout import Dropout, dropped, thinned
+from .meter import GAIN, at_inputs, meter, metered, norm
 
 
 def metered_signal(x, parts, dials):
@@ -40,41 +33,90 @@ def metered_signal(x, parts, dials):
     return y, signal.of_sublayer(x, seen["skip"], seen["write"])
 
 
-def metered_loss(model, params, dials, batch, kept=products):
+def metered_rms(x, parts, dials):
+    """Visit: meters as the dials say; reports the stream's mean square alone."""
+    return metered(x, parts, dials)[0], signal.size_of_stream(x)
+
+
+class Scope(NamedTuple):
+    """How much of a backward pass is read: the parts with a meter, the visit at a sublayer, and what is read at the top."""
+
+    parts: tuple[str, ...]
+    visit: Callable
+    top: Callable
+
+
+WHOLE = Scope(METERED, metered_signal, signal.of_stream)
+STREAM = Scope((), metered_rms, signal.size_of_stream)  # loss, stream and parameter gradients, rms: economy
+
+
+def dials(model, params, batch, gain: float = GAIN, scope: Scope = WHOLE) -> dict:
+    """All dials of the model, in depth order, set to `gain`: per token on the stream, one number at each part."""
+    x = jax.eval_shape(model.enter, params, jax.tree.map(lambda a: a[0], batch["inputs"]))
+    size = sum(segment.repeats * len(segment.block) for segment in model.segments)
+    full = lambda *shape: jnp.full(shape, gain, jnp.promote_types(x.dtype, jnp.float32))
+    tokens = x.shape[-2:-1]
+    inside = {"stream": full(size, *tokens), **{part: full(size) for part in scope.parts}}
+    return {"stack": inside, "top": full(*tokens), "readout": full()}
+
+
+def metered_loss(model, params, dials, batch, scope: Scope = WHOLE, kept=products, dropout: Dropout | None = None):
     """Loss of the batch (mean over examples) and its signal, with a meter behind every dial."""
+    visit = thinned(scope.visit, dropout.rate) if dropout else scope.visit
+    keys = jax.random.split(dropout.key, len(batch["inputs"])) if dropout else None
 
-    def example(inputs, targets):
-        x, signals = walk(
-            model.segments, params["stack"], model.enter(params, inputs), metered_signal, dials["stack"], kept=kept
-        )
+    def example(inputs, targets, key):
+        x, extra = model.enter(params, inputs), dials["stack"]
+        if dropout:
+            at_bottom, *inside = jax.random.split(key, len(extra["stream"]) + 1)
+            x, extra = dropped(x, dropout.rate, at_bottom), (extra, jnp.stack(inside))
+        x, signals = walk(model.segments, params["stack"], x, visit, extra, kept=kept)
         out = model.leave(params, meter(x, dials["top"]))
-        return model.loss(params, meter(out, dials["readout"]), targets), (signals, signal.of_stream(x))
+        return model.loss(params, meter(out, dials["readout"]), targets), (signals, scope.top(x))
 
-    losses, signals = jax.vmap(example)(batch["inputs"], batch["targets"])
+    losses, signals = jax.vmap(example)(batch["inputs"], batch["targets"], keys)
     return losses.mean(), jax.tree.map(lambda s: s.mean(0), signals)
 
 
-def bare_loss(model, params, batch):
-    """Loss of the batch without instruments: what `metered_loss` equals, bit for bit."""
+def example_losses(model, params, batch):
+    """Losses [B] of the examples, without instruments."""
 
     def example(inputs, targets):
         x, _ = walk(model.segments, params["stack"], model.enter(params, inputs))
         return model.loss(params, model.leave(params, x), targets)
 
-    return jax.vmap(example)(batch["inputs"], batch["targets"]).mean()
+    return jax.vmap(example)(batch["inputs"], batch["targets"])
 
 
-def backward(model, params, batch, gain: float = GAIN, kept=products):
+def bare_loss(model, params, batch):
+    """Loss of the batch without instruments: what `metered_loss` equals, bit for bit."""
+    return example_losses(model, params, batch).mean()
+
+
+def heldout_loss(model, params, batch) -> dict:
+    """`heldout_loss` of a batch that is not trained on, with its standard error. Cost: one forward pass."""
+    losses = example_losses(model, params, batch)
+    return {"heldout_loss": losses.mean(), "heldout_loss_sem": _sem(losses)}
+
+
+def _sem(values):
+    """Standard error of a mean over the first axis; NaN for a single value."""
+    size = len(values)
+    return jnp.std(values, axis=0, ddof=1) / size**0.5 if size > 1 else jnp.full_like(values[0], jnp.nan)
+
+
+def backward(model, params, batch, gain: float = GAIN, **how):
     """`(gradients, reading)`: the parameters' gradients, and everything that this one backward pass reads.
 
-    `kept` is what is kept between the passes (see `walk`).
+    `how` is handed to `metered_loss`: the `scope` of what is read, what is `kept` between the passes (see `walk`), `dropout`.
 
     The reading has `loss`, `stream_gradient` [S+1], `readout_gradient`, `stream_gradient_by_token` [S+1, T],
-    `parameter_gradient` [S, P], `outer_gradient`, `budget` [S, factor], `leave_gain`, `split` [S, term] and the signal;
-    formulas and units are in `results.quantities`.
+    `parameter_gradient` [S, P], `outer_gradient`, `leave_gain` and `stream_rms`; in the whole scope `budget` [S, factor],
+    `split` [S, term] and the rest of the signal too. Formulas and units are in `results.quantities`.
     """
-    value_and_grad = jax.value_and_grad(partial(metered_loss, kept=kept), argnums=(1, 2), has_aux=True)
-    (loss, signals), (grads, read) = value_and_grad(model, params, dials(model, params, batch, gain), batch)
+    value_and_grad = jax.value_and_grad(partial(metered_loss, **how), argnums=(1, 2), has_aux=True)
+    set_dials = dials(model, params, batch, gain, how.get("scope", WHOLE))
+    (loss, signals), (grads, read) = value_and_grad(model, params, set_dials, batch)
     return grads, {
         "loss": loss,
         **accounts.backward(read, root=partial(norm, gain=gain)),
@@ -89,25 +131,61 @@ def reading(model, params, batch) -> dict:
     return backward(model, params, batch)[1]
 
 
+def economy(model, params, batch) -> dict:
+    """What one backward pass reads at the least cost: loss, stream and parameter gradients, and the stream's rms."""
+    return backward(model, params, batch, scope=STREAM)[1]
+
+
 def rematerialized(model, params, batch) -> dict:
     """What `reading` reads, with the memory of one stream a block. Cost: at most one more forward pass."""
     return backward(model, params, batch, kept=STREAM_ALONE)[1]
 
 
 def per_example(model, params, batch) -> dict:
-    """`parameter_gradient_per_example`: `E‖g‖` over the examples of the batch, with its standard error.
+    """Gradients of single examples: their norm `E‖g‖`, and their noise, parameter by parameter.
 
-    It is not the norm of the batch's mean gradient, `‖E g‖`, which `parameter_gradient` is. Cost: one backward pass an
-    example, in turn.
+    `parameter_gradient_per_example` is not the norm of the batch's mean gradient, `‖E g‖`, which `parameter_gradient` is.
+    With B examples, `tr Σ = (E‖g‖² − ‖E g‖²) B/(B − 1)` is `gradient_variance`, and `gradient_noise_scale` is
+    `tr Σ / |G|²`, `|G|² = ‖E g‖² − tr Σ/B` (McCandlish et al. 2018, eq. 2.9 and appendix A.1), NaN where noise hides |G|².
+    Errors are jackknives over examples. Cost: one backward pass of the batch, and one of each example in turn.
     """
+    grad = jax.grad(partial(bare_loss, model))
+    mean = grad(params, batch)["stack"]
 
     def one(example):
-        single = jax.tree.map(lambda a: a[None], example)
-        return parameter_norms(model.segments, jax.grad(bare_loss, argnums=1)(model, params, single)["stack"])
+        own = grad(params, jax.tree.map(lambda a: a[None], example))["stack"]
+        norms = parameter_norms(model.segments, own)
+        both = parameter_norms(model.segments, jax.tree.map(jnp.add, own, mean))
+        return norms, both
 
-    norms = jax.lax.map(one, batch)
-    sem = jnp.std(norms, axis=0, ddof=1) / len(norms) ** 0.5 if len(norms) > 1 else jnp.full_like(norms[0], jnp.nan)
-    return {"parameter_gradient_per_example": norms.mean(0), "parameter_gradient_per_example_sem": sem}
+    norms, both = jax.lax.map(one, batch)
+    return _noise(norms, both, parameter_norms(model.segments, mean))
+
+
+def _noise(norms, both, mean) -> dict:
+    """What `per_example` gives, from `‖g_i‖` and `‖g_i + ḡ‖` [B, S, P], and `‖ḡ‖` [S, P]."""
+    size, square = len(norms), norms**2
+    inner = (both**2 - square - mean**2) / 2
+
+    def noise(mean_of_squares, square_of_mean, n):
+        variance = (mean_of_squares - square_of_mean) * n / (n - 1) if n > 1 else jnp.full_like(square_of_mean, jnp.nan)
+        signal = square_of_mean - variance / n
+        return variance, jnp.where(signal > 0, variance / signal, jnp.nan)
+
+    whole = noise(square.mean(0), mean**2, size)
+    others = max(size - 1, 1)
+    left_out = noise(
+        (square.sum(0) - square) / others, (size**2 * mean**2 - 2 * size * inner + square) / others**2, others
+    )
+    error = lambda values: ((size - 1) * jnp.var(values, axis=0)) ** 0.5 if size > 2 else jnp.full_like(mean, jnp.nan)
+    return {
+        "parameter_gradient_per_example": norms.mean(0),
+        "parameter_gradient_per_example_sem": _sem(norms),
+        "gradient_variance": whole[0],
+        "gradient_variance_sem": error(left_out[0]),
+        "gradient_noise_scale": whole[1],
+        "gradient_noise_scale_sem": error(left_out[1]),
+    }
 
 
 # ---- norms of parameters by name ----------------------------------------------------------------------------
@@ -119,21 +197,31 @@ def frobenius(leaf, gain: float = GAIN):
 
 
 def parameter_norms(segments, grads):
-    """`‖g‖_F` [S, P] of every parameter of every sublayer; NaN where a sublayer has none of that name.
+    """`‖g‖_F` [S, P] of every parameter of every sublayer; NaN where a sublayer has none of that name."""
+    return by_parameter(segments, grads, frobenius)
 
-    A walk over the gradients: what `bind` hands the visit are the sublayer's own.
+
+def by_parameter(segments, stacked, of: Callable):
+    """`of(leaf)` [S, P] of every parameter of every sublayer; NaN where a sublayer has none of that name.
+
+    A walk over the parameters: what `bind` hands the visit are the sublayer's own.
     """
-    names = parameter_names(segments, grads)
+    names = parameter_names(segments, stacked)
 
     def visit(x, own, _):
-        norms = {name: frobenius(leaf) for name, leaf in named(own).items()}
-        return x, jnp.stack([norms.get(name, jnp.full_like(x, jnp.nan)) for name in names])
+        found = {name: of(leaf) for name, leaf in named(own).items()}
+        return x, jnp.stack([found.get(name, jnp.full_like(x, jnp.nan)) for name in names])
 
-    zero = jnp.zeros((), jnp.result_type(jnp.float32, *jax.tree.leaves(grads)))
-    return walk(segments, grads, zero, visit, bind=lambda layers, own: own)[1] if names else np.zeros((0, 0))
+    zero = jnp.zeros((), jnp.result_type(jnp.float32, *jax.tree.leaves(stacked)))
+    return walk(segments, stacked, zero, visit, bind=lambda layers, own: own)[1] if names else np.zeros((0, 0))
 
 
 def outer_norms(grads):
     """`‖g‖_F` [outer] of every parameter outside the stack, in the order of `outer_names`."""
-    outside = named({k: v for k, v in grads.items() if k != "stack"})
-    return jnp.stack([frobenius(leaf) for leaf in outside.values()]) if outside else jnp.zeros(0)
+    return by_outer(grads, frobenius)
+
+
+def by_outer(params, of: Callable):
+    """`of(leaf)` [outer] of every parameter outside the stack, in the order of `outer_names`."""
+    outside = named({k: v for k, v in params.items() if k != "stack"})
+    return jnp.stack([of(leaf) for leaf in outside.values()]) if outside else jnp.zeros(0)

@@ -33,9 +33,11 @@ Reading = Callable[..., dict]
 AT_ONCE = 2**30  # bytes of weights
 # What can be asked for by name: these, and every quantity that one of them yields.
 READINGS: dict[str, Reading] = {
+    "economy": gradients.economy,
     "backward": gradients.reading,
     "rematerialized": gradients.rematerialized,
     "parameter_gradient_per_example": gradients.per_example,
+    "heldout_loss": gradients.heldout_loss,
     "partial_jacobian": chain.partial_jacobian,
     "spectrum": spectrum.spectrum,
     "lyapunov": chain.lyapunov,
@@ -44,13 +46,13 @@ READINGS: dict[str, Reading] = {
 }
 
 
-def readings(quantities: Iterable[str | Reading]) -> tuple[Reading, ...]:
+def readings(quantities: Iterable[str | Reading], known: Mapping[str, Reading] = READINGS) -> tuple[Reading, ...]:
     """The reading functions behind names, of readings or of what they yield; a reading function passes through."""
-    named = {name: READINGS[row.reading] for name, row in QUANTITIES.items() if row.reading in READINGS} | READINGS
+    named = {name: known[row.reading] for name, row in QUANTITIES.items() if row.reading in known} | dict(known)
     chosen = []
     for quantity in quantities:
         if isinstance(quantity, str) and quantity not in named:
-            raise ValueError(f"no reading {quantity!r}: {suggestions(quantity, READINGS, also=named)}")
+            raise ValueError(f"no reading {quantity!r}: {suggestions(quantity, known, also=named)}")
         chosen.append(named[quantity] if isinstance(quantity, str) else quantity)
     return tuple(dict.fromkeys(chosen))
 
@@ -64,7 +66,7 @@ def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: in
     """
     arrays: dict = {}
     for reading in chosen:
-        if reading is gradients.reading:
+        if reading in (gradients.reading, gradients.economy):
             arrays |= jax.vmap(partial(reading, model), (0, batch_axis))(params, batch)
         elif batch_axis is None:
             arrays |= jax.lax.map(lambda p, reading=reading: reading(model, p, batch), params)

@@ -30,9 +30,14 @@ def token_cosine(x):
     return jnp.mean((jnp.sum(unit.sum(-2) ** 2, -1) - jnp.sum(unit**2, (-2, -1))) / (tokens * (tokens - 1) or jnp.nan))
 
 
+def size_of_stream(x) -> dict:
+    """The least that is read at a position of the stream."""
+    return {"stream_rms": mean_square(x)}
+
+
 def of_stream(x) -> dict:
     """What is read at a position of the stream."""
-    return {"stream_rms": mean_square(x), "token_cosine": token_cosine(x)}
+    return {**size_of_stream(x), "token_cosine": token_cosine(x)}
 
 
 def of_sublayer(x, skip, branch) -> dict:

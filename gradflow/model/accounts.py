@@ -47,7 +47,7 @@ def split(dials: dict):
 
 
 def backward(read: dict, root=jnp.sqrt) -> dict:
-    """What the squares along one backward pass say: stream gradients, budget, `leave_gain` and split.
+    """What the squares along one backward pass say: stream gradients, `leave_gain`, and, of parts, budget and split.
 
     `read` has squared norms: `stack`, at the inputs of the parts [S] and of the sublayers (`stream`, [S] or by token
     [S, T]), `top` of the stack and `readout`. `root` takes a square to its norm.
@@ -55,23 +55,24 @@ def backward(read: dict, root=jnp.sqrt) -> dict:
     by_token = jnp.concatenate([read["stack"]["stream"], read["top"][None]])
     total = by_token.reshape(len(by_token), -1).sum(-1)
     at_parts = {**read["stack"], "stream": total[:-1]}
+    inside = {"budget": budget(at_parts, above=total[1:]), "split": split(at_parts)} if len(at_parts) > 1 else {}
     return {
         "stream_gradient": root(total),
         "readout_gradient": root(read["readout"]),
         **({"stream_gradient_by_token": root(by_token)} if by_token.ndim > 1 else {}),
-        "budget": budget(at_parts, above=total[1:]),
         "leave_gain": (jnp.log(total[-1]) - jnp.log(read["readout"])) / 2,
-        "split": split(at_parts),
+        **inside,
     }
 
 
 def signal(sublayers: dict, top: dict) -> dict:
-    """Rms of stream, skip and branch by depth, their ratio, and the token cosine, from mean squares.
+    """Rms of the stream by depth, and, where they were looked at, of skip and branch, their ratio, and the token cosine.
 
-    `sublayers` has `stream_rms`, `token_cosine`, `skip_rms` and `branch_rms` [S], still mean squares, `top` the first two at
-    the top of the stream.
+    `sublayers` has `stream_rms` and perhaps `token_cosine`, `skip_rms` and `branch_rms` [S], still mean squares, `top` what of
+    the first two there is at the top of the stream.
     """
     profile = {name: jnp.append(sublayers[name], value) for name, value in top.items()}
     means = {**sublayers, **profile}
     found = {name: value if name == "token_cosine" else jnp.sqrt(value) for name, value in means.items()}
-    return {**found, "branch_to_skip": found["branch_rms"] / found["skip_rms"]}
+    both = {"branch_to_skip": found["branch_rms"] / found["skip_rms"]} if "branch_rms" in found else {}
+    return {**found, **both}

@@ -54,8 +54,20 @@ def forward(x, parts: Parts, _):
 
 
 def bound(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Part]:
-    """Each layer `(params, x) -> x` with its parameters filled in: a part."""
-    return {name: partial(layer, params[name]) for name, layer in layers.items()}
+    """Each layer `(params, x) -> x` with its parameters filled in: a part. Weights are used in the stream's precision."""
+    return {name: partial(_applied, layer, params[name]) for name, layer in layers.items()}
+
+
+def _applied(layer, params, x):
+    return layer(in_precision_of(x, params), x)
+
+
+def in_precision_of(x, params):
+    """The parameters in the floating dtype of `x`; as they are where `x` is not one floating array."""
+    dtype = getattr(x, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        return params
+    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a, params)
 
 
 def walk(stack, params, x, visit=forward, extra=None, bind=bound, kept=products):

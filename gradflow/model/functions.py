@@ -56,7 +56,7 @@ def _mean(x):
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
 def attend(q, k, v, causal: bool):
-    """`softmax(q kᵀ/√h) v` per head, heads sharing keys and values in groups, in the dtype of its input.
+    """`softmax(q kᵀ/√h) v` per head, heads sharing keys and values in groups; the softmax in float32 or better.
 
     Our own lines, since the fused one of `jax.nn` takes its softmax in float32 always, which breaks float64 identities.
     Shapes: q [T, H, h]; k and v [T, K, h] with K dividing H; the value [T, H h]. Cost: O(T² H h).
@@ -71,14 +71,15 @@ def _(causal, primals, tangents):
     p = _attention(q, k, causal)
     y, pds = _mixed(p, v), p * (_scores(dq, k) + _scores(q, dk))
     total = pds.sum(-1).transpose(2, 0, 1).reshape(len(q), -1, 1)  # [T, H, 1]
-    centre = (total * jnp.ones_like(q[0])).reshape(y.shape)
+    centre = (total * jnp.ones_like(q[0])).reshape(y.shape).astype(y.dtype)
     return y, _mixed(pds, v) + _mixed(p, dv) - centre * y
 
 
 def _scores(q, k):
     """`q kᵀ/√h` [K, H/K, T, T]."""
     tokens, size = len(q), q.shape[-1]
-    return jnp.einsum("tkgh,skh->kgts", q.reshape(tokens, k.shape[1], -1, size) * size**-0.5, k)
+    grouped = q.reshape(tokens, k.shape[1], -1, size) * size**-0.5
+    return jnp.einsum("tkgh,skh->kgts", grouped, k, preferred_element_type=jnp.promote_types(q.dtype, jnp.float32))
 
 
 def _attention(q, k, causal: bool):
@@ -90,5 +91,5 @@ def _attention(q, k, causal: bool):
 
 
 def _mixed(p, v):
-    """`p v` [T, H h]."""
-    return jnp.einsum("kgts,skh->tkgh", p, v).reshape(len(v), -1)
+    """`p v` [T, H h], in the dtype of `v`."""
+    return jnp.einsum("kgts,skh->tkgh", p.astype(v.dtype), v).reshape(len(v), -1)

@@ -295,9 +295,10 @@ class Rotary:
     def __call__(self, x: Float[Array, "token head feature"]) -> Float[Array, "token head feature"]:
         """The turned `x`."""
         tokens, _, size = x.shape
-        half = jnp.arange(size // 2, dtype=x.dtype)
-        angle = jnp.arange(tokens, dtype=x.dtype)[:, None] * self.base ** (-2 * half / size)
-        cos, sin = jnp.cos(angle)[:, None], jnp.sin(angle)[:, None]
+        dtype = jnp.promote_types(x.dtype, jnp.float32)  # positions past 256 are not numbers of bfloat16
+        half = jnp.arange(size // 2, dtype=dtype)
+        angle = jnp.arange(tokens, dtype=dtype)[:, None] * self.base ** (-2 * half / size)
+        cos, sin = jnp.cos(angle)[:, None].astype(x.dtype), jnp.sin(angle)[:, None].astype(x.dtype)
         a, b = jnp.split(x, 2, axis=-1)
         return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 

@@ -18,11 +18,13 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from ..results.configuration import registered
-from .equation import PARTS, Part, bound, walk
+from ..results.configuration import registered, suggestions
+from .equation import PARTS, Part, bound, in_precision_of, walk
 from .init import FanIn, Initialization, Scaled, at, initialization, normal, resolved, root
 from .layers import Attention, FeedForward, Layer, linear
 from .wiring import PLAIN, Wiring, wiring
+
+PRECISIONS = ("bfloat16", "float32", "float64")
 
 
 @registered
@@ -111,16 +113,25 @@ class Transformer:
 
     A function `(params, tokens) -> logits` for one example. Its parameters are `{"embedding", "enter", "stack", "leave",
     "readout"}` with `stack` a tuple, one entry a segment, every leaf stacked over the segment's repeats.
+
+    `precision` is that of the stream and of every product with weights; by default that of the weights. In "bfloat16" the
+    weights stay float32, and sums (of products, norms, the softmax, the loss) are taken in float32; "float64" draws float64
+    weights, which JAX keeps only under `jax_enable_x64`.
     """
 
     stack: tuple[Segment, ...]
     width: int
     embedding: Embedding = Embedding()
     readout: Initialization = FanIn()
+    precision: str | None = None
 
     def __post_init__(self):
         if self.width < 1:
             raise ValueError(f"width is {self.width}: at least 1 is needed")
+        if self.precision not in (None, *PRECISIONS):
+            raise ValueError(f"no precision {self.precision!r}: {suggestions(str(self.precision), PRECISIONS)}")
+        if self.precision == "float64" and not jax.config.values["jax_enable_x64"]:
+            raise ValueError("float64 needs jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1, first")
         if not self.stack:
             raise ValueError("a stack needs at least one segment")
         jax.eval_shape(self.init, jax.random.key(0))  # every layer's own checks, before anything is drawn
@@ -152,31 +163,38 @@ class Transformer:
         """Parameters, float32; the same key gives the same weights to every wiring, and to the shared blocks of any depth."""
         key, readout = root(key), resolved(self.readout, self.depth)
         first, last = self.segments[0].block[0].wiring, self.segments[-1].block[-1].wiring
-        return {
+        drawn = {
             "embedding": self.embedding.init(at(key, "embedding"), self.width),
             "enter": first.enter.init(at(key, "enter"), self.width),
             "stack": init_stack(self.segments, at(key, "stack"), self.width),
             "leave": last.leave.init(at(key, "leave"), self.width),
             "readout": linear(key, readout, "readout", self.width, self.embedding.vocabulary, self.width, False),
         }
+        return jax.tree.map(lambda a: a.astype(jnp.float64), drawn) if self.precision == "float64" else drawn
 
     def enter(self, params, inputs):
         """The bottom of the stream, `x_0`, from the tokens of one example."""
-        first = self.segments[0].block[0].wiring
-        return first.enter(params["enter"], self.embedding(params["embedding"], inputs))
+        x = self.embedding(params["embedding"], inputs)
+        x = x.astype(self.precision) if self.precision else x
+        return self.segments[0].block[0].wiring.enter(in_precision_of(x, params["enter"]), x)
 
     def leave(self, params, x):
         """What is read out, from the top of the stream `x_S`: the final norm, where the wiring has one."""
-        return self.segments[-1].block[-1].wiring.leave(params["leave"], x)
+        return self.segments[-1].block[-1].wiring.leave(in_precision_of(x, params["leave"]), x)
+
+    def logits(self, params, out):
+        """Logits, float32 or better, from what left the stream."""
+        logits = in_precision_of(out, params["readout"])(out)
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def loss(self, params, out, targets):
         """Cross-entropy of one example, mean over its tokens, from what left the stream; nat."""
-        return optax.softmax_cross_entropy_with_integer_labels(params["readout"](out), targets).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(self.logits(params, out), targets).mean()
 
     def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token vocabulary"]:
         """Logits."""
         x, _ = walk(self.segments, params["stack"], self.enter(params, tokens))
-        return params["readout"](self.leave(params, x))
+        return self.logits(params, self.leave(params, x))
 
 
 def init_stack(segments, key, width: int):
@@ -223,6 +241,7 @@ def transformer(
     init: str | Initialization | None = None,
     vocabulary: int = 256,
     embedding_rms: float = 1.0,
+    precision: str | None = None,
 ) -> Transformer:
     """A `Transformer` of `depth` blocks (attention, then feed-forward) in one placement of the norm.
 
@@ -234,6 +253,7 @@ def transformer(
     norm : the norm in all its places; the wiring's own default is `LayerNorm()`
     attention, mlp : branches; by default causal `Attention(heads)` and `FeedForward()`
     init : name (`INITIALIZATIONS`) or value, for every matrix; None leaves each branch its own (`FanIn()` by default)
+    precision : "bfloat16", "float32" or "float64", see `Transformer`
 
     Errors: ValueError, one line that names the remedy.
     """
@@ -242,7 +262,8 @@ def transformer(
         branches = {kind: dataclasses.replace(own, weights=initialization(init)) for kind, own in branches.items()}
     block = tuple(Sublayer(kind, place, branch) for kind, branch in branches.items())
     readout = FanIn() if init is None else initialization(init)
-    return Transformer((Segment(block, depth),), width, Embedding(vocabulary, context, embedding_rms), readout)
+    rows = Embedding(vocabulary, context, embedding_rms)
+    return Transformer((Segment(block, depth),), width, rows, readout, precision)
 
 
 def transformers(*placements: str | Wiring, **shape) -> dict[str, Transformer]:

@@ -68,7 +68,10 @@ def results_table(run, steps) -> pd.DataFrame:
         ends = tables.ends(node)
         for step in steps or (None,):
             at = {what: band if step is None else band.sel(step=step) for what, band in ends.items()}
-            gains = {part: tables.interval(at["budget"].sel(part=part), tables.signed) for part in tables.NET}
+            gains = {
+                part: tables.interval(at["budget"].sel(part=part), tables.signed)
+                for part in at["budget"]["part"].values
+            }
             last = {"final norm": tables.interval(at["leave_gain"], tables.signed), "loss": tables.interval(at["loss"])}
             here = {} if step is None else {"step": step}
             rows.append({"model": name, **here, "bottom / readout": tables.interval(at["bottom"]), **gains, **last})

@@ -23,31 +23,44 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import xarray as xr
 
-from ..results.configuration import encode
+from ..results.configuration import differences, encode
 from ..results.tree import save, settings
 from . import appendix, jacobian_tables, plot, summary, tables
 
 MANIFEST = "manifest.json"
 
 
-def prepare(out: str | Path, configuration: dict, provenance: dict) -> Path:
-    """The output folder, made where it is missing, with the manifest in it.
+def prepare(out: str | Path, configuration: dict, provenance: dict) -> bool:
+    """Makes the output folder with the manifest in it; says whether it holds a finished result of the same configuration.
 
-    Errors: FileExistsError where it holds anything but an earlier result of the same configuration; OSError where it
-    can't be written. Nothing is written before all is checked.
+    What an interrupted run left half-made goes; when and by what it was begun stays in the manifest.
+
+    Errors: FileExistsError where it holds anything but an earlier run of the same configuration; OSError where it can't be
+    written. Nothing is written before all is checked.
     """
-    out = Path(out)
-    known = encode(configuration)
+    out, known = Path(out), encode(configuration)
     if os.path.lexists(out) and not out.is_dir():
         raise FileExistsError(f"{out} is a file: name a folder")
-    if out.is_dir() and any(out.iterdir()) and _manifest(out).get("configuration") != known:
+    earlier = _manifest(out)
+    if "configuration" in earlier and (differ := differences(earlier["configuration"], known)):
+        raise FileExistsError(f"{out} holds a run of another configuration: {differ}; name another folder")
+    if out.is_dir() and not earlier and any(not _half_made(path) for path in out.iterdir()):
         raise FileExistsError(f"{out} holds something else: name another folder, or empty this one")
+    finished = "finished" in earlier
+    begun = [] if finished or not earlier else [*earlier.get("begun", []), earlier.get("provenance")]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _write_atomically(out / MANIFEST, {"configuration": known, "provenance": provenance})
+        for path in filter(_half_made, list(out.iterdir())):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        told = {"configuration": known, "provenance": provenance, **({"begun": begun} if begun else {})}
+        _write_atomically(out / MANIFEST, told)
     except OSError as error:
         raise OSError(f"can't write to {out} ({error.strerror}): name a folder that can be written") from None
-    return out
+    return finished
+
+
+def _half_made(path: Path) -> bool:
+    return path.name.startswith(".part-") or (path.name.startswith(".") and path.name.endswith(".part"))
 
 
 def _manifest(out: Path) -> dict:
@@ -88,7 +101,10 @@ def write(
     if bare:
         raise ValueError(f"{bare[0]} has no stream gradient to report: measure it with quantities=('backward', …)")
     plain = configuration or _carried(run)
-    out = prepare(out, plain, settings(run).get("provenance", {}))
+    out, origin = Path(out), settings(run).get("provenance", {})
+    begun = _manifest(out)
+    if "finished" in begun or begun.get("configuration") != encode(plain):
+        prepare(out, plain, origin)
     with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as scratch:
         made = Path(scratch)
         parts = {"training": run, "sweep": sweep, "theory": theory}
@@ -107,7 +123,7 @@ def write(
             place.parent.mkdir(exist_ok=True)
             shutil.move(path, place)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
-    _write_atomically(out / MANIFEST, {**_manifest(out), "finished": finished, "outputs": sums})
+    _write_atomically(out / MANIFEST, {**_manifest(out), "provenance": origin, "finished": finished, "outputs": sums})
     return out
 
 
@@ -140,7 +156,8 @@ def figures(run, sweep=None, theory=None) -> Iterator[tuple]:
         beside: dict[str, Any] = {"relative_to": "readout", "theory": theory}
         yield "theory", plot.profile(run, **beside), tables.profile(run, "stream_gradient", **beside)
     for name, node in tables.nodes(run).items():
-        yield f"budget_{name}", plot.budget(node, steps=ends), tables.budget_from_top(node, steps=ends)
+        if "budget" in node:
+            yield f"budget_{name}", plot.budget(node, steps=ends), tables.budget_from_top(node, steps=ends)
         if steps:
             yield f"heatmap_{name}", plot.heatmap(node), tables.heat(node).to_dataframe().reset_index()
     if sweep is not None:

@@ -33,7 +33,7 @@ def _model(name: str, node, steps) -> list[str]:
     factors = ", ".join(f"{interval(at(ratio, step))} times{when(step)}" for step in steps)
     told = [f"{name}: the gradient at the bottom is, relative to the readout, {factors}"]
     for step in steps:
-        gains = {**{part: at(net, step).sel(part=part) for part in tables.NET}, "final norm": at(final, step)}
+        gains = {**{part: at(net, step).sel(part=part) for part in net["part"].values}, "final norm": at(final, step)}
         parts = [f"{part} {interval(gain, signed)}" for part, gain in gains.items() if part == "net" or _visible(gain)]
         told.append(f"  budget{when(step)} (nat): {', '.join(parts)}; loss {interval(at(loss, step))}")
     return told

@@ -101,7 +101,14 @@ def _profiles(tree, quantity: str, relative_to, steps, where: Mapping) -> dict[s
 
 
 def net_budget(node) -> xr.DataArray:
-    """Totals over the stack of the budget's log-gains [part]: norm (N_out), fork, and their sum, net; nat."""
+    """Totals over the stack of the budget's log-gains [part]: norm (N_out), fork, and their sum, net; nat.
+
+    Net alone where no budget was read.
+    """
+    if "budget" not in node:
+        stream = variable(node, "stream_gradient")
+        net = xr.ufuncs.log(stream.isel(depth=0, drop=True) / stream.isel(depth=-1, drop=True))
+        return net.expand_dims(part=["net"], axis=-1).rename("budget")
     budget = variable(node, "budget")
     norm, fork = (budget.sel(factor=factor, drop=True).sum("sublayer") for factor in ("norm_out", "fork"))
     total = xr.concat([norm, fork, norm + fork], pd.Index(NET, name="part")).rename("budget")

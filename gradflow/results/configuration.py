@@ -75,6 +75,22 @@ def loads(text: str):
     return decode(json.loads(text))
 
 
+def differences(there, here, most: int = 4) -> str:
+    """What differs between two configurations, plain data, as a line: `lr was 0.001, now 0.01; …`; empty where nothing does."""
+    old, new = _flat(there), _flat(here)
+    differ = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    shown = [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in differ[:most]]
+    return "; ".join([*shown, *([f"and {len(differ) - most} more"] if len(differ) > most else [])])
+
+
+def _flat(data, prefix: str = "") -> dict:
+    """`{path: plain value}` of nested plain data."""
+    items = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else None
+    if items is None:
+        return {prefix: data}
+    return {k: v for name, value in items for k, v in _flat(value, f"{prefix}.{name}" if prefix else str(name)).items()}
+
+
 def suggestions(name: str, known, also=()) -> str:
     """The end of an error line about an unknown `name`: the nearest of all names, then those in `known`."""
     near = difflib.get_close_matches(str(name), dict.fromkeys([*known, *also]), n=3, cutoff=0.5)

@@ -106,16 +106,11 @@ def _spectral() -> tuple[Quantity, ...]:
     )
 
 
-def _of_updates(dims: tuple[str, ...], prefix: str, where: str) -> tuple[Quantity, ...]:
-    """What a recorder in the optimizer saw (`training.record`); W are the weights before the update."""
-    return (
-        Quantity(f"{prefix}update_norm", f"update{where}", "‖ΔW‖_F", "norm", dims, reading="update"),
-        Quantity(
-            f"{prefix}update_to_weight", f"update over weight{where}", "‖ΔW‖_F/‖W‖_F", "1", dims, reading="update"
-        ),
-        Quantity(
-            f"{prefix}gradient_to_weight", f"gradient over weight{where}", "‖E g‖_F/‖W‖_F", "1", dims, reading="update"
-        ),
+def _updated(name: str, words: str, formula: str, units: str) -> tuple[Quantity, Quantity]:
+    """A quantity of an update, of the parameters in the stack and of those outside."""
+    inside = Quantity(name, words, formula, units, ("sublayer", "parameter"), reading="update")
+    return inside, Quantity(
+        f"outer_{name}", f"{words}, outside the stack", formula, units, ("outer",), reading="update"
     )
 
 
@@ -145,6 +140,24 @@ _ROWS = (
         ("sublayer", "parameter"),
         reading="parameter_gradient_per_example",
         error="SD over examples / √examples",
+    ),
+    *_estimated(
+        "gradient_variance",
+        "variance of the gradient over examples",
+        "tr Σ = (E‖g‖² − ‖E g‖²) B/(B − 1), g of one example, B examples",
+        "squared norm",
+        ("sublayer", "parameter"),
+        reading="parameter_gradient_per_example",
+        error="jackknife over examples",
+    ),
+    *_estimated(
+        "gradient_noise_scale",
+        "gradient noise scale",
+        "tr Σ/(‖E g‖² − tr Σ/B) (McCandlish et al. 2018, eq. 2.9); NaN where noise hides the gradient",
+        "examples",
+        ("sublayer", "parameter"),
+        reading="parameter_gradient_per_example",
+        error="jackknife over examples",
     ),
     Quantity("outer_gradient", "gradient of the parameters outside the stack", "‖∂loss/∂W‖_F", "norm", ("outer",)),
     Quantity(
@@ -233,6 +246,42 @@ _ROWS = (
         reading="end_to_end",
         error="change when the iterations double",
     ),
+    *_estimated(
+        "heldout_loss",
+        "loss on held-out text",
+        "mean over tokens and examples of −log p(target), text that no batch holds",
+        "nat",
+        reading="heldout_loss",
+        error="SD over examples / √examples",
+    ),
+    Quantity("learning_rate", "learning rate", "rate of the update that follows", "1", (), False, "train"),
+    Quantity(
+        "gradient_in_epsilons",
+        "gradient in units of Adam's ε",
+        "rms of the entries of ∂loss/∂W, divided by the optimizer's eps",
+        "eps",
+        ("sublayer", "parameter"),
+        reading="train",
+    ),
+    *_updated("update_norm", "size of the update", "‖ΔW‖_F", "norm"),
+    *_updated("update_to_weight", "update relative to the weight", "‖ΔW‖_F/‖W‖_F; NaN: W is zero", "1"),
+    *_updated("gradient_to_weight", "gradient relative to the weight", "‖E g‖_F/‖W‖_F; NaN: W is zero", "1"),
+    *_updated("update_angle", "angle an update turns the weight by", "angle between W and W + ΔW", "rad"),
+    Quantity(
+        "stream_change",
+        "change of the stream by one update",
+        "√mean((x_l(W + ΔW) − x_l(W))²)",
+        "1",
+        ("depth",),
+        reading="change",
+    ),
+    Quantity(
+        "output_change",
+        "change of the output by one update",
+        "√mean((y(W + ΔW) − y(W))²), y = final norm of x_S",
+        "1",
+        reading="change",
+    ),
     Quantity("nonfinite_step", "first training step with a NaN or infinite reading", "−1: never", "step", (), False),
     Quantity(
         "nonfinite_depth",
@@ -242,8 +291,14 @@ _ROWS = (
         (),
         False,
     ),
-    *_of_updates(("sublayer", "parameter"), "", ""),
-    *_of_updates(("outer",), "outer_", " outside the stack"),
+    Quantity(
+        "nonfinite_quantity",
+        "which value was not finite first",
+        "0 stream, 1 loss, 2 stream gradient, 3 parameter gradient, in the order a step computes them; −1: never",
+        "code",
+        (),
+        False,
+    ),
 )
 
 QUANTITIES: dict[str, Quantity] = {row.name: row for row in _ROWS}

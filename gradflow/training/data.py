@@ -1,6 +1,7 @@
 """Real text as bytes: CPython's own language reference, or a file of the user's.
 
-What a batch holds is a function of the key and the step alone, so paired runs see the same data.
+What a batch holds is a function of the key and the step alone, so paired runs see the same data. Batches come from the
+first nine tenths of the text; the last tenth is held out.
 
 Axes: a batch is `{"inputs": [B, T], "targets": [B, T]}`, targets the next bytes; vocabulary 256.
 """
@@ -16,6 +17,8 @@ import numpy as np
 from ..model.init import at, root
 
 VOCABULARY = 256
+HELD_OUT = 0.1  # share of the text, its end
+WINDOWS = 64  # examples of the held-out text, at equal distances
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,19 @@ class Text:
 
     def batch(self, key, step: int) -> dict[str, jax.Array]:
         """`examples` windows of `context` bytes at offsets drawn from the key and the step."""
-        offsets = jax.random.randint(at(root(key), "batch", step), (self.examples,), 0, len(self.tokens) - self.context)
+        offsets = jax.random.randint(at(root(key), "batch", step), (self.examples,), 0, self._split - self.context)
+        return _windows(self.tokens, offsets, self.context)
+
+    @property
+    def _split(self) -> int:
+        """Where the held-out text begins; both sides have room for an example."""
+        room = self.context + 1
+        return min(max(int((1 - HELD_OUT) * len(self.tokens)), room), len(self.tokens) - room)
+
+    def held_out(self) -> dict[str, jax.Array]:
+        """`WINDOWS` examples of text that no batch holds: the same for all models, seeds and steps."""
+        last = len(self.tokens) - self.context - 1
+        offsets = np.unique(np.linspace(self._split, last, WINDOWS).round().astype(int))
         return _windows(self.tokens, offsets, self.context)
 
     def batches(self, keys, step: int) -> dict[str, jax.Array]:
@@ -44,6 +59,7 @@ class Text:
             "context": self.context,
             "batch": self.examples,
             "reduction": "mean over tokens and examples",
+            "held_out": f"the last {HELD_OUT:.0%}, {WINDOWS} examples",
         }
         return {"name": self.name, "bytes": len(self.tokens), "sha256": self.sha256, **shape}
 
@@ -58,7 +74,7 @@ def text(path: str | Path | None = None, *, context: int = 64, batch: int = 8) -
 
     The default differs a little between Python versions: its SHA-256 is recorded.
 
-    Errors: OSError for a file that can't be read; ValueError for one that is empty or shorter than context + 2 bytes.
+    Errors: OSError for a file that can't be read; ValueError for one that is empty or shorter than 2 (context + 1) bytes.
     """
     if context < 2:
         raise ValueError(f"context is {context}: at least 2 tokens are needed")
@@ -66,10 +82,11 @@ def text(path: str | Path | None = None, *, context: int = 64, batch: int = 8) -
         raise ValueError(f"batch is {batch}: at least 1 example is needed")
     name, content = ("pydoc_data.topics", _topics()) if path is None else (Path(path).name, _bytes(Path(path)))
     if not content:
-        raise ValueError(f"{path} is empty: give a text of at least {context + 2} bytes")
-    if len(content) < context + 2:
+        raise ValueError(f"{path} is empty: give a text of at least {2 * (context + 1)} bytes")
+    if len(content) < 2 * (context + 1):
+        least = f"2 (context + 1) = {2 * (context + 1)}"
         raise ValueError(
-            f"{path} has {len(content)} bytes, fewer than context + 2 = {context + 2}: give a longer text or a smaller context"
+            f"{path} has {len(content)} bytes, fewer than {least}: give a longer text or a smaller context"
         )
     return Text(name, np.frombuffer(content, np.uint8), hashlib.sha256(content).hexdigest(), context, batch)
 

@@ -1,38 +1,49 @@
 """Training with readings: a short, plain loop whose own backward pass is what gets recorded.
 
-One compiled step does forward, backward and update for all seeds at once (`vmap`); its reading comes with it, so a
-record at step s is of the weights after s updates, on batch s, and costs what the meters cost.
+One compiled step does forward, backward and update for all seeds at once; what rides on its backward pass comes with it,
+so a record at step s is of the weights after s updates, on batch s. Other readings are taken at the recorded steps.
 
 Seeds change weights and batches; models share both, seed by seed.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import xarray as xr
 from tqdm.auto import tqdm
 
 from ..instruments import gradients
-from ..instruments.readings import over_seeds, readings, seed_keys
+from ..instruments.readings import over_seeds
 from ..model.names import coordinates
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
+from .checkpoints import Checkpoints
+from .moments import Schedule
+from .plan import Plan
+from .recipe import recipe
+
+Records = dict[str, tuple[list[int], list[np.ndarray]]]  # by quantity: steps, and values [seed, …]
+Watch = Callable[[dict], None]
 
 
 def train(
     models: Mapping,
     data,
-    optimizer: optax.GradientTransformation,
+    optimizer,
     *,
     steps: int = 100,
-    record: Sequence[int] | None = None,
+    record: Schedule | None = None,
     seeds: int = 4,
     key=0,
-    quantities: Sequence = (),
+    readings: str | Sequence = "standard",
+    watch: Watch | None = None,
+    checkpoints: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
 ) -> tuple[dict, xr.DataTree]:
     """`(params, run)`: the trained weights by model, with a leading seed axis, and the readings over `step` and `seed`.
 
@@ -40,101 +51,94 @@ def train(
     ----------
     models : `{name: model}`
     data : a `Text`
-    optimizer : any optax transformation
+    optimizer : a `Recipe`, or any optax transformation
     steps : number of updates
-    record : steps at which readings are kept, 0 … steps; by default `schedule(steps)`
-    quantities : names or readings beyond those of the backward pass, taken at the recorded steps
+    record : steps at which readings are kept, 0 … steps, or a schedule of `moments`; by default `moments.early`
+    readings : a preset, or a tuple of names, reading functions and `At(steps, …)` for what is read at fewer steps
+        "economy" (loss, stream and parameter gradients, stream rms), "standard" (all that one backward pass gives, and the
+        size of the updates) or "full" (change of the output, gradient noise, Jacobians).
+    watch : called at every record with a flat dict of numbers, means over seeds, for any logger
+    checkpoints : folder that keeps the run, every `checkpoint_every` steps (half a minute) and at the end of each model
+    resume : continue the run in that folder; it ends with the bits of one that was never interrupted
 
-    A NaN or an infinity stops nothing: `nonfinite_step` and `nonfinite_depth` hold the first of each seed.
+    A NaN or an infinity stops nothing: `nonfinite_step`, `_depth` and `_quantity` hold the first of each seed.
     """
-    kept = schedule(steps) if record is None else tuple(sorted(set(record)))
-    if not kept or kept[0] < 0 or kept[-1] > steps:
-        raise ValueError(f"record = {kept} must lie between 0 and steps = {steps}")
-    origin, keys = provenance(), seed_keys(key, seeds)
+    origin = provenance()
+    plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
+    decides = plan.configuration(models, key)
+    keeper = None if checkpoints is None else Checkpoints(checkpoints, decides, checkpoint_every, resume=resume)
     params, runs = {}, {}
     with tqdm(total=len(models) * (steps + 1), unit="step", delay=1, leave=False) as bar:
         for name, model in models.items():
-            bar.set_description(f"training {name}")
-            params[name], arrays = _run(model, data, optimizer, keys, kept, steps, readings(quantities), bar)
-            runs[name] = Readings(arrays, coordinates(model, params[name]), model)
-    leading = {"step": np.asarray(kept), "seed": np.arange(seeds)}
+            bar.set_description(name)
+            params[name], records = _run(name, model, plan, keeper, bar, watch)
+            runs[name] = Readings(_stacked(records, plan.kept), coordinates(model, params[name]), model)
     run = label(
         runs,
-        leading=leading,
+        leading={"step": np.asarray(plan.kept), "seed": np.arange(seeds)},
         provenance=origin,
         data=data.description(),
         key=str(key),
         batches="one a seed and step",
         steps=steps,
+        recipe=plan.recipe,
     )
     return params, run
 
 
-def schedule(steps: int) -> tuple[int, ...]:
-    """The steps recorded by default: 0, 1, 2, 5, then 10, 25, 50 and their multiples by ten, and the last.
-
-    >>> schedule(100)
-    (0, 1, 2, 5, 10, 25, 50, 100)
-    """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}: at least 1 is needed")
-    marks = {0, 1, 2, 5, *(mark * 10**power for mark in (10, 25, 50) for power in range(len(str(steps))))}
-    return tuple(sorted({mark for mark in marks if mark <= steps} | {steps}))
-
-
-def _run(model, data, optimizer, keys, kept, steps, extra, bar):
-    """One model's trained weights, and its readings [step, seed, …] at the steps kept."""
-    state = jax.vmap(lambda k: _start(model, optimizer, k))(keys)
-    records = []
-    for i in range(steps + 1):
-        batch = data.batches(keys, i)
-        after, reading = _steps(model, optimizer, state, batch, i)
-        if i in kept:
-            further = over_seeds(model, extra, state["params"], batch, 0) if extra else {}
-            records.append(jax.device_get({**reading, **further}))
-        if i < steps:
-            state = after
-        jax.block_until_ready(reading["loss"])
+def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: Watch | None) -> tuple[dict, Records]:
+    """One model's weights after the last step, and its records, from the start or from the latest checkpoint."""
+    step, rates, shown = plan.step(model), plan.rates, 0.0
+    begin, state, records = keeper.restore(name, step.start(plan.keys)) if keeper else (0, step.start(plan.keys), {})
+    bar.update(begin)
+    for i in range(begin, plan.steps + 1):
+        batch = plan.data.batches(plan.keys, i)
+        after, reading = step(state, batch, plan.keys, jnp.asarray(rates[i]), jnp.asarray(i))
+        if i in plan.kept:
+            found = jax.device_get({**reading, **_further(model, plan, i, state, after, batch)})
+            for quantity, values in found.items():
+                for column, item in zip(records.setdefault(quantity, ([], [])), (i, values), strict=True):
+                    column.append(item)
+            if watch:
+                watch({"model": name, "step": i, **_scalars(found)})
+        state = after if i < plan.steps else state
+        if keeper and keeper.due(i, plan.steps):
+            keeper.save(name, i + 1, state, records)
+        if time.monotonic() - shown > 0.2:
+            bar.set_postfix(_scalars(jax.device_get(reading), ("loss", "bottom_to_readout")), refresh=False)
+            shown = time.monotonic()
         bar.update()
-    return state["params"], jax.tree.map(lambda *r: np.stack(r), *records)
+    return state["params"], records
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _steps(model, optimizer, state, batch, i):
-    """`_step` of every seed at once; compiled once for a model and an optimizer."""
-    return jax.vmap(lambda s, b: _step(model, optimizer, s, b, i))(state, batch)
+def _further(model, plan: Plan, i: int, state, after, batch) -> dict:
+    """What is read at a recorded step beyond the training's own backward pass."""
+    params, held_out = state["params"], plan.data.held_out()
+    of_weights, of_updates = plan.further_at(i)
+    found = over_seeds(model, (gradients.heldout_loss,), params, held_out, None)
+    if of_weights:
+        found |= over_seeds(model, of_weights, params, batch, 0)
+    if of_updates:
+        found |= over_seeds(model, of_updates, (params, after["params"]), batch, 0)
+    return found
 
 
-def _start(model, optimizer, key) -> dict:
-    params = model.init(key)
-    never = jnp.full((), -1, jnp.int32)
-    return {
-        "params": params,
-        "optimizer": optimizer.init(params),
-        "first": {"nonfinite_step": never, "nonfinite_depth": never},
-    }
+def _stacked(records: Records, kept: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """`{quantity: [step, seed, …]}`, NaN at recorded steps where a quantity was not read."""
+
+    def whole(steps, values):
+        if len(steps) == len(kept):
+            return np.stack(values)
+        missing = np.full_like(values[0], np.nan, np.result_type(values[0], np.float32))
+        return np.stack([dict(zip(map(int, steps), values, strict=True)).get(step, missing) for step in kept])
+
+    return {name: whole(*held) for name, held in records.items()}
 
 
-def _step(model, optimizer, state, batch, i):
-    """The state after one update, and the reading of the backward pass that made it."""
-    grads, reading = gradients.backward(model, state["params"], batch)
-    updates, optimizer_state = optimizer.update(grads, state["optimizer"], state["params"])
-    first = _first_nonfinite(state["first"], reading, i)
-    after = {
-        "params": optax.apply_updates(state["params"], updates),
-        "optimizer": optimizer_state,
-        "first": first,
-    }
-    return after, {**reading, **first}
-
-
-def _first_nonfinite(first, reading, i):
-    """Step and depth of the first reading that is not finite: forward, the lowest position; else backward, the highest."""
-    stream, gradient = ~jnp.isfinite(reading["stream_rms"]), ~jnp.isfinite(reading["stream_gradient"])
-    top = len(stream) - 1
-    depth = jnp.where(
-        stream.any(), jnp.argmax(stream), jnp.where(gradient.any(), top - jnp.argmax(gradient[::-1]), top)
-    )
-    now = (stream.any() | gradient.any() | ~jnp.isfinite(reading["loss"])) & (first["nonfinite_step"] < 0)
-    found = {"nonfinite_step": jnp.asarray(i, jnp.int32), "nonfinite_depth": depth.astype(jnp.int32)}
-    return {name: jnp.where(now, found[name], first[name]) for name in first}
+def _scalars(found: dict, names: Sequence[str] = ()) -> dict[str, float]:
+    """Plain numbers of a record, means over seeds, for a bar or a logger: all, or those named."""
+    flat = {name: float(np.mean(values)) for name, values in found.items() if np.ndim(values) == 1}
+    ratio = found["stream_gradient"][:, 0] / found["readout_gradient"]
+    with np.errstate(divide="ignore"):
+        flat["bottom_to_readout"] = float(np.exp(np.mean(np.log(ratio))))
+    return {name: flat[name] for name in names or flat}

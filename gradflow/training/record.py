@@ -44,7 +44,7 @@ class Recorded:
     stacked: tuple[str, ...] = field(metadata={"static": True})
     count: Any  # updates seen: the last one is step count − 1, counted from 0 as in `gf.train`
     norm: Any  # ‖u‖_F; NaN before the first
-    to_weight: Any  # ‖u‖_F/‖W‖_F; NaN without parameters; where W = 0, infinite, or NaN if u = 0, too
+    to_weight: Any  # ‖u‖_F/‖W‖_F; NaN without parameters, and where W = 0
     nonfinite_step: Any  # first step with a value that is not finite; −1: never
 
 
@@ -94,7 +94,7 @@ def _seen(state: Recorded, updates, params) -> Recorded:
     """The state once these updates have passed."""
     norm = _norms(state.stacked, updates)
     weight = jax.tree.map(lambda u: jnp.nan * u, norm) if params is None else _norms(state.stacked, params)
-    to_weight = jax.tree.map(jnp.divide, norm, weight)
+    to_weight = jax.tree.map(lambda u, w: u / jnp.where(w > 0, w, jnp.nan), norm, weight)
     cast = partial(jax.tree.map, lambda new, old: new.astype(old.dtype))
     finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda u: jnp.isfinite(u).all(), updates), jnp.array(True))
     return replace(

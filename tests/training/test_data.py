@@ -47,15 +47,26 @@ def test_batches_of_several_keys_are_the_batches_of_each(text):
 
 def test_every_window_of_a_short_text_can_come(tmp_path):
     path = tmp_path / "short.bin"
-    path.write_bytes(bytes(range(10)))
+    path.write_bytes(bytes(range(20)))
     data = gf.data.text(path, context=8, batch=200)
-    assert set(np.asarray(data.batch(0, 0)["inputs"])[:, 0].tolist()) == {0, 1}
+    assert set(np.asarray(data.batch(0, 0)["inputs"])[:, 0].tolist()) == {0, 1, 2}
+    assert set(np.asarray(data.held_out()["inputs"])[:, 0].tolist()) == {11}
+
+
+@pytest.mark.parametrize("context", [8, 64])
+def test_no_batch_holds_text_that_is_held_out(context):
+    counting = gf.data.Text("counting", np.arange(1000), "", context, 5000)
+    batch, held = counting.batch(0, 0), counting.held_out()
+    assert np.max(batch["targets"]) == 899
+    assert np.min(held["inputs"]) == 900
+    assert np.max(held["targets"]) == 999
+    assert len(held["inputs"]) == min(64, 100 - context)
 
 
 @pytest.mark.parametrize(
     ("content", "options", "remedy"),
     [
-        (b"", {}, "at least 66 bytes"),
+        (b"", {}, "at least 130 bytes"),
         (b"short", {}, "longer text or a smaller context"),
         (b"x" * 99, {"context": 1}, "at least 2 tokens"),
         (b"x" * 99, {"batch": 0}, "at least 1 example"),

@@ -10,7 +10,7 @@ import pytest
 import gradflow as gf
 from gradflow.instruments import gradients
 from gradflow.instruments.readings import seed_keys
-from gradflow.training.loop import schedule
+from gradflow.training.step import _first_nonfinite
 
 RATE = 0.1
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -28,7 +28,9 @@ def data():
 
 @pytest.fixture(scope="module")
 def trained(models, data):
-    return gf.train(models, data, optax.sgd(RATE), steps=3, record=(0, 2, 3), seeds=2, quantities=("partial_jacobian",))
+    return gf.train(
+        models, data, optax.sgd(RATE), steps=3, record=(0, 2, 3), seeds=2, readings=("backward", "partial_jacobian")
+    )
 
 
 def by_hand(model, data, key):
@@ -107,22 +109,25 @@ def test_a_healthy_run_says_never(trained):
         assert (node["nonfinite_depth"] == -1).all()
 
 
-def test_the_first_position_that_is_not_finite_is_the_lowest_forward_and_the_highest_backward():
-    from gradflow.training.loop import _first_nonfinite
-
-    never = {"nonfinite_step": jnp.int32(-1), "nonfinite_depth": jnp.int32(-1)}
-    fine = jnp.ones(5)
-    forward = {"stream_rms": fine.at[2:].set(jnp.inf), "stream_gradient": fine * jnp.nan, "loss": jnp.nan}
-    backward = {"stream_rms": fine, "stream_gradient": fine.at[:3].set(jnp.nan), "loss": jnp.float32(1)}
-    loss = {"stream_rms": fine, "stream_gradient": fine, "loss": jnp.inf}
-    healthy = {"stream_rms": fine, "stream_gradient": fine, "loss": jnp.float32(1)}
-    where = lambda reading, first=never: tuple(int(v) for v in _first_nonfinite(first, reading, 7).values())
-    assert where(forward) == (7, 2)
-    assert where(backward) == (7, 2)
-    assert where(loss) == (7, 4)
-    assert where(healthy) == (-1, -1)
-    already = {"nonfinite_step": jnp.int32(3), "nonfinite_depth": jnp.int32(1)}
-    assert where(forward, already) == (3, 1)
+def test_the_first_value_that_is_not_finite_has_its_step_its_place_and_its_name():
+    """The order is that of a step: the stream from the bottom, the loss, its gradient from the top, the parameters'."""
+    names = ("nonfinite_step", "nonfinite_depth", "nonfinite_quantity")
+    never = dict.fromkeys(names, jnp.int32(-1))
+    fine, weights = jnp.ones(5), jnp.ones((4, 2)).at[::2, 1].set(jnp.nan)  # every other sublayer lacks the second
+    healthy = {"stream_rms": fine, "stream_gradient": fine, "loss": jnp.float32(1), "parameter_gradient": weights}
+    nan = jnp.full(5, jnp.nan)
+    cases_of = {
+        (7, 2, 0): {"stream_rms": fine.at[2:].set(jnp.inf), "stream_gradient": nan, "loss": jnp.nan},
+        (7, 4, 1): {"loss": jnp.inf, "stream_gradient": nan},
+        (7, 3, 2): {"stream_gradient": fine.at[:4].set(jnp.nan), "parameter_gradient": weights * jnp.nan},
+        (7, 1, 3): {"parameter_gradient": weights.at[1, 0].set(jnp.inf)},
+        (-1, -1, -1): {},
+    }
+    where = lambda reading, first=never: tuple(int(_first_nonfinite(first, reading, 7)[name]) for name in names)
+    for place, bad in cases_of.items():
+        assert where({**healthy, **bad}) == place
+    already = dict(zip(names, map(jnp.int32, (3, 1, 0)), strict=True))
+    assert where({**healthy, "loss": jnp.inf}, already) == (3, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -132,15 +137,9 @@ def test_the_first_position_that_is_not_finite_is_the_lowest_forward_and_the_hig
         ({"steps": 2, "record": (0, 3)}, "between 0 and steps = 2"),
         ({"steps": 2, "record": ()}, "between 0 and steps = 2"),
         ({"steps": 2, "seeds": 0}, "at least 1"),
-        ({"steps": 2, "quantities": ("partial_jacobain",)}, "did you mean 'partial_jacobian'"),
+        ({"steps": 2, "readings": ("partial_jacobain",)}, "did you mean 'partial_jacobian'"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_is(options, remedy, models, data):
     with pytest.raises(ValueError, match=remedy):
         gf.train(models, data, optax.sgd(RATE), **options)
-
-
-def test_the_default_schedule_is_dense_at_the_start_and_ends_with_the_last_step():
-    assert schedule(100) == (0, 1, 2, 5, 10, 25, 50, 100)
-    assert schedule(7) == (0, 1, 2, 5, 7)
-    assert schedule(1000)[-4:] == (100, 250, 500, 1000)

@@ -151,7 +151,7 @@ def test_where_the_weights_are_zero_or_unknown_the_ratio_says_so():
     known, unknown = (
         gf.recorded(optimizer.update(updates, state, *given)[1])["gradient"] for given in ((weights,), ())
     )
-    assert np.isinf(known.to_weight["zero"])
+    assert np.isnan(known.to_weight["zero"])
     assert np.isnan(known.to_weight["both"])
     assert all(np.isnan(ratio) for ratio in unknown.to_weight.values())
     assert unknown.norm["zero"] == pytest.approx(2**0.5)
@@ -284,7 +284,7 @@ def test_updates_and_recorders_of_ones_own_name_are_labelled(ran):
     node = gf.labelled(states[-1])["model"]
     ratio = node["update_to_weight"]
     assert ratio.dims == node["clipped_norm"].dims == ("sublayer", "parameter")
-    assert ratio.attrs["formula"] == "‖ΔW‖_F/‖W‖_F"
+    assert ratio.attrs["formula"].startswith("‖ΔW‖_F/‖W‖_F")
     update, weights = by_hand(passed[-1]["update"]), by_hand(passed[-1]["weights"])
     expected = np.divide(update["layers"]["w"], weights["layers"]["w"])
     np.testing.assert_allclose(ratio.sel(parameter="layers.w"), expected, rtol=EXACT)

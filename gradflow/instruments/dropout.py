@@ -1,0 +1,38 @@
+"""Dropout, as an instrument: it decorates the part behind the branch, so that no layer and no model knows of it.
+
+    y = x ⊙ m / (1 − rate),     m Bernoulli(1 − rate), a mask of its own for every example, sublayer, token and feature
+
+on every branch's output, before it is normalized or added to the skip, and on the embedding (Vaswani et al. 2017,
+section 5.4). The probabilities of attention are not dropped.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ..model.equation import decorated
+
+
+class Dropout(NamedTuple):
+    """How much is dropped, and the key that masks are drawn from."""
+
+    rate: float
+    key: Any
+
+
+def dropped(x, rate: float, key):
+    """`x` with a random share `rate` of its entries put to zero, the rest scaled so that the mean stays."""
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
+
+
+def thinned(visit: Callable, rate: float) -> Callable:
+    """`visit` where branches are dropped out; its extra is `(extra, key)`."""
+
+    def dropping(x, parts, extra_and_key):
+        extra, key = extra_and_key
+        thin = lambda name, part: (lambda u: part(dropped(u, rate, key))) if name == "norm_branch" else part
+        return visit(x, decorated(parts, thin), extra)
+
+    return dropping

@@ -1,0 +1,87 @@
+"""Moments: the steps at which a run is recorded, and readings that are taken at some of them only.
+
+A schedule is a tuple of steps, or a function of the number of steps: `every(10)`, `logarithmic(3)`, `early`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Schedule = Sequence[int] | Callable[[int], Sequence[int]]
+
+
+def early(steps: int) -> tuple[int, ...]:
+    """0, 1, 2, 5, then 10, 25, 50 and their multiples by ten, and the last: dense where things happen.
+
+    >>> early(100)
+    (0, 1, 2, 5, 10, 25, 50, 100)
+    """
+    marks = {0, 1, 2, 5, *(mark * 10**power for mark in (10, 25, 50) for power in range(len(str(steps))))}
+    return tuple(sorted({mark for mark in marks if mark <= steps} | {steps}))
+
+
+def every(n: int) -> Callable[[int], tuple[int, ...]]:
+    """Every n-th step from 0, and the last.
+
+    >>> every(40)(100)
+    (0, 40, 80, 100)
+    """
+    if n < 1:
+        raise ValueError(f"every({n}): at least 1 is needed")
+    return lambda steps: tuple(sorted({*range(0, steps + 1, n), steps}))
+
+
+def logarithmic(per_decade: int = 4) -> Callable[[int], tuple[int, ...]]:
+    """0, then that many steps a decade, and the last.
+
+    >>> logarithmic(2)(100)
+    (0, 1, 3, 10, 32, 100)
+    """
+    if per_decade < 1:
+        raise ValueError(f"logarithmic({per_decade}): at least 1 is needed")
+    return lambda steps: tuple(
+        sorted({0, steps, *(n for i in range(per_decade * len(str(steps))) if (n := _mark(i, per_decade)) <= steps)})
+    )
+
+
+def _mark(i: int, per_decade: int) -> int:
+    return round(10 ** (i / per_decade))
+
+
+def named(words: Sequence[str]) -> Schedule:
+    """The schedule that words mean: steps, or one of "early", "every:10" and "logarithmic:4"."""
+    if all(word.isdecimal() for word in words):
+        return tuple(map(int, words))
+    name, _, number = words[0].partition(":")
+    if len(words) == 1 and name == "early" and not number:
+        return early
+    if len(words) == 1 and name in ("every", "logarithmic") and number.isdecimal():
+        return every(int(number)) if name == "every" else logarithmic(int(number))
+    raise ValueError(f"record is {' '.join(words)!r}: give steps, or early, every:N or logarithmic:N")
+
+
+def steps_of(schedule: Schedule | None, steps: int) -> tuple[int, ...]:
+    """The steps that a schedule (by default `early`) means for a run of that many, in order.
+
+    Errors: ValueError where there is none, or one that the run doesn't reach.
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}: at least 1 is needed")
+    asked = early if schedule is None else schedule
+    marks: Any = asked(steps) if callable(asked) else asked
+    chosen = tuple(sorted({int(step) for step in marks}))
+    if not chosen or chosen[0] < 0 or chosen[-1] > steps:
+        raise ValueError(f"record = {chosen} must lie between 0 and steps = {steps}")
+    return chosen
+
+
+@dataclass(frozen=True)
+class At:
+    """Readings taken at some of the recorded steps only, NaN at the others: `At((0, 100), "spectrum")`."""
+
+    steps: tuple[int, ...]
+    readings: tuple
+
+    def __init__(self, steps: Sequence[int], *readings):
+        object.__setattr__(self, "steps", tuple(steps))
+        object.__setattr__(self, "readings", readings)

@@ -1,0 +1,96 @@
+"""Plans: what all models of a run share, and what is read of them when. All that can be wrong with it is refused here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..instruments import gradients
+from ..instruments.readings import READINGS, seed_keys
+from ..instruments.readings import readings as chosen_readings
+from ..instruments.updates import UPDATES, OfUpdate
+from ..results.configuration import encode, suggestions
+from .moments import At, Schedule, steps_of
+from .recipe import Recipe
+from .step import RIDING, Step
+
+# What is read, from the least that training's own backward pass yields to all there is.
+PRESETS: dict[str, tuple] = {
+    "economy": ("economy",),
+    "standard": ("backward", "update"),
+    "full": ("backward", "update", "change", "parameter_gradient_per_example", "partial_jacobian", "spectrum"),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it is run: data, recipe, one key a seed, steps, those recorded, and what is read.
+
+    `riding` is read of training's own backward pass; `further` at the steps of each `At`, by passes of its own.
+    """
+
+    data: Any
+    recipe: Recipe
+    keys: Any = field(repr=False)
+    steps: int
+    kept: tuple[int, ...]
+    riding: Callable
+    further: tuple[At, ...]
+
+    @classmethod
+    def of(cls, data, recipe: Recipe, key, seeds: int, steps: int, record: Schedule | None, readings) -> "Plan":
+        """The plan of a run with these options of `train`.
+
+        Errors: ValueError for a preset, a reading, a step or a number of seeds that there is not.
+        """
+        kept, keys = steps_of(record, steps), seed_keys(key, seeds)
+        groups = [item if isinstance(item, At) else At(kept, item) for item in _preset(readings)]
+        chosen = [At(group.steps, *chosen_readings(group.readings, READINGS | UPDATES)) for group in groups]
+        missed = sorted({step for group in chosen for step in group.steps} - set(kept))
+        if missed:
+            raise ValueError(f"readings are asked for at steps {missed}, but the recorded steps are {kept}")
+        every = [reading for group in chosen for reading in group.readings]
+        riding: Callable = next((reading for reading in reversed(RIDING) if reading in every), gradients.economy)
+        rest = [At(group.steps, *(r for r in group.readings if r not in RIDING)) for group in chosen]
+        return cls(data, recipe, keys, steps, kept, riding, tuple(group for group in rest if group.readings))
+
+    @property
+    def rates(self) -> np.ndarray:
+        """Learning rates of the updates after steps 0 … steps; none follows the last."""
+        return np.append(self.recipe.rates(self.steps), np.float32(np.nan))
+
+    def step(self, model) -> Step:
+        """What is compiled for a model."""
+        return Step(model, self.recipe.direction(), self.riding, self.recipe.dropout, self.recipe.eps)
+
+    def further_at(self, step: int) -> tuple[tuple, tuple]:
+        """Readings of the weights at a step, and of the update that follows it: none at the last."""
+        due = [reading for group in self.further if step in group.steps for reading in group.readings]
+        updates = tuple(reading for reading in due if isinstance(reading, OfUpdate))
+        return tuple(r for r in due if r not in updates), updates if step < self.steps else ()
+
+    def configuration(self, models: Mapping, key) -> dict:
+        """What decides the numbers of a run, as plain data."""
+        name = lambda reading: getattr(getattr(reading, "function", reading), "__name__")  # noqa: B009 of an OfUpdate, its function's
+        return {
+            "models": {name: encode(model) for name, model in models.items()},
+            "data": self.data.description(),
+            "recipe": encode(self.recipe),
+            "key": str(key),
+            "seeds": len(self.keys),
+            "steps": self.steps,
+            "record": list(self.kept),
+            "riding": name(self.riding),
+            "further": [
+                {"steps": list(group.steps), "readings": [*map(name, group.readings)]} for group in self.further
+            ],
+        }
+
+
+def _preset(asked: str | Sequence) -> Sequence:
+    if not isinstance(asked, str):
+        return asked
+    if asked not in PRESETS:
+        raise ValueError(f"no preset {asked!r}: {suggestions(asked, PRESETS)}; or give a tuple of readings")
+    return PRESETS[asked]

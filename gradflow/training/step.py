@@ -1,0 +1,98 @@
+"""One step of training, compiled: forward, backward and update of all seeds at once, with what the backward pass reads.
+
+    g = ∂loss/∂W on batch s;   W' = W + rate(s) · direction(g)
+
+The reading is of the weights before the update. A NaN or an infinity stops nothing: seeds share a program, never a
+number, and the first place that was not finite is kept for each.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ..instruments import gradients
+from ..instruments.dropout import Dropout
+from ..model.equation import STREAM_ALONE
+from ..model.init import at
+
+# Readings that ride on the backward pass of training, by what they hand to it.
+RIDING: dict[Any, dict] = {
+    gradients.economy: {"scope": gradients.STREAM},
+    gradients.reading: {},
+    gradients.rematerialized: {"kept": STREAM_ALONE},
+}
+# Where a value was first not finite, in the order in which a step computes them: codes of `nonfinite_quantity`.
+PLACES = ("stream_rms", "loss", "stream_gradient", "parameter_gradient")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is compiled: a model, the direction of its updates, what rides on the backward pass, the share dropped out.
+
+    A value: steps that are equal share one program, whatever their learning rates.
+    """
+
+    model: Any
+    direction: optax.GradientTransformation
+    riding: Any = gradients.reading
+    dropout: float = 0.0
+    eps: float | None = None  # Adam's
+
+    def start(self, keys) -> dict:
+        """The state before step 0, of every seed: weights, the optimizer's state, no place that was not finite."""
+        return jax.vmap(self._start)(keys)
+
+    def _start(self, key) -> dict:
+        params = self.model.init(key)
+        never = jnp.full((), -1, jnp.int32)
+        first = dict.fromkeys(("nonfinite_step", "nonfinite_depth", "nonfinite_quantity"), never)
+        return {"params": params, "optimizer": self.direction.init(params), "first": first}
+
+    @partial(jax.jit, static_argnums=0)
+    def __call__(self, state, batch, keys, rate, i):
+        """`(state after the update, reading)`, both with a leading seed axis; batch and keys have one too."""
+        return jax.vmap(lambda s, b, k: self._step(s, b, k, rate, i))(state, batch, keys)
+
+    def _step(self, state, batch, key, rate, i):
+        params = state["params"]
+        dropout = Dropout(self.dropout, at(key, "dropout", i)) if self.dropout else None
+        grads, reading = gradients.backward(self.model, params, batch, **RIDING[self.riding], dropout=dropout)
+        direction, optimizer = self.direction.update(grads, state["optimizer"], params)
+        updates = jax.tree.map(lambda u: rate.astype(u.dtype) * u, direction)
+        first = _first_nonfinite(state["first"], reading, i)
+        after = {"params": optax.apply_updates(params, updates), "optimizer": optimizer, "first": first}
+        return after, {**reading, **first, "learning_rate": rate, **self._in_epsilons(reading, params)}
+
+    def _in_epsilons(self, reading, params) -> dict:
+        if self.eps is None:
+            return {}
+        roots = gradients.by_parameter(self.model.segments, params["stack"], lambda leaf: jnp.asarray(leaf.size**0.5))
+        return {"gradient_in_epsilons": reading["parameter_gradient"] / roots / self.eps}
+
+
+def _first_nonfinite(first, reading, i):
+    """Step, depth and quantity of the first value that is not finite, in the order in which a step computes them.
+
+    Depth is a stream position: forward the lowest, backward the highest; the top for the loss; for a parameter's gradient
+    that of its sublayer's input.
+    """
+    bad = {name: ~jnp.isfinite(reading[name]) for name in PLACES[:-1]}
+    # NaN says that a sublayer has no parameter of that name: a sublayer whose largest is not finite, or has none.
+    parameters = reading["parameter_gradient"]
+    bad["parameter_gradient"] = jnp.isposinf(parameters).any(-1) | jnp.isnan(parameters).all(-1)
+    top = len(bad["stream_rms"]) - 1
+    highest = lambda flags: len(flags) - 1 - jnp.argmax(flags[::-1])
+    depths = (jnp.argmax(bad["stream_rms"]), top, highest(bad["stream_gradient"]), highest(bad["parameter_gradient"]))
+    any_bad = jnp.stack([bad[name].any() for name in PLACES])
+    which = jnp.argmax(any_bad)
+    found = {
+        "nonfinite_step": i,
+        "nonfinite_depth": jnp.stack([jnp.asarray(depth, jnp.int32) for depth in depths])[which],
+        "nonfinite_quantity": which,
+    }
+    now = any_bad.any() & (first["nonfinite_step"] < 0)
+    return {name: jnp.where(now, jnp.asarray(found[name], jnp.int32), first[name]) for name in first}
