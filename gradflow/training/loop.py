@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
@@ -25,6 +24,7 @@ from .checkpoints import Checkpoints
 from .moments import Schedule
 from .plan import Plan
 from .recipe import recipe
+from .step import apart, together
 
 Records = dict[str, tuple[list[int], list[np.ndarray]]]  # by quantity: steps, and values [seed, …]
 Watch = Callable[[dict], None]
@@ -89,37 +89,39 @@ def train(
 def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: Watch | None) -> tuple[dict, Records]:
     """One model's weights after the last step, and its records, from the start or from the latest checkpoint."""
     step, rates, shown = plan.step(model), plan.rates, 0.0
-    begin, state, records = keeper.restore(name, step.start(plan.keys)) if keeper else (0, step.start(plan.keys), {})
+    begin, start, records = keeper.restore(name, step.start(plan.keys)) if keeper else (0, step.start(plan.keys), {})
+    states = apart(start)
     bar.update(begin)
     for i in range(begin, plan.steps + 1):
         batch = plan.data.batches(plan.keys, i)
-        after, reading = step(state, batch, plan.keys, jnp.asarray(rates[i]), jnp.asarray(i))
+        afters, readings = step.over_groups(states, batch, plan.keys, rates[i], i)
         if i in plan.kept:
-            found = jax.device_get({**reading, **_further(model, plan, i, state, after, batch)})
+            weights = [together([state["params"] for state in side]) for side in (states, afters)]
+            found = jax.device_get({**together(readings), **_further(model, plan, i, weights, batch)})
             for quantity, values in found.items():
                 for column, item in zip(records.setdefault(quantity, ([], [])), (i, values), strict=True):
                     column.append(item)
             if watch:
                 watch({"model": name, "step": i, **_scalars(found)})
-        state = after if i < plan.steps else state
+        states = afters if i < plan.steps else states
         if keeper and keeper.due(i, plan.steps):
-            keeper.save(name, i + 1, state, records)
+            keeper.save(name, i + 1, together(states), records)
         if time.monotonic() - shown > 0.2:
-            bar.set_postfix(_scalars(jax.device_get(reading), ("loss", "bottom_to_readout")), refresh=False)
+            bar.set_postfix(_scalars(together(jax.device_get(readings)), ("loss", "bottom_to_readout")), refresh=False)
             shown = time.monotonic()
         bar.update()
-    return state["params"], records
+    return together(states)["params"], records
 
 
-def _further(model, plan: Plan, i: int, state, after, batch) -> dict:
-    """What is read at a recorded step beyond the training's own backward pass."""
-    params, held_out = state["params"], plan.data.held_out()
+def _further(model, plan: Plan, i: int, weights, batch) -> dict:
+    """What is read at a recorded step, of the weights before and after it, beyond the training's own backward pass."""
+    before, after = weights
     of_weights, of_updates = plan.further_at(i)
-    found = over_seeds(model, (gradients.heldout_loss,), params, held_out, None)
+    found = over_seeds(model, (gradients.heldout_loss,), before, plan.data.held_out(), None)
     if of_weights:
-        found |= over_seeds(model, of_weights, params, batch, 0)
+        found |= over_seeds(model, of_weights, before, batch, 0)
     if of_updates:
-        found |= over_seeds(model, of_updates, (params, after["params"]), batch, 0)
+        found |= over_seeds(model, of_updates, (before, after), batch, 0)
     return found
 
 

@@ -1,9 +1,12 @@
-"""One step of training, compiled: forward, backward and update of all seeds at once, with what the backward pass reads.
+"""One step of training, compiled: forward, backward and update of several seeds, with what the backward pass reads.
 
     g = ∂loss/∂W on batch s;   W' = W + rate(s) · direction(g)
 
 The reading is of the weights before the update. A NaN or an infinity stops nothing: seeds share a program, never a
 number, and the first place that was not finite is kept for each.
+
+Seeds go through one program in groups: all at once on an accelerator, one after the other on a CPU, whose products are
+slower in batches.
 """
 
 from dataclasses import dataclass
@@ -57,6 +60,12 @@ class Step:
         """`(state after the update, reading)`, both with a leading seed axis; batch and keys have one too."""
         return jax.vmap(lambda s, b, k: self._step(s, b, k, rate, i))(state, batch, keys)
 
+    def over_groups(self, states, batch, keys, rate, i) -> tuple[list, list]:
+        """States after the update, and readings, of groups of seeds; `states` is a list of them, batch and keys are of all."""
+        rate, i = jnp.asarray(rate), jnp.asarray(i)
+        done = [self(*group, rate, i) for group in zip(states, apart(batch), apart(keys), strict=True)]
+        return [after for after, _ in done], [reading for _, reading in done]
+
     def _step(self, state, batch, key, rate, i):
         params = state["params"]
         dropout = Dropout(self.dropout, at(key, "dropout", i)) if self.dropout else None
@@ -72,6 +81,18 @@ class Step:
             return {}
         roots = gradients.by_parameter(self.model.segments, params["stack"], lambda leaf: jnp.asarray(leaf.size**0.5))
         return {"gradient_in_epsilons": reading["parameter_gradient"] / roots / self.eps}
+
+
+def apart(tree) -> list:
+    """What has a leading seed axis, in groups of seeds."""
+    seeds = len(jax.tree.leaves(tree)[0])
+    size = 1 if jax.default_backend() == "cpu" else seeds
+    return [jax.tree.map(lambda a, s=start: a[s : s + size], tree) for start in range(0, seeds, size)]
+
+
+def together(groups: list):
+    """What `apart` took apart."""
+    return groups[0] if len(groups) == 1 else jax.tree.map(lambda *a: jnp.concatenate(a), *groups)
 
 
 def _first_nonfinite(first, reading, i):
