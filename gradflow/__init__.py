@@ -5,19 +5,15 @@ from importlib import import_module
 from .compiler import tell
 
 tell()
-ROOMS = {
-    "chain": "instruments.chain",
-    "closed": "theory.closed",
-    "data": "training.data",
-    "gram": "theory.gram",
-    "jacobians": "instruments.jacobians",
-    "laws": "laws",
-    "layers": "model.layers",
-    "plot": "report.plot",
-    "report": "report",
-    "results": "results",
-    "spectrum": "instruments.spectrum",
+FLOORS = {
+    "instruments": ("chain", "jacobians", "spectrum"),
+    "model": ("layers",),
+    "report": ("findings", "plot"),
+    "theory": ("closed", "gram"),
+    "training": ("data", "experiments", "moments", "recipe"),
 }
+ROOMS = {room: f"{floor}.{room}" for floor, rooms in FLOORS.items() for room in rooms}
+ROOMS |= {name: name for name in ("laws", "report", "results")}
 NAMES = {
     "instruments.meter": ("meter",),
     "instruments.readings": ("measure", "sweep"),
@@ -26,10 +22,11 @@ NAMES = {
     "model.wiring": ("Wiring",),
     "theory.predict": ("predict",),
     "training.loop": ("train",),
+    "training.recipe": ("Recipe",),
     "training.record": ("labelled", "record", "recorded"),
 }
 HOME = {name: module for module, names in NAMES.items() for name in names}
-__all__ = [*ROOMS, *sorted(HOME)]
+__all__ = sorted({*ROOMS, *HOME})
 
 
 def __getattr__(name: str):

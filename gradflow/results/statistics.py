@@ -47,16 +47,21 @@ def band(values: xr.DataArray, dim: str = "seed", *, half: Callable = half_width
 
 
 def paired_log_ratio(a: xr.DataArray, b: xr.DataArray, dim: str = "seed") -> xr.Dataset:
-    """`log(a/b)` over paired seeds: `mean`, `low`, `high` (95% t-interval) and the `correlation` of the logs achieved.
+    """`paired_difference` of the logs, `log(a/b)`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return paired_difference(xr.ufuncs.log(a), xr.ufuncs.log(b), dim)
+
+
+def paired_difference(a: xr.DataArray, b: xr.DataArray, dim: str = "seed") -> xr.Dataset:
+    """`a − b` over paired seeds: `mean`, `low`, `high` (95% t-interval) and the `correlation` achieved.
 
     The seeds of both must be the same; nothing is dropped silently.
     """
     a, b = xr.align(a, b, join="exact")
     with np.errstate(divide="ignore", invalid="ignore"):
-        la, lb = xr.ufuncs.log(a), xr.ufuncs.log(b)
-        difference, n = la - lb, a.sizes[dim]
+        difference, n = a - b, a.sizes[dim]
         mean = difference.mean(dim, skipna=False)
         spread = difference.std(dim, ddof=1, skipna=False) if n > 1 else mean * np.nan
         half = half_width(spread, n)
-        correlation = xr.corr(la, lb, dim).where(np.isfinite(mean))
+        correlation = xr.corr(a, b, dim).where(np.isfinite(mean))
     return xr.Dataset({"mean": mean, "low": mean - half, "high": mean + half, "correlation": correlation})

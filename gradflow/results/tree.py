@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from .configuration import dumps, encode, suggestions
@@ -40,6 +41,36 @@ def label(models: Mapping[str, Readings], *, leading: Mapping[str, Any] | None =
     root.attrs = {name: _plain(value) for name, value in attributes.items()}
     nodes = {name: _node(readings, tuple(leading)) for name, readings in models.items()}
     return xr.DataTree.from_dict({"/": root, **nodes})
+
+
+def side_by_side(dim: str, trees: Mapping[str, xr.DataTree], **columns) -> xr.DataTree:
+    """Trees of the same models, steps and seeds along a new first dimension with their names; `columns` are coordinates of it.
+
+    The root's attributes are those of the first, and each tree's own where they differ, by name.
+    """
+    first, *others = trees.values()
+    if any(not first.to_dataset().coords.equals(other.to_dataset().coords) for other in others):
+        raise ValueError(f"{', '.join(trees)} were not recorded at the same steps and seeds")
+    nodes = {"/": first.to_dataset().assign_coords({name: (dim, values) for name, values in columns.items()})}
+    for name in first.children:
+        each = [tree.children[name].to_dataset(inherit=False) for tree in trees.values()]
+        nodes[name] = xr.concat(
+            each,
+            pd.Index(list(trees), name=dim),
+            join="exact",
+            combine_attrs="override",
+            coords="minimal",
+            compat="override",
+        )
+    nodes["/"] = nodes["/"].assign_coords({dim: list(trees)})
+    attributes = {key: {name: settings(tree).get(key) for name, tree in trees.items()} for key in first.attrs}
+    differ = {
+        key: values
+        for key, values in attributes.items()
+        if key != "provenance" and any(v != values[next(iter(trees))] for v in values.values())
+    }
+    nodes["/"].attrs |= {f"{key}s": _plain(values) for key, values in differ.items()}
+    return xr.DataTree.from_dict(nodes)
 
 
 def _plain(value):

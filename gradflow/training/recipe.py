@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
+from ..model.init import at, root
 from ..results.configuration import registered, suggestions
 
 
@@ -107,11 +108,43 @@ class Muon:
         )
 
 
+@registered
+@dataclass(frozen=True)
+class Noise:
+    """`rms(W) · N(0, 1)` for the entries of every weight, layer by layer: a random perturbation, whatever the gradient.
+
+    At learning rate ε it changes every weight by the share ε (Liu et al. 2020, section 4.2). All seeds get the same draws.
+    """
+
+    key: int = 0
+
+    def direction(self) -> optax.GradientTransformation:
+        """Another draw at every update; the state is their number."""
+
+        def update(updates, count, params=None):
+            places, form = jax.tree_util.tree_flatten_with_path(params)
+            keys = jax.random.split(at(root(self.key), count), len(places))
+            drawn = [
+                _rms(path, w) * jax.random.normal(k, w.shape, w.dtype)
+                for k, (path, w) in zip(keys, places, strict=True)
+            ]
+            return jax.tree.unflatten(form, drawn), optax.safe_increment(count)
+
+        return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+
+def _rms(path, weight):
+    """Root mean square of a weight, of each layer where it is stacked."""
+    axes = tuple(range(int(path[0].key == "stack"), weight.ndim))
+    return jnp.sqrt(jnp.mean(jnp.square(weight), axis=axes, keepdims=True))
+
+
 OPTIMIZERS: dict[str, Optimizer] = {
     "adam": Adam(),
     "adamw": Adam(weight_decay=0.01),
     "lion": Lion(),
     "muon": Muon(),
+    "noise": Noise(),
     "rmsprop": RMSProp(),
     "sgd": SGD(),
 }

@@ -1,0 +1,115 @@
+r"""Experiments that a paper on norm placement runs, one call each; figures are in `plot`, sentences in `report.findings`.
+
+    tree = gf.experiments.warmup(models, data, lrs=(3e-4, 1e-3), warmups=(0, 100), steps=300, seeds=4)
+    gf.plot.outcomes(tree); print(*gf.findings.warmup(tree), sep="\n")
+
+Each returns labelled readings: of several recipes over `recipe`, `step` and `seed`; of one recipe over `step` and `seed`;
+against the total depth as `gf.sweep` does. Models are paired seed by seed throughout, and recipes too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import xarray as xr
+
+from ..instruments.readings import sweep
+from ..results.tree import side_by_side
+from .loop import train
+from .moments import Schedule, logarithmic
+from .recipe import Adam, Noise, Recipe
+
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+TUNED = Recipe(Adam(b2=0.98, eps=1e-9), warmup=100, clip=1.0)
+STABLE = Recipe(warmup=100, clip=1.0, schedule="cosine")
+NUDGE = Recipe(Noise(), lr=0.01)
+
+
+def grid(
+    models: Mapping, data, recipes: Mapping[str, Recipe], *, checkpoints: str | Path | None = None, **options
+) -> xr.DataTree:
+    """Readings of every model under every recipe, over `recipe`, `step` and `seed`; economy unless told otherwise.
+
+    `options` are those of `train`; `checkpoints` keeps each recipe's run in a folder of its own, numbered in order.
+    Recipes that differ in learning rate, warm-up or schedule share one compiled step a model.
+    """
+    if not recipes:
+        raise ValueError("name at least one recipe, for example {'no warm-up': Recipe(), 'warm-up': Recipe(warmup=50)}")
+    runs = []
+    for i, recipe in enumerate(recipes.values()):
+        kept = {} if checkpoints is None else {"checkpoints": Path(checkpoints) / str(i)}
+        runs.append(train(models, data, recipe, **{"readings": "economy", **kept, **options})[1])
+    return side_by_side("recipe", dict(zip(recipes, runs, strict=True)), **_columns(recipes.values()))
+
+
+def _columns(recipes) -> dict[str, list]:
+    """Numbers that tell recipes apart, as coordinates; NaN for none."""
+    names = ("lr", "warmup", "clip", "clip_parameter", "dropout")
+    return {name: [float("nan") if (v := getattr(r, name)) is None else float(v) for r in recipes] for name in names}
+
+
+def warmup(
+    models: Mapping,
+    data,
+    *,
+    lrs: Sequence[float] = RATES,
+    warmups: Sequence[int] = (0, 100),
+    base: Recipe = Recipe(),
+    **options,
+):
+    """Is warm-up needed? Final loss or divergence of every wiring for every learning rate and length of the warm-up.
+
+    `base` is the recipe that both are changed of, and `options` are those of `grid`.
+    """
+    name = lambda lr, n: f"lr {lr:g}, {f'{n} steps of warm-up' if n else 'no warm-up'}"
+    recipes = {name(lr, n): replace(base, lr=lr, warmup=n) for n in warmups for lr in lrs}
+    return grid(models, data, recipes, **options)
+
+
+def sensitivity(
+    models: Mapping, data, *, lrs: Sequence[float] = RATES, base: Recipe = Recipe(), **options
+) -> xr.DataTree:
+    """How the final loss of every wiring depends on the learning rate (Wortsman et al. 2023, section 2.3)."""
+    return warmup(models, data, lrs=lrs, warmups=(base.warmup,), base=base, **options)
+
+
+def adam(models: Mapping, data, *, default: Recipe = Recipe(), tuned: Recipe = TUNED, **options) -> xr.DataTree:
+    """A default Adam against a tuned one: by default optax's constants, and b2 = 0.98, eps = 1e-9, warm-up and clipping."""
+    return grid(models, data, {"default": default, "tuned": tuned}, **options)
+
+
+def quality(models: Mapping, data, *, lrs: Sequence[float] = RATES, base: Recipe = STABLE, **options) -> xr.DataTree:
+    """Final quality of the wirings where stability is ensured: with warm-up, clipping and decay, each at its own best rate."""
+    return warmup(models, data, lrs=lrs, warmups=(base.warmup,), base=base, **options)
+
+
+def before_and_after(models: Mapping, data, *, recipe: Recipe = Recipe(warmup=100), **options) -> xr.DataTree:
+    """Gradients of the parameters at initialization and when the warm-up is over (Xiong et al. 2020, figure 3)."""
+    if not recipe.warmup:
+        raise ValueError("before and after warm-up: give a recipe that has one, Recipe(warmup=100)")
+    shape = {"steps": recipe.warmup, "record": (0, recipe.warmup), "readings": "economy"}
+    return train(models, data, recipe, **{**shape, **options})[1]
+
+
+def collapse(
+    models: Mapping, data, *, recipe: Recipe = Recipe(), record: Schedule = logarithmic(8), **options
+) -> xr.DataTree:
+    """The anatomy of the collapse: budget, token cosine and loss, step by step from the first."""
+    return train(models, data, recipe, **{"record": record, **options})[1]
+
+
+def amplification(
+    models: Mapping, data, *, depth: Sequence[int] = (3, 6, 12, 24), recipe: Recipe = NUDGE, **options
+) -> xr.DataTree:
+    """How far one update moves the output, against the number of blocks (Liu et al. 2020, section 4).
+
+    By default the update is noise of a hundredth of every weight; `Recipe()` makes it Adam's first.
+    """
+    return sweep(models, data, depth=depth, take=partial(_first_update, recipe), **options)
+
+
+def _first_update(recipe: Recipe, models: Mapping, data, **options) -> xr.DataTree:
+    """Readings of the weights at initialization, and of the update that follows."""
+    run = train(models, data, recipe, steps=1, record=(0,), readings=("economy", "change"), **options)[1]
+    return run.isel(step=0, drop=True)
