@@ -33,6 +33,7 @@ from .canvas import (
     scale,
     styled,
 )
+from .experiment_plots import amplification, collapse, outcomes, through
 from .jacobian_plots import alignment, exponents, factors, spectral_density, spectrum, spectrum_bands
 from .theory_plots import agreement, variance
 
@@ -40,18 +41,22 @@ __all__ = [
     "WIDTHS",
     "agreement",
     "alignment",
+    "amplification",
     "budget",
     "budget_totals",
+    "collapse",
     "comparison",
     "exponents",
     "factors",
     "figure",
     "heatmap",
+    "outcomes",
     "profile",
     "save",
     "spectral_density",
     "spectrum",
     "spectrum_bands",
+    "through",
     "total_depth",
     "training",
     "variance",

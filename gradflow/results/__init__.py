@@ -2,4 +2,4 @@
 
 from .agreement import against_theory
 from .statistics import band, paired_log_ratio
-from .tree import against_total_depth, load, relative, save, settings
+from .tree import against_total_depth, entries, load, relative, save, settings

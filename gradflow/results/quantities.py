@@ -254,6 +254,15 @@ _ROWS = (
         reading="heldout_loss",
         error="SD over examples / √examples",
     ),
+    Quantity(
+        "loss_sensitivity",
+        "sensitivity of the final loss to the recipe",
+        "mean over recipes of min(loss, loss at the start), minus the smallest (Wortsman et al. 2023, section 2.3)",
+        "nat",
+        (),
+        False,
+        "train",
+    ),
     Quantity("learning_rate", "learning rate", "rate of the update that follows", "1", (), False, "train"),
     Quantity(
         "gradient_in_epsilons",

@@ -46,31 +46,29 @@ def label(models: Mapping[str, Readings], *, leading: Mapping[str, Any] | None =
 def side_by_side(dim: str, trees: Mapping[str, xr.DataTree], **columns) -> xr.DataTree:
     """Trees of the same models, steps and seeds along a new first dimension with their names; `columns` are coordinates of it.
 
-    The root's attributes are those of the first, and each tree's own where they differ, by name.
+    The root keeps the attributes of the first; those in which the trees differ are there in the plural, by name.
     """
-    first, *others = trees.values()
-    if any(not first.to_dataset().coords.equals(other.to_dataset().coords) for other in others):
+    first = next(iter(trees.values()))
+    if any(not first.to_dataset().coords.equals(tree.to_dataset().coords) for tree in trees.values()):
         raise ValueError(f"{', '.join(trees)} were not recorded at the same steps and seeds")
-    nodes = {"/": first.to_dataset().assign_coords({name: (dim, values) for name, values in columns.items()})}
+    names, along = pd.Index(list(trees), name=dim), {name: (dim, values) for name, values in columns.items()}
+    how: dict[str, Any] = {"join": "exact", "combine_attrs": "override", "coords": "minimal", "compat": "override"}
+    nodes = {"/": first.to_dataset()}
     for name in first.children:
         each = [tree.children[name].to_dataset(inherit=False) for tree in trees.values()]
-        nodes[name] = xr.concat(
-            each,
-            pd.Index(list(trees), name=dim),
-            join="exact",
-            combine_attrs="override",
-            coords="minimal",
-            compat="override",
-        )
-    nodes["/"] = nodes["/"].assign_coords({dim: list(trees)})
-    attributes = {key: {name: settings(tree).get(key) for name, tree in trees.items()} for key in first.attrs}
-    differ = {
-        key: values
-        for key, values in attributes.items()
-        if key != "provenance" and any(v != values[next(iter(trees))] for v in values.values())
-    }
-    nodes["/"].attrs |= {f"{key}s": _plain(values) for key, values in differ.items()}
+        nodes[name] = xr.concat(each, names, data_vars="all", **how).assign_coords(along)
+    own = {key: {name: settings(tree).get(key) for name, tree in trees.items()} for key in first.attrs}
+    differ = {key: values for key, values in own.items() if len({json.dumps(v) for v in values.values()}) > 1}
+    nodes["/"].attrs |= {f"{key}s": _plain(values) for key, values in differ.items() if key != "provenance"}
     return xr.DataTree.from_dict(nodes)
+
+
+def entries(tree: xr.DataTree, model: str, dim: str = "recipe", **more: xr.DataTree) -> xr.DataTree:
+    """A tree with a node for every entry of one model along a dimension, and the nodes given in `more`."""
+    node = tree[model].to_dataset()
+    nodes = {str(name): node.sel({dim: name}).drop_vars(dim) for name in node[dim].values}
+    root = tree.to_dataset().drop_dims(dim, errors="ignore")
+    return xr.DataTree.from_dict({"/": root, **nodes, **{name: other.to_dataset() for name, other in more.items()}})
 
 
 def _plain(value):

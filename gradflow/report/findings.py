@@ -1,0 +1,155 @@
+"""Findings: an experiment's result in sentences, with intervals, whether or not it is what the textbook says.
+
+Losses are those on held-out text after the last step, in nat; differences are paired over seeds, intervals 95%.
+"""
+
+import numpy as np
+
+from .. import laws
+from ..results.statistics import band
+from ..results.tree import against_size
+from . import experiment_tables
+from .experiment_tables import difference, diverged, final
+from .tables import interval, nodes, signed
+
+
+def _two(value: float) -> str:
+    return signed(value, 2)
+
+
+def _loss(node, recipe: str) -> str:
+    """`2.81 [2.79, 2.84]`, and how many seeds diverged."""
+    at = node.to_dataset().sel(recipe=recipe)
+    lost, seeds = int(diverged(at).sum()), at.sizes["seed"]
+    if lost == seeds:
+        return "diverged"
+    kept = final(at).where(~diverged(at), drop=True)
+    shown = interval(band(kept), lambda value: f"{value:.2f}")
+    return shown if not lost else f"{shown} ({lost} of {seeds} seeds diverged)"
+
+
+def _verdict(gap, lost: int, lost_with: int, what: str) -> str:
+    """What a paired difference, without minus with, says of something."""
+    if lost or lost_with:
+        return f"{what} saves {lost} seeds" if lost > lost_with else f"{what} saves none"
+    low, high = float(gap["low"]), float(gap["high"])
+    told = f"{interval(gap, _two)} nat"
+    if np.isnan(low):
+        return f"{what} gains {told}; one seed says no more"
+    return (
+        f"{what} " + ("helps" if low > 0 else "hurts" if high < 0 else "makes no difference that is seen") + f": {told}"
+    )
+
+
+def outcomes(tree) -> list[str]:
+    """The final loss of every model under every recipe."""
+    return [
+        f"{name}: " + "; ".join(f"{recipe} {_loss(node, recipe)}" for recipe in node["recipe"].values)
+        for name, node in nodes(tree).items()
+    ]
+
+
+def warmup(tree) -> list[str]:
+    """Whether warm-up is needed: at each learning rate, the final loss with it against that without."""
+    told = []
+    for name, node in nodes(tree).items():
+        rates, lengths = node["lr"].values, node["warmup"].values
+        for rate in dict.fromkeys(rates.tolist()):
+            group = {
+                float(n): str(r) for n, r, lr in zip(lengths, node["recipe"].values, rates, strict=True) if lr == rate
+            }
+            for length in [n for n in group if n and 0.0 in group]:
+                without, having = (node.to_dataset().sel(recipe=group[n]) for n in (0.0, length))
+                verdict = _verdict(
+                    difference(final(without), final(having)),
+                    int(diverged(without).sum()),
+                    int(diverged(having).sum()),
+                    f"{length:g} steps of warm-up",
+                )
+                losses = f"{_loss(node, group[0.0])} without, {_loss(node, group[length])} with"
+                told.append(f"{name}, learning rate {rate:g}: {losses}; {verdict}")
+    return told or outcomes(tree)
+
+
+def sensitivity(tree) -> list[str]:
+    """How much of the loss hangs on the recipe, by model."""
+    chosen = experiment_tables.best(tree)
+    told = []
+    for name, node in nodes(tree).items():
+        at_best = f"; best: {chosen[name]}, {_loss(node, chosen[name])}" if name in chosen else "; no recipe is stable"
+        spread = interval(experiment_tables.sensitivity(node), _two)
+        told.append(f"{name}: sensitivity to the learning rate {spread} nat{at_best}")
+    return told
+
+
+def adam(tree) -> list[str]:
+    """The first recipe against each other one, by model."""
+    told = []
+    for name, node in nodes(tree).items():
+        first, *others = node["recipe"].values
+        at = {recipe: node.to_dataset().sel(recipe=recipe) for recipe in (first, *others)}
+        for other in others:
+            gap = difference(final(at[first]), final(at[other]))
+            verdict = _verdict(gap, int(diverged(at[first]).sum()), int(diverged(at[other]).sum()), str(other))
+            told.append(f"{name}: {first} {_loss(node, first)}, {other} {_loss(node, other)}; {verdict}")
+    return told
+
+
+def quality(tree) -> list[str]:
+    """Each model at its own best recipe, and every other against the first; the best is chosen by the same held-out text."""
+    chosen, members = experiment_tables.best(tree), nodes(tree)
+    told = [f"{name} at its best ({recipe}): {_loss(members[name], recipe)}" for name, recipe in chosen.items()]
+    told += [f"{name}: no recipe is stable" for name in members if name not in chosen]
+    first, *others = chosen or [""]
+    for other in others:
+        a, b = (final(members[name].to_dataset().sel(recipe=chosen[name])) for name in (other, first))
+        gap = difference(a, b)
+        low, high = float(gap["low"]), float(gap["high"])
+        words = "worse than" if low > 0 else "better than" if high < 0 else "as good, as far as is seen, as"
+        told.append(f"{other} is {words} {first}: {interval(gap, _two)} nat")
+    return told
+
+
+def before_and_after(run) -> list[str]:
+    """The gradient of the first feed-forward output over that of the last, at initialization and after warm-up."""
+    told = []
+    for name, ratio in experiment_tables.ends_of_sublayers(run).items():
+        steps = ratio["step"].values
+        shown = ", ".join(f"{interval(ratio.sel(step=step))} at step {step}" for step in (steps[0], steps[-1]))
+        told.append(f"{name}: gradient of the first feed-forward output over that of the last: {shown}")
+    return told
+
+
+def collapse(run) -> list[str]:
+    """Where the gradient at the bottom is smallest in training, and what made it so."""
+    told = []
+    table = experiment_tables.through(run)
+    for name in nodes(run):
+        rows = table[table["model"] == name]
+        ratio = rows[rows["quantity"] == "bottom / readout"].set_index("step")
+        if not np.isfinite(ratio["mean"]).any():
+            continue
+        step = ratio["mean"].idxmin()
+        at = rows[rows["step"] == step].set_index("quantity")
+        start = interval(ratio.iloc[0])
+        parts = ", ".join(f"{part} {interval(at.loc[part], signed)}" for part in ("norm", "fork") if part in at.index)
+        told.append(
+            f"{name}: bottom over readout {start} at the start, least at step {step}: {interval(at.loc['bottom / readout'])}; "
+            f"budget there (nat): {parts}; token cosine {at.loc['token cosine', 'mean']:.3f}, "
+            f"held-out loss {interval(at.loc['held-out loss'], lambda value: f'{value:.2f}')}"
+        )
+    return told
+
+
+def amplification(swept, quantity: str = "output_change") -> list[str]:
+    """The exponent of the squared change of the output in the number of blocks (Liu et al. 2020: 1 for post, log for pre)."""
+    told = []
+    for name, values in against_size(swept, quantity, "total_depth").items():
+        fitted = laws.fit((values**2).rename(quantity), laws.monomial, over="total_depth").sel(number="k")
+        ends = (interval(band((values**2).rename(quantity)).isel(total_depth=i)) for i in (0, -1))
+        first, last = values["total_depth"].values[[0, -1]]
+        told.append(
+            f"{name}: mean squared change of the output {next(ends)} at {first} blocks, {next(ends)} at {last}; "
+            f"it grows as their number to the {interval(fitted, _two)}"
+        )
+    return told
