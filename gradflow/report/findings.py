@@ -129,14 +129,19 @@ def collapse(run) -> list[str]:
         ratio = rows[rows["quantity"] == "bottom / readout"].set_index("step")
         if not np.isfinite(ratio["mean"]).any():
             continue
-        step = ratio["mean"].idxmin()
+        step = int(np.asarray(ratio.index)[np.nanargmin(ratio["mean"].to_numpy())])
         at = rows[rows["step"] == step].set_index("quantity")
         start = interval(ratio.iloc[0])
         parts = ", ".join(f"{part} {interval(at.loc[part], signed)}" for part in ("norm", "fork") if part in at.index)
+        places = {
+            what: lambda value, n=places: f"{value:.{n}f}"
+            for what, places in (("token cosine", 3), ("held-out loss", 2))
+        }
+        others = ", ".join(f"{what} {interval(at.loc[what], show)}" for what, show in places.items())
+        least = interval(at.loc["bottom / readout"])
         told.append(
-            f"{name}: bottom over readout {start} at the start, least at step {step}: {interval(at.loc['bottom / readout'])}; "
-            f"budget there (nat): {parts}; token cosine {at.loc['token cosine', 'mean']:.3f}, "
-            f"held-out loss {interval(at.loc['held-out loss'], lambda value: f'{value:.2f}')}"
+            f"{name}: bottom over readout {start} at the start, least at step {step}: {least}; "
+            f"budget there (nat): {parts}; {others}"
         )
     return told
 

@@ -63,12 +63,12 @@ def side_by_side(dim: str, trees: Mapping[str, xr.DataTree], **columns) -> xr.Da
     return xr.DataTree.from_dict(nodes)
 
 
-def entries(tree: xr.DataTree, model: str, dim: str = "recipe", **more: xr.DataTree) -> xr.DataTree:
+def entries(tree: xr.DataTree, model: str, dim: str = "recipe", **more: xr.Dataset) -> xr.DataTree:
     """A tree with a node for every entry of one model along a dimension, and the nodes given in `more`."""
     node = tree[model].to_dataset()
     nodes = {str(name): node.sel({dim: name}).drop_vars(dim) for name in node[dim].values}
     root = tree.to_dataset().drop_dims(dim, errors="ignore")
-    return xr.DataTree.from_dict({"/": root, **nodes, **{name: other.to_dataset() for name, other in more.items()}})
+    return xr.DataTree.from_dict({"/": root, **nodes, **more})
 
 
 def _plain(value):
