@@ -20,7 +20,7 @@ from gradflow.training.loop import _scalars
 from gradflow.training.moments import At
 from gradflow.training.plan import PRESETS
 from gradflow.training.recipe import Adam, Recipe
-from gradflow.training.step import _first_nonfinite
+from gradflow.training.step import Step, _first_nonfinite
 
 RATE = 0.1
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -245,6 +245,13 @@ def test_the_heldout_loss_is_the_mean_over_text_that_no_batch_holds(data, preset
         assert float(found["heldout_loss"]) == pytest.approx(losses.mean(), rel=1e-5)
         assert float(found["heldout_loss_sem"]) == pytest.approx(losses.std(ddof=1) / len(losses) ** 0.5, rel=1e-4)
     np.testing.assert_array_equal(run["small"]["heldout_loss"], presets["economy"]["heldout_loss"])
+
+
+def test_runs_that_differ_in_rates_and_steps_share_one_program(data, presets):
+    before = Step.__call__._cache_size()
+    for other in (replace(RECIPE, lr=0.5), replace(RECIPE, warmup=0, schedule="cosine")):
+        taken(data, "economy", recipe=other, record=(1,))
+    assert Step.__call__._cache_size() == before
 
 
 def test_a_watcher_gets_a_flat_dict_of_plain_numbers_at_every_record(data, presets):

@@ -115,6 +115,34 @@ def test_muons_first_direction_of_a_layer_is_near_orthogonal():
         assert values.max() < 1.3
 
 
+# ---- noise --------------------------------------------------------------------------------------------------
+
+
+def test_noise_has_the_size_of_every_weight_layer_by_layer_and_another_draw_at_every_step():
+    """At rate 0.01 a weight changes by 1% of itself, whatever the gradient; a weight of zero stays."""
+    shapes = {"w": (LAYERS, 40, 50), "zero": (LAYERS, 5)}
+    stack = {name: cases.normal(*shape).astype(jnp.float32) for name, shape in shapes.items()}
+    stack["w"] *= jnp.array([1e-3, 1.0, 1e3])[:, None, None].astype(jnp.float32)
+    params = {"embedding": cases.normal(30, 70).astype(jnp.float32), "stack": {**stack, "zero": 0 * stack["zero"]}}
+    rule = Recipe("noise").direction()
+    draw = cases.jit(lambda g, state: rule.update(g, state, params))
+    first, state = draw(params, rule.init(params))
+    again, _ = draw(jax.tree.map(jnp.zeros_like, params), rule.init(params))
+    second, _ = draw(params, state)
+    z = lambda found, w: np.asarray(found) / np.sqrt(np.mean(np.square(w)))
+    for l in range(LAYERS):
+        entries = z(first["stack"]["w"][l], stack["w"][l])
+        assert abs(entries.mean()) < 4 / entries.size**0.5
+        assert abs(entries.std() - 1) < 4 / (2 * entries.size) ** 0.5
+    assert abs(z(first["embedding"], params["embedding"]).std() - 1) < 4 / (2 * 2100) ** 0.5
+    assert (first["stack"]["zero"] == 0).all()
+    np.testing.assert_array_equal(first["embedding"], again["embedding"])
+    assert abs(np.corrcoef(np.ravel(first["embedding"]), np.ravel(second["embedding"]))[0, 1]) < 4 / 2100**0.5
+
+
+# ---- an independent library ---------------------------------------------------------------------------------
+
+
 TORCH = {
     "adam": (Recipe("adam"), lambda torch, p: torch.optim.Adam(p, 0.03)),
     "adamw": (Recipe("adamw"), lambda torch, p: torch.optim.AdamW(p, 0.03, weight_decay=0.01)),

@@ -19,7 +19,7 @@ from gradflow.model.names import parameter_names, present
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import none, pre
 from gradflow.training.recipe import Adam, Recipe
-from gradflow.training.step import Step, _first_nonfinite
+from gradflow.training.step import Step, _first_nonfinite, apart, together
 
 SEEDS, EPS = 8, 1e-3
 RATES = (0.1, 0.05, 0.2)
@@ -83,6 +83,18 @@ def test_every_seed_is_the_run_of_that_seed_alone(ran, data):
             for name, values in one.items():
                 if name != "learning_rate":
                     np.testing.assert_allclose(values[0], all_seeds[name][seed], rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def test_seeds_in_groups_are_the_seeds_all_at_once(ran, data):
+    states, readings, _ = ran
+    groups = apart(jax.tree.map(jnp.asarray, states[0]))
+    for a, b in zip(jax.tree.leaves(together(groups)), jax.tree.leaves(states[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    afters, read = STEP.over_groups(groups, data.batches(KEYS, 0), KEYS, np.float32(RATES[0]), 0)
+    for a, b in zip(jax.tree.leaves(together(afters)), jax.tree.leaves(states[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    for name, values in together(read).items():
+        np.testing.assert_allclose(values, readings[0][name], rtol=1e-3, atol=1e-6, err_msg=name)
 
 
 def test_seeds_differ_in_weights_and_batches(ran):
