@@ -16,7 +16,7 @@ Axes: x is [T, d] or [lanes, T, d], n entries; m probes; S sublayers; k leading 
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import sublayer, walk
+from ..model.equation import in_float32, sublayer, walk
 from ..model.init import at, root
 from ..results.quantities import PROBES
 from .gradients import dials
@@ -97,7 +97,7 @@ def _scatter(growth, period: int):
 
 def _directions(model, params, batch, leading: int, key, keep):
     """Growths [S, k], what is kept of the orthonormal directions at positions 0 … S, and their token-mean shares [S+1, k]."""
-    x = model.enter(params, jax.tree.map(lambda a: a[0], batch["inputs"]))
+    x = in_float32(model.enter(params, jax.tree.map(lambda a: a[0], batch["inputs"])))
     if not 1 <= leading <= x.size:
         raise ValueError(f"leading is {leading}: between 1 and tokens × features = {x.size} directions can be followed")
     first = jax.random.normal(at(root(key), "tangents"), (leading, *x.shape), x.dtype)
@@ -150,7 +150,7 @@ def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
     """
     _, kept, _ = _directions(model, params, batch, leading, key, keep=lambda q: q)
     one = jax.tree.map(lambda a: a[0], batch)
-    x = model.enter(params, one["inputs"])
+    x = in_float32(model.enter(params, one["inputs"]))
     along = lambda x, eps, q: x + jnp.tensordot(eps, q, 1)
 
     def loss(eps, settings):
@@ -184,7 +184,7 @@ def end_to_end(model, params, batch, *, starts=(0,), leading: int = LEADING, ite
     if not chosen or None in chosen:
         raise ValueError(f"starts = {tuple(starts)}: choose positions of the stream, 0 … {size}")
     growth = _directions(model, params, batch, 1, key, keep=lambda q: ())[0][:, 0]
-    x = model.enter(params, jax.tree.map(lambda a: a[0], batch["inputs"]))
+    x = in_float32(model.enter(params, jax.tree.map(lambda a: a[0], batch["inputs"])))
     v = jax.random.normal(at(root(key), "end_to_end"), x.shape)
     steps = min(2 * iterations, x.size)
     leading = min(leading, max(1, steps // 2))

@@ -168,7 +168,8 @@ def _noise(norms, both, mean) -> dict:
     inner = (both**2 - square - mean**2) / 2
 
     def noise(mean_of_squares, square_of_mean, n):
-        variance = (mean_of_squares - square_of_mean) * n / (n - 1) if n > 1 else jnp.full_like(square_of_mean, jnp.nan)
+        excess = jnp.maximum(mean_of_squares - square_of_mean, 0)  # negative by rounding alone
+        variance = excess * n / (n - 1) if n > 1 else jnp.full_like(square_of_mean, jnp.nan)
         signal = square_of_mean - variance / n
         return variance, jnp.where(signal > 0, variance / signal, jnp.nan)
 

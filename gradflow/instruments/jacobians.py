@@ -15,7 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import Part, recorded, sublayer, terms, walk
+from ..model.equation import Part, in_float32, recorded, sublayer, terms, walk
 from ..model.stack import parts_at
 
 LARGEST = 2048
@@ -59,7 +59,7 @@ def at_sublayer(model, params, inputs, position: int) -> dict[str, jax.Array]:
     _, streams = walk(
         model.segments,
         params["stack"],
-        model.enter(params, inputs),
+        in_float32(model.enter(params, inputs)),
         lambda x, parts, _: (sublayer(x, **parts), x),
     )
     return matrices(parts_at(model.segments, params["stack"], position), streams[position])

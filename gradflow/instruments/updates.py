@@ -56,9 +56,11 @@ def _relative_change(both):
 
 
 def _angle(both):
-    """`2 atan(‖u − v‖/‖u + v‖)` of the directions u and v, exact for small angles too (Kahan 2006, section 12)."""
-    u, v = (leaf / frobenius(leaf) for leaf in both)
-    return 2 * jnp.arctan2(frobenius(u - v), frobenius(u + v))
+    """`atan(‖Δ across W‖/(‖W‖ + Δ along W))`: exact for small angles too, since `Δ = W' − W` is then exact in floating point."""
+    size, change = frobenius(both[0]), both[1] - both[0]
+    unit = both[0] / size
+    along = jnp.sum(unit * change)
+    return jnp.where(frobenius(both[1]) > 0, jnp.arctan2(frobenius(change - along * unit), size + along), jnp.nan)
 
 
 def change(model, weights, batch) -> dict:

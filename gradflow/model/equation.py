@@ -70,6 +70,14 @@ def in_precision_of(x, params):
     return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a, params)
 
 
+def in_float32(x):
+    """`x` in float32 or better. The weights follow the stream: so the Jacobians of a stack in bfloat16 are taken.
+
+    A function that rounds to 8 bits at every step has no derivative; it is that of the same weights in float32.
+    """
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def walk(stack, params, x, visit=forward, extra=None, bind=bound, kept=products):
     """Stream after the last sublayer, and the visits' reports in depth order.
 

@@ -25,6 +25,14 @@ def parameter_names(segments, stacked) -> list[str]:
     return list(dict.fromkeys(name for tree in trees for name in named(tree)))
 
 
+def present(segments, stacked) -> np.ndarray:
+    """Which of `parameter_names` every sublayer has [S, P]: where a reading by parameter is a number, not NaN."""
+    names, rows = parameter_names(segments, stacked), []
+    for segment, params in zip(segments, stacked, strict=True):
+        rows += [[name in named(params[sub.kind]) for name in names] for sub in segment.block] * segment.repeats
+    return np.array(rows, bool)
+
+
 def outer_names(params) -> list[str]:
     """Names of the parameters outside the stack."""
     return list(named({k: v for k, v in params.items() if k != "stack"}))

@@ -51,7 +51,7 @@ def train(
     ----------
     models : `{name: model}`
     data : a `Text`
-    optimizer : a `Recipe`, or any optax transformation
+    optimizer : a `Recipe`, or any optax transformation, whose learning rate is its own
     steps : number of updates
     record : steps at which readings are kept, 0 … steps, or a schedule of `moments`; by default `moments.early`
     readings : a preset, or a tuple of names, reading functions and `At(steps, …)` for what is read at fewer steps
@@ -139,8 +139,8 @@ def _stacked(records: Records, kept: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 def _scalars(found: dict, names: Sequence[str] = ()) -> dict[str, float]:
     """Plain numbers of a record, means over seeds, for a bar or a logger: all, or those named."""
-    flat = {name: float(np.mean(values)) for name, values in found.items() if np.ndim(values) == 1}
-    ratio = found["stream_gradient"][:, 0] / found["readout_gradient"]
-    with np.errstate(divide="ignore"):
+    with np.errstate(all="ignore"):  # a run that diverged is shown, not warned of
+        flat = {name: float(np.mean(values)) for name, values in found.items() if np.ndim(values) == 1}
+        ratio = found["stream_gradient"][:, 0] / found["readout_gradient"]
         flat["bottom_to_readout"] = float(np.exp(np.mean(np.log(ratio))))
     return {name: flat[name] for name in names or flat}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,8 @@ class Plan:
             raise ValueError(f"readings are asked for at steps {missed}, but the recorded steps are {kept}")
         every = [reading for group in chosen for reading in group.readings]
         riding: Callable = next((reading for reading in reversed(RIDING) if reading in every), gradients.economy)
-        rest = [At(group.steps, *(r for r in group.readings if r not in RIDING)) for group in chosen]
+        always = {*RIDING, gradients.heldout_loss}  # the loop reads the latter of held-out text, not of the batch
+        rest = [At(group.steps, *(r for r in group.readings if r not in always)) for group in chosen]
         return cls(data, recipe, keys, steps, kept, riding, tuple(group for group in rest if group.readings))
 
     @property
@@ -72,7 +74,6 @@ class Plan:
 
     def configuration(self, models: Mapping, key) -> dict:
         """What decides the numbers of a run, as plain data."""
-        name = lambda reading: getattr(getattr(reading, "function", reading), "__name__")  # noqa: B009 of an OfUpdate, its function's
         return {
             "models": {name: encode(model) for name, model in models.items()},
             "data": self.data.description(),
@@ -81,11 +82,21 @@ class Plan:
             "seeds": len(self.keys),
             "steps": self.steps,
             "record": list(self.kept),
-            "riding": name(self.riding),
+            "riding": _name(self.riding),
             "further": [
-                {"steps": list(group.steps), "readings": [*map(name, group.readings)]} for group in self.further
+                {"steps": list(group.steps), "readings": [*map(_name, group.readings)]} for group in self.further
             ],
         }
+
+
+def _name(reading) -> str:
+    """What a reading is called, with the options of a `functools.partial`: the same in every process."""
+    if isinstance(reading, OfUpdate):
+        return _name(reading.function)
+    if isinstance(reading, partial):
+        options = [*map(repr, reading.args), *(f"{key}={value!r}" for key, value in reading.keywords.items())]
+        return f"{_name(reading.func)}({', '.join(options)})"
+    return getattr(reading, "__name__", type(reading).__name__)
 
 
 def _preset(asked: str | Sequence) -> Sequence:

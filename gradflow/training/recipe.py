@@ -76,20 +76,23 @@ class Lion:
 @registered
 @dataclass(frozen=True)
 class RMSProp:
-    """`−g/(√v + eps)`, `v ← decay · v + (1 − decay) · g²`."""
+    """`−g/(√v + eps)`, `v ← decay · v + (1 − decay) · g²`; eps outside the root, as in Adam."""
 
     decay: float = 0.9
     eps: float = 1e-8
 
     def direction(self) -> optax.GradientTransformation:
         """`optax.rmsprop` at learning rate 1."""
-        return optax.rmsprop(1.0, decay=self.decay, eps=self.eps)
+        return optax.rmsprop(1.0, decay=self.decay, eps=self.eps, eps_in_sqrt=False)
 
 
 @registered
 @dataclass(frozen=True)
 class Muon:
-    """Momentum made orthogonal, for the matrices of the stack, layer by layer; Adam for all else (Jordan et al. 2024)."""
+    """Momentum made orthogonal, for the matrices of the stack, layer by layer (Jordan et al. 2024).
+
+    Adam for all else, with Nesterov's momentum as optax has it there.
+    """
 
     beta: float = 0.95
     b1: float = 0.9
@@ -163,8 +166,8 @@ SCHEDULES: dict[str, Callable[[int, int], optax.Schedule]] = {
     "constant": lambda warmup, steps: optax.constant_schedule(1.0),
     "linear": lambda warmup, steps: optax.linear_schedule(1.0, 0.0, max(1, steps - warmup)),
     "cosine": lambda warmup, steps: optax.cosine_decay_schedule(1.0, max(1, steps - warmup)),
-    # Vaswani et al. 2017, eq. 3, with its peak at lr.
-    "inverse_sqrt": lambda warmup, steps: lambda step: (max(1, warmup) / (step + max(1, warmup))) ** 0.5,
+    # Vaswani et al. 2017, eq. 3, with its peak at lr; they count steps from 1.
+    "inverse_sqrt": lambda warmup, steps: lambda step: (max(1, warmup) / (step + warmup + 1)) ** 0.5,
 }
 
 
@@ -193,6 +196,11 @@ class Recipe:
     def __post_init__(self):
         if isinstance(self.optimizer, str):
             named(self.optimizer)
+        elif not _is_rule(self.optimizer):
+            raise TypeError(
+                f"optimizer is {self.optimizer!r}: give a name ({', '.join(OPTIMIZERS)}), a value such as Adam(b2=0.98), or an "
+                f"optax transformation"
+            )
         if self.schedule not in SCHEDULES:
             raise ValueError(f"no schedule {self.schedule!r}: {suggestions(self.schedule, SCHEDULES)}")
         for name in ("lr", "clip", "clip_parameter"):
@@ -233,8 +241,18 @@ def named(name: str, **constants: float) -> Optimizer:
 
 
 def recipe(optimizer) -> Recipe:
-    """A recipe as it is; an optax transformation, whose learning rate is its own, as a recipe of rate 1."""
-    return optimizer if isinstance(optimizer, Recipe) else Recipe(optimizer, lr=1.0)
+    """A recipe as it is; an optax transformation, whose learning rate is its own, as a recipe of rate 1.
+
+    A name or a value such as `Adam()` has no rate of its own: a recipe with the default one.
+    """
+    if isinstance(optimizer, Recipe):
+        return optimizer
+    return Recipe(optimizer, lr=1.0) if isinstance(optimizer, optax.GradientTransformation) else Recipe(optimizer)
+
+
+def _is_rule(optimizer) -> bool:
+    value = not isinstance(optimizer, type)  # not `Adam` in the place of `Adam()`
+    return isinstance(optimizer, optax.GradientTransformation) or (value and hasattr(optimizer, "direction"))
 
 
 @lru_cache

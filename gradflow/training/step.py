@@ -21,6 +21,7 @@ from ..instruments import gradients
 from ..instruments.dropout import Dropout
 from ..model.equation import STREAM_ALONE
 from ..model.init import at
+from ..model.names import present
 
 # Readings that ride on the backward pass of training, by what they hand to it.
 RIDING: dict[Any, dict] = {
@@ -72,7 +73,7 @@ class Step:
         grads, reading = gradients.backward(self.model, params, batch, **RIDING[self.riding], dropout=dropout)
         direction, optimizer = self.direction.update(grads, state["optimizer"], params)
         updates = jax.tree.map(lambda u: rate.astype(u.dtype) * u, direction)
-        first = _first_nonfinite(state["first"], reading, i)
+        first = _first_nonfinite(state["first"], reading, present(self.model.segments, params["stack"]), i)
         after = {"params": optax.apply_updates(params, updates), "optimizer": optimizer, "first": first}
         return after, {**reading, **first, "learning_rate": rate, **self._in_epsilons(reading, params)}
 
@@ -95,16 +96,14 @@ def together(groups: list):
     return groups[0] if len(groups) == 1 else jax.tree.map(lambda *a: jnp.concatenate(a), *groups)
 
 
-def _first_nonfinite(first, reading, i):
+def _first_nonfinite(first, reading, there, i):
     """Step, depth and quantity of the first value that is not finite, in the order in which a step computes them.
 
     Depth is a stream position: forward the lowest, backward the highest; the top for the loss; for a parameter's gradient
-    that of its sublayer's input.
+    that of its sublayer's input. `there` says which parameters [S, P] a sublayer has; the reading of another is NaN.
     """
     bad = {name: ~jnp.isfinite(reading[name]) for name in PLACES[:-1]}
-    # NaN says that a sublayer has no parameter of that name: a sublayer whose largest is not finite, or has none.
-    parameters = reading["parameter_gradient"]
-    bad["parameter_gradient"] = jnp.isposinf(parameters).any(-1) | jnp.isnan(parameters).all(-1)
+    bad["parameter_gradient"] = (there & ~jnp.isfinite(reading["parameter_gradient"])).any(-1)
     top = len(bad["stream_rms"]) - 1
     highest = lambda flags: len(flags) - 1 - jnp.argmax(flags[::-1])
     depths = (jnp.argmax(bad["stream_rms"]), top, highest(bad["stream_gradient"]), highest(bad["parameter_gradient"]))

@@ -12,7 +12,7 @@ from cases import over_wirings
 
 from gradflow.instruments import chain, gradients, spectrum
 from gradflow.interop.functions import FunctionStack
-from gradflow.model.names import outer_names, parameter_names
+from gradflow.model.names import named, outer_names, parameter_names
 from gradflow.model.stack import Segment, Sublayer, Transformer
 from gradflow.model.wiring import post, pre
 from gradflow.results.quantities import JACOBIANS
@@ -128,24 +128,122 @@ def test_rematerialization_changes_no_number(wiring):
         np.testing.assert_allclose(again[name], value, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
-# ---- one example --------------------------------------------------------------------------------------------
+# ---- single examples ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wiring", [pre(), post()], ids=lambda w: w.name)
-def test_parameter_gradients_of_one_example_equal_a_loop(wiring):
+over_two = pytest.mark.parametrize("wiring", [pre(), post()], ids=lambda w: w.name)
+EXAMPLES = 5
+
+
+@cache
+def of_examples(wiring):
+    """Model, parameters and batch; what is read of single examples; their gradients in the stack, by a loop."""
     model = cases.model(wiring, 2, cases.TWO)
-    params, batch = cases.drawn(model), cases.batch(4)
+    params, batch = cases.drawn(model), cases.batch(EXAMPLES)
+    batch["targets"] = jnp.repeat(batch["targets"][:1], EXAMPLES, axis=0)  # so that their gradients have much in common
     found = jax.device_get(cases.jit(lambda p, b: gradients.per_example(model, p, b))(params, batch))
-    each = [
-        gradients.parameter_norms(model.segments, g["stack"])
-        for _, (g, _, _) in reference.backward(model, params, batch)
-    ]
+    return model, params, batch, found, [g["stack"] for _, (g, _, _) in reference.backward(model, params, batch)]
+
+
+@over_two
+def test_parameter_gradients_of_one_example_equal_a_loop(wiring):
+    model, params, batch, found, grads = of_examples(wiring)
+    each = [gradients.parameter_norms(model.segments, g) for g in grads]
     np.testing.assert_allclose(found["parameter_gradient_per_example"], np.mean(each, axis=0), rtol=EXACT)
-    sem = np.std(each, axis=0, ddof=1) / 2
+    sem = np.std(each, axis=0, ddof=1) / EXAMPLES**0.5
     np.testing.assert_allclose(found["parameter_gradient_per_example_sem"], sem, rtol=1e-8)
     batch_mean = cases.jit(lambda p, b: gradients.backward(model, p, b)[1]["parameter_gradient"])(params, batch)
     there = ~np.isnan(batch_mean)
     assert (found["parameter_gradient_per_example"][there] > 1.01 * np.asarray(batch_mean)[there]).all()
+
+
+# ---- noise --------------------------------------------------------------------------------------------------
+
+
+def noise_by_hand(g) -> tuple[float, float]:
+    """`tr Σ` and `tr Σ/|G|²` of gradients [examples, entries]: unbiased, |G|² too; NaN where it is not above zero."""
+    variance = g.var(axis=0, ddof=1).sum() if len(g) > 1 else np.nan
+    signal = (g.mean(0) ** 2).sum() - variance / len(g)
+    return variance, variance / signal if signal > 0 else np.nan
+
+
+def jackknife(g) -> np.ndarray:
+    """Standard errors of both, from what they are without each example in turn (Efron 1982, eq. 3.1)."""
+    left_out = np.array([noise_by_hand(np.delete(g, i, axis=0)) for i in range(len(g))])
+    return np.sqrt((len(g) - 1) / len(g) * ((left_out - left_out.mean(0)) ** 2).sum(0))
+
+
+@over_two
+def test_the_noise_of_every_parameter_is_that_of_its_stacked_gradients_with_brute_force_errors(wiring):
+    model, params, _, found, grads = of_examples(wiring)
+    names, finite = parameter_names(model.segments, params["stack"]), 0
+    for sublayer in range(4):
+        layer, kind = sublayer // 2, list(cases.TWO)[sublayer % 2]
+        own = [named(jax.tree.map(lambda a, l=layer: a[l], g[0][kind])) for g in grads]
+        for name in own[0]:
+            at = sublayer, names.index(name)
+            g = np.stack([np.ravel(one[name]) for one in own])
+            rows = zip(("gradient_variance", "gradient_noise_scale"), noise_by_hand(g), jackknife(g), strict=True)
+            for quantity, expected, error in rows:
+                np.testing.assert_allclose(found[quantity][at], expected, rtol=1e-8, err_msg=f"{quantity} {at}")
+                np.testing.assert_allclose(found[f"{quantity}_sem"][at], error, rtol=1e-6, err_msg=f"{quantity} {at}")
+            finite += np.isfinite(found["gradient_noise_scale_sem"][at])
+    assert finite > 5
+    missing = np.isnan(gradients.parameter_norms(model.segments, grads[0]))
+    assert (np.isnan(found["gradient_variance"]) == missing).all()
+
+
+def test_the_variance_is_unbiased_and_its_error_is_that_of_its_scatter():
+    """Over 4000 batches of 16 normal gradients of 6 entries, as if each were a sublayer."""
+    batches, examples, entries = 4000, 16, 6
+    spread = 1 + np.arange(entries)
+    g = 2 + spread * np.random.default_rng(0).normal(size=(examples, batches, entries))
+    norm = lambda v: np.linalg.norm(v, axis=-1)[..., None]
+    found = gradients._noise(*map(jnp.asarray, (norm(g), norm(g + g.mean(0)), norm(g.mean(0)))))
+    variance, errors = (np.asarray(found[name])[:, 0] for name in ("gradient_variance", "gradient_variance_sem"))
+    z = (variance.mean() - (spread**2).sum()) / (variance.std() / batches**0.5)
+    assert abs(z) < 4
+    assert (errors**2).mean() ** 0.5 == pytest.approx(variance.std(), rel=0.05)
+
+
+@cases.jit
+def of_tower(batch):
+    model, params, *_ = tower()
+    return gradients.per_example(model, params, batch)
+
+
+def test_a_batch_of_identical_examples_has_no_noise():
+    one = jax.tree.map(lambda a: a[:1], tower()[2])
+    found = of_tower(jax.tree.map(lambda a: jnp.repeat(a, 4, axis=0), one))
+    square = np.asarray(found["parameter_gradient_per_example"]) ** 2
+    for name in ("gradient_variance", "gradient_variance_sem"):
+        assert (found[name] >= 0).all()
+        assert (np.asarray(found[name]) < 1e-13 * square).all()
+    assert (np.asarray(found["gradient_noise_scale"]) < 1e-13).all()
+
+
+@pytest.mark.parametrize("examples", [1, 2])
+def test_noise_that_a_small_batch_does_not_show_is_nan(examples):
+    """Of one example nothing; of two a variance, whose error needs a third."""
+    found = of_tower(jax.tree.map(lambda a: a[:examples], tower()[2]))
+    assert np.isfinite(found["gradient_variance"]).all() == (examples == 2)
+    assert np.isfinite(found["parameter_gradient_per_example"]).all()
+    for name in ("gradient_variance_sem", "gradient_noise_scale_sem"):
+        assert np.isnan(found[name]).all()
+    if examples == 1:
+        assert np.isnan(found["gradient_variance"]).all()
+        assert np.isnan(found["gradient_noise_scale"]).all()
+
+
+def test_noise_that_hides_the_gradient_has_no_scale():
+    """Two opposite gradients: a mean of zero, which says nothing of its own size."""
+    one = lambda *values: jnp.asarray(values).reshape(-1, 1, 1)
+    found = gradients._noise(one(1.0, 1.0, 1.0, 1.0), one(1.0, 1.0, 1.0, 1.0), jnp.zeros((1, 1)))
+    assert found["gradient_variance"][0, 0] == pytest.approx(4 / 3)
+    assert np.isnan(found["gradient_noise_scale"][0, 0])
+
+
+# ---- one example --------------------------------------------------------------------------------------------
 
 
 def test_a_batch_of_one_has_no_error_over_examples():

@@ -1,5 +1,8 @@
 """A run that reads itself: what it records is what the weights at that step give."""
 
+import json
+from dataclasses import dataclass, replace
+
 import cases
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,14 @@ import pytest
 import gradflow as gf
 from gradflow.instruments import gradients
 from gradflow.instruments.readings import seed_keys
-from gradflow.training.step import _first_nonfinite
+from gradflow.model.layers import FeedForward
+from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
+from gradflow.model.wiring import none, pre
+from gradflow.training.loop import _scalars
+from gradflow.training.moments import At
+from gradflow.training.plan import PRESETS
+from gradflow.training.recipe import Adam, Recipe
+from gradflow.training.step import Step, _first_nonfinite
 
 RATE = 0.1
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -123,7 +133,8 @@ def test_the_first_value_that_is_not_finite_has_its_step_its_place_and_its_name(
         (7, 1, 3): {"parameter_gradient": weights.at[1, 0].set(jnp.inf)},
         (-1, -1, -1): {},
     }
-    where = lambda reading, first=never: tuple(int(_first_nonfinite(first, reading, 7)[name]) for name in names)
+    there = ~np.isnan(weights)
+    where = lambda reading, first=never: tuple(int(_first_nonfinite(first, reading, there, 7)[n]) for n in names)
     for place, bad in cases_of.items():
         assert where({**healthy, **bad}) == place
     already = dict(zip(names, map(jnp.int32, (3, 1, 0)), strict=True))
@@ -143,3 +154,146 @@ def test_the_first_value_that_is_not_finite_has_its_step_its_place_and_its_name(
 def test_what_cannot_be_run_is_refused_before_anything_is(options, remedy, models, data):
     with pytest.raises(ValueError, match=remedy):
         gf.train(models, data, optax.sgd(RATE), **options)
+
+
+# ---- presets, watching, several models ----------------------------------------------------------------------
+
+SMALL = Transformer((Segment((Sublayer("mlp", pre(), FeedForward(2)),), 2),), 4, Embedding(256, 8))
+RECIPE = Recipe(Adam(eps=1e-4), lr=0.05, warmup=2, schedule="linear")
+AT = At((0, 2), "partial_jacobian")  # at some of the records
+
+
+@dataclass(frozen=True)
+class Huge:
+    """An initialization that no forward pass survives."""
+
+    def std(self, matrix):
+        return 1e25
+
+
+WILD = replace(SMALL, stack=(Segment((Sublayer("mlp", none(), FeedForward(2, weights=Huge())),), 2),))
+
+
+def taken(data, readings, models=None, recipe=RECIPE, **options):
+    """A run of two seeds and three updates, all of them recorded."""
+    return gf.train(models or {"small": SMALL}, data, recipe, steps=3, seeds=2, readings=readings, **options)
+
+
+@pytest.fixture(scope="module")
+def presets(quickly_compiled, data):
+    """A run for each preset, of the same weights and batches; the full one without spectra, and Jacobians at some steps."""
+    own = tuple(name for name in PRESETS["full"] if name not in ("spectrum", *AT.readings))
+    asked = {"economy": "economy", "standard": "standard", "full": (*own, AT)}
+    return {name: taken(data, readings)[1]["small"] for name, readings in asked.items()}
+
+
+def test_every_preset_holds_what_the_one_before_it_holds(presets):
+    economy, standard, full = (set(node.data_vars) for node in presets.values())
+    assert economy < standard < full
+    assert {"loss", "stream_gradient", "parameter_gradient", "stream_rms", "heldout_loss"} < economy
+    assert {"budget", "split", "token_cosine", "update_norm", "update_angle"} < standard - economy
+    assert {"output_change", "gradient_noise_scale", "partial_jacobian"} < full - standard
+
+
+def test_what_a_smaller_preset_reads_has_the_values_of_the_larger_ones(presets):
+    for less, more in (("economy", "standard"), ("standard", "full")):
+        for name, values in presets[less].data_vars.items():
+            close = {"rtol": 1e-3, "atol": 1e-5}  # after three updates in float32
+            np.testing.assert_allclose(values, presets[more][name], err_msg=name, **close)
+
+
+def test_what_is_read_at_some_steps_is_nan_at_the_others(presets):
+    gains = presets["full"]["partial_jacobian"]
+    for step in (0, 1, 2, 3):
+        read = np.isfinite(gains.sel(step=step))
+        assert read.all() if step in AT.steps else not read.any()
+
+
+def test_no_update_follows_the_last_record(presets):
+    for name in ("update_norm", "update_to_weight", "outer_update_angle", "output_change", "stream_change"):
+        values = presets["full"][name]
+        assert np.isnan(values.sel(step=3)).all(), name
+        assert np.isfinite(values.sel(step=0, drop=True)).any(), name
+
+
+def test_the_learning_rate_is_that_of_the_update_that_follows(presets):
+    for node in presets.values():
+        recorded = node["learning_rate"]
+        np.testing.assert_array_equal(recorded.sel(step=[0, 1, 2]), np.stack([RECIPE.rates(3)] * 2, 1))
+        assert np.isnan(recorded.sel(step=3)).all()
+
+
+def test_updates_are_those_that_the_weights_were_moved_by(presets):
+    """Adam's first step moves every entry by the rate, where the gradient is far above its ε."""
+    node = presets["full"].sel(step=0, parameter="down")
+    far = node["gradient_in_epsilons"] > 20
+    assert far.any()
+    ratio = node["update_norm"] / (RECIPE.rates(3)[0] * 32**0.5)
+    assert (ratio <= 1.0001).all()
+    assert (ratio.where(far, 1.0) > 0.7).all()
+
+
+def test_the_heldout_loss_is_the_mean_over_text_that_no_batch_holds(data, presets):
+    params, run = taken(data, ("economy", "heldout_loss"))  # which is read in any case, and never of the batch
+    held = data.held_out()
+    for seed in range(2):
+        own = jax.tree.map(lambda a, s=seed: a[s], params["small"])
+        logits = np.asarray(jax.vmap(SMALL, (None, 0))(own, held["inputs"]), np.float64)
+        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        losses = -np.take_along_axis(log_p, np.asarray(held["targets"])[..., None], -1).mean((1, 2))
+        found = run["small"].sel(step=3, seed=seed)
+        assert float(found["heldout_loss"]) == pytest.approx(losses.mean(), rel=1e-5)
+        assert float(found["heldout_loss_sem"]) == pytest.approx(losses.std(ddof=1) / len(losses) ** 0.5, rel=1e-4)
+    np.testing.assert_array_equal(run["small"]["heldout_loss"], presets["economy"]["heldout_loss"])
+
+
+def test_runs_that_differ_in_rates_and_steps_share_one_program(data, presets):
+    before = Step.__call__._cache_size()
+    for other in (replace(RECIPE, lr=0.5), replace(RECIPE, warmup=0, schedule="cosine")):
+        taken(data, "economy", recipe=other, record=(1,))
+    assert Step.__call__._cache_size() == before
+
+
+def test_a_watcher_gets_a_flat_dict_of_plain_numbers_at_every_record(data, presets):
+    seen: list[dict] = []
+    taken(data, "economy", record=(0, 2), watch=seen.append)
+    assert [(line["model"], line["step"]) for line in seen] == [("small", 0), ("small", 2)]
+    for line in seen:
+        assert json.loads(json.dumps(line)) == line
+        numbers = [value for name, value in line.items() if name not in ("model", "step")]
+        assert all(type(value) is float for value in numbers)
+        node = presets["economy"].sel(step=line["step"])
+        for name in ("loss", "heldout_loss", "readout_gradient", "learning_rate"):
+            assert line[name] == pytest.approx(float(node[name].mean()), rel=1e-6)
+        ratio = node["stream_gradient"].isel(depth=0) / node["readout_gradient"]
+        assert line["bottom_to_readout"] == pytest.approx(float(np.exp(np.log(ratio).mean())), rel=1e-5)
+
+
+def test_a_model_that_diverges_leaves_the_run_of_another_bit_equal_and_warns_of_nothing(data, presets):
+    seen: list[dict] = []
+    _, run = taken(data, "economy", {"wild": WILD, "small": SMALL}, watch=seen.append)
+    for name, values in presets["economy"].data_vars.items():
+        np.testing.assert_array_equal(run["small"][name], values, err_msg=name)
+    assert (run["wild"]["nonfinite_step"] == 0).all()
+    assert (run["wild"]["nonfinite_depth"] >= 1).all()
+    assert [line["model"] for line in seen] == ["wild"] * 4 + ["small"] * 4
+    assert not np.isfinite(seen[0]["loss"])
+
+
+@pytest.mark.parametrize(("stream", "readout"), [(np.inf, np.inf), (0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (np.nan, 1.0)])
+def test_numbers_of_a_run_that_diverged_are_shown_and_not_warned_of(stream, readout):
+    found = {"stream_gradient": np.array([[stream, 1.0]] * 2), "readout_gradient": np.array([readout, 1.0])}
+    line = _scalars({**found, "loss": np.array([np.inf, -np.inf])})
+    assert line.keys() == {"readout_gradient", "loss", "bottom_to_readout"}
+    assert all(type(value) is float for value in line.values())
+
+
+def test_an_optax_transformation_with_its_own_rate_is_the_recipe_of_that_rate(data, presets):
+    rates = jnp.asarray(RECIPE.rates(3))
+    own = optax.adam(lambda step: rates[step], eps=1e-4)
+    run = taken(data, "economy", recipe=own)[1]["small"]
+    assert set(presets["economy"].data_vars) - set(run.data_vars) == {"gradient_in_epsilons"}
+    for name, values in run.data_vars.items():
+        if name != "learning_rate":
+            np.testing.assert_allclose(values, presets["economy"][name], rtol=1e-3, atol=1e-5, err_msg=name)
+    assert run["learning_rate"].sel(step=[0, 1, 2]).values.tolist() == [[1.0, 1.0]] * 3  # it is optax's own
