@@ -161,11 +161,12 @@ def _job(
 
         from .report import bundle, summary
         from .results.provenance import provenance
-        from .training import moments, plan
+        from .training import checkpoints, moments, plan
 
         matplotlib.use("agg")
         (stacks, data), recipe, origin = models.built(), updates.built(), provenance()
         read = {"record": moments.named(record), "readings": readings[0] if readings[0] in plan.PRESETS else readings}
+        checkpoints.interval(run.checkpoint_every)
         plan.Plan.of(data, recipe, run.key, run.seeds, run.steps, **read)
         asked = asdict(models) | asdict(updates) | {"steps": run.steps, "seeds": run.seeds, "key": run.key}
         text = {"text": str(models.text or data.name), "text_sha256": data.sha256}

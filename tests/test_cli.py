@@ -20,9 +20,9 @@ def command(*words, **options):
     return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quickly, **options)
 
 
-def refused(capsys, monkeypatch, *words) -> str:
+def refused(capsys, monkeypatch, *words, job="compare") -> str:
     """The one line of standard error."""
-    monkeypatch.setattr(sys, "argv", ["gradflow", "compare", *words])
+    monkeypatch.setattr(sys, "argv", ["gradflow", job, *words])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     printed = capsys.readouterr()
@@ -73,6 +73,28 @@ def test_wrong_input_is_one_line_that_names_the_remedy(words, remedy, here, caps
     assert remedy in refused(capsys, monkeypatch, *words.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("--warmup -1", "a number of steps, or 0"),
+        ("--schedule cosin", "did you mean 'cosine'"),
+        ("--clip 0", "clip is 0.0: a positive number"),
+        ("--clip-parameter -1", "clip_parameter is -1.0: a positive number"),
+        ("--dropout 1", "from 0 to below 1"),
+        ("--precision bf16", "known: bfloat16, float32, float64"),
+        ("--optimizer sgd --b2 0.9", "its constants are momentum, nesterov"),
+        ("--record 0 200", "between 0 and steps = 100"),
+        ("--record evry:2", "give steps, or early, every:N or logarithmic:N"),
+        ("--readings standrd", "no reading 'standrd'"),
+        ("--readings backward lyapunv", "did you mean 'lyapunov'"),
+        ("--checkpoint-every 0", "at least 1"),
+        ("--out somebodys --resume", "another folder"),
+    ],
+)
+def test_what_training_cannot_do_is_one_line_too(words, remedy, here, capsys, monkeypatch):
+    assert remedy in refused(capsys, monkeypatch, *words.split(), job="train")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_is_refused(tmp_path, capsys, monkeypatch):
     locked = tmp_path / "locked"
@@ -94,16 +116,30 @@ def test_the_main_job_writes_its_folder_and_a_true_summary(tmp_path):
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["configuration"]["depth"] == 2
     assert manifest["configuration"]["text_sha256"] == __import__("hashlib").sha256(text.read_bytes()).hexdigest()
+    assert manifest["configuration"]["lr"] == 1e-3
     assert "at step 2" in printed
     assert (out / "tables" / "summary.txt").read_text().splitlines()[1] in printed
 
 
 def test_a_run_that_diverges_finishes_its_report(tmp_path):
-    options = ["--wirings", "none", "post", "--optimizer", "sgd", "--lr", "1e30", "--out", "out"]
-    job = command("compare", *TOY[:-4], "--steps", "3", "--seeds", "2", *options, cwd=tmp_path)
+    options = [
+        "--wirings",
+        "none",
+        "post",
+        "--optimizer",
+        "sgd",
+        "--lr",
+        "1e30",
+        "--out",
+        "out",
+        "--readings",
+        "economy",
+    ]
+    job = command("train", *TOY[:-4], "--steps", "3", "--seeds", "2", *options, cwd=tmp_path)
     printed, errors = job.communicate(timeout=300)
     assert job.returncode == 0, errors
-    assert "not finite from step" in printed
+    assert "seed 0: not finite from step" in printed
+    assert "at stream position" in printed
     assert (tmp_path / "out" / "appendix.tex").exists()
 
 
@@ -118,7 +154,8 @@ def test_an_interrupted_run_leaves_the_manifest_and_nothing_half_written(tmp_pat
     assert job.returncode == 130
     assert "interrupted" in errors.splitlines()[-1]
     assert "Traceback" not in errors
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+    assert "--resume continues" in errors
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["checkpoints", "manifest.json"]
     json.loads((tmp_path / "out" / "manifest.json").read_text())
 
 

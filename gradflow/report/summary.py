@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from .. import laws
+from ..results.quantities import PLACES
 from ..results.statistics import band
 from ..results.tree import variable
 from . import captions, tables
@@ -118,9 +119,13 @@ def _nonfinite(run) -> list[str]:
     for name, node in tables.nodes(run).items():
         if "nonfinite_step" not in node.data_vars:
             continue
-        last = node.to_dataset()[["nonfinite_step", "nonfinite_depth"]].isel(step=-1)
+        last = node.to_dataset().isel(step=-1)
+        last = last[[what for what in last.data_vars if str(what).startswith("nonfinite_")]]
         for seed in last["seed"].values[(last["nonfinite_step"] >= 0).values]:
             where = last.sel(seed=seed)
             step, depth = int(where["nonfinite_step"]), int(where["nonfinite_depth"])
-            told.append(f"{name}, seed {seed}: not finite from step {step} on, first at stream position {depth}")
+            first = (
+                f"first the {PLACES[int(where['nonfinite_quantity'])]} " if "nonfinite_quantity" in where else "first "
+            )
+            told.append(f"{name}, seed {seed}: not finite from step {step} on, {first}at stream position {depth}")
     return told

@@ -17,6 +17,7 @@ PROBES = ("isotropic", "token_common")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the singular values
 SCHATTEN = (1, 2, 4)  # p of the Schatten norms
 LOG_SIGMA = tuple(round(-4 + 0.1 * i, 1) for i in range(61))  # bins of log10 σ by their centres; the ends take the rest
+PLACES = ("stream", "loss", "stream gradient", "parameter gradient")  # where a value can be first not finite
 # Coordinates that are the same for every model.
 FIXED = {
     "factor": FACTORS,
@@ -303,7 +304,7 @@ _ROWS = (
     Quantity(
         "nonfinite_quantity",
         "which value was not finite first",
-        "0 stream, 1 loss, 2 stream gradient, 3 parameter gradient, in the order a step computes them; −1: never",
+        f"{', '.join(f'{i} {what}' for i, what in enumerate(PLACES))}, in the order a step computes them; −1: never",
         "code",
         (),
         False,

@@ -31,9 +31,7 @@ class Checkpoints:
         Errors: FileExistsError where the folder holds a run that is not asked to be resumed, or one of another
         configuration; OSError where it can't be written.
         """
-        if every is not None and every < 1:
-            raise ValueError(f"checkpoint_every is {every}: at least 1 is needed")
-        self.folder, self.every, self.saved = Path(folder).resolve(), every, time.monotonic()
+        self.folder, self.every, self.saved = Path(folder).resolve(), interval(every), time.monotonic()
         path, asked = self.folder / CONFIGURATION, json.loads(json.dumps(encode(configuration)))
         if path.exists():
             _continued(path, asked, resume)
@@ -105,6 +103,13 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False, create=True)
         return ocp.CheckpointManager(self._at(model), options=options)
+
+
+def interval(every: int | None) -> int | None:
+    """`every`, or an error where it is no number of steps."""
+    if every is not None and every < 1:
+        raise ValueError(f"checkpoint_every is {every}: at least 1 is needed")
+    return every
 
 
 def _continued(path: Path, asked: dict, resume: bool) -> None:

@@ -77,7 +77,10 @@ def steps_of(schedule: Schedule | None, steps: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class At:
-    """Readings taken at some of the recorded steps only, NaN at the others: `At((0, 100), "spectrum")`."""
+    """Readings taken at some of the recorded steps only, NaN at the others: `At((0, 100), "spectrum")`.
+
+    What rides on the backward pass of training costs no pass of its own, and is there at every recorded step.
+    """
 
     steps: tuple[int, ...]
     readings: tuple

@@ -147,7 +147,6 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "adamw": Adam(weight_decay=0.01),
     "lion": Lion(),
     "muon": Muon(),
-    "noise": Noise(),
     "rmsprop": RMSProp(),
     "sgd": SGD(),
 }

@@ -29,8 +29,8 @@ RIDING: dict[Any, dict] = {
     gradients.reading: {},
     gradients.rematerialized: {"kept": STREAM_ALONE},
 }
-# Where a value was first not finite, in the order in which a step computes them: codes of `nonfinite_quantity`.
-PLACES = ("stream_rms", "loss", "stream_gradient", "parameter_gradient")
+# The order in which a step computes what may not be finite: the codes of `nonfinite_quantity`.
+IN_TURN = ("stream_rms", "loss", "stream_gradient", "parameter_gradient")
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,12 @@ def _first_nonfinite(first, reading, there, i):
     Depth is a stream position: forward the lowest, backward the highest; the top for the loss; for a parameter's gradient
     that of its sublayer's input. `there` says which parameters [S, P] a sublayer has; the reading of another is NaN.
     """
-    bad = {name: ~jnp.isfinite(reading[name]) for name in PLACES[:-1]}
+    bad = {name: ~jnp.isfinite(reading[name]) for name in IN_TURN[:-1]}
     bad["parameter_gradient"] = (there & ~jnp.isfinite(reading["parameter_gradient"])).any(-1)
     top = len(bad["stream_rms"]) - 1
     highest = lambda flags: len(flags) - 1 - jnp.argmax(flags[::-1])
     depths = (jnp.argmax(bad["stream_rms"]), top, highest(bad["stream_gradient"]), highest(bad["parameter_gradient"]))
-    any_bad = jnp.stack([bad[name].any() for name in PLACES])
+    any_bad = jnp.stack([bad[name].any() for name in IN_TURN])
     which = jnp.argmax(any_bad)
     found = {
         "nonfinite_step": i,
