@@ -12,7 +12,7 @@ import pytest
 
 from gradflow.results import configuration
 from gradflow.training import recipe
-from gradflow.training.recipe import OPTIMIZERS, SCHEDULES, SGD, Adam, Lion, Muon, Recipe, RMSProp
+from gradflow.training.recipe import OPTIMIZERS, SCHEDULES, SGD, Adam, Lion, Muon, Noise, Recipe, RMSProp
 
 STEPS, LAYERS = 5, 3
 CLOSE = {"rtol": 2e-6, "atol": 1e-7}  # float32
@@ -124,7 +124,7 @@ def test_noise_has_the_size_of_every_weight_layer_by_layer_and_another_draw_at_e
     stack = {name: cases.normal(*shape).astype(jnp.float32) for name, shape in shapes.items()}
     stack["w"] *= jnp.array([1e-3, 1.0, 1e3])[:, None, None].astype(jnp.float32)
     params = {"embedding": cases.normal(30, 70).astype(jnp.float32), "stack": {**stack, "zero": 0 * stack["zero"]}}
-    rule = Recipe("noise").direction()
+    rule = Recipe(Noise()).direction()
     draw = cases.jit(lambda g, state: rule.update(g, state, params))
     first, state = draw(params, rule.init(params))
     again, _ = draw(jax.tree.map(jnp.zeros_like, params), rule.init(params))
