@@ -208,30 +208,9 @@ def distances(a, b) -> dict:
     return {jax.tree_util.keystr(path): float(distance(np.asarray(x), np.asarray(y))) for (path, x), y in paired}
 
 
-# ---- compiling costs more than running: do it quickly, and once ---------------------------------------------
+# ---- compiled once ------------------------------------------------------------------------------------------
 
-
-def accepted(options: dict) -> dict:
-    """Those of the compiler's options that this version knows."""
-
-    def known(name, value):
-        try:
-            return bool(jax.jit(lambda x: x + 1, compiler_options={name: value})(1.0))
-        except jax.errors.JaxRuntimeError:
-            return False
-
-    return {name: value for name, value in options.items() if known(name, value)}
-
-
-QUICK = accepted({"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False})
-
-
-def jit(function):
-    """`jax.jit` that compiles several times faster, to slower code: for identities, which are of the mathematics.
-
-    What is said of compiled programs (bit-equality) is tested with `jax.jit` itself.
-    """
-    return jax.jit(function, compiler_options=QUICK)
+jit = jax.jit  # compiling.py has it compile quickly
 
 
 @cache

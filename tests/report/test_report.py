@@ -15,11 +15,9 @@ import gradflow as gf
 from gradflow.report import appendix, bundle, captions, plot, summary, tables
 from gradflow.results.tree import Readings, label
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.fixture(scope="module")
-def shape(quickly_compiled):
+def shape():
     return {"depth": 2, "width": 8, "heads": 2, "context": 8}
 
 

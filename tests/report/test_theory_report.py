@@ -9,11 +9,9 @@ import gradflow as gf
 from gradflow.report import bundle, plot, tables, theory_tables
 from gradflow.results.agreement import expectation
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.fixture(scope="module")
-def data(quickly_compiled):
+def data():
     return gf.data.text(context=8, batch=2)
 
 

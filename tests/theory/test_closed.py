@@ -18,7 +18,6 @@ from gradflow.theory import closed, descent
 from gradflow.theory.gram import Place, response
 
 WIDTH = 64
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 def place(tokens: int) -> Place:

@@ -16,7 +16,6 @@ from gradflow.model.wiring import post, pre
 from gradflow.theory import descent, ends
 from gradflow.theory.gram import Place
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 KEY = jax.random.key(0)
 
 

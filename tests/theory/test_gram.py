@@ -13,7 +13,6 @@ from gradflow.model.names import named
 from gradflow.theory import gram
 from gradflow.theory.gram import Place, response
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 TOKENS, WIDTH, DRAWS = 6, 256, 256
 BETA = Scaled(FanIn(), (("value", 0.5), ("out", 0.8), ("up", 0.7), ("down", 0.6)))
 LAYERS = {

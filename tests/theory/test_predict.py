@@ -12,8 +12,6 @@ from gradflow.interop.functions import FunctionStack
 from gradflow.results.agreement import against_theory, expectation
 from gradflow.results.tree import load, save, settings
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.fixture(scope="module")
 def models():
@@ -26,12 +24,12 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def measured(models, data, quickly_compiled):
+def measured(models, data):
     return gf.measure(models, data, seeds=4, quantities=("backward", "parameter_gradient_per_example"))
 
 
 @pytest.fixture(scope="module")
-def theory(models, data, quickly_compiled):
+def theory(models, data):
     return gf.predict(models, data)
 
 
