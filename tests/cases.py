@@ -144,6 +144,9 @@ ALL |= {"residual": residual, "hyper": hyper}
 WITHOUT_NORM = ("none", "rezero")
 NAMES = [(name, norm) for name in ALL for norm in NORMS if name not in WITHOUT_NORM]
 NAMES += [(name, "layernorm") for name in WITHOUT_NORM]
+# For what costs seconds a row: every wiring, with the norms in turn; three of them with both.
+TURNS = {name: NORMS if name in ("pre", "post", "everything") else [list(NORMS)[i % 2]] for i, name in enumerate(ALL)}
+FEWER = [(name, norm) for name, norms in TURNS.items() for norm in norms]
 
 
 def row(name: str, norm: str):
