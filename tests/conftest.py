@@ -18,6 +18,12 @@ jax.config.update("jax_enable_x64", True)
 install_import_hook(["gradflow.model", "gradflow.instruments"], "typecheck.shaped")
 
 
+def pytest_collection_modifyitems(items):
+    """Files with a `long` test come first: none is left to one worker while the other has nothing to do."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="module")
 def quickly_compiled():
     """What holds for every test (compiling.py)."""

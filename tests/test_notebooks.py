@@ -73,6 +73,7 @@ def test_a_notebook_has_less_than_100_lines_of_code(path):
     assert sum(len(cell["source"].splitlines()) for cell in code_cells(path)) < 100
 
 
+@pytest.mark.long
 @over_notebooks
 def test_a_notebook_runs_at_toy_size(path, tmp_path, monkeypatch, capsys):
     first, *rest = (cell["source"] for cell in code_cells(path))

@@ -105,6 +105,7 @@ def test_a_model_without_a_prediction_is_named(measured, theory):
         plot.profile(measured, theory={"pre": theory["pre"]})
 
 
+@pytest.mark.long
 def test_agreement_against_the_width_is_the_ratio_with_its_interval(widths):
     seen, told = widths
     table = theory_tables.agreement(seen, told)
@@ -119,6 +120,7 @@ def test_agreement_against_the_width_is_the_ratio_with_its_interval(widths):
     assert "Monte Carlo error at most" in ax.get_label()
 
 
+@pytest.mark.long
 def test_the_variance_over_seeds_has_a_1_over_width_beside_it(widths):
     seen, _ = widths
     table = theory_tables.variance(seen)
@@ -131,6 +133,7 @@ def test_the_variance_over_seeds_has_a_1_over_width_beside_it(widths):
     assert plot.variance(seen).get_yscale() == "log"
 
 
+@pytest.mark.long
 def test_rates_are_a_row_a_model(models, data):
     deep = gf.sweep(models, data, depth=(1, 3), take=gf.predict, draws=1, replicas=2)
     table = theory_tables.rates(deep)
