@@ -144,6 +144,9 @@ ALL |= {"residual": residual, "hyper": hyper}
 WITHOUT_NORM = ("none", "rezero")
 NAMES = [(name, norm) for name in ALL for norm in NORMS if name not in WITHOUT_NORM]
 NAMES += [(name, "layernorm") for name in WITHOUT_NORM]
+# For what costs seconds a row: every wiring, with the norms in turn; three of them with both.
+TURNS = {name: NORMS if name in ("pre", "post", "everything") else [list(NORMS)[i % 2]] for i, name in enumerate(ALL)}
+FEWER = [(name, norm) for name, norms in TURNS.items() for norm in norms]
 
 
 def row(name: str, norm: str):
@@ -208,30 +211,9 @@ def distances(a, b) -> dict:
     return {jax.tree_util.keystr(path): float(distance(np.asarray(x), np.asarray(y))) for (path, x), y in paired}
 
 
-# ---- compiling costs more than running: do it quickly, and once ---------------------------------------------
+# ---- compiled once ------------------------------------------------------------------------------------------
 
-
-def accepted(options: dict) -> dict:
-    """Those of the compiler's options that this version knows."""
-
-    def known(name, value):
-        try:
-            return bool(jax.jit(lambda x: x + 1, compiler_options={name: value})(1.0))
-        except jax.errors.JaxRuntimeError:
-            return False
-
-    return {name: value for name, value in options.items() if known(name, value)}
-
-
-QUICK = accepted({"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False})
-
-
-def jit(function):
-    """`jax.jit` that compiles several times faster, to slower code: for identities, which are of the mathematics.
-
-    What is said of compiled programs (bit-equality) is tested with `jax.jit` itself.
-    """
-    return jax.jit(function, compiler_options=QUICK)
+jit = jax.jit  # compiling.py has it compile quickly
 
 
 @cache

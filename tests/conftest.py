@@ -1,24 +1,32 @@
-"""Policy of the tests: float64, no windows, warnings are errors (pyproject.toml), shapes at public boundaries checked."""
+"""Policy of the tests: float64, no windows, warnings are errors (pyproject.toml), shapes at public boundaries checked.
+
+Programs are compiled quickly, to slower code: a test whose subject is the optimized program asks `compiling.as_users` for it.
+"""
 
 import os
 
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import compiling
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
+compiling.tell_quickly()
 jax.config.update("jax_enable_x64", True)
 
 install_import_hook(["gradflow.model", "gradflow.instruments"], "typecheck.shaped")
 
 
+def pytest_collection_modifyitems(items):
+    """Files with a `long` test come first: none is left to one worker while the other has nothing to do."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="module")
 def quickly_compiled():
-    """At toy size compiling is all there is to wait for: for whole runs, whose programs are compared with nothing else."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    """What holds for every test (compiling.py)."""
 
 
 @pytest.fixture(autouse=True, scope="module")

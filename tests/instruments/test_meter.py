@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import as_users
 
 from gradflow.instruments import gradients
 from gradflow.instruments.meter import FLOOR, GAIN, meter, metered, norm, squared_norm, unread
@@ -164,8 +165,8 @@ SOME = [
 def test_with_all_meters_the_loss_is_bit_equal_and_gradients_are_equal_to_rounding(wiring):
     model = cases.model(wiring, 3, cases.TWO)
     params, batch = cases.drawn(model), cases.batch()
-    loss, grads = jax.jit(jax.value_and_grad(lambda p, b: gradients.bare_loss(model, p, b)))(params, batch)
-    metered_grads, reading = jax.jit(lambda p, b: gradients.backward(model, p, b))(params, batch)
+    loss, grads = as_users(jax.value_and_grad(lambda p, b: gradients.bare_loss(model, p, b)))(params, batch)
+    metered_grads, reading = as_users(lambda p, b: gradients.backward(model, p, b))(params, batch)
     assert np.isfinite(loss)
     assert reading["loss"] == loss
     errors = cases.distances(metered_grads, grads)
@@ -193,7 +194,7 @@ def test_gradients_with_meters_on_the_stream_alone_are_bit_equal(wiring, dtype):
     def loss(params, x, dials, visit):
         return jnp.vdot(c, walk(model.segments, params["stack"], x, visit, dials)[0])
 
-    grad = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=3)
+    grad = as_users(jax.value_and_grad(loss, (0, 1)), static_argnums=3)
     plain, seen = (grad(params, x, dials, visit) for visit in (forward, metered))
     equal = jax.tree.map(lambda a, b: bool((a == b).all()), plain, seen)
     assert all(jax.tree.leaves(equal))

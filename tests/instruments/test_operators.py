@@ -30,7 +30,7 @@ TOKENS, WIDTH = cases.TOKENS, cases.WIDTH
 SHARP = {"layernorm": LayerNorm(1e-13), "rmsnorm": RMSNorm(1e-13)}  # eps → 0: what a norm takes is gone
 ROWS = [
     pytest.param(cases.ALL[name](SHARP[norm]), id=f"{name}-{norm}")
-    for name, norm in cases.NAMES
+    for name, norm in cases.FEWER
     if name not in ("residual", "hyper")
 ]
 over_rows = pytest.mark.parametrize("wiring", ROWS)
@@ -73,6 +73,7 @@ def log_volume(found, name, l):
     return np.log(values[l][: rank[l]]).sum()
 
 
+@pytest.mark.long
 @over_rows
 def test_norms_take_what_they_must_and_nothing_else_is_missing(wiring):
     """LayerNorm takes two directions a token, RMSNorm one; the singular values beyond the rank are zero to rounding."""
@@ -91,6 +92,7 @@ def test_norms_take_what_they_must_and_nothing_else_is_missing(wiring):
             assert (found["values"][name][1] == TOKENS * WIDTH - taken(name)).all()
 
 
+@pytest.mark.long
 @over_rows
 def test_singular_values_are_those_of_the_matrix_between_bases(wiring):
     _, found = read(wiring)
@@ -101,6 +103,7 @@ def test_singular_values_are_those_of_the_matrix_between_bases(wiring):
         np.testing.assert_allclose(values[l][: rank[l]], exact[: rank[l]], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.long
 @over_rows
 def test_log_volumes_of_factors_sum_to_those_of_products(wiring):
     _, found = read(wiring)
@@ -112,6 +115,7 @@ def test_log_volumes_of_factors_sum_to_those_of_products(wiring):
             assert log_volume(found, "branch_term", l) == pytest.approx(inner, abs=1e-7)
 
 
+@pytest.mark.long
 @over_rows
 def test_log_volumes_of_sublayers_sum_to_that_of_the_chain(wiring):
     """And each is the log-determinant of the matrix between bases."""
@@ -123,6 +127,7 @@ def test_log_volumes_of_sublayers_sum_to_that_of_the_chain(wiring):
     assert sum(log_volume(found, "sublayer", l) for l in (1, 2, 3)) == pytest.approx(logs, abs=1e-6)
 
 
+@pytest.mark.long
 @over_rows
 def test_the_space_of_the_stream_is_where_the_norm_can_move_it(wiring):
     """By hand: a LayerNorm's output y is orthogonal, in what it can do, to 1/γ and (y − β)/γ²."""
@@ -197,6 +202,7 @@ def test_a_kernel_outside_the_space_costs_nothing():
     assert dimension(without(tilted, kernel)) == 3 * 7
 
 
+@pytest.mark.long
 def test_token_blocks_are_the_diagonal_of_the_dense_matrix():
     model = cases.model(cases.ALL["everything"](cases.NORMS["layernorm"]), 1, {"gelu": cases.BRANCHES["gelu"]})
     params = cases.drawn(model)

@@ -15,11 +15,9 @@ import gradflow as gf
 from gradflow.report import appendix, bundle, captions, plot, summary, tables
 from gradflow.results.tree import Readings, label
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.fixture(scope="module")
-def shape(quickly_compiled):
+def shape():
     return {"depth": 2, "width": 8, "heads": 2, "context": 8}
 
 
@@ -292,7 +290,7 @@ def test_the_summary_says_what_the_numbers_say(run, sweep):
 
 
 def test_a_single_seed_has_no_interval_and_says_so_by_leaving_it_out(shape, data):
-    told = "\n".join(summary.lines(gf.measure(gf.transformers("pre", "post", **shape), data, seeds=1)))
+    told = "\n".join(summary.lines(gf.measure(gf.transformers("pre", **shape), data, seeds=1)))
     assert "nan" not in told
 
 

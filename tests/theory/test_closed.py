@@ -18,7 +18,6 @@ from gradflow.theory import closed, descent
 from gradflow.theory.gram import Place, response
 
 WIDTH = 64
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 def place(tokens: int) -> Place:
@@ -70,6 +69,7 @@ def test_a_relu_halves_the_square():
     np.testing.assert_allclose(np.diag(made.value), closed.relu_square(1.7, WIDTH) / WIDTH, rtol=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("placement", "earlier"), [("pre", -0.52), ("post", 0.04)])
 def test_the_last_gradient_against_the_number_of_blocks_has_the_slope_of_theorem_1(placement, earlier):
     """Theorem 1: `√(1/L)` and constant; an earlier measurement from 6 to 24 blocks had −0.52 and +0.04.
@@ -224,6 +224,7 @@ def pulled(made, delta):
     return jnp.mean(jnp.diag(jax.linear_transpose(made.push, delta)(delta)[0]))
 
 
+@pytest.mark.long
 def test_a_feed_forward_networks_variance_is_met_closer_than_published():
     """Kedia et al. 2024: their simulations were off by 0.4, 1.4 and 2.8% at percentiles 50, 90 and 99."""
     layer = FeedForward(4, "relu", bias=False)

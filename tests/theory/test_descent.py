@@ -16,7 +16,6 @@ from gradflow.model.wiring import post, pre
 from gradflow.theory import descent, ends
 from gradflow.theory.gram import Place
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 KEY = jax.random.key(0)
 
 
@@ -149,6 +148,7 @@ MODELS = {
 DATA = gf.data.text(context=16, batch=2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(MODELS))
 def test_theory_is_the_mean_square_over_seeds(name):
     """Width 256, 6 blocks, 32 seeds, real text: stream gradients within 5%, rms within 3%, weights within 15%, or their error.
@@ -165,6 +165,7 @@ def test_theory_is_the_mean_square_over_seeds(name):
     assert float(theory["model"]["loss"]) == pytest.approx(float(measured["model"]["loss"].mean()), rel=0.01)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["residual", "hyper"])
 def test_lanes_are_rows_of_the_gram_matrix(name):
     """ResiDual and a static hyper-connection, with the response of the lanes' layers registered."""
@@ -178,6 +179,7 @@ def test_lanes_are_rows_of_the_gram_matrix(name):
         assert (np.abs(found["ratio"] - 1) < allowed + 4 * found["ratio_sem"]).all(), found
 
 
+@pytest.mark.long
 def test_predicted_partial_jacobians_are_the_mean_over_seeds():
     model = {name: gf.transformer(name, depth=4, width=128, context=16) for name in ("pre", "post")}
     measured = gf.measure(model, DATA, seeds=24, quantities=("partial_jacobian",))
@@ -188,6 +190,7 @@ def test_predicted_partial_jacobians_are_the_mean_over_seeds():
     np.testing.assert_allclose(theory["post"]["partial_jacobian"][-1], 1.0, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_the_other_wirings_have_a_theory():
     for name in ("res_post", "none", "rezero", "layerscale", "depth_scaled"):
         gradient = read(gf.transformer(name, depth=1, width=16, context=5), cases.batch())["stream_gradient"]

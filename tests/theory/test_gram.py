@@ -13,7 +13,6 @@ from gradflow.model.names import named
 from gradflow.theory import gram
 from gradflow.theory.gram import Place, response
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 TOKENS, WIDTH, DRAWS = 6, 256, 256
 BETA = Scaled(FanIn(), (("value", 0.5), ("out", 0.8), ("up", 0.7), ("down", 0.6)))
 LAYERS = {
@@ -73,6 +72,7 @@ def predicted(layer, draws: int = 512) -> dict:
     return jax.device_get(jax.jit(lambda: jax.lax.map(one, jax.random.split(jax.random.key(1), 8)))())
 
 
+@pytest.mark.long
 @over_layers
 def test_theory_is_the_mean_over_draws_of_a_finite_layer(name):
     """Output, tangent, cotangent and every weight's squared gradient; width 256 may be off by 4/width of the largest entry."""
