@@ -142,7 +142,7 @@ def test_an_interrupted_run_leaves_the_manifest_and_nothing_half_written(tmp_pat
     assert "interrupted" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     assert "--resume continues" in errors
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["checkpoints", "manifest.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {"checkpoints", "manifest.json"}
     json.loads((tmp_path / "out" / "manifest.json").read_text())
 
 

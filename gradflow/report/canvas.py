@@ -158,7 +158,7 @@ def legend_above(ax: Axes, columns: int) -> None:
     ax.set_ylim(low, high * (high / low) ** share if log else high + share * (high - low))
     if log and high < 100 * low:
         plain_ticks(ax.yaxis)
-    ax.legend(loc="upper center", ncols=columns, handlelength=1.4, columnspacing=1.2)
+    ax.legend(loc="upper center", ncols=columns, handlelength=2.0, columnspacing=1.2)
 
 
 def plain_ticks(axis: Axis) -> None:

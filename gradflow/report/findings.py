@@ -150,11 +150,11 @@ def amplification(swept, quantity: str = "output_change") -> list[str]:
     """The exponent of the squared change of the output in the number of blocks (Liu et al. 2020: 1 for post, log for pre)."""
     told = []
     for name, values in against_size(swept, quantity, "total_depth").items():
-        fitted = laws.fit((values**2).rename(quantity), laws.monomial, over="total_depth").sel(number="k")
-        ends = (interval(band((values**2).rename(quantity)).isel(total_depth=i)) for i in (0, -1))
-        first, last = values["total_depth"].values[[0, -1]]
-        told.append(
-            f"{name}: mean squared change of the output {next(ends)} at {first} blocks, {next(ends)} at {last}; "
-            f"it grows as their number to the {interval(fitted, _two)}"
-        )
+        squares, blocks = (values**2).rename(quantity), values["total_depth"].values
+        first, last = (f"{interval(band(squares).isel(total_depth=i))} at {blocks[i]} blocks" for i in (0, -1))
+        line = f"{name}: mean squared change of the output {first}, {last}"
+        if len(blocks) > 2:
+            fitted = laws.fit(squares, laws.monomial, over="total_depth").sel(number="k")
+            line += f"; it grows as their number to the {interval(fitted, _two)}"
+        told.append(line)
     return told
