@@ -18,14 +18,19 @@ from gradflow.training.experiments import STABLE
 RATES = (3e-4, 1e-3, 3e-3)
 
 
-def experiments(models, data, folder: Path, steps: int, seeds: int) -> dict:
-    """`{name: call}` of everything that has outcomes."""
+def experiments(depth: int, data, folder: Path, steps: int, seeds: int) -> dict:
+    """`{name: (call, findings)}` of everything that has outcomes."""
+    built = lambda init: gf.transformers("pre", "post", depth=depth, width=64, heads=4, context=64, init=init)
     shape = lambda name: {"steps": steps, "seeds": seeds, "checkpoints": folder / name, "resume": True}
-    run = gf.experiments
+    run, told, models, bert = gf.experiments, gf.findings, built("fan_in"), built("bert")
     return {
-        "warmup": lambda: run.warmup(models, data, lrs=RATES, warmups=(0, 100), **shape("warmup")),
-        "adam": lambda: run.adam(models, data, **shape("adam")),
-        "quality": lambda: run.quality(models, data, lrs=RATES, base=STABLE, **shape("quality")),
+        "warmup": (lambda: run.warmup(models, data, lrs=RATES, warmups=(0, 100), **shape("warmup")), told.warmup),
+        "adam": (lambda: run.adam(models, data, **shape("adam")), told.adam),
+        "quality": (lambda: run.quality(models, data, lrs=RATES, base=STABLE, **shape("quality")), told.quality),
+        "quality, BERT's weights": (
+            lambda: run.quality(bert, data, lrs=RATES[1:], base=STABLE, **shape("quality_bert")),
+            told.quality,
+        ),
     }
 
 
@@ -38,14 +43,13 @@ def main() -> None:
     asked.add_argument("--depth", type=int, default=12)
     options = asked.parse_args()
     data = gf.data.text(context=64, batch=8)
-    models = gf.transformers("pre", "post", depth=options.depth, width=64, heads=4, context=64)
     frames = []
-    for name, call in experiments(models, data, options.folder, options.steps, options.seeds).items():
+    for name, (call, told) in experiments(options.depth, data, options.folder, options.steps, options.seeds).items():
         path = options.folder / f"{name}.nc"
         tree = gf.results.load(path) if path.exists() else call()
         gf.results.save(tree, path)
         frames.append(experiment_tables.outcomes(tree).assign(experiment=name))
-        print(name, *getattr(gf.findings, name)(tree), sep="\n  ", flush=True)
+        print(name, *told(tree), sep="\n  ", flush=True)
     table = pd.concat(frames, ignore_index=True).round(4)
     table.to_csv(Path(__file__).with_suffix(".csv"), index=False)
 
