@@ -10,7 +10,7 @@ FLOORS = {
     "model": ("layers",),
     "report": ("findings", "plot"),
     "theory": ("closed", "gram"),
-    "training": ("data", "experiments", "moments", "recipe"),
+    "training": ("data", "experiments", "moments", "optimizers"),
 }
 ROOMS = {room: f"{floor}.{room}" for floor, rooms in FLOORS.items() for room in rooms}
 ROOMS |= {name: name for name in ("laws", "report", "results")}

@@ -84,7 +84,8 @@ class Updates:
 
     def built(self):
         """The `Recipe`."""
-        from .training.recipe import Recipe, named
+        from .training.optimizers import named
+        from .training.recipe import Recipe
 
         given = {name: value for name, value in asdict(self).items() if value is not None}
         constants = {name: given.pop(name) for name in CONSTANTS if name in given}

@@ -18,7 +18,8 @@ from ..instruments.readings import sweep
 from ..results.tree import side_by_side
 from .loop import train
 from .moments import Schedule, logarithmic
-from .recipe import Adam, Noise, Recipe
+from .optimizers import Adam, Noise
+from .recipe import Recipe
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 TUNED = Recipe(Adam(b2=0.98, eps=1e-9), warmup=100, clip=1.0)

@@ -11,7 +11,8 @@ import pytest
 import gradflow as gf
 from gradflow.training.checkpoints import Checkpoints
 from gradflow.training.loop import train
-from gradflow.training.recipe import Adam, Recipe
+from gradflow.training.optimizers import Adam
+from gradflow.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 WORDS = """train --wirings post --depth 1 --width 8 --heads 2 --context 8 --batch 2 --steps 6 --seeds 2 --dropout 0.1

@@ -18,8 +18,9 @@ from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import none, pre
 from gradflow.training.loop import _scalars
 from gradflow.training.moments import At
+from gradflow.training.optimizers import Adam
 from gradflow.training.plan import PRESETS
-from gradflow.training.recipe import Adam, Recipe
+from gradflow.training.recipe import Recipe
 from gradflow.training.step import Step, _first_nonfinite
 
 RATE = 0.1

@@ -11,8 +11,9 @@ import gradflow as gf
 from gradflow.instruments import chain, gradients, spectrum
 from gradflow.instruments.updates import UPDATES
 from gradflow.training.moments import At, every
+from gradflow.training.optimizers import Adam
 from gradflow.training.plan import PRESETS, Plan
-from gradflow.training.recipe import Adam, Recipe
+from gradflow.training.recipe import Recipe
 from gradflow.training.recipe import recipe as recipe_of
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from gradflow.results import configuration
 from gradflow.training import recipe
-from gradflow.training.recipe import OPTIMIZERS, SCHEDULES, SGD, Adam, Lion, Muon, Noise, Recipe, RMSProp
+from gradflow.training.optimizers import OPTIMIZERS, SGD, Adam, Lion, Muon, Noise, RMSProp
+from gradflow.training.recipe import SCHEDULES, Recipe
 
 STEPS, LAYERS = 5, 3
 CLOSE = {"rtol": 2e-6, "atol": 1e-7}  # float32

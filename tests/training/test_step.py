@@ -18,7 +18,8 @@ from gradflow.model.layers import FeedForward
 from gradflow.model.names import parameter_names, present
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import none, pre
-from gradflow.training.recipe import Adam, Recipe
+from gradflow.training.optimizers import Adam
+from gradflow.training.recipe import Recipe
 from gradflow.training.step import Step, _first_nonfinite, apart, together
 
 SEEDS, EPS = 8, 1e-3
