@@ -1,0 +1,166 @@
+"""Optimizers as values: optax's, with their constants, each at learning rate 1, so that the rate is left to a recipe."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax.contrib import MuonDimensionNumbers, muon
+
+from ..model.init import at, root
+from ..results.configuration import registered, suggestions
+
+
+class Optimizer(Protocol):
+    """A rule that turns gradients into the direction of an update."""
+
+    def direction(self) -> optax.GradientTransformation:
+        """The rule at learning rate 1."""
+        ...
+
+
+@registered
+@dataclass(frozen=True)
+class SGD:
+    """`−m`, `m ← momentum · m + g`; plain gradient descent at momentum 0."""
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def direction(self) -> optax.GradientTransformation:
+        """`optax.sgd` at learning rate 1."""
+        return optax.sgd(1.0, momentum=self.momentum or None, nesterov=self.nesterov)
+
+
+@registered
+@dataclass(frozen=True)
+class Adam:
+    """`−m̂/(√v̂ + eps)` (Kingma and Ba 2015, algorithm 1), minus `weight_decay · W` (Loshchilov and Hutter 2019, algorithm 2)."""
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def direction(self) -> optax.GradientTransformation:
+        """`optax.adamw` at learning rate 1; Adam where nothing decays."""
+        return optax.adamw(1.0, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay)
+
+
+@registered
+@dataclass(frozen=True)
+class Lion:
+    """`−sign(b1 · m + (1 − b1) · g) − weight_decay · W` (Chen et al. 2023, algorithm 2)."""
+
+    b1: float = 0.9
+    b2: float = 0.99
+    weight_decay: float = 0.0
+
+    def direction(self) -> optax.GradientTransformation:
+        """`optax.lion` at learning rate 1."""
+        return optax.lion(1.0, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)
+
+
+@registered
+@dataclass(frozen=True)
+class RMSProp:
+    """`−g/(√v + eps)`, `v ← decay · v + (1 − decay) · g²`; eps outside the root, as in Adam."""
+
+    decay: float = 0.9
+    eps: float = 1e-8
+
+    def direction(self) -> optax.GradientTransformation:
+        """`optax.rmsprop` at learning rate 1."""
+        return optax.rmsprop(1.0, decay=self.decay, eps=self.eps, eps_in_sqrt=False)
+
+
+@registered
+@dataclass(frozen=True)
+class Muon:
+    """Momentum made orthogonal, for the matrices of the stack, layer by layer (Jordan et al. 2024).
+
+    Adam for all else, with Nesterov's momentum as optax has it there.
+    """
+
+    beta: float = 0.95
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+    def direction(self) -> optax.GradientTransformation:
+        """`optax.contrib.muon` at learning rate 1."""
+        return muon(
+            1.0,
+            beta=self.beta,
+            eps=self.eps,
+            adam_b1=self.b1,
+            adam_b2=self.b2,
+            muon_weight_dimension_numbers=_stacked_matrices,
+        )
+
+
+@registered
+@dataclass(frozen=True)
+class Noise:
+    """`rms(W) · N(0, 1)` for the entries of every weight, layer by layer: a random perturbation, whatever the gradient.
+
+    At learning rate ε it changes every weight by the share ε (Liu et al. 2020, section 4.2). All seeds get the same draws.
+    """
+
+    key: int = 0
+
+    def direction(self) -> optax.GradientTransformation:
+        """Another draw at every update; the state is their number."""
+
+        def update(updates, count, params=None):
+            places, form = jax.tree_util.tree_flatten_with_path(params)
+            keys = jax.random.split(at(root(self.key), count), len(places))
+            drawn = [
+                _rms(path, w) * jax.random.normal(k, w.shape, w.dtype)
+                for k, (path, w) in zip(keys, places, strict=True)
+            ]
+            return jax.tree.unflatten(form, drawn), optax.safe_increment(count)
+
+        return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+
+def _rms(path, weight):
+    """Root mean square of a weight, of each layer where it is stacked."""
+    axes = tuple(range(int(path[0].key == "stack"), weight.ndim))
+    return jnp.sqrt(jnp.mean(jnp.square(weight), axis=axes, keepdims=True))
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adam": Adam(),
+    "adamw": Adam(weight_decay=0.01),
+    "lion": Lion(),
+    "muon": Muon(),
+    "rmsprop": RMSProp(),
+    "sgd": SGD(),
+}
+
+
+def _stacked_matrices(params):
+    """Which leaves Muon takes: matrices stacked over depth, [layers, in, out]."""
+    inside = lambda path, leaf: path[0].key == "stack" and jnp.ndim(leaf) == 3
+    axes = MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: axes if inside(path, leaf) else None, params)
+
+
+def named(name: str, **constants: float) -> Optimizer:
+    """The optimizer of that name, with some of its constants changed."""
+    if name not in OPTIMIZERS:
+        raise ValueError(f"no optimizer {name!r}: {suggestions(name, OPTIMIZERS)}")
+    own = [field.name for field in dataclasses.fields(OPTIMIZERS[name])]  # type: ignore[arg-type]
+    strange = [constant for constant in constants if constant not in own]
+    if strange:
+        raise ValueError(f"{name} has no {strange[0]}: its constants are {', '.join(own)}")
+    return dataclasses.replace(OPTIMIZERS[name], **constants)  # type: ignore[type-var]
+
+
+def is_rule(optimizer) -> bool:
+    """Whether it can stand in a recipe: an optimizer's value, or an optax transformation."""
+    value = not isinstance(optimizer, type)  # not `Adam` in the place of `Adam()`
+    return isinstance(optimizer, optax.GradientTransformation) or (value and hasattr(optimizer, "direction"))
