@@ -8,7 +8,7 @@ import jax
 
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 USUALLY = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
-if version("jaxlib").startswith(("0.10.", "0.11.", "0.12.")):  # a flag that a release doesn't know ends the process
+if version("jaxlib").startswith("0.10."):  # a flag that a release doesn't know ends the process: 0.12 doesn't the first
     QUICKLY |= {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
     USUALLY |= {"xla_cpu_use_fusion_emitters": True, "xla_cpu_parallel_codegen_split_count": 32}
 
