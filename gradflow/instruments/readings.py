@@ -33,8 +33,8 @@ Reading = Callable[..., dict]
 AT_ONCE = 2**30  # bytes of weights
 # What can be asked for by name: these, and every quantity that one of them yields.
 READINGS: dict[str, Reading] = {
-    "economy": gradients.economy,
     "backward": gradients.reading,
+    "economy": gradients.economy,
     "rematerialized": gradients.rematerialized,
     "parameter_gradient_per_example": gradients.per_example,
     "heldout_loss": gradients.heldout_loss,

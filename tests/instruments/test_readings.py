@@ -121,7 +121,7 @@ PER_EXAMPLE = "parameter_gradient_per_example"
 @pytest.mark.parametrize(
     ("reading", "variables"),
     [
-        (PER_EXAMPLE, {PER_EXAMPLE: ("sublayer", "parameter"), f"{PER_EXAMPLE}_sem": ("sublayer", "parameter")}),
+        (PER_EXAMPLE, {name: q.dims for name, q in QUANTITIES.items() if q.reading == PER_EXAMPLE}),
         ("partial_jacobian", {"partial_jacobian": ("depth", "probe"), "partial_jacobian_sem": ("depth", "probe")}),
         ("spectrum", {name: q.dims for name, q in QUANTITIES.items() if q.reading == "spectrum"}),
         ("lyapunov", {name: q.dims for name, q in QUANTITIES.items() if q.reading == "lyapunov"}),

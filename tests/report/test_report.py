@@ -379,7 +379,7 @@ def test_a_folder_with_somebodys_content_is_refused_and_left_alone(run, tmp_path
 def test_an_earlier_result_is_replaced_only_by_the_same_configuration(tmp_path):
     bundle.prepare(tmp_path / "out", {"depth": 2}, {})
     bundle.prepare(tmp_path / "out", {"depth": 2}, {})
-    with pytest.raises(FileExistsError, match="something else"):
+    with pytest.raises(FileExistsError, match="another configuration: depth was 2, now 3"):
         bundle.prepare(tmp_path / "out", {"depth": 3}, {})
 
 
