@@ -15,7 +15,8 @@ TOY = ["--depth", "2", "--width", "8", "--heads", "2", "--context", "8", "--batc
 
 
 def command(*words, **options):
-    program = [sys.executable, "-c", "from gradflow.cli import main; main()", *words]
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also where a parent ignores it
+    program = [sys.executable, "-c", f"{heard}; from gradflow.cli import main; main()", *words]
     return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 

@@ -2,6 +2,7 @@
 
 import resource
 import signal
+from functools import partial
 
 import jax
 import killing
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import gradflow as gf
+from gradflow.training import loop
 from gradflow.training.checkpoints import Checkpoints
 from gradflow.training.loop import train
 from gradflow.training.optimizers import Adam
@@ -51,7 +53,10 @@ def test_a_run_that_is_killed_three_times_ends_with_the_bits_of_one_that_was_not
     assert killing.bits(tmp_path / "killed") == killing.bits(tmp_path / "whole")
 
 
-def test_a_full_disk_stops_with_a_clear_line_and_the_last_checkpoint_is_whole(models, data, tmp_path):
+def test_a_full_disk_stops_with_a_clear_line_and_the_last_checkpoint_is_whole(models, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        loop, "tqdm", partial(loop.tqdm, disable=True)
+    )  # its bar goes to a file here, full like any other
     options = {"steps": 4, "seeds": 2, "checkpoint_every": 1}
     straight = train(models, data, Recipe(), **options)
     files = resource.getrlimit(resource.RLIMIT_FSIZE)
