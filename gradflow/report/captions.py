@@ -49,6 +49,8 @@ def setting(tree) -> dict[str, str]:
     if "context" in data:
         conditions["data"] = f"{data['name']}, context {data['context']}, batch {data['batch']}"
         conditions["loss"] = f"cross-entropy, {data['reduction']}"
+    if "recipe" in root and "recipes" not in root:  # a tree of several says which is which itself
+        conditions["training"] = _training(root["recipe"])
     first = next(iter(members.values()))
     if "seed" in first.coords:
         conditions["seeds"] = f"{first['seed'].size}, batches {root.get('batches', 'as given')}"
@@ -56,6 +58,21 @@ def setting(tree) -> dict[str, str]:
     if kinds:
         conditions["precision"] = kinds[0]
     return conditions
+
+
+def _training(recipe: dict) -> str:
+    """The words for a recipe: what updates, how fast, and what is done to the gradient."""
+    rule = recipe["optimizer"]
+    if isinstance(rule, list):
+        return "an optax transformation"
+    limits = {"clip": "norm clipped at", "clip_parameter": "each parameter's norm clipped at", "dropout": "dropout"}
+    words = [rule if isinstance(rule, str) else _constructor(rule), f"learning rate {recipe['lr']:g}"]
+    words += [
+        f"{recipe['warmup']} steps of warm-up" if recipe["warmup"] else "no warm-up",
+        f"{recipe['schedule']} schedule",
+    ]
+    words += [f"{what} {recipe[name]:g}" for name, what in limits.items() if recipe[name]]
+    return ", ".join(words if recipe["clip"] or recipe["clip_parameter"] else [*words, "no clipping"])
 
 
 def _joined(known: str, words: str) -> str:

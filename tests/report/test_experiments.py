@@ -2,10 +2,12 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import optax
 import pytest
 
 import gradflow as gf
-from gradflow.report import experiment_tables, findings, plot
+from gradflow.report import captions, experiment_tables, findings, plot
+from gradflow.results import configuration
 from gradflow.results.tree import Readings, entries, label, side_by_side
 
 SEEDS = np.arange(4)
@@ -167,3 +169,26 @@ def test_amplification_is_the_exponent_of_the_mean_square(power, told):
     (line,) = findings.amplification(swept)
     assert line.endswith(f"it grows as their number to the {told}")
     assert gf.plot.amplification(swept).get_xscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (gf.Recipe(), "adam, learning rate 0.001, no warm-up, constant schedule, no clipping"),
+        (
+            gf.Recipe(warmup=9, clip=1.0, dropout=0.1),
+            "adam, learning rate 0.001, 9 steps of warm-up, constant schedule, norm clipped at 1, dropout 0.1",
+        ),
+        (
+            gf.Recipe(gf.optimizers.SGD(), lr=0.1, clip_parameter=2.0),
+            "SGD(momentum=0, nesterov=False), learning rate 0.1",
+        ),
+        (gf.Recipe(optax.sgd(0.1), lr=1.0), "training: an optax transformation"),
+    ],
+)
+def test_a_caption_says_how_the_run_was_trained(recipe, words):
+    tree = run(pre=3.0)
+    tree.attrs["recipe"] = configuration.dumps(recipe)
+    assert words in captions.caption(tree, "A run")
+    tree.attrs["recipes"] = "{}"
+    assert "training:" not in captions.caption(tree, "Several")
