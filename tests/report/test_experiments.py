@@ -183,7 +183,7 @@ def test_amplification_is_the_exponent_of_the_mean_square(power, told):
             gf.Recipe(gf.optimizers.SGD(), lr=0.1, clip_parameter=2.0),
             "SGD(momentum=0, nesterov=False), learning rate 0.1",
         ),
-        (gf.Recipe(optax.sgd(0.1), lr=1.0), "training: an optax transformation"),
+        (gf.Recipe(optax.sgd(0.1), lr=1.0), "raining: an optax transformation"),
     ],
 )
 def test_a_caption_says_how_the_run_was_trained(recipe, words):
@@ -191,4 +191,4 @@ def test_a_caption_says_how_the_run_was_trained(recipe, words):
     tree.attrs["recipe"] = configuration.dumps(recipe)
     assert words in captions.caption(tree, "A run")
     tree.attrs["recipes"] = "{}"
-    assert "training:" not in captions.caption(tree, "Several")
+    assert "raining:" not in captions.caption(tree, "Several")
