@@ -17,7 +17,7 @@ from gradflow.instruments import gradients
 from gradflow.instruments.readings import over_seeds, seed_keys
 from gradflow.training.plan import Plan
 from gradflow.training.recipe import Recipe
-from gradflow.training.step import Step
+from gradflow.training.step import Step, apart
 
 
 def bare_step(model, direction):
@@ -39,12 +39,12 @@ def rows(depth: int, seeds: int, width: int, batch: int, wiring: str = "post"):
     economy, standard = (
         Step(model, direction, riding, 0.0, recipe.eps) for riding in (gradients.economy, gradients.reading)
     )
-    state, seen, bare = standard.start(keys), data.batches(keys, 0), bare_step(model, direction)
-    rate, zero = jnp.asarray(1e-3), jnp.asarray(0)
+    states, seen, bare = apart(standard.start(keys)), data.batches(keys, 0), bare_step(model, direction)
+    alone = lambda s, batch: bare(s["params"], s["optimizer"], batch)
     return {
-        "bare": lambda: bare(state["params"], state["optimizer"], seen),
-        "economy": lambda: economy(state, seen, keys, rate, zero),
-        "standard": lambda: standard(state, seen, keys, rate, zero),
+        "bare": lambda: [alone(*group) for group in zip(states, apart(seen), strict=True)],
+        "economy": lambda: economy.over_groups(states, seen, keys, 1e-3, 0),
+        "standard": lambda: standard.over_groups(states, seen, keys, 1e-3, 0),
     }
 
 
