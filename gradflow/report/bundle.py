@@ -60,7 +60,8 @@ def prepare(out: str | Path, configuration: dict, provenance: dict) -> bool:
 
 
 def _half_made(path: Path) -> bool:
-    return path.name.startswith(".part-") or (path.name.startswith(".") and path.name.endswith(".part"))
+    """Whether it is what `write` and `prepare` make their files in; nothing else of that folder's is ever taken away."""
+    return path.name.startswith((".part-", f".{MANIFEST}."))
 
 
 def _manifest(out: Path) -> dict:

@@ -1,7 +1,7 @@
 """Training with readings: a short, plain loop whose own backward pass is what gets recorded.
 
-One compiled step does forward, backward and update for all seeds at once; what rides on its backward pass comes with it,
-so a record at step s is of the weights after s updates, on batch s. Other readings are taken at the recorded steps.
+One compiled step does forward, backward and update; what rides on its backward pass comes with it, so a record at step s
+is of the weights after s updates, on batch s. Other readings are taken at the recorded steps.
 
 Seeds change weights and batches; models share both, seed by seed.
 """
