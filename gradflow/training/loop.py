@@ -57,6 +57,8 @@ def train(
     readings : a preset, or a tuple of names, reading functions and `At(steps, …)` for what is read at fewer steps
         "economy" (loss, stream and parameter gradients, stream rms), "standard" (all that one backward pass gives, and the
         size of the updates) or "full" (change of the output, gradient noise, Jacobians).
+        Measured over the bare step, width 64, 12 and 48 blocks: economy 0.97 to 1.07, standard 1.02 to 1.16; a record of "full"
+        at 12 blocks takes some 4500 bare steps more, nearly all for spectra: few steps, or `At` for those.
     watch : called at every record with a flat dict of numbers, means over seeds, for any logger
     checkpoints : folder that keeps the run, every `checkpoint_every` steps (half a minute) and at the end of each model
     resume : continue the run in that folder; it ends with the bits of one that was never interrupted
