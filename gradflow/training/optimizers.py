@@ -1,11 +1,14 @@
 """Optimizers as values: optax's, with their constants, each at learning rate 1, so that the rate is left to a recipe."""
 
 import dataclasses
+import hashlib
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
@@ -164,3 +167,20 @@ def is_rule(optimizer) -> bool:
     """Whether it can stand in a recipe: an optimizer's value, or an optax transformation."""
     value = not isinstance(optimizer, type)  # not `Adam` in the place of `Adam()`
     return isinstance(optimizer, optax.GradientTransformation) or (value and hasattr(optimizer, "direction"))
+
+
+def program(rule: optax.GradientTransformation, params) -> str:
+    """SHA-256 of what a transformation computes for parameters of those shapes: its jaxpr, constants included.
+
+    An optax transformation is a pair of closures, whose constants nothing else shows.
+    """
+    state = jax.eval_shape(rule.init, params)
+    traced = jax.make_jaxpr(lambda p: rule.init(p))(params), jax.make_jaxpr(rule.update)(params, state, params)
+    written = "\n".join(re.sub(r"0x[0-9a-f]+", "", str(jaxpr)) for jaxpr in traced)
+    held = b"".join(_bits(value) for jaxpr in traced for value in jaxpr.consts)
+    return hashlib.sha256(written.encode() + held).hexdigest()
+
+
+def _bits(value) -> bytes:
+    key = jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(value) if key else value).tobytes()

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
+import optax
 
 from ..instruments import gradients
 from ..instruments.readings import READINGS, seed_keys
@@ -13,6 +15,7 @@ from ..instruments.readings import readings as chosen_readings
 from ..instruments.updates import UPDATES, OfUpdate
 from ..results.configuration import encode, suggestions
 from .moments import At, Schedule, steps_of
+from .optimizers import program
 from .recipe import Recipe
 from .step import RIDING, Step
 
@@ -78,6 +81,7 @@ class Plan:
             "models": {name: encode(model) for name, model in models.items()},
             "data": self.data.description(),
             "recipe": encode(self.recipe),
+            **self._programs(models),
             "key": str(key),
             "seeds": len(self.keys),
             "steps": self.steps,
@@ -87,6 +91,14 @@ class Plan:
                 {"steps": list(group.steps), "readings": [*map(_name, group.readings)]} for group in self.further
             ],
         }
+
+    def _programs(self, models: Mapping) -> dict:
+        """What an optax transformation computes for each model; an optimizer that is a value says it by its fields."""
+        rule: Any = self.recipe.optimizer
+        if not isinstance(rule, optax.GradientTransformation):
+            return {}
+        shapes = {name: jax.eval_shape(model.init, self.keys[0]) for name, model in models.items()}
+        return {"programs": {name: program(rule, params) for name, params in shapes.items()}}
 
 
 def _name(reading) -> str:

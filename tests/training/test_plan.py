@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -145,6 +146,22 @@ def test_an_optax_transformation_is_named_in_the_configuration(plan):
     written = plan(recipe=recipe_of(optax.sgd(0.1))).configuration({}, 0)["recipe"]
     assert written["lr"] == 1.0
     assert json.dumps(written)
+
+
+def test_optax_transformations_that_differ_in_a_constant_are_told_apart(plan):
+    """Equal ones are not, though their closures live at other addresses."""
+    models = {"post": gf.transformer("post", depth=2, width=8, heads=2, context=8)}
+    written = lambda rule: plan(recipe=recipe_of(rule)).configuration(models, 0).get("programs")
+    falling = lambda half: optax.adam(optax.exponential_decay(1e-3, half, 0.5))
+    rules = [optax.adam(1e-3), optax.adam(1e-3, b2=0.98), optax.adam(2e-3), falling(10), falling(20)]
+    rules.append(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)))
+    noisy = lambda seed: optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(seed)), optax.sgd(0.1))
+    rules += [noisy(0), noisy(1)]  # a key that a closure holds
+    found = [written(rule)["post"] for rule in rules]
+    assert len(set(found)) == len(rules)
+    assert written(optax.adam(1e-3))["post"] == found[0]
+    assert written(falling(10))["post"] == found[3]
+    assert written(Adam(b2=0.98)) is None  # a value says its constants itself
 
 
 # ---- errors -------------------------------------------------------------------------------------------------
