@@ -26,7 +26,7 @@ class Models:
     """The stacks, which differ in their wiring alone, and the text they read."""
 
     wirings: tuple[str, ...] = ("pre", "post")
-    """Of pre, post, res_post, sandwich, none, deepnorm, rezero, layerscale, depth_scaled."""
+    """Of pre, post, res_post, sandwich, none, deepnorm, rezero, layerscale, depth_scaled, layernorm_scaling, keel, residual."""
     depth: int = 12
     """Blocks (attention, then feed-forward)."""
     width: int = 64

@@ -1,13 +1,12 @@
 """The one table of wirings × norms × sublayers that the identity tests run over, and small models made from it.
 
 Every row of `WIRINGS` is tried with a stack whose block holds one sublayer of each kind in `BRANCHES`. Two rows have a
-stream of several lanes: their gains are matrices on the lane axis, `Mix`, and their norms act lane by lane, `PerLane`.
+stream of several lanes.
 
 Axes: 5 tokens, 8 features; lanes in front.
 """
 
 import dataclasses
-from dataclasses import dataclass
 from functools import cache
 
 import jax
@@ -17,14 +16,13 @@ import pytest
 
 from gradflow.instruments import gradients, jacobians
 from gradflow.model.equation import sublayer, walk
-from gradflow.model.init import at
+from gradflow.model.lanes import LaneGains, Then, gathered, mixed, spread
 from gradflow.model.layers import (
     Attention,
     FeatureGain,
     FeedForward,
     Gain,
     GatedFeedForward,
-    Identity,
     LayerNorm,
     RMSNorm,
     Rotary,
@@ -47,79 +45,21 @@ BRANCHES = {
 TWO = {kind: BRANCHES[kind] for kind in ("causal", "gated")}
 
 
-# ---- lanes --------------------------------------------------------------------------------------------------
+# ---- wirings of no paper ------------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class Mix:
-    """An einsum with one trained matrix on the lane axis."""
-
-    spec: str
-    matrix: tuple
-
-    def init(self, key, width: int):
-        return {"matrix": jnp.array(self.matrix, jnp.float32)}
-
-    def __call__(self, params, x):
-        return jnp.einsum(self.spec, params["matrix"], x)
-
-
-@dataclass(frozen=True)
-class PerLane:
-    """One layer a lane."""
-
-    layers: tuple
-
-    def init(self, key, width: int):
-        return {str(i): layer.init(at(key, i), width) for i, layer in enumerate(self.layers)}
-
-    def __call__(self, params, x):
-        return jnp.stack([layer(params[str(i)], x[i]) for i, layer in enumerate(self.layers)])
-
-
-@dataclass(frozen=True)
-class Then:
-    """Layers one after the other."""
-
-    layers: tuple
-
-    def init(self, key, width: int):
-        return {str(i): layer.init(at(key, i), width) for i, layer in enumerate(self.layers)}
-
-    def __call__(self, params, x):
-        for i, layer in enumerate(self.layers):
-            x = layer(params[str(i)], x)
-        return x
-
-
-lanes_to_lanes = lambda *rows: Mix("ij,j...->i...", rows)
-lanes_to_one = lambda *weights: Mix("j,j...->...", weights)
-one_to_lanes = lambda *weights: Mix("i,...->i...", weights)
-
-
-def residual(norm) -> Wiring:
-    """ResiDual: a post-norm lane, and a lane without norms that collects every branch; read out as x₁ + N(x₂)."""
-    return Wiring(
-        "residual",
-        skip=lanes_to_lanes((1.0, 0.0), (0.0, 1.0)),
-        read=lanes_to_one(1.0, 0.0),
-        write=one_to_lanes(1.0, 1.0),
-        norm_out=PerLane((norm, Identity())),
-        enter=one_to_lanes(1.0, 1.0),
-        leave=Then((PerLane((Identity(), norm)), lanes_to_one(1.0, 1.0))),
-    )
+TRAINED = {"kind": LaneGains}
 
 
 def hyper(norm) -> Wiring:
     """A static hyper-connection of three lanes around a pre-norm branch."""
     return Wiring(
         "hyper",
-        skip=lanes_to_lanes((0.9, 0.1, 0.0), (0.05, 0.9, 0.05), (0.0, 0.1, 0.9)),
-        read=lanes_to_one(0.5, 0.3, 0.2),
-        write=one_to_lanes(1.0, 0.5, 0.2),
+        skip=mixed((0.9, 0.1, 0.0), (0.05, 0.9, 0.05), (0.0, 0.1, 0.9), **TRAINED),
+        read=gathered(0.5, 0.3, 0.2, **TRAINED),
+        write=spread(1.0, 0.5, 0.2, **TRAINED),
         norm_in=norm,
-        enter=one_to_lanes(1.0, 1.0, 1.0),
-        leave=Then((lanes_to_one(1.0, 1.0, 1.0), norm)),
+        enter=spread(1.0, 1.0, 1.0, **TRAINED),
+        leave=Then((gathered(1.0, 1.0, 1.0, **TRAINED), norm)),
     )
 
 
@@ -140,7 +80,7 @@ def everything(norm) -> Wiring:
 # ---- the table ----------------------------------------------------------------------------------------------
 
 ALL = {**{name: make for name, make in NAMED.items() if name != "peri"}, "everything": everything}
-ALL |= {"residual": residual, "hyper": hyper}
+ALL |= {"hyper": hyper}
 WITHOUT_NORM = ("none", "rezero")
 NAMES = [(name, norm) for name in ALL for norm in NORMS if name not in WITHOUT_NORM]
 NAMES += [(name, "layernorm") for name in WITHOUT_NORM]

@@ -88,8 +88,8 @@ def turned(x, base):
 # ---- wirings, as published ----------------------------------------------------------------------------------
 
 
-def sublayer(name: str, norm, branch, p, x, depth: int):
-    """`x'` of one sublayer."""
+def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
+    """`x'` of one sublayer in block `layer` = 1 … `depth`."""
     F = lambda u: apply(branch, p["branch"], u)
     N = lambda place, u: apply(norm, p[place], u)
     match name:
@@ -114,15 +114,18 @@ def sublayer(name: str, norm, branch, p, x, depth: int):
         case "everything":
             inner = N("norm_branch", F(N("norm_in", 1.1 * x)))
             return N("norm_out", p["skip"]["gain"] * x + p["write"]["gain"] * inner)
-        case "residual" | "hyper":
+        case "layernorm_scaling":
+            return x + F(N("norm_in", x) / np.sqrt(layer))
+        case "keel":
+            return N("norm_out", 2 * depth * x + F(N("norm_in", x)))
+        case "residual":
+            y = F(x[0])
+            return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + y), x[1] + y])
+        case "hyper":
             A, B, C = (p[gain]["matrix"] for gain in ("skip", "write", "read"))
             lanes = range(len(x))
-            u = sum(C[j] * x[j] for j in lanes)
-            y = F(u) if name == "residual" else F(N("norm_in", u))
-            mixed = [sum(A[i, j] * x[j] for j in lanes) + B[i] * y for i in lanes]
-            if name == "residual":
-                mixed[0] = apply(norm, p["norm_out"]["0"], mixed[0])
-            return jnp.stack(mixed)
+            y = F(N("norm_in", sum(C[j] * x[j] for j in lanes)))
+            return jnp.stack([sum(A[i, j] * x[j] for j in lanes) + B[i] * y for i in lanes])
     raise NotImplementedError(name)
 
 
@@ -130,21 +133,24 @@ def norm_of(wiring):
     """The one norm that a row of the table has in all its places."""
     if wiring.name == "residual":
         return wiring.norm_out.layers[0]
+    if wiring.name == "layernorm_scaling":
+        return wiring.norm_in.norm
     places = (wiring.norm_in, wiring.norm_branch, wiring.norm_out)
     return next((norm for norm in places if not isinstance(norm, layers.Identity)), None)
 
 
 def stream(model, params, x, nudges=None):
     """`[x_0, …, x_S]`, by a loop over blocks and sublayers; `nudges[l]` is added to x_l before it is used."""
-    positions, at = [x], 0
+    positions, at, block = [x], 0, 0
     nudge = lambda x, l: x if nudges is None else x + nudges[l]
     x = positions[0] = nudge(x, 0)
     for segment, stacked in zip(model.stack, params["stack"], strict=True):
         for l in range(segment.repeats):
+            block += 1
             for sub in segment.block:
                 own = jax.tree.map(lambda a, l=l: a[l], stacked[sub.kind])
                 at += 1
-                new = sublayer(sub.wiring.name, norm_of(sub.wiring), sub.branch, own, x, model.depth)
+                new = sublayer(sub.wiring.name, norm_of(sub.wiring), sub.branch, own, x, model.depth, block)
                 x = nudge(new, at)
                 positions.append(x)
     return positions
@@ -155,9 +161,9 @@ def leave(model, params, x):
     wiring, p = model.stack[-1].block[-1].wiring, params["leave"]
     match wiring.name:
         case "residual":
-            return p["1"]["matrix"][0] * x[0] + p["1"]["matrix"][1] * apply(norm_of(wiring), p["0"]["1"], x[1])
+            return x[0] + apply(norm_of(wiring), p["1"]["2"], x[1])
         case "hyper":
-            return apply(norm_of(wiring), p["1"], sum(w * lane for w, lane in zip(p["0"]["matrix"], x, strict=True)))
+            return apply(norm_of(wiring), p["2"], sum(w * lane for w, lane in zip(p["1"]["matrix"], x, strict=True)))
     return apply(wiring.leave, p, x)
 
 
@@ -166,7 +172,9 @@ def embedded(model, params, tokens):
     rows = [params["embedding"]["token"].embedding[...][t] for t in np.asarray(tokens)]
     x = jnp.stack(rows) + params["embedding"]["position"].embedding[...][: len(rows)]
     name = model.stack[0].block[0].wiring.name
-    return jnp.stack([w * x for w in params["enter"]["matrix"]]) if name in ("residual", "hyper") else x
+    if name == "hyper":
+        return jnp.stack([w * x for w in params["enter"]["matrix"]])
+    return jnp.stack([x, x]) if name == "residual" else x
 
 
 def cross_entropy(logits, targets):

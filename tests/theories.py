@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-import cases
 import jax.numpy as jnp
 import numpy as np
 
 from gradflow.model.init import FanIn, Initialization
 from gradflow.model.layers import Branch
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
-from gradflow.theory.gram import Response, response, scaled
+from gradflow.theory.gram import Response, response
 
 # ---- uniform attention, without an output matrix ------------------------------------------------------------
 
@@ -36,45 +35,6 @@ def _(layer: UniformAttention, sigma, place):
     mean = jnp.kron(jnp.eye(examples), jnp.full((place.tokens, place.tokens), 1 / place.tokens))
     mixed = lambda k: mean @ k @ mean.T
     return Response(gain * mixed(sigma), lambda k: gain * mixed(k), {"value": place.width * mixed(sigma)})
-
-
-# ---- lanes --------------------------------------------------------------------------------------------------
-
-
-@response.register
-def _(layer: cases.Mix, sigma, place):
-    """`M Σ Mᵀ` on the lane axis of the rows."""
-    matrix = jnp.atleast_2d(jnp.array(layer.matrix))
-    matrix = matrix.T if layer.spec.startswith("i,") else matrix
-    lanes = matrix.shape[1]
-    whole = jnp.kron(matrix, jnp.eye(len(sigma) // lanes))
-    return Response(whole @ sigma @ whole.T, lambda k: whole @ k @ whole.T)
-
-
-@response.register
-def _(layer: cases.PerLane, sigma, place):
-    """Layers that multiply entry by entry: each lane's factor is its layer's on the diagonal."""
-    rows = len(sigma) // len(layer.layers)
-    lane = lambda i: slice(i * rows, (i + 1) * rows)
-    blocks = [response(own, sigma[lane(i), lane(i)], place) for i, own in enumerate(layer.layers)]
-    factor = jnp.concatenate([jnp.sqrt(jnp.diag(made.push(jnp.eye(rows)))) for made in blocks])
-    return scaled(sigma, jnp.outer(factor, factor))
-
-
-@response.register
-def _(layer: cases.Then, sigma, place):
-    """One after the other."""
-    made = []
-    for own in layer.layers:
-        made.append(response(own, sigma, place))
-        sigma = made[-1].value
-
-    def push(k):
-        for one in made:
-            k = one.push(k)
-        return k
-
-    return Response(sigma, push)
 
 
 # ---- stacks -------------------------------------------------------------------------------------------------

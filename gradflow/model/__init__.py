@@ -1,1 +1,1 @@
-"""The model floor, bottom up: equation, accounts, init, functions, layers, wiring, stack, names."""
+"""The model floor, bottom up: init, equation, accounts, functions, layers, lanes, wiring, stack, names."""

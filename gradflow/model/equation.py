@@ -23,6 +23,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .init import at_layer
+
 Part = Callable[[Any], Any]
 Parts = Mapping[str, Part]
 PARTS = ("skip", "read", "norm_in", "branch", "norm_branch", "write", "norm_out")
@@ -102,24 +104,26 @@ def walk(stack, params, x, visit=forward, extra=None, bind=bound, kept=products)
 
     One `lax.scan` a segment, so the cost of compiling does not grow with depth. Nothing else scans over sublayers.
     """
-    reports, start = [], 0
+    reports, start, below = [], 0, 0
     for segment, stacked in zip(stack, params, strict=True):
         kinds = len(segment.block)
         here = slice(start, start + segment.repeats * kinds)
         rows = jax.tree.map(lambda a, s=here, k=kinds: a[s].reshape(-1, k, *a.shape[1:]), extra)
         step = jax.checkpoint(partial(_block, segment.block, visit, bind), policy=kept, prevent_cse=False)
-        x, report = jax.lax.scan(step, x, (stacked, rows))
+        numbers = jnp.arange(below, below + segment.repeats) + 1
+        x, report = jax.lax.scan(step, x, (stacked, rows, numbers))
         reports.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), report))
-        start = here.stop
+        start, below = here.stop, below + segment.repeats
     return x, jax.tree.map(lambda *parts: jnp.concatenate(parts), *reports)
 
 
 def _block(block, visit, bind, x, at_depth):
     """One step of the scan: the sublayers of a block in turn; reports stacked over them."""
-    params, extra = at_depth
+    params, extra, number = at_depth
     reports = []
     for i, sub in enumerate(block):
-        parts = bind(sub.layers, params[sub.kind])
+        layers = {name: at_layer(layer, number) for name, layer in sub.layers.items()}
+        parts = bind(layers, params[sub.kind])
         x, report = visit(x, parts, jax.tree.map(lambda a, i=i: a[i], extra))
         reports.append(report)
     return x, jax.tree.map(lambda *r: jnp.stack(r), *reports)

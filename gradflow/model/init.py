@@ -44,16 +44,41 @@ class OfDepth:
         return (self.base * depth) ** self.power
 
 
+@registered
+@dataclass(frozen=True)
+class OfLayer:
+    """The number `(base · l)^power` at block l = 1 … L, counted from the bottom: known inside `walk`. See `at_layer`."""
+
+    base: float
+    power: float
+
+    def __call__(self, layer):
+        """The number at block `layer`, which may be traced."""
+        return (self.base * layer) ** self.power
+
+
 def resolved(value, depth: int):
     """`value` (a dataclass, a tuple, a number) with every `OfDepth` in it replaced by its number at `depth` blocks."""
-    if isinstance(value, OfDepth):
-        return value(depth)
+    return _filled(value, OfDepth, depth)
+
+
+def at_layer(value, layer):
+    """`value` with every `OfLayer` in it replaced by its number at block `layer`."""
+    return _filled(value, OfLayer, layer)
+
+
+def _filled(value, kind: type[OfDepth] | type[OfLayer], number):
+    """`value` with everything of that kind in it called with `number`; the same object where there is nothing."""
+    if isinstance(value, kind):
+        return value(number)
     if isinstance(value, tuple):
-        return tuple(resolved(item, depth) for item in value)
+        new = tuple(_filled(item, kind, number) for item in value)
+        return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-        new = {name: resolved(item, depth) for name, item in fields.items()}
-        return dataclasses.replace(value, **new) if new != fields else value
+        filled = {name: _filled(item, kind, number) for name, item in fields.items()}
+        changed = {name: item for name, item in filled.items() if item is not fields[name]}
+        return dataclasses.replace(value, **changed) if changed else value
     return value
 
 

@@ -20,7 +20,9 @@ from jaxtyping import Array, Float
 
 from ..results.configuration import registered, suggestions
 from .functions import ACTIVATIONS, attend, standardized
-from .init import FanIn, Initialization, Matrix, OfDepth, at, draw
+from .init import FanIn, Initialization, Matrix, OfDepth, OfLayer, at, draw
+
+Number = float | OfDepth | OfLayer
 
 # Which entries a layer couples, from none to all: `NOTHING` is the identity, `FEATURES` those of one token.
 NOTHING, FEATURES, PAST, ALL = COUPLINGS = ("nothing", "features", "past tokens", "all tokens")
@@ -70,6 +72,11 @@ class Branch:
         return {name: self.weights.std(matrix) ** 2 * matrix.fan_in for name, matrix in matrices.items()}
 
 
+def times(value, x):
+    """`value · x` in the precision of `x`, whatever that of the number, which may be traced."""
+    return jnp.asarray(value, x.dtype) * x
+
+
 # ---- gains --------------------------------------------------------------------------------------------------
 
 
@@ -114,7 +121,7 @@ class Zero:
 class Gain:
     """`value · x`, not trained."""
 
-    value: float | OfDepth
+    value: Number
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
@@ -123,7 +130,7 @@ class Gain:
 
     def __call__(self, params, x):
         """`value · x`."""
-        return self.value * x
+        return times(self.value, x)
 
     def normals(self, params, y, inherited):
         """Those of its input."""
@@ -135,7 +142,7 @@ class Gain:
 class ScalarGain:
     """`a · x` with one trained number `a`, `value` at the start."""
 
-    value: float | OfDepth
+    value: Number
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
@@ -156,7 +163,7 @@ class ScalarGain:
 class FeatureGain:
     """`λ ⊙ x` with one trained number a feature, all `value` at the start."""
 
-    value: float | OfDepth
+    value: Number
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
@@ -232,6 +239,32 @@ class RMSNorm:
     def normals(self, params, y, inherited):
         """What its output `y` can't move along, for eps → 0: `y/γ²`, a column [T, d, 1]."""
         return (y / params.scale[...] ** 2)[..., None]
+
+
+@registered
+@dataclass(frozen=True)
+class ScaledNorm:
+    """`value · N(x)`: a norm whose output has a gain that is not trained."""
+
+    norm: Any
+    value: Number
+    couples: ClassVar[str] = FEATURES
+
+    def init(self, key, width: int):
+        """Those of the norm."""
+        return self.norm.init(key, width)
+
+    def __call__(self, params, x):
+        """`value · N(x)`."""
+        return times(self.value, self.norm(params, x))
+
+    def kernel(self, params, x):
+        """That of the norm."""
+        return self.norm.kernel(params, x)
+
+    def normals(self, params, y, inherited):
+        """Those of the norm at its own output."""
+        return self.norm.normals(params, y / self.value, inherited)
 
 
 # ---- branches -----------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from ..results.configuration import registered, suggestions
 from .equation import PARTS, Part, bound, in_precision_of, walk
-from .init import FanIn, Initialization, Scaled, at, initialization, normal, resolved, root
+from .init import FanIn, Initialization, Scaled, at, at_layer, initialization, normal, resolved, root
 from .layers import Attention, FeedForward, Layer, linear
 from .wiring import PLAIN, Wiring, wiring
 
@@ -45,7 +45,7 @@ class Sublayer:
     def init(self, key, width: int, depth):
         """`{part: params}` of the sublayer at block `depth`: every part draws from its own key."""
         where = lambda name: at(key, self.kind, name, depth)
-        return {name: layer.init(where(name), width) for name, layer in self.layers.items()}
+        return {name: at_layer(layer, depth + 1).init(where(name), width) for name, layer in self.layers.items()}
 
 
 def _rescaled(branch: Any, scales) -> Layer:
@@ -209,10 +209,11 @@ def init_stack(segments, key, width: int):
 
 def parts_at(segments, params, position: int) -> dict[str, Part]:
     """The seven parts of the sublayer at `position` (0 … S − 1; negative from the top), their parameters filled in."""
-    places = [(i, n, k) for i, s in enumerate(segments) for n in range(s.repeats) for k in range(len(s.block))]
-    segment, repeat, kind = places[position]
-    sub = segments[segment].block[kind]
-    return bound(sub.layers, jax.tree.map(lambda a: a[repeat], params[segment][sub.kind]))
+    blocks = [(i, n) for i, segment in enumerate(segments) for n in range(segment.repeats)]
+    places = [(l, *where, sub) for l, where in enumerate(blocks, 1) for sub in segments[where[0]].block]
+    number, segment, repeat, sub = places[position]
+    layers = {name: at_layer(layer, number) for name, layer in sub.layers.items()}
+    return bound(layers, jax.tree.map(lambda a: a[repeat], params[segment][sub.kind]))
 
 
 def plain(layer: Any, depth: int, kind: str = "function") -> tuple[Segment, ...]:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..results.configuration import registered, suggestions
-from .init import OfDepth
-from .layers import FeatureGain, Gain, Identity, Layer, LayerNorm, ScalarGain, Zero
+from .init import OfDepth, OfLayer
+from .lanes import PerLane, Then, gathered, spread
+from .layers import FeatureGain, Gain, Identity, Layer, LayerNorm, ScalarGain, ScaledNorm, Zero
 
 
 @registered
@@ -145,6 +146,49 @@ def depth_scaled(norm: Layer = LayerNorm()) -> Wiring:
     )
 
 
+def layernorm_scaling(norm: Layer = LayerNorm()) -> Wiring:
+    """LayerNorm-Scaling: pre-norm with the norm's output divided by √l at block l = 1 … L, against the curse of depth."""
+    return Wiring(
+        "layernorm_scaling",
+        norm_in=ScaledNorm(norm, OfLayer(1, -0.5)),
+        leave=norm,
+        equation="x + F(N x/√l)",
+        jacobian="I + J_F J_N/√l",
+        source="Sun et al. 2025 (The Curse of Depth), section 4",
+    )
+
+
+def keel(norm: Layer = LayerNorm()) -> Wiring:
+    """Keel: post-norm with a second norm in front of the branch and α, the number of layers, on the skip.
+
+    Layers are counted as sublayers here, α = 2L; the paper itself could not be read to verify it.
+    """
+    return Wiring(
+        "keel",
+        skip=Gain(OfDepth(2, 1)),
+        norm_in=norm,
+        norm_out=norm,
+        equation="N(α x + F(N x))",
+        jacobian="J_N (α I + J_F J_N)",
+        source="Chen and Wei 2026 (Post-LayerNorm Is Back), from secondary sources",
+    )
+
+
+def residual(norm: Layer = LayerNorm()) -> Wiring:
+    """ResiDual: a post-norm lane, and a lane without norms that collects every branch; read out as x₁ + N(x₂)."""
+    return Wiring(
+        "residual",
+        read=gathered(1.0, 0.0),
+        write=spread(1.0, 1.0),
+        norm_out=PerLane((norm, Identity())),
+        enter=spread(1.0, 1.0),
+        leave=Then((PerLane((Identity(), norm)), gathered(1.0, 1.0))),
+        equation="x₁' = N(x₁ + F x₁), x₂' = x₂ + F x₁",
+        jacobian="[[J_N (I + J_F), 0], [J_F, I]]",
+        source="Xie et al. 2023 (ResiDual), section 2.2",
+    )
+
+
 WIRINGS: dict[str, Callable[..., Wiring]] = {
     "pre": pre,
     "post": post,
@@ -156,6 +200,9 @@ WIRINGS: dict[str, Callable[..., Wiring]] = {
     "rezero": rezero,
     "layerscale": layerscale,
     "depth_scaled": depth_scaled,
+    "layernorm_scaling": layernorm_scaling,
+    "keel": keel,
+    "residual": residual,
 }
 
 # A function without a residual path, as an instance of (1): no skip, the function is the branch.

@@ -1,1 +1,1 @@
-"""Theory, bottom up: kernels, closed, gram, ends, descent, predict."""
+"""Theory, bottom up: kernels, closed, gram, lanes, ends, descent, predict."""

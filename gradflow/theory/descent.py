@@ -25,6 +25,7 @@ from ..model.init import at
 from ..model.names import outer_names, parameter_names
 from ..model.stack import Transformer
 from ..results.quantities import PROBES
+from . import lanes  # noqa: F401, registers their responses
 from .ends import embedded, readout
 from .gram import Gram, Place, Response, on_diagonal, response
 
@@ -104,7 +105,10 @@ def parameters(model: Transformer) -> tuple[list[str], list[str]]:
 
 
 def through(model: Transformer, batch, place: Place):
-    """`(end, dials)`: `end(dials)` is K at the top of the stack and at the readout, and what was seen on the way."""
+    """`(end, dials, known)`: `end(dials)` is K at the top of the stack and at the readout, and what was seen on the way.
+
+    `known` are the parameters outside the stack that make a tangent: those of which a gradient is predicted.
+    """
     examples, tokens = batch["inputs"].shape
     rows, size = Rows(examples, tokens), len(model.sublayers)
     first, last = model.segments[0].block[0].wiring, model.segments[-1].block[-1].wiring
@@ -113,10 +117,15 @@ def through(model: Transformer, batch, place: Place):
     keys = jax.vmap(lambda l: at(place.key, l))(jnp.arange(size))
     nothing = tuple({sub.kind: () for sub in segment.block} for segment in model.segments)
     inside, outside = parameters(model)
+    known: set[str] = set()
 
     def end(dials):
         outer = dict(zip(outside, dials["outer"], strict=True))
-        moved = lambda sources: sum((outer[name] * g for name, g in sources.items()), 0.0)
+
+        def moved(sources):
+            known.update(sources)
+            return sum((outer[name] * g for name, g in sources.items()), 0.0)
+
         k = enter.push(moved(bottom.sources) + jnp.zeros_like(bottom.value)) + moved(named("enter", enter))
         (sigma, k), seen = walk(
             model.segments,
@@ -137,7 +146,8 @@ def through(model: Transformer, batch, place: Place):
         "parts": {part: jnp.zeros(size) for part in METERED},
         "parameter": jnp.zeros((size, len(inside), examples, examples)),
     }
-    return end, {"stack": stack, "top": jnp.zeros(tokens), "readout": jnp.zeros(()), "outer": jnp.zeros(len(outside))}
+    dials = {"stack": stack, "top": jnp.zeros(tokens), "readout": jnp.zeros(()), "outer": jnp.zeros(len(outside))}
+    return end, dials, known
 
 
 def backward(model: Transformer, batch, place: Place) -> dict:
@@ -147,13 +157,15 @@ def backward(model: Transformer, batch, place: Place) -> dict:
     dial of a weight has an entry for every pair of examples, which reads `E⟨g_e, g_f⟩`; the diagonal is one example's, the
     sum the batch's.
     """
-    end, dials = through(model, batch, place)
+    end, dials, made = through(model, batch, place)
     (top, _), pull, (sigma, left, (seen, known)) = jax.vjp(end, dials, has_aux=True)
     final = readout(model, left, batch["targets"], at(place.key, "readout"))
     (read,) = pull((jnp.zeros_like(top), final["cotangent"]))
     squares = {**read, "stack": {"stream": read["stack"]["stream"], **read["stack"]["parts"]}}
     rows, (inside, outside) = Rows(*batch["inputs"].shape), parameters(model)
-    pairs, outer = read["stack"]["parameter"] + known[..., None, None], dict(zip(outside, read["outer"], strict=True))
+    pairs = read["stack"]["parameter"] + known[..., None, None]
+    by_name = zip(outside, read["outer"], strict=True)
+    outer = {name: square if name in made else jnp.full_like(square, jnp.nan) for name, square in by_name}
     outer["readout"], radial = final["readout"], rows.over_examples(final["radial"])
     if "leave.scale" in outer:
         outer["leave.scale"] += radial.sum()
@@ -176,7 +188,7 @@ def partial_jacobian(model: Transformer, batch, place: Place) -> dict:
 
     An isotropic probe has the Gram matrix I at the top of the stack, a token-common one 1 within an example.
     """
-    end, dials = through(model, batch, place)
+    end, dials, _ = through(model, batch, place)
     (top, out), pull, _ = jax.vjp(end, dials, has_aux=True)
     sequences = Rows(*batch["inputs"].shape).sequences(len(top))
     probes = {"isotropic": np.eye(len(top)), "token_common": sequences}

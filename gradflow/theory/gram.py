@@ -106,6 +106,13 @@ def _(layer: layers.LayerNorm, sigma: Gram, place: Place) -> Response:
     return normed._replace(sources={**normed.sources, "bias": jnp.ones_like(sigma)})
 
 
+@response.register
+def _(layer: layers.ScaledNorm, sigma: Gram, place: Place) -> Response:
+    normed, square = response(layer.norm, sigma, place), jnp.square(jnp.asarray(layer.value))
+    sources = {name: square * g for name, g in normed.sources.items()}
+    return Response(square * normed.value, lambda k: square * normed.push(k), sources)
+
+
 # ---- branches -----------------------------------------------------------------------------------------------
 
 

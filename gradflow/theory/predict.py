@@ -5,7 +5,8 @@ draws of the weights, and are compared with the root mean square over seeds, nev
 attention, heads are drawn, and every quantity has the Monte Carlo error of that.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import jax
@@ -103,6 +104,16 @@ def over_replicas(model: Transformer, chosen, draws: int, batch, keys) -> dict:
     return {name: a.mean(0) for name, a in each.items()} | sem
 
 
+def within(layer) -> Iterator:
+    """A layer, and all that it is made of."""
+    yield layer
+    for field in dataclasses.fields(layer) if dataclasses.is_dataclass(layer) else ():
+        held = getattr(layer, field.name)
+        for inner in held if isinstance(held, tuple) else (held,):
+            if hasattr(inner, "init"):
+                yield from within(inner)
+
+
 def refuse(name: str, model) -> None:
     """An error in one line where the theory does not cover a model.
 
@@ -116,7 +127,8 @@ def refuse(name: str, model) -> None:
             f"with {getattr(model, 'readout', 'no readout')!r} (tied to the embedding, or your own): measure it"
         )
     ends = [part for sub in model.sublayers for part in (sub.wiring.enter, sub.wiring.leave)]
-    layers = dict.fromkeys([*ends, *(layer for sub in model.sublayers for layer in sub.layers.values())])
+    placed = dict.fromkeys([*ends, *(layer for sub in model.sublayers for layer in sub.layers.values())])
+    layers = dict.fromkeys(inner for layer in placed for inner in within(layer))
     missing = [type(layer).__name__ for layer in layers if response.dispatch(type(layer)) is response.dispatch(object)]
     if missing:
         raise NotImplementedError(

@@ -9,7 +9,7 @@ import pytest
 from gradflow.instruments import chain
 from gradflow.instruments.spectrum import spectrum
 from gradflow.model.equation import sublayer, walk
-from gradflow.model.layers import FeedForward, LayerNorm, RMSNorm
+from gradflow.model.layers import FeedForward, Gain, LayerNorm, RMSNorm
 from gradflow.results.quantities import JACOBIANS, PROBES
 
 SHARP = {"layernorm": LayerNorm(1e-13), "rmsnorm": RMSNorm(1e-13)}  # eps → 0: what a norm takes is gone
@@ -180,7 +180,7 @@ def test_end_to_end_singular_values_are_those_of_the_dense_product(name):
 
 def test_decayed_chains_come_in_logs():
     """In float32: a skip of a hundredth, 60 times, is e^(−276)."""
-    wiring = cases.Wiring("small", skip=cases.Gain(1e-2))
+    wiring = cases.Wiring("small", skip=Gain(1e-2))
     model = cases.model(wiring, 60, {"relu": cases.BRANCHES["relu"]})
     params = jax.tree.map(lambda a: 1e-3 * a, model.init(0))
     found = jax.device_get(jax.jit(lambda p, b: chain.end_to_end(model, p, b, leading=2))(params, cases.batch()))

@@ -23,7 +23,7 @@ from gradflow.instruments.operators import (
 )
 from gradflow.instruments.spectrum import blocks, singular_values
 from gradflow.model.equation import bound, sublayer, walk
-from gradflow.model.layers import ALL, COUPLINGS, FEATURES, NOTHING, PAST, LayerNorm, RMSNorm, coupling
+from gradflow.model.layers import ALL, COUPLINGS, FEATURES, NOTHING, PAST, Gain, Identity, LayerNorm, RMSNorm, coupling
 from gradflow.results.quantities import JACOBIANS
 
 TOKENS, WIDTH = cases.TOKENS, cases.WIDTH
@@ -152,7 +152,7 @@ def test_the_space_of_the_stream_is_where_the_norm_can_move_it(wiring):
 # ---- what layers say ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layer", [*cases.BRANCHES.values(), *cases.NORMS.values(), cases.Gain(2.0), cases.Identity()])
+@pytest.mark.parametrize("layer", [*cases.BRANCHES.values(), *cases.NORMS.values(), Gain(2.0), Identity()])
 def test_a_change_reaches_what_the_layer_says_it_couples_and_no_more(layer):
     x = cases.normal(TOKENS, WIDTH)
     params = cases.float64(layer.init(jax.random.key(0), WIDTH))
@@ -163,7 +163,7 @@ def test_a_change_reaches_what_the_layer_says_it_couples_and_no_more(layer):
 
 def test_what_does_not_say_couples_all_tokens_and_the_widest_wins():
     assert coupling(lambda params, x: x) == ALL
-    assert coupling(cases.Identity(), cases.Gain(2.0), cases.BRANCHES["relu"]) == FEATURES
+    assert coupling(Identity(), Gain(2.0), cases.BRANCHES["relu"]) == FEATURES
     assert coupling(cases.BRANCHES["causal"], cases.NORMS["layernorm"]) == PAST
     assert coupling(cases.BRANCHES["causal"], cases.BRANCHES["bidirectional"]) == ALL
     assert coupling() == NOTHING == COUPLINGS[0]

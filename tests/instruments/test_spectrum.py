@@ -12,7 +12,7 @@ from scipy import stats
 from gradflow.instruments import spectrum as spectra
 from gradflow.instruments.operators import Operator, everything, operators, orthonormal
 from gradflow.instruments.spectrum import Krylov, estimated, exactly, functionals, singular_values, spectrum
-from gradflow.model.layers import ALL, FEATURES, Zero
+from gradflow.model.layers import ALL, FEATURES, Identity, Zero
 from gradflow.results.quantities import JACOBIANS, LOG_SIGMA, QUANTILES, SCHATTEN
 
 WHOLE = JACOBIANS.index("sublayer")
@@ -91,7 +91,7 @@ def test_a_pure_norm_scales_by_one_over_sigma(norm):
     layer = cases.NORMS[norm]
     x = 3 * cases.normal(5, 8)
     params = cases.float64(layer.init(jax.random.key(0), 8))
-    identity = {part: cases.Identity() for part in ("skip", "read", "norm_in", "branch", "norm_branch")}
+    identity = {part: Identity() for part in ("skip", "read", "norm_in", "branch", "norm_branch")}
     identity["write"] = Zero()
     layers = {**identity, "norm_out": layer}
     _, _, found = operators(layers, {part: {} for part in identity} | {"norm_out": params}, x, everything(x))

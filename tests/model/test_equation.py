@@ -106,6 +106,7 @@ FORMULAS = {
     "res_post": lambda J: eye_like(J["branch"]) + J["norm_branch"] @ J["branch"],
     "sandwich": lambda J: eye_like(J["branch"]) + J["norm_branch"] @ J["branch"] @ J["norm_in"],
     "none": lambda J: eye_like(J["branch"]) + J["branch"],
+    "keel": lambda J: J["norm_out"] @ (2 * max(cases.DEPTHS) * eye_like(J["branch"]) + J["branch"] @ J["norm_in"]),
     "deepnorm": lambda J: J["norm_out"] @ ((2 * max(cases.DEPTHS)) ** 0.25 * eye_like(J["branch"]) + J["branch"]),
 }
 
@@ -124,7 +125,7 @@ def test_a_sublayer_jacobian_has_the_form_of_its_wiring(wiring):
 
 def test_the_block_matrix_of_residual_is_the_published_one():
     """ResiDual: [[J_N (I + J_F), 0], [J_F, I]] with the gains at their start, on the lanes (x₁, x₂)."""
-    wiring = cases.residual(cases.NORMS["layernorm"])
+    wiring = cases.ALL["residual"](cases.NORMS["layernorm"])
     model, params, x = cases.deepest(wiring)
     sub, own = model.sublayers[2], jax.tree.map(lambda a: a[0], params["stack"][0]["relu"])
     gains = {name: getattr(wiring, name).init(None, cases.WIDTH) for name in ("skip", "read", "write")}
@@ -133,7 +134,7 @@ def test_the_block_matrix_of_residual_is_the_published_one():
     one = x[0].size
     branch = jax.jacobian(parts["branch"])(x[0]).reshape(one, one)
     at = x[0] + parts["branch"](x[0])
-    norm = jax.jacobian(lambda u: sub.wiring.norm_out.layers[0](own["norm_out"]["0"], u))(at).reshape(one, one)
+    norm = jax.jacobian(lambda u: sub.wiring.norm_out.layers[0](own["norm_out"]["1"], u))(at).reshape(one, one)
     zero, eye = np.zeros((one, one)), np.eye(one)
     published = np.block([[norm @ (eye + branch), zero], [branch, eye]])
     assert distance(J.reshape(2 * one, 2 * one), published) < EXACT

@@ -168,15 +168,23 @@ def test_theory_is_the_mean_square_over_seeds(name):
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["residual", "hyper"])
 def test_lanes_are_rows_of_the_gram_matrix(name):
-    """ResiDual and a static hyper-connection, with the response of the lanes' layers registered."""
+    """ResiDual and a static hyper-connection, whose matrices are trained."""
     block = {"attention": Attention(4), "mlp": FeedForward(2)}
     wiring = cases.ALL[name](cases.NORMS["rmsnorm"])
     model = {"model": Transformer(cases.model(wiring, 3, block).stack, 256, Embedding(256, 16))}
     measured = gf.measure(model, DATA, seeds=24)
     theory = gf.predict(model, DATA, draws=16)
-    for quantity, allowed in (("stream_gradient", 0.05), ("stream_rms", 0.03)):
-        found = gf.results.against_theory(measured, theory, quantity)["model"]
-        assert (np.abs(found["ratio"] - 1) < allowed + 4 * found["ratio_sem"]).all(), found
+    for quantity, allowed in (("stream_gradient", 0.05), ("stream_rms", 0.03), ("parameter_gradient", 0.2)):
+        found = gf.results.against_theory(measured, theory, quantity)["model"].to_dataset()
+        beyond = found.where(np.abs(found["ratio"] - 1) > allowed + 4 * found["ratio_sem"])
+        assert beyond["ratio"].isnull().all(), (quantity, beyond.to_dataframe().dropna())
+    node = theory["model"].to_dataset()
+    unknown = lambda dim: {str(name) for name in node[dim].values if str(name).endswith("matrix")}
+    assert unknown("parameter") == (
+        {f"{gain}.matrix" for gain in ("skip", "read", "write")} if name == "hyper" else set()
+    )
+    assert node["parameter_gradient"].sel(parameter=sorted(unknown("parameter"))).isnull().all()
+    assert {str(o) for o in node["outer"][node["outer_gradient"].isnull()].values} == unknown("outer")
 
 
 @pytest.mark.long
@@ -192,7 +200,7 @@ def test_predicted_partial_jacobians_are_the_mean_over_seeds():
 
 @pytest.mark.long
 def test_the_other_wirings_have_a_theory():
-    for name in ("res_post", "none", "rezero", "layerscale", "depth_scaled"):
+    for name in ("res_post", "none", "rezero", "layerscale", "depth_scaled", "layernorm_scaling", "keel"):
         gradient = read(gf.transformer(name, depth=1, width=16, context=5), cases.batch())["stream_gradient"]
         assert np.isfinite(gradient).all()
         assert (gradient > 0).all()

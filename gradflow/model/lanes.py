@@ -1,0 +1,127 @@
+"""Lanes: layers of a stream that has several, `[lanes, tokens, features]`.
+
+Of equation (1) the gains are then matrices on the lane axis, and norms act lane by lane:
+
+    skip    A: lanes -> lanes  (`mixed`)          read    C: lanes -> one  (`gathered`)
+    write   B: one -> lanes    (`spread`)         norms   one a lane       (`PerLane`)
+
+A matrix is a number for each pair of lanes, the same for all tokens and features; `Lanes` keeps it, `LaneGains` trains it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+
+from ..results.configuration import registered, suggestions
+from .init import at
+from .layers import COUPLINGS, FEATURES, Number, coupling
+
+# Einsums over the lane axis, by what they do with it, and the number of axes of their matrix.
+ROUTES = {"mix": ("ij,j...->i...", 2), "gather": ("j,j...->...", 1), "spread": ("i,...->i...", 1)}
+
+
+@registered
+@dataclass(frozen=True)
+class Lanes:
+    """`M x` on the lane axis, M not trained; `route` is one of `ROUTES`."""
+
+    route: str
+    matrix: tuple[Number, ...] | tuple[tuple[Number, ...], ...]
+    couples: ClassVar[str] = FEATURES
+
+    def __post_init__(self):
+        if self.route not in ROUTES:
+            raise ValueError(f"no route {self.route!r} between lanes: {suggestions(self.route, ROUTES)}")
+        rows = [row for row in self.matrix if isinstance(row, tuple)]
+        square = len(rows) == len(self.matrix) and {len(row) for row in rows} == {len(self.matrix)}
+        if not (square if self.route == "mix" else self.matrix and not rows):
+            shape = "a row of as many numbers for each lane" if self.route == "mix" else "one number a lane"
+            raise ValueError(f"the matrix of a {self.route} between lanes is {self.matrix}: it needs {shape}")
+
+    def init(self, key, width: int):
+        """No parameters."""
+        return {}
+
+    def __call__(self, params, x):
+        """`M x`."""
+        return jnp.einsum(ROUTES[self.route][0], self.numbers(x.dtype), x)
+
+    def numbers(self, dtype):
+        """M as an array, [lanes, lanes] or [lanes]."""
+        return jnp.stack([jnp.asarray(row, dtype) for row in self.matrix])
+
+
+@registered
+@dataclass(frozen=True)
+class LaneGains(Lanes):
+    """`M x` on the lane axis, M trained, `matrix` at the start."""
+
+    def init(self, key, width: int):
+        """`{"matrix": M}`, float32."""
+        return {"matrix": self.numbers(jnp.float32)}
+
+    def __call__(self, params, x):
+        """`M x`."""
+        return jnp.einsum(ROUTES[self.route][0], params["matrix"], x)
+
+
+def mixed(*rows: tuple[Number, ...], kind: type[Lanes] = Lanes) -> Lanes:
+    """Lanes to lanes, `x'_i = Σ_j M_ij x_j`, from the rows of M."""
+    return kind("mix", rows)
+
+
+def gathered(*weights: Number, kind: type[Lanes] = Lanes) -> Lanes:
+    """Lanes to one, `Σ_j w_j x_j`."""
+    return kind("gather", weights)
+
+
+def spread(*weights: Number, kind: type[Lanes] = Lanes) -> Lanes:
+    """One to lanes, `x'_i = w_i x`."""
+    return kind("spread", weights)
+
+
+@registered
+@dataclass(frozen=True)
+class PerLane:
+    """One layer a lane."""
+
+    layers: tuple[Any, ...]
+
+    @property
+    def couples(self) -> str:
+        """What the widest couples; the features of a token at the least, for lanes are some of them."""
+        return max(FEATURES, coupling(*self.layers), key=COUPLINGS.index)
+
+    def init(self, key, width: int):
+        """`{lane: params}`, lanes counted from 1."""
+        return {str(i): layer.init(at(key, i), width) for i, layer in enumerate(self.layers, 1)}
+
+    def __call__(self, params, x):
+        """Each lane through its layer."""
+        if len(x) != len(self.layers):
+            raise ValueError(f"a stream of {len(x)} lanes, but {len(self.layers)} layers: give one a lane")
+        return jnp.stack([layer(params[str(i)], x[i - 1]) for i, layer in enumerate(self.layers, 1)])
+
+
+@registered
+@dataclass(frozen=True)
+class Then:
+    """Layers one after the other."""
+
+    layers: tuple[Any, ...]
+
+    @property
+    def couples(self) -> str:
+        """What the widest couples."""
+        return coupling(*self.layers)
+
+    def init(self, key, width: int):
+        """`{place: params}`, places counted from 1."""
+        return {str(i): layer.init(at(key, i), width) for i, layer in enumerate(self.layers, 1)}
+
+    def __call__(self, params, x):
+        """The last layer's output."""
+        for i, layer in enumerate(self.layers, 1):
+            x = layer(params[str(i)], x)
+        return x

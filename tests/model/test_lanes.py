@@ -1,0 +1,70 @@
+"""Layers of a stream of several lanes. That wirings made of them equal their papers' formulas is shown in test_equation.py."""
+
+import json
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradflow.model.init import OfLayer, at_layer
+from gradflow.model.lanes import LaneGains, Lanes, PerLane, Then, gathered, mixed, spread
+from gradflow.model.layers import ALL, FEATURES, Attention, Gain, Identity, LayerNorm
+from gradflow.results.configuration import decode, encode
+
+MATRIX = np.array([[0.5, 2.0, 0.0], [1.0, -1.0, 3.0], [0.0, 0.25, 1.0]])
+ROWS = tuple(map(tuple, MATRIX.tolist()))
+BETWEEN = {
+    "mix": (mixed, ROWS, lambda x: np.stack([sum(MATRIX[i, j] * x[j] for j in range(3)) for i in range(3)])),
+    "gather": (gathered, ROWS[1], lambda x: sum(ROWS[1][j] * x[j] for j in range(3))),
+    "spread": (spread, ROWS[1], lambda x: np.stack([w * x[0] for w in ROWS[1]])),
+}
+
+
+@pytest.mark.parametrize("kind", [Lanes, LaneGains])
+@pytest.mark.parametrize("route", BETWEEN)
+def test_a_matrix_acts_on_lanes_and_on_nothing_else(route, kind):
+    make, numbers, slow = BETWEEN[route]
+    layer, x = make(*numbers, kind=kind), cases.normal(3, 4, 5)
+    given = x[0] if route == "spread" else x
+    params = layer.init(None, 5)
+    assert cases.distance(layer(params, given), slow(np.asarray(x))) < 1e-15
+    assert [leaf.shape for leaf in jax.tree.leaves(params)] == ([np.shape(numbers)] if kind is LaneGains else [])
+    assert decode(json.loads(json.dumps(encode(layer)))) == layer
+
+
+def test_a_number_of_the_layer_is_filled_in():
+    layer = at_layer(gathered(1.0, OfLayer(2.0, -1.0)), 4)
+    assert layer == gathered(1.0, 0.125)
+    assert at_layer(layer, 5) is layer
+
+
+def test_each_lane_has_a_layer_of_its_own():
+    layer, x = PerLane((LayerNorm(), Identity(), Gain(3.0))), cases.normal(3, 4, 5)
+    params = cases.float64(layer.init(jax.random.key(0), 5))
+    expected = [LayerNorm()(params["1"], x[0]), x[1], 3.0 * x[2]]
+    np.testing.assert_array_equal(layer(params, x), jnp.stack(expected))
+    with pytest.raises(ValueError, match="a stream of 2 lanes, but 3 layers: give one a lane"):
+        layer(params, x[:2])
+
+
+def test_what_lanes_couple_is_what_their_widest_layer_does():
+    assert PerLane((Identity(), Identity())).couples == FEATURES
+    assert PerLane((Identity(), Attention(1, causal=False))).couples == ALL
+    assert Then((Gain(1.0), Attention(1, causal=False))).couples == ALL
+
+
+@pytest.mark.parametrize(
+    ("route", "matrix", "remedy"),
+    [
+        ("mixx", (1.0,), "no route 'mixx' between lanes: did you mean 'mix'"),
+        ("mix", ((1.0, 2.0),), "needs a row of as many numbers for each lane"),
+        ("mix", (1.0, 2.0), "needs a row of as many numbers for each lane"),
+        ("gather", ((1.0, 2.0),), "needs one number a lane"),
+        ("spread", (), "needs one number a lane"),
+    ],
+)
+def test_a_matrix_of_the_wrong_shape_is_refused(route, matrix, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        Lanes(route, matrix)
