@@ -18,6 +18,7 @@ NAMES = {
     "instruments.meter": ("meter",),
     "instruments.readings": ("measure", "sweep"),
     "model.equation": ("walk",),
+    "model.placement": ("Placement", "Stage", "wirings"),
     "model.stack": ("Segment", "Sublayer", "Transformer", "transformer", "transformers"),
     "model.wiring": ("Wiring",),
     "theory.predict": ("predict",),

@@ -6,11 +6,13 @@ that names the remedy, exit code 2, and nothing is written.
 
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +28,7 @@ class Models:
     """The stacks, which differ in their wiring alone, and the text they read."""
 
     wirings: tuple[str, ...] = ("pre", "post")
-    """Of pre, post, res_post, sandwich, none, deepnorm, rezero, layerscale, depth_scaled, layernorm_scaling, keel, residual."""
+    """Names of `gradflow wirings`, or your own as module:name, a value in a Python file here."""
     depth: int = 12
     """Blocks (attention, then feed-forward)."""
     width: int = 64
@@ -50,7 +52,29 @@ class Models:
 
         shape = ("depth", "width", "heads", "context", "init", "precision")
         data = gf.data.text(self.text, context=self.context, batch=self.batch)
-        return gf.transformers(*self.wirings, **{name: getattr(self, name) for name in shape}), data
+        return gf.transformers(*map(_own, self.wirings), **{name: getattr(self, name) for name in shape}), data
+
+
+def _own(word: str):
+    """A name as it is; the `Wiring` or `Placement` that `module:name` means, from the folder one stands in or an installed one.
+
+    Errors: ValueError where there is none.
+    """
+    if ":" not in word:
+        return word
+    import gradflow as gf
+
+    module, name = word.split(":", 1)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no wiring {word!r}: {error}; give module:name of a gf.Wiring in {Path.cwd()}") from None
+    finally:
+        sys.path.pop(0)
+    if not isinstance(found, gf.Wiring | gf.Placement):
+        raise ValueError(f"{word} is a {type(found).__name__}: give the module:name of a gf.Wiring or gf.Placement")
+    return found
 
 
 @dataclass(frozen=True)
@@ -202,6 +226,21 @@ def _refusing(command: str, *errors: type[Exception]) -> Iterator[None]:
 
 
 @app.command
+def wirings(own: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Print every wiring that is known by name: its equation, its Jacobian, and where it is from.
+
+    Args:
+        own: Your own, as module:name, listed beside the others.
+    """
+    with _refusing("wirings", ValueError):
+        import gradflow as gf
+
+        table = gf.wirings(*map(_own, own))
+    rows = (f"{name}\n  {row.equation}\n  Jacobian: {row.jacobian}\n  {row.source}" for name, row in table.iterrows())
+    print("\n\n".join(rows))
+
+
+@app.command
 def version() -> None:
     """Print the versions of gradflow and of what it stands on."""
     from .results.provenance import provenance
@@ -214,17 +253,31 @@ def version() -> None:
 
 def main() -> None:
     """Entry point of the `gradflow` command."""
-    try:
+    with _leaving_when_interrupted():
         app.cli(
             prog="gradflow",
             description="How gradients travel through deep residual stacks.",
             config=(tyro.conf.OmitArgPrefixes,),
         )
-    except KeyboardInterrupt:
-        print(
-            "\ngradflow: interrupted; no file is half-written, and --resume continues from the last checkpoint",
-            file=sys.stderr,
-            flush=True,
-        )
-        # Compiled work goes on in threads of its own, and would crash in an interpreter that is taken down beneath it.
-        os._exit(130)
+
+
+@contextmanager
+def _leaving_when_interrupted() -> Iterator[None]:
+    """An interruption (Ctrl-C) ends the process at once, with one line and exit code 130, unless it is ignored here.
+
+    As an exception it could be swallowed, by an import or by a callback of the garbage collector; and compiled work, which
+    goes on in threads of its own, would crash in an interpreter that is taken down beneath it. Every file is whole or not there.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave(*_) -> None:
+    line = "\ngradflow: interrupted; no file is half-written, and --resume continues from the last checkpoint\n"
+    os.write(2, line.encode())  # not by print, which may be what was interrupted
+    os._exit(130)

@@ -62,6 +62,9 @@ def here(tmp_path, monkeypatch):
         ("--lr -1", "positive"),
         ("--wirings pre pots", "did you mean 'post'"),
         ("--wirings pre pre", "different names"),
+        ("--wirings nobodys:one", "No module named 'nobodys'; give module:name"),
+        ("--wirings math:one", "has no attribute 'one'; give module:name"),
+        ("--wirings math:pi", "math:pi is a float: give the module:name of a gf.Wiring"),
         ("--init brt", "did you mean 'bert'"),
         ("--optimizer adm", "did you mean 'adam'"),
         ("--out somebodys", "another folder"),
@@ -129,15 +132,28 @@ def test_a_run_that_diverges_finishes_its_report(tmp_path):
     assert (tmp_path / "out" / "appendix.tex").exists()
 
 
+def test_the_table_of_wirings_has_ones_own_and_a_run_takes_it(tmp_path):
+    own = 'half = gf.Wiring("half", write=gf.layers.Gain(0.5), norm_out=gf.layers.RMSNorm(), equation="N(x + F(x)/2)")'
+    (tmp_path / "mine.py").write_text(f"import gradflow as gf\n{own}\n")
+    printed, errors = command("wirings", "mine:half", cwd=tmp_path).communicate(timeout=120)
+    assert not errors
+    blocks = {block.splitlines()[0]: block for block in printed.split("\n\n")}
+    assert {"pre", "residual", "mix_ln", "half"} <= set(blocks)
+    assert "N(x + F(x)/2)" in blocks["half"]
+    words = ("--readings", "economy", "--record", "0", "--wirings", "mine:half", "mix_ln", "--out", "out")
+    job = command("train", *TOY, *words, cwd=tmp_path)
+    printed, errors = job.communicate(timeout=300)
+    assert job.returncode == 0, errors
+    assert {"half", "mix_ln"} <= {line.split(":")[0] for line in printed.splitlines()}
+
+
 def test_an_interrupted_run_leaves_the_manifest_and_nothing_half_written(tmp_path):
     job = command("compare", *TOY[:-4], "--steps", "100000", "--seeds", "2", "--out", "out", cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not (tmp_path / "out" / "manifest.json").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     time.sleep(3)
-    while job.poll() is None and time.monotonic() < deadline:  # a library that is being imported may swallow the first
-        job.send_signal(signal.SIGINT)
-        time.sleep(5)
+    job.send_signal(signal.SIGINT)  # once: nothing may swallow it
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 130
     assert "interrupted" in errors.splitlines()[-1]

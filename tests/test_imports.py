@@ -134,7 +134,7 @@ def test_the_package_is_a_table_of_contents():
     assert len(PATHS[""].read_text(encoding="utf-8").splitlines()) <= 40
     assert GRAPH[""] == {"compiler"}
     assert {getattr(gf, name) is not None for name in gf.__all__} == {True}
-    with pytest.raises(AttributeError, match="it has Recipe, Segment, .*, chain, closed, data"):
+    with pytest.raises(AttributeError, match="it has Placement, Recipe, .*, chain, closed, data"):
         gf.nothing_of_that_name  # noqa: B018
 
 

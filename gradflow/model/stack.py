@@ -7,7 +7,7 @@ Axes: tokens [T]; the stream [T, d]; parameters of a segment stacked over its re
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,9 @@ from ..results.configuration import registered, suggestions
 from .equation import PARTS, Part, bound, in_precision_of, walk
 from .init import FanIn, Initialization, Scaled, at, at_layer, initialization, normal, resolved, root
 from .layers import Attention, FeedForward, Layer, linear
-from .wiring import PLAIN, Wiring, wiring
+from .placement import Placement, shared_out, wirings_of
+from .placement import placement as chosen
+from .wiring import PLAIN, Wiring
 
 PRECISIONS = ("bfloat16", "float32", "float64")
 
@@ -152,12 +154,9 @@ class Transformer:
         return tuple(sub for segment in self.segments for _ in range(segment.repeats) for sub in segment.block)
 
     def at_depth(self, depth: int) -> "Transformer":
-        """The same model with `depth` blocks; segments keep their shares of it, or an error says that they can't."""
-        repeats = [segment.repeats * depth / self.depth for segment in self.stack]
-        if any(n != int(n) for n in repeats):
-            raise ValueError(f"depth {depth} does not divide the segments {[s.repeats for s in self.stack]} evenly")
-        pairs = zip(self.stack, repeats, strict=True)
-        return dataclasses.replace(self, stack=tuple(dataclasses.replace(s, repeats=int(n)) for s, n in pairs))
+        """The same model with `depth` blocks; segments keep their shares of it, to whole blocks; one without any is left out."""
+        pairs = zip(self.stack, shared_out(depth, [segment.repeats for segment in self.stack]), strict=True)
+        return dataclasses.replace(self, stack=tuple(dataclasses.replace(s, repeats=n) for s, n in pairs if n))
 
     def init(self, key):
         """Parameters, float32; the same key gives the same weights to every wiring, and to the shared blocks of any depth."""
@@ -230,7 +229,7 @@ def plain_params(stacked, kind: str = "function"):
 
 
 def transformer(
-    placement: str | Wiring,
+    placement: str | Wiring | Placement,
     *,
     depth: int = 12,
     width: int = 64,
@@ -248,7 +247,7 @@ def transformer(
 
     Parameters
     ----------
-    placement : name (`WIRINGS`) or Wiring
+    placement : name (`PLACEMENTS`), Wiring or Placement
     heads : number of heads of the default attention (causal); ignored where `attention` is given
     context : largest number of tokens (learned positions), or None for no positions
     norm : the norm in all its places; the wiring's own default is `LayerNorm()`
@@ -258,20 +257,32 @@ def transformer(
 
     Errors: ValueError, one line that names the remedy.
     """
-    place, branches = wiring(placement, norm), {"attention": attention or Attention(heads), "mlp": mlp or FeedForward()}
+    branches = {"attention": attention or Attention(heads), "mlp": mlp or FeedForward()}
     if init is not None:
         branches = {kind: dataclasses.replace(own, weights=initialization(init)) for kind, own in branches.items()}
-    block = tuple(Sublayer(kind, place, branch) for kind, branch in branches.items())
     readout = FanIn() if init is None else initialization(init)
     rows = Embedding(vocabulary, context, embedding_rms)
-    return Transformer((Segment(block, depth),), width, rows, readout, precision)
+    return Transformer(staged(chosen(placement, norm), branches, depth), width, rows, readout, precision)
 
 
-def transformers(*placements: str | Wiring, **shape) -> dict[str, Transformer]:
-    """`{name: transformer(placement, **shape)}`: models that differ in their wiring alone, paired seed by seed."""
+def staged(place: Placement, branches: Mapping[str, Any], depth: int) -> tuple[Segment, ...]:
+    """`depth` blocks of one sublayer for each of `branches`, wired as the placement says; a stage without blocks is left out."""
+
+    def block(stage):
+        own = wirings_of(stage, len(branches), place.name)
+        return tuple(Sublayer(*one) for one in zip(branches, own, branches.values(), strict=True))
+
+    held = zip(place.stages, place.counts(depth), strict=True)
+    return tuple(Segment(block(stage), count) for stage, count in held if count)
+
+
+def transformers(*placements: str | Wiring | Placement, **shape) -> dict[str, Transformer]:
+    """`{name: transformer(one, **shape)}`: models that differ in their wiring alone, paired seed by seed."""
     if not placements:
         raise ValueError("name at least one wiring, for example transformers('pre', 'post')")
-    named: Sequence[tuple[str, str | Wiring]] = [(p if isinstance(p, str) else p.name, p) for p in placements]
+    named: Sequence[tuple[str, str | Wiring | Placement]] = [
+        (p if isinstance(p, str) else p.name, p) for p in placements
+    ]
     if len({name for name, _ in named}) < len(named):
         raise ValueError(f"the wirings need different names, not {[name for name, _ in named]}")
-    return {name: transformer(placement, **shape) for name, placement in named}
+    return {name: transformer(one, **shape) for name, one in named}

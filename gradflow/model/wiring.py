@@ -7,7 +7,7 @@ Every named wiring is a function of the norm that returns a `Wiring`; your own i
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..results.configuration import registered, suggestions
+from ..results.configuration import registered
 from .init import OfDepth, OfLayer
 from .lanes import PerLane, Then, gathered, spread
 from .layers import FeatureGain, Gain, Identity, Layer, LayerNorm, ScalarGain, ScaledNorm, Zero
@@ -207,12 +207,3 @@ WIRINGS: dict[str, Callable[..., Wiring]] = {
 
 # A function without a residual path, as an instance of (1): no skip, the function is the branch.
 PLAIN = Wiring("plain", skip=Zero(), equation="F x", jacobian="J_F", source="any function")
-
-
-def wiring(name: str | Wiring, norm: Layer | None = None) -> Wiring:
-    """The wiring of that name with `norm` in its places; one given as a value passes through."""
-    if isinstance(name, Wiring):
-        return name
-    if name not in WIRINGS:
-        raise ValueError(f"no wiring {name!r}: {suggestions(name, WIRINGS)}")
-    return WIRINGS[name]() if norm is None else WIRINGS[name](norm)

@@ -89,8 +89,10 @@ def test_at_depth_keeps_the_shares_of_the_segments():
     model = Transformer((Segment(block, 2), Segment(block, 4)), 8)
     assert [segment.repeats for segment in model.at_depth(12).stack] == [4, 8]
     assert [segment.repeats for segment in model.at_depth(3).stack] == [1, 2]
-    with pytest.raises(ValueError, match=r"depth 4 does not divide the segments \[2, 4\] evenly"):
-        model.at_depth(4)
+    assert [segment.repeats for segment in model.at_depth(4).stack] == [1, 3]  # to whole blocks
+    assert [segment.repeats for segment in model.at_depth(1).stack] == [1]
+    with pytest.raises(ValueError, match="depth is 0: a stack needs at least 1 block"):
+        model.at_depth(0)
 
 
 def test_the_scales_of_a_wiring_reach_the_branch():

@@ -5,7 +5,7 @@ import pytest
 
 from gradflow.model.init import OfDepth
 from gradflow.model.layers import Identity, LayerNorm, RMSNorm
-from gradflow.model.wiring import WIRINGS, Wiring, wiring
+from gradflow.model.wiring import WIRINGS, Wiring
 
 
 @pytest.mark.parametrize("name", WIRINGS)
@@ -20,7 +20,7 @@ def test_a_wiring_says_what_it_is_and_where_it_is_from(name):
 @pytest.mark.parametrize("name", [name for name in WIRINGS if name not in cases.WITHOUT_NORM])
 def test_a_wiring_takes_its_norm(name):
     places = lambda made: [getattr(made, place) for place in ("norm_in", "norm_branch", "norm_out", "leave")]
-    with_layer, with_rms = places(wiring(name)), places(wiring(name, RMSNorm()))
+    with_layer, with_rms = places(WIRINGS[name]()), places(WIRINGS[name](RMSNorm()))
     assert repr(LayerNorm()) in repr(with_layer)
     assert repr(with_layer).replace(repr(LayerNorm()), repr(RMSNorm())) == repr(with_rms)
 
@@ -34,17 +34,6 @@ def test_the_stream_ends_in_a_norm_wherever_the_wiring_has_one(name):
 
 def test_deepnorm_scales_value_out_and_feed_forward_alone():
     """Wang et al. 2022, figure 2."""
-    made = wiring("deepnorm")
+    made = WIRINGS["deepnorm"]()
     assert made.skip.value == OfDepth(2, 0.25)
     assert dict(made.scales) == dict.fromkeys(("value", "out", "gate", "up", "down"), OfDepth(8, -0.25))
-
-
-def test_a_wiring_given_as_a_value_passes_through():
-    mine = Wiring("mine", norm_in=RMSNorm())
-    assert wiring(mine) is mine
-
-
-def test_an_unknown_wiring_lists_the_nearest():
-    with pytest.raises(ValueError, match=r"no wiring 'pst': did you mean 'post'.*known: pre, post") as error:
-        wiring("pst")
-    assert "\n" not in str(error.value)

@@ -1,0 +1,126 @@
+"""Placements of whole stacks: stages, blocks whose sublayers differ, and the table of all names."""
+
+import json
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from gradflow.model.equation import walk
+from gradflow.model.layers import LayerNorm, RMSNorm
+from gradflow.model.placement import PLACEMENTS, Placement, Stage, b2t, mix_ln, placement, wirings
+from gradflow.model.stack import Embedding, Transformer, staged, transformer
+from gradflow.model.wiring import Wiring, post, pre
+from gradflow.results.configuration import decode, encode
+
+EXACT = 1e-12
+BLOCK = {"attention": cases.BRANCHES["causal"], "mlp": cases.BRANCHES["gated"]}
+
+
+def model(place, depth: int) -> Transformer:
+    return Transformer(staged(place, BLOCK, depth), cases.WIDTH, Embedding(cases.VOCABULARY, cases.TOKENS))
+
+
+# ---- stages -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("depth", "counts"), [(1, (0, 1)), (4, (1, 3)), (6, (2, 4)), (12, (3, 9)), (48, (12, 36))])
+def test_mix_ln_is_post_norm_in_its_first_quarter(depth, counts):
+    assert mix_ln().counts(depth) == counts
+    names = [sub.wiring.name for sub in model(mix_ln(), depth).sublayers]
+    assert names == ["post"] * 2 * counts[0] + ["pre"] * 2 * counts[1]
+
+
+def test_mix_ln_has_the_final_norm_of_pre_norm():
+    assert model(mix_ln(RMSNorm()), 4).sublayers[-1].wiring.leave == RMSNorm()
+
+
+def test_a_wiring_stands_everywhere():
+    mine = Wiring("mine", norm_in=RMSNorm())
+    assert {sub.wiring for sub in model(placement(mine), 3).sublayers} == {mine}
+    assert len(model(placement(mine), 3).stack) == 1
+    assert placement(mix_ln()) == mix_ln()
+    assert placement("peri", RMSNorm()).stages == placement("sandwich", RMSNorm()).stages
+
+
+# ---- against the papers' formulas ---------------------------------------------------------------------------
+
+
+def by_hand(small, params, x, norm):
+    """Takase et al. 2023, eq. 7, block by block."""
+    for l in range(small.depth):
+        own = jax.tree.map(lambda a, l=l: a[l], params["stack"][0])
+        attention, mlp = own["attention"], own["mlp"]
+        y = reference.apply(
+            norm, attention["norm_out"]["1"], x + reference.apply(BLOCK["attention"], attention["branch"], x)
+        )
+        x = reference.apply(norm, mlp["norm_out"]["1"], y + reference.apply(BLOCK["mlp"], mlp["branch"], y) + x)
+    return x
+
+
+@pytest.mark.parametrize("norm", cases.NORMS.values(), ids=cases.NORMS)
+def test_b2t_adds_the_blocks_input_before_its_last_norm(norm):
+    """Values and gradients, of the stream's bottom and of every weight."""
+    small = model(b2t(norm), 3)
+    params = cases.drawn(small)
+    x = cases.normal(cases.TOKENS, cases.WIDTH)
+
+    def ours(p, x):
+        top, _ = walk(small.segments, p["stack"], small.segments[0].block[0].wiring.enter({}, x))
+        return small.leave(p, top)
+
+    pulled = cases.normal(cases.TOKENS, cases.WIDTH, seed=1)
+    found, pull = jax.vjp(ours, params, x)
+    expected, pull_slow = jax.vjp(lambda p, x: by_hand(small, p, x, norm), params, x)
+    assert cases.distance(found, expected) < EXACT
+    distances = cases.distances(
+        *({"params": jax.tree.map(jnp.asarray, p["stack"]), "x": g} for p, g in (pull(pulled), pull_slow(pulled)))
+    )
+    assert max(d for d in distances.values() if not np.isnan(d)) < EXACT
+
+
+# ---- the table ----------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_every_name_and_ones_own():
+    mine = Wiring("mine", norm_in=RMSNorm(), equation="x + F(R x)", source="this test")
+    table = wirings(mine)
+    assert table.index.is_unique
+    assert set(table.index) == {name for name in PLACEMENTS if name != "peri"} | {"mine"}
+    assert list(table.columns) == ["equation", "jacobian", "source"]
+    assert (table != "").all(axis=None)
+    assert table.loc["mine", "equation"] == "x + F(R x)"
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
+def test_every_name_makes_a_stack_that_is_written_and_read_back(name):
+    made = transformer(name, depth=4, width=8, heads=2, context=5)
+    assert made.depth == 4
+    assert decode(json.loads(json.dumps(encode(made)))) == made
+    assert decode(json.loads(json.dumps(encode(placement(name))))) == placement(name)
+
+
+# ---- errors -------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_wiring_lists_the_nearest():
+    with pytest.raises(ValueError, match=r"no wiring 'pst': did you mean 'post'.*known: pre, post") as error:
+        placement("pst")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shares", [(), (0.5,), (0.5, 0.6), (1.5, -0.5)])
+def test_shares_must_sum_to_one(shares):
+    with pytest.raises(ValueError, match="shares of the stages must be positive and sum to 1"):
+        Placement("mine", tuple(Stage((pre(),), share) for share in shares))
+
+
+def test_a_stage_has_one_wiring_or_one_a_sublayer():
+    three = Placement("three", (Stage((pre(), post(), pre())),))
+    with pytest.raises(ValueError, match="three has 3 wirings for a block of 2 sublayers: give 1 or 2"):
+        model(three, 2)
+    with pytest.raises(ValueError, match="depth is 0: a stack needs at least 1 block"):
+        model(placement("post", LayerNorm()), 0)
