@@ -7,7 +7,7 @@ from .compiler import tell
 tell()
 FLOORS = {
     "instruments": ("chain", "jacobians", "spectrum"),
-    "model": ("layers",),
+    "model": ("layers", "norms"),
     "report": ("findings", "plot"),
     "theory": ("closed", "gram"),
     "training": ("data", "experiments", "moments", "optimizers"),

@@ -17,17 +17,8 @@ import pytest
 from gradflow.instruments import gradients, jacobians
 from gradflow.model.equation import sublayer, walk
 from gradflow.model.lanes import LaneGains, Then, gathered, mixed, spread
-from gradflow.model.layers import (
-    Attention,
-    FeatureGain,
-    FeedForward,
-    Gain,
-    GatedFeedForward,
-    LayerNorm,
-    RMSNorm,
-    Rotary,
-    ScalarGain,
-)
+from gradflow.model.layers import Attention, FeatureGain, FeedForward, Gain, GatedFeedForward, Rotary, ScalarGain
+from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import WIRINGS as NAMED
 from gradflow.model.wiring import Wiring

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradflow.model import layers
+from gradflow.model import layers, norms
 
 # ---- layers -------------------------------------------------------------------------------------------------
 
@@ -21,14 +21,14 @@ def apply(layer, params, x):
 
 
 @apply.register
-def _(layer: layers.LayerNorm, params, x):
+def _(layer: norms.LayerNorm, params, x):
     centred = x - x.mean(-1, keepdims=True)
     sigma = jnp.sqrt((centred**2).mean(-1, keepdims=True) + layer.eps)
     return params.scale[...] * centred / sigma + params.bias[...]
 
 
 @apply.register
-def _(layer: layers.RMSNorm, params, x):
+def _(layer: norms.RMSNorm, params, x):
     return params.scale[...] * x / jnp.sqrt((x**2).mean(-1, keepdims=True) + layer.eps)
 
 

@@ -133,7 +133,7 @@ def test_a_run_that_diverges_finishes_its_report(tmp_path):
 
 
 def test_the_table_of_wirings_has_ones_own_and_a_run_takes_it(tmp_path):
-    own = 'half = gf.Wiring("half", write=gf.layers.Gain(0.5), norm_out=gf.layers.RMSNorm(), equation="N(x + F(x)/2)")'
+    own = 'half = gf.Wiring("half", write=gf.layers.Gain(0.5), norm_out=gf.norms.RMSNorm(), equation="N(x + F(x)/2)")'
     (tmp_path / "mine.py").write_text(f"import gradflow as gf\n{own}\n")
     printed, errors = command("wirings", "mine:half", cwd=tmp_path).communicate(timeout=120)
     assert not errors

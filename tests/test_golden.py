@@ -21,7 +21,8 @@ import gradflow as gf
 from gradflow.instruments.readings import seed_keys
 from gradflow.model.equation import bound, recorded, sublayer, walk
 from gradflow.model.functions import ACTIVATIONS
-from gradflow.model.layers import Attention, FeedForward, GatedFeedForward, LayerNorm, RMSNorm
+from gradflow.model.layers import Attention, FeedForward, GatedFeedForward
+from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.stack import Transformer
 from gradflow.model.wiring import deepnorm, post, pre
 

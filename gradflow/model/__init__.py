@@ -1,1 +1,1 @@
-"""The model floor, bottom up: init, equation, accounts, functions, layers, lanes, wiring, placement, stack, names."""
+"""The model floor, bottom up: init, equation, accounts, functions, layers, norms, lanes, wiring, placement, stack, names."""

@@ -110,11 +110,16 @@ def walk(stack, params, x, visit=forward, extra=None, bind=bound, kept=products)
         here = slice(start, start + segment.repeats * kinds)
         rows = jax.tree.map(lambda a, s=here, k=kinds: a[s].reshape(-1, k, *a.shape[1:]), extra)
         step = jax.checkpoint(partial(_block, segment.block, visit, bind), policy=kept, prevent_cse=False)
-        numbers = jnp.arange(below, below + segment.repeats) + 1
+        numbers = jnp.arange(below, below + segment.repeats) + 1 if _varies(segment.block) else None
         x, report = jax.lax.scan(step, x, (stacked, rows, numbers))
         reports.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), report))
         start, below = here.stop, below + segment.repeats
     return x, jax.tree.map(lambda *parts: jnp.concatenate(parts), *reports)
+
+
+def _varies(block) -> bool:
+    """Whether a number in a layer of the block depends on how deep it lies."""
+    return any(at_layer(layer, 1) is not layer for sub in block for layer in sub.layers.values())
 
 
 def _block(block, visit, bind, x, at_depth):

@@ -12,7 +12,8 @@ import pandas as pd
 
 from ..results.configuration import registered, suggestions
 from .lanes import PerLane, gathered, mixed, spread
-from .layers import Identity, Layer, LayerNorm
+from .layers import Identity, Layer
+from .norms import LayerNorm
 from .wiring import WIRINGS, Wiring, post, pre
 
 

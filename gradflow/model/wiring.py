@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from ..results.configuration import registered
 from .init import OfDepth, OfLayer
 from .lanes import PerLane, Then, gathered, spread
-from .layers import FeatureGain, Gain, Identity, Layer, LayerNorm, ScalarGain, ScaledNorm, Zero
+from .layers import FeatureGain, Gain, Identity, Layer, ScalarGain, Zero
+from .norms import LayerNorm, ScaledNorm
 
 
 @registered

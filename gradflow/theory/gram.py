@@ -26,9 +26,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..model import layers
+from ..model import layers, norms
 from ..model.init import at
-from .kernels import kernel
+from .kernels import expanded, kernel
 
 Gram = Float[Array, "row row"]
 Push = Callable[[Gram], Gram]
@@ -92,7 +92,7 @@ def _(layer, sigma: Gram, place: Place) -> Response:
 
 
 @response.register
-def _(layer: layers.RMSNorm, sigma: Gram, place: Place) -> Response:
+def _(layer: norms.RMSNorm, sigma: Gram, place: Place) -> Response:
     """`Σ/(σ σᵀ)`, `σ² = diag Σ + eps`; the direction that J_N takes out is one of d."""
     inverse = jax.lax.rsqrt(jnp.diag(sigma) + layer.eps)
     square = jnp.outer(inverse, inverse)
@@ -100,17 +100,27 @@ def _(layer: layers.RMSNorm, sigma: Gram, place: Place) -> Response:
 
 
 @response.register
-def _(layer: layers.LayerNorm, sigma: Gram, place: Place) -> Response:
+def _(layer: norms.LayerNorm, sigma: Gram, place: Place) -> Response:
     """As RMSNorm: features that are linear in fresh weights have mean zero."""
-    normed = response.dispatch(layers.RMSNorm)(layer, sigma, place)
+    normed = response.dispatch(norms.RMSNorm)(layer, sigma, place)
     return normed._replace(sources={**normed.sources, "bias": jnp.ones_like(sigma)})
 
 
 @response.register
-def _(layer: layers.ScaledNorm, sigma: Gram, place: Place) -> Response:
+def _(layer: norms.ScaledNorm, sigma: Gram, place: Place) -> Response:
     normed, square = response(layer.norm, sigma, place), jnp.square(jnp.asarray(layer.value))
     sources = {name: square * g for name, g in normed.sources.items()}
     return Response(square * normed.value, lambda k: square * normed.push(k), sources)
+
+
+@response.register
+def _(layer: norms.DyT, sigma: Gram, place: Place) -> Response:
+    """`E tanh(αu) tanh(αv)` of Gaussian features, and `α² E φ'(αu)φ'(αv)` for a tangent; α makes one of `x φ'(α x)`."""
+    square = layer.alpha**2
+    value, slope = kernel("tanh", square * sigma)
+    moved, _ = expanded(lambda u: u / jnp.square(jnp.cosh(layer.alpha * u)), sigma)
+    sources = {"alpha": moved, "scale": value, "bias": jnp.ones_like(sigma)}
+    return Response(value, lambda k: square * slope * k, sources)
 
 
 # ---- branches -----------------------------------------------------------------------------------------------

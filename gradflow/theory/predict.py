@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import xarray as xr
 
 from ..model.init import Initialization, at, root
-from ..model.layers import LayerNorm
 from ..model.names import coordinates
+from ..model.norms import LayerNorm
 from ..model.stack import Embedding, Transformer
 from ..results.configuration import suggestions
 from ..results.provenance import provenance

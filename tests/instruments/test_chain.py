@@ -9,7 +9,8 @@ import pytest
 from gradflow.instruments import chain
 from gradflow.instruments.spectrum import spectrum
 from gradflow.model.equation import sublayer, walk
-from gradflow.model.layers import FeedForward, Gain, LayerNorm, RMSNorm
+from gradflow.model.layers import FeedForward, Gain
+from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.results.quantities import JACOBIANS, PROBES
 
 SHARP = {"layernorm": LayerNorm(1e-13), "rmsnorm": RMSNorm(1e-13)}  # eps → 0: what a norm takes is gone

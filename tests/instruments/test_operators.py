@@ -23,7 +23,8 @@ from gradflow.instruments.operators import (
 )
 from gradflow.instruments.spectrum import blocks, singular_values
 from gradflow.model.equation import bound, sublayer, walk
-from gradflow.model.layers import ALL, COUPLINGS, FEATURES, NOTHING, PAST, Gain, Identity, LayerNorm, RMSNorm, coupling
+from gradflow.model.layers import ALL, COUPLINGS, FEATURES, NOTHING, PAST, Gain, Identity, coupling
+from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.results.quantities import JACOBIANS
 
 TOKENS, WIDTH = cases.TOKENS, cases.WIDTH

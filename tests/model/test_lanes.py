@@ -10,7 +10,8 @@ import pytest
 
 from gradflow.model.init import OfLayer, at_layer
 from gradflow.model.lanes import LaneGains, Lanes, PerLane, Then, gathered, mixed, spread
-from gradflow.model.layers import ALL, FEATURES, Attention, Gain, Identity, LayerNorm
+from gradflow.model.layers import ALL, FEATURES, Attention, Gain, Identity
+from gradflow.model.norms import LayerNorm
 from gradflow.results.configuration import decode, encode
 
 MATRIX = np.array([[0.5, 2.0, 0.0], [1.0, -1.0, 3.0], [0.0, 0.25, 1.0]])

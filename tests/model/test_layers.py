@@ -8,7 +8,7 @@ import pytest
 import reference
 from cases import distance
 
-from gradflow.model import layers
+from gradflow.model import layers, norms
 from gradflow.model.functions import attend, standardized
 from gradflow.model.layers import (
     ACTIVATIONS,
@@ -18,12 +18,11 @@ from gradflow.model.layers import (
     Gain,
     GatedFeedForward,
     Identity,
-    LayerNorm,
-    RMSNorm,
     Rotary,
     ScalarGain,
     Zero,
 )
+from gradflow.model.norms import LayerNorm, RMSNorm
 
 EXACT = 1e-12
 
@@ -274,7 +273,7 @@ def test_a_norm_is_flaxs(norm, dtype):
 
 @pytest.mark.parametrize("layer", [*cases.BRANCHES.values(), *cases.NORMS.values(), Gain(2.0)], ids=repr)
 def test_a_layer_is_a_value_whose_repr_rebuilds_it(layer):
-    names = {**vars(layers), **{name: getattr(layers, name) for name in ("FanIn", "Rotary")}}
+    names = {**vars(layers), **vars(norms), **{name: getattr(layers, name) for name in ("FanIn", "Rotary")}}
     assert eval(repr(layer), names) == layer
     assert hash(eval(repr(layer), names)) == hash(layer)
 

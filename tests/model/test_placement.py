@@ -10,7 +10,7 @@ import pytest
 import reference
 
 from gradflow.model.equation import walk
-from gradflow.model.layers import LayerNorm, RMSNorm
+from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.placement import PLACEMENTS, Placement, Stage, b2t, mix_ln, placement, wirings
 from gradflow.model.stack import Embedding, Transformer, staged, transformer
 from gradflow.model.wiring import Wiring, post, pre

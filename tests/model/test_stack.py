@@ -12,7 +12,8 @@ from cases import distance
 
 from gradflow.model.equation import PARTS, sublayer, walk
 from gradflow.model.init import Normal, OfDepth, Scaled, Xavier
-from gradflow.model.layers import Attention, FeedForward, Gain, Identity, RMSNorm
+from gradflow.model.layers import Attention, FeedForward, Gain, Identity
+from gradflow.model.norms import RMSNorm
 from gradflow.model.stack import (
     Embedding,
     Segment,

@@ -4,7 +4,8 @@ import cases
 import pytest
 
 from gradflow.model.init import OfDepth
-from gradflow.model.layers import Identity, LayerNorm, RMSNorm
+from gradflow.model.layers import Identity
+from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.wiring import WIRINGS, Wiring
 
 

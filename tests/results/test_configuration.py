@@ -14,7 +14,8 @@ import pytest
 import gradflow as gf
 from gradflow.interop.functions import FunctionStack
 from gradflow.model.init import INITIALIZATIONS, FanIn, Normal, OfDepth, Scaled
-from gradflow.model.layers import Attention, FeedForward, Gain, GatedFeedForward, LayerNorm, RMSNorm, Rotary
+from gradflow.model.layers import Attention, FeedForward, Gain, GatedFeedForward, Rotary
+from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import PLAIN, WIRINGS, Wiring, pre
 from gradflow.results.configuration import REGISTERED, decode, dumps, encode, loads, registered, suggestions

@@ -11,7 +11,8 @@ from scipy import integrate, stats
 
 import gradflow as gf
 from gradflow.model.init import FanIn, Scaled
-from gradflow.model.layers import Attention, FeedForward, LayerNorm
+from gradflow.model.layers import Attention, FeedForward
+from gradflow.model.norms import LayerNorm
 from gradflow.model.wiring import deepnorm as deepnorm_wiring
 from gradflow.model.wiring import post, pre
 from gradflow.theory import closed, descent

@@ -10,7 +10,8 @@ import pytest
 import theories
 
 import gradflow as gf
-from gradflow.model.layers import Attention, FeedForward, GatedFeedForward, RMSNorm, Rotary
+from gradflow.model.layers import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.norms import RMSNorm
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import post, pre
 from gradflow.theory import descent, ends

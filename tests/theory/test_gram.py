@@ -1,12 +1,13 @@
 """What every layer does to Gram matrices, against finite networks by Monte Carlo, in units of standard error."""
 
+import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import theories
 
-from gradflow.model import layers
+from gradflow.model import layers, norms
 from gradflow.model.init import FanIn, Scaled, WidthScaled
 from gradflow.model.layers import Attention, FeedForward, GatedFeedForward, Rotary
 from gradflow.model.names import named
@@ -87,7 +88,7 @@ def test_theory_is_the_mean_over_draws_of_a_finite_layer(name):
         assert (off < 4 * sem + 4 / WIDTH * largest).all(), f"{what}: off by {(off / sem).max():.1f} standard errors"
 
 
-@pytest.mark.parametrize("norm", [layers.LayerNorm(), layers.RMSNorm()])
+@pytest.mark.parametrize("norm", [norms.LayerNorm(), norms.RMSNorm()])
 def test_a_norms_response_is_exact_for_what_is_orthogonal_to_its_input(norm):
     x, dx, g = exact(gram_matrices())
     sigma, k, delta = gram_matrices()
@@ -99,6 +100,25 @@ def test_a_norms_response_is_exact_for_what_is_orthogonal_to_its_input(norm):
     np.testing.assert_allclose(push(dx) @ push(dx).T / WIDTH, made.push(k), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(back @ back.T / WIDTH, made.push(delta), rtol=1e-6, atol=1e-6)
     assert set(named(weights)) == set(made.sources)
+
+
+def test_dynamic_tanh_acts_on_gaussian_features_by_its_kernel():
+    """Output, tangent and every parameter's tangent, means over 200,000 features in units of their standard errors."""
+    layer, features = norms.DyT(0.8), 200_000
+    sigma, k, _ = gram_matrices()
+    made = response(layer, sigma, Place(WIDTH, TOKENS, 1, None))
+    noise = np.random.default_rng(0).normal(size=(2, TOKENS, features))
+    x, dx = jnp.linalg.cholesky(sigma) @ noise[0], jnp.linalg.cholesky(k) @ noise[1]
+    params = cases.float64(layer.init(None, features))
+    y, push = jax.linearize(layer, params, x)
+    still = jax.tree.map(jnp.zeros_like, params)
+    moved = lambda name: push({**still, name: jnp.ones_like(params[name])}, jnp.zeros_like(x))
+    seen = {"value": (made.value, y), "push": (made.push(k), push(still, dx))}
+    seen |= {name: (made.sources[name], moved(name)) for name in params}
+    for name, (told, found) in seen.items():
+        products = np.asarray(found)[:, None] * np.asarray(found)[None]
+        sem = products.std(-1) / features**0.5
+        assert (np.abs(products.mean(-1) - told) < 4.5 * sem + 1e-4).all(), name
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_a_layer_norm_after_features_whose_mean_is_not_zero_is_refused(data):
     shape = {"depth": 1, "width": 16, "heads": 2, "context": 8, "mlp": Known()}
     with pytest.raises(NotImplementedError, match="LayerNorm subtracts a mean .* Known .*: use RMSNorm, or measure it"):
         gf.predict(gf.transformer("post", **shape), data)
-    node = gf.predict(gf.transformer("post", norm=gf.layers.RMSNorm(), **shape), data)["model"]
+    node = gf.predict(gf.transformer("post", norm=gf.norms.RMSNorm(), **shape), data)["model"]
     assert np.isfinite(node["stream_gradient"]).all()
 
 

@@ -25,7 +25,8 @@ import xarray as xr
 import gradflow as gf
 from gradflow.instruments import gradients
 from gradflow.model.init import at
-from gradflow.model.layers import Attention, FeedForward, GatedFeedForward, LayerNorm, RMSNorm
+from gradflow.model.layers import Attention, FeedForward, GatedFeedForward
+from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.stack import Transformer
 
 WIRINGS = ("pre", "post", "res_post", "sandwich", "none", "deepnorm", "rezero", "layerscale", "depth_scaled")
