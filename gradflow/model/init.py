@@ -44,17 +44,40 @@ class OfDepth:
         return (self.base * depth) ** self.power
 
 
+class LayerNumber:
+    """A number that depends on the block, counted from the bottom, l = 1 … L: known inside `walk`. See `at_layer`."""
+
+    def __call__(self, layer):
+        """The number at block `layer`, which may be traced."""
+        raise NotImplementedError
+
+
 @registered
 @dataclass(frozen=True)
-class OfLayer:
-    """The number `(base · l)^power` at block l = 1 … L, counted from the bottom: known inside `walk`. See `at_layer`."""
+class OfLayer(LayerNumber):
+    """`(base · l)^power`."""
 
     base: float
     power: float
 
     def __call__(self, layer):
-        """The number at block `layer`, which may be traced."""
+        """The number at block `layer`."""
         return (self.base * layer) ** self.power
+
+
+@registered
+@dataclass(frozen=True)
+class InTurn(LayerNumber):
+    """1 where `(stride · (l − 1) + start) mod turns` is `turn`, else 0: what goes round, as which lane a sublayer reads."""
+
+    turn: int
+    turns: int
+    start: int = 0
+    stride: int = 1
+
+    def __call__(self, layer):
+        """The number at block `layer`."""
+        return 1.0 * ((self.stride * (layer - 1) + self.start) % self.turns == self.turn)
 
 
 def resolved(value, depth: int):
@@ -63,11 +86,11 @@ def resolved(value, depth: int):
 
 
 def at_layer(value, layer):
-    """`value` with every `OfLayer` in it replaced by its number at block `layer`."""
-    return _filled(value, OfLayer, layer)
+    """`value` with every `LayerNumber` in it replaced by its number at block `layer`."""
+    return _filled(value, LayerNumber, layer)
 
 
-def _filled(value, kind: type[OfDepth] | type[OfLayer], number):
+def _filled(value, kind: type[OfDepth] | type[LayerNumber], number):
     """`value` with everything of that kind in it called with `number`; the same object where there is nothing."""
     if isinstance(value, kind):
         return value(number)

@@ -20,9 +20,9 @@ from jaxtyping import Array, Float
 
 from ..results.configuration import registered, suggestions
 from .functions import ACTIVATIONS, attend
-from .init import FanIn, Initialization, Matrix, OfDepth, OfLayer, at, draw
+from .init import FanIn, Initialization, LayerNumber, Matrix, OfDepth, at, draw
 
-Number = float | OfDepth | OfLayer
+Number = float | OfDepth | LayerNumber
 
 # Which entries a layer couples, from none to all: `NOTHING` is the identity, `FEATURES` those of one token.
 NOTHING, FEATURES, PAST, ALL = COUPLINGS = ("nothing", "features", "past tokens", "all tokens")

@@ -11,7 +11,8 @@ from itertools import accumulate, pairwise
 import pandas as pd
 
 from ..results.configuration import registered, suggestions
-from .lanes import PerLane, gathered, mixed, spread
+from .init import InTurn
+from .lanes import LaneGains, PerLane, Then, gathered, mixed, spread
 from .layers import Identity, Layer
 from .norms import LayerNorm
 from .wiring import WIRINGS, Wiring, post, pre
@@ -99,7 +100,42 @@ def b2t(norm: Layer = LayerNorm()) -> Placement:
     )
 
 
-PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {**WIRINGS, "mix_ln": mix_ln, "b2t": b2t}
+def hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4) -> Placement:
+    """Static hyper-connections: pre-norm branches that read from, and write to, several lanes by trained matrices.
+
+    At the start every sublayer reads one lane in turn and writes to all, and lanes keep to themselves: so all lanes are the
+    stream of pre-norm, whose function this is at initialization. The sum of the lanes is read out. For blocks of two sublayers.
+    """
+    ones = (1.0,) * lanes
+    unit = tuple(tuple(float(i == j) for j in range(lanes)) for i in range(lanes))
+
+    def connection(start: int) -> Wiring:
+        in_turn = (InTurn(lane, lanes, start, stride=2) for lane in range(lanes))
+        return Wiring(
+            f"hyper_connections_{start + 1}",
+            skip=mixed(*unit, kind=LaneGains),
+            read=gathered(*in_turn, kind=LaneGains),
+            norm_in=norm,
+            write=spread(*ones, kind=LaneGains),
+            enter=spread(*ones),
+            leave=Then((gathered(*ones), norm)),
+        )
+
+    return Placement(
+        "hyper_connections",
+        (Stage((connection(0), connection(1))),),
+        equation="X' = A X + B F(N(C X)), X of several lanes",
+        jacobian="A + B J_F J_N C",
+        source="Zhu et al. 2024 (Hyper-Connections), eq. 1 and 14",
+    )
+
+
+PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
+    **WIRINGS,
+    "mix_ln": mix_ln,
+    "b2t": b2t,
+    "hyper_connections": hyper_connections,
+}
 
 
 def placement(name: str | Wiring | Placement, norm: Layer | None = None) -> Placement:

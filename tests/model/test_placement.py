@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import reference
 
+from gradflow.instruments import gradients
 from gradflow.model.equation import walk
 from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.placement import PLACEMENTS, Placement, Stage, b2t, mix_ln, placement, wirings
+from gradflow.model.placement import PLACEMENTS, Placement, Stage, b2t, hyper_connections, mix_ln, placement, wirings
 from gradflow.model.stack import Embedding, Transformer, staged, transformer
 from gradflow.model.wiring import Wiring, post, pre
 from gradflow.results.configuration import decode, encode
@@ -80,6 +81,40 @@ def test_b2t_adds_the_blocks_input_before_its_last_norm(norm):
         *({"params": jax.tree.map(jnp.asarray, p["stack"]), "x": g} for p, g in (pull(pulled), pull_slow(pulled)))
     )
     assert max(d for d in distances.values() if not np.isnan(d)) < EXACT
+
+
+@pytest.mark.parametrize("norm", cases.NORMS.values(), ids=cases.NORMS)
+def test_hyper_connections_begin_as_pre_norm(norm):
+    """Zhu et al. 2024, section 3.1: all lanes are pre-norm's stream. Gradients of the branches' weights are the same, too."""
+    hyper, single = model(hyper_connections(norm), 3), model(placement("pre", norm), 3)
+    data = cases.batch()
+    found, expected = (cases.float64(one.init(0)) for one in (hyper, single))
+    losses = [
+        jax.value_and_grad(lambda p, one=one: gradients.bare_loss(one, p, data))(p)
+        for one, p in ((hyper, found), (single, expected))
+    ]
+    (loss, grads), (loss_of_pre, grads_of_pre) = losses
+    eps = 1e-5  # the final norm sees the sum of four equal lanes, to which its eps is smaller
+    assert abs(loss - loss_of_pre) < eps
+    for kind in BLOCK:
+        both = (g["stack"][0][kind]["branch"] for g in (grads, grads_of_pre))
+        assert max(cases.distances(*both).values()) < 10 * eps
+
+
+def test_hyper_connections_are_the_published_matrices():
+    """Against the sums written out, with matrices that were moved; each sublayer reads the lane whose turn it is."""
+    small = model(hyper_connections(RMSNorm()), 3)
+    start, params = small.init(0)["stack"][0], cases.drawn(small)
+    turns = [np.argmax(np.asarray(start[kind]["read"]["matrix"])[l]) for l in range(3) for kind in BLOCK]
+    assert turns == [0, 1, 2, 3, 0, 1]
+    x = slow = small.enter(params, cases.batch()["inputs"][0])
+    for l in range(3):
+        for sub in small.stack[0].block:
+            own = jax.tree.map(lambda a, l=l: a[l], params["stack"][0][sub.kind])
+            slow = reference.sublayer("hyper", RMSNorm(), sub.branch, own, slow, 3, l + 1)
+    assert cases.distance(walk(small.segments, params["stack"], x)[0], slow) < EXACT
+    out = reference.apply(RMSNorm(), params["leave"]["2"], slow.sum(0))
+    assert cases.distance(small.leave(params, slow), out) < EXACT
 
 
 # ---- the table ----------------------------------------------------------------------------------------------
