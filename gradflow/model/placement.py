@@ -72,7 +72,7 @@ def mix_ln(norm: Layer = LayerNorm()) -> Placement:
         (Stage((post(norm),), 0.25), Stage((pre(norm),), 0.75)),
         equation="N(x + F x) below a quarter of the depth, x + F(N x) above",
         jacobian="J_N (I + J_F), then I + J_F J_N",
-        source="Li et al. 2025 (Mix-LN), section 3 (their share α = 0.25)",
+        source="Li et al. 2025 (Mix-LN), with their share α = 0.25",
     )
 
 
@@ -96,7 +96,7 @@ def b2t(norm: Layer = LayerNorm()) -> Placement:
         (Stage((lay_aside, take_up)),),
         equation="y = N(x + F₁ x), x' = N(y + F₂ y + x)",
         jacobian="J_N₂ ((I + J_F₂) J_N₁ (I + J_F₁) + I)",
-        source="Takase et al. 2023 (B2T connection), eq. 7",
+        source="Takase et al. 2023 (B2T connection)",
     )
 
 
@@ -126,7 +126,7 @@ def hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4) -> Placement:
         (Stage((connection(0), connection(1))),),
         equation="X' = A X + B F(N(C X)), X of several lanes",
         jacobian="A + B J_F J_N C",
-        source="Zhu et al. 2024 (Hyper-Connections), eq. 1 and 14",
+        source="Zhu et al. 2024 (Hyper-Connections), from secondary sources",
     )
 
 

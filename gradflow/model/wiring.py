@@ -155,7 +155,7 @@ def layernorm_scaling(norm: Layer = LayerNorm()) -> Wiring:
         leave=norm,
         equation="x + F(N x/√l)",
         jacobian="I + J_F J_N/√l",
-        source="Sun et al. 2025 (The Curse of Depth), section 4",
+        source="Sun et al. 2025 (The Curse of Depth)",
     )
 
 
@@ -186,7 +186,7 @@ def residual(norm: Layer = LayerNorm()) -> Wiring:
         leave=Then((PerLane((Identity(), norm)), gathered(1.0, 1.0))),
         equation="x₁' = N(x₁ + F x₁), x₂' = x₂ + F x₁",
         jacobian="[[J_N (I + J_F), 0], [J_F, I]]",
-        source="Xie et al. 2023 (ResiDual), section 2.2",
+        source="Xie et al. 2023 (ResiDual), from secondary sources",
     )
 
 

@@ -51,7 +51,7 @@ def test_a_wiring_stands_everywhere():
 
 
 def by_hand(small, params, x, norm):
-    """Takase et al. 2023, eq. 7, block by block."""
+    """Takase et al. 2023, block by block."""
     for l in range(small.depth):
         own = jax.tree.map(lambda a, l=l: a[l], params["stack"][0])
         attention, mlp = own["attention"], own["mlp"]
@@ -85,7 +85,7 @@ def test_b2t_adds_the_blocks_input_before_its_last_norm(norm):
 
 @pytest.mark.parametrize("norm", cases.NORMS.values(), ids=cases.NORMS)
 def test_hyper_connections_begin_as_pre_norm(norm):
-    """Zhu et al. 2024, section 3.1: all lanes are pre-norm's stream. Gradients of the branches' weights are the same, too."""
+    """Zhu et al. 2024: all lanes are pre-norm's stream. Gradients of the branches' weights are the same, too."""
     hyper, single = model(hyper_connections(norm), 3), model(placement("pre", norm), 3)
     data = cases.batch()
     found, expected = (cases.float64(one.init(0)) for one in (hyper, single))
