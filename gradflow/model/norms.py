@@ -105,7 +105,7 @@ class ScaledNorm:
 @registered
 @dataclass(frozen=True)
 class DyT:
-    """`γ tanh(α x) + β`, dynamic tanh in the place of a norm; α one trained number (Zhu et al. 2025, Transformers without Normalization)."""
+    """`γ tanh(α x) + β`, dynamic tanh, α one trained number (Zhu et al. 2025, Transformers without Normalization)."""
 
     alpha: float = 0.5
     couples: ClassVar[str] = FEATURES
