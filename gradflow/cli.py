@@ -68,7 +68,7 @@ def _own(word: str):
     sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # of whatever that file does
         raise ValueError(f"no wiring {word!r}: {error}; give module:name of a gf.Wiring in {Path.cwd()}") from None
     finally:
         sys.path.pop(0)

@@ -37,6 +37,8 @@ def here(tmp_path, monkeypatch):
     """An empty folder with a few bad inputs; afterwards nothing else may be in it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").touch()
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "broken.py").write_text("one = nothing")
     (tmp_path / "short.txt").write_text("too short")
     (tmp_path / "somebodys").mkdir()
     (tmp_path / "somebodys" / "thesis.txt").write_text("years of work")
@@ -64,6 +66,7 @@ def here(tmp_path, monkeypatch):
         ("--wirings pre pre", "different names"),
         ("--wirings nobodys:one", "No module named 'nobodys'; give module:name"),
         ("--wirings math:one", "has no attribute 'one'; give module:name"),
+        ("--wirings broken:one", "no wiring 'broken:one': name 'nothing' is not defined; give module:name"),
         ("--wirings math:pi", "math:pi is a float: give the module:name of a gf.Wiring"),
         ("--init brt", "did you mean 'bert'"),
         ("--optimizer adm", "did you mean 'adam'"),

@@ -17,8 +17,8 @@ from ..results.configuration import registered, suggestions
 from .init import at
 from .layers import COUPLINGS, FEATURES, Number, coupling
 
-# Einsums over the lane axis, by what they do with it, and the number of axes of their matrix.
-ROUTES = {"mix": ("ij,j...->i...", 2), "gather": ("j,j...->...", 1), "spread": ("i,...->i...", 1)}
+# Einsums over the lane axis, by what they do with it.
+ROUTES = {"mix": "ij,j...->i...", "gather": "j,j...->...", "spread": "i,...->i..."}
 
 
 @registered
@@ -45,7 +45,7 @@ class Lanes:
 
     def __call__(self, params, x):
         """`M x`."""
-        return jnp.einsum(ROUTES[self.route][0], self.numbers(x.dtype), x)
+        return jnp.einsum(ROUTES[self.route], self.numbers(x.dtype), x)
 
     def numbers(self, dtype):
         """M as an array, [lanes, lanes] or [lanes]."""
@@ -63,7 +63,7 @@ class LaneGains(Lanes):
 
     def __call__(self, params, x):
         """`M x`."""
-        return jnp.einsum(ROUTES[self.route][0], params["matrix"], x)
+        return jnp.einsum(ROUTES[self.route], params["matrix"], x)
 
 
 def mixed(*rows: tuple[Number, ...], kind: type[Lanes] = Lanes) -> Lanes:
@@ -81,33 +81,9 @@ def spread(*weights: Number, kind: type[Lanes] = Lanes) -> Lanes:
     return kind("spread", weights)
 
 
-@registered
 @dataclass(frozen=True)
-class PerLane:
-    """One layer a lane."""
-
-    layers: tuple[Any, ...]
-
-    @property
-    def couples(self) -> str:
-        """What the widest couples; the features of a token at the least, for lanes are some of them."""
-        return max(FEATURES, coupling(*self.layers), key=COUPLINGS.index)
-
-    def init(self, key, width: int):
-        """`{lane: params}`, lanes counted from 1."""
-        return {str(i): layer.init(at(key, i), width) for i, layer in enumerate(self.layers, 1)}
-
-    def __call__(self, params, x):
-        """Each lane through its layer."""
-        if len(x) != len(self.layers):
-            raise ValueError(f"a stream of {len(x)} lanes, but {len(self.layers)} layers: give one a lane")
-        return jnp.stack([layer(params[str(i)], x[i - 1]) for i, layer in enumerate(self.layers, 1)])
-
-
-@registered
-@dataclass(frozen=True)
-class Then:
-    """Layers one after the other."""
+class Several:
+    """A layer that is made of others."""
 
     layers: tuple[Any, ...]
 
@@ -119,6 +95,29 @@ class Then:
     def init(self, key, width: int):
         """`{place: params}`, places counted from 1."""
         return {str(i): layer.init(at(key, i), width) for i, layer in enumerate(self.layers, 1)}
+
+
+@registered
+@dataclass(frozen=True)
+class PerLane(Several):
+    """One layer a lane."""
+
+    @property
+    def couples(self) -> str:
+        """What the widest couples; the features of a token at the least, for lanes are some of them."""
+        return max(FEATURES, coupling(*self.layers), key=COUPLINGS.index)
+
+    def __call__(self, params, x):
+        """Each lane through its layer."""
+        if len(x) != len(self.layers):
+            raise ValueError(f"a stream of {len(x)} lanes, but {len(self.layers)} layers: give one a lane")
+        return jnp.stack([layer(params[str(i)], x[i - 1]) for i, layer in enumerate(self.layers, 1)])
+
+
+@registered
+@dataclass(frozen=True)
+class Then(Several):
+    """Layers one after the other."""
 
     def __call__(self, params, x):
         """The last layer's output."""

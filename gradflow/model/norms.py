@@ -118,3 +118,11 @@ class DyT:
     def __call__(self, params, x):
         """The squashed `x`."""
         return params["scale"] * jnp.tanh(params["alpha"] * x) + params["bias"]
+
+    def kernel(self, params, x):
+        """It takes nothing from its input: one column of zeros, [T, d, 1]."""
+        return jnp.zeros_like(x)[..., None]
+
+    def normals(self, params, y, inherited):
+        """Its output can move along everything: one column of zeros, [T, d, 1]."""
+        return jnp.zeros_like(y)[..., None]
