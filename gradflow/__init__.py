@@ -7,7 +7,7 @@ from .compiler import tell
 tell()
 FLOORS = {
     "instruments": ("chain", "jacobians", "spectrum"),
-    "model": ("layers", "norms"),
+    "model": ("branches", "layers", "norms"),
     "report": ("findings", "plot"),
     "theory": ("closed", "gram"),
     "training": ("data", "experiments", "moments", "optimizers"),
@@ -18,7 +18,8 @@ NAMES = {
     "instruments.meter": ("meter",),
     "instruments.readings": ("measure", "sweep"),
     "model.equation": ("walk",),
-    "model.placement": ("Placement", "Stage", "wirings"),
+    "model.catalogue": ("wirings",),
+    "model.placement": ("Placement", "Stage"),
     "model.stack": ("Segment", "Sublayer", "Transformer", "transformer", "transformers"),
     "model.wiring": ("Wiring",),
     "theory.predict": ("predict",),

@@ -1,7 +1,7 @@
 """The one table of wirings × norms × sublayers that the identity tests run over, and small models made from it.
 
-Every row of `WIRINGS` is tried with a stack whose block holds one sublayer of each kind in `BRANCHES`. Two rows have a
-stream of several lanes.
+Every row is tried with a stack whose block holds one sublayer of each kind in `BRANCHES`. Some rows have a stream of several
+lanes, some a wiring for each of two sublayers.
 
 Axes: 5 tokens, 8 features; lanes in front.
 """
@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 
 from gradflow.instruments import gradients, jacobians
+from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.catalogue import PLACEMENTS, placement
+from gradflow.model.catalogue import WIRINGS as NAMED
 from gradflow.model.equation import sublayer, walk
 from gradflow.model.lanes import LaneGains, Then, gathered, mixed, spread
-from gradflow.model.layers import Attention, FeatureGain, FeedForward, Gain, GatedFeedForward, Rotary, ScalarGain
+from gradflow.model.layers import FeatureGain, Gain, ScalarGain
 from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
-from gradflow.model.wiring import WIRINGS as NAMED
+from gradflow.model.placement import Placement
+from gradflow.model.stack import Embedding, Transformer, staged
 from gradflow.model.wiring import Wiring
 
 TOKENS, WIDTH, VOCABULARY = 5, 8, 11
@@ -70,32 +73,41 @@ def everything(norm) -> Wiring:
 
 # ---- the table ----------------------------------------------------------------------------------------------
 
-ALL = {**{name: make for name, make in NAMED.items() if name != "peri"}, "everything": everything}
-ALL |= {"hyper": hyper}
-WITHOUT_NORM = ("none", "rezero")
-NAMES = [(name, norm) for name in ALL for norm in NORMS if name not in WITHOUT_NORM]
-NAMES += [(name, "layernorm") for name in WITHOUT_NORM]
-# For what costs seconds a row: every wiring, with the norms in turn; three of them with both.
+# Placements whose attention and feed-forward are wired apart stand around the two branches of `TWO`.
+PAIRS = ("normformer", "hybrid_norm", "parallel", "b2t")
+ALL = {**NAMED, **{name: PLACEMENTS[name] for name in PAIRS}, "everything": everything, "hyper": hyper}
+WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup")
+LANES = ("residual", "siamese", "hyper", "parallel", "b2t")
+# Every wiring with the norms in turn; three of them with both.
 TURNS = {name: NORMS if name in ("pre", "post", "everything") else [list(NORMS)[i % 2]] for i, name in enumerate(ALL)}
-FEWER = [(name, norm) for name, norms in TURNS.items() for norm in norms]
+NAMES = [(name, norm) for name, norms in TURNS.items() for norm in norms if name not in WITHOUT_NORM]
+NAMES += [(name, "layernorm") for name in WITHOUT_NORM]
 
 
 def row(name: str, norm: str):
     """One row."""
     label = name if name in WITHOUT_NORM else f"{name}-{norm}"
-    return pytest.param(ALL[name](NORMS[norm]), id=label)
+    return pytest.param(ALL[name](*([] if name in WITHOUT_NORM else [NORMS[norm]])), id=label)
 
 
-WIRINGS = [row(*names) for names in NAMES]
-SINGLE_LANE = [row(*names) for names in NAMES if names[0] not in ("residual", "hyper")]
-over_wirings = pytest.mark.parametrize("wiring", WIRINGS)
-over_single_lane_wirings = pytest.mark.parametrize("wiring", SINGLE_LANE)
+def rows(without=()) -> list:
+    """All rows but those of the wirings named."""
+    return [row(*names) for names in NAMES if names[0] not in without]
 
 
-def model(wiring: Wiring, depth: int, branches=BRANCHES, width: int = WIDTH) -> Transformer:
+over_wirings = pytest.mark.parametrize("wiring", rows())
+over_single_lane_wirings = pytest.mark.parametrize("wiring", rows(without=LANES))
+
+
+def branches_of(wiring: Wiring | Placement) -> dict:
+    """The branches that a block of it holds: all; of a placement with one wiring for each of two sublayers, two."""
+    return TWO if isinstance(wiring, Placement) else BRANCHES
+
+
+def model(wiring: Wiring | Placement, depth: int, branches=None, width: int = WIDTH) -> Transformer:
     """A small transformer whose block has one sublayer of each of `branches`."""
-    block = tuple(Sublayer(kind, wiring, branch) for kind, branch in branches.items())
-    return Transformer((Segment(block, depth),), width, Embedding(VOCABULARY, TOKENS))
+    stack = staged(placement(wiring), branches or branches_of(wiring), depth)
+    return Transformer(stack, width, Embedding(VOCABULARY, TOKENS))
 
 
 def shallower(segments, params, depth: int):
@@ -120,7 +132,7 @@ def drawn(model, seed: int = 0):
     """
     noise = np.random.default_rng(seed)
     moved = jax.tree.map(lambda a: np.asarray(a) + 0.05 * noise.normal(size=a.shape), float64(model.init(seed)))
-    size = 0.3 if model.stack[0].block[0].wiring.name == "none" else 1.0
+    size = 0.3 if model.stack[0].block[0].wiring.name in ("none", "t_fixup") else 1.0
     return jax.tree.map(jnp.asarray, {**moved, "stack": jax.tree.map(lambda a: size * a, moved["stack"])})
 
 

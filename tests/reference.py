@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradflow.model import layers, norms
+from gradflow.model import branches, layers, norms
 
 # ---- layers -------------------------------------------------------------------------------------------------
 
@@ -24,12 +24,19 @@ def apply(layer, params, x):
 def _(layer: norms.LayerNorm, params, x):
     centred = x - x.mean(-1, keepdims=True)
     sigma = jnp.sqrt((centred**2).mean(-1, keepdims=True) + layer.eps)
-    return params.scale[...] * centred / sigma + params.bias[...]
+    return gain_of(layer, params) * centred / sigma + (params.bias[...] if layer.bias else 0)
 
 
 @apply.register
 def _(layer: norms.RMSNorm, params, x):
-    return params.scale[...] * x / jnp.sqrt((x**2).mean(-1, keepdims=True) + layer.eps)
+    return gain_of(layer, params) * x / jnp.sqrt((x**2).mean(-1, keepdims=True) + layer.eps)
+
+
+def gain_of(norm, params):
+    """What multiplies a token that was standardized."""
+    return {"gain": lambda: params.scale[...], "one_plus": lambda: 1 + params.scale[...], "none": lambda: 1}[
+        norm.scale
+    ]()
 
 
 @apply.register
@@ -48,33 +55,43 @@ def linear(params, x):
     return x @ params.kernel[...] + (0 if params.bias is None else params.bias[...])
 
 
-@apply.register
-def _(layer: layers.FeedForward, params, x):
-    return linear(params["down"], PHI[layer.activation](linear(params["up"], x)))
+def untouched(x):
+    return x
+
+
+# What acts inside a branch is handed to it as a function.
 
 
 @apply.register
-def _(layer: layers.GatedFeedForward, params, x):
+def _(layer: branches.FeedForward, params, x, inner=untouched):
+    return linear(params["down"], inner(PHI[layer.activation](linear(params["up"], x))))
+
+
+@apply.register
+def _(layer: branches.GatedFeedForward, params, x, inner=untouched):
     gate = PHI[layer.activation](linear(params["gate"], x))
-    return linear(params["down"], gate * linear(params["up"], x))
+    return linear(params["down"], inner(gate * linear(params["up"], x)))
 
 
 @apply.register
-def _(layer: layers.Attention, params, x):
+def _(layer: branches.Attention, params, x, inner=untouched, heads=1, **norms):
+    """`heads` has a number for each head, `norms` functions of queries, keys and values."""
     size = x.shape[-1] // layer.heads
     groups = layer.heads // (layer.kv_heads or layer.heads)
-    out = []
+    gains, out = jnp.broadcast_to(jnp.asarray(heads), layer.heads), []
     for head in range(layer.heads):
         own = slice(head * size, (head + 1) * size)
         shared = slice(head // groups * size, (head // groups + 1) * size)
-        q = linear(params["query"], x)[:, own]
-        k, v = linear(params["key"], x)[:, shared], linear(params["value"], x)[:, shared]
+        q, k, v = (
+            norms.get(name, untouched)(linear(params[name], x)[:, part])
+            for name, part in (("query", own), ("key", shared), ("value", shared))
+        )
         if layer.rotary:
             q, k = turned(q, layer.rotary.base), turned(k, layer.rotary.base)
         weight = jnp.exp(q @ k.T / np.sqrt(size))
         weight = weight * np.tril(np.ones(weight.shape)) if layer.causal else weight
-        out.append(weight / weight.sum(-1, keepdims=True) @ v)
-    return linear(params["out"], jnp.concatenate(out, -1))
+        out.append(gains[head] * (weight / weight.sum(-1, keepdims=True) @ v))
+    return linear(params["out"], inner(jnp.concatenate(out, -1)))
 
 
 def turned(x, base):
@@ -90,8 +107,9 @@ def turned(x, base):
 
 def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
     """`x'` of one sublayer in block `layer` = 1 … `depth`."""
-    F = lambda u: apply(branch, p["branch"], u)
+    F = lambda u, **inside: apply(branch, p["branch"], u, **inside)
     N = lambda place, u: apply(norm, p[place], u)
+    within = lambda place: lambda u: apply(norm, p["branch"][place], u)
     match name:
         case "pre":
             return x + F(N("norm_in", x))
@@ -121,6 +139,39 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
         case "residual":
             y = F(x[0])
             return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + y), x[1] + y])
+        case "sub_ln":
+            return x + F(N("norm_in", x), inner=within("inner"))
+        case "deepscale":
+            square = 2 / max(depth, 2)
+            return np.sqrt(1 - square) * x + np.sqrt(square) * F(N("norm_in", x))
+        case "fixup":
+            bias = lambda u: u + p["branch"]["inner"]["shift"]
+            return x + p["write"]["gain"] * F(x + p["norm_in"]["shift"], inner=bias)
+        case "t_fixup":
+            return x + F(x)
+        case "ngpt":
+            step = N("norm_branch", F(x)) - x
+            return N("norm_out", x + p["write"]["gain"] * step)
+        case "siamese":
+            z = F(N("norm_in", x[0] + apply(norm, p["read"]["1"]["2"], x[1])))
+            return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + z / np.sqrt(2 * layer)), x[1] + z])
+        case "normformer_attention":
+            return x + N("norm_branch", F(N("norm_in", x), heads=p["branch"]["head_gain"]["gain"]))
+        case "normformer_mlp":
+            return x + F(N("norm_in", x), inner=within("inner"))
+        case "hybrid_norm_attention":
+            inside = {name: within(f"{name}_norm") for name in ("query", "key", "value")}
+            return N("norm_out", x + F(x, **inside))
+        case "hybrid_norm_mlp":
+            return x + F(x)
+        case "parallel_attention":
+            return jnp.stack([x[0] + F(N("norm_in", x[0])), x[0]])
+        case "parallel_mlp":
+            return jnp.stack([x[0] + F(N("norm_in", x[1])), 0 * x[1]])
+        case "b2t_attention":
+            return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + F(x[0])), x[0]])
+        case "b2t_mlp":
+            return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + F(x[0]) + x[1]), 0 * x[1]])
         case "hyper":
             A, B, C = (p[gain]["matrix"] for gain in ("skip", "write", "read"))
             lanes = range(len(x))
@@ -129,14 +180,12 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
     raise NotImplementedError(name)
 
 
-def norm_of(wiring):
-    """The one norm that a row of the table has in all its places."""
-    if wiring.name == "residual":
-        return wiring.norm_out.layers[0]
-    if wiring.name == "layernorm_scaling":
-        return wiring.norm_in.norm
-    places = (wiring.norm_in, wiring.norm_branch, wiring.norm_out)
-    return next((norm for norm in places if not isinstance(norm, layers.Identity)), None)
+def norm_of(value):
+    """The one norm that a row of the table has in all its places, wherever in it; None where it has none."""
+    if isinstance(value, norms.LayerNorm | norms.RMSNorm):
+        return value
+    held = value if isinstance(value, tuple) else vars(value).values() if hasattr(value, "__dict__") else ()
+    return next((norm for norm in map(norm_of, held) if norm is not None), None)
 
 
 def stream(model, params, x, nudges=None):
@@ -162,6 +211,12 @@ def leave(model, params, x):
     match wiring.name:
         case "residual":
             return x[0] + apply(norm_of(wiring), p["1"]["2"], x[1])
+        case "siamese":
+            return apply(norm_of(wiring), p["3"], x[0] + apply(norm_of(wiring), p["1"]["2"], x[1]))
+        case "parallel_mlp":
+            return apply(norm_of(wiring), p["2"], x[0])
+        case "b2t_mlp":
+            return x[0]
         case "hyper":
             return apply(norm_of(wiring), p["2"], sum(w * lane for w, lane in zip(p["1"]["matrix"], x, strict=True)))
     return apply(wiring.leave, p, x)
@@ -171,10 +226,21 @@ def embedded(model, params, tokens):
     """The bottom of the stream."""
     rows = [params["embedding"]["token"].embedding[...][t] for t in np.asarray(tokens)]
     x = jnp.stack(rows) + params["embedding"]["position"].embedding[...][: len(rows)]
-    name = model.stack[0].block[0].wiring.name
-    if name == "hyper":
-        return jnp.stack([w * x for w in params["enter"]["matrix"]])
-    return jnp.stack([x, x]) if name == "residual" else x
+    wiring, p = model.stack[0].block[0].wiring, params["enter"]
+    match wiring.name:
+        case "hyper":
+            return jnp.stack([w * x for w in p["matrix"]])
+        case "residual":
+            return jnp.stack([x, x])
+        case "siamese":
+            return jnp.stack([apply(norm_of(wiring), p["2"]["1"], x), x])
+        case "parallel_attention" | "b2t_attention":
+            return jnp.stack([x, 0 * x])
+        case "ngpt":
+            return apply(norm_of(wiring), p, x)
+        case "t_fixup":
+            return x / (9 * model.depth) ** 0.25
+    return x
 
 
 def cross_entropy(logits, targets):

@@ -19,12 +19,13 @@ from scipy import integrate, stats
 
 import gradflow as gf
 from gradflow.instruments.readings import seed_keys
+from gradflow.model.branches import Attention, FeedForward, GatedFeedForward
 from gradflow.model.equation import bound, recorded, sublayer, walk
 from gradflow.model.functions import ACTIVATIONS
-from gradflow.model.layers import Attention, FeedForward, GatedFeedForward
 from gradflow.model.norms import LayerNorm, RMSNorm
+from gradflow.model.scalings import deepnorm
 from gradflow.model.stack import Transformer
-from gradflow.model.wiring import deepnorm, post, pre
+from gradflow.model.wiring import post, pre
 
 UNLIKELY = 4  # standard errors; a test has a dozen chances at most
 

@@ -17,8 +17,8 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments import gradients
+from gradflow.model.branches import Attention, FeedForward
 from gradflow.model.equation import sublayer, walk
-from gradflow.model.layers import Attention, FeedForward
 from gradflow.model.names import parameter_names
 
 torch = pytest.importorskip("torch", reason="the oracle is torch: pip install -e '.[oracle]'")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
+from gradflow.model.branches import Branch
 from gradflow.model.init import FanIn, Initialization
-from gradflow.model.layers import Branch
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.theory.gram import Response, response
 

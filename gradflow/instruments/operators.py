@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import PARTS, bound, recorded, sublayer, terms
+from ..model.equation import PARTS, bound, owned, recorded, sublayer, terms
 from ..model.layers import NOTHING, coupling
 from ..results.quantities import JACOBIANS
 
@@ -158,7 +158,7 @@ def operators(layers: Mapping, params: Mapping, x, stream) -> tuple[Any, Any, di
         "fork": lambda v: sublayer(v, **inside),
         "sublayer": lambda v: sublayer(v, **maps),
     }
-    spaces = _spaces(layers, params, seen, stream)
+    spaces = _spaces(layers, owned(layers, params), seen, stream)
     found = {}
     for name in JACOBIANS:
         u = seen[THROUGH[name][0]][0] if name in seen else x

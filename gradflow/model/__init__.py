@@ -1,1 +1,3 @@
-"""The model floor, bottom up: init, equation, accounts, functions, layers, norms, lanes, wiring, placement, stack, names."""
+"""The model floor, bottom up: init, equation, accounts, functions, layers, norms, branches, lanes, wiring, scalings,
+placement, multilane, catalogue, stack, names.
+"""

@@ -57,7 +57,13 @@ def forward(x, parts: Parts, _):
 
 def bound(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Part]:
     """Each layer `(params, x) -> x` with its parameters filled in: a part. Weights are used in the stream's precision."""
+    params = owned(layers, params)
     return {name: partial(_applied, layer, params[name]) for name, layer in layers.items()}
+
+
+def owned(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of each part; a layer that is `of` another part has those of that part."""
+    return {name: params[getattr(layer, "of", name)] for name, layer in layers.items()}
 
 
 def _applied(layer, params, x):

@@ -18,6 +18,7 @@ ACTIVATIONS = {
     "gelu_tanh": lambda u: jax.nn.gelu(u, approximate=True),
     "silu": jax.nn.silu,
     "tanh": jnp.tanh,
+    "erf": erf,
     "linear": lambda u: u,
 }
 

@@ -44,6 +44,36 @@ class OfDepth:
         return (self.base * depth) ** self.power
 
 
+@registered
+@dataclass(frozen=True)
+class LogOfDepth(OfDepth):
+    """The number `(ln(base · L))^power`."""
+
+    def __call__(self, depth: int) -> float:
+        """The number at `depth` blocks."""
+        return math.log(self.base * depth) ** self.power
+
+
+@registered
+@dataclass(frozen=True)
+class Share(OfDepth):
+    """The number `(base · L)^power`, 1 at the most: of two terms whose squares sum to one, the first."""
+
+    def __call__(self, depth: int) -> float:
+        """The number at `depth` blocks."""
+        return min(super().__call__(depth), 1.0)
+
+
+@registered
+@dataclass(frozen=True)
+class Rest(Share):
+    """The number `√(1 − share²)`: the second of two terms whose squares sum to one."""
+
+    def __call__(self, depth: int) -> float:
+        """The number at `depth` blocks."""
+        return (1 - super().__call__(depth) ** 2) ** 0.5
+
+
 class LayerNumber:
     """A number that depends on the block, counted from the bottom, l = 1 … L: known inside `walk`. See `at_layer`."""
 

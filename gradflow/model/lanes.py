@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from ..results.configuration import registered, suggestions
 from .init import at
-from .layers import COUPLINGS, FEATURES, Number, coupling
+from .layers import FEATURES, Number, coupling
 
 # Einsums over the lane axis, by what they do with it.
 ROUTES = {"mix": "ij,j...->i...", "gather": "j,j...->...", "spread": "i,...->i..."}
@@ -105,7 +105,7 @@ class PerLane(Several):
     @property
     def couples(self) -> str:
         """What the widest couples; the features of a token at the least, for lanes are some of them."""
-        return max(FEATURES, coupling(*self.layers), key=COUPLINGS.index)
+        return coupling(*self.layers, least=FEATURES)
 
     def __call__(self, params, x):
         """Each lane through its layer."""

@@ -12,30 +12,62 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import nnx
 
-from ..results.configuration import registered
-from .functions import standardized
+from ..results.configuration import registered, suggestions
+from .functions import ACTIVATIONS, standardized
 from .layers import FEATURES, Number, times
+
+# What multiplies a standardized token: γ, trained from 1; 1 + w, w trained from 0 (Gemma Team 2024); nothing.
+SCALES = ("gain", "one_plus", "none")
+
+
+class Standard:
+    """What LayerNorm and RMSNorm share: the gain γ of a standardized token, as `scale` says."""
+
+    eps: float
+    scale: str
+    couples: ClassVar[str] = FEATURES
+
+    def __post_init__(self):
+        if self.scale not in SCALES:
+            raise ValueError(f"no scale {self.scale!r} of a norm: {suggestions(self.scale, SCALES)}")
+
+    def of_flax(self, make, width: int, **options):
+        """Flax's own layer, made with this eps and scale."""
+        start = nnx.initializers.zeros if self.scale == "one_plus" else nnx.initializers.ones
+        scaled = {"use_scale": self.scale != "none", "scale_init": start}
+        return make(width, epsilon=self.eps, use_fast_variance=False, rngs=nnx.Rngs(0), **scaled, **options)
+
+    def gain(self, params):
+        """γ [d], or 1."""
+        if self.scale == "none":
+            return 1.0
+        return 1 + params.scale[...] if self.scale == "one_plus" else params.scale[...]
 
 
 @registered
 @dataclass(frozen=True)
-class LayerNorm:
-    """`γ (x − mean)/σ + β` over features, `σ² = var + eps` (Ba et al. 2016, eq. 4).
+class LayerNorm(Standard):
+    """`γ (x − mean)/σ + β` over features, `σ² = var + eps` (Ba et al. 2016, eq. 4); β where there is a `bias`.
 
     Jacobian at γ = 1: `(1/σ)(I − 11ᵀ/d − x̂x̂ᵀ/d)`.
     """
 
     eps: float = 1e-5
-    couples: ClassVar[str] = FEATURES
+    scale: str = "gain"
+    bias: bool = True
 
     def init(self, key, width: int):
         """`nnx.LayerNorm` with γ = 1 and β = 0; the variance from centred values, not `E x² − (E x)²`."""
-        return nnx.LayerNorm(width, epsilon=self.eps, use_fast_variance=False, rngs=nnx.Rngs(0))
+        return self.of_flax(nnx.LayerNorm, width, use_bias=self.bias)
 
     def __call__(self, params, x):
         """The normalized `x`."""
-        scale, bias = params.scale[...], params.bias[...]
-        return (standardized(x, self.eps, True) * scale + bias).astype(jnp.result_type(x, scale, bias))
+        gain, shift = self.gain(params), self.shift(params)
+        return (standardized(x, self.eps, True) * gain + shift).astype(jnp.result_type(x, gain, shift))
+
+    def shift(self, params):
+        """β [d], or 0."""
+        return params.bias[...] if self.bias else 0.0
 
     def kernel(self, params, x):
         """What it takes from its input `x`, for eps → 0: `1` and `x − mean`, columns [T, d, 2]."""
@@ -43,29 +75,29 @@ class LayerNorm:
 
     def normals(self, params, y, inherited):
         """What its output `y` can't move along, for eps → 0: `1/γ` and `(y − β)/γ²`, columns [T, d, 2]."""
-        gain, bias = params.scale[...], params.bias[...]
-        return jnp.stack([jnp.broadcast_to(1 / gain, y.shape), (y - bias) / gain**2], axis=-1)
+        gain = self.gain(params)
+        return jnp.stack([jnp.broadcast_to(1 / gain, y.shape), (y - self.shift(params)) / gain**2], axis=-1)
 
 
 @registered
 @dataclass(frozen=True)
-class RMSNorm:
+class RMSNorm(Standard):
     """`γ x/σ` over features, `σ² = mean(x²) + eps` (Zhang and Sennrich 2019, eq. 4).
 
     Jacobian at γ = 1: `(1/σ)(I − x̂x̂ᵀ/d)`.
     """
 
     eps: float = 1e-6
-    couples: ClassVar[str] = FEATURES
+    scale: str = "gain"
 
     def init(self, key, width: int):
         """`nnx.RMSNorm` with γ = 1."""
-        return nnx.RMSNorm(width, epsilon=self.eps, use_fast_variance=False, rngs=nnx.Rngs(0))
+        return self.of_flax(nnx.RMSNorm, width)
 
     def __call__(self, params, x):
         """The normalized `x`."""
-        scale = params.scale[...]
-        return (standardized(x, self.eps, False) * scale).astype(jnp.result_type(x, scale))
+        gain = self.gain(params)
+        return (standardized(x, self.eps, False) * gain).astype(jnp.result_type(x, gain))
 
     def kernel(self, params, x):
         """What it takes from its input `x`, for eps → 0: `x`, a column [T, d, 1]."""
@@ -73,7 +105,7 @@ class RMSNorm:
 
     def normals(self, params, y, inherited):
         """What its output `y` can't move along, for eps → 0: `y/γ²`, a column [T, d, 1]."""
-        return (y / params.scale[...] ** 2)[..., None]
+        return (y / self.gain(params) ** 2)[..., None]
 
 
 @registered
@@ -102,22 +134,28 @@ class ScaledNorm:
         return self.norm.normals(params, y / self.value, inherited)
 
 
-@registered
-@dataclass(frozen=True)
-class DyT:
-    """`γ tanh(α x) + β`, dynamic tanh, α one trained number (Zhu et al. 2025, Transformers without Normalization)."""
+class Squash:
+    """What stands in a norm's place and squashes each entry: `γ φ(α x + s) + β`; α one trained number, s too, where it is there.
 
-    alpha: float = 0.5
+    It takes no direction from the stream.
+    """
+
+    activation: ClassVar[str]
+    shifted: ClassVar[bool]
+    alpha: float
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
-        """`{"alpha": [], "scale": [d], "bias": [d]}` with γ = 1 and β = 0."""
+        """`{"alpha": [], ["shift": [],] "scale": [d], "bias": [d]}` with γ = 1, β = 0 and s = 0."""
         ones = jnp.ones(width, jnp.float32)
-        return {"alpha": jnp.asarray(self.alpha, jnp.float32), "scale": ones, "bias": 0 * ones}
+        shift = {"shift": jnp.zeros((), jnp.float32)} if self.shifted else {}
+        return {"alpha": jnp.asarray(self.alpha, jnp.float32), **shift, "scale": ones, "bias": 0 * ones}
 
     def __call__(self, params, x):
         """The squashed `x`."""
-        return params["scale"] * jnp.tanh(params["alpha"] * x) + params["bias"]
+        u = params["alpha"] * x
+        u = u + params["shift"] if self.shifted else u
+        return params["scale"] * ACTIVATIONS[self.activation](u) + params["bias"]
 
     def kernel(self, params, x):
         """It takes nothing from its input: one column of zeros, [T, d, 1]."""
@@ -126,3 +164,23 @@ class DyT:
     def normals(self, params, y, inherited):
         """Its output can move along everything: one column of zeros, [T, d, 1]."""
         return jnp.zeros_like(y)[..., None]
+
+
+@registered
+@dataclass(frozen=True)
+class DyT(Squash):
+    """`γ tanh(α x) + β`, dynamic tanh (Zhu et al. 2025, Transformers without Normalization)."""
+
+    activation: ClassVar[str] = "tanh"
+    shifted: ClassVar[bool] = False
+    alpha: float = 0.5
+
+
+@registered
+@dataclass(frozen=True)
+class Derf(Squash):
+    """`γ erf(α x + s) + β`, dynamic erf, s = 0 at the start (Chen et al. 2025, Stronger Normalization-Free Transformers)."""
+
+    activation: ClassVar[str] = "erf"
+    shifted: ClassVar[bool] = True
+    alpha: float = 0.5

@@ -1,21 +1,17 @@
-"""Placements: how a whole stack is wired, where one wiring for every sublayer does not say it; and all names of the field.
+"""Placements: how a whole stack is wired, where one wiring for every sublayer does not say it.
 
 A stage is a share of the blocks, from the bottom up, with one wiring for every sublayer of its blocks, or with one for
 each: a stack whose first quarter is post-norm has two stages, one whose attention and feed-forward differ has two wirings.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-import pandas as pd
-
-from ..results.configuration import registered, suggestions
-from .init import InTurn
-from .lanes import LaneGains, PerLane, Then, gathered, mixed, spread
-from .layers import Identity, Layer
+from ..results.configuration import registered
+from .layers import FeatureGain, Layer
 from .norms import LayerNorm
-from .wiring import WIRINGS, Wiring, post, pre
+from .wiring import Wiring, post, pre
 
 
 @registered
@@ -76,83 +72,38 @@ def mix_ln(norm: Layer = LayerNorm()) -> Placement:
     )
 
 
-def b2t(norm: Layer = LayerNorm()) -> Placement:
-    """Bottom-to-top connection: post-norm, and the block's input added again before the last norm of the block.
-
-    On two lanes: the stream, and what the block began with, which the attention lays aside and the feed-forward takes up.
-    """
-    lay_aside = Wiring(
-        "b2t_attention",
-        skip=mixed((1.0, 0.0), (1.0, 0.0)),
-        read=gathered(1.0, 0.0),
-        write=spread(1.0, 0.0),
-        norm_out=PerLane((norm, Identity())),
-        enter=spread(1.0, 0.0),
-        leave=gathered(1.0, 0.0),
+def normformer(norm: Layer = LayerNorm()) -> Placement:
+    """NormFormer: pre-norm, with a norm and a gain a head on attention's output, and a norm inside the feed-forward."""
+    attention = Wiring(
+        "normformer_attention",
+        norm_in=norm,
+        norm_branch=norm,
+        within=(("head_gain", FeatureGain(1.0)),),
+        leave=norm,
     )
-    take_up = replace(lay_aside, name="b2t_mlp", skip=mixed((1.0, 1.0), (0.0, 0.0)))
+    mlp = Wiring("normformer_mlp", norm_in=norm, within=(("inner", norm),), leave=norm)
     return Placement(
-        "b2t",
-        (Stage((lay_aside, take_up)),),
-        equation="y = N(x + F₁ x), x' = N(y + F₂ y + x)",
-        jacobian="J_N₂ ((I + J_F₂) J_N₁ (I + J_F₁) + I)",
-        source="Takase et al. 2023 (B2T connection)",
+        "normformer",
+        (Stage((attention, mlp)),),
+        equation="y = x + N(γ F₁(N x)), x' = y + W N(f(N y)), F₂ = W f",
+        jacobian="(I + W J_N J_f J_N) (I + J_N J_F₁ J_N)",
+        source="Shleifer et al. 2021 (NormFormer), from secondary sources",
     )
 
 
-def hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4) -> Placement:
-    """Static hyper-connections: pre-norm branches that read from, and write to, several lanes by trained matrices.
+def hybrid_norm(norm: Layer = LayerNorm()) -> Placement:
+    """HybridNorm: norms on queries, keys and values of each head, one after attention's sum, none on the feed-forward's.
 
-    At the start every sublayer reads one lane in turn and writes to all, and lanes keep to themselves: so all lanes are the
-    stream of pre-norm, whose function this is at initialization. The sum of the lanes is read out. For blocks of two sublayers.
+    HybridNorm*, whose first block differs, is not among the names: its definition could not be verified. A final norm reads
+    the stream out.
     """
-    ones = (1.0,) * lanes
-    unit = tuple(tuple(float(i == j) for j in range(lanes)) for i in range(lanes))
-
-    def connection(start: int) -> Wiring:
-        in_turn = (InTurn(lane, lanes, start, stride=2) for lane in range(lanes))
-        return Wiring(
-            f"hyper_connections_{start + 1}",
-            skip=mixed(*unit, kind=LaneGains),
-            read=gathered(*in_turn, kind=LaneGains),
-            norm_in=norm,
-            write=spread(*ones, kind=LaneGains),
-            enter=spread(*ones),
-            leave=Then((gathered(*ones), norm)),
-        )
-
+    inside = tuple((name, norm) for name in ("query_norm", "key_norm", "value_norm"))
+    attention = Wiring("hybrid_norm_attention", norm_out=norm, within=inside, leave=norm)
+    mlp = Wiring("hybrid_norm_mlp", leave=norm)
     return Placement(
-        "hyper_connections",
-        (Stage((connection(0), connection(1))),),
-        equation="X' = A X + B F(N(C X)), X of several lanes",
-        jacobian="A + B J_F J_N C",
-        source="Zhu et al. 2024 (Hyper-Connections), from secondary sources",
+        "hybrid_norm",
+        (Stage((attention, mlp)),),
+        equation="y = N(x + F₁ x), x' = y + F₂ y, with norms of queries, keys and values in F₁",
+        jacobian="(I + J_F₂) J_N (I + J_F₁)",
+        source="Zhuo et al. 2025 (HybridNorm), from secondary sources",
     )
-
-
-PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
-    **WIRINGS,
-    "mix_ln": mix_ln,
-    "b2t": b2t,
-    "hyper_connections": hyper_connections,
-}
-
-
-def placement(name: str | Wiring | Placement, norm: Layer | None = None) -> Placement:
-    """The placement of that name with `norm` in its places; a wiring stands everywhere; one given as a value passes through."""
-    if isinstance(name, str):
-        if name not in PLACEMENTS:
-            raise ValueError(f"no wiring {name!r}: {suggestions(name, PLACEMENTS)}")
-        name = PLACEMENTS[name]() if norm is None else PLACEMENTS[name](norm)
-    return name if isinstance(name, Placement) else Placement(name.name, (Stage((name,)),))
-
-
-def wirings(*own: Wiring | Placement) -> pd.DataFrame:
-    """The table of all named wirings, and of your `own`: name, equation, Jacobian of a sublayer or block, source.
-
-    >>> wirings().loc["pre", "equation"]
-    'x + F(N x)'
-    """
-    made = [make() for make in dict.fromkeys(PLACEMENTS.values())]
-    rows = [{"name": w.name, "equation": w.equation, "jacobian": w.jacobian, "source": w.source} for w in (*made, *own)]
-    return pd.DataFrame(rows).set_index("name")

@@ -19,11 +19,12 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ..results.configuration import registered, suggestions
+from .branches import Attention, FeedForward, linear
+from .catalogue import placement as chosen
 from .equation import PARTS, Part, bound, in_precision_of, walk
 from .init import FanIn, Initialization, Scaled, at, at_layer, initialization, normal, resolved, root
-from .layers import Attention, FeedForward, Layer, linear
+from .layers import Layer
 from .placement import Placement, shared_out, wirings_of
-from .placement import placement as chosen
 from .wiring import PLAIN, Wiring
 
 PRECISIONS = ("bfloat16", "float32", "float64")
@@ -40,9 +41,9 @@ class Sublayer:
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
-        """The seven parts of (1); the wiring's `scales` are applied to the branch's initialization."""
+        """The seven parts of (1); the branch with the wiring's `scales` on its initialization and what it sets `within`."""
         parts = {name: getattr(self.wiring, name) for name in PARTS if name != "branch"}
-        return {**parts, "branch": _rescaled(self.branch, self.wiring.scales)}
+        return {**parts, "branch": _rescaled(_refitted(self.branch, self.wiring.within), self.wiring.scales)}
 
     def init(self, key, width: int, depth):
         """`{part: params}` of the sublayer at block `depth`: every part draws from its own key."""
@@ -56,6 +57,13 @@ def _rescaled(branch: Any, scales) -> Layer:
     if not hasattr(branch, "weights"):
         raise ValueError(f"the wiring scales {[n for n, _ in scales]}, but {branch!r} has no `weights` to scale")
     return dataclasses.replace(branch, weights=Scaled(branch.weights, scales))
+
+
+def _refitted(branch: Any, within) -> Layer:
+    missing = [place for place, _ in within if not hasattr(branch, place)]
+    if missing:
+        raise ValueError(f"the wiring sets {missing[0]!r} inside the branch, which {branch!r} does not have")
+    return dataclasses.replace(branch, **dict(within)) if within else branch
 
 
 @registered
@@ -247,7 +255,7 @@ def transformer(
 
     Parameters
     ----------
-    placement : name (`PLACEMENTS`), Wiring or Placement
+    placement : name (see `wirings()`), Wiring or Placement
     heads : number of heads of the default attention (causal); ignored where `attention` is given
     context : largest number of tokens (learned positions), or None for no positions
     norm : the norm in all its places; the wiring's own default is `LayerNorm()`

@@ -1,17 +1,15 @@
-"""Wirings: where the norms and gains of equation (1) sit, as values with their citation.
+"""Wirings: where the norms and gains of equation (1) sit, as values with their citation; those that differ in the norms alone.
 
 Every named wiring is a function of the norm that returns a `Wiring`; your own is one line:
 `Wiring("mine", norm_in=RMSNorm(), write=Gain(0.5))`. No flag says which placement a stack has.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..results.configuration import registered
-from .init import OfDepth, OfLayer
-from .lanes import PerLane, Then, gathered, spread
-from .layers import FeatureGain, Gain, Identity, Layer, ScalarGain, Zero
-from .norms import LayerNorm, ScaledNorm
+from .init import LogOfDepth, OfDepth
+from .layers import Gain, Identity, Layer, Zero
+from .norms import LayerNorm
 
 
 @registered
@@ -21,8 +19,8 @@ class Wiring:
 
     `enter` takes the embedding to the bottom of the stream (to its lanes, where it has several), `leave` takes the top
     of the stream to what is read out: the final norm, where the wiring needs one. `scales` multiplies the standard
-    deviation of named matrices at initialization (DeepNorm's β). `equation` and `jacobian` say which instance of (1)
-    it is, `source` where it comes from.
+    deviation of named matrices at initialization (DeepNorm's β), `within` sets layers inside the branch, by its fields
+    (Sub-LN's inner norm). `equation` and `jacobian` say which instance of (1) it is, `source` where it comes from.
     """
 
     name: str
@@ -35,6 +33,7 @@ class Wiring:
     enter: Layer = Identity()
     leave: Layer = Identity()
     scales: tuple[tuple[str, float | OfDepth], ...] = ()
+    within: tuple[tuple[str, Layer], ...] = ()
     equation: str = "N_out(A x + B N_branch(F(N_in(C x))))"
     jacobian: str = "J_N_out (A + B J_N_branch J_F J_N_in C)"
     source: str = "equation (1)"
@@ -76,7 +75,7 @@ def res_post(norm: Layer = LayerNorm()) -> Wiring:
 
 
 def sandwich(norm: Layer = LayerNorm()) -> Wiring:
-    """Sandwich, or peri-LN: norms before and after the branch; Gemma 2."""
+    """Sandwich, or peri-LN: norms before and after the branch; CogView, Gemma 2."""
     return Wiring(
         "sandwich",
         norm_in=norm,
@@ -84,79 +83,13 @@ def sandwich(norm: Layer = LayerNorm()) -> Wiring:
         leave=norm,
         equation="x + N(F(N x))",
         jacobian="I + J_N J_F J_N",
-        source="Kim et al. 2025 (Peri-LN); Gemma Team 2024 (Gemma 2)",
+        source="Ding et al. 2021 (CogView, Sandwich-LN); Kim et al. 2025 (Peri-LN); Gemma Team 2024 (Gemma 2)",
     )
 
 
 def none(norm: Layer = Identity()) -> Wiring:
     """No norm at all, in the stack or after it."""
     return Wiring("none", equation="x + F x", jacobian="I + J_F", source="He et al. 2016, eq. 1")
-
-
-def deepnorm(norm: Layer = LayerNorm()) -> Wiring:
-    """DeepNorm for N = L decoder-only or encoder-only blocks: α = (2N)^(1/4) on the skip, β = (8N)^(−1/4) on the weights.
-
-    β multiplies the feed-forward, value and output projections alone; query and key keep their scale.
-    """
-    beta = OfDepth(8, -0.25)
-    return Wiring(
-        "deepnorm",
-        skip=Gain(OfDepth(2, 0.25)),
-        norm_out=norm,
-        scales=tuple((name, beta) for name in ("value", "out", "gate", "up", "down")),
-        equation="N(α x + F x)",
-        jacobian="J_N (α I + J_F)",
-        source="Wang et al. 2022 (DeepNet), figure 2",
-    )
-
-
-def rezero(norm: Layer = Identity()) -> Wiring:
-    """ReZero: no norm; one trained gain a branch, zero at the start, so the stack begins as the identity."""
-    return Wiring(
-        "rezero",
-        write=ScalarGain(0.0),
-        equation="x + a F x",
-        jacobian="I + a J_F",
-        source="Bachlechner et al. 2020, eq. 1",
-    )
-
-
-def layerscale(norm: Layer = LayerNorm()) -> Wiring:
-    """LayerScale: pre-norm with a trained gain a feature on the branch, 0.1 at the start (their value up to depth 18)."""
-    return Wiring(
-        "layerscale",
-        norm_in=norm,
-        write=FeatureGain(0.1),
-        leave=norm,
-        equation="x + λ ⊙ F(N x)",
-        jacobian="I + diag(λ) J_F J_N",
-        source="Touvron et al. 2021 (CaiT), eq. 4",
-    )
-
-
-def depth_scaled(norm: Layer = LayerNorm()) -> Wiring:
-    """Depth-scaled residual: pre-norm with each branch divided by √L, L the number of blocks."""
-    return Wiring(
-        "depth_scaled",
-        norm_in=norm,
-        write=Gain(OfDepth(1, -0.5)),
-        leave=norm,
-        equation="x + F(N x)/√L",
-        jacobian="I + J_F J_N/√L",
-        source="Noci et al. 2022, section 3; Yang et al. 2023 (depth-µP)",
-    )
-
-
-def layernorm_scaling(norm: Layer = LayerNorm()) -> Wiring:
-    """LayerNorm-Scaling: pre-norm with the norm's output divided by √l at block l = 1 … L, against the curse of depth."""
-    return Wiring(
-        "layernorm_scaling",
-        norm_in=ScaledNorm(norm, OfLayer(1, -0.5)),
-        leave=norm,
-        equation="x + F(N x/√l)",
-        jacobian="I + J_F J_N/√l",
-        source="Sun et al. 2025 (The Curse of Depth)",
-    )
 
 
 def keel(norm: Layer = LayerNorm()) -> Wiring:
@@ -175,36 +108,23 @@ def keel(norm: Layer = LayerNorm()) -> Wiring:
     )
 
 
-def residual(norm: Layer = LayerNorm()) -> Wiring:
-    """ResiDual: a post-norm lane, and a lane without norms that collects every branch; read out as x₁ + N(x₂)."""
+def sub_ln(norm: Layer = LayerNorm()) -> Wiring:
+    """Sub-LN for N = L decoder-only or encoder-only blocks: pre-norm, a norm in front of each last matrix, weights × √ln(2N).
+
+    The factor is on the feed-forward, value and output projections alone, as DeepNorm's is.
+    """
+    gamma = LogOfDepth(2, 0.5)
     return Wiring(
-        "residual",
-        read=gathered(1.0, 0.0),
-        write=spread(1.0, 1.0),
-        norm_out=PerLane((norm, Identity())),
-        enter=spread(1.0, 1.0),
-        leave=Then((PerLane((Identity(), norm)), gathered(1.0, 1.0))),
-        equation="x₁' = N(x₁ + F x₁), x₂' = x₂ + F x₁",
-        jacobian="[[J_N (I + J_F), 0], [J_F, I]]",
-        source="Xie et al. 2023 (ResiDual), from secondary sources",
+        "sub_ln",
+        norm_in=norm,
+        leave=norm,
+        scales=tuple((name, gamma) for name in ("value", "out", "gate", "up", "down")),
+        within=(("inner", norm),),
+        equation="x + W N(f(N x)), F = W f",
+        jacobian="I + W J_N J_f J_N",
+        source="Wang et al. 2022 (Foundation Transformers), from secondary sources",
     )
 
-
-WIRINGS: dict[str, Callable[..., Wiring]] = {
-    "pre": pre,
-    "post": post,
-    "res_post": res_post,
-    "sandwich": sandwich,
-    "peri": sandwich,
-    "none": none,
-    "deepnorm": deepnorm,
-    "rezero": rezero,
-    "layerscale": layerscale,
-    "depth_scaled": depth_scaled,
-    "layernorm_scaling": layernorm_scaling,
-    "keel": keel,
-    "residual": residual,
-}
 
 # A function without a residual path, as an instance of (1): no skip, the function is the branch.
 PLAIN = Wiring("plain", skip=Zero(), equation="F x", jacobian="J_F", source="any function")

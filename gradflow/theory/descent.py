@@ -25,7 +25,6 @@ from ..model.init import at
 from ..model.names import outer_names, parameter_names
 from ..model.stack import Transformer
 from ..results.quantities import PROBES
-from . import lanes  # noqa: F401, registers their responses
 from .ends import embedded, readout
 from .gram import Gram, Place, Response, on_diagonal, response
 
@@ -72,7 +71,7 @@ def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
     (sigma, k), (key, dials) = carry, extra
     parts = {name: partial(response, layer, place=place._replace(key=at(key, name))) for name, layer in layers.items()}
     after, responses = recorded(parts, sigma, at=lambda part, sigma: ((made := part(sigma)).value, made))
-    sources = {part: named(part, made) for part, made in responses.items()}
+    sources = {part: named(getattr(layers[part], "of", part), made) for part, made in responses.items()}
 
     def dialled(part, push):
         """The linear map of a part, with what its dials add at its input and, for its weights, at its output."""

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..model import layers, norms
-from ..model.init import at
+from ..model.functions import ACTIVATIONS
 from .kernels import expanded, kernel
 
 Gram = Float[Array, "row row"]
@@ -92,18 +92,28 @@ def _(layer, sigma: Gram, place: Place) -> Response:
 
 
 @response.register
+def _(layer: layers.Complement, sigma: Gram, place: Place) -> Response:
+    return scaled(sigma, jnp.square(1 - jnp.asarray(layer.value)), {"gain": sigma})
+
+
+@response.register
+def _(layer: layers.Shift, sigma: Gram, place: Place) -> Response:
+    return Response(sigma, lambda k: k, {"shift": jnp.ones_like(sigma)})
+
+
+@response.register
 def _(layer: norms.RMSNorm, sigma: Gram, place: Place) -> Response:
     """`Σ/(σ σᵀ)`, `σ² = diag Σ + eps`; the direction that J_N takes out is one of d."""
     inverse = jax.lax.rsqrt(jnp.diag(sigma) + layer.eps)
     square = jnp.outer(inverse, inverse)
-    return scaled(sigma, square, {"scale": square * sigma})
+    return scaled(sigma, square, {"scale": square * sigma} if layer.scale != "none" else {})
 
 
 @response.register
 def _(layer: norms.LayerNorm, sigma: Gram, place: Place) -> Response:
     """As RMSNorm: features that are linear in fresh weights have mean zero."""
     normed = response.dispatch(norms.RMSNorm)(layer, sigma, place)
-    return normed._replace(sources={**normed.sources, "bias": jnp.ones_like(sigma)})
+    return normed._replace(sources=normed.sources | ({"bias": jnp.ones_like(sigma)} if layer.bias else {}))
 
 
 @response.register
@@ -114,104 +124,36 @@ def _(layer: norms.ScaledNorm, sigma: Gram, place: Place) -> Response:
 
 
 @response.register
-def _(layer: norms.DyT, sigma: Gram, place: Place) -> Response:
-    """`E tanh(αu) tanh(αv)` of Gaussian features, and `α² E φ'(αu)φ'(αv)` for a tangent; α makes one of `x φ'(α x)`."""
-    square = layer.alpha**2
-    value, slope = kernel("tanh", square * sigma)
-    moved, _ = expanded(lambda u: u / jnp.square(jnp.cosh(layer.alpha * u)), sigma)
-    sources = {"alpha": moved, "scale": value, "bias": jnp.ones_like(sigma)}
+def _(layer: norms.Squash, sigma: Gram, place: Place) -> Response:
+    """`E φ(αu)φ(αv)` of Gaussian features, and `α² E φ'(αu)φ'(αv)` for a tangent.
+
+    A change of α makes one of `x φ'(α x)`, a change of the shift one of `φ'(α x)`.
+    """
+    square, phi = layer.alpha**2, ACTIVATIONS[layer.activation]
+    slope_at = lambda u: jax.jvp(phi, (u,), (jnp.ones_like(u),))[1]
+    value, slope = kernel(layer.activation, square * sigma)
+    moved, _ = expanded(lambda u: u * slope_at(layer.alpha * u), sigma)
+    sources = {"alpha": moved, **({"shift": slope} if layer.shifted else {})}
+    sources |= {"scale": value, "bias": jnp.ones_like(sigma)}
     return Response(value, lambda k: square * slope * k, sources)
 
 
-# ---- branches -----------------------------------------------------------------------------------------------
+# Layers that act on a Gram matrix by a factor for each row: on one of several lanes, too, and on features of any law.
+BY_ROW = (
+    layers.Identity,
+    layers.Gain,
+    layers.ScalarGain,
+    layers.FeatureGain,
+    layers.Complement,
+    layers.Shift,
+    norms.LayerNorm,
+    norms.RMSNorm,
+)
 
 
-def branch(layer: layers.Branch, sigma: Gram, place: Place, hidden: Gram, paths: dict[str, Push]) -> Response:
-    """The response of a layer made of matrices, the last of which reads `hidden`, all others the input.
-
-    `paths` takes the Gram matrix of a tangent at the output of each matrix but the last to where the last one reads.
-    """
-    sides, gains = layer.sides(place.width), layer.gains(place.width)
-    last = list(sides)[-1]
-    read = {**dict.fromkeys(paths, sigma), last: hidden}
-    after = lambda path: lambda k: gains[last] * path(k)
-    onward: dict[str, Push] = {**{name: after(path) for name, path in paths.items()}, last: lambda k: k}
-    sources = {name: onward[name](sides[name][0] * read[name]) for name in sides}
-    if layer.bias:
-        sources |= {f"{name}.bias": onward[name](jnp.ones_like(sigma)) for name in sides}
-    push = lambda k: sum((onward[name](gains[name] * k) for name in paths), jnp.zeros_like(k))
-    return Response(gains[last] * hidden, push, sources)
-
-
-@response.register
-def _(layer: layers.FeedForward, sigma: Gram, place: Place) -> Response:
-    gains = layer.gains(place.width)
-    value, slope = kernel(layer.activation, gains["up"] * sigma)
-    return branch(layer, sigma, place, value, {"up": lambda k: slope * k})
-
-
-@response.register
-def _(layer: layers.GatedFeedForward, sigma: Gram, place: Place) -> Response:
-    gains = layer.gains(place.width)
-    value, slope = kernel(layer.activation, gains["gate"] * sigma)
-    linear = gains["up"] * sigma
-    paths: dict[str, Push] = {"gate": lambda k: linear * slope * k, "up": lambda k: value * k}
-    return branch(layer, sigma, place, value * linear, paths)
-
-
-@response.register
-def _(layer: layers.Attention, sigma: Gram, place: Place) -> Response:
-    """Many heads of finite width: the mean over `draws` of them, queries and keys drawn as Gaussian processes.
-
-    With A the attention of one head, v and o = A v its values and outputs, and c a change of its scores, the outputs change
-    by `A dv`, and by `Σ_u A_tu (v_u − o_t) c_tu`. For a change of the query, `c_tu = dq_t · k_u/√h`, the sum over v is taken
-    in closed form; for one of the keys, `c_tu = q_t · dk_u/√h`, v is drawn. The direction of dq and dk in the head is drawn,
-    so that rotary positions need nothing of their own. The mean is unbiased.
-
-    Cost: eight products of T³ a draw and pair of examples.
-    """
-    gains, size = layer.gains(place.width), place.width // layer.heads
-    q, k, direction, v = _head(layer, sigma, place, size)
-    masked = lambda scores: jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, -jnp.inf)
-    scores = _dot(q, k)
-    a = jax.nn.softmax(masked(scores) if layer.causal else scores, axis=-1)
-    by_query = a * _dot(direction, k)
-    by_query -= by_query.sum(-1, keepdims=True) * a
-    by_key = a * _dot(q, direction) * (v[..., None, :] - (a @ v[..., None]))
-    query = mixed(by_query, gains["value"] * sigma)
-    paths: dict[str, Push] = {
-        "query": lambda k: query * k,
-        "key": lambda k: mixed(by_key, k),
-        "value": lambda k: mixed(a, k),
-    }
-    return branch(layer, sigma, place, gains["value"] * mixed(a, sigma), paths)
-
-
-def mixed(a: Float[Array, "draw example token token"], k: Gram) -> Gram:
-    """`A K Aᵀ`, the tokens of every example mixed by its own A, mean over draws."""
-    draws, examples, tokens, _ = a.shape
-    k = k.reshape(examples, tokens, examples, tokens)
-    left = jnp.einsum("netu,eufv->netfv", a, k)
-    return jnp.einsum("netfv,nfsv->etfs", left, a).reshape(examples * tokens, -1) / draws
-
-
-def _dot(q, k):
-    """`q_t · k_u/√h` [n, E, T, T]."""
-    return jnp.einsum("neth,neuh->netu", q, k) * q.shape[-1] ** -0.5
-
-
-def _head(layer: layers.Attention, sigma: Gram, place: Place, size: int):
-    """Queries, keys and a direction of the head [n, E, T, h], turned by position, and a feature of the values [n, E, T]."""
-    gains = layer.gains(place.width)
-    normal = lambda name, *shape: jax.random.normal(at(place.key, name), (place.draws, *shape), sigma.dtype)
-    process = normal("process", len(sigma), 2 * size + 1).at[..., -1].apply(jnp.sign)
-    process = (factor(sigma) @ process).reshape(place.draws, -1, place.tokens, 2 * size + 1)
-    q, k, v = jnp.split(process, (size, 2 * size), axis=-1)
-    direction = jnp.broadcast_to(jnp.sign(normal("direction", 1, 1, size)), q.shape)
-    rotary = layer.rotary or (lambda x: x)
-    turned = jax.vmap(jax.vmap(lambda x: rotary(x[:, None])[:, 0]))
-    std = {name: gain**0.5 for name, gain in gains.items()}
-    return turned(std["query"] * q), turned(std["key"] * k), turned(direction), std["value"] * v[..., 0]
+def acts_by_row(layer) -> bool:
+    """Whether what a layer does to a Gram matrix is a factor for each row."""
+    return isinstance(layer, BY_ROW) or (isinstance(layer, norms.ScaledNorm) and acts_by_row(layer.norm))
 
 
 def factor(sigma: Gram) -> Gram:

@@ -68,7 +68,28 @@ def gelu(a, b, c) -> Kernel:
     return Kernel(value, both + peak * (c + c * cross / slack + 2 * c * (1 / p + 1 / q - 1)))
 
 
-CLOSED: dict[str, Callable[..., Kernel]] = {"linear": linear, "relu": relu, "gelu": gelu}
+def erf(a, b, c) -> Kernel:
+    """φ(u) = erf u: the arcsine kernel (Williams 1997, eq. 11), and its derivative."""
+    slack = (1 + 2 * a) * (1 + 2 * b)
+    value = 2 / jnp.pi * jnp.arcsin(2 * c / jnp.sqrt(slack))
+    return Kernel(value, 4 / jnp.pi / jnp.sqrt(slack - 4 * c**2))
+
+
+CLOSED: dict[str, Callable[..., Kernel]] = {"linear": linear, "relu": relu, "gelu": gelu, "erf": erf}
+
+
+def mean(activation: str, variance):
+    """`E φ(u)` for Gaussian u of mean zero and each variance; by quadrature where there is no closed form here.
+
+    >>> round(float(mean("relu", jnp.ones(()))), 4)
+    0.3989
+    """
+    if activation == "relu":
+        return jnp.sqrt(variance / (2 * jnp.pi))
+    if activation == "gelu":
+        return variance / jnp.sqrt(2 * jnp.pi * (1 + variance))
+    nodes, weights, _ = (jnp.asarray(a, variance.dtype) for a in _hermite())
+    return ACTIVATIONS[activation](jnp.sqrt(variance)[..., None] * nodes) @ weights
 
 
 # ---- every other activation ---------------------------------------------------------------------------------

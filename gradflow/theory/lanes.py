@@ -6,22 +6,8 @@ summed over features, which a norm further up makes anything but that of two ind
 
 import jax.numpy as jnp
 
-from ..model import lanes, layers, norms
-from .gram import Gram, Place, Response, response, scaled
-
-# Layers that act on a Gram matrix by a factor for each row: between lanes, too.
-BY_ROW = (
-    layers.Identity,
-    layers.Gain,
-    layers.ScalarGain,
-    layers.FeatureGain,
-    norms.LayerNorm,
-    norms.RMSNorm,
-)
-
-
-def _acts_by_row(layer) -> bool:
-    return isinstance(layer, BY_ROW) or (isinstance(layer, norms.ScaledNorm) and _acts_by_row(layer.norm))
+from ..model import lanes
+from .gram import Gram, Place, Response, acts_by_row, response, scaled
 
 
 def _on_lanes(matrix, k: Gram) -> Gram:
@@ -50,7 +36,7 @@ def _(layer: lanes.PerLane, sigma: Gram, place: Place) -> Response:
     Errors: NotImplementedError for others: what they do to the Gram matrix between two lanes is not known.
     """
     for one in layer.layers:
-        if not _acts_by_row(one):
+        if not acts_by_row(one):
             raise NotImplementedError(
                 f"no theory for {type(one).__name__} on one of several lanes: gains and norms have one; measure it"
             )

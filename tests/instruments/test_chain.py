@@ -8,8 +8,9 @@ import pytest
 
 from gradflow.instruments import chain
 from gradflow.instruments.spectrum import spectrum
+from gradflow.model.branches import FeedForward
 from gradflow.model.equation import sublayer, walk
-from gradflow.model.layers import FeedForward, Gain
+from gradflow.model.layers import Gain
 from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.results.quantities import JACOBIANS, PROBES
 

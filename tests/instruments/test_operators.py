@@ -31,8 +31,8 @@ TOKENS, WIDTH = cases.TOKENS, cases.WIDTH
 SHARP = {"layernorm": LayerNorm(1e-13), "rmsnorm": RMSNorm(1e-13)}  # eps → 0: what a norm takes is gone
 ROWS = [
     pytest.param(cases.ALL[name](SHARP[norm]), id=f"{name}-{norm}")
-    for name, norm in cases.FEWER
-    if name not in ("residual", "hyper")
+    for name, norm in cases.NAMES
+    if name not in cases.LANES and name not in cases.WITHOUT_NORM
 ]
 over_rows = pytest.mark.parametrize("wiring", ROWS)
 

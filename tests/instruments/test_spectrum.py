@@ -120,7 +120,7 @@ def test_directions_that_rounding_takes_count_as_rank_deficit():
 # ---- every wiring -------------------------------------------------------------------------------------------
 
 
-over_wirings = pytest.mark.parametrize("wiring", [cases.row(*names) for names in cases.FEWER])
+over_wirings = pytest.mark.parametrize("wiring", cases.rows(without=cases.PAIRS))
 
 
 @cache
@@ -151,7 +151,7 @@ def test_a_smallest_singular_value_is_right_or_missing(wiring):
 
 @pytest.mark.long
 def test_smallest_singular_values_are_mostly_found():
-    rows = [cases.row(*names) for names in cases.FEWER if names[0] not in ("residual", "hyper")]
+    rows = cases.rows(without=(*cases.LANES, *cases.PAIRS))
     found = [both(row.values[0])[1]["smallest_singular_value"][:, WHOLE] for row in rows]
     assert np.isfinite(found).mean() > 0.5
 

@@ -21,7 +21,7 @@ EXACT = 1e-10
 def meters(wiring):
     """Per depth: the squared norms that the meters read under the loss `⟨c, x_S⟩`, and ∂loss/∂x_0."""
     model, params, x = cases.deepest(wiring)
-    size = max(cases.DEPTHS) * len(cases.BRANCHES)
+    size = max(cases.DEPTHS) * len(cases.branches_of(wiring))
     dials = {name: jnp.zeros(size) for name in ("stream", *METERED)}
     c = cases.normal(*x.shape, seed=3)
 
@@ -31,7 +31,7 @@ def meters(wiring):
         return jnp.vdot(c, streams[top - 1])  # a shallower stack is the bottom of a deeper one
 
     read = cases.jit(jax.grad(loss, (0, 1)))
-    tops = {depth: depth * len(cases.BRANCHES) for depth in cases.DEPTHS}
+    tops = {depth: depth * len(cases.branches_of(wiring)) for depth in cases.DEPTHS}
     found = {depth: jax.device_get(read(dials, x, params["stack"], top)) for depth, top in tops.items()}
     return {depth: ({k: v[: tops[depth]] for k, v in squares.items()}, g) for depth, (squares, g) in found.items()}, c
 
@@ -50,7 +50,7 @@ def test_norm_out_and_fork_add_up_to_the_end_to_end_gain(wiring):
         gains, _, bottom, top = read_budget(wiring, depth)
         total = np.log(np.linalg.norm(bottom) / np.linalg.norm(top))
         on_path = gains[:, [FACTORS.index("norm_out"), FACTORS.index("fork")]]
-        assert len(gains) == depth * len(cases.BRANCHES)
+        assert len(gains) == depth * len(cases.branches_of(wiring))
         assert abs(on_path.sum() - total) < EXACT * max(1, abs(on_path).sum())
 
 
@@ -60,7 +60,7 @@ def by_matrices(wiring, depth):
     g = np.asarray(meters(wiring)[1]).ravel()
     size = np.linalg.norm
     gains, shares = [], []
-    for l in reversed(range(depth * len(cases.BRANCHES))):
+    for l in reversed(range(depth * len(cases.branches_of(wiring)))):
         part = {name: J[name][l] for name in J}
         u = part["norm_out"].T @ g
         skip, factors = part["skip"].T @ u, {"norm_out": np.log(size(u) / size(g))}

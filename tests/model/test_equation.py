@@ -55,7 +55,7 @@ def test_skip_plus_branch_equals_the_jvp(wiring):
     found = first_order(wiring)
     value, jvp = found["jvp"]
     errors = per_sublayer(found["skip"] + found["branch"], jvp)
-    assert errors.shape == (max(cases.DEPTHS) * len(cases.BRANCHES),)
+    assert errors.shape == (max(cases.DEPTHS) * len(cases.branches_of(wiring)),)
     assert errors.max() < EXACT
     assert per_sublayer(found["y"], value).max() < EXACT
 
@@ -83,7 +83,7 @@ def test_the_transposed_maps_are_the_adjoint(wiring):
 @over_wirings
 def test_the_product_of_sublayer_jacobians_is_the_jacobian_of_the_stack(wiring):
     model, params, x = cases.deepest(wiring)
-    tops = np.array(cases.DEPTHS) * len(cases.BRANCHES)
+    tops = np.array(cases.DEPTHS) * len(cases.branches_of(wiring))
     see = lambda x, parts, _: (y := sublayer(x, **parts), y)
     streams = lambda x, p: walk(model.segments, p, x, see)[1][
         tops - 1

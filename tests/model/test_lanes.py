@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gradflow.model.branches import Attention
 from gradflow.model.init import OfLayer, at_layer
 from gradflow.model.lanes import LaneGains, Lanes, PerLane, Then, gathered, mixed, spread
-from gradflow.model.layers import ALL, FEATURES, Attention, Gain, Identity
+from gradflow.model.layers import ALL, FEATURES, Gain, Identity
 from gradflow.model.norms import LayerNorm
 from gradflow.results.configuration import decode, encode
 

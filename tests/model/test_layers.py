@@ -8,20 +8,10 @@ import pytest
 import reference
 from cases import distance
 
-from gradflow.model import layers, norms
-from gradflow.model.functions import attend, standardized
-from gradflow.model.layers import (
-    ACTIVATIONS,
-    Attention,
-    FeatureGain,
-    FeedForward,
-    Gain,
-    GatedFeedForward,
-    Identity,
-    Rotary,
-    ScalarGain,
-    Zero,
-)
+from gradflow.model import branches, layers, norms
+from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.functions import ACTIVATIONS, attend, standardized
+from gradflow.model.layers import Complement, FeatureGain, Gain, Identity, ScalarGain, Shift, Zero
 from gradflow.model.norms import LayerNorm, RMSNorm
 
 EXACT = 1e-12
@@ -76,6 +66,32 @@ def test_a_branch_equals_its_formula(branch):
     assert distance(branch(params, x), reference.apply(branch, params, x)) < EXACT
 
 
+INNER = {
+    "feed-forward": (FeedForward(2, inner=LayerNorm()), ("inner",)),
+    "gated": (GatedFeedForward(2, inner=RMSNorm()), ("inner",)),
+    "heads": (Attention(2, head_gain=FeatureGain(1.0), inner=LayerNorm()), ("inner",)),
+    "queries": (
+        Attention(4, kv_heads=2, rotary=Rotary(), **dict.fromkeys(("query_norm", "key_norm", "value_norm"), RMSNorm())),
+        ("query_norm", "key_norm", "value_norm"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("branch", "places"), INNER.values(), ids=INNER)
+def test_layers_inside_a_branch_act_where_their_papers_have_them(branch, places):
+    params, x = drawn(branch), cases.normal(cases.TOKENS, cases.WIDTH)
+    act = lambda place: lambda u: reference.apply(getattr(branch, place), params[place], u)
+    inside = {place.removesuffix("_norm"): act(place) for place in places}
+    inside |= {"heads": params["head_gain"]["gain"]} if "head_gain" in params else {}
+    assert distance(branch(params, x), reference.apply(branch, params, x, **inside)) < EXACT
+
+
+def test_a_branch_without_layers_inside_has_the_parameters_of_its_matrices_alone():
+    assert set(Attention(2).init(jax.random.key(0), 8)) == {"query", "key", "value", "out"}
+    assert shapes(Attention(2, query_norm=RMSNorm()))["query_norm.scale"] == (4,)
+    assert shapes(FeedForward(2, inner=LayerNorm()))["inner.bias"] == (16,)
+
+
 @pytest.mark.parametrize(
     "branch", [b for b in cases.BRANCHES.values() if isinstance(b, Attention)], ids=["causal", "bidirectional"]
 )
@@ -121,7 +137,7 @@ def test_activations_are_the_published_functions():
     cdf = 0.5 * (1 + jax.scipy.special.erf(u / np.sqrt(2)))
     tanh = 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (u + 0.044715 * u**3)))
     known = {"relu": np.maximum(u, 0), "gelu": u * cdf, "gelu_tanh": u * tanh, "silu": u / (1 + np.exp(-u))}
-    known |= {"tanh": np.tanh(u), "linear": u}
+    known |= {"tanh": np.tanh(u), "erf": jax.scipy.special.erf(u), "linear": u}
     assert known.keys() == ACTIVATIONS.keys()
     for name, values in known.items():
         np.testing.assert_allclose(ACTIVATIONS[name](u), values, rtol=1e-12, atol=1e-14, err_msg=name)
@@ -163,6 +179,8 @@ def test_gains_multiply():
     np.testing.assert_array_equal(Gain(3.0)({}, x), 3 * x)
     np.testing.assert_array_equal(FeatureGain(3.0)(value, x), np.arange(4.0) * x)
     np.testing.assert_array_equal(ScalarGain(3.0)({"gain": jnp.array(2.0)}, x), 2 * x)
+    np.testing.assert_array_equal(Complement("write", 3.0)(value, x), (1 - np.arange(4.0)) * x)
+    np.testing.assert_array_equal(Shift()({"shift": jnp.array(2.0)}, x), x + 2)
 
 
 def test_trained_gains_start_at_their_value():
@@ -273,7 +291,7 @@ def test_a_norm_is_flaxs(norm, dtype):
 
 @pytest.mark.parametrize("layer", [*cases.BRANCHES.values(), *cases.NORMS.values(), Gain(2.0)], ids=repr)
 def test_a_layer_is_a_value_whose_repr_rebuilds_it(layer):
-    names = {**vars(layers), **vars(norms), **{name: getattr(layers, name) for name in ("FanIn", "Rotary")}}
+    names = {**vars(layers), **vars(norms), **vars(branches)}
     assert eval(repr(layer), names) == layer
     assert hash(eval(repr(layer), names)) == hash(layer)
 

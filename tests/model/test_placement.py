@@ -10,9 +10,11 @@ import pytest
 import reference
 
 from gradflow.instruments import gradients
+from gradflow.model.catalogue import PLACEMENTS, placement, wirings
 from gradflow.model.equation import walk
+from gradflow.model.multilane import b2t, hyper_connections
 from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.placement import PLACEMENTS, Placement, Stage, b2t, hyper_connections, mix_ln, placement, wirings
+from gradflow.model.placement import Placement, Stage, mix_ln
 from gradflow.model.stack import Embedding, Transformer, staged, transformer
 from gradflow.model.wiring import Wiring, post, pre
 from gradflow.results.configuration import decode, encode
@@ -124,7 +126,7 @@ def test_the_table_has_every_name_and_ones_own():
     mine = Wiring("mine", norm_in=RMSNorm(), equation="x + F(R x)", source="this test")
     table = wirings(mine)
     assert table.index.is_unique
-    assert set(table.index) == {name for name in PLACEMENTS if name != "peri"} | {"mine"}
+    assert set(table.index) == {*PLACEMENTS, "mine"}
     assert list(table.columns) == ["equation", "jacobian", "source"]
     assert (table != "").all(axis=None)
     assert table.loc["mine", "equation"] == "x + F(R x)"

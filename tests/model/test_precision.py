@@ -11,9 +11,9 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments import chain, gradients, jacobians, spectrum
+from gradflow.model.branches import FeedForward, Rotary
 from gradflow.model.equation import in_precision_of, sublayer, walk
 from gradflow.model.functions import attend
-from gradflow.model.layers import FeedForward, Rotary
 from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.stack import PRECISIONS
 from gradflow.model.wiring import post, pre

@@ -10,10 +10,12 @@ import pytest
 import reference
 from cases import distance
 
+from gradflow.model.branches import Attention, FeedForward
 from gradflow.model.equation import PARTS, sublayer, walk
 from gradflow.model.init import Normal, OfDepth, Scaled, Xavier
-from gradflow.model.layers import Attention, FeedForward, Gain, Identity
+from gradflow.model.layers import Gain, Identity
 from gradflow.model.norms import RMSNorm
+from gradflow.model.scalings import deepnorm
 from gradflow.model.stack import (
     Embedding,
     Segment,
@@ -25,7 +27,7 @@ from gradflow.model.stack import (
     transformer,
     transformers,
 )
-from gradflow.model.wiring import Wiring, deepnorm, none, post, pre
+from gradflow.model.wiring import Wiring, none, post, pre
 
 EXACT = 1e-12
 SMALL = {"width": 8, "heads": 2, "context": 5, "vocabulary": 11}
@@ -223,3 +225,10 @@ def test_numbers_of_depth_in_the_readout_are_filled_in_too():
     models = [transformer("pre", depth=depth, init=weights, **SMALL) for depth in (1, 4)]
     one, four = (np.asarray(model.init(0)["readout"].kernel) for model in models)
     np.testing.assert_allclose(one, 2 * four, rtol=1e-6)
+
+
+def test_a_wiring_that_sets_what_a_branch_does_not_have_is_refused_in_one_line():
+    mine = Wiring("mine", within=(("head_gain", Gain(2.0)),))
+    with pytest.raises(ValueError, match="the wiring sets 'head_gain' inside the branch, which FeedForward") as error:
+        transformer(mine, depth=1, width=8, heads=2)
+    assert "\n" not in str(error.value)

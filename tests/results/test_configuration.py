@@ -13,11 +13,13 @@ import pytest
 
 import gradflow as gf
 from gradflow.interop.functions import FunctionStack
+from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.catalogue import WIRINGS
 from gradflow.model.init import INITIALIZATIONS, FanIn, Normal, OfDepth, Scaled
-from gradflow.model.layers import Attention, FeedForward, Gain, GatedFeedForward, Rotary
+from gradflow.model.layers import Gain
 from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
-from gradflow.model.wiring import PLAIN, WIRINGS, Wiring, pre
+from gradflow.model.wiring import PLAIN, Wiring, pre
 from gradflow.results.configuration import REGISTERED, decode, dumps, encode, loads, registered, suggestions
 
 

@@ -10,10 +10,10 @@ import theories
 from scipy import integrate, stats
 
 import gradflow as gf
+from gradflow.model.branches import Attention, FeedForward
 from gradflow.model.init import FanIn, Scaled
-from gradflow.model.layers import Attention, FeedForward
 from gradflow.model.norms import LayerNorm
-from gradflow.model.wiring import deepnorm as deepnorm_wiring
+from gradflow.model.scalings import deepnorm as deepnorm_wiring
 from gradflow.model.wiring import post, pre
 from gradflow.theory import closed, descent
 from gradflow.theory.gram import Place, response

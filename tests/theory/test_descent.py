@@ -10,7 +10,7 @@ import pytest
 import theories
 
 import gradflow as gf
-from gradflow.model.layers import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Rotary
 from gradflow.model.norms import RMSNorm
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import post, pre

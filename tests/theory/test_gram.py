@@ -8,8 +8,8 @@ import pytest
 import theories
 
 from gradflow.model import layers, norms
+from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Rotary
 from gradflow.model.init import FanIn, Scaled, WidthScaled
-from gradflow.model.layers import Attention, FeedForward, GatedFeedForward, Rotary
 from gradflow.model.names import named
 from gradflow.theory import gram
 from gradflow.theory.gram import Place, response
@@ -25,6 +25,11 @@ LAYERS = {
     "bidirectional": Attention(8, causal=False, weights=BETA),
     "rotary": Attention(8, rotary=Rotary(10.0)),
     "grouped": Attention(8, kv_heads=2, causal=False, rotary=Rotary(10.0), bias=True),
+    "inner layernorm": FeedForward(2, "gelu", inner=norms.LayerNorm()),
+    "gated inner": GatedFeedForward(2, "silu", inner=norms.ScaledNorm(norms.LayerNorm(), 0.5)),
+    "inner rmsnorm": FeedForward(2, "relu", inner=norms.RMSNorm()),
+    "query and key norms": Attention(8, rotary=Rotary(10.0), query_norm=norms.RMSNorm(), key_norm=norms.LayerNorm()),
+    "head gains": Attention(8, head_gain=layers.FeatureGain(1.5), inner=norms.LayerNorm(bias=False)),
     "user's": theories.UniformAttention(),
 }
 over_layers = pytest.mark.parametrize("name", list(LAYERS))
@@ -88,7 +93,10 @@ def test_theory_is_the_mean_over_draws_of_a_finite_layer(name):
         assert (off < 4 * sem + 4 / WIDTH * largest).all(), f"{what}: off by {(off / sem).max():.1f} standard errors"
 
 
-@pytest.mark.parametrize("norm", [norms.LayerNorm(), norms.RMSNorm()])
+@pytest.mark.parametrize(
+    "norm",
+    [norms.LayerNorm(), norms.RMSNorm(), norms.RMSNorm(scale="one_plus"), norms.LayerNorm(scale="none", bias=False)],
+)
 def test_a_norms_response_is_exact_for_what_is_orthogonal_to_its_input(norm):
     x, dx, g = exact(gram_matrices())
     sigma, k, delta = gram_matrices()
@@ -102,9 +110,10 @@ def test_a_norms_response_is_exact_for_what_is_orthogonal_to_its_input(norm):
     assert set(named(weights)) == set(made.sources)
 
 
-def test_dynamic_tanh_acts_on_gaussian_features_by_its_kernel():
+@pytest.mark.parametrize("layer", [norms.DyT(0.8), norms.Derf(0.8)], ids=repr)
+def test_a_squash_acts_on_gaussian_features_by_its_kernel(layer):
     """Output, tangent and every parameter's tangent, means over 200,000 features in units of their standard errors."""
-    layer, features = norms.DyT(0.8), 200_000
+    features = 200_000
     sigma, k, _ = gram_matrices()
     made = response(layer, sigma, Place(WIDTH, TOKENS, 1, None))
     noise = np.random.default_rng(0).normal(size=(2, TOKENS, features))
@@ -129,6 +138,7 @@ def test_dynamic_tanh_acts_on_gaussian_features_by_its_kernel():
         (layers.Gain(0.5), 0.25),
         (layers.ScalarGain(0.5), 0.25),
         (layers.FeatureGain(0.1), 0.01),
+        (layers.Shift(), 1.0),
     ],
 )
 def test_a_gain_acts_as_its_square(layer, square):
@@ -171,3 +181,11 @@ def test_examples_of_a_batch_mix_their_own_tokens_alone():
 def test_a_layer_without_a_theory_says_how_to_give_it_one():
     with pytest.raises(NotImplementedError, match=r"no theory for int: .* gf.gram.response.register"):
         response(3, jnp.eye(2), Place(WIDTH, 2, 1, None))
+
+
+def test_what_acts_between_matrices_multiplies_rows_or_is_refused():
+    sigma, place = gram_matrices()[0], Place(WIDTH, TOKENS, 1, jax.random.key(0))
+    with pytest.raises(NotImplementedError, match="no theory for DyT inside a branch: gains and norms have one"):
+        response(FeedForward(inner=norms.DyT()), sigma, place)
+    with pytest.raises(NotImplementedError, match="no theory for a norm on the values of heads of finite width"):
+        response(Attention(8, value_norm=norms.RMSNorm()), sigma, place)

@@ -65,7 +65,7 @@ def test_every_predicted_quantity_has_its_monte_carlo_error(theory):
 
 def test_without_attention_nothing_is_drawn_below_the_readout(data):
     """The Monte Carlo error of rms and budget is rounding."""
-    model = gf.transformer("pre", depth=2, width=16, context=8, attention=gf.layers.FeedForward(2))
+    model = gf.transformer("pre", depth=2, width=16, context=8, attention=gf.branches.FeedForward(2))
     node = gf.predict(model, data)["model"]
     assert float(node["stream_rms_sem"].max()) < 1e-6
 

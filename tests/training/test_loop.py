@@ -13,7 +13,7 @@ import pytest
 import gradflow as gf
 from gradflow.instruments import gradients
 from gradflow.instruments.readings import seed_keys
-from gradflow.model.layers import FeedForward
+from gradflow.model.branches import FeedForward
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import none, pre
 from gradflow.training.loop import _scalars

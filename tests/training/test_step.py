@@ -13,8 +13,8 @@ import gradflow as gf
 from gradflow.instruments import gradients
 from gradflow.instruments.dropout import Dropout
 from gradflow.instruments.readings import seed_keys
+from gradflow.model.branches import FeedForward
 from gradflow.model.init import at
-from gradflow.model.layers import FeedForward
 from gradflow.model.names import parameter_names, present
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import none, pre

@@ -24,8 +24,8 @@ import xarray as xr
 
 import gradflow as gf
 from gradflow.instruments import gradients
+from gradflow.model.branches import Attention, FeedForward, GatedFeedForward
 from gradflow.model.init import at
-from gradflow.model.layers import Attention, FeedForward, GatedFeedForward
 from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.stack import Transformer
 

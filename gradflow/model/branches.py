@@ -1,0 +1,215 @@
+"""Branches: F of equation (1), made of matrices, with the layers that a wiring may set between them.
+
+A *place* is where a layer can act inside a branch: `inner`, in front of the last matrix, on the hidden layer or on the
+concatenated heads; in attention also on the queries, keys and values of each head and, one number a head, on the heads.
+All are the identity unless they are set, by the branch's field or by a wiring's `within`.
+
+Axes: x is [tokens, features] for one example. T tokens, d features, H heads, h features a head.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from ..results.configuration import registered, suggestions
+from .functions import ACTIVATIONS, attend
+from .init import FanIn, Initialization, Matrix, at, draw
+from .layers import ALL, FEATURES, PAST, Identity, Layer, coupling
+
+
+def linear(key, weights: Initialization, name: str, fan_in: int, fan_out: int, width: int, bias: bool) -> nnx.Linear:
+    """`nnx.Linear` with its kernel drawn from `weights` and a zero bias where there is one."""
+    kernel = draw(weights, at(key, name), Matrix(name, fan_in, fan_out, width))
+    return nnx.Linear(fan_in, fan_out, use_bias=bias, kernel_init=lambda *_: kernel, rngs=nnx.Rngs(0))
+
+
+class Branch:
+    """A layer that is made of matrices: `sides(width)` names them, all are drawn from `weights`, each with a `bias` or none.
+
+    `places(width)` names the fields that are layers themselves, with the number of features each acts on.
+    """
+
+    weights: Initialization
+    bias: bool
+
+    def sides(self, width: int) -> dict[str, tuple[int, int]]:
+        """`{name: (fan_in, fan_out)}` of its matrices, the last of them the one that writes the output."""
+        raise NotImplementedError
+
+    def places(self, width: int) -> dict[str, int]:
+        """`{field: features}` of the layers inside it."""
+        return {}
+
+    def init(self, key, width: int):
+        """`{name: Linear}` for every matrix in `sides`, and the parameters of the layers in `places` that have some."""
+        sides = self.sides(width)
+        matrices = {name: linear(key, self.weights, name, *side, width, self.bias) for name, side in sides.items()}
+        inside = {name: getattr(self, name).init(at(key, name), size) for name, size in self.places(width).items()}
+        return matrices | {name: params for name, params in inside.items() if params != {}}
+
+    def at(self, place: str, params, x):
+        """The layer at a place, applied."""
+        return getattr(self, place)(params.get(place, {}), x)
+
+    def gains(self, width: int) -> dict[str, float]:
+        """`std² · fan_in` of every matrix: what a mean square is multiplied by at initialization."""
+        matrices = {name: Matrix(name, *side, width) for name, side in self.sides(width).items()}
+        return {name: self.weights.std(matrix) ** 2 * matrix.fan_in for name, matrix in matrices.items()}
+
+
+@registered
+@dataclass(frozen=True)
+class FeedForward(Branch):
+    """`W_down φ(W_up x + b_up) + b_down`, hidden width `ratio · d` (Vaswani et al. 2017, eq. 2, with φ = ReLU)."""
+
+    ratio: float = 4
+    activation: str = "gelu"
+    weights: Initialization = FanIn()
+    bias: bool = True
+    inner: Layer = Identity()
+
+    def __post_init__(self):
+        _known_activation(self.activation)
+
+    @property
+    def couples(self) -> str:
+        """The features of a token, or what the layer inside couples, if that is more."""
+        return coupling(self.inner, least=FEATURES)
+
+    def sides(self, width: int):
+        """`up`, d -> ratio·d, and `down`, ratio·d -> d."""
+        hidden = round(self.ratio * width)
+        return {"up": (width, hidden), "down": (hidden, width)}
+
+    def places(self, width: int):
+        """`inner` on the hidden layer."""
+        return {"inner": round(self.ratio * width)}
+
+    def __call__(self, params, x):
+        """The branch's output [T, d]."""
+        hidden = ACTIVATIONS[self.activation](params["up"](x))
+        return params["down"](self.at("inner", params, hidden))
+
+
+@registered
+@dataclass(frozen=True)
+class GatedFeedForward(Branch):
+    """`W_down (φ(W_gate x) ⊙ W_up x)`, no biases by default (Shazeer 2020, eq. 6, SwiGLU with φ = SiLU)."""
+
+    ratio: float = 8 / 3
+    activation: str = "silu"
+    weights: Initialization = FanIn()
+    bias: bool = False
+    inner: Layer = Identity()
+
+    def __post_init__(self):
+        _known_activation(self.activation)
+
+    @property
+    def couples(self) -> str:
+        """The features of a token, or what the layer inside couples, if that is more."""
+        return coupling(self.inner, least=FEATURES)
+
+    def sides(self, width: int):
+        """`gate` and `up`, d -> ratio·d, and `down`, ratio·d -> d."""
+        hidden = round(self.ratio * width)
+        return {"gate": (width, hidden), "up": (width, hidden), "down": (hidden, width)}
+
+    def places(self, width: int):
+        """`inner` on the hidden layer."""
+        return {"inner": round(self.ratio * width)}
+
+    def __call__(self, params, x):
+        """The branch's output [T, d]."""
+        hidden = ACTIVATIONS[self.activation](params["gate"](x)) * params["up"](x)
+        return params["down"](self.at("inner", params, hidden))
+
+
+@registered
+@dataclass(frozen=True)
+class Rotary:
+    """Queries and keys turned by `t · base^(−2i/h)`, features i and i + h/2 a pair (Su et al. 2021, eq. 34, half-split)."""
+
+    base: float = 10_000.0
+
+    def __call__(self, x: Float[Array, "token head feature"]) -> Float[Array, "token head feature"]:
+        """The turned `x`."""
+        tokens, _, size = x.shape
+        dtype = jnp.promote_types(x.dtype, jnp.float32)  # positions past 256 are not numbers of bfloat16
+        half = jnp.arange(size // 2, dtype=dtype)
+        angle = jnp.arange(tokens, dtype=dtype)[:, None] * self.base ** (-2 * half / size)
+        cos, sin = jnp.cos(angle)[:, None].astype(x.dtype), jnp.sin(angle)[:, None].astype(x.dtype)
+        a, b = jnp.split(x, 2, axis=-1)
+        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+@registered
+@dataclass(frozen=True)
+class Attention(Branch):
+    """Multi-head attention (Vaswani et al. 2017, eq. 1 and section 3.2.2), with grouped keys (Ainslie et al. 2023).
+
+    `query_norm`, `key_norm` and `value_norm` act on each head, before positions turn it (QK-norm: Henry et al. 2020, here
+    with a norm of one's choice, as OLMo 2, Qwen 3 and Gemma 3 have it); `head_gain` sees a token's heads as its features.
+    """
+
+    heads: int = 4
+    kv_heads: int | None = None
+    causal: bool = True
+    rotary: Rotary | None = None
+    weights: Initialization = FanIn()
+    bias: bool = False
+    query_norm: Layer = Identity()
+    key_norm: Layer = Identity()
+    value_norm: Layer = Identity()
+    head_gain: Layer = Identity()
+    inner: Layer = Identity()
+
+    @property
+    def couples(self) -> str:
+        """A token and those before it under a causal mask, else all tokens."""
+        return PAST if self.causal else ALL
+
+    def __post_init__(self):
+        if self.heads < 1:
+            raise ValueError(f"heads is {self.heads}: at least 1 is needed")
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"kv_heads = {self.kv_heads} must divide heads = {self.heads}")
+
+    def sides(self, width: int):
+        """`query`, `key`, `value` and `out`; key and value have `kv_heads · d/H` outputs."""
+        if width % self.heads:
+            raise ValueError(f"width = {width} is not a multiple of heads = {self.heads}: change one of them")
+        if self.rotary and (width // self.heads) % 2:
+            raise ValueError(f"rotary positions need an even width a head, not {width}/{self.heads}")
+        shared = width // self.heads * (self.kv_heads or self.heads)
+        return {
+            "query": (width, width),
+            "key": (width, shared),
+            "value": (width, shared),
+            "out": (width, width),
+        }
+
+    def places(self, width: int):
+        """Norms on the features of a head, `head_gain` on the heads, `inner` on their concatenation."""
+        by_head = dict.fromkeys(("query_norm", "key_norm", "value_norm"), width // self.heads)
+        return {**by_head, "head_gain": self.heads, "inner": width}
+
+    def __call__(self, params, x):
+        """The branch's output [T, d]."""
+        tokens, head = len(x), x.shape[-1] // self.heads
+        heads = {name: params[name](x).reshape(tokens, -1, head) for name in ("query", "key", "value")}
+        q, k, v = (self.at(f"{name}_norm", params, u) for name, u in heads.items())
+        if self.rotary:
+            q, k = self.rotary(q), self.rotary(k)
+        read = attend(q, k, v, self.causal)
+        if self.head_gain != Identity():
+            by_head = read.reshape(tokens, self.heads, head).swapaxes(1, 2)
+            read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)
+        return params["out"](self.at("inner", params, read))
+
+
+def _known_activation(name: str) -> None:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"no activation {name!r}: {suggestions(name, ACTIVATIONS)}")

@@ -1,0 +1,74 @@
+"""The catalogue: every wiring and placement of the field by name."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from ..results.configuration import suggestions
+from .layers import Layer
+from .multilane import b2t, hyper_connections, parallel, residual, siamese
+from .placement import Placement, Stage, hybrid_norm, mix_ln, normformer
+from .scalings import (
+    deepnorm,
+    deepscale,
+    depth_scaled,
+    fixup,
+    layernorm_scaling,
+    layerscale,
+    ngpt,
+    rezero,
+    t_fixup,
+)
+from .wiring import Wiring, keel, none, post, pre, res_post, sandwich, sub_ln
+
+WIRINGS: dict[str, Callable[..., Wiring]] = {
+    "pre": pre,
+    "post": post,
+    "res_post": res_post,
+    "sandwich": sandwich,
+    "none": none,
+    "sub_ln": sub_ln,
+    "keel": keel,
+    "deepnorm": deepnorm,
+    "rezero": rezero,
+    "layerscale": layerscale,
+    "depth_scaled": depth_scaled,
+    "layernorm_scaling": layernorm_scaling,
+    "deepscale": deepscale,
+    "fixup": fixup,
+    "t_fixup": t_fixup,
+    "ngpt": ngpt,
+    "residual": residual,
+    "siamese": siamese,
+}
+ALIASES: dict[str, str] = {"peri": "sandwich", "skipinit": "rezero"}
+PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
+    **WIRINGS,
+    "mix_ln": mix_ln,
+    "normformer": normformer,
+    "hybrid_norm": hybrid_norm,
+    "parallel": parallel,
+    "b2t": b2t,
+    "hyper_connections": hyper_connections,
+}
+PLACEMENTS |= {alias: PLACEMENTS[name] for alias, name in ALIASES.items()}
+
+
+def placement(name: str | Wiring | Placement, norm: Layer | None = None) -> Placement:
+    """The placement of that name with `norm` in its places; a wiring stands everywhere; one given as a value passes through."""
+    if isinstance(name, str):
+        if name not in PLACEMENTS:
+            raise ValueError(f"no wiring {name!r}: {suggestions(name, PLACEMENTS)}")
+        name = PLACEMENTS[name]() if norm is None else PLACEMENTS[name](norm)
+    return name if isinstance(name, Placement) else Placement(name.name, (Stage((name,)),))
+
+
+def wirings(*own: Wiring | Placement) -> pd.DataFrame:
+    """The table of all named wirings, and of your `own`: name, equation, Jacobian of a sublayer or block, source.
+
+    >>> wirings().loc["pre", "equation"]
+    'x + F(N x)'
+    """
+    made = [(name, make()) for name, make in PLACEMENTS.items()] + [(one.name, one) for one in own]
+    rows = [{"name": name, "equation": w.equation, "jacobian": w.jacobian, "source": w.source} for name, w in made]
+    return pd.DataFrame(rows).set_index("name")
