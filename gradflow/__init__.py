@@ -20,6 +20,7 @@ NAMES = {
     "model.equation": ("walk",),
     "model.catalogue": ("wirings",),
     "model.placement": ("Placement", "Stage"),
+    "model.profile": ("profiled",),
     "model.stack": ("Segment", "Sublayer", "Transformer", "transformer", "transformers"),
     "model.wiring": ("Wiring",),
     "theory.predict": ("predict",),

@@ -123,6 +123,8 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
             return x + F(x)
         case "deepnorm":
             return N("norm_out", (2 * depth) ** (1 / 4) * x + F(x))
+        case "admin":
+            return N("norm_out", p["skip"]["gain"] * x + F(x))
         case "rezero":
             return x + p["write"]["gain"] * F(x)
         case "layerscale":

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from ..model.init import at, root
 from ..model.names import coordinates
+from ..model.profile import profiled
 from ..results.configuration import suggestions
 from ..results.provenance import provenance
 from ..results.quantities import QUANTITIES
@@ -134,6 +135,7 @@ def measure_models(
     seeds = seeds if params is None else len(jax.tree.leaves(params)[0])
     keys = seed_keys(key, seeds)
     batch = data if isinstance(data, Mapping) else data.batch(root(key), 0)
+    models = profiled(models, batch, key) if params is None else models
     measured = {}
     for name, model in models.items():
         parts = [params[name]] if params is not None else drawn(model, keys)

@@ -9,6 +9,7 @@ from .layers import Layer
 from .multilane import b2t, hyper_connections, parallel, residual, siamese
 from .placement import Placement, Stage, hybrid_norm, mix_ln, normformer
 from .scalings import (
+    admin,
     deepnorm,
     deepscale,
     depth_scaled,
@@ -30,6 +31,7 @@ WIRINGS: dict[str, Callable[..., Wiring]] = {
     "sub_ln": sub_ln,
     "keel": keel,
     "deepnorm": deepnorm,
+    "admin": admin,
     "rezero": rezero,
     "layerscale": layerscale,
     "depth_scaled": depth_scaled,

@@ -10,6 +10,7 @@ An initialization draws `N(0, std²)` with `std(matrix)` in closed form: theory 
 import dataclasses
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -110,26 +111,38 @@ class InTurn(LayerNumber):
         return 1.0 * ((self.stride * (layer - 1) + self.start) % self.turns == self.turn)
 
 
+@registered
+@dataclass(frozen=True)
+class Profiled(LayerNumber):
+    """A number for each block, from the stack's own forward pass (`profile.profiled`); 1 where it has not been profiled."""
+
+    values: tuple[float, ...] = ()
+
+    def __call__(self, layer):
+        """The number at block `layer`."""
+        return jnp.asarray(self.values)[layer - 1] if self.values else 1.0
+
+
 def resolved(value, depth: int):
     """`value` (a dataclass, a tuple, a number) with every `OfDepth` in it replaced by its number at `depth` blocks."""
-    return _filled(value, OfDepth, depth)
+    return replaced(value, OfDepth, lambda number: number(depth))
 
 
 def at_layer(value, layer):
     """`value` with every `LayerNumber` in it replaced by its number at block `layer`."""
-    return _filled(value, LayerNumber, layer)
+    return replaced(value, LayerNumber, lambda number: number(layer))
 
 
-def _filled(value, kind: type[OfDepth] | type[LayerNumber], number):
-    """`value` with everything of that kind in it called with `number`; the same object where there is nothing."""
+def replaced(value, kind: type, make: Callable):
+    """`value` with everything of that kind in it replaced by `make(it)`; the same object where there is nothing."""
     if isinstance(value, kind):
-        return value(number)
+        return make(value)
     if isinstance(value, tuple):
-        new = tuple(_filled(item, kind, number) for item in value)
+        new = tuple(replaced(item, kind, make) for item in value)
         return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-        filled = {name: _filled(item, kind, number) for name, item in fields.items()}
+        filled = {name: replaced(item, kind, make) for name, item in fields.items()}
         changed = {name: item for name, item in filled.items() if item is not fields[name]}
         return dataclasses.replace(value, **changed) if changed else value
     return value

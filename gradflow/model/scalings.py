@@ -1,6 +1,6 @@
 """Wirings that hold a deep stack by numbers: on the skip, on the branch, or in the weights it begins with."""
 
-from .init import OfDepth, OfLayer, Rest, Share
+from .init import OfDepth, OfLayer, Profiled, Rest, Share
 from .layers import Complement, FeatureGain, Gain, Identity, Layer, ScalarGain, Shift
 from .norms import LayerNorm, RMSNorm, ScaledNorm
 from .wiring import Wiring
@@ -20,6 +20,22 @@ def deepnorm(norm: Layer = LayerNorm()) -> Wiring:
         equation="N(α x + F x)",
         jacobian="J_N (α I + J_F)",
         source="Wang et al. 2022 (DeepNet), figure 2",
+    )
+
+
+def admin(norm: Layer = LayerNorm()) -> Wiring:
+    """Admin: post-norm with a trained gain a feature on the skip, which starts at what a profiling pass finds.
+
+    ω² is 1 plus the variance that the sublayers below add (see `profile`): later ones weigh less. `measure`, `train` and
+    `predict` profile a model that has not been; without, ω = 1, which is post-norm.
+    """
+    return Wiring(
+        "admin",
+        skip=FeatureGain(Profiled()),
+        norm_out=norm,
+        equation="N(ω ⊙ x + F x), ω_i² = 1 + Σ_{j<i} Var f_j at the start",
+        jacobian="J_N (diag(ω) + J_F)",
+        source="Liu et al. 2020 (Understanding the Difficulty of Training Transformers)",
     )
 
 

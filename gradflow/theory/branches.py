@@ -35,7 +35,8 @@ def branch(layer, sigma: Gram, place: Place, hidden: Gram, paths: dict[str, Push
     """The response of a layer made of matrices, the last of which reads `hidden`, all others the input.
 
     `paths` takes the Gram matrix of a tangent at the output of each matrix but the last to `hidden`, whose mean is `average`;
-    `own` are sources there. What acts on `hidden` is the branch's `head_gain` and `inner`.
+    `own` are sources there. What acts on `hidden` is the branch's `head_gain` and `inner`. Of gains of heads no gradient is
+    predicted: a norm behind them takes what they share, one direction of as many as there are heads. It is NaN, not a guess.
     """
     sides, gains = layer.sides(place.width), layer.gains(place.width)
     last = list(sides)[-1]
@@ -50,7 +51,6 @@ def branch(layer, sigma: Gram, place: Place, hidden: Gram, paths: dict[str, Push
     if layer.bias:
         sources |= {f"{name}.bias": ends[name](jnp.ones_like(sigma)) for name in sides}
     sources |= {name: onward(g) for name, g in (own or {}).items()}
-    sources |= {f"head_gain.{name}": gains[last] * inner.push(g) for name, g in heads.sources.items()}
     sources |= {f"inner.{name}": gains[last] * g for name, g in inner.sources.items()}
     push = lambda k: sum((ends[name](gains[name] * k) for name in paths), jnp.zeros_like(k))
     return Response(gains[last] * inner.value, push, sources)

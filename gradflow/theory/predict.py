@@ -16,6 +16,7 @@ import xarray as xr
 from ..model.init import Initialization, at, root
 from ..model.names import coordinates
 from ..model.norms import LayerNorm
+from ..model.profile import profiled
 from ..model.stack import Embedding, Transformer
 from ..results.configuration import suggestions
 from ..results.provenance import provenance
@@ -71,6 +72,7 @@ def predict(
     for name, model in models.items():
         refuse(name, model)
     batch = data if isinstance(data, Mapping) else data.batch(root(key), 0)
+    models = profiled(models, batch, key)
     keys = jax.vmap(lambda i: at(root(key), "theory", i))(jnp.arange(replicas))
     predicted = {}
     for name, model in models.items():

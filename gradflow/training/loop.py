@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ..instruments import gradients
 from ..instruments.readings import over_seeds
 from ..model.names import coordinates
+from ..model.profile import profiled
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 from .checkpoints import Checkpoints
@@ -67,6 +68,7 @@ def train(
     """
     origin = provenance()
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
+    models = profiled(models, data, key)
     decides = plan.configuration(models, key)
     keeper = None if checkpoints is None else Checkpoints(checkpoints, decides, checkpoint_every, resume=resume)
     params, runs = {}, {}
