@@ -1,1 +1,3 @@
-"""Instruments, bottom up: meter, signal, dropout, gradients, updates, jacobians, operators, spectrum, chain, loss, readings."""
+"""Instruments, bottom up: meter, signal, dropout, gradients, updates, jacobians, operators, spectrum, chain, composite, loss,
+readings.
+"""

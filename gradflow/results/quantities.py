@@ -2,7 +2,8 @@
 
 Dimensions: `depth` are the S + 1 positions of the stream (0 is the embedding), `sublayer` the S residual sublayers,
 1..S. `factor` are the parts of equation (1) along the backward path, `term` the shares of a fork, `parameter` the
-weights of a sublayer, `outer` those outside the stack, `index` counts singular values, `probe` the probe directions.
+weights of a sublayer, `outer` those outside the stack, `index` counts singular values, `probe` the probe directions, `side` the
+direction of a pass.
 g_l stands for ∂loss/∂x_l, one array over examples, tokens and features; loss is the mean over tokens and examples.
 """
 
@@ -14,6 +15,7 @@ TERMS = ("skip", "branch", "interference")
 # Linear maps of one sublayer: the parts, the term through the branch, skip + branch, the whole.
 JACOBIANS = ("norm_in", "branch", "norm_branch", "branch_term", "fork", "norm_out", "sublayer")
 PROBES = ("isotropic", "token_common")
+SIDES = ("forward", "backward")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the singular values
 SCHATTEN = (1, 2, 4)  # p of the Schatten norms
 LOG_SIGMA = tuple(round(-4 + 0.1 * i, 1) for i in range(61))  # bins of log10 σ by their centres; the ends take the rest
@@ -24,6 +26,7 @@ FIXED = {
     "term": TERMS,
     "jacobian": JACOBIANS,
     "probe": PROBES,
+    "side": SIDES,
     "quantile": QUANTILES,
     "p": SCHATTEN,
     "log_sigma": LOG_SIGMA,
@@ -246,6 +249,15 @@ _ROWS = (
         False,
         reading="end_to_end",
         error="change when the iterations double",
+    ),
+    Quantity(
+        "composite_gain",
+        "composite gain between lanes",
+        "max |log |sum|| of A_S … A_(l+1), A the lanes' skips; forward: row sums, backward: column sums; NaN: one lane",
+        "nat",
+        ("depth", "side"),
+        False,
+        "composite_gain",
     ),
     *_estimated(
         "heldout_loss",

@@ -1,0 +1,136 @@
+"""The composite gain of skip matrices, against products written out."""
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow.instruments import composite
+from gradflow.model.lanes import mixed
+from gradflow.model.norms import RMSNorm
+from gradflow.model.placement import hyper_connections
+from gradflow.model.stack import Embedding, Transformer, staged
+from gradflow.model.wiring import Wiring, residual
+
+
+def stack(placement, depth: int = 3) -> Transformer:
+    """A small transformer in one placement."""
+    return Transformer(staged(placement, cases.TWO, depth), cases.WIDTH, Embedding(cases.VOCABULARY, cases.TOKENS))
+
+
+@pytest.fixture(scope="module")
+def small():
+    return stack(hyper_connections(RMSNorm()))
+
+
+def with_matrices(model, noise, seed: int = 0):
+    """Parameters in float64 whose skip matrices are `noise(shape)`, and those matrices in depth order [S, n, n]."""
+    params = cases.float64(model.init(seed))
+    stacked = dict(params["stack"][0])
+    drawn = {kind: noise(stacked[kind]["skip"]["matrix"].shape) for kind in stacked}
+    stacked = {kind: {**own, "skip": {"matrix": jnp.asarray(drawn[kind])}} for kind, own in stacked.items()}
+    in_order = np.stack([drawn[kind] for kind in drawn], axis=1)
+    return {**params, "stack": (stacked,)}, in_order.reshape(-1, *in_order.shape[2:])
+
+
+def composites(matrices):
+    """`A_S … A_(l+1)` for l = 0 … S."""
+    made = [np.eye(matrices.shape[-1])]
+    for a in matrices[::-1]:
+        made.append(made[-1] @ a)
+    return np.stack(made[::-1])
+
+
+def two_sided(products):
+    """[S+1, side]."""
+    return np.stack([np.abs(np.log(np.abs(products.sum(axis)))).max(-1) for axis in (-1, -2)], axis=-1)
+
+
+def moved(shape):
+    """Identities, moved at random."""
+    return np.eye(shape[-1]) + 0.4 * np.random.default_rng(shape[0]).normal(size=shape)
+
+
+def test_the_products_are_those_of_the_matrices_sublayer_by_sublayer(small):
+    """Attention and feed-forward are positions of their own."""
+    params, matrices = with_matrices(small, moved)
+    inputs = cases.batch()["inputs"][0]
+    found = composite.matrices(small, params, inputs)
+    assert found.shape == (6, cases.TOKENS, 4, 4)
+    assert np.abs(np.asarray(found) - matrices[:, None]).max() < 1e-14
+    made = composite.products(small, params, inputs)
+    assert cases.distance(made, np.broadcast_to(composites(matrices)[:, None], made.shape)) < 1e-13
+
+
+def test_the_gain_is_the_largest_log_of_the_sums_of_rows_and_of_columns(small):
+    params, matrices = with_matrices(small, moved)
+    found = composite.gain(small, params, cases.batch())["composite_gain"]
+    expected = two_sided(composites(matrices))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert (np.asarray(found)[:-1] > 0.1).all()
+    assert (np.asarray(found)[-1] == 0).all()
+
+
+def test_the_backward_sums_are_what_the_skips_do_to_a_cotangent_that_is_the_same_in_all_lanes(small):
+    """By the transpose that the backward pass takes: the branches are silenced, so that the stream is its skips alone."""
+    params, _ = with_matrices(small, moved)
+    silent = jax.tree_util.tree_map_with_path(
+        lambda path, a: jnp.zeros_like(a) if "'write'" in jax.tree_util.keystr(path) else a, params["stack"]
+    )
+    through = lambda x: gf.walk(small.segments, silent, x)[0]
+    x = cases.normal(4, cases.TOKENS, cases.WIDTH)
+    top, pull = jax.vjp(through, x)
+    pulled = pull(jnp.ones_like(top))[0]
+    found = composite.gain(small, params, cases.batch())["composite_gain"][0]
+    assert float(jnp.abs(jnp.log(jnp.abs(pulled[:, 0, 0]))).max()) == pytest.approx(float(found[1]), rel=1e-12)
+    pushed = through(jnp.ones_like(x))
+    assert float(jnp.abs(jnp.log(jnp.abs(pushed[:, 0, 0]))).max()) == pytest.approx(float(found[0]), rel=1e-12)
+
+
+def test_no_depth_underflows():
+    """400 sublayers that halve one lane and double another: 2^±400 is beyond float32."""
+    halves = Wiring("halves", skip=mixed((0.5, 0.0), (0.0, 2.0)), read=residual().read, write=residual().write)
+    deep = stack(gf.Placement("halves", (gf.Stage((halves,)),)), 200)
+    batch = {"inputs": jnp.ones((1, 2, 4, cases.WIDTH), jnp.float32)}
+    found = composite.gain(EntersAsItIs(deep), deep.init(0), batch)["composite_gain"]
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found[0], 400 * np.log(2), rtol=1e-5)
+
+
+class EntersAsItIs:
+    """A stack whose inputs are its stream."""
+
+    def __init__(self, model):
+        self.segments = model.segments
+
+    def enter(self, params, inputs):
+        return inputs
+
+
+def test_a_lane_that_receives_nothing_is_infinitely_attenuated(small):
+    def drop(shape):
+        return np.broadcast_to(np.diag([1.0, 1.0, 1.0, 0.0]), shape)
+
+    params, _ = with_matrices(small, drop)
+    found = np.asarray(composite.gain(small, params, cases.batch())["composite_gain"])
+    assert np.isinf(found[:-1]).all()
+    assert (found[-1] == 0).all()
+
+
+def test_it_is_measured_by_its_name():
+    models = {
+        "hyper": stack(hyper_connections(RMSNorm())),
+        "residual": stack(gf.Placement("r", (gf.Stage((residual(),)),))),
+    }
+    models["one lane"] = gf.transformer("pre", depth=3, width=8, heads=2, context=5, vocabulary=cases.VOCABULARY)
+    tree = gf.measure(models, cases.batch(), seeds=2, quantities=("economy", "composite_gain"))
+    for name, node in tree.children.items():
+        gain = node["composite_gain"]
+        assert gain.dims == ("seed", "depth", "side")
+        assert gain["side"].values.tolist() == ["forward", "backward"]
+        assert (gain.isnull() if name == "one lane" else gain == 0).all()
+    frame = gf.report.tables.profile(tree, "composite_gain", side="forward")
+    rows = frame[frame["model"] == "hyper"].sort_values("depth")
+    assert rows["kind"].tolist() == ["embedding", *["causal", "gated"] * 3]
