@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import theories
 import xarray as xr
+from montecarlo import UNLIKELY, assert_mean, error
 from scipy import integrate, stats
 
 import gradflow as gf
@@ -26,21 +27,6 @@ from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.scalings import deepnorm
 from gradflow.model.stack import Transformer
 from gradflow.model.wiring import post, pre
-
-UNLIKELY = 4  # standard errors; a test has a dozen chances at most
-
-
-def error(samples):
-    """Standard error of the mean over the first axis."""
-    return np.std(samples, axis=0, ddof=1) / len(samples) ** 0.5
-
-
-def assert_mean(samples, expected, *, resolution: float, allowance: float = 0.0):
-    """The mean over the first axis is `expected`, to within its error; `resolution` is the error that would be too large."""
-    samples = np.asarray(samples)
-    off, sem = abs(samples.mean(0) - expected), error(samples)
-    assert (sem < resolution * np.abs(expected)).all(), f"too few draws: {sem}"
-    assert (off < UNLIKELY * sem + allowance).all(), f"off by {off / sem} standard errors"
 
 
 def slope(profile, law, number: str = "k", over: str = "depth"):

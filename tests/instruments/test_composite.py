@@ -10,14 +10,14 @@ import gradflow as gf
 from gradflow.instruments import composite
 from gradflow.model.lanes import mixed
 from gradflow.model.norms import RMSNorm
-from gradflow.model.placement import hyper_connections
+from gradflow.model.placement import hyper_connections, placement
 from gradflow.model.stack import Embedding, Transformer, staged
 from gradflow.model.wiring import Wiring, residual
 
 
-def stack(placement, depth: int = 3) -> Transformer:
+def stack(where, depth: int = 3) -> Transformer:
     """A small transformer in one placement."""
-    return Transformer(staged(placement, cases.TWO, depth), cases.WIDTH, Embedding(cases.VOCABULARY, cases.TOKENS))
+    return Transformer(staged(where, cases.TWO, depth), cases.WIDTH, Embedding(cases.VOCABULARY, cases.TOKENS))
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +119,65 @@ def test_a_lane_that_receives_nothing_is_infinitely_attenuated(small):
     assert (found[-1] == 0).all()
 
 
-def test_it_is_measured_by_its_name():
-    models = {
-        "hyper": stack(hyper_connections(RMSNorm())),
-        "residual": stack(gf.Placement("r", (gf.Stage((residual(),)),))),
-    }
-    models["one lane"] = gf.transformer("pre", depth=3, width=8, heads=2, context=5, vocabulary=cases.VOCABULARY)
-    tree = gf.measure(models, cases.batch(), seeds=2, quantities=("economy", "composite_gain"))
+def test_lanes_that_keep_to_themselves_have_a_gain_of_zero():
+    """ResiDual's, and those of hyper-connections at the start."""
+    for where in (placement("residual"), hyper_connections(RMSNorm())):
+        model = stack(where)
+        found = composite.gain(model, model.init(0), cases.batch())["composite_gain"]
+        assert found.shape == (7, 2)
+        assert (found == 0).all()
+
+
+def test_it_is_measured_by_its_name(small):
+    """A stream of one lane beside it reads NaN."""
+    tree = gf.measure(
+        {"hyper": small, "one": stack(placement("pre"))}, cases.batch(), seeds=2, quantities=("composite_gain",)
+    )
     for name, node in tree.children.items():
         gain = node["composite_gain"]
         assert gain.dims == ("seed", "depth", "side")
         assert gain["side"].values.tolist() == ["forward", "backward"]
-        assert (gain.isnull() if name == "one lane" else gain == 0).all()
+        assert (gain.isnull() if name == "one" else gain == 0).all()
     frame = gf.report.tables.profile(tree, "composite_gain", side="forward")
-    rows = frame[frame["model"] == "hyper"].sort_values("depth")
-    assert rows["kind"].tolist() == ["embedding", *["causal", "gated"] * 3]
+    assert frame["model"].tolist() == ["hyper"] * 7
+    assert frame["mean"].tolist() == [0] * 7
+
+
+# ---- Xie et al. 2025 (mHC) ----------------------------------------------------------------------------------
+
+
+def test_a_one_sided_maximum_misses_a_lane_that_is_lost(small):
+    """The largest |sum| of section 3.1 stays 1 while one lane is halved by every sublayer; the two-sided gain sees 2⁻⁶."""
+    params, matrices = with_matrices(small, lambda shape: np.broadcast_to(np.diag([1.0, 1.0, 1.0, 0.5]), shape))
+    one_sided = [np.abs(composites(matrices)[0].sum(axis)).max() for axis in (-1, -2)]
+    assert one_sided == [1.0, 1.0]
+    found = composite.gain(small, params, cases.batch())["composite_gain"]
+    np.testing.assert_allclose(found[0], 6 * np.log(2), rtol=1e-14)
+
+
+def test_the_gain_of_doubly_stochastic_matrices_is_zero_at_any_depth():
+    """Section 4.1: rows and columns that sum to 1 are closed under products; lanes mix all the same."""
+    deep = stack(hyper_connections(RMSNorm()), 24)
+
+    def doubly_stochastic(shape):
+        random = np.random.default_rng(0)
+        permutations = np.eye(shape[-1])[[random.permutation(shape[-1]) for _ in range(3 * shape[0])]]
+        return np.einsum("m,lmij->lij", (0.6, 0.3, 0.1), permutations.reshape(-1, 3, *shape[1:]))
+
+    params, _ = with_matrices(deep, doubly_stochastic)
+    found = composite.gain(deep, params, cases.batch())["composite_gain"]
+    np.testing.assert_allclose(found, 0.0, atol=1e-13)
+    across = composite.products(deep, params, cases.batch()["inputs"][0])[0]
+    np.testing.assert_allclose(across, 0.25, atol=1e-3)
+
+
+def test_attenuation_forward_and_backward_are_told_apart(small):
+    """A lane that is copied over the others: rows sum to 1, all cotangents fall to that lane."""
+
+    def copied(shape):
+        return np.broadcast_to(0.1 * np.eye(4) + 0.9 * np.eye(4)[0], shape)
+
+    params, _ = with_matrices(small, copied)
+    forward, backward = np.asarray(composite.gain(small, params, cases.batch())["composite_gain"][0])
+    assert forward < 1e-14
+    assert backward == pytest.approx(6 * np.log(10), rel=1e-12)
