@@ -15,9 +15,11 @@ from montecarlo import assert_mean
 
 import gradflow as gf
 from gradflow.instruments.readings import seed_keys
+from gradflow.model.branches import Attention, FeedForward
 from gradflow.model.init import FanIn, OfDepth
-from gradflow.model.layers import Attention, FeedForward, Gain
-from gradflow.model.wiring import depth_scaled, layernorm_scaling, post, pre, sandwich
+from gradflow.model.layers import Gain
+from gradflow.model.scalings import depth_scaled, layernorm_scaling
+from gradflow.model.wiring import post, pre, sandwich
 
 RELU = {"mlp": FeedForward(1, "relu", bias=False)}
 

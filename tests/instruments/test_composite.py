@@ -8,11 +8,12 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments import composite
+from gradflow.model.catalogue import placement
 from gradflow.model.lanes import mixed
+from gradflow.model.multilane import hyper_connections, residual
 from gradflow.model.norms import RMSNorm
-from gradflow.model.placement import hyper_connections, placement
 from gradflow.model.stack import Embedding, Transformer, staged
-from gradflow.model.wiring import Wiring, residual
+from gradflow.model.wiring import Wiring
 
 
 def stack(where, depth: int = 3) -> Transformer:
