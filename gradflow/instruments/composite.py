@@ -5,7 +5,7 @@
     forward   Σ_j P_l[i, j]   lane i at the top, of a signal that is the same in all lanes at position l
     backward  Σ_i P_l[i, j]   the cotangent of lane j at position l, of one that is the same in all lanes at the top
 
-A stream of one lane keeps P = 1 by its wiring; between lanes nothing but training holds these sums near 1. Their largest
+The skip of one lane is a number of its wiring; between lanes that are trained, nothing holds these sums near 1. Their largest
 size (Xie et al. 2025 (mHC), section 3.1 and figure 3) shows a lane that is amplified and not one that is lost; the largest
 |log| shows both. Every sublayer is a position of its own. What branches add, and norms on the stream, are not in P.
 
@@ -24,8 +24,8 @@ from ..results.quantities import SIDES
 def gain(model, params, batch) -> dict:
     """`composite_gain` [S+1, side]: `max |log |sum||` over the lanes of P_l, nat, mean over the tokens of the first example.
 
-    0 where every lane is kept, so at the top; infinite where one receives nothing, or reaches nothing; NaN for a stream of one
-    lane. Sums are carried in logs: no depth over- or underflows. Cost: n skips a sublayer, no branch.
+    0 where every sum is of size 1, so at the top; infinite where a lane receives nothing, or reaches nothing; NaN for a stream of
+    one lane. Sums are carried in logs: no depth over- or underflows. Cost: n skips a sublayer, no branch.
     """
     inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
     if jax.eval_shape(model.enter, params, inputs).ndim < 3:
