@@ -18,7 +18,8 @@ from gradflow.instruments.readings import seed_keys
 from gradflow.model.branches import Attention, FeedForward
 from gradflow.model.init import FanIn, OfDepth
 from gradflow.model.layers import Gain
-from gradflow.model.scalings import depth_scaled, layernorm_scaling
+from gradflow.model.norms import RMSNorm
+from gradflow.model.scalings import admin, depth_scaled, layernorm_scaling
 from gradflow.model.wiring import post, pre, sandwich
 
 RELU = {"mlp": FeedForward(1, "relu", bias=False)}
@@ -183,3 +184,36 @@ def test_gradients_of_queries_and_keys_vanish_with_the_collapse_and_the_scaling_
     assert (ratios["post"][0] > 0.3).all()
     assert (ratios["post"][-1] < 1e-3).all()
     assert (ratios["depth_scaled"] > 0.3).all()
+
+
+# ---- Liu et al. 2020: how far a small change of all weights moves the output ------------------------------------
+
+
+def moved(wiring, depth: int):
+    """`E‖d out‖²/d` [seed] per token where every weight of the stack moves by noise as large as itself, to first order."""
+    data = theories.different_tokens(8)
+    model = theories.stack(wiring, RELU, depth, 128)
+    model = gf.profiled({"model": model}, data)["model"]
+
+    def one(key):
+        params, noise = model.init(key), model.init(jax.random.fold_in(key, 1))
+        still = jax.tree.map(jnp.zeros_like, noise)
+        stack = tuple(
+            {kind: {**still["stack"][0][kind], "branch": p["branch"]} for kind, p in s.items()} for s in noise["stack"]
+        )
+        out = lambda p: model.leave(p, gf.walk(model.segments, p["stack"], model.enter(p, data["inputs"][0]))[0])
+        _, change = jax.jvp(out, (params,), ({**still, "stack": stack},))
+        return jnp.mean(change**2)
+
+    return jax.jit(jax.vmap(one))(seed_keys(0, 64))
+
+
+@pytest.mark.parametrize("depth", [4, 12])
+def test_the_output_of_post_norm_moves_with_the_depth_and_of_pre_norm_and_admin_with_its_logarithm(depth):
+    """Liu et al. 2020: O(N) under post-norm, O(log N) under pre-norm, to which Admin brings post-norm.
+
+    For ReLU networks, to first order: `2N/3`, and `Σ_{i ≤ N} 1/(1 + i/2)` for the two others, the same in both.
+    """
+    harmonic = np.sum(1 / (1 + np.arange(1, depth + 1) / 2))
+    for wiring, expected in ((post, 2 * depth / 3), (pre, harmonic), (admin, harmonic)):
+        assert_mean(moved(wiring(RMSNorm()), depth) / expected, 1.0, resolution=0.05, allowance=3 / 128)
