@@ -77,6 +77,8 @@ def everything(norm) -> Wiring:
 PAIRS = ("normformer", "hybrid_norm", "parallel", "b2t")
 ALL = {**NAMED, **{name: PLACEMENTS[name] for name in PAIRS}, "everything": everything, "hyper": hyper}
 WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup")
+# As linear maps of one kind with another row: left out where a row costs many seconds. Up to two blocks, deepscale has no skip.
+SIMILAR = ("admin", "deepscale", "fixup", "t_fixup", *PAIRS)
 LANES = ("residual", "siamese", "hyper", "parallel", "b2t")
 # Every wiring with the norms in turn; three of them with both.
 TURNS = {name: NORMS if name in ("pre", "post", "everything") else [list(NORMS)[i % 2]] for i, name in enumerate(ALL)}

@@ -120,7 +120,7 @@ def test_directions_that_rounding_takes_count_as_rank_deficit():
 # ---- every wiring -------------------------------------------------------------------------------------------
 
 
-over_wirings = pytest.mark.parametrize("wiring", cases.rows(without=cases.PAIRS))
+over_wirings = pytest.mark.parametrize("wiring", cases.rows(without=cases.SIMILAR))
 
 
 @cache
@@ -151,7 +151,7 @@ def test_a_smallest_singular_value_is_right_or_missing(wiring):
 
 @pytest.mark.long
 def test_smallest_singular_values_are_mostly_found():
-    rows = cases.rows(without=(*cases.LANES, *cases.PAIRS))
+    rows = cases.rows(without=(*cases.LANES, *cases.SIMILAR))
     found = [both(row.values[0])[1]["smallest_singular_value"][:, WHOLE] for row in rows]
     assert np.isfinite(found).mean() > 0.5
 
