@@ -24,6 +24,7 @@ NAMES = {
     "model.stack": ("Segment", "Sublayer", "Transformer", "transformer", "transformers"),
     "model.wiring": ("Wiring",),
     "theory.predict": ("predict",),
+    "training.atlas": ("atlas",),
     "training.loop": ("train",),
     "training.recipe": ("Recipe",),
     "training.record": ("labelled", "record", "recorded"),

@@ -8,6 +8,7 @@ Seeds change weights and batches; models share both, seed by seed.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -45,6 +46,7 @@ def train(
     checkpoints: str | Path | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
+    bar: tqdm | None = None,
 ) -> tuple[dict, xr.DataTree]:
     """`(params, run)`: the trained weights by model, with a leading seed axis, and the readings over `step` and `seed`.
 
@@ -63,6 +65,7 @@ def train(
     watch : called at every record with a flat dict of numbers, means over seeds, for any logger
     checkpoints : folder that keeps the run, every `checkpoint_every` steps (half a minute) and at the end of each model
     resume : continue the run in that folder; it ends with the bits of one that was never interrupted
+    bar : a progress bar of the caller's, which goes on by one a step and is left open; by default one of its own
 
     A NaN or an infinity stops nothing: `nonfinite_step`, `_depth` and `_quantity` hold the first of each seed.
     """
@@ -72,10 +75,11 @@ def train(
     decides = plan.configuration(models, key)
     keeper = None if checkpoints is None else Checkpoints(checkpoints, decides, checkpoint_every, resume=resume)
     params, runs = {}, {}
-    with tqdm(total=len(models) * (steps + 1), unit="step", delay=1, leave=False) as bar:
+    own = tqdm(total=len(models) * (steps + 1), unit="step", delay=1, leave=False) if bar is None else nullcontext(bar)
+    with own as shown:
         for name, model in models.items():
-            bar.set_description(name)
-            params[name], records = _run(name, model, plan, keeper, bar, watch)
+            shown.set_description(name)
+            params[name], records = _run(name, model, plan, keeper, shown, watch)
             runs[name] = Readings(_stacked(records, plan.kept), coordinates(model, params[name]), model)
     run = label(
         runs,

@@ -1,0 +1,184 @@
+"""The atlas: the gradient flow of many wirings side by side, at initialization and after a short training, with its theory.
+
+    models = gf.transformers(*gf.wirings().index, depth=12, width=64, context=32)
+    tree = gf.atlas(models, gf.data.text(context=32, batch=4), predict=gf.predict)
+    gf.plot.atlas(tree); gf.report.atlas_tables.texts(tree)
+
+Three trees of one schema lie side by side, with a node a wiring: `training` (over `step`, 0 and the last, and `seed`), `start`
+(stream gradients at initialization of more seeds, all on the batch that theory reads) and `theory`. Weights and batches are
+paired seed by seed. A wiring that theory refuses, one that diverges and one that fails stop none of the others.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from tqdm.auto import tqdm
+
+from ..instruments.chain import partial_jacobian
+from ..instruments.readings import seed_keys
+from ..instruments.spectrum import Krylov, spectrum
+from ..model.init import root
+from ..model.names import coordinates
+from ..model.placement import wirings
+from ..results.configuration import differences, dumps, encode
+from ..results.tree import Readings, label, load, save, settings
+from .loop import train
+from .plan import Plan
+from .recipe import Recipe, recipe
+from .step import apart, together
+
+WINDOW = 4  # tokens, the first, whose Jacobian has its spectrum taken: 256 × 256 at width 64
+DENSE = 512
+ENDS = ("largest_singular_value", "smallest_singular_value")
+COMPARED = ("loss", "stream_gradient", "readout_gradient")
+
+
+def ends(model, params, batch) -> dict:
+    """σ_max and σ_min of every sublayer's Jacobian [S, jacobian] on the spaces where it acts, for the first `WINDOW` tokens.
+
+    Exact up to `DENSE` entries of the stream. Beyond (several lanes), σ_max of attention is an estimate and σ_min is NaN.
+    """
+    first = jax.tree.map(lambda tokens: tokens[:1, :WINDOW], batch)
+    quick = Krylov(probes=2, iterations=16, solves=0)
+    found = spectrum(model, params, first, factors=("sublayer",), dense=DENSE, krylov=quick)
+    return {name: found[name] for name in ENDS}
+
+
+READ = ("backward", partial_jacobian, ends)
+
+
+def atlas(
+    models: Mapping,
+    data,
+    optimizer=Recipe(),
+    *,
+    steps: int = 30,
+    seeds: int = 4,
+    scatter: int = 16,
+    key=0,
+    predict: Callable[..., xr.DataTree] | None = None,
+    folder: str | Path | None = None,
+) -> xr.DataTree:
+    """`training`, `start` and `theory` of every wiring, paired by seed; see the head of this module.
+
+    Parameters
+    ----------
+    models : `{name: Transformer}`, of one shape
+    data : a `Text`
+    optimizer : as `train` takes it; Adam at 1e-3 without warm-up
+    scatter : seeds behind `start`: a mean square over four is no match for a theory
+    predict : `gf.predict`, or what takes and returns the same; None for no theory
+    folder : keeps one file a wiring, each whole or not there; those already there are not made again
+
+    What theory refuses is the attribute `no_theory` of the wiring's node in `training`, with `equation` and `source`; what
+    failed is in the root's attribute `failed`, by name. Cost: 15 to 20 s a wiring at 12 blocks of width 64, mostly compiling.
+
+    Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
+    """
+    plan = Plan.of(data, recipe(optimizer), key, seeds, steps, (0, steps), READ)
+    decides = {
+        name: encode({**plan.configuration({name: model}, key), "scatter": scatter, "theory": predict is not None})
+        for name, model in models.items()
+    }
+    parts, failed = _kept(folder, decides), {}
+    with tqdm(total=len(models) * (steps + 1), unit="step", delay=1, leave=False) as bar:
+        for i, (name, model) in enumerate(models.items(), 1):
+            if name not in parts:
+                try:
+                    made = _one(name, model, plan, key, scatter, predict, bar)
+                except Exception as error:  # of a wiring of one's own, or of one too large: the others go on
+                    failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+                else:
+                    made.attrs["configuration"] = dumps(decides[name])
+                    parts[name] = made
+                    _keep(folder, name, made)
+            bar.update(i * (steps + 1) - bar.n)
+    return _joined({name: parts[name] for name in models if name in parts}, failed)
+
+
+def _one(name: str, model, plan: Plan, key, scatter: int, predict, bar) -> xr.DataTree:
+    """The three trees of one wiring."""
+    options = {"record": plan.kept, "seeds": len(plan.keys), "key": key, "readings": READ}
+    run = train({name: model}, plan.data, plan.recipe, steps=plan.steps, bar=bar, **options)[1]
+    bar.set_description(f"{name}, theory")
+    trees, words, told = {"training": run, "start": _started(name, model, plan, key, scatter)}, _words(name, model), {}
+    if predict is not None:
+        try:
+            trees["theory"] = predict({name: model}, plan.data, key=key)
+            told = {"theory": trees["theory"].attrs["theory"]}
+        except (ValueError, NotImplementedError) as refusal:
+            words["no_theory"] = str(refusal).splitlines()[0]
+    nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs={**run.attrs, **told})}
+    for place, tree in trees.items():
+        nodes[place] = tree.to_dataset().drop_attrs(deep=False)
+        nodes[f"{place}/{name}"] = tree.children[name].to_dataset(inherit=False)
+    nodes[f"training/{name}"] = nodes[f"training/{name}"].assign_attrs(words)
+    return xr.DataTree.from_dict(nodes)
+
+
+def _started(name: str, model, plan: Plan, key, seeds: int) -> xr.DataTree:
+    """Stream gradients at initialization of many seeds, on the batch that theory reads, by the program that trains."""
+    step, keys = replace(plan.step(model), dropout=0.0), seed_keys(key, seeds)
+    batch = jax.tree.map(lambda a: jnp.broadcast_to(a, (seeds, *a.shape)), plan.data.batch(root(key), 0))
+    start = step.start(keys)
+    _, readings = step.over_groups(apart(start), batch, keys, plan.rates[0], 0)
+    found = jax.device_get(together(readings))
+    named = coordinates(model, start["params"])
+    return label(
+        {name: Readings({quantity: found[quantity] for quantity in COMPARED}, named, model)},
+        leading={"seed": np.arange(seeds)},
+    )
+
+
+def _words(name: str, model) -> dict[str, str]:
+    """The equation and the citation of a wiring: of the table of names, or its sublayers' own."""
+    known = wirings()
+    if name in known.index:
+        return {what: str(known.loc[name, what]) for what in ("equation", "source")}
+    own = list(dict.fromkeys(sub.wiring for sub in model.sublayers))
+    told = lambda what: "; ".join(dict.fromkeys(getattr(wiring, what) for wiring in own))
+    return {what: told(what) for what in ("equation", "source")}
+
+
+# ---- one file a wiring --------------------------------------------------------------------------------------
+
+
+def _place(folder: str | Path, name: str) -> Path:
+    return Path(folder) / f"{name.replace('/', '.')}.nc"
+
+
+def _kept(folder: str | Path | None, decides: Mapping[str, dict]) -> dict[str, xr.DataTree]:
+    """The wirings whose files are in the folder; what a killed run left half-written goes."""
+    if folder is None:
+        return {}
+    found = {name: load(_place(folder, name)) for name in decides if _place(folder, name).exists()}
+    for name, tree in found.items():
+        differ = differences(settings(tree)["configuration"], decides[name])
+        if differ:
+            raise FileExistsError(f"{_place(folder, name)} is of another configuration: {differ}; name another folder")
+    for part in Path(folder).glob(".*.part"):
+        part.unlink()
+    return found
+
+
+def _keep(folder: str | Path | None, name: str, tree: xr.DataTree) -> None:
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        save(tree, _place(folder, name))
+
+
+def _joined(parts: Mapping[str, xr.DataTree], failed: Mapping[str, str]) -> xr.DataTree:
+    """One tree of all wirings; the root says how the first was made, and what failed."""
+    nodes: dict[str, xr.Dataset] = {"/": xr.Dataset()}
+    for tree in parts.values():
+        nodes["/"].attrs = {**tree.attrs, **nodes["/"].attrs}
+        for node in tree.subtree:
+            nodes.setdefault(node.path, node.to_dataset(inherit=False))
+    nodes["/"].attrs = {**nodes["/"].attrs, "failed": dumps(failed)}
+    nodes["/"].attrs.pop("configuration", None)
+    return xr.DataTree.from_dict(nodes)
