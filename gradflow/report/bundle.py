@@ -14,7 +14,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ import xarray as xr
 
 from ..results.configuration import differences, encode
 from ..results.tree import save, settings
-from . import appendix, jacobian_tables, plot, summary, tables
+from . import appendix, atlas_tables, jacobian_tables, plot, summary, tables
 
 MANIFEST = "manifest.json"
+WIRINGS = "wirings"  # where an atlas keeps a file for each
 
 
 def prepare(out: str | Path, configuration: dict, provenance: dict) -> bool:
@@ -44,7 +46,7 @@ def prepare(out: str | Path, configuration: dict, provenance: dict) -> bool:
     earlier = _manifest(out)
     if "configuration" in earlier and (differ := differences(earlier["configuration"], known)):
         raise FileExistsError(f"{out} holds a run of another configuration: {differ}; name another folder")
-    if out.is_dir() and not earlier and any(not _half_made(path) for path in out.iterdir()):
+    if out.is_dir() and not earlier and any(not _half_made(path) and path.name != WIRINGS for path in out.iterdir()):
         raise FileExistsError(f"{out} holds something else: name another folder, or empty this one")
     finished = "finished" in earlier
     begun = [] if finished or not earlier else [*earlier.get("begun", []), earlier.get("provenance")]
@@ -102,21 +104,46 @@ def write(
     if bare:
         raise ValueError(f"{bare[0]} has no stream gradient to report: measure it with quantities=('backward', …)")
     plain = configuration or _carried(run)
-    out, origin = Path(out), settings(run).get("provenance", {})
-    begun = _manifest(out)
-    if "finished" in begun or begun.get("configuration") != encode(plain):
-        prepare(out, plain, origin)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as scratch:
-        made = Path(scratch)
+    with _filled(Path(out), plain, settings(run).get("provenance", {})) as made:
         parts = {"training": run, "sweep": sweep, "theory": theory}
         present = {name: tree for name, tree in parts.items() if tree is not None}
         save(run if len(present) == 1 else xr.DataTree(children=present), made / "results.nc")
-        shown = _figures(run, sweep, theory, made / "figures")
+        shown = _figures(figures(run, sweep, theory), made / "figures")
         _tables(run, sweep, made / "tables")
         steps = tables.steps_of(run, (0, 10, 100))
         (made / "appendix.tex").write_text(
             appendix.document(run, shown, steps=steps, configuration=plain), encoding="utf-8"
         )
+    return Path(out)
+
+
+def write_atlas(tree: xr.DataTree, out: str | Path, *, configuration: dict | None = None) -> Path:
+    """The folder of an atlas: results.nc, figures/atlas (PDF, PNG, CSV), tables/atlas (CSV, Markdown, a page that sorts).
+
+    `out` and `configuration` as for `write`.
+    """
+    plain = configuration or {**_carried(tree["training"]), "failed": settings(tree).get("failed", {})}
+    with _filled(Path(out), plain, settings(tree).get("provenance", {})) as made:
+        save(tree, made / "results.nc")
+        drawn = plot.atlas(tree)
+        caption = _figures([("atlas", drawn, atlas_tables.points(tree))], made / "figures")["atlas"]
+        frame, place = atlas_tables.table(tree), made / "tables"
+        place.mkdir()
+        frame.to_csv(place / "atlas.csv", index=False)
+        (place / "atlas.md").write_text(atlas_tables.markdown(frame), encoding="utf-8")
+        (place / "atlas.html").write_text(atlas_tables.page(frame, caption), encoding="utf-8")
+    return Path(out)
+
+
+@contextmanager
+def _filled(out: Path, plain: dict, origin: dict) -> Iterator[Path]:
+    """A hidden folder whose files, when all are made, are moved to `out` and told to its manifest."""
+    begun = _manifest(out)
+    if "finished" in begun or begun.get("configuration") != encode(plain):
+        prepare(out, plain, origin)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as scratch:
+        made = Path(scratch)
+        yield made
         files = sorted(path for path in made.rglob("*") if path.is_file())
         sums = {str(path.relative_to(made)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
         for path in files:
@@ -125,7 +152,6 @@ def write(
             shutil.move(path, place)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     _write_atomically(out / MANIFEST, {**_manifest(out), "provenance": origin, "finished": finished, "outputs": sums})
-    return out
 
 
 def _carried(run) -> dict:
@@ -135,11 +161,11 @@ def _carried(run) -> dict:
     return {**made, "models": {name: json.loads(text) for name, text in models.items()}}
 
 
-def _figures(run, sweep, theory, folder: Path) -> dict[str, str]:
+def _figures(drawn_ones: Iterable[tuple], folder: Path) -> dict[str, str]:
     """Every figure saved with its table; `{name: caption}`."""
     folder.mkdir()
     captioned = {}
-    for name, drawn, table in figures(run, sweep, theory):
+    for name, drawn, table in drawn_ones:
         plot.save(drawn, folder / name, table)
         captioned[name] = str(drawn.get_label())
         plt.close(drawn if isinstance(drawn, plt.Figure) else drawn.figure)

@@ -13,6 +13,7 @@ from matplotlib.ticker import NullLocator
 
 from ..results.quantities import QUANTITIES
 from . import captions, tables
+from .atlas_plots import atlas
 from .canvas import (
     PARTS,
     WIDTHS,
@@ -42,6 +43,7 @@ __all__ = [
     "agreement",
     "alignment",
     "amplification",
+    "atlas",
     "budget",
     "budget_totals",
     "collapse",

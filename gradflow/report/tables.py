@@ -110,7 +110,7 @@ def net_budget(node) -> xr.DataArray:
         net = xr.ufuncs.log(stream.isel(depth=0, drop=True) / stream.isel(depth=-1, drop=True))
         return net.expand_dims(part=["net"], axis=-1).rename("budget")
     budget = variable(node, "budget")
-    norm, fork = (budget.sel(factor=factor, drop=True).sum("sublayer") for factor in ("norm_out", "fork"))
+    norm, fork = (budget.sel(factor=factor, drop=True).sum("sublayer", skipna=False) for factor in ("norm_out", "fork"))
     total = xr.concat([norm, fork, norm + fork], pd.Index(NET, name="part")).rename("budget")
     return total.assign_attrs(budget.attrs)
 

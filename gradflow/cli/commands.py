@@ -11,134 +11,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib import import_module
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from . import options
+from .options import CHECKPOINTS, Extent, Models, Run, Updates
+
 app = tyro.extras.SubcommandApp()
-CONSTANTS = ("momentum", "b1", "b2", "eps", "weight_decay")
-CHECKPOINTS = "checkpoints"
-
-
-@dataclass(frozen=True)
-class Models:
-    """The stacks, which differ in their wiring alone, and the text they read."""
-
-    wirings: tuple[str, ...] = ("pre", "post")
-    """Names of `gradflow wirings`, or your own as module:name, a value in a Python file here."""
-    depth: int = 12
-    """Blocks (attention, then feed-forward)."""
-    width: int = 64
-    """Features of the stream."""
-    heads: int = 4
-    """Attention heads; they must divide the width."""
-    context: int = 64
-    """Tokens of an example."""
-    batch: int = 8
-    """Examples of a batch."""
-    init: str = "fan_in"
-    """fan_in, xavier, xiong, bert, bert_literal or gpt2."""
-    precision: str | None = None
-    """bfloat16 (weights stay float32), float32, or float64, which needs JAX_ENABLE_X64=1."""
-    text: Path | None = None
-    """A file, read as bytes; by default the language reference that CPython ships. Its last tenth is held out."""
-
-    def built(self):
-        """`(models, data)`."""
-        import gradflow as gf
-
-        shape = ("depth", "width", "heads", "context", "init", "precision")
-        data = gf.data.text(self.text, context=self.context, batch=self.batch)
-        return gf.transformers(*map(_own, self.wirings), **{name: getattr(self, name) for name in shape}), data
-
-
-def _own(word: str):
-    """A name as it is; the `Wiring` or `Placement` that `module:name` means, from the folder one stands in or an installed one.
-
-    Errors: ValueError where there is none.
-    """
-    if ":" not in word:
-        return word
-    import gradflow as gf
-
-    module, name = word.split(":", 1)
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(import_module(module), name)
-    except Exception as error:  # of whatever that file does
-        raise ValueError(f"no wiring {word!r}: {error}; give module:name of a gf.Wiring in {Path.cwd()}") from None
-    finally:
-        sys.path.pop(0)
-    if not isinstance(found, gf.Wiring | gf.Placement):
-        raise ValueError(f"{word} is a {type(found).__name__}: give the module:name of a gf.Wiring or gf.Placement")
-    return found
-
-
-@dataclass(frozen=True)
-class Updates:
-    """How weights are updated."""
-
-    optimizer: str = "adam"
-    """adam, adamw, lion, muon, rmsprop or sgd."""
-    lr: float = 1e-3
-    """Learning rate; the largest, where it changes."""
-    warmup: int = 0
-    """Steps over which the learning rate rises linearly."""
-    schedule: str = "constant"
-    """What follows: constant, linear, cosine or inverse_sqrt."""
-    clip: float | None = None
-    """Largest norm of the whole gradient."""
-    clip_parameter: float | None = None
-    """Largest norm of each parameter's gradient, layer by layer."""
-    dropout: float = 0.0
-    """Share of each branch's output that is dropped in training."""
-    momentum: float | None = None
-    """Of sgd."""
-    b1: float | None = None
-    """Of adam, adamw, lion and muon."""
-    b2: float | None = None
-    """Of adam, adamw, lion and muon."""
-    eps: float | None = None
-    """Of adam, adamw, muon and rmsprop."""
-    weight_decay: float | None = None
-    """Of adam, adamw and lion."""
-
-    def built(self):
-        """The `Recipe`."""
-        from .training.optimizers import named
-        from .training.recipe import Recipe
-
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        constants = {name: given.pop(name) for name in CONSTANTS if name in given}
-        return Recipe(named(given.pop("optimizer"), **constants), **given)
-
-
-@dataclass(frozen=True)
-class Run:
-    """How long, and where the result goes."""
-
-    steps: int = 100
-    """Updates."""
-    seeds: int = 4
-    """Draws of weights and batches, the same for every wiring."""
-    key: int = 0
-    """The integer that all randomness derives from."""
-    out: Path = Path("gradflow-run")
-    """A folder that is new, empty, or holds an earlier result of the same configuration."""
-    checkpoint_every: int | None = None
-    """Steps between checkpoints; by default half a minute."""
-    resume: bool = False
-    """Continue the interrupted run in that folder; it ends with the bits of one that was not interrupted."""
-
-    def options(self) -> dict:
-        """What `gf.train` takes."""
-        return {**{k: v for k, v in asdict(self).items() if k != "out"}, "checkpoints": self.out / CHECKPOINTS}
-
-
 Flat = tyro.conf.OmitArgPrefixes
+EVERY = Models(wirings=(), context=32, batch=4)
 
 
 @app.command
@@ -184,18 +68,16 @@ def _job(
 
         import gradflow as gf
 
-        from .report import bundle, summary
-        from .results.provenance import provenance
-        from .training import checkpoints, moments, plan
+        from ..report import bundle, summary
+        from ..results.provenance import provenance
+        from ..training import checkpoints, moments, plan
 
         matplotlib.use("agg")
         (stacks, data), recipe, origin = models.built(), updates.built(), provenance()
         read = {"record": moments.named(record), "readings": readings[0] if readings[0] in plan.PRESETS else readings}
         checkpoints.interval(run.checkpoint_every)
         plan.Plan.of(data, recipe, run.key, run.seeds, run.steps, **read)
-        asked = asdict(models) | asdict(updates) | {"steps": run.steps, "seeds": run.seeds, "key": run.key}
-        text = {"text": str(models.text or data.name), "text_sha256": data.sha256}
-        configuration = {"command": command, **asked, **text, "record": record, "readings": readings}
+        configuration = _configuration(command, models, updates, run, data) | {"record": record, "readings": readings}
         if bundle.prepare(run.out, configuration, origin) and not run.resume:
             shutil.rmtree(run.out / CHECKPOINTS, ignore_errors=True)  # of a finished run, which is made again
     with _refusing(command, OSError):
@@ -205,6 +87,47 @@ def _job(
     print("\n".join(summary.lines(trained, swept)))
     print(_commit_note(origin), end="")
     print(f"\n{time.perf_counter() - begun:.0f} s; figures, tables, data and appendix are in {run.out}/")
+
+
+@app.command
+def atlas(
+    models: Annotated[Models, Flat] = EVERY,
+    updates: Annotated[Updates, Flat] = Updates(),
+    run: Annotated[Extent, Flat] = Extent(steps=30, out=Path("gradflow-atlas")),
+) -> None:
+    """Put every wiring on one figure and in one sortable table: gradient, Jacobians, tokens and loss, and their theory.
+
+    Without --wirings all that are known by name. An interrupted run goes on with the wirings that its folder lacks.
+    """
+    begun = time.perf_counter()
+    with _refusing("atlas", ValueError, OSError):
+        import matplotlib
+
+        import gradflow as gf
+
+        from ..report import bundle
+        from ..results.provenance import provenance
+        from ..training.plan import Plan
+
+        matplotlib.use("agg")
+        models = models if models.wirings else replace(models, wirings=tuple(gf.wirings().index))
+        (stacks, data), recipe, origin = models.built(), updates.built(), provenance()
+        Plan.of(data, recipe, run.key, run.seeds, run.steps, (0, run.steps), "economy")
+        configuration = _configuration("atlas", models, updates, run, data)
+        bundle.prepare(run.out, configuration, origin)
+        options = {"steps": run.steps, "seeds": run.seeds, "key": run.key, "folder": run.out / bundle.WIRINGS}
+        tree = gf.atlas(stacks, data, recipe, predict=gf.predict, **options)
+        gf.report.write_atlas(tree, run.out, configuration=configuration)
+    for name, why in gf.results.settings(tree)["failed"].items():
+        print(f"{name} failed: {why}")
+    print(_commit_note(origin), end="")
+    print(f"{time.perf_counter() - begun:.0f} s; figures/atlas.pdf and tables/atlas.html are in {run.out}/")
+
+
+def _configuration(command: str, models: Models, updates: Updates, run: Extent, data) -> dict:
+    """What makes the run again, for its manifest."""
+    asked = asdict(models) | asdict(updates) | {"steps": run.steps, "seeds": run.seeds, "key": run.key}
+    return {"command": command, **asked, "text": str(models.text or data.name), "text_sha256": data.sha256}
 
 
 def _commit_note(origin: dict) -> str:
@@ -235,7 +158,7 @@ def wirings(own: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
     with _refusing("wirings", ValueError):
         import gradflow as gf
 
-        table = gf.wirings(*map(_own, own))
+        table = gf.wirings(*map(options.own, own))
     rows = (f"{name}\n  {row.equation}\n  Jacobian: {row.jacobian}\n  {row.source}" for name, row in table.iterrows())
     print("\n\n".join(rows))
 
@@ -243,7 +166,7 @@ def wirings(own: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
 @app.command
 def version() -> None:
     """Print the versions of gradflow and of what it stands on."""
-    from .results.provenance import provenance
+    from ..results.provenance import provenance
 
     origin = provenance()
     print(
@@ -278,6 +201,6 @@ def _leaving_when_interrupted() -> Iterator[None]:
 
 
 def _leave(*_) -> None:
-    line = "\ngradflow: interrupted; no file is half-written, and --resume continues from the last checkpoint\n"
-    os.write(2, line.encode())  # not by print, which may be what was interrupted
+    line = "gradflow: interrupted; no file is half-written, and --resume continues from the last checkpoint"
+    os.write(2, f"\n{line} (atlas: the same command)\n".encode())  # not by print, which may be what was interrupted
     os._exit(130)

@@ -1,0 +1,3 @@
+"""The command line, bottom up: options, commands."""
+
+from .commands import main

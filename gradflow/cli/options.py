@@ -1,0 +1,130 @@
+"""What can be said on the command line, as frozen dataclasses: options have the names the Python arguments have."""
+
+import sys
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+
+CONSTANTS = ("momentum", "b1", "b2", "eps", "weight_decay")
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Models:
+    """The stacks, which differ in their wiring alone, and the text they read."""
+
+    wirings: tuple[str, ...] = ("pre", "post")
+    """Names of `gradflow wirings`, or your own as module:name, a value in a Python file here."""
+    depth: int = 12
+    """Blocks (attention, then feed-forward)."""
+    width: int = 64
+    """Features of the stream."""
+    heads: int = 4
+    """Attention heads; they must divide the width."""
+    context: int = 64
+    """Tokens of an example."""
+    batch: int = 8
+    """Examples of a batch."""
+    init: str = "fan_in"
+    """fan_in, xavier, xiong, bert, bert_literal or gpt2."""
+    precision: str | None = None
+    """bfloat16 (weights stay float32), float32, or float64, which needs JAX_ENABLE_X64=1."""
+    text: Path | None = None
+    """A file, read as bytes; by default the language reference that CPython ships. Its last tenth is held out."""
+
+    def built(self):
+        """`(models, data)`."""
+        import gradflow as gf
+
+        shape = ("depth", "width", "heads", "context", "init", "precision")
+        data = gf.data.text(self.text, context=self.context, batch=self.batch)
+        return gf.transformers(*map(own, self.wirings), **{name: getattr(self, name) for name in shape}), data
+
+
+def own(word: str):
+    """A name as it is; the `Wiring` or `Placement` that `module:name` means, from the folder one stands in or an installed one.
+
+    Errors: ValueError where there is none.
+    """
+    if ":" not in word:
+        return word
+    import gradflow as gf
+
+    module, name = word.split(":", 1)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(import_module(module), name)
+    except Exception as error:  # of whatever that file does
+        raise ValueError(f"no wiring {word!r}: {error}; give module:name of a gf.Wiring in {Path.cwd()}") from None
+    finally:
+        sys.path.pop(0)
+    if not isinstance(found, gf.Wiring | gf.Placement):
+        raise ValueError(f"{word} is a {type(found).__name__}: give the module:name of a gf.Wiring or gf.Placement")
+    return found
+
+
+@dataclass(frozen=True)
+class Updates:
+    """How weights are updated."""
+
+    optimizer: str = "adam"
+    """adam, adamw, lion, muon, rmsprop or sgd."""
+    lr: float = 1e-3
+    """Learning rate; the largest, where it changes."""
+    warmup: int = 0
+    """Steps over which the learning rate rises linearly."""
+    schedule: str = "constant"
+    """What follows: constant, linear, cosine or inverse_sqrt."""
+    clip: float | None = None
+    """Largest norm of the whole gradient."""
+    clip_parameter: float | None = None
+    """Largest norm of each parameter's gradient, layer by layer."""
+    dropout: float = 0.0
+    """Share of each branch's output that is dropped in training."""
+    momentum: float | None = None
+    """Of sgd."""
+    b1: float | None = None
+    """Of adam, adamw, lion and muon."""
+    b2: float | None = None
+    """Of adam, adamw, lion and muon."""
+    eps: float | None = None
+    """Of adam, adamw, muon and rmsprop."""
+    weight_decay: float | None = None
+    """Of adam, adamw and lion."""
+
+    def built(self):
+        """The `Recipe`."""
+        from ..training.optimizers import named
+        from ..training.recipe import Recipe
+
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        constants = {name: given.pop(name) for name in CONSTANTS if name in given}
+        return Recipe(named(given.pop("optimizer"), **constants), **given)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How long, and where the result goes."""
+
+    steps: int = 100
+    """Updates."""
+    seeds: int = 4
+    """Draws of weights and batches, the same for every wiring."""
+    key: int = 0
+    """The integer that all randomness derives from."""
+    out: Path = Path("gradflow-run")
+    """A folder that is new, empty, or holds an earlier result of the same configuration."""
+
+
+@dataclass(frozen=True)
+class Run(Extent):
+    """How long, where the result goes, and how an interruption is met."""
+
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; by default half a minute."""
+    resume: bool = False
+    """Continue the interrupted run in that folder; it ends with the bits of one that was not interrupted."""
+
+    def options(self) -> dict:
+        """What `gf.train` takes."""
+        return {**{k: v for k, v in asdict(self).items() if k != "out"}, "checkpoints": self.out / CHECKPOINTS}

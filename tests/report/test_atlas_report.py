@@ -1,0 +1,117 @@
+"""The table, the page and the figure of an atlas, from numbers that are made up."""
+
+import json
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import gradflow as gf
+from gradflow.report import atlas_tables, bundle
+from gradflow.results.quantities import FACTORS, JACOBIANS, PROBES
+from gradflow.results.tree import Readings, label
+
+STEPS, SEEDS, S = np.array([0, 9]), np.arange(3), 6
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def node(rate: float) -> Readings:
+    """A stream gradient that is e^(rate l), all of it the fork's; everything else is 1, and a seed wobbles by a tenth."""
+    shape, wobble = (len(STEPS), len(SEEDS)), np.array([-0.1, 0.0, 0.1])[:, None]
+    l = np.arange(S + 1)
+    stream = np.broadcast_to(np.exp(rate * l + wobble * l / S), (*shape, S + 1))
+    budget = np.zeros((*shape, S, len(FACTORS)))
+    budget[..., 1] = np.log(stream[..., :-1] / stream[..., 1:])
+    arrays = {
+        "stream_gradient": stream,
+        "readout_gradient": np.ones(shape),
+        "budget": budget,
+        "partial_jacobian": np.ones((*shape, S + 1, len(PROBES))),
+        "token_cosine": np.full((*shape, S + 1), 0.5),
+        "heldout_loss": np.full(shape, 3.0),
+        "largest_singular_value": np.full((*shape, S, len(JACOBIANS)), 2.0),
+        "smallest_singular_value": np.full((*shape, S, len(JACOBIANS)), np.nan),
+    }
+    return Readings(arrays, {"depth": l, "sublayer": l[1:], "kind": ("sublayer", ["attention", "mlp"] * (S // 2))})
+
+
+@pytest.fixture(scope="module")
+def tree():
+    """Three wirings: one decays toward the input, one grows, one diverged; another failed."""
+    rates = {"decays": 0.5, "grows": -0.5, "diverged": np.nan}
+    run = label({name: node(rate) for name, rate in rates.items()}, leading={"step": STEPS, "seed": SEEDS})
+    for name in rates:
+        run[name].attrs |= {"equation": f"x + F x | {name}", "source": "<nobody>", "no_theory": f"{name}: none"}
+    nodes = {
+        "/": xr.Dataset(attrs={"failed": json.dumps({"broken": "ValueError: it is"})}),
+        "training": run.to_dataset(),
+    }
+    nodes |= {f"training/{name}": child.to_dataset(inherit=False) for name, child in run.children.items()}
+    return xr.DataTree.from_dict(nodes)
+
+
+@pytest.fixture(scope="module")
+def table(tree):
+    return atlas_tables.table(tree)
+
+
+def test_rows_are_sorted_by_the_gradient_that_is_left_and_none_is_missing(table):
+    assert table["wiring"].tolist() == ["grows", "decays", "diverged", "broken"]
+    rows = table.set_index("wiring")
+    assert rows["net_trained"].tolist()[:2] == pytest.approx([3.0, -3.0])
+    assert rows["fork_start"].tolist()[:2] == pytest.approx([3.0, -3.0])
+    assert rows.loc[["diverged", "broken"], "net_trained"].isna().all()
+    assert rows.loc["grows", "law_start"].startswith("e^((−0.5")
+    assert rows.loc["grows", "law_start_k"] == pytest.approx(-0.5)
+    assert rows.loc["diverged", "law_start"] == ""
+    assert np.isnan(rows.loc["grows", "sigma_min_start"])
+    assert rows.loc["grows", "sigma_max_start"] == pytest.approx(2.0)
+
+
+def test_the_page_holds_every_wiring_and_the_numbers_it_sorts_by(table):
+    page = atlas_tables.page(table, "caption <1>")
+    assert "caption &lt;1&gt;" in page
+    assert page.count("<tr>") == len(table) + 1
+    heads = re.findall("<th>(.*?)</th>", page)
+    assert all(row.count("<td") == len(heads) for row in re.findall("<tr>(<td.*)</tr>", page))
+    assert [re.search("<td>(.*?)</td>", row)[1] for row in re.findall("<tr>(<td.*)</tr>", page)] == list(
+        table["wiring"]
+    )
+    at = heads.index("net budget log(g_0/g_S) (nat), trained")
+    cells = [re.findall(r"<td( data-n=\"(.*?)\")?>", row)[at][1] for row in re.findall("<tr>(<td.*)</tr>", page)]
+    assert [float(cell) for cell in cells[:2]] == pytest.approx([3.0, -3.0])
+    assert cells[2:] == ["", ""]
+    assert "http" not in page
+
+
+def test_the_markdown_says_why_there_is_no_theory_and_what_failed(table):
+    told = atlas_tables.markdown(table)
+    lines = told.splitlines()
+    assert len(lines) == 2 + len(table)
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    assert "no theory: grows: none" in told
+    assert "ValueError: it is" in told
+
+
+def test_the_figure_has_a_row_a_wiring_and_is_drawn_where_numbers_are_missing(tree):
+    whole = gf.plot.atlas(tree)
+    assert [text.get_text() for text in whole.axes[0].get_yticklabels()] == ["grows", "decays", "diverged"]
+    assert "triangles" in whole.get_label()
+
+
+def test_the_folder_is_whole_and_another_configuration_is_refused(tree, tmp_path):
+    out = gf.report.write_atlas(tree, tmp_path / "out", configuration={"steps": 9})
+    for name in ("results.nc", "figures/atlas.pdf", "figures/atlas.csv", "tables/atlas.html", "tables/atlas.md"):
+        assert name in json.loads((out / bundle.MANIFEST).read_text())["outputs"]
+        assert (out / name).exists()
+    assert pd.read_csv(out / "tables" / "atlas.csv")["wiring"].tolist() == ["grows", "decays", "diverged", "broken"]
+    with pytest.raises(FileExistsError, match="steps was 9, now 8; name another folder"):
+        gf.report.write_atlas(tree, out, configuration={"steps": 8})
