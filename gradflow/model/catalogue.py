@@ -71,6 +71,6 @@ def wirings(*own: Wiring | Placement) -> pd.DataFrame:
     >>> wirings().loc["pre", "equation"]
     'x + F(N x)'
     """
-    made = [(name, make()) for name, make in PLACEMENTS.items()] + [(one.name, one) for one in own]
-    rows = [{"name": name, "equation": w.equation, "jacobian": w.jacobian, "source": w.source} for name, w in made]
+    made = [make() for make in dict.fromkeys(PLACEMENTS.values())]
+    rows = [{"name": w.name, "equation": w.equation, "jacobian": w.jacobian, "source": w.source} for w in (*made, *own)]
     return pd.DataFrame(rows).set_index("name")

@@ -22,9 +22,10 @@ from tqdm.auto import tqdm
 from ..instruments.chain import partial_jacobian
 from ..instruments.readings import seed_keys
 from ..instruments.spectrum import Krylov, spectrum
+from ..model.catalogue import wirings
 from ..model.init import root
 from ..model.names import coordinates
-from ..model.placement import wirings
+from ..model.profile import profiled
 from ..results.configuration import differences, dumps, encode
 from ..results.tree import Readings, label, load, save, settings
 from .loop import train
@@ -81,6 +82,7 @@ def atlas(
     Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
     """
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, (0, steps), READ)
+    models = profiled(models, data, key)
     decides = {
         name: encode({**plan.configuration({name: model}, key), "scatter": scatter, "theory": predict is not None})
         for name, model in models.items()
