@@ -1,5 +1,7 @@
 """The figure of an atlas, part of `plot`: a row a wiring, a panel a number, at initialization and after the training."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -65,7 +67,13 @@ def _dots(ax: Axes, rows: pd.DataFrame, names: list[str], colour: str) -> None:
     if "trained" in found:
         ax.hlines(y, found["start"]["mean"], found["trained"]["mean"], color=faded(colour, 0.4), lw=1.2, zorder=1)
     for when, own in found.items():
-        style = {"color": colour, "mfc": "white" if when == "start" else colour, "mew": 0.6, "ls": "", "zorder": 3}
+        style: dict[str, Any] = {
+            "color": colour,
+            "mfc": "white" if when == "start" else colour,
+            "mew": 0.6,
+            "ls": "",
+            "zorder": 3,
+        }
         ax.hlines(y, own["low"], own["high"], color=faded(colour, 0.7), lw=0.6, zorder=2)
         ax.plot(own["mean"], y, marker="o", ms=2.8, **style)
         for edge, beyond, marker in ((left, own["mean"] < left, "<"), (right, own["mean"] > right, ">")):

@@ -5,8 +5,8 @@ arithmetic one, with its 95% interval; NaN where it is not defined or a seed div
 """
 
 import html
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -136,8 +136,8 @@ def table(tree: xr.DataTree) -> pd.DataFrame:
         rows.append(row)
     stopped = [{"wiring": name, "failed": why} for name, why in settings(tree).get("failed", {}).items()]
     frame = pd.DataFrame([*rows, *stopped])
-    words = frame.columns.intersection(["equation", "source", "law_start", "law_trained", "no_theory", "failed"])
-    return frame.fillna(dict.fromkeys(words, ""))
+    kinds = frame.columns.intersection(["equation", "source", "law_start", "law_trained", "no_theory", "failed"])
+    return frame.fillna(dict.fromkeys(kinds, ""))
 
 
 # ---- for people ---------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def _head(words: str, when: str) -> str:
     return f"{words}, {'at the start' if when == 'start' else 'trained'}"
 
 
-def _cell(row: Mapping, column: str, show: Callable[[float], str]) -> str:
+def _cell(row: Any, column: str, show: Callable[[float], str]) -> str:
     """A number with its interval; nothing where there is none."""
     bounds = dict(
         zip(("mean", "low", "high"), (row.get(column + end, np.nan) for end in ("", "_low", "_high")), strict=True)
@@ -169,7 +169,7 @@ def _cell(row: Mapping, column: str, show: Callable[[float], str]) -> str:
     return interval(bounds, show) if np.isfinite(bounds["mean"]) else ""
 
 
-def _against(row: Mapping) -> str:
+def _against(row: Any) -> str:
     """The ratio with its standard error and where, or why there is none."""
     if not np.isfinite(row.get("theory_ratio", np.nan)):
         return row.get("failed") or (f"no theory: {row['no_theory']}" if row.get("no_theory") else "")
