@@ -150,6 +150,25 @@ def test_the_table_of_wirings_has_ones_own_and_a_run_takes_it(tmp_path):
     assert {"half", "mix_ln"} <= {line.split(":")[0] for line in printed.splitlines()}
 
 
+def test_the_atlas_takes_ones_own_wiring_and_goes_on_in_its_folder(tmp_path):
+    (tmp_path / "mine.py").write_text('import gradflow as gf\nhalf = gf.Wiring("half", write=gf.layers.Gain(0.5))\n')
+    words = ("atlas", *TOY, "--wirings", "pre", "mine:half", "--out", "out")
+    for made in (True, False):
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "wirings").glob("*.nc")}
+        job = command(*words, cwd=tmp_path)
+        printed, errors = job.communicate(timeout=300)
+        assert job.returncode == 0, errors
+        assert "tables/atlas.html are in out/" in printed
+        after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "wirings").glob("*.nc")}
+        assert len(after) == 2
+        assert made or after == before
+    assert "half" in (tmp_path / "out" / "tables" / "atlas.md").read_text()
+    job = command(*words, "--steps", "3", cwd=tmp_path)
+    _, errors = job.communicate(timeout=300)
+    assert job.returncode == 2
+    assert "steps was 2, now 3; name another folder" in errors
+
+
 def test_an_interrupted_run_leaves_the_manifest_and_nothing_half_written(tmp_path):
     job = command("compare", *TOY[:-4], "--steps", "100000", "--seeds", "2", "--out", "out", cwd=tmp_path)
     deadline = time.monotonic() + 120

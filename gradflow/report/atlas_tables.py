@@ -92,10 +92,11 @@ def _nodes(tree: xr.DataTree, place: str) -> dict[str, xr.DataTree]:
 def agreement(tree: xr.DataTree, name: str) -> dict[str, float]:
     """Measured over predicted mean square of the stream gradient where it is farthest from 1; NaN without a theory."""
     nothing = dict.fromkeys(AGREEMENT, float("nan"))
-    sides = [_nodes(tree, place).get(name) for place in ("start", "theory")]
-    if any(side is None for side in sides):
+    measured, predicted = (_nodes(tree, place).get(name) for place in ("start", "theory"))
+    if measured is None or predicted is None:
         return nothing
-    found = against_theory(*(xr.DataTree.from_dict({name: side.to_dataset()}) for side in sides))[name].to_dataset()
+    alone = lambda node: xr.DataTree.from_dict({name: node.to_dataset()})
+    found = against_theory(alone(measured), alone(predicted))[name].to_dataset()
     if not (np.isfinite(found["ratio"]) & (found["ratio"] > 0)).all():
         return nothing
     worst = found.isel(depth=int(np.abs(np.log(found["ratio"].values)).argmax()))
@@ -123,7 +124,7 @@ def table(tree: xr.DataTree) -> pd.DataFrame:
     """
     nodes, found, rows = _nodes(tree, "training"), points(tree), []
     for name, of_model in found.groupby("model", sort=False):
-        node, steps = nodes[str(name)], nodes[str(name)]["step"].values
+        node, steps = nodes[str(name)], np.asarray(nodes[str(name)]["step"])
         row = {"wiring": name, **{what: node.attrs.get(what, "") for what in ("equation", "source")}}
         for when, step in zip(WHEN, (steps[0], steps[-1]), strict=True):
             words, k = law(str(name), node, int(step))
