@@ -108,7 +108,7 @@ def _reach(ax: Axes, values) -> tuple[float, float]:
 def _ticks(ax: Axes, scale: str) -> None:
     """Few of them, with room for their labels."""
     low, high = ax.get_xlim()
-    gains = [-30, 0, 30] if max(-low, high) > 20 else [-5, 0, 5]
+    gains = [-30, 0, 30] if max(-low, high) > 40 else [-5, 0, 5]
     chosen = gains if scale == "symlog" else [0.1, 0.3, 1, 3] if high > 8 * low else [0.5, 1, 2]
     if scale == "linear":
         ax.xaxis.set_major_locator(MaxNLocator(2))
