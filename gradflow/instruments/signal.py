@@ -18,8 +18,8 @@ def mean_square(x):
 def token_cosine(x):
     """Mean cosine between different tokens, in O(T d): `(‖Σ_t x̂_t‖² − T)/(T (T − 1))`; NaN for a single token.
 
-    1: all tokens point the same way (rank collapse). Zero vectors count as orthogonal to everything. NaN where x has no
-    axis of tokens.
+    1: all tokens point the same way (rank collapse). Zero vectors count as orthogonal to everything. Of several lanes the mean
+    over those that are not empty (B2T and parallel blocks have one that is, between blocks). NaN where x has no axis of tokens.
     """
     if x.ndim < 2:
         return jnp.full((), jnp.nan, jnp.promote_types(x.dtype, jnp.float32))
@@ -27,7 +27,8 @@ def token_cosine(x):
     tokens = x.shape[-2]
     length = jnp.linalg.norm(x, axis=-1, keepdims=True)
     unit = x / jnp.where(length > 0, length, 1)
-    return jnp.mean((jnp.sum(unit.sum(-2) ** 2, -1) - jnp.sum(unit**2, (-2, -1))) / (tokens * (tokens - 1) or jnp.nan))
+    by_lane = (jnp.sum(unit.sum(-2) ** 2, -1) - jnp.sum(unit**2, (-2, -1))) / (tokens * (tokens - 1) or jnp.nan)
+    return by_lane if x.ndim == 2 else jnp.sum(by_lane) / jnp.maximum(jnp.sum(length.any((-2, -1))), 1)
 
 
 def size_of_stream(x) -> dict:

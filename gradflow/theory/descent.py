@@ -89,11 +89,12 @@ def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
 
 
 def of_stream(sigma: Gram, rows: Rows) -> dict:
-    """Mean square and token cosine at a position of the stream."""
+    """Mean square and token cosine at a position of the stream, the latter of lanes that are not empty."""
     square = jnp.diag(sigma)
-    pairs = rows.sequences(len(sigma)) & ~np.eye(len(sigma), dtype=bool)
-    cosine = sigma * jax.lax.rsqrt(jnp.outer(square, square))
-    mean = jnp.sum(jnp.where(pairs, cosine, 0)) / (pairs.sum() or jnp.nan)
+    both = jnp.outer(square, square)
+    pairs = rows.sequences(len(sigma)) & ~np.eye(len(sigma), dtype=bool) & (both > 0)
+    cosine = sigma * jax.lax.rsqrt(jnp.where(both > 0, both, 1))
+    mean = jnp.sum(jnp.where(pairs, cosine, 0)) / jnp.where(pairs.any(), pairs.sum(), jnp.nan)
     return {"stream_rms": jnp.mean(square), "token_cosine": mean}
 
 

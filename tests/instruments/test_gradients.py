@@ -79,9 +79,10 @@ def named_norms(read, gradient) -> dict:
             own = gradient["stack"][0][kind]
             for name in weights[kind]:
                 found[2 * l + k, name] = np.linalg.norm(np.asarray(own["branch"][name].kernel[...])[l])
-            for part in ("norm_in", "norm_branch", "norm_out"):
-                for suffix in ("scale", "bias"):
-                    leaf = getattr(own[part], suffix, None) if not isinstance(own[part], dict) else None
+            inside = {place: p for place, p in own["branch"].items() if place not in weights[kind]}
+            for part, p in {**{name: own[name] for name in ("norm_in", "norm_branch", "norm_out")}, **inside}.items():
+                for suffix in ("scale", "bias", "shift", "gain"):
+                    leaf = p.get(suffix) if isinstance(p, dict) else getattr(p, suffix, None)
                     if leaf is not None:
                         found[2 * l + k, f"{part}.{suffix}"] = np.linalg.norm(np.asarray(leaf[...])[l])
             for part in ("skip", "write"):
