@@ -22,6 +22,7 @@ from gradflow.model.norms import RMSNorm
 from gradflow.model.scalings import admin, depth_scaled, layernorm_scaling
 from gradflow.model.wiring import post, pre, sandwich
 
+pytestmark = pytest.mark.long  # of theory and numbers: no matter of an interpreter
 RELU = {"mlp": FeedForward(1, "relu", bias=False)}
 
 

@@ -59,9 +59,30 @@ class Branch:
         return {name: self.weights.std(matrix) ** 2 * matrix.fan_in for name, matrix in matrices.items()}
 
 
+class OneHidden(Branch):
+    """What feed-forward networks share: one hidden layer, of `ratio` times the width, on which `inner` acts."""
+
+    ratio: float
+    activation: str
+    inner: Layer
+
+    def __post_init__(self):
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"no activation {self.activation!r}: {suggestions(self.activation, ACTIVATIONS)}")
+
+    @property
+    def couples(self) -> str:
+        """The features of a token, or what the layer inside couples, if that is more."""
+        return coupling(self.inner, least=FEATURES)
+
+    def places(self, width: int):
+        """`inner` on the hidden layer."""
+        return {"inner": round(self.ratio * width)}
+
+
 @registered
 @dataclass(frozen=True)
-class FeedForward(Branch):
+class FeedForward(OneHidden):
     """`W_down φ(W_up x + b_up) + b_down`, hidden width `ratio · d` (Vaswani et al. 2017, eq. 2, with φ = ReLU)."""
 
     ratio: float = 4
@@ -70,22 +91,10 @@ class FeedForward(Branch):
     bias: bool = True
     inner: Layer = Identity()
 
-    def __post_init__(self):
-        _known_activation(self.activation)
-
-    @property
-    def couples(self) -> str:
-        """The features of a token, or what the layer inside couples, if that is more."""
-        return coupling(self.inner, least=FEATURES)
-
     def sides(self, width: int):
         """`up`, d -> ratio·d, and `down`, ratio·d -> d."""
         hidden = round(self.ratio * width)
         return {"up": (width, hidden), "down": (hidden, width)}
-
-    def places(self, width: int):
-        """`inner` on the hidden layer."""
-        return {"inner": round(self.ratio * width)}
 
     def __call__(self, params, x):
         """The branch's output [T, d]."""
@@ -95,7 +104,7 @@ class FeedForward(Branch):
 
 @registered
 @dataclass(frozen=True)
-class GatedFeedForward(Branch):
+class GatedFeedForward(OneHidden):
     """`W_down (φ(W_gate x) ⊙ W_up x)`, no biases by default (Shazeer 2020, eq. 6, SwiGLU with φ = SiLU)."""
 
     ratio: float = 8 / 3
@@ -104,22 +113,10 @@ class GatedFeedForward(Branch):
     bias: bool = False
     inner: Layer = Identity()
 
-    def __post_init__(self):
-        _known_activation(self.activation)
-
-    @property
-    def couples(self) -> str:
-        """The features of a token, or what the layer inside couples, if that is more."""
-        return coupling(self.inner, least=FEATURES)
-
     def sides(self, width: int):
         """`gate` and `up`, d -> ratio·d, and `down`, ratio·d -> d."""
         hidden = round(self.ratio * width)
         return {"gate": (width, hidden), "up": (width, hidden), "down": (hidden, width)}
-
-    def places(self, width: int):
-        """`inner` on the hidden layer."""
-        return {"inner": round(self.ratio * width)}
 
     def __call__(self, params, x):
         """The branch's output [T, d]."""
@@ -208,8 +205,3 @@ class Attention(Branch):
             by_head = read.reshape(tokens, self.heads, head).swapaxes(1, 2)
             read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)
         return params["out"](self.at("inner", params, read))
-
-
-def _known_activation(name: str) -> None:
-    if name not in ACTIVATIONS:
-        raise ValueError(f"no activation {name!r}: {suggestions(name, ACTIVATIONS)}")

@@ -3,7 +3,7 @@
 from .init import OfDepth, OfLayer, Profiled, Rest, Share
 from .layers import Complement, FeatureGain, Gain, Identity, Layer, ScalarGain, Shift
 from .norms import LayerNorm, RMSNorm, ScaledNorm
-from .wiring import Wiring
+from .wiring import THROUGH, Wiring
 
 
 def deepnorm(norm: Layer = LayerNorm()) -> Wiring:
@@ -16,7 +16,7 @@ def deepnorm(norm: Layer = LayerNorm()) -> Wiring:
         "deepnorm",
         skip=Gain(OfDepth(2, 0.25)),
         norm_out=norm,
-        scales=tuple((name, beta) for name in ("value", "out", "gate", "up", "down")),
+        scales=tuple((name, beta) for name in THROUGH),
         equation="N(α x + F x)",
         jacobian="J_N (α I + J_F)",
         source="Wang et al. 2022 (DeepNet), figure 2",
@@ -134,7 +134,7 @@ def t_fixup(norm: Layer = Identity()) -> Wiring:
     return Wiring(
         "t_fixup",
         enter=Gain(OfDepth(9, -0.25)),
-        scales=tuple((name, factor) for name in ("value", "out", "gate", "up", "down")),
+        scales=tuple((name, factor) for name in THROUGH),
         equation="x + F x, W at 0.67 N^(−1/4)",
         jacobian="I + J_F",
         source="Huang et al. 2020 (T-Fixup), from secondary sources",

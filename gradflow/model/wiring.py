@@ -11,6 +11,9 @@ from .init import LogOfDepth, OfDepth
 from .layers import Gain, Identity, Layer, Zero
 from .norms import LayerNorm
 
+# The matrices on the way through a branch, which several papers scale at initialization; queries and keys decide what is mixed.
+THROUGH = ("value", "out", "gate", "up", "down")
+
 
 @registered
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def sub_ln(norm: Layer = LayerNorm()) -> Wiring:
         "sub_ln",
         norm_in=norm,
         leave=norm,
-        scales=tuple((name, gamma) for name in ("value", "out", "gate", "up", "down")),
+        scales=tuple((name, gamma) for name in THROUGH),
         within=(("inner", norm),),
         equation="x + W N(f(N x)), F = W f",
         jacobian="I + W J_N J_f J_N",

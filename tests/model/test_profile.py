@@ -74,6 +74,7 @@ def test_what_needs_no_profile_or_has_one_stays_as_it_is(model):
     assert model.sublayers[0].wiring.skip.value == Profiled()
 
 
+@pytest.mark.long
 def test_measurement_training_and_theory_profile_by_themselves():
     data = gf.data.text(context=8, batch=2)
     models = gf.transformers("admin", depth=2, width=16, heads=2, context=8)

@@ -207,7 +207,7 @@ def test_the_other_wirings_have_a_theory():
         assert (gradient > 0).all()
 
 
-FURTHER = ("sub_ln", "fixup", "ngpt", "admin", "siamese", "normformer")
+FURTHER = ("sub_ln", "ngpt", "admin", "siamese", "normformer")
 
 
 @pytest.mark.long
