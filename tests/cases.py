@@ -1,7 +1,7 @@
 """The one table of wirings × norms × sublayers that the identity tests run over, and small models made from it.
 
-Every row is tried with a stack whose block holds one sublayer of each kind in `BRANCHES`. Some rows have a stream of several
-lanes, some a wiring for each of two sublayers.
+Every row is tried with a stack whose block holds an attention and a feed-forward; three rows with one sublayer of each kind in
+`BRANCHES`. Some rows have a stream of several lanes, some a wiring for each of two sublayers.
 
 Axes: 5 tokens, 8 features; lanes in front.
 """
@@ -84,6 +84,7 @@ ALL |= {"hyper": hyper, "dynamic": dynamic}
 WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup")
 # As linear maps of one kind with another row: left out where a row costs many seconds. Up to two blocks, deepscale has no skip.
 SIMILAR = ("admin", "deepscale", "fixup", "t_fixup", *PAIRS)
+WITH_ALL = ("pre", "post", "everything")
 READING = ("dynamic", "mhc")  # gains that read the stream
 LANES = ("residual", "siamese", "hyper", "parallel", "b2t", *READING)
 # Every wiring with the norms in turn; three of them with both.
@@ -108,8 +109,8 @@ over_single_lane_wirings = pytest.mark.parametrize("wiring", rows(without=LANES)
 
 
 def branches_of(wiring: Wiring | Placement) -> dict:
-    """The branches that a block of it holds: all; of a placement with one wiring for each of two sublayers, two."""
-    return TWO if isinstance(wiring, Placement) else BRANCHES
+    """The branches that a block of it holds: all five around the wirings in `WITH_ALL`, two around the others."""
+    return BRANCHES if wiring.name in WITH_ALL else TWO
 
 
 def model(wiring: Wiring | Placement, depth: int, branches=None, width: int = WIDTH) -> Transformer:

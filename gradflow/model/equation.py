@@ -223,7 +223,7 @@ def terms(maps: Parts, gains: Part, dx):
 
 
 def forked(parts: Parts, maps: Parts, x) -> Part:
-    """`dx` to skip plus branch, all of `J dx` but `norm_out`: (1) on the maps; where a gain reads the stream, its own linear map."""
+    """`dx` to skip plus branch, all of `J dx` but `norm_out`: (1) on the maps; where a gain reads x, linearized as a whole."""
     end = lambda u: u
     if opened(parts, x) is parts:
         return lambda dx: sublayer(dx, **{**maps, "norm_out": end})

@@ -135,7 +135,7 @@ def test_the_block_matrix_of_residual_is_the_published_one():
     """ResiDual: [[J_N (I + J_F), 0], [J_F, I]] with the gains at their start, on the lanes (x₁, x₂)."""
     wiring = cases.ALL["residual"](cases.NORMS["layernorm"])
     model, params, x = cases.deepest(wiring)
-    sub, own = model.sublayers[2], jax.tree.map(lambda a: a[0], params["stack"][0]["relu"])
+    sub, own = model.sublayers[1], jax.tree.map(lambda a: a[0], params["stack"][0]["gated"])
     gains = {name: getattr(wiring, name).init(None, cases.WIDTH) for name in ("skip", "read", "write")}
     parts = bound(sub.layers, {**own, **jax.tree.map(lambda a: a.astype(float), gains)})
     J = jax.jacobian(lambda x: sublayer(x, **parts))(x).reshape(2, x[0].size, 2, x[0].size)
