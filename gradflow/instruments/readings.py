@@ -25,7 +25,7 @@ from ..results.configuration import suggestions
 from ..results.provenance import provenance
 from ..results.quantities import QUANTITIES
 from ..results.tree import Readings, described, label
-from . import chain, composite, gradients, spectrum
+from . import chain, composite, experts, gradients, spectrum
 from .loss import measure_function
 from .meter import RESOLVED
 
@@ -45,6 +45,7 @@ READINGS: dict[str, Reading] = {
     "alignment": chain.alignment,
     "end_to_end": chain.end_to_end,
     "composite_gain": composite.gain,
+    "expert_load": experts.load,
 }
 
 
