@@ -25,7 +25,7 @@ from .layers import Identity, Layer
 @registered
 @dataclass(frozen=True)
 class SigmoidRouter:
-    """Which of `experts` a token goes to, and with what weight: the `active` largest, from the best `active_groups` of `groups`."""
+    """Which of `experts` a token goes to, and how much: the `active` largest, from the best `active_groups` of `groups`."""
 
     experts: int = 8
     active: int = 2
