@@ -122,7 +122,11 @@ def test_attention_keeps_the_type_of_its_input():
 
 @pytest.mark.parametrize(
     "branch",
-    [Attention(2, head=3), Attention(4, kv_heads=2, head=6, rotary=Rotary()), Attention(2, window=2, scale=0.7, softcap=0.4)],
+    [
+        Attention(2, head=3),
+        Attention(4, kv_heads=2, head=6, rotary=Rotary()),
+        Attention(2, window=2, scale=0.7, softcap=0.4),
+    ],
     ids=["narrow heads", "wide heads", "window, scale and cap"],
 )
 def test_attention_of_any_head_window_scale_and_cap_is_the_plain_one(branch):
