@@ -93,7 +93,7 @@ class Architecture:
             raise ValueError(f"width is {width}: at least 1 is needed")
         share = width / self.width
         heads = max(1, int(self.heads * share + 1e-9))
-        while self.head is None and width % heads:
+        while self.head is None and (width % heads or (width // heads) % 2 > width % 2):  # a rotation needs even heads
             heads -= 1
         groups = max(1, round((self.kv_heads or self.heads) / self.heads * heads))
         while heads % groups:
