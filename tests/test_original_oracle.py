@@ -16,7 +16,8 @@ import pytest
 import streams
 
 from gradflow.model.branches import Attention, FeedForward
-from gradflow.model.encoder_decoder import CrossAttention, EncoderDecoder, Sinusoidal, smoothed_cross_entropy
+from gradflow.model.encoder_decoder import CrossAttention, EncoderDecoder, smoothed_cross_entropy
+from gradflow.model.ends import Sinusoidal
 from gradflow.model.names import named
 from gradflow.model.norms import LayerNorm
 from gradflow.model.stack import Segment, Sublayer
@@ -58,7 +59,7 @@ def model(case: Case) -> EncoderDecoder:
         name: (Segment(tuple(Sublayer(kind, wiring, branch) for kind, branch in own.items()), DEPTH[name]),)
         for name, own in block.items()
     }
-    return EncoderDecoder(stacks["encoder"], stacks["decoder"], WIDTH, Sinusoidal(VOCABULARY), SMOOTHING)
+    return EncoderDecoder(stacks["encoder"], stacks["decoder"], WIDTH, Sinusoidal(VOCABULARY), smoothing=SMOOTHING)
 
 
 def data(examples: int = 3) -> dict:
@@ -196,7 +197,7 @@ def whole_of(grads: dict, side: str) -> dict:
     """Gradients as a side has them, arranged as the whole has its parameters."""
     other = {"encoder": "decoder", "decoder": "encoder"}[side]
     own = {name: grads[name] for name in ("enter", "stack", "leave")}
-    return {"embedding": grads["embedding"], side: own, other: grads[other]}
+    return {"embedding": grads["embedding"], "readout": grads["readout"], side: own, other: grads[other]}
 
 
 @over_cases

@@ -20,7 +20,7 @@ def load(model, params, batch) -> dict:
     Cost: a forward pass of each example, and the routers once more.
     """
     routed = [sub.branch for segment in model.segments for sub in segment.block if hasattr(sub.branch, "gates")]
-    size = max((branch.router.experts for branch in routed), default=0)
+    size = max((branch.router.experts for branch in routed), default=1)
 
     def visit(x, own, _):
         layers, own = own

@@ -22,47 +22,15 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from jaxtyping import Array, Float, Int
 
 from ..results.configuration import registered
 from .branches import Attention
+from .ends import Readout, Sinusoidal
 from .equation import in_precision_of, walk
-from .init import at, normal, resolved, root
+from .init import at, resolved, root
 from .layers import FEATURES
 from .placement import shared_out
 from .stack import Segment, init_stack
-
-
-@registered
-@dataclass(frozen=True)
-class Sinusoidal:
-    """`√d E[t] + P`, with `P[t, 2i] = sin(t/10000^(2i/d))` and `P[t, 2i + 1]` its cosine (Vaswani et al. 2017, section 3.5).
-
-    Rows are drawn from `N(0, rms²/d)`, so that √d E has that rms (they don't say how theirs are drawn), and P has 1/√2.
-    """
-
-    vocabulary: int = 256
-    rms: float = 1.0
-
-    def init(self, key, width: int):
-        """`{"token": Embed}`."""
-        rows = self.rms * width**-0.5 * normal(at(key, "token"), self.vocabulary, width)
-        return {"token": nnx.Embed(*rows.shape, embedding_init=lambda *_: rows, rngs=nnx.Rngs(0))}
-
-    def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
-        """The bottom of the stream."""
-        rows = params["token"].embedding[tokens]
-        return rows.shape[-1] ** 0.5 * rows + sinusoids(*rows.shape, rows.dtype)
-
-
-def sinusoids(tokens: int, width: int, dtype=jnp.float32) -> Float[Array, "token feature"]:
-    """P: sines of the token's position, and beside each its cosine."""
-    precise = jnp.promote_types(dtype, jnp.float32)
-    slow = 10_000.0 ** (-2 * jnp.arange(-(-width // 2), dtype=precise) / width)
-    angle = jnp.arange(tokens, dtype=precise)[:, None] * slow
-    both = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-    return both.reshape(tokens, -1)[:, :width].astype(dtype)
 
 
 @registered
@@ -103,16 +71,17 @@ def remembering(segments, stacked, memory):
 @registered
 @dataclass(frozen=True)
 class EncoderDecoder:
-    """Two stacks over one embedding, which is also the readout: `(params, {"source", "target"}) -> logits` for one example.
+    """Two stacks over one embedding, by default also the readout: `(params, {"source", "target"}) -> logits` for one example.
 
-    Its parameters are `{"embedding", "encoder", "decoder"}`, the latter two `{"enter", "stack", "leave"}`. `smoothing` is that
-    of the labels in the loss. `sides` are the models that instruments read, each with a node of its own.
+    Its parameters are `{"embedding", "encoder", "decoder", "readout"}`, each side's `{"enter", "stack", "leave"}`. `smoothing` is
+    that of the labels in the loss. `sides` are the models that instruments read, each with a node of its own.
     """
 
     encoder_stack: tuple[Segment, ...]
     decoder_stack: tuple[Segment, ...]
     width: int
     embedding: Any = Sinusoidal()
+    readout: Readout = Readout()
     smoothing: float = 0.0
 
     def __post_init__(self):
@@ -144,12 +113,16 @@ class EncoderDecoder:
     def init(self, key):
         """Parameters, float32."""
         key = root(key)
-        halves = {name: side.drawn(at(key, name)) for name, side in self.sides.items()}
-        return {"embedding": self.embedding.init(at(key, "embedding"), self.width), **halves}
+        return {
+            "embedding": self.embedding.init(at(key, "embedding"), self.width),
+            **{name: side.drawn(at(key, name)) for name, side in self.sides.items()},
+            "readout": self.readout.init(at(key, "readout"), self.width, self.embedding.vocabulary),
+        }
 
     def logits(self, params, out):
-        """Logits from what left the decoder's stream, float32 or better: its products with the rows of the embedding."""
-        logits = out @ in_precision_of(out, params["embedding"]["token"].embedding[...]).T
+        """Logits from what left the decoder's stream, float32 or better."""
+        table, own = in_precision_of(out, (params["embedding"]["token"].embedding[...], params["readout"]))
+        logits = self.readout(own, table, out)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def loss(self, params, out, targets):
@@ -185,8 +158,8 @@ def smoothed_cross_entropy(logits, targets, smoothing: float):
 class Side:
     """One stack of an `EncoderDecoder` as a model, with the parameters of the other beside it.
 
-    `{"embedding", "enter", "stack", "leave", <the other side>: {"enter", "stack", "leave"}}`: readings by parameter are of this
-    stack, and those of the other are among the outer ones, stacked over depth. Dropout, as an instrument, thins this stack alone.
+    `{"embedding", "readout", "enter", "stack", "leave", <the other side>: {"enter", "stack", "leave"}}`: readings by parameter
+    are of this stack, and those of the other are among the outer ones, stacked over depth. Dropout thins this stack alone.
     """
 
     whole: EncoderDecoder
@@ -233,7 +206,7 @@ class Side:
 
     def arranged(self, params) -> dict:
         """The parameters of the whole, arranged for this side."""
-        return {"embedding": params["embedding"], **params[self.name], self.other: params[self.other]}
+        return {**_ends(params), **params[self.name], self.other: params[self.other]}
 
     def enter(self, params, inputs):
         """The bottom of the stream, from the tokens that this side reads."""
@@ -247,6 +220,11 @@ class Side:
     def run(self, params, x):
         """What is read out, from the bottom of the stream."""
         return self.leave(params, walk(self.segments, params["stack"], x)[0])
+
+
+def _ends(params) -> dict:
+    """What both sides share."""
+    return {name: params[name] for name in ("embedding", "readout")}
 
 
 @registered
@@ -264,7 +242,7 @@ class Encoder(Side):
 
     def loss(self, params, out, targets):
         """That of the decoder whose memory is `out`."""
-        side, other = self.whole.decoder, {"embedding": params["embedding"], **params["decoder"]}
+        side, other = self.whole.decoder, {**_ends(params), **params["decoder"]}
         own = {**other, "stack": remembering(side.segments, other["stack"], out)}
         return self.whole.loss(own, side.run(own, side.enter(own, params["inputs"])), targets)
 
@@ -280,7 +258,7 @@ class Decoder(Side):
 
     def given(self, params, inputs):
         """The parameters with the memory behind every cross-attention."""
-        side, other = self.whole.encoder, {"embedding": params["embedding"], **params["encoder"]}
+        side, other = self.whole.encoder, {**_ends(params), **params["encoder"]}
         memory = side.run(other, side.enter(other, inputs))
         return {**params, "stack": remembering(self.segments, params["stack"], memory)}
 
