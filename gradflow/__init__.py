@@ -7,19 +7,20 @@ from .compiler import tell
 tell()
 FLOORS = {
     "instruments": ("chain", "jacobians", "spectrum"),
-    "model": ("branches", "layers", "norms"),
+    "model": ("branches", "layers", "norms", "zoo"),
     "report": ("findings", "plot"),
     "theory": ("closed", "gram"),
     "training": ("data", "experiments", "moments", "optimizers"),
 }
-ROOMS = {room: f"{floor}.{room}" for floor, rooms in FLOORS.items() for room in rooms}
-ROOMS |= {name: name for name in ("laws", "report", "results")}
+TOP = ("laws", "report", "results")
+ROOMS = {room: f"{floor}.{room}" for floor, rooms in FLOORS.items() for room in rooms} | {name: name for name in TOP}
 NAMES = {
     "instruments.meter": ("meter",),
     "instruments.readings": ("measure", "sweep"),
     "model.equation": ("walk",),
     "model.catalogue": ("Placement", "Stage", "Wiring", "wirings"),
     "model.profile": ("profiled",),
+    "model.zoo": ("architecture", "architectures"),
     "model.stack": ("Segment", "Sublayer", "Transformer", "transformer", "transformers"),
     "theory.predict": ("predict",),
     "training.atlas": ("atlas",),

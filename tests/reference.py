@@ -76,7 +76,7 @@ def _(layer: branches.GatedFeedForward, params, x, inner=untouched):
 @apply.register
 def _(layer: branches.Attention, params, x, inner=untouched, heads=1, **norms):
     """`heads` has a number for each head, `norms` functions of queries, keys and values."""
-    size = x.shape[-1] // layer.heads
+    size, scale = layer.head or x.shape[-1] // layer.heads, layer.scale
     groups = layer.heads // (layer.kv_heads or layer.heads)
     gains, out = jnp.broadcast_to(jnp.asarray(heads), layer.heads), []
     for head in range(layer.heads):
@@ -88,8 +88,10 @@ def _(layer: branches.Attention, params, x, inner=untouched, heads=1, **norms):
         )
         if layer.rotary:
             q, k = turned(q, layer.rotary.base), turned(k, layer.rotary.base)
-        weight = jnp.exp(q @ k.T / np.sqrt(size))
+        scores = q @ k.T * (scale or 1 / np.sqrt(size))
+        weight = jnp.exp(layer.softcap * jnp.tanh(scores / layer.softcap) if layer.softcap else scores)
         weight = weight * np.tril(np.ones(weight.shape)) if layer.causal else weight
+        weight = weight * np.triu(np.ones(weight.shape), 1 - layer.window) if layer.window else weight
         out.append(gains[head] * (weight / weight.sum(-1, keepdims=True) @ v))
     return linear(params["out"], inner(jnp.concatenate(out, -1)))
 

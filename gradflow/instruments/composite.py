@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from ..model.equation import in_float32, opened, residual, walk
+from ..model.equation import given, in_float32, opened, residual, walk
 from ..results.quantities import SIDES
 
 
@@ -47,7 +47,8 @@ def matrices(model, params, inputs) -> Float[Array, "sublayer token lane lane"]:
     units = jnp.broadcast_to(unit, (like.shape[0], *like.shape))
     made = lambda skip: jax.vmap(skip, out_axes=-1)(units).mean(-2)  # [i, T, j]
     see = lambda x, parts, _: (residual(x, parts), made(opened(parts, x)["skip"]))
-    _, found = walk(model.segments, params["stack"], in_float32(model.enter(params, inputs)), see)
+    own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
+    _, found = walk(model.segments, own["stack"], x, see)
     return jnp.swapaxes(found, 1, 2)
 
 

@@ -1,3 +1,3 @@
-"""The model floor, bottom up: init, equation, accounts, functions, layers, norms, branches, lanes, dynamic, wiring, scalings,
-placement, multilane, catalogue, stack, profile, names.
+"""The model floor, bottom up: init, equation, accounts, functions, layers, norms, rotary, branches, latent, experts, lanes,
+dynamic, wiring, scalings, placement, multilane, catalogue, ends, stack, encoder_decoder, profile, names, zoo.
 """

@@ -8,15 +8,15 @@ Axes: x is [tokens, features] for one example. T tokens, d features, H heads, h 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
 
 from ..results.configuration import registered, suggestions
-from .functions import ACTIVATIONS, attend
-from .init import FanIn, Initialization, Matrix, at, draw
+from .functions import ACTIVATIONS, Mask, attend
+from .init import FanIn, Initialization, LayerNumber, Matrix, at, draw
 from .layers import ALL, FEATURES, PAST, Identity, Layer, coupling
+from .rotary import Rotary
 
 
 def linear(key, weights: Initialization, name: str, fan_in: int, fan_out: int, width: int, bias: bool) -> nnx.Linear:
@@ -126,29 +126,15 @@ class GatedFeedForward(OneHidden):
 
 @registered
 @dataclass(frozen=True)
-class Rotary:
-    """Queries and keys turned by `t · base^(−2i/h)`, features i and i + h/2 a pair (Su et al. 2021, eq. 34, half-split)."""
-
-    base: float = 10_000.0
-
-    def __call__(self, x: Float[Array, "token head feature"]) -> Float[Array, "token head feature"]:
-        """The turned `x`."""
-        tokens, _, size = x.shape
-        dtype = jnp.promote_types(x.dtype, jnp.float32)  # positions past 256 are not numbers of bfloat16
-        half = jnp.arange(size // 2, dtype=dtype)
-        angle = jnp.arange(tokens, dtype=dtype)[:, None] * self.base ** (-2 * half / size)
-        cos, sin = jnp.cos(angle)[:, None].astype(x.dtype), jnp.sin(angle)[:, None].astype(x.dtype)
-        a, b = jnp.split(x, 2, axis=-1)
-        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-
-
-@registered
-@dataclass(frozen=True)
 class Attention(Branch):
     """Multi-head attention (Vaswani et al. 2017, eq. 1 and section 3.2.2), with grouped keys (Ainslie et al. 2023).
 
+    A head has `head` features, `d/H` by default. `window` is how many tokens of the past a token sees, itself among them;
+    `scale` and `softcap` are those of the scores (see `attend`).
+
     `query_norm`, `key_norm` and `value_norm` act on each head, before positions turn it (QK-norm: Henry et al. 2020, here
-    with a norm of one's choice, as OLMo 2, Qwen 3 and Gemma 3 have it); `head_gain` sees a token's heads as its features.
+    with a norm of one's choice, as Qwen 3 and Gemma 3 have it; OLMo 2's acts on all heads together, `Joint`);
+    `head_gain` sees a token's heads as its features.
     """
 
     heads: int = 4
@@ -162,6 +148,15 @@ class Attention(Branch):
     value_norm: Layer = Identity()
     head_gain: Layer = Identity()
     inner: Layer = Identity()
+    head: int | None = None
+    window: int | LayerNumber | None = None
+    scale: float | None = None
+    softcap: float | None = None
+
+    @property
+    def mask(self) -> Mask:
+        """Which tokens a token sees."""
+        return Mask(self.causal, self.window)
 
     @property
     def couples(self) -> str:
@@ -173,35 +168,85 @@ class Attention(Branch):
             raise ValueError(f"heads is {self.heads}: at least 1 is needed")
         if self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"kv_heads = {self.kv_heads} must divide heads = {self.heads}")
+        Mask(self.causal, self.window)
+
+    def size(self, width: int) -> int:
+        """Features of a head."""
+        if not self.head and width % self.heads:
+            raise ValueError(f"width = {width} is not a multiple of heads = {self.heads}: change one of them")
+        return self.head or width // self.heads
 
     def sides(self, width: int):
-        """`query`, `key`, `value` and `out`; key and value have `kv_heads · d/H` outputs."""
-        if width % self.heads:
-            raise ValueError(f"width = {width} is not a multiple of heads = {self.heads}: change one of them")
-        if self.rotary and (width // self.heads) % 2:
-            raise ValueError(f"rotary positions need an even width a head, not {width}/{self.heads}")
-        shared = width // self.heads * (self.kv_heads or self.heads)
+        """`query`, `key`, `value` and `out`; key and value have `kv_heads · h` outputs."""
+        size = self.size(width)
+        if self.rotary and size % 2:
+            raise ValueError(f"rotary positions need an even width a head, not {self.head or f'{width}/{self.heads}'}")
+        all_heads, shared = size * self.heads, size * (self.kv_heads or self.heads)
         return {
-            "query": (width, width),
+            "query": (width, all_heads),
             "key": (width, shared),
             "value": (width, shared),
-            "out": (width, width),
+            "out": (all_heads, width),
         }
 
     def places(self, width: int):
         """Norms on the features of a head, `head_gain` on the heads, `inner` on their concatenation."""
-        by_head = dict.fromkeys(("query_norm", "key_norm", "value_norm"), width // self.heads)
-        return {**by_head, "head_gain": self.heads, "inner": width}
+        size = self.size(width)
+        by_head = dict.fromkeys(("query_norm", "key_norm", "value_norm"), size)
+        return {**by_head, "head_gain": self.heads, "inner": size * self.heads}
+
+    def seen(self, params, x):
+        """What keys and values are made of: the stream that the queries are of too."""
+        return x
 
     def __call__(self, params, x):
         """The branch's output [T, d]."""
-        tokens, head = len(x), x.shape[-1] // self.heads
-        heads = {name: params[name](x).reshape(tokens, -1, head) for name in ("query", "key", "value")}
+        tokens, head, seen = len(x), self.size(x.shape[-1]), self.seen(params, x)
+        of = {"query": x, "key": seen, "value": seen}
+        heads = {name: params[name](u).reshape(len(u), -1, head) for name, u in of.items()}
         q, k, v = (self.at(f"{name}_norm", params, u) for name, u in heads.items())
         if self.rotary:
             q, k = self.rotary(q), self.rotary(k)
-        read = attend(q, k, v, self.causal)
+        read = attend(q, k, v, self.mask, self.scale, self.softcap)
         if self.head_gain != Identity():
             by_head = read.reshape(tokens, self.heads, head).swapaxes(1, 2)
             read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)
         return params["out"](self.at("inner", params, read))
+
+
+@registered
+@dataclass(frozen=True)
+class Joint:
+    """A layer that acts on `heads` heads [T, heads, h] together, as on `heads · h` features: the QK-norm of OLMo 2."""
+
+    layer: Layer
+    heads: int
+    couples: ClassVar[str] = FEATURES
+
+    def init(self, key, width: int):
+        """Those of the layer, for heads of `width` features."""
+        return self.layer.init(key, self.heads * width)
+
+    def __call__(self, params, x):
+        """The layer applied to the concatenated heads."""
+        return self.layer(params, x.reshape(len(x), -1)).reshape(x.shape)
+
+
+@registered
+@dataclass(frozen=True)
+class Dense(Branch):
+    """`φ(W x + b)`, to `features` or as many as came in: what stands between tables and the stream, or in front of a readout."""
+
+    features: int | None = None
+    activation: str = "linear"
+    weights: Initialization = FanIn()
+    bias: bool = True
+    couples: ClassVar[str] = FEATURES
+
+    def sides(self, width: int):
+        """`dense`, width -> features."""
+        return {"dense": (width, self.features or width)}
+
+    def __call__(self, params, x):
+        """`φ(W x + b)`."""
+        return ACTIVATIONS[self.activation](params["dense"](x))

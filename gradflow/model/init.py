@@ -113,6 +113,19 @@ class InTurn(LayerNumber):
 
 @registered
 @dataclass(frozen=True)
+class ByBlock(LayerNumber):
+    """The numbers of `values` in turn, the first at block 1; None is a number that nothing exceeds: a window without an end."""
+
+    values: tuple[float | None, ...]
+
+    def __call__(self, layer):
+        """The number at block `layer`."""
+        numbers = [math.inf if value is None else float(value) for value in self.values]
+        return jnp.asarray(numbers, jnp.float32)[(layer - 1) % len(numbers)]
+
+
+@registered
+@dataclass(frozen=True)
 class Profiled(LayerNumber):
     """A number for each block, from the stack's own forward pass (`profile.profiled`); 1 where it has not been profiled."""
 

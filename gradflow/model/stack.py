@@ -15,14 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ..results.configuration import registered, suggestions
 from .branches import Attention, FeedForward, linear
 from .catalogue import placement as chosen
+from .ends import Embedding, Readout
 from .equation import PARTS, Part, bound, in_precision_of, walk
-from .init import FanIn, Initialization, Scaled, at, at_layer, initialization, normal, resolved, root
+from .init import FanIn, Initialization, Scaled, at, at_layer, initialization, resolved, root
 from .layers import Layer
 from .placement import Placement, shared_out, wirings_of
 from .wiring import PLAIN, Wiring
@@ -84,45 +84,12 @@ class Segment:
 
 @registered
 @dataclass(frozen=True)
-class Embedding:
-    """One row a token, plus one row a position where `context` is given; each entry of their sum has rms `rms`.
-
-    `context` is the largest number of tokens (learned positions); None adds no positions (rotary attention has its own).
-    """
-
-    vocabulary: int = 256
-    context: int | None = 64
-    rms: float = 1.0
-
-    def init(self, key, width: int):
-        """`{"token": Embed[, "position": Embed]}`, entries `N(0, rms²/number of tables)`."""
-        rows = {"token": self.vocabulary, **({"position": self.context} if self.context else {})}
-        std = self.rms * len(rows) ** -0.5
-        table = lambda name, n: std * normal(at(key, name), n, width)
-        return {name: _embed(table(name, n)) for name, n in rows.items()}
-
-    def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
-        """The bottom of the stream."""
-        rows = {name: table.embedding for name, table in params.items()}
-        if "position" not in rows:
-            return rows["token"][tokens]
-        learned, asked = rows["position"].shape[0], tokens.shape[-1]
-        if asked > learned:
-            raise ValueError(f"{asked} tokens, but the model has learned {learned} positions: give it context={asked}")
-        return rows["token"][tokens] + rows["position"][:asked]
-
-
-def _embed(table) -> nnx.Embed:
-    return nnx.Embed(*table.shape, embedding_init=lambda *_: table, rngs=nnx.Rngs(0))
-
-
-@registered
-@dataclass(frozen=True)
 class Transformer:
-    """Embedding, a stack of residual sublayers, what leaves the stream (the final norm), and a separate readout.
+    """Embedding, a stack of residual sublayers, what leaves the stream (the final norm), and a readout.
 
     A function `(params, tokens) -> logits` for one example. Its parameters are `{"embedding", "enter", "stack", "leave",
-    "readout"}` with `stack` a tuple, one entry a segment, every leaf stacked over the segment's repeats.
+    "readout"}` with `stack` a tuple, one entry a segment, every leaf stacked over the segment's repeats. The readout is a
+    matrix of its own, given by how it is drawn, or a `Readout` (tied to the token table, with a bias, …).
 
     `precision` is that of the stream and of every product with weights; by default that of the weights. In "bfloat16" the
     weights stay float32, and sums (of products, norms, the softmax, the loss) are taken in float32; "float64" draws float64
@@ -132,7 +99,7 @@ class Transformer:
     stack: tuple[Segment, ...]
     width: int
     embedding: Embedding = Embedding()
-    readout: Initialization = FanIn()
+    readout: Initialization | Readout = FanIn()
     precision: str | None = None
 
     def __post_init__(self):
@@ -168,16 +135,22 @@ class Transformer:
 
     def init(self, key):
         """Parameters, float32; the same key gives the same weights to every wiring, and to the shared blocks of any depth."""
-        key, readout = root(key), resolved(self.readout, self.depth)
+        key = root(key)
         first, last = self.segments[0].block[0].wiring, self.segments[-1].block[-1].wiring
         drawn = {
             "embedding": self.embedding.init(at(key, "embedding"), self.width),
             "enter": first.enter.init(at(key, "enter"), self.width),
             "stack": init_stack(self.segments, at(key, "stack"), self.width),
             "leave": last.leave.init(at(key, "leave"), self.width),
-            "readout": linear(key, readout, "readout", self.width, self.embedding.vocabulary, self.width, False),
+            "readout": self._readout(key, resolved(self.readout, self.depth)),
         }
         return jax.tree.map(lambda a: a.astype(jnp.float64), drawn) if self.precision == "float64" else drawn
+
+    def _readout(self, key, readout):
+        """Its parameters: a matrix, or those of a `Readout`."""
+        if isinstance(readout, Readout):
+            return readout.init(at(key, "readout"), self.width, self.embedding.vocabulary, self.embedding.features)
+        return linear(key, readout, "readout", self.width, self.embedding.vocabulary, self.width, False)
 
     def enter(self, params, inputs):
         """The bottom of the stream, `x_0`, from the tokens of one example."""
@@ -191,7 +164,11 @@ class Transformer:
 
     def logits(self, params, out):
         """Logits, float32 or better, from what left the stream."""
-        logits = in_precision_of(out, params["readout"])(out)
+        own = in_precision_of(out, params["readout"])
+        if isinstance(self.readout, Readout):
+            logits = self.readout(own, in_precision_of(out, params["embedding"]["token"].embedding[...]), out)
+        else:
+            logits = own(out)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def loss(self, params, out, targets):

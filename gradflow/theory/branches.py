@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..model import branches, layers, norms
+from ..model.functions import seen
 from ..model.init import at
 from ..model.names import named
 from .gram import Gram, Place, Push, Response, acts_by_row, factor, response
@@ -79,25 +80,27 @@ def _(layer: branches.Attention, sigma: Gram, place: Place) -> Response:
     With A the attention of one head, v and o = A v its values and outputs, and c a change of its scores, the outputs change
     by `A dv`, and by `Σ_u A_tu (v_u − o_t) c_tu`. For a change of the query, `c_tu = dq_t · k_u/√h`, the sum over v is taken
     in closed form; for one of the keys, `c_tu = q_t · dk_u/√h`, v is drawn. The direction of dq and dk in the head is drawn
-    and pushed through norm and rotation. The mean is unbiased.
+    and pushed through norm and rotation. The mean is unbiased. `scale`, where it is given, stands for 1/√h.
 
     Cost: eight products of T³ a draw and pair of examples.
 
-    Errors: NotImplementedError for a norm on the values.
+    Errors: NotImplementedError for a norm on the values, and for scores with a cap.
     """
     if layer.value_norm != layers.Identity():
         raise NotImplementedError("no theory for a norm on the values of heads of finite width: measure it")
+    if layer.softcap is not None:
+        raise NotImplementedError("no theory for scores with a cap: measure it")
     gains, (q, k, v) = layer.gains(place.width), _heads(layer, sigma, place)
-    masked = lambda scores: jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, -jnp.inf)
-    scores = _dot(q.value, k.value)
+    masked = lambda scores: jnp.where(seen(scores.shape[-2:], layer.window), scores, -jnp.inf)
+    scores = _dot(q.value, k.value, layer.scale)
     a = jax.nn.softmax(masked(scores) if layer.causal else scores, axis=-1)
     values, of_v = gains["value"] * sigma, v[..., None, :] - (a @ v[..., None])
 
     def by_query(change):
-        c = a * _dot(change, k.value)
+        c = a * _dot(change, k.value, layer.scale)
         return mixed(c - c.sum(-1, keepdims=True) * a, values)
 
-    by_key = lambda change, moved: mixed(a * _dot(q.value, change) * of_v, moved)
+    by_key = lambda change, moved: mixed(a * _dot(q.value, change, layer.scale) * of_v, moved)
     query = by_query(q.direction)
     paths: dict[str, Push] = {
         "query": lambda moved: query * moved,
@@ -117,9 +120,9 @@ def mixed(a: Float[Array, "draw example token token"], k: Gram) -> Gram:
     return jnp.einsum("netfv,nfsv->etfs", left, a).reshape(examples * tokens, -1) / draws
 
 
-def _dot(q, k):
-    """`q_t · k_u/√h` [n, E, T, T]."""
-    return jnp.einsum("neth,neuh->netu", q, k) * q.shape[-1] ** -0.5
+def _dot(q, k, scale: float | None):
+    """`scale q_t · k_u` [n, E, T, T], by default with 1/√h."""
+    return jnp.einsum("neth,neuh->netu", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
 
 
 class Vectors(NamedTuple):
@@ -136,7 +139,7 @@ class Vectors(NamedTuple):
 
 def _heads(layer: branches.Attention, sigma: Gram, place: Place) -> tuple[Vectors, Vectors, Array]:
     """Queries and keys of the drawn heads, normalized and turned by position, and a feature of the values [n, E, T]."""
-    gains, size = layer.gains(place.width), place.width // layer.heads
+    gains, size = layer.gains(place.width), layer.size(place.width)
     normal = lambda name, *shape: jax.random.normal(at(place.key, name), (place.draws, *shape), sigma.dtype)
     process = normal("process", len(sigma), 2 * size + 1).at[..., -1].apply(jnp.sign)
     process = (factor(sigma) @ process).reshape(place.draws, -1, place.tokens, 2 * size + 1)

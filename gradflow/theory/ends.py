@@ -23,6 +23,8 @@ def embedded(embedding: Embedding, inputs) -> Response:
     sources = {"token": same(inputs)}
     if embedding.context:
         sources["position"] = same(jnp.broadcast_to(jnp.arange(tokens), (examples, tokens)))
+    if embedding.types:
+        sources["type"] = jnp.ones_like(sources["token"])
     return Response(embedding.rms**2 * sum(sources.values()) / len(sources), lambda k: k, sources)
 
 

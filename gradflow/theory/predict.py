@@ -128,6 +128,8 @@ def refuse(name: str, model) -> None:
             f"{name}: theory covers a Transformer with an Embedding and a readout of its own, not {type(model).__name__} "
             f"with {getattr(model, 'readout', 'no readout')!r} (tied to the embedding, or your own): measure it"
         )
+    if model.embedding.features:
+        raise NotImplementedError(f"{name}: no theory of a matrix between token rows and the stream: measure it")
     ends = [part for sub in model.sublayers for part in (sub.wiring.enter, sub.wiring.leave)]
     placed = dict.fromkeys([*ends, *(layer for sub in model.sublayers for layer in sub.layers.values())])
     layers = dict.fromkeys(inner for layer in placed for inner in within(layer))

@@ -1,5 +1,7 @@
 """Layers against their formulas: norms in closed form, attention by loops, causality through gradients."""
 
+import dataclasses
+
 import cases
 import jax
 import jax.numpy as jnp
@@ -9,10 +11,12 @@ import reference
 from cases import distance
 
 from gradflow.model import branches, layers, norms
-from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Rotary
-from gradflow.model.functions import ACTIVATIONS, attend, standardized
+from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Joint
+from gradflow.model.functions import ACTIVATIONS, Mask, attend, standardized
+from gradflow.model.init import ByBlock, at_layer
 from gradflow.model.layers import Complement, FeatureGain, Gain, Identity, ScalarGain, Shift, Zero
 from gradflow.model.norms import LayerNorm, RMSNorm
+from gradflow.model.rotary import ByWavelength, Interpolated, Rotary
 
 EXACT = 1e-12
 
@@ -107,13 +111,58 @@ def test_attention_sees_the_past_alone_where_it_is_causal(branch):
 def test_grouped_keys_equal_repeated_heads():
     q, k, v = (cases.normal(cases.TOKENS, heads, 3, seed=heads) for heads in (6, 2, 2))
     repeat = lambda a: jnp.repeat(a, 3, axis=1)
-    np.testing.assert_allclose(attend(q, k, v, True), attend(q, repeat(k), repeat(v), True), rtol=1e-12)
+    np.testing.assert_allclose(attend(q, k, v, Mask()), attend(q, repeat(k), repeat(v), Mask()), rtol=1e-12)
 
 
 def test_attention_keeps_the_type_of_its_input():
     for dtype in (jnp.float32, jnp.float64):
         q = cases.normal(4, 2, 3).astype(dtype)
-        assert attend(q, q, q, True).dtype == dtype
+        assert attend(q, q, q, Mask()).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        Attention(2, head=3),
+        Attention(4, kv_heads=2, head=6, rotary=Rotary()),
+        Attention(2, window=2, scale=0.7, softcap=0.4),
+    ],
+    ids=["narrow heads", "wide heads", "window, scale and cap"],
+)
+def test_attention_of_any_head_window_scale_and_cap_is_the_plain_one(branch):
+    params, x = drawn(branch), cases.normal(cases.TOKENS, cases.WIDTH)
+    assert distance(branch(params, x), reference.apply(branch, params, x)) < EXACT
+
+
+def test_a_norm_of_all_heads_sees_their_concatenation():
+    x, norm = cases.normal(5, 3, 4), Joint(RMSNorm(), 3)
+    params = drawn(norm, 4)
+    assert params.scale.shape == (12,)
+    np.testing.assert_allclose(norm(params, x).reshape(5, 12), RMSNorm()(params, x.reshape(5, 12)), rtol=EXACT)
+    inside = Attention(4, kv_heads=2, query_norm=Joint(RMSNorm(), 4), key_norm=Joint(RMSNorm(), 2))
+    assert shapes(inside)["query_norm.scale"] == (8,)
+    assert shapes(inside)["key_norm.scale"] == (4,)
+
+
+def test_a_window_that_depends_on_the_block_is_the_windows_number_there():
+    x, heads = cases.normal(cases.TOKENS, cases.WIDTH), cases.BRANCHES["causal"]
+    turning = dataclasses.replace(heads, window=ByBlock((2, None)))
+    params = drawn(heads)
+    found = jax.jit(lambda n: at_layer(turning, n)(params, x))
+    for block, window in ((1, 2), (2, None), (3, 2)):
+        assert distance(found(block), dataclasses.replace(heads, window=window)(params, x)) < EXACT
+
+
+def test_scaled_rotary_frequencies_are_those_of_the_longer_context():
+    """Frequencies from the angle at token 1; waves in the old context: 8192 f/2π."""
+    x = jnp.zeros((2, 1, 16)).at[:, :, :8].set(1)
+    frequency = lambda rotary: np.arccos(np.asarray(rotary(x)[1, 0, :8]))
+    plain = frequency(Rotary(5e5))
+    np.testing.assert_allclose(frequency(Rotary(5e5, Interpolated(4.0))), plain / 4, rtol=1e-6, atol=1e-8)
+    scaled = frequency(Rotary(5e5, ByWavelength())) / plain
+    waves = 8192 * plain / (2 * np.pi)
+    assert (abs(scaled[waves > 4.1] - 1) < 1e-6).all()
+    assert (abs(scaled[waves < 0.9] - 1 / 8) < 1e-2).all()
 
 
 def test_attention_scores_with_rotary_depend_on_the_distance_alone():
@@ -193,12 +242,14 @@ def test_trained_gains_start_at_their_value():
 # ---- tangents by our own rules ------------------------------------------------------------------------------
 
 
-def plain_attention(causal):
+def plain_attention(causal, window=None, scale=None, softcap=None):
     """Attention as it is written in the paper, one head after the other, differentiated by JAX."""
 
     def head(q, k, v):
-        scores = q @ k.T / q.shape[-1] ** 0.5
-        scores = jnp.where(jnp.tri(len(q), dtype=bool), scores, -jnp.inf) if causal else scores
+        scores = q @ k.T * (scale or q.shape[-1] ** -0.5)
+        scores = softcap * jnp.tanh(scores / softcap) if softcap else scores
+        scores = jnp.where(jnp.tri(*scores.shape, dtype=bool), scores, -jnp.inf) if causal else scores
+        scores = jnp.where(~jnp.tri(*scores.shape, -window, dtype=bool), scores, -jnp.inf) if window else scores
         return jax.nn.softmax(scores) @ v
 
     def attention(q, k, v):
@@ -216,9 +267,13 @@ def plain_norm(centred):
 
 gelu = lambda u: u * jax.scipy.stats.norm.cdf(u)
 HEADS = (cases.normal(5, 4, 3, seed=1), cases.normal(5, 2, 3, seed=2), cases.normal(5, 2, 3, seed=3))
+OTHER = (HEADS[0], cases.normal(3, 2, 3, seed=4), cases.normal(3, 2, 6, seed=5))  # other tokens, wider values
 RULES = {
-    "causal": (lambda q, k, v: attend(q, k, v, True), plain_attention(True), HEADS),
-    "bidirectional": (lambda q, k, v: attend(q, k, v, False), plain_attention(False), HEADS),
+    "causal": (lambda q, k, v: attend(q, k, v, Mask()), plain_attention(True), HEADS),
+    "bidirectional": (lambda q, k, v: attend(q, k, v, Mask(causal=False)), plain_attention(False), HEADS),
+    "window": (lambda q, k, v: attend(q, k, v, Mask(window=2), 0.3), plain_attention(True, 2, 0.3), HEADS),
+    "capped": (lambda q, k, v: attend(q, k, v, softcap=0.7), plain_attention(True, softcap=0.7), HEADS),
+    "other": (lambda q, k, v: attend(q, k, v, Mask(causal=False)), plain_attention(False), OTHER),
     "centred": (lambda x: standardized(x, 1e-3, True), plain_norm(True), HEADS[:1]),
     "not centred": (lambda x: standardized(x, 1e-3, False), plain_norm(False), HEADS[:1]),
     "gelu": (ACTIVATIONS["gelu"], gelu, HEADS[:1]),
@@ -300,6 +355,8 @@ def test_a_layer_is_a_value_whose_repr_rebuilds_it(layer):
     ("make", "message"),
     [
         (lambda: Attention(0), "heads is 0: at least 1 is needed"),
+        (lambda: Attention(4, window=0), "window is 0: a token sees at least 1, itself"),
+        (lambda: Attention(4, window=2, causal=False), "a window of 2 tokens is one of the past: it needs causal=True"),
         (lambda: Attention(4, kv_heads=3), "kv_heads = 3 must divide heads = 4"),
         (lambda: Attention(3).init(None, 8), "width = 8 is not a multiple of heads = 3: change one of them"),
         (lambda: Attention(2, rotary=Rotary()).init(None, 6), "rotary positions need an even width a head, not 6/2"),

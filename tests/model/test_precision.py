@@ -13,7 +13,7 @@ import gradflow as gf
 from gradflow.instruments import chain, gradients, jacobians, spectrum
 from gradflow.model.branches import FeedForward, Rotary
 from gradflow.model.equation import in_precision_of, sublayer, walk
-from gradflow.model.functions import attend
+from gradflow.model.functions import Mask, attend
 from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.stack import PRECISIONS
 from gradflow.model.wiring import post, pre
@@ -125,11 +125,11 @@ def test_scores_are_float32s_and_so_is_the_sum_over_tokens():
         jnp.array([[[16.0, 0, 0, 0]], [[16, 1, 0, 0]]], jnp.bfloat16),
     )
     v = jnp.array([[[0.0] * 4], [[1.0] * 4]], jnp.bfloat16)
-    found = attend(q, k, v, False)
+    found = attend(q, k, v, Mask(causal=False))
     assert found.dtype == SHORT
     np.testing.assert_allclose(np.float64(found), np.e / (1 + np.e), rtol=BF16)
     zero, one = jnp.zeros((1024, 1, 4), jnp.bfloat16), jnp.ones((1024, 1, 4), jnp.bfloat16)
-    assert (attend(zero, zero, one, False) == 1).all()
+    assert (attend(zero, zero, one, Mask(causal=False)) == 1).all()
 
 
 @pytest.mark.parametrize("norm", [LayerNorm(), RMSNorm()], ids=["layernorm", "rmsnorm"])

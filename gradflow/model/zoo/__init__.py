@@ -1,0 +1,53 @@
+"""The zoo: architectures of the field at their published sizes, each a value that builds its model and scales.
+
+Of Gemini nothing but its siblings' internals (Gemma) is published.
+"""
+
+import pandas as pd
+
+from ...results.configuration import suggestions
+from .architecture import Architecture
+from .bert import BERT
+from .deepseek import DEEPSEEK
+from .gemma import GEMMA
+from .gpt import GPT1, GPT2, GPT3
+from .llama import LLAMA, MISTRAL, OLMO2, QWEN3
+from .opt import OPT
+from .original import ORIGINAL
+
+ZOO: dict[str, Architecture] = {
+    **ORIGINAL,
+    **BERT,
+    **GPT1,
+    **GPT2,
+    **GPT3,
+    **OPT,
+    **LLAMA,
+    **MISTRAL,
+    **GEMMA,
+    **OLMO2,
+    **QWEN3,
+    **DEEPSEEK,
+}
+
+
+def architecture(name: str) -> Architecture:
+    """The published architecture of that name.
+
+    >>> small = architecture("gpt2").scaled(depth=4, width=128)
+    >>> small.heads, small.model().depth
+    (2, 4)
+    """
+    if name not in ZOO:
+        raise ValueError(f"no architecture {name!r}: {suggestions(name, ZOO)}")
+    return ZOO[name]
+
+
+def architectures() -> pd.DataFrame:
+    """The table of all named architectures: model, year, placement, norm, attention, activation, size, source.
+
+    >>> architectures().loc["gemma2-2b", "placement"]
+    'sandwich'
+    """
+    rows = [{"name": name, **own.row()} for name, own in ZOO.items()]
+    return pd.DataFrame(rows).set_index("name")

@@ -1,0 +1,158 @@
+"""A published architecture at one size, as a value: what it is made of, where that is published, and the model it builds.
+
+A family is a subclass whose methods give the wiring, the two branches and the ends of its Transformer from the sizes that are
+its fields. The values of `zoo` are the published sizes.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..branches import Attention, GatedFeedForward, Joint
+from ..catalogue import placement
+from ..ends import Embedding, Readout
+from ..init import FanIn, Initialization, LayerNumber
+from ..layers import Identity, Layer
+from ..stack import Transformer, staged
+from ..wiring import Wiring
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The sizes that every family has: blocks, features of stream, head and hidden layer, heads, tokens.
+
+    `head` is d/H where it isn't given, `kv_heads` as many as heads. `weights` is how matrices are drawn.
+    """
+
+    title: ClassVar[str]
+    year: ClassVar[int]
+    source: ClassVar[str]
+
+    depth: int
+    width: int
+    heads: int
+    hidden: int
+    vocabulary: int
+    context: int
+    kv_heads: int | None = None
+    head: int | None = None
+    weights: Initialization = FanIn()
+
+    # ---- what a family says
+
+    def wiring(self) -> Wiring:
+        """The parts of equation (1), and what enters and leaves the stream."""
+        raise NotImplementedError
+
+    def attention(self) -> Attention:
+        """The first branch of a block."""
+        raise NotImplementedError
+
+    def mlp(self) -> Any:
+        """The second branch of a block."""
+        raise NotImplementedError
+
+    def embedding(self) -> Embedding:
+        """The tables: by default token rows alone."""
+        return Embedding(self.vocabulary, None)
+
+    def readout(self) -> Initialization | Readout:
+        """By default a matrix of its own."""
+        return self.weights
+
+    # ---- what all have
+
+    @property
+    def ratio(self) -> float:
+        """Features of the hidden layer over those of the stream."""
+        return self.hidden / self.width
+
+    def heads_with(self, **options) -> Attention:
+        """Attention of these sizes, the rest as given."""
+        sizes = {"kv_heads": self.kv_heads, "head": self.head, "weights": self.weights}
+        return Attention(self.heads, **sizes, **options)
+
+    def model(self, precision: str | None = None) -> Transformer:
+        """The Transformer. Nothing is drawn until its `init`."""
+        branches = {"attention": self.attention(), "mlp": self.mlp()}
+        stack = staged(placement(self.wiring()), branches, self.depth)
+        return Transformer(stack, self.width, self.embedding(), self.readout(), precision)
+
+    def scaled(self, depth: int | None = None, width: int | None = None, **others):
+        """The same architecture with so many blocks and features, and `others` of its fields replaced.
+
+        The size of a head and the ratios (hidden layer, queries a key) stay, as far as whole numbers allow: there is at least
+        one head, and where the stream is narrower than a head, the head is narrower too. Tokens and windows stay.
+        """
+        resized = {} if width is None else self.resized(width)
+        return dataclasses.replace(self, depth=self.depth if depth is None else depth, **{**resized, **others})
+
+    def resized(self, width: int) -> dict:
+        """The fields that follow from the width."""
+        if width < 1:
+            raise ValueError(f"width is {width}: at least 1 is needed")
+        share = width / self.width
+        heads = max(1, int(self.heads * share + 1e-9))
+        while self.head is None and (width % heads or (width // heads) % 2 > width % 2):  # a rotation needs even heads
+            heads -= 1
+        groups = max(1, round((self.kv_heads or self.heads) / self.heads * heads))
+        while heads % groups:
+            groups -= 1
+        head = self.head and (
+            self.head if self.heads * share >= 1 else max(2, 2 * round(self.head * self.heads * share / 2))
+        )
+        hidden = max(1, round(self.hidden * share))
+        return {
+            "width": width,
+            "heads": heads,
+            "kv_heads": self.kv_heads and groups,
+            "head": head,
+            "hidden": hidden,
+        }
+
+    def attends(self) -> str:
+        """Its attention in words."""
+        return words(self.attention())
+
+    def activates(self) -> str:
+        """Its hidden layer in words."""
+        mlp = self.mlp()
+        return f"gated {mlp.activation}" if isinstance(mlp, GatedFeedForward) else mlp.activation
+
+    def row(self) -> dict:
+        """Its row of the table of architectures."""
+        wiring = self.wiring()
+        norm = next(n for n in (wiring.norm_in, wiring.norm_branch, wiring.norm_out) if n != Identity())
+        return {
+            "model": self.title,
+            "year": self.year,
+            "placement": wiring.name,
+            "norm": type(norm).__name__,
+            "attention": self.attends(),
+            "activation": self.activates(),
+            "blocks": self.depth,
+            "width": self.width,
+            "source": self.source,
+        }
+
+
+def words(attention: Attention) -> str:
+    """What its fields say of an attention: mask, heads, positions, norms."""
+    shared = attention.kv_heads or attention.heads
+    keys = {attention.heads: "", 1: ", one key for all heads"}.get(shared, f", {shared} keys")
+    window = attention.window
+    said = "causal" if attention.causal else "bidirectional"
+    if isinstance(window, LayerNumber):
+        said += ", banded in some blocks"
+    elif window:
+        said += f", window {window}"
+    said += f", {attention.heads} heads{keys}" + (", rotary" if attention.rotary else "")
+    norms = attention.query_norm
+    together = " of all heads" if isinstance(norms, Joint) else ""
+    said += f", QK-norm{together}" if norms != Identity() else ""
+    return said + (f", scores capped at {attention.softcap:g}" if attention.softcap else "")
+
+
+def entering(wiring: Wiring, layer: Layer) -> Wiring:
+    """The wiring with `layer` between the embedding and the stream."""
+    return dataclasses.replace(wiring, enter=layer)
