@@ -17,6 +17,7 @@ ROOMS = {room: f"{floor}.{room}" for floor, rooms in FLOORS.items() for room in 
 NAMES = {
     "instruments.meter": ("meter",),
     "instruments.readings": ("measure", "sweep"),
+    "interop.checkpoints": ("checkpoint",),
     "model.equation": ("walk",),
     "model.catalogue": ("Placement", "Stage", "Wiring", "wirings"),
     "model.profile": ("profiled",),
