@@ -5,6 +5,7 @@ A value that changes the model and is not supported is refused by name. Both way
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,52 +24,14 @@ ACTIVATIONS = {
     "swish": "silu",
     "tanh": "tanh",
 }
-# Values that don't change the function that a model is when it is read.
-INERT = [
-    "_name_or_path",
-    "architectures",
-    "auto_map",
-    "bos_token_id",
-    "cache_implementation",
-    "chunk_size_feed_forward",
-    "classifier_dropout",
-    "dtype",
-    "eos_token_id",
-    "finetuning_task",
-    "gradient_checkpointing",
-    "hidden_act",
-    "id2label",
-    "init_std",
-    "initializer_range",
-    "label2id",
-    "layer_types",
-    "layerdrop",
-    "mask_token_id",
-    "max_window_layers",
-    "model_type",
-    "n_ctx",
-    "name_or_path",
-    "output_attentions",
-    "output_hidden_states",
-    "output_past",
-    "pad_token_id",
-    "predict_special_tokens",
-    "prefix",
-    "pretraining_tp",
-    "problem_type",
-    "reorder_and_upcast_attn",
-    "return_dict",
-    "sep_token_id",
-    "task_specific_params",
-    "tokenizer_class",
-    "torch_dtype",
-    "transformers_version",
-    "unk_token_id",
-    "use_cache",
-    "use_return_dict",
-]
-INERT_ENDS = ("dropout", "dropout_prob", "pdrop", "_first_dropout")
-INERT_STARTS = ("summary_", "_attn_implementation", "directionality", "pooler_")
+# Names of values that don't change the function that a model is when it is read.
+INERT = re.compile(
+    r"_name_or_path|name_or_path|architectures|auto_map|model_type|prefix|.*_version|.*dtype|.*_class|finetuning_task|"
+    r"task_specific_params|problem_type|id2label|label2id|(bos|eos|pad|sep|unk|mask)_token_id|initializer_range|init_std|"
+    r".*dropout|.*dropout_prob|.*_pdrop|layerdrop|use_cache|cache_implementation|gradient_checkpointing|chunk_size_feed_forward|"
+    r"pretraining_tp|predict_special_tokens|n_ctx|output_.*|(use_)?return_dict|reorder_and_upcast_attn|_attn_implementation.*|"
+    r"summary_.*|pooler_.*|directionality|hidden_act|layer_types|max_window_layers|sliding_window"
+)
 
 
 class Config:
@@ -143,8 +106,7 @@ class Config:
 
     def unknown(self) -> list[str]:
         """Names of values that nobody asked for and that are not known to be inert."""
-        known = lambda name: name in INERT or name.endswith(INERT_ENDS) or name.startswith(INERT_STARTS)
-        return sorted(name for name in self.values if name not in self.asked and not known(name))
+        return sorted(name for name in self.values if name not in self.asked and not INERT.fullmatch(name))
 
 
 def _positive(number) -> bool:

@@ -116,7 +116,8 @@ def qwen3(config: Config) -> tuple[Architecture, Layout]:
 def olmo2(config: Config) -> tuple[Architecture, Layout]:
     """OLMo 2."""
     usual = gated(config, (32, 4096, 32, 11_008, 50_304), eps=1e-5)
-    return Olmo2(**usual, bias=config.flag("attention_bias", False)), layouts.OLMO2
+    more = {"head": config.perhaps("head_dim"), "bias": config.flag("attention_bias", False)}
+    return Olmo2(**usual, **more), layouts.OLMO2
 
 
 def gemma2(config: Config) -> tuple[Architecture, Layout]:

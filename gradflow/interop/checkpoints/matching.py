@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import ml_dtypes  # noqa: F401  (numpy learns bfloat16 from it)
 import numpy as np
 
 from ...model.names import name
