@@ -94,9 +94,10 @@ NAMES += [(name, "layernorm") for name in WITHOUT_NORM]
 
 
 def row(name: str, norm: str):
-    """One row."""
+    """One row; marked `further` unless it is one of the few that every interpreter tries."""
     label = name if name in WITHOUT_NORM else f"{name}-{norm}"
-    return pytest.param(ALL[name](*([] if name in WITHOUT_NORM else [NORMS[norm]])), id=label)
+    marks = () if name in (*WITH_ALL, "residual", "dynamic") else pytest.mark.further
+    return pytest.param(ALL[name](*([] if name in WITHOUT_NORM else [NORMS[norm]])), id=label, marks=marks)
 
 
 def rows(without=()) -> list:
