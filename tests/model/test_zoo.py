@@ -78,7 +78,7 @@ over_families = pytest.mark.parametrize("name", SMALLEST.values())
 def size(name: str) -> tuple[int, int]:
     """Number of parameters, and of those in the token table."""
     model = ZOO[name].model()
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes
     count = lambda tree: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
     return count(params), count(params["embedding"]["token"])
 
