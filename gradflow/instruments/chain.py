@@ -16,7 +16,7 @@ Axes: x is [T, d] or [lanes, T, d], n entries; m probes; S sublayers; k leading 
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import in_float32, sublayer, walk
+from ..model.equation import given, in_float32, sublayer, walk
 from ..model.init import at, root
 from ..results.quantities import PROBES
 from .gradients import dials
@@ -38,9 +38,10 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
     if probes < 2:
         raise ValueError(f"probes is {probes}: an error needs at least 2")
     x = jax.vmap(model.enter, (None, 0))(params, batch["inputs"])
-    through = lambda x, d: walk(model.segments, params["stack"], x, metered, d)[0]
+    own = lambda inputs: given(model, params, inputs)["stack"]
+    through = lambda x, inputs, d: walk(model.segments, own(inputs), x, metered, d)[0]
     settings = {"stream": dials(model, params, batch)["stack"]["stream"]}
-    top, pull = jax.vjp(lambda d: jax.vmap(through, (0, None))(x, d), settings)
+    top, pull = jax.vjp(lambda d: jax.vmap(through, (0, 0, None))(x, batch["inputs"], d), settings)
 
     def gains(probe):
         read = jax.vmap(pull)(drawn(probe, top, probes, key))[0]["stream"]
@@ -97,7 +98,8 @@ def _scatter(growth, period: int):
 
 def _directions(model, params, batch, leading: int, key, keep):
     """Growths [S, k], what is kept of the orthonormal directions at positions 0 … S, and their token-mean shares [S+1, k]."""
-    x = in_float32(model.enter(params, jax.tree.map(lambda a: a[0], batch["inputs"])))
+    inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
+    own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
     if not 1 <= leading <= x.size:
         raise ValueError(f"leading is {leading}: between 1 and tokens × features = {x.size} directions can be followed")
     first = jax.random.normal(at(root(key), "tangents"), (leading, *x.shape), x.dtype)
@@ -109,7 +111,7 @@ def _directions(model, params, batch, leading: int, key, keep):
         q, growth = _orthonormalized(jax.vmap(push)(q))
         return (y, q), where_finite(y, (growth, keep(q), _token_mean_share(q)))
 
-    _, (growth, kept, shares) = walk(model.segments, params["stack"], (x, bottom), visit)
+    _, (growth, kept, shares) = walk(model.segments, own["stack"], (x, bottom), visit)
     below = lambda a, rest: jnp.concatenate([a[None], rest])
     return growth, jax.tree.map(below, keep(bottom), kept), below(_token_mean_share(bottom), shares)
 
@@ -150,7 +152,7 @@ def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
     """
     _, kept, _ = _directions(model, params, batch, leading, key, keep=lambda q: q)
     one = jax.tree.map(lambda a: a[0], batch)
-    x = in_float32(model.enter(params, one["inputs"]))
+    own, x = given(model, params, one["inputs"]), in_float32(model.enter(params, one["inputs"]))
     along = lambda x, eps, q: x + jnp.tensordot(eps, q, 1)
 
     def loss(eps, settings):
@@ -158,9 +160,9 @@ def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
             q, here, dial = extra
             return sublayer(meter(along(x, here, q), dial), **parts), None
 
-        top, _ = walk(model.segments, params["stack"], x, visit, (kept[:-1], eps[:-1], settings[:-1]))
-        out = model.leave(params, meter(along(top, eps[-1], kept[-1]), settings[-1]))
-        return model.loss(params, out, one["targets"])
+        top, _ = walk(model.segments, own["stack"], x, visit, (kept[:-1], eps[:-1], settings[:-1]))
+        out = model.leave(own, meter(along(top, eps[-1], kept[-1]), settings[-1]))
+        return model.loss(own, out, one["targets"])
 
     zero = jnp.zeros(kept.shape[:2], x.dtype)
     inner, read = jax.grad(loss, argnums=(0, 1))(zero, jnp.full(len(kept), GAIN, x.dtype))
@@ -184,13 +186,14 @@ def end_to_end(model, params, batch, *, starts=(0,), leading: int = LEADING, ite
     if not chosen or None in chosen:
         raise ValueError(f"starts = {tuple(starts)}: choose positions of the stream, 0 … {size}")
     growth = _directions(model, params, batch, 1, key, keep=lambda q: ())[0][:, 0]
-    x = in_float32(model.enter(params, jax.tree.map(lambda a: a[0], batch["inputs"])))
+    inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
+    own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
     v = jax.random.normal(at(root(key), "end_to_end"), x.shape)
     steps = min(2 * iterations, x.size)
     leading = min(leading, max(1, steps // 2))
 
     def from_position(l):
-        _, push = jax.linearize(lambda nudge: _scaled_chain(model, params, x, nudge, l, growth), jnp.zeros_like(x))
+        _, push = jax.linearize(lambda nudge: _scaled_chain(model, own, x, nudge, l, growth), jnp.zeros_like(x))
         small = bidiagonal(widened(push, x.dtype), v, steps)
         values, before = (
             jnp.linalg.svd(small[:j, :j], compute_uv=False)[:leading] for j in (steps, max(steps // 2, 1))

@@ -4,7 +4,8 @@ Every meter of the stack is read by differentiating the loss with respect to its
 backward pass is the one training does. What it costs beyond is a few reductions a sublayer; how many, a `Scope` says.
 
 A model is anything with `segments`, `init(key)`, `enter(params, inputs) -> x_0`, `leave(params, x_S) -> out` and
-`loss(params, out, targets)`, each for one example; `Transformer` is one.
+`loss(params, out, targets)`, each for one example; `Transformer` is one. `given(params, inputs)`, where it has that, makes
+the parameters that one example sees in the stack, in `leave` and in `loss`.
 
 Axes: a batch is `{"inputs": [B, …], "targets": [B, …]}`; S sublayers, T tokens, P parameter names.
 """
@@ -19,7 +20,7 @@ import numpy as np
 
 from ..model import accounts
 from ..model.accounts import METERED
-from ..model.equation import STREAM_ALONE, decorated, products, recorded, walk
+from ..model.equation import STREAM_ALONE, decorated, given, products, recorded, walk
 from ..model.names import named, parameter_names
 from . import signal
 from .dropout import Dropout, dropped, thinned
@@ -63,16 +64,16 @@ def dials(model, params, batch, gain: float = GAIN, scope: Scope = WHOLE) -> dic
 def metered_loss(model, params, dials, batch, scope: Scope = WHOLE, kept=products, dropout: Dropout | None = None):
     """Loss of the batch (mean over examples) and its signal, with a meter behind every dial."""
     visit = thinned(scope.visit, dropout.rate) if dropout else scope.visit
-    keys = jax.random.split(dropout.key, len(batch["inputs"])) if dropout else None
+    keys = jax.random.split(dropout.key, len(batch["targets"])) if dropout else None
 
     def example(inputs, targets, key):
-        x, extra = model.enter(params, inputs), dials["stack"]
+        own, x, extra = given(model, params, inputs), model.enter(params, inputs), dials["stack"]
         if dropout:
             at_bottom, *inside = jax.random.split(key, len(extra["stream"]) + 1)
             x, extra = dropped(x, dropout.rate, at_bottom), (extra, jnp.stack(inside))
-        x, signals = walk(model.segments, params["stack"], x, visit, extra, kept=kept)
-        out = model.leave(params, meter(x, dials["top"]))
-        return model.loss(params, meter(out, dials["readout"]), targets), (signals, scope.top(x))
+        x, signals = walk(model.segments, own["stack"], x, visit, extra, kept=kept)
+        out = model.leave(own, meter(x, dials["top"]))
+        return model.loss(own, meter(out, dials["readout"]), targets), (signals, scope.top(x))
 
     losses, signals = jax.vmap(example)(batch["inputs"], batch["targets"], keys)
     return losses.mean(), jax.tree.map(lambda s: s.mean(0), signals)
@@ -82,8 +83,9 @@ def example_losses(model, params, batch):
     """Losses [B] of the examples, without instruments."""
 
     def example(inputs, targets):
-        x, _ = walk(model.segments, params["stack"], model.enter(params, inputs))
-        return model.loss(params, model.leave(params, x), targets)
+        own = given(model, params, inputs)
+        x, _ = walk(model.segments, own["stack"], model.enter(params, inputs))
+        return model.loss(own, model.leave(own, x), targets)
 
     return jax.vmap(example)(batch["inputs"], batch["targets"])
 

@@ -15,7 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import Part, in_float32, recorded, sublayer, terms, walk
+from ..model.equation import Part, given, in_float32, recorded, sublayer, terms, walk
 from ..model.stack import parts_at
 
 LARGEST = 2048
@@ -56,10 +56,11 @@ def _matrix(push, like):
 
 def at_sublayer(model, params, inputs, position: int) -> dict[str, jax.Array]:
     """`matrices` of the sublayer at `position` (0 … S − 1; negative from the top), for the inputs of one example."""
+    own = given(model, params, inputs)
     _, streams = walk(
         model.segments,
-        params["stack"],
+        own["stack"],
         in_float32(model.enter(params, inputs)),
         lambda x, parts, _: (sublayer(x, **parts), x),
     )
-    return matrices(parts_at(model.segments, params["stack"], position), streams[position])
+    return matrices(parts_at(model.segments, own["stack"], position), streams[position])

@@ -25,7 +25,7 @@ from ..results.configuration import suggestions
 from ..results.provenance import provenance
 from ..results.quantities import QUANTITIES
 from ..results.tree import Readings, described, label
-from . import chain, composite, gradients, spectrum
+from . import chain, composite, experts, gradients, spectrum
 from .loss import measure_function
 from .meter import RESOLVED
 
@@ -45,6 +45,7 @@ READINGS: dict[str, Reading] = {
     "alignment": chain.alignment,
     "end_to_end": chain.end_to_end,
     "composite_gain": composite.gain,
+    "expert_load": experts.load,
 }
 
 
@@ -98,7 +99,8 @@ def measure(models, data, batch=None, **options) -> xr.DataTree:
 
     `measure(model, data)` and `measure({name: model}, data)`:
 
-    models : `Transformer`, `interop.functions.FunctionStack`, or anything with their methods
+    models : `Transformer`, `interop.functions.FunctionStack`, or anything with their methods; an `EncoderDecoder`, whose
+        sides become the nodes `encoder` and `decoder`
     data : a `Text`, or a batch `{"inputs": [B, …], "targets": [B, …]}`, the same for all seeds and models
     seeds : number of draws of the weights (8)
     key : integer or JAX key that all randomness derives from (0)
@@ -112,6 +114,10 @@ def measure(models, data, batch=None, **options) -> xr.DataTree:
     """
     if isinstance(models, Mapping):
         return measure_models(models, data, **options)
+    if hasattr(models, "sides"):
+        params = options.pop("params", None)
+        given = params and {name: side.arranged(params) for name, side in models.sides.items()}
+        return measure_models(models.sides, data, params=given, **options)
     if hasattr(models, "segments"):
         params = options.pop("params", None)
         return measure_models({"model": models}, data, params=params and {"model": params}, **options)

@@ -22,7 +22,7 @@ import numpy as np
 from matfree import decomp, lstsq
 from scipy import stats
 
-from ..model.equation import in_float32, walk
+from ..model.equation import given, in_float32, walk
 from ..model.init import at, root
 from ..model.layers import FEATURES, NOTHING
 from ..results.quantities import JACOBIANS, LOG_SIGMA, QUANTILES, SCHATTEN
@@ -91,7 +91,8 @@ def spectrum(
     unknown = [name for name in factors if name not in JACOBIANS]
     if unknown or not factors:
         raise ValueError(f"factors {tuple(factors)}: choose from {', '.join(JACOBIANS)}")
-    x = in_float32(model.enter(params, jax.tree.map(lambda a: a[0], batch["inputs"])))
+    inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
+    own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
     positions = sum(segment.repeats * len(segment.block) for segment in model.segments)
 
     def visit(carry, own, position):
@@ -101,7 +102,7 @@ def spectrum(
         return (y, space), where_finite(y, read)
 
     start = (x, everything(x))
-    return walk(model.segments, params["stack"], start, visit, jnp.arange(positions), bind=with_params)[1]
+    return walk(model.segments, own["stack"], start, visit, jnp.arange(positions), bind=with_params)[1]
 
 
 def _of_factors(found, factors, small, key, krylov, memory) -> dict:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import sublayer, walk
+from ..model.equation import given, sublayer, walk
 from .gradients import by_outer, by_parameter, frobenius
 from .signal import mean_square
 
@@ -70,8 +70,9 @@ def change(model, weights, batch) -> dict:
     """
 
     def streams(params, inputs):
-        x, below = walk(model.segments, params["stack"], model.enter(params, inputs), _seen)
-        return jnp.concatenate([below, x[None]]), model.leave(params, x)
+        own = given(model, params, inputs)
+        x, below = walk(model.segments, own["stack"], model.enter(params, inputs), _seen)
+        return jnp.concatenate([below, x[None]]), model.leave(own, x)
 
     def moved(inputs):
         stream, out = (b - a for a, b in zip(*(streams(params, inputs) for params in weights), strict=True))

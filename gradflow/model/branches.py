@@ -195,10 +195,15 @@ class Attention(Branch):
         by_head = dict.fromkeys(("query_norm", "key_norm", "value_norm"), size)
         return {**by_head, "head_gain": self.heads, "inner": size * self.heads}
 
+    def seen(self, params, x):
+        """What keys and values are made of: the stream that the queries are of too."""
+        return x
+
     def __call__(self, params, x):
         """The branch's output [T, d]."""
-        tokens, head = len(x), self.size(x.shape[-1])
-        heads = {name: params[name](x).reshape(tokens, -1, head) for name in ("query", "key", "value")}
+        tokens, head, seen = len(x), self.size(x.shape[-1]), self.seen(params, x)
+        of = {"query": x, "key": seen, "value": seen}
+        heads = {name: params[name](u).reshape(len(u), -1, head) for name, u in of.items()}
         q, k, v = (self.at(f"{name}_norm", params, u) for name, u in heads.items())
         if self.rotary:
             q, k = self.rotary(q), self.rotary(k)

@@ -62,6 +62,36 @@ class Embedding:
         return x + table[self.first : self.first + asked]
 
 
+@registered
+@dataclass(frozen=True)
+class Sinusoidal:
+    """`√d E[t] + P`, with `P[t, 2i] = sin(t/10000^(2i/d))` and `P[t, 2i + 1]` its cosine (Vaswani et al. 2017, section 3.5).
+
+    Rows are drawn from `N(0, rms²/d)`, so that √d E has that rms (they don't say how theirs are drawn), and P has 1/√2.
+    """
+
+    vocabulary: int = 256
+    rms: float = 1.0
+
+    def init(self, key, width: int):
+        """`{"token": Embed}`."""
+        return {"token": _embed(self.rms * width**-0.5 * normal(at(key, "token"), self.vocabulary, width))}
+
+    def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
+        """The bottom of the stream."""
+        rows = params["token"].embedding[tokens]
+        return rows.shape[-1] ** 0.5 * rows + sinusoids(*rows.shape, rows.dtype)
+
+
+def sinusoids(tokens: int, width: int, dtype=jnp.float32) -> Float[Array, "token feature"]:
+    """P: sines of the token's position, and beside each its cosine."""
+    precise = jnp.promote_types(dtype, jnp.float32)
+    slow = 10_000.0 ** (-2 * jnp.arange(-(-width // 2), dtype=precise) / width)
+    angle = jnp.arange(tokens, dtype=precise)[:, None] * slow
+    both = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    return both.reshape(tokens, -1)[:, :width].astype(dtype)
+
+
 def _embed(table) -> nnx.Embed:
     return nnx.Embed(*table.shape, embedding_init=lambda *_: table, rngs=nnx.Rngs(0))
 

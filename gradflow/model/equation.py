@@ -140,6 +140,16 @@ def _block(block, visit, bind, x, at_depth):
     return x, jax.tree.map(lambda *r: jnp.stack(r), *reports)
 
 
+def given(model, params, inputs):
+    """The parameters as they are used on one example: by the model's `given(params, inputs)` where it has one, else `params`.
+
+    What a sublayer reads besides the stream is put in the place of a parameter of its own, so that equation (1) keeps one input:
+    in this way cross-attention closes over the encoder's memory. A gradient is taken with respect to `params`, outside of
+    this function: it counts nothing that is given as trained, and goes on to the parameters that made it.
+    """
+    return model.given(params, inputs) if hasattr(model, "given") else params
+
+
 def decorated(parts: Parts, instrument: Callable[[str, Part], Part]) -> dict[str, Part]:
     """The parts with `instrument(name, part)` in the place of each."""
     return {name: instrument(name, part) for name, part in parts.items()}

@@ -50,11 +50,35 @@ class ByWavelength:
 
 @registered
 @dataclass(frozen=True)
+class Yarn:
+    """YaRN's: f where more than `fast` turns fit into the old `context`, `f/factor` where less than `slow` do (Peng et al. 2023).
+
+    In between the share of `f/factor` grows linearly with the number i of the frequency `base^(−2i/h)`, between whole
+    numbers, as in the authors' code; it may reach i = h − 1, though there are h/2.
+    """
+
+    factor: float = 40.0
+    context: int = 4096
+    fast: float = 32.0
+    slow: float = 1.0
+    base: float = 10_000.0
+
+    def __call__(self, frequency):
+        """The frequencies of the longer context."""
+        half = len(frequency)
+        number = lambda turns: half * math.log(self.context / (2 * math.pi * turns)) / math.log(self.base)
+        low, high = max(math.floor(number(self.fast)), 0), min(math.ceil(number(self.slow)), 2 * half - 1)
+        share = jnp.clip((jnp.arange(half) - low) / max(high - low, 1e-3), 0, 1)
+        return frequency * (share / self.factor + 1 - share)
+
+
+@registered
+@dataclass(frozen=True)
 class Rotary:
     """Queries and keys turned by `t · base^(−2i/h)`, features i and i + h/2 a pair (Su et al. 2021, eq. 34, half-split)."""
 
     base: Number = 10_000.0
-    scaling: Interpolated | ByWavelength | None = None
+    scaling: Interpolated | ByWavelength | Yarn | None = None
 
     def __call__(self, x: Float[Array, "token head feature"]) -> Float[Array, "token head feature"]:
         """The turned `x`."""

@@ -80,8 +80,13 @@ def _plain(value):
 def described(data) -> dict:
     """What a result file says of its data."""
     if isinstance(data, Mapping):
-        return {"name": "a batch", "shapes": {name: list(np.shape(a)) for name, a in data.items()}}
+        return {"name": "a batch", "shapes": _shapes(data)}
     return data.description()
+
+
+def _shapes(data):
+    """The shapes of the arrays in nested mappings."""
+    return {name: _shapes(a) for name, a in data.items()} if isinstance(data, Mapping) else list(np.shape(data))
 
 
 def _node(readings: Readings, leading: tuple[str, ...]) -> xr.Dataset:

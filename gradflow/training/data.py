@@ -64,6 +64,38 @@ class Text:
         return {"name": self.name, "bytes": len(self.tokens), "sha256": self.sha256, **shape}
 
 
+@dataclass(frozen=True)
+class Halves:
+    """A text for an encoder and a decoder: of every window the first half is the source, and the second is what to say.
+
+    A batch is `{"inputs": {"source": [B, T/2], "target": [B, T/2]}, "targets": [B, T/2]}`.
+    """
+
+    text: Text
+
+    def batch(self, key, step: int) -> dict:
+        """The text's own batch, cut."""
+        return _cut(self.text.batch(key, step))
+
+    def batches(self, keys, step: int) -> dict:
+        """One batch a key, stacked."""
+        return _cut(self.text.batches(keys, step))
+
+    def held_out(self) -> dict:
+        """The text's own held-out examples, cut."""
+        return _cut(self.text.held_out())
+
+    def description(self) -> dict:
+        """What a result says of its data."""
+        return {**self.text.description(), "cut": "source: first half; target: second"}
+
+
+def _cut(batch: dict) -> dict:
+    half = batch["inputs"].shape[-1] // 2
+    source, target = batch["inputs"][..., :half], batch["inputs"][..., half:]
+    return {"inputs": {"source": source, "target": target}, "targets": batch["targets"][..., half:]}
+
+
 def _windows(tokens: np.ndarray, offsets, context: int) -> dict[str, jax.Array]:
     rows = tokens[np.asarray(offsets)[:, None] + np.arange(context + 1)]
     return {"inputs": jnp.asarray(rows[:, :-1], jnp.int32), "targets": jnp.asarray(rows[:, 1:], jnp.int32)}

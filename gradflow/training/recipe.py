@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from ..results.configuration import registered, suggestions
-from .optimizers import OPTIMIZERS, Optimizer, is_rule, named
+from .optimizers import OPTIMIZERS, Adam, Optimizer, is_rule, named
 
 # Shapes after the warm-up, at peak 1: functions of the warm-up's length and the number of steps.
 SCHEDULES: dict[str, Callable[[int, int], optax.Schedule]] = {
@@ -85,6 +85,18 @@ class Recipe:
         after = SCHEDULES[self.schedule](self.warmup, steps)
         rising = [(step + 1) / self.warmup for step in range(min(self.warmup, steps))]
         return np.asarray([*rising, *(after(s) for s in range(steps - len(rising)))], np.float32) * np.float32(self.lr)
+
+
+def original(width: int = 512, warmup: int = 4000, dropout: float = 0.1) -> Recipe:
+    """That of the original Transformer: `rate = d^(−1/2) · min(n^(−1/2), n · warmup^(−3/2))` at step n = 1, 2, …, and its Adam.
+
+    (Vaswani et al. 2017, eq. 3 and section 5.3.) The peak is `(d · warmup)^(−1/2)`, 7e-4 for the base model. Its label
+    smoothing is the model's.
+
+    >>> original().rates(10)[:2].tolist()  # n = 1 and 2
+    [1.746...e-07, 3.493...e-07]
+    """
+    return Recipe(Adam(0.9, 0.98, 1e-9), (width * warmup) ** -0.5, warmup, "inverse_sqrt", dropout=dropout)
 
 
 def recipe(optimizer) -> Recipe:

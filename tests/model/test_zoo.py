@@ -21,6 +21,7 @@ from gradflow.model.zoo import ZOO
 from gradflow.results.configuration import dumps, loads
 
 WEIGHTS = {
+    "deepseek-v3": 671_026_419_200,
     "bert-base": 109_514_298,
     "bert-large": 335_174_458,
     "gpt1": 116_534_784,
@@ -67,8 +68,11 @@ PRINTED = {
     "opt-66b": (66, 0),
     "opt-175b": (175, 0),
 }
-FAMILIES = dict.fromkeys(type(own) for own in ZOO.values())
-SMALLEST = {kind: next(name for name, own in ZOO.items() if type(own) is kind) for kind in FAMILIES}
+# What has its own tests: two stacks, and experts.
+APART = ("transformer-base", "transformer-big", "deepseek-v3")
+ALIKE = [name for name in ZOO if name not in APART]
+FAMILIES = dict.fromkeys(type(ZOO[name]) for name in ALIKE)
+SMALLEST = {kind: next(name for name in ALIKE if type(ZOO[name]) is kind) for kind in FAMILIES}
 LIKE_LLAMA = ("llama2-7b", "llama3-8b")
 BLOCKS = [name for name in SMALLEST.values() if name not in LIKE_LLAMA]
 over_blocks = pytest.mark.parametrize("name", BLOCKS)
@@ -77,8 +81,7 @@ over_families = pytest.mark.parametrize("name", SMALLEST.values())
 
 def size(name: str) -> tuple[int, int]:
     """Number of parameters, and of those in the token table."""
-    model = ZOO[name].model()
-    params = model.shapes
+    params = jax.eval_shape(ZOO[name].model().init, jax.random.key(0))
     count = lambda tree: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
     return count(params), count(params["embedding"]["token"])
 
@@ -98,6 +101,37 @@ def test_a_gemma_has_as_many_parameters_beside_its_table_as_published(name, coun
 def test_an_architecture_has_the_parameters_that_its_paper_prints(name, printed):
     billions, digits = printed
     assert round(size(name)[0] / 1e9, digits) == billions
+
+
+def test_the_original_is_within_three_percent_of_its_papers_counts():
+    """65 and 213 million (Vaswani et al. 2017, table 3), for a vocabulary of about 37,000 and unspecified biases."""
+    sizes = [size(name)[0] for name in ("transformer-base", "transformer-big")]
+    assert sizes == [63_045_632, 214_171_648]
+    np.testing.assert_allclose(sizes, [65e6, 213e6], rtol=0.031)
+
+
+def test_37_of_the_671_billion_parameters_of_deepseek_v3_are_active():
+    params = jax.eval_shape(ZOO["deepseek-v3"].model().init, jax.random.key(0))
+    count = lambda tree: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+    routed = count(params["stack"][1]["experts"]["branch"]["routed"])
+    without_table = count(params) - routed * (1 - 8 / 256) - count(params["embedding"])
+    assert round(without_table / 1e9) == 37
+
+
+def test_deepseek_scales_its_ranks_and_keeps_its_experts():
+    small = ZOO["deepseek-v3"].scaled(depth=5, width=448)
+    assert (small.heads, small.head, small.query_rank, small.key_value_rank, small.expert_hidden) == (
+        8,
+        128,
+        96,
+        32,
+        128,
+    )
+    assert [(s.block[1].kind, s.repeats) for s in small.model().stack] == [("mlp", 3), ("experts", 2)]
+    assert [(s.block[1].kind, s.repeats) for s in small.scaled(depth=2).model().stack] == [("mlp", 1), ("experts", 1)]
+    assert [s.block[1].kind for s in small.scaled(depth=1).model().stack] == ["experts"]
+    assert loads(dumps(small)) == small
+    assert small.row()["activation"] == "gated silu, 8 of 256 experts and 1 shared, 3 blocks dense"
 
 
 def test_the_table_names_every_architecture_its_placement_and_its_source():
@@ -122,7 +156,7 @@ def test_an_architecture_and_its_model_are_values_that_files_can_hold(name):
     assert hash(own) == hash(dataclasses.replace(own))
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", ALIKE)
 def test_a_scaled_architecture_keeps_heads_and_ratios(name):
     own = ZOO[name]
     small = own.scaled(depth=3, width=2 * own.width // own.heads if own.head is None else own.width // 2)

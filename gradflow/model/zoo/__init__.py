@@ -8,12 +8,27 @@ import pandas as pd
 from ...results.configuration import suggestions
 from .architecture import Architecture
 from .bert import BERT
+from .deepseek import DEEPSEEK
 from .gemma import GEMMA
 from .gpt import GPT1, GPT2, GPT3
 from .llama import LLAMA, MISTRAL, OLMO2, QWEN3
 from .opt import OPT
+from .original import ORIGINAL
 
-ZOO: dict[str, Architecture] = {**BERT, **GPT1, **GPT2, **GPT3, **OPT, **LLAMA, **MISTRAL, **GEMMA, **OLMO2, **QWEN3}
+ZOO: dict[str, Architecture] = {
+    **ORIGINAL,
+    **BERT,
+    **GPT1,
+    **GPT2,
+    **GPT3,
+    **OPT,
+    **LLAMA,
+    **MISTRAL,
+    **GEMMA,
+    **OLMO2,
+    **QWEN3,
+    **DEEPSEEK,
+}
 
 
 def architecture(name: str) -> Architecture:

@@ -110,18 +110,26 @@ class Architecture:
             "hidden": hidden,
         }
 
+    def attends(self) -> str:
+        """Its attention in words."""
+        return words(self.attention())
+
+    def activates(self) -> str:
+        """Its hidden layer in words."""
+        mlp = self.mlp()
+        return f"gated {mlp.activation}" if isinstance(mlp, GatedFeedForward) else mlp.activation
+
     def row(self) -> dict:
         """Its row of the table of architectures."""
-        wiring, attention, mlp = self.wiring(), self.attention(), self.mlp()
+        wiring = self.wiring()
         norm = next(n for n in (wiring.norm_in, wiring.norm_branch, wiring.norm_out) if n != Identity())
-        gated = "gated " if isinstance(mlp, GatedFeedForward) else ""
         return {
             "model": self.title,
             "year": self.year,
             "placement": wiring.name,
             "norm": type(norm).__name__,
-            "attention": words(attention),
-            "activation": gated + mlp.activation,
+            "attention": self.attends(),
+            "activation": self.activates(),
             "blocks": self.depth,
             "width": self.width,
             "source": self.source,

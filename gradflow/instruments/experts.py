@@ -1,0 +1,58 @@
+"""Experts: how the router of each sublayer spreads the tokens, from one forward pass.
+
+    load_e = share of the choices that fall on expert e, Σ_e load_e = 1;  1/E each where the load is balanced
+
+Read of any branch that has `gates(params, x)` [T, E], zero where an expert is not chosen; NaN of one that has not.
+
+Axes: S sublayers; T tokens; E experts, of the sublayer that has most.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ..model.equation import bound, given, in_float32, in_precision_of, recorded, walk
+from .operators import with_params
+
+
+def load(model, params, batch) -> dict:
+    """`expert_load` [S, E], `load_violation` [S] and `gate_entropy` [S], over all tokens of the batch.
+
+    Cost: a forward pass of each example, and the routers once more.
+    """
+    routed = [sub.branch for segment in model.segments for sub in segment.block if hasattr(sub.branch, "gates")]
+    size = max((branch.router.experts for branch in routed), default=1)
+
+    def visit(x, own, _):
+        layers, own = own
+        y, seen = recorded(bound(layers, own), x, at=lambda part, u: (part(u), u))
+        return y, _of_gates(layers["branch"], own["branch"], seen["branch"], size)
+
+    def one(inputs):
+        own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
+        return walk(model.segments, own["stack"], x, visit, bind=with_params)[1]
+
+    read = jax.tree.map(lambda a: a.mean(0), jax.vmap(one)(batch["inputs"]))
+    return {**read, "load_violation": _violation(read["expert_load"])}
+
+
+def _of_gates(branch, params, x, size: int) -> dict:
+    """Load [E] and mean entropy of the gates over the tokens of one example; NaN where there are none."""
+    if not hasattr(branch, "gates"):
+        return {"expert_load": jnp.full(size, jnp.nan, x.dtype), "gate_entropy": jnp.full((), jnp.nan, x.dtype)}
+    gates = branch.gates(in_precision_of(x, params), x)
+    chosen = gates > 0
+    load = chosen.mean(0) / chosen.sum(-1).mean()
+    share = gates / gates.sum(-1, keepdims=True)
+    entropy = -jnp.sum(jnp.where(chosen, share * jnp.log(jnp.where(chosen, share, 1.0)), 0.0), -1).mean()
+    beyond = (0, size - len(load))
+    return {
+        "expert_load": jnp.pad(load.astype(x.dtype), beyond, constant_values=jnp.nan),
+        "gate_entropy": entropy.astype(x.dtype),
+    }
+
+
+def _violation(load):
+    """`max load/mean load − 1` [S]; NaN where there are no experts."""
+    number = jnp.sum(~jnp.isnan(load), -1)
+    largest = jnp.max(jnp.where(jnp.isnan(load), -jnp.inf, load), -1, initial=-jnp.inf)
+    return jnp.where(number > 0, number * largest - 1, jnp.nan)

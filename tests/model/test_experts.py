@@ -1,0 +1,75 @@
+"""Experts: what a router chooses, what a mixture is where all are chosen, and the reading of their load."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow.model.branches import GatedFeedForward
+from gradflow.model.experts import Experts, SigmoidRouter
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(50, 8)))
+LOGITS, BALANCE = X @ jnp.ones((8, 12)) + 3 * np.random.default_rng(1).normal(size=(50, 12)), jnp.linspace(-1, 1, 12)
+
+
+def chosen_slowly(scores, router) -> set[int]:
+    """The experts of one token, by sorting."""
+    groups = np.split(np.arange(router.experts), router.groups)
+    best = sorted(groups, key=lambda g: -np.sort(scores[g])[-2:].sum())[: router.active_groups]
+    allowed = sorted(np.concatenate(best), key=lambda e: -scores[e])
+    return set(allowed[: router.active])
+
+
+@pytest.mark.parametrize("router", [SigmoidRouter(12, 3), SigmoidRouter(12, 3, 4, 2), SigmoidRouter(12, 4, 6, 2, 2.5)])
+def test_the_chosen_are_the_largest_of_the_best_groups_and_their_weights_sum_to_the_scale(router):
+    gates = np.asarray(router(LOGITS, BALANCE))
+    scores = 1 / (1 + np.exp(-np.asarray(LOGITS)))
+    np.testing.assert_allclose(gates.sum(1), router.scale, rtol=1e-12)
+    for token in range(len(gates)):
+        chosen = chosen_slowly(scores[token] + np.asarray(BALANCE), router)
+        assert set(np.flatnonzero(gates[token])) == chosen
+        own = scores[token] * [e in chosen for e in range(12)]
+        np.testing.assert_allclose(gates[token], router.scale * own / own.sum(), rtol=1e-12)
+
+
+def test_the_balance_moves_the_choice_and_has_no_gradient():
+    router = SigmoidRouter(12, 3)
+    favoured = router(LOGITS, BALANCE.at[5].set(100.0))
+    assert (favoured[:, 5] > 0).all()
+    assert not (router(LOGITS, BALANCE)[:, 5] > 0).all()
+    assert not jax.grad(lambda b: jnp.sum(router(LOGITS, b) ** 2))(BALANCE).any()
+
+
+def test_one_expert_that_all_tokens_have_is_a_feed_forward_network():
+    layer = Experts(SigmoidRouter(1, 1), shared=0, ratio=2)
+    params = layer.init(jax.random.key(0), 8)
+    alone = jax.tree.map(lambda a: a[0], params["routed"])
+    np.testing.assert_allclose(layer(params, X), GatedFeedForward(2)(alone, X), rtol=1e-6, atol=1e-6)
+    assert "shared" not in params
+
+
+def test_experts_are_drawn_apart_and_more_of_them_change_none():
+    few, many = (Experts(SigmoidRouter(n, 2), ratio=2).init(jax.random.key(0), 8) for n in (3, 5))
+    kernels = many["routed"]["up"].kernel[...]
+    assert kernels.shape == (5, 8, 16)
+    assert (kernels[0] != kernels[1]).all()
+    assert (few["routed"]["up"].kernel[...] == kernels[:3]).all()
+    assert few["shared"]["up"].kernel.shape == (8, 16)
+
+
+def test_the_load_is_nothing_where_a_stack_has_no_experts():
+    small = gf.transformer("pre", depth=1, width=8, heads=2, context=4)
+    tokens = jnp.zeros((2, 4), int)
+    node = gf.measure(small, {"inputs": tokens, "targets": tokens}, seeds=1, quantities=["gate_entropy"])["model"]
+    assert node["expert_load"].shape == (1, 2, 1)
+    assert all(np.isnan(node[name]).all() for name in ("expert_load", "gate_entropy", "load_violation"))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [((8, 2, 3), "groups must divide"), ((8, 5, 4, 2), "2 of 4 groups hold 4"), ((8, 2, 2, 3), "3 of 2 groups")],
+)
+def test_sizes_that_cannot_be_are_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        SigmoidRouter(*sizes)
