@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -149,7 +150,8 @@ def inspect(
 
         matplotlib.use("agg")
         origin, chosen = provenance(), readings(trained.readings)
-        model, params, data = trained.built(folder)
+        with warnings.catch_warnings(record=True) as told:
+            model, params, data = trained.built(folder)
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(trained).items()}
         weights = {"folder": str(folder), "config_sha256": options.sha256(folder / "config.json")}
         configuration = {"command": "inspect", **weights, **asked, "text_sha256": data.sha256}
@@ -158,7 +160,7 @@ def inspect(
     tree = gf.measure({name: model}, data, params={name: options.with_seeds(params)}, quantities=chosen)
     with _refusing("inspect", OSError):
         gf.report.write(tree, out, configuration=configuration)
-    print("\n".join([*options.placed(name, model), *summary.lines(tree)]))
+    print("\n".join([*options.placed(name, model), *(f"note: {one.message}" for one in told), *summary.lines(tree)]))
     print(_commit_note(origin), end="")
     print(f"\n{time.perf_counter() - begun:.0f} s; figures, tables, data and appendix are in {out}/")
 

@@ -38,7 +38,8 @@ class Config:
     """The values of a config.json, with a record of which were asked for."""
 
     def __init__(self, values: Mapping[str, Any], source: str = "config.json"):
-        self.values, self.source, self.asked = values, source, set()
+        self.values, self.source = values, source
+        self.asked: set[str] = set()
 
     def get(self, name: str, default=None):
         """The value as it is; the default where it is missing or null."""
