@@ -5,10 +5,12 @@ Defaults are those that a file means by leaving a value out.
 
 from collections.abc import Callable
 
+from ...model.experts import SigmoidRouter
 from ...model.init import FanIn
 from ...model.rotary import Interpolated, Rotary
 from ...model.zoo.architecture import Architecture
 from ...model.zoo.bert import Bert
+from ...model.zoo.deepseek import DeepSeek
 from ...model.zoo.gemma import Gemma2, Gemma3
 from ...model.zoo.gpt import Gpt1, Gpt2
 from ...model.zoo.llama import Llama, Mistral, Olmo2, Qwen3
@@ -138,6 +140,37 @@ def gemma3(config: Config) -> tuple[Architecture, Layout]:
     return Gemma3(**own, **more, context=context(config, 131_072)), layouts.GEMMA3
 
 
+def deepseek_v3(config: Config) -> tuple[Architecture, Layout]:
+    """DeepSeek-V3, without what predicts a second token."""
+    config.only(tie_word_embeddings=False, attention_bias=False, norm_topk_prob=True)
+    config.only(scoring_func="sigmoid", topk_method="noaux_tc", moe_layer_freq=1)
+    own = sizes(config, SIZES, (61, 7168, 128, 18_432, 129_280))
+    config.only(num_key_value_heads=own["heads"])
+    theta = config.real("rope_theta", 10_000.0)
+    given = config.table("rope_parameters") or config.table("rope_scaling")
+    config.asked |= {"rope_parameters", "rope_scaling"}
+    kinds = ("n_routed_experts", 256), ("num_experts_per_tok", 8), ("n_group", 8), ("topk_group", 4)
+    compressed = config.values.get("q_lora_rank", 1536) is not None
+    model = DeepSeek(
+        **own,
+        context=context(config, 4096),
+        eps=config.real("rms_norm_eps", 1e-6),
+        activation=config.activation("hidden_act", "silu"),
+        head=config.whole("qk_nope_head_dim", 128),
+        rotary_head=config.whole("qk_rope_head_dim", 64),
+        value_head=config.whole("v_head_dim", 128),
+        query_rank=config.whole("q_lora_rank", 1536) if compressed else None,
+        key_value_rank=config.whole("kv_lora_rank", 512),
+        rotary=rotation(given, theta, yarn=True) if given else Rotary(theta),
+        dense=config.whole("first_k_dense_replace", 3, least=0, most=own["depth"] - 1),
+        router=SigmoidRouter(*(config.whole(*kind) for kind in kinds), config.real("routed_scaling_factor", 2.5)),
+        shared=config.whole("n_shared_experts", 1, least=0),
+        expert_hidden=config.whole("moe_intermediate_size", 2048),
+    )
+    config.asked |= {"q_lora_rank", "num_nextn_predict_layers", "num_mtp_layers", "head_dim", "qk_head_dim", "ep_size"}
+    return model, layouts.deepseek(model, config.flag("rope_interleave", True))
+
+
 # ---- what several share -------------------------------------------------------------------------------------
 
 
@@ -217,4 +250,5 @@ FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {
     "gemma2": gemma2,
     "gemma3_text": gemma3,
     "olmo2": olmo2,
+    "deepseek_v3": deepseek_v3,
 }

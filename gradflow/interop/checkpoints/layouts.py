@@ -9,26 +9,65 @@ attention in Gemma 2 and 3 and OLMo 2. The tables say which.
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from ...model.zoo.deepseek import DeepSeek
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the parts that lie side by side in the features of each of `heads` heads, as `sizes` to each other.
+
+    Rotary features that are turned in neighbouring pairs are sorted into halves where they are `interleaved`.
+    """
+
+    which: int
+    sizes: tuple[int, ...]
+    heads: int = 1
+    interleaved: bool = False
+
+    def whole(self, features: int) -> int:
+        """How many features all parts have together, from those of this one."""
+        return features * sum(self.sizes) // self.sizes[self.which]
+
+    def __call__(self, array):
+        """The part, of an array whose last axis has all."""
+        by_head = array.reshape(*array.shape[:-1], self.heads, -1)
+        unit = by_head.shape[-1] // sum(self.sizes)
+        start = unit * sum(self.sizes[: self.which])
+        own = by_head[..., start : start + unit * self.sizes[self.which]]
+        if self.interleaved:
+            own = np.concatenate([own[..., 0::2], own[..., 1::2]], -1)
+        return own.reshape(*array.shape[:-1], -1)
+
 
 @dataclass(frozen=True)
 class From:
-    """A tensor's name, and what makes a parameter of it: `turned` from [out, in], or one part of several on the last axis."""
+    """A tensor's name, and what makes a parameter of it: `turned` from [out, in], a `part` of its last axis.
+
+    With `each`, a parameter is so many tensors a block, stacked: the second `{}` of the name counts them.
+    """
 
     name: str
     turned: bool = False
-    part: int = 0
-    parts: int = 1
+    part: Part | None = None
+    each: int | None = None
+
+    def names(self, block: int) -> list[str]:
+        """The tensors of one block."""
+        return [self.name.format(block, one) for one in range(self.each or 1)]
 
     def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
-        """The tensor's shape, from the parameter's."""
-        whole = (*own[:-1], own[-1] * self.parts) if own else own
+        """A tensor's shape, from the parameter's."""
+        own = own[1:] if self.each else own
+        whole = (*own[:-1], self.part.whole(own[-1])) if self.part else own
         return whole[::-1] if self.turned else whole
 
-    def __call__(self, tensor):
-        """The parameter, from the tensor."""
-        whole = tensor.T if self.turned else tensor
-        size = whole.shape[-1] // self.parts if self.parts > 1 else 0
-        return whole[..., self.part * size : (self.part + 1) * size] if size else whole
+    def __call__(self, tensors):
+        """The parameter of one block, from its tensors."""
+        turned = [tensor.T if self.turned else tensor for tensor in tensors]
+        parts = [self.part(tensor) for tensor in turned] if self.part else turned
+        return np.stack(parts) if self.each else parts[0]
 
 
 @dataclass(frozen=True)
@@ -83,7 +122,7 @@ BERT = Layout(
     ),
     prefix="bert.",
     copies={"cls.predictions.decoder.weight": "token", "cls.predictions.decoder.bias": "readout.bias"},
-    buffers=(r"embeddings\.position_ids", r"embeddings\.token_type_ids"),
+    buffers=(r"(bert\.)?embeddings\.(position|token_type)_ids",),
     beside=(r"(bert\.)?pooler\..*", r"cls\.seq_relationship\..*"),
 )
 
@@ -95,7 +134,7 @@ def _gpt(place: str, outer: dict[str, From]) -> Layout:
     """Their matrices are stored [in, out], queries, keys and values in one."""
     block, heads = "transformer.h.{}", ("query", "key", "value")
     matrix = lambda ours, theirs: {ours: From(f"{theirs}.weight"), f"{ours}.bias": From(f"{theirs}.bias")}
-    fused = lambda i, kind: From(f"{block}.attn.c_attn.{kind}", part=i, parts=3)
+    fused = lambda i, kind: From(f"{block}.attn.c_attn.{kind}", part=Part(i, (1, 1, 1)))
     return Layout(
         joined(
             outer,
@@ -193,3 +232,46 @@ NORMS_BOTH = joined(
 LLAMA, QWEN3 = decoder(NORMS_IN), decoder(NORMS_IN, QK_NORMS)
 OLMO2 = decoder(NORMS_BRANCH, QK_NORMS)
 GEMMA2, GEMMA3 = decoder(NORMS_BOTH), decoder(NORMS_BOTH, QK_NORMS)
+
+
+# ---- DeepSeek-V3, whose layout depends on the sizes of its heads --------------------------------------------
+
+
+def deepseek(own: DeepSeek, interleaved: bool) -> Layout:
+    """Latent attention, whose matrices hold two of ours each, and experts, which are stored one by one.
+
+    What predicts a second token is stored as one more block; it is beside the model.
+    """
+    heads, mlp = f"{BLOCK}.self_attn", f"{BLOCK}.mlp"
+    queries, keys = (own.head, own.rotary_head), (own.head, own.value_head)
+    up = "q_b_proj" if own.query_rank else "q_proj"
+    part = lambda name, *which, **how: From(f"{heads}.{name}.weight", turned=True, part=Part(*which, **how))
+    attention = {
+        "query": part(up, 0, queries, own.heads),
+        "query_rotary": part(up, 1, queries, own.heads, interleaved=interleaved),
+        "query_down": From(f"{heads}.q_a_proj.weight", turned=True),
+        "query_latent.scale": From(f"{heads}.q_a_layernorm.weight"),
+        "key_value_down": part("kv_a_proj_with_mqa", 0, (own.key_value_rank, own.rotary_head)),
+        "key_rotary": part("kv_a_proj_with_mqa", 1, (own.key_value_rank, own.rotary_head), interleaved=interleaved),
+        "key_value_latent.scale": From(f"{heads}.kv_a_layernorm.weight"),
+        "key": part("kv_b_proj", 0, keys, own.heads),
+        "value": part("kv_b_proj", 1, keys, own.heads),
+        "out": From(f"{heads}.o_proj.weight", turned=True),
+    }
+    matrices = ("gate", "up", "down")
+    each = {"turned": True, "each": own.router.experts}
+    experts = {
+        "router": From(f"{mlp}.gate.weight", turned=True),
+        "balance": From(f"{mlp}.gate.e_score_correction_bias"),
+        **{f"routed.{name}": From(f"{mlp}.experts.{{}}.{name}_proj.weight", **each) for name in matrices},
+        **{f"shared.{name}": From(f"{mlp}.shared_experts.{name}_proj.weight", turned=True) for name in matrices},
+    }
+    table = joined(
+        OUTER,
+        {f"attention.{ours}": theirs for ours, theirs in attention.items()},
+        {f"experts.{ours}": theirs for ours, theirs in experts.items()},
+        GATED,
+        NORMS_IN,
+        norm("experts.norm_in", f"{BLOCK}.post_attention_layernorm"),
+    )
+    return Layout(table, prefix="model.", buffers=BUFFERS, beside=(rf"(model\.)?layers\.{own.depth}\..*",))

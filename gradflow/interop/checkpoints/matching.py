@@ -64,9 +64,8 @@ class Match:
         return self.layout.table[leaf.name]
 
     def sources(self, leaf: Leaf) -> list[str]:
-        """The tensors of a parameter, one a block."""
-        theirs = self.source(leaf).name
-        return [self.there(theirs.format(block)) for block in leaf.blocks or (0,)]
+        """The tensors of a parameter, block by block."""
+        return [self.there(one) for block in leaf.blocks or (0,) for one in self.source(leaf).names(block)]
 
     def copies(self) -> Iterator[tuple[str, Leaf]]:
         """Tensors that are there as copies of a parameter, which must be among ours."""
@@ -126,11 +125,12 @@ class Match:
     # ---- the arrays
 
     def array(self, leaf: Leaf, dtype) -> Any:
-        """The parameter, its blocks stacked. One tensor of the files is read at a time."""
-        read, names = self.source(leaf), self.sources(leaf)
-        stacked = np.empty((len(names), *leaf.shape), dtype)
-        for own, theirs in zip(stacked, names, strict=True):
-            own[...] = read(self.tensors[theirs].file.get_tensor(theirs))
+        """The parameter, its blocks stacked; of the files, what one block has of it is read at a time."""
+        source, tensor = self.source(leaf), lambda theirs: self.tensors[theirs].file.get_tensor(theirs)
+        blocks = leaf.blocks or (0,)
+        stacked = np.empty((len(blocks), *leaf.shape), dtype)
+        for own, block in zip(stacked, blocks, strict=True):
+            own[...] = source([tensor(self.there(one)) for one in source.names(block)])
         return stacked if leaf.blocks is not None else stacked[0]
 
 
