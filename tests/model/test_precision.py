@@ -12,7 +12,7 @@ import pytest
 import gradflow as gf
 from gradflow.instruments import chain, gradients, jacobians, spectrum
 from gradflow.model.branches import FeedForward, Rotary
-from gradflow.model.equation import in_precision_of, sublayer, walk
+from gradflow.model.equation import in_precision_of, residual, walk
 from gradflow.model.functions import Mask, attend
 from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.stack import PRECISIONS
@@ -36,7 +36,7 @@ def dtypes(tree) -> set:
 
 def streams(model, params, tokens):
     """The stream at every position, and the logits."""
-    seen = lambda x, parts, _: (sublayer(x, **parts), x)
+    seen = lambda x, parts, _: (residual(x, parts), x)
     x, below = walk(model.segments, params["stack"], model.enter(params, tokens), seen)
     return jnp.concatenate([below, x[None]]), model.logits(params, model.leave(params, x))
 
