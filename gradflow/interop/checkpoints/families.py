@@ -4,6 +4,7 @@ Defaults are those that a file means by leaving a value out.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from ...model.experts import SigmoidRouter
 from ...model.init import FanIn
@@ -92,7 +93,7 @@ def opt(config: Config) -> tuple[Architecture, Layout]:
 
 def llama(config: Config) -> tuple[Architecture, Layout]:
     """LLaMA 1 to 3."""
-    more = {"bias": config.flag("attention_bias", False), "mlp_bias": config.flag("mlp_bias", False)}
+    more: dict[str, Any] = {"bias": config.flag("attention_bias", False), "mlp_bias": config.flag("mlp_bias", False)}
     usual = (32, 4096, 32, 11_008, 32_000)
     return Llama(**gated(config, usual), head=config.perhaps("head_dim"), **more), layouts.LLAMA
 
@@ -118,7 +119,7 @@ def qwen3(config: Config) -> tuple[Architecture, Layout]:
 def olmo2(config: Config) -> tuple[Architecture, Layout]:
     """OLMo 2."""
     usual = gated(config, (32, 4096, 32, 11_008, 50_304), eps=1e-5)
-    more = {"head": config.perhaps("head_dim"), "bias": config.flag("attention_bias", False)}
+    more: dict[str, Any] = {"head": config.perhaps("head_dim"), "bias": config.flag("attention_bias", False)}
     return Olmo2(**usual, **more), layouts.OLMO2
 
 
@@ -136,7 +137,7 @@ def gemma3(config: Config) -> tuple[Architecture, Layout]:
     every = config.whole("sliding_window_pattern", config.get("_sliding_window_pattern", 6))
     rule = [SLIDING if (i + 1) % every else FULL for i in range(own["depth"])]
     which = kinds(config, own["depth"], rule)
-    more = {"rotary": two_rotations(config, which), "window": windows(config, which, 4096)}
+    more: dict[str, Any] = {"rotary": two_rotations(config, which), "window": windows(config, which, 4096)}
     return Gemma3(**own, **more, context=context(config, 131_072)), layouts.GEMMA3
 
 
@@ -149,7 +150,6 @@ def deepseek_v3(config: Config) -> tuple[Architecture, Layout]:
     theta = config.real("rope_theta", 10_000.0)
     given = config.table("rope_parameters") or config.table("rope_scaling")
     config.asked |= {"rope_parameters", "rope_scaling"}
-    kinds = ("n_routed_experts", 256), ("num_experts_per_tok", 8), ("n_group", 8), ("topk_group", 4)
     compressed = config.values.get("q_lora_rank", 1536) is not None
     model = DeepSeek(
         **own,
@@ -163,7 +163,7 @@ def deepseek_v3(config: Config) -> tuple[Architecture, Layout]:
         key_value_rank=config.whole("kv_lora_rank", 512),
         rotary=rotation(given, theta, yarn=True) if given else Rotary(theta),
         dense=config.whole("first_k_dense_replace", 3, least=0, most=own["depth"] - 1),
-        router=SigmoidRouter(*(config.whole(*kind) for kind in kinds), config.real("routed_scaling_factor", 2.5)),
+        router=router(config),
         shared=config.whole("n_shared_experts", 1, least=0),
         expert_hidden=config.whole("moe_intermediate_size", 2048),
     )
@@ -171,10 +171,21 @@ def deepseek_v3(config: Config) -> tuple[Architecture, Layout]:
     return model, layouts.deepseek(model, config.flag("rope_interleave", True))
 
 
+def router(config: Config) -> SigmoidRouter:
+    """Which experts a token goes to."""
+    return SigmoidRouter(
+        config.whole("n_routed_experts", 256),
+        config.whole("num_experts_per_tok", 8),
+        config.whole("n_group", 8),
+        config.whole("topk_group", 4),
+        config.real("routed_scaling_factor", 2.5),
+    )
+
+
 # ---- what several share -------------------------------------------------------------------------------------
 
 
-def sizes(config: Config, names: dict[str, str], defaults) -> dict[str, int]:
+def sizes(config: Config, names: dict[str, str], defaults) -> dict[str, Any]:
     """The sizes of an architecture, by the names that a configuration has for them."""
     return {own: config.whole(name, usual) for (own, name), usual in zip(names.items(), defaults, strict=True)}
 

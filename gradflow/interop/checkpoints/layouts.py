@@ -8,6 +8,7 @@ attention in Gemma 2 and 3 and OLMo 2. The tables say which.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -259,7 +260,7 @@ def deepseek(own: DeepSeek, interleaved: bool) -> Layout:
         "out": From(f"{heads}.o_proj.weight", turned=True),
     }
     matrices = ("gate", "up", "down")
-    each = {"turned": True, "each": own.router.experts}
+    each: dict[str, Any] = {"turned": True, "each": own.router.experts}
     experts = {
         "router": From(f"{mlp}.gate.weight", turned=True),
         "balance": From(f"{mlp}.gate.e_score_correction_bias"),

@@ -114,13 +114,12 @@ class Match:
     def differing(self, theirs: str, leaf: Leaf) -> list[str]:
         """What is wrong with a copy of a parameter."""
         original = self.sources(leaf)[0]
-        pair = [self.tensors.get(one) for one in (theirs, original)]
-        if None in pair or self.wrong(theirs, pair[1].shape, leaf.name):
+        copy, own = self.tensors[theirs], self.tensors.get(original)
+        if own is None or self.wrong(theirs, own.shape, leaf.name):
             return self.wrong(theirs, self.source(leaf).shape(leaf.shape), leaf.name)
-        same = np.array_equal(
-            *(tensor.file.get_tensor(one) for one, tensor in zip((theirs, original), pair, strict=True))
-        )
-        return [] if same else [f"not tied: {theirs} differs from {original}, of which it should be a copy"]
+        if np.array_equal(copy.file.get_tensor(theirs), own.file.get_tensor(original)):
+            return []
+        return [f"not tied: {theirs} differs from {original}, of which it should be a copy"]
 
     # ---- the arrays
 
