@@ -14,7 +14,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments import gradients
-from gradflow.model.equation import linearized, sublayer, terms, walk
+from gradflow.model.equation import gains_map, linearized, sublayer, terms, walk
 from gradflow.model.init import ByBlock
 from gradflow.model.names import present
 from gradflow.model.zoo import ZOO
@@ -238,7 +238,7 @@ def test_skip_plus_branch_equals_the_jvp(name):
     def visit(x, parts, _):
         y, maps = linearized(parts, x)
         whole = jax.jvp(lambda x: sublayer(x, **parts), (x,), (along,))[1]
-        return y, (sum(terms(maps, along)), whole)
+        return y, (sum(terms(maps, gains_map(parts, x), along)), whole)
 
     pairs = cases.jit(lambda p: walk(model.segments, p["stack"], model.enter(p, tokens), visit)[1])(params)
     assert cases.distance(*pairs) < 1e-12
