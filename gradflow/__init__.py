@@ -6,17 +6,18 @@ from .compiler import tell
 
 tell()
 FLOORS = {
+    "": ("laws", "report", "results"),
     "instruments": ("chain", "jacobians", "spectrum"),
     "model": ("branches", "layers", "norms", "zoo"),
     "report": ("findings", "plot"),
     "theory": ("closed", "gram"),
     "training": ("data", "experiments", "moments", "optimizers"),
 }
-TOP = ("laws", "report", "results")
-ROOMS = {room: f"{floor}.{room}" for floor, rooms in FLOORS.items() for room in rooms} | {name: name for name in TOP}
+ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {
     "instruments.meter": ("meter",),
     "instruments.readings": ("measure", "sweep"),
+    "interop.checkpoints": ("checkpoint",),
     "model.equation": ("walk",),
     "model.catalogue": ("Placement", "Stage", "Wiring", "wirings"),
     "model.profile": ("profiled",),
@@ -33,8 +34,7 @@ __all__ = sorted({*ROOMS, *HOME})
 
 
 def __getattr__(name: str):
-    if name in ROOMS:
-        return import_module(f".{ROOMS[name]}", __name__)
-    if name in HOME:
-        return getattr(import_module(f".{HOME[name]}", __name__), name)
+    if name in __all__:
+        module = import_module(f".{(ROOMS | HOME)[name]}", __name__)
+        return module if name in ROOMS else getattr(module, name)
     raise AttributeError(f"gradflow has no {name!r}; it has {', '.join(__all__)}")

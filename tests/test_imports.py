@@ -134,7 +134,7 @@ def test_the_package_is_a_table_of_contents():
     assert len(PATHS[""].read_text(encoding="utf-8").splitlines()) <= 40
     assert GRAPH[""] == {"compiler"}
     assert {getattr(gf, name) is not None for name in gf.__all__} == {True}
-    with pytest.raises(AttributeError, match="it has Placement, Recipe, .*, chain, closed, data"):
+    with pytest.raises(AttributeError, match="it has Placement, Recipe, .*, chain, checkpoint, closed, data"):
         gf.nothing_of_that_name  # noqa: B018
 
 
@@ -145,12 +145,12 @@ def test_importing_the_package_is_quick_because_it_imports_nothing():
 
 
 def test_every_library_that_is_imported_is_declared():
-    declared = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"][
-        "dependencies"
-    ]
-    names = {re.match(r"\w+", line)[0] for line in declared}  # orbax-checkpoint is imported as orbax
-    used = {name.split(".")[0] for m, tree in TREES.items() for name in imported(m, tree)}
-    assert used - names - set(sys.stdlib_module_names) == {"gradflow"}
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = lambda lines: {re.match(r"\w+", line)[0] for line in lines}  # orbax-checkpoint is imported as orbax
+    used = {m: {name.split(".")[0] for name in imported(m, tree)} for m, tree in TREES.items()}
+    others = set().union(*used.values()) - names(project["dependencies"]) - set(sys.stdlib_module_names)
+    assert others == {"gradflow"} | names(project["optional-dependencies"]["hf"])
+    assert [m for m in used if "safetensors" in used[m]] == ["interop.checkpoints.files"]
 
 
 # ---- what is written once -----------------------------------------------------------------------------------

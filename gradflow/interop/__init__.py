@@ -1,1 +1,1 @@
-"""Interop: models that were not built here."""
+"""The interop floor, bottom up: functions, checkpoints. Models that were not built here."""

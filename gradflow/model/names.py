@@ -6,17 +6,14 @@ import numpy as np
 
 def named(tree) -> dict:
     """`{name: leaf}` in the field's names: `query`, `down.bias`, `norm_in.scale`; a path's words joined by dots."""
-
-    def name(path):
-        path = (
-            path[:-1] if path and isinstance(path[-1], jax.tree_util.GetAttrKey) else path
-        )  # a Flax variable's `.value`
-        words = (
-            jax.tree_util.keystr(path, simple=True, separator=".").removeprefix("branch.").removeprefix("embedding.")
-        )
-        return words.removesuffix(".kernel").removesuffix(".embedding") or "params"
-
     return {name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def name(path) -> str:
+    """The field's name of a leaf at a path of JAX's."""
+    path = path[:-1] if path and isinstance(path[-1], jax.tree_util.GetAttrKey) else path  # a Flax variable's `.value`
+    words = jax.tree_util.keystr(path, simple=True, separator=".").removeprefix("branch.").removeprefix("embedding.")
+    return words.removesuffix(".kernel").removesuffix(".embedding") or "params"
 
 
 def parameter_names(segments, stacked) -> list[str]:

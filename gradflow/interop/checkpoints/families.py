@@ -1,0 +1,220 @@
+"""From a model type and its configuration to an architecture of the zoo, and the layout of its files.
+
+Defaults are those that a file means by leaving a value out.
+"""
+
+from collections.abc import Callable
+
+from ...model.init import FanIn
+from ...model.rotary import Interpolated, Rotary
+from ...model.zoo.architecture import Architecture
+from ...model.zoo.bert import Bert
+from ...model.zoo.gemma import Gemma2, Gemma3
+from ...model.zoo.gpt import Gpt1, Gpt2
+from ...model.zoo.llama import Llama, Mistral, Olmo2, Qwen3
+from ...model.zoo.opt import Opt, OptPost
+from . import layouts
+from .configs import ACTIVATIONS, FULL, SLIDING, Config, in_turn, kinds, rotary, rotation
+from .layouts import Layout
+
+SIZES = {
+    "depth": "num_hidden_layers",
+    "width": "hidden_size",
+    "heads": "num_attention_heads",
+    "hidden": "intermediate_size",
+    "vocabulary": "vocab_size",
+}
+GPT_SIZES = {"depth": "n_layer", "width": "n_embd", "heads": "n_head", "vocabulary": "vocab_size"}
+
+
+def bert(config: Config) -> tuple[Architecture, Layout]:
+    """BERT with the head of its masked language model."""
+    config.only(
+        position_embedding_type="absolute", is_decoder=False, add_cross_attention=False, tie_word_embeddings=True
+    )
+    own = Bert(
+        **sizes(config, SIZES, (12, 768, 12, 3072, 30_522)),
+        context=config.whole("max_position_embeddings", 512),
+        types=config.whole("type_vocab_size", 2),
+        eps=config.real("layer_norm_eps", 1e-12),
+        activation=config.activation("hidden_act", "gelu"),
+    )
+    return own, layouts.BERT
+
+
+def gpt1(config: Config) -> tuple[Architecture, Layout]:
+    """GPT-1, whose "gelu" is the tanh approximation."""
+    config.only(tie_word_embeddings=True)
+    own = sizes(config, GPT_SIZES, (12, 768, 12, 40_478))
+    known = ACTIVATIONS | {"gelu": "gelu_tanh"}
+    model = Gpt1(
+        **own,
+        hidden=4 * own["width"],
+        context=config.whole("n_positions", 512),
+        eps=config.real("layer_norm_epsilon", 1e-5),
+        activation=config.activation("afn", "gelu", known),
+    )
+    return model, layouts.GPT1
+
+
+def gpt2(config: Config) -> tuple[Architecture, Layout]:
+    """GPT-2."""
+    config.only(tie_word_embeddings=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
+    own = sizes(config, GPT_SIZES, (12, 768, 12, 50_257))
+    model = Gpt2(
+        **own,
+        hidden=config.perhaps("n_inner") or 4 * own["width"],
+        context=config.whole("n_positions", 1024),
+        eps=config.real("layer_norm_epsilon", 1e-5),
+        activation=config.activation("activation_function", "gelu_new"),
+        scale=None if config.flag("scale_attn_weights", True) else 1.0,
+    )
+    return model, layouts.GPT2
+
+
+def opt(config: Config) -> tuple[Architecture, Layout]:
+    """OPT, pre-norm or post-norm."""
+    config.only(tie_word_embeddings=True, _remove_final_layer_norm=False)
+    config.only(enable_bias=True, layer_norm_elementwise_affine=True)
+    before = config.flag("do_layer_norm_before", True)
+    own = sizes(config, SIZES | {"hidden": "ffn_dim"}, (12, 768, 12, 3072, 50_272))
+    features = config.whole("word_embed_proj_dim", own["width"])
+    model = (Opt if before else OptPost)(
+        **own,
+        context=config.whole("max_position_embeddings", 2048),
+        features=None if features == own["width"] else features,
+        activation=config.activation("activation_function", "relu"),
+    )
+    return model, layouts.OPT_PRE if before else layouts.OPT_POST
+
+
+def llama(config: Config) -> tuple[Architecture, Layout]:
+    """LLaMA 1 to 3."""
+    more = {"bias": config.flag("attention_bias", False), "mlp_bias": config.flag("mlp_bias", False)}
+    usual = (32, 4096, 32, 11_008, 32_000)
+    return Llama(**gated(config, usual), head=config.perhaps("head_dim"), **more), layouts.LLAMA
+
+
+def mistral(config: Config) -> tuple[Architecture, Layout]:
+    """Mistral: a window in all blocks, or in none."""
+    usual = gated(config, (32, 4096, 32, 14_336, 32_000), keys=8)
+    window = config.whole("sliding_window", 4096) if config.values.get("sliding_window", 4096) is not None else None
+    return Mistral(**usual, head=config.perhaps("head_dim"), window=window), layouts.LLAMA
+
+
+def qwen3(config: Config) -> tuple[Architecture, Layout]:
+    """Qwen 3."""
+    usual = gated(config, (32, 4096, 32, 22_016, 151_936), keys=32)
+    depth, sliding = usual["depth"], config.flag("use_sliding_window", False)
+    above = config.whole("max_window_layers", 28, least=0)
+    rule = [SLIDING if sliding and i >= above else FULL for i in range(depth)]
+    window = windows(config, kinds(config, depth, rule), 4096)
+    bias = config.flag("attention_bias", False)
+    return Qwen3(**usual, head=config.whole("head_dim", 128), window=window, bias=bias), layouts.QWEN3
+
+
+def olmo2(config: Config) -> tuple[Architecture, Layout]:
+    """OLMo 2."""
+    usual = gated(config, (32, 4096, 32, 11_008, 50_304), eps=1e-5)
+    more = {"head": config.perhaps("head_dim"), "bias": config.flag("attention_bias", False)}
+    return Olmo2(**usual, **more), layouts.OLMO2
+
+
+def gemma2(config: Config) -> tuple[Architecture, Layout]:
+    """Gemma 2: every second block, from the first, has a window."""
+    own = capped(config, 256_000, (50.0, 30.0))
+    rule = [FULL if i % 2 else SLIDING for i in range(own["depth"])]
+    window = windows(config, kinds(config, own["depth"], rule), 4096)
+    return Gemma2(**own, rotary=rotary(config), window=window, context=context(config, 8192)), layouts.GEMMA2
+
+
+def gemma3(config: Config) -> tuple[Architecture, Layout]:
+    """Gemma 3's text model: two rotations, one where there is a window and one where there is none."""
+    own = capped(config, 262_208, (None, None))
+    every = config.whole("sliding_window_pattern", config.get("_sliding_window_pattern", 6))
+    rule = [SLIDING if (i + 1) % every else FULL for i in range(own["depth"])]
+    which = kinds(config, own["depth"], rule)
+    more = {"rotary": two_rotations(config, which), "window": windows(config, which, 4096)}
+    return Gemma3(**own, **more, context=context(config, 131_072)), layouts.GEMMA3
+
+
+# ---- what several share -------------------------------------------------------------------------------------
+
+
+def sizes(config: Config, names: dict[str, str], defaults) -> dict[str, int]:
+    """The sizes of an architecture, by the names that a configuration has for them."""
+    return {own: config.whole(name, usual) for (own, name), usual in zip(names.items(), defaults, strict=True)}
+
+
+def gated(config: Config, defaults, keys: int | None = None, eps: float = 1e-6) -> dict:
+    """What LLaMA and its kin share."""
+    found = sizes(config, SIZES, defaults)
+    tied = config.flag("tie_word_embeddings", False)
+    return {
+        **found,
+        "kv_heads": config.whole("num_key_value_heads", keys or found["heads"]),
+        "context": context(config, 2048),
+        "eps": config.real("rms_norm_eps", eps),
+        "activation": config.activation("hidden_act", "silu"),
+        "rotary": rotary(config),
+        "readout_weights": None if tied else FanIn(),
+    }
+
+
+def capped(config: Config, vocabulary: int, caps) -> dict:
+    """What Gemma 2 and 3 share."""
+    config.only(tie_word_embeddings=True, use_bidirectional_attention=False)
+    found = sizes(config, SIZES, (26, 2304, 8, 9216, vocabulary))
+    return {
+        **found,
+        "kv_heads": config.whole("num_key_value_heads", 4),
+        "head": config.whole("head_dim", 256),
+        "eps": config.real("rms_norm_eps", 1e-6),
+        "activation": config.activation("hidden_activation", "gelu_pytorch_tanh"),
+        "divisor": config.real("query_pre_attn_scalar", 256),
+        "score_cap": config.perhaps_real("attn_logit_softcapping", caps[0]),
+        "logit_cap": config.perhaps_real("final_logit_softcapping", caps[1]),
+        "bias": config.flag("attention_bias", False),
+    }
+
+
+def context(config: Config, default: int) -> int:
+    """Tokens a model is meant for, where positions are not rows of a table."""
+    return config.whole("max_position_embeddings", default, most=2**31)
+
+
+def windows(config: Config, which: list[str], default: int):
+    """The window of each block: a number, none, or in turn."""
+    size = config.whole("sliding_window", default) if SLIDING in which else None
+    return in_turn([size if kind == SLIDING else None for kind in which])
+
+
+def two_rotations(config: Config, which: list[str]) -> Rotary:
+    """The rotations of blocks with and without a window, block by block."""
+    near, far = config.real("rope_local_base_freq", 10_000.0), config.real("rope_theta", 1_000_000.0)
+    given, scaled = config.table("rope_parameters"), config.table("rope_scaling")
+    if given and any(kind in given.values for kind in (SLIDING, FULL)):
+        tables = {kind: given.table(kind) or Config({}, given.source) for kind in (SLIDING, FULL)}
+    else:
+        tables = {SLIDING: Config({}), FULL: given or scaled or Config({})}
+    both = {SLIDING: rotation(tables[SLIDING], near), FULL: rotation(tables[FULL], far)}
+    for kind, own in both.items():
+        if not isinstance(own.scaling, Interpolated | None):
+            raise tables[kind].refuse("rope_type", "llama3", "default and linear are supported here")
+    factors = [own.scaling.factor if (own := both[kind]).scaling else 1.0 for kind in which]
+    bases = in_turn([both[kind].base for kind in which])
+    return Rotary(bases, Interpolated(in_turn(factors)) if set(factors) != {1.0} else None)
+
+
+FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {
+    "bert": bert,
+    "openai-gpt": gpt1,
+    "gpt2": gpt2,
+    "opt": opt,
+    "llama": llama,
+    "mistral": mistral,
+    "qwen3": qwen3,
+    "gemma2": gemma2,
+    "gemma3_text": gemma3,
+    "olmo2": olmo2,
+}

@@ -1,0 +1,144 @@
+"""Parameters and tensors brought together: which is which, what is wrong, and the arrays.
+
+Every parameter comes from one tensor a block, and every tensor goes somewhere.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ...model.names import name
+from .files import FLOATS, Tensor
+from .layouts import From, Layout
+
+SHOWN = 30  # lines of what is wrong
+OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+
+
+class Leaf(NamedTuple):
+    """A parameter: our name, the shape of one block's, and the numbers of the blocks, None outside the stack."""
+
+    name: str
+    shape: tuple[int, ...]
+    blocks: range | None
+
+
+def leaves(params) -> list[Leaf]:
+    """All parameters of a model, in the order of the tree, from their shapes."""
+    found, below = [], 0
+    starts = []
+    for kinds in params["stack"]:
+        repeats = jax.tree.leaves(kinds)[0].shape[0]
+        starts.append(range(below, below + repeats))
+        below += repeats
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if path[0].key != "stack":
+            found.append(Leaf(name(path), leaf.shape, None))
+        else:
+            own = f"{path[2].key}.{name(path[3:])}"
+            found.append(Leaf(own, leaf.shape[1:], starts[path[1].idx]))
+    return found
+
+
+class Match:
+    """The parameters of a model, the tensors of its files, and the layout that says which is which."""
+
+    def __init__(self, layout: Layout, leaves: list[Leaf], tensors: dict[str, Tensor], replaced: bool = False):
+        self.layout, self.leaves, self.tensors, self.replaced = layout, leaves, tensors, replaced
+        self.bare = not any(one.startswith(layout.prefix) for one in tensors)
+        self.own = {leaf.name for leaf in leaves}
+
+    def there(self, theirs: str) -> str:
+        """The name that a tensor has in these files: without the prefix, or the old one."""
+        theirs = theirs.removeprefix(self.layout.prefix) if self.bare else theirs
+        old = next((theirs.replace(new, was) for new, was in OLD.items() if theirs.endswith(new)), theirs)
+        return old if theirs not in self.tensors and old in self.tensors else theirs
+
+    def source(self, leaf: Leaf) -> From:
+        """Where the layout has a parameter."""
+        if leaf.name not in self.layout.table:
+            raise ValueError(f"the layout of this model type has no parameter {leaf.name!r}")
+        return self.layout.table[leaf.name]
+
+    def sources(self, leaf: Leaf) -> list[str]:
+        """The tensors of a parameter, one a block."""
+        theirs = self.source(leaf).name
+        return [self.there(theirs.format(block)) for block in leaf.blocks or (0,)]
+
+    def copies(self) -> Iterator[tuple[str, Leaf]]:
+        """Tensors that are there as copies of a parameter, which must be among ours."""
+        by_name = {leaf.name: leaf for leaf in self.leaves}
+        for theirs, ours in self.layout.copies.items():
+            own = "readout" in self.own and theirs == self.layout.table["readout"].name
+            if self.there(theirs) in self.tensors and ours in by_name and not own and not self.replaced:
+                yield self.there(theirs), by_name[ours]
+
+    # ---- what is wrong
+
+    def aside(self) -> list[str]:
+        """Tensors of other heads, and of the files' own head where another stands in for it."""
+        other = {one for one in self.tensors if any(re.fullmatch(pattern, one) for pattern in self.layout.beside)}
+        if self.replaced:
+            table = {ours: self.there(one.name) for ours, one in self.layout.table.items()}
+            copies = {self.there(theirs) for theirs in self.layout.copies}
+            head = {theirs for ours, theirs in table.items() if ours.startswith("readout") and ours not in self.own}
+            other |= (head | copies) & self.tensors.keys()
+        return sorted(other)
+
+    def problems(self) -> list[str]:
+        """A line for every tensor that is missing, misshaped, of another type, unknown, or a copy that differs."""
+        lines, used = [], set()
+        for leaf in self.leaves:
+            expected = self.source(leaf).shape(leaf.shape)
+            for theirs in self.sources(leaf):
+                used.add(theirs)
+                lines += self.wrong(theirs, expected, leaf.name)
+        for theirs, leaf in self.copies():
+            used.add(theirs)
+            lines += self.differing(theirs, leaf)
+        buffers = {one for one in self.tensors if any(re.fullmatch(p, one) for p in self.layout.buffers)}
+        unknown = sorted(self.tensors.keys() - used - buffers - set(self.aside()))
+        return lines + [f"unknown: {one} {_shape(self.tensors[one].shape)}" for one in unknown]
+
+    def wrong(self, theirs: str, expected: tuple[int, ...], ours: str) -> list[str]:
+        """What is wrong with the tensor of a parameter."""
+        tensor = self.tensors.get(theirs)
+        if tensor is None:
+            return [f"missing: {theirs} {_shape(expected)}, our {ours}"]
+        if tensor.shape != expected:
+            return [f"misshaped: {theirs} {_shape(tensor.shape)}, expected {_shape(expected)}"]
+        return [] if tensor.dtype in FLOATS else [f"of type {tensor.dtype}: {theirs}, expected {', '.join(FLOATS)}"]
+
+    def differing(self, theirs: str, leaf: Leaf) -> list[str]:
+        """What is wrong with a copy of a parameter."""
+        original = self.sources(leaf)[0]
+        pair = [self.tensors.get(one) for one in (theirs, original)]
+        if None in pair or self.wrong(theirs, pair[1].shape, leaf.name):
+            return self.wrong(theirs, self.source(leaf).shape(leaf.shape), leaf.name)
+        same = np.array_equal(
+            *(tensor.file.get_tensor(one) for one, tensor in zip((theirs, original), pair, strict=True))
+        )
+        return [] if same else [f"not tied: {theirs} differs from {original}, of which it should be a copy"]
+
+    # ---- the arrays
+
+    def array(self, leaf: Leaf, dtype) -> Any:
+        """The parameter, its blocks stacked. One tensor of the files is read at a time."""
+        read, names = self.source(leaf), self.sources(leaf)
+        stacked = np.empty((len(names), *leaf.shape), dtype)
+        for own, theirs in zip(stacked, names, strict=True):
+            own[...] = read(self.tensors[theirs].file.get_tensor(theirs))
+        return stacked if leaf.blocks is not None else stacked[0]
+
+
+def _shape(shape) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def listed(lines: list[str]) -> str:
+    """The lines one below the other, cut where there are many."""
+    more = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return "\n".join(f"  {line[:300]}" for line in [*lines[:SHOWN], *more])

@@ -1,0 +1,246 @@
+"""An independent library for trained models: transformers, on tiny random models of every type that is read.
+
+Each is made and saved there, read here, and compared: logits, loss, the gradient of every parameter and of every entry of the
+stream between blocks. In float32 as both are used; and in float64, for which transformers' own fixed "float32" (softmax,
+RMSNorm, rotation) is taken to mean float64 while it runs, the only way to compare beyond the rounding that it builds in.
+
+Axes: 2 examples, 7 tokens, 32 features; L = 3 blocks, 2L sublayers.
+"""
+
+import contextlib
+import os
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow.instruments import gradients
+from gradflow.interop.checkpoints.configs import Config
+from gradflow.interop.checkpoints.families import FAMILIES
+from gradflow.interop.checkpoints.files import json_of
+from gradflow.interop.checkpoints.matching import leaves
+from gradflow.model.equation import sublayer, walk
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+torch = pytest.importorskip("torch", reason="the oracle is torch: pip install -e '.[oracle]'")
+transformers = pytest.importorskip("transformers", reason="the oracle is transformers: pip install -e '.[oracle]'")
+pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install -e '.[hf]'")
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
+
+BLOCKS, WIDTH, HEADS, TOKENS, VOCABULARY = 3, 32, 4, 7, 61
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": BLOCKS,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": 16,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GPT = {"vocab_size": VOCABULARY, "n_embd": WIDTH, "n_layer": BLOCKS, "n_head": HEADS, "n_positions": 16}
+GPT |= {"bos_token_id": 1, "eos_token_id": 2}
+GATED = {**SIZES, "intermediate_size": 56, "num_key_value_heads": 2}
+NARROW = {**GATED, "head_dim": 6}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 1e4}
+WINDOWS = ["sliding_attention", "full_attention", "sliding_attention"]
+TWO = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+}
+# Name: (configuration, model, its values); windows are shorter than the text, caps near the scores.
+MODELS = {
+    "bert": ("BertConfig", "BertForMaskedLM", {**SIZES, "intermediate_size": 56}),
+    "openai-gpt": ("OpenAIGPTConfig", "OpenAIGPTLMHeadModel", GPT),
+    "gpt2": ("GPT2Config", "GPT2LMHeadModel", {**GPT, "n_inner": 56}),
+    "opt-pre": ("OPTConfig", "OPTForCausalLM", {**SIZES, "ffn_dim": 56}),
+    "opt-post": (
+        "OPTConfig",
+        "OPTForCausalLM",
+        {**SIZES, "ffn_dim": 56, "do_layer_norm_before": False, "word_embed_proj_dim": 20},
+    ),
+    "llama": (
+        "LlamaConfig",
+        "LlamaForCausalLM",
+        {**GATED, "rope_parameters": LLAMA3 | {"original_max_position_embeddings": 16}, "attention_bias": True},
+    ),
+    "llama-tied": ("LlamaConfig", "LlamaForCausalLM", {**NARROW, "tie_word_embeddings": True, "mlp_bias": True}),
+    "mistral": ("MistralConfig", "MistralForCausalLM", {**GATED, "sliding_window": 3}),
+    "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", NARROW),
+    "gemma2": (
+        "Gemma2Config",
+        "Gemma2ForCausalLM",
+        {**NARROW, "sliding_window": 3, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0},
+    ),
+    "gemma3_text": (
+        "Gemma3TextConfig",
+        "Gemma3ForCausalLM",
+        {**NARROW, "sliding_window": 3, "layer_types": WINDOWS, "rope_parameters": TWO},
+    ),
+    "olmo2": ("Olmo2Config", "Olmo2ForCausalLM", GATED),
+}
+over_models = pytest.mark.parametrize("name", MODELS)
+# How far apart, of the largest entry: logits and loss, gradients.
+CLOSE = {"float32": (1e-5, 1e-4), "float64": (1e-9, 1e-9)}
+over_precisions = pytest.mark.parametrize("precision", CLOSE)
+BATCH = dict(zip(("inputs", "targets"), np.random.default_rng(0).integers(3, VOCABULARY, (2, 2, TOKENS)), strict=True))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Where the models are saved."""
+    return tmp_path_factory.mktemp("models")
+
+
+@contextlib.contextmanager
+def fixed_precision_is(precision: str):
+    """What a model of transformers raises to float32, whatever the precision of its weights, it raises to this."""
+    dtype = getattr(torch, precision)
+    was = torch.float32, torch.float, torch.Tensor.float
+    torch.set_default_dtype(dtype)  # of numbers that a model keeps as tensors: Gemma's √d
+    torch.float32 = torch.float = dtype
+    torch.Tensor.float = lambda self: self.to(dtype)
+    try:
+        yield
+    finally:
+        torch.float32, torch.float, torch.Tensor.float = was
+        torch.set_default_dtype(torch.float32)
+
+
+def made(name: str, precision: str):
+    """A model of transformers with random weights, no gain 1 and no bias 0; float32 numbers, whatever the precision."""
+    configuration, kind, values = MODELS[name]
+    config = getattr(transformers, configuration)(**values, attn_implementation="eager")
+    with fixed_precision_is(precision):
+        model = getattr(transformers, kind)(config).to(getattr(torch, precision))
+    noise = np.random.default_rng(1)
+    with torch.no_grad():
+        for own in model.parameters():
+            around = 1.0 if own.ndim == 1 and own.abs().min() == 1 else 0.0
+            drawn = np.float32(around + 0.2 * noise.normal(size=own.shape))
+            own.copy_(torch.tensor(drawn, dtype=own.dtype))
+    return model.eval()
+
+
+def blocks_of(model):
+    """The modules between which the stream is."""
+    return next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == BLOCKS)
+
+
+@cache
+def theirs(name: str, precision: str) -> dict:
+    """Logits, loss, the gradients of all parameters by their names, and of the stream [L + 1, B, T, d]."""
+    model, stream = made(name, precision), []
+
+    def note(tensor):
+        tensor.retain_grad()
+        stream.append(tensor)
+
+    blocks = blocks_of(model)
+    blocks[0].register_forward_pre_hook(lambda _, inputs: note(inputs[0]))
+    for block in blocks:
+        block.register_forward_hook(lambda _, inputs, output: note(output if torch.is_tensor(output) else output[0]))
+    inputs, targets = (torch.tensor(BATCH[k]) for k in ("inputs", "targets"))
+    with fixed_precision_is(precision):
+        logits = model(input_ids=inputs).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        loss.backward()
+    return {
+        "model": model,
+        "logits": logits.detach().numpy(),
+        "loss": float(loss.detach()),
+        "stream": np.stack([x.grad.numpy() for x in stream]),
+        "grads": {n: p.grad.numpy() for n, p in model.named_parameters()},
+    }
+
+
+@cache
+def ours(name: str, precision: str, folder: Path) -> dict:
+    """The same, read from what transformers saved."""
+    own = folder / name / precision
+    theirs(name, precision)["model"].save_pretrained(own)
+    model, params = gf.checkpoint(own, precision="float64" if precision == "float64" else None)
+    batch = jax.tree.map(jnp.asarray, BATCH)
+    zeros = jnp.zeros((2, 2 * BLOCKS, TOKENS, WIDTH), precision)
+
+    def nudged(params, nudges, tops):
+        """The loss, and the logits, with something added to the stream."""
+        visit = lambda x, parts, nudge: (sublayer(x + nudge, **parts), None)
+
+        def example(inputs, targets, nudges, top):
+            x, _ = walk(model.segments, params["stack"], model.enter(params, inputs), visit, nudges)
+            out = model.leave(params, x + top)
+            return model.loss(params, out, targets), model.logits(params, out)
+
+        losses, logits = jax.vmap(example)(batch["inputs"], batch["targets"], nudges, tops)
+        return losses.mean(), logits
+
+    program = jax.jit(jax.value_and_grad(nudged, (0, 1, 2), has_aux=True))
+    (loss, logits), (grads, nudges, tops) = jax.device_get(program(params, zeros, zeros[:, 0]))
+    stream = np.concatenate([np.moveaxis(nudges, 1, 0)[::2], tops[None]])
+    found = {"model": model, "params": params, "batch": batch, "config": Config(json_of(own / "config.json"))}
+    return {**found, "loss": loss, "logits": logits, "grads": grads, "stream": stream}
+
+
+def apart(ours, theirs, scale=None) -> float:
+    """The largest difference, of the largest entry."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert ours.shape == theirs.shape
+    return float(abs(ours - theirs).max() / (scale or abs(theirs).max()))
+
+
+@over_precisions
+@over_models
+def test_logits_and_loss_are_those_of_transformers(name, precision, folders):
+    own, other = ours(name, precision, folders), theirs(name, precision)
+    close, _ = CLOSE[precision]
+    assert apart(own["logits"], other["logits"]) < close
+    assert float(own["loss"]) == pytest.approx(other["loss"], rel=close)
+
+
+@over_precisions
+@over_models
+def test_the_gradient_of_every_entry_of_the_stream_is_that_of_transformers(name, precision, folders):
+    own, other = ours(name, precision, folders)["stream"], theirs(name, precision)["stream"]
+    assert len(own) == BLOCKS + 1
+    assert max(apart(a, b) for a, b in zip(own, other, strict=True)) < CLOSE[precision][1]
+
+
+@over_precisions
+@over_models
+def test_the_gradient_of_every_parameter_is_that_of_transformers(name, precision, folders):
+    own, other = ours(name, precision, folders), theirs(name, precision)["grads"]
+    layout = FAMILIES[own["config"].get("model_type")](own["config"])[1]
+    shapes = leaves(jax.eval_shape(lambda: own["params"]))
+    names = lambda leaf, key: [layout.table[key].name.format(block) for block in leaf.blocks or (0,)]
+    grads = lambda leaf, key: np.stack([layout.table[key](other[n]) for n in names(leaf, key)])
+    for leaf, grad in zip(shapes, jax.tree.leaves(own["grads"]), strict=True):
+        # A softmax does not see a shift of its scores that all keys share: the gradient of their bias is rounding alone.
+        scale = abs(grads(leaf, leaf.name.replace("key.bias", "query.bias"))).max()
+        found = grad if leaf.blocks is not None else grad[None]
+        assert apart(found, grads(leaf, leaf.name), scale) < CLOSE[precision][1], leaf.name
+    seen = {name for leaf in shapes for name in names(leaf, leaf.name)}
+    assert seen == set(other)
+
+
+@over_models
+def test_the_meters_read_the_stream_gradients_of_transformers(name, folders):
+    own, g = ours(name, "float64", folders), theirs(name, "float64")["stream"]
+    read = jax.jit(lambda p, b: gradients.economy(own["model"], p, b))(own["params"], own["batch"])
+    at_blocks = slice(None, None, 2)
+    lengths = np.linalg.norm(g.reshape(len(g), -1), axis=1)
+    np.testing.assert_allclose(read["stream_gradient"][at_blocks], lengths, rtol=1e-9)
+    np.testing.assert_allclose(
+        read["stream_gradient_by_token"][at_blocks], np.sqrt((g**2).sum((1, 3))), rtol=1e-9, atol=1e-15
+    )
+
+
+def test_every_model_type_that_is_read_is_compared():
+    kinds = {getattr(transformers, configuration).model_type for configuration, _, _ in MODELS.values()}
+    assert kinds == set(FAMILIES)
