@@ -60,6 +60,8 @@ def described(config: Config, tensors: int):
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"config.json: no model_type {str(kind)[:60]!r}: {suggestions(str(kind)[:60], FAMILIES)}")
     own, layout = FAMILIES[kind](config)
-    if own.depth > tensors:
-        raise ValueError(f"config.json: {own.depth} blocks, but the files have {tensors} tensors in all")
+    experts = getattr(getattr(own, "router", None), "experts", 0)
+    if max(own.depth, experts) > tensors:
+        what = f"{own.depth} blocks" if own.depth > tensors else f"{experts} experts"
+        raise ValueError(f"config.json: {what}, but the files have {tensors} tensors in all")
     return own, layout

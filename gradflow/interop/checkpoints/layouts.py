@@ -9,6 +9,8 @@ attention in Gemma 2 and 3 and OLMo 2. The tables say which.
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class From:
@@ -19,16 +21,71 @@ class From:
     part: int = 0
     parts: int = 1
 
+    def names(self, block: int) -> list[str]:
+        """The tensors of one block's parameter."""
+        return [self.name.format(block)]
+
+    def rooms(self, own) -> list:
+        """Where each of these tensors goes in the parameter of one block: views of it."""
+        return [own]
+
     def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
-        """The tensor's shape, from the parameter's."""
+        """The shape of one tensor, from the parameter's."""
         whole = (*own[:-1], own[-1] * self.parts) if own else own
         return whole[::-1] if self.turned else whole
 
     def __call__(self, tensor):
-        """The parameter, from the tensor."""
+        """What comes from one tensor."""
         whole = tensor.T if self.turned else tensor
         size = whole.shape[-1] // self.parts if self.parts > 1 else 0
         return whole[..., self.part * size : (self.part + 1) * size] if size else whole
+
+
+@dataclass(frozen=True)
+class OfHeads(From):
+    """Rows of each of `heads` heads, those from `start` to `stop` of `rows`, of a matrix [out, in] of them all.
+
+    Where `pairs`, neighbours among them turn together: they are sorted into halves, as our rotation has them.
+    """
+
+    heads: int = 1
+    rows: int = 1
+    start: int = 0
+    stop: int = 1
+    pairs: bool = False
+
+    def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the whole matrix."""
+        return (self.heads * self.rows, own[0])
+
+    def __call__(self, tensor):
+        """What comes from one tensor."""
+        own = tensor.reshape(self.heads, self.rows, -1)[:, self.start : self.stop]
+        own = np.concatenate([own[:, 0::2], own[:, 1::2]], axis=1) if self.pairs else own
+        return own.reshape(-1, tensor.shape[-1]).T
+
+
+@dataclass(frozen=True)
+class OfExperts(From):
+    """One matrix [out, in] for each of `experts`, stacked; their number is the second `{}` of the name."""
+
+    experts: int = 1
+
+    def names(self, block: int) -> list[str]:
+        """The tensors of one block's parameter."""
+        return [self.name.format(block, expert) for expert in range(self.experts)]
+
+    def rooms(self, own) -> list:
+        """One for each expert."""
+        return list(own)
+
+    def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one tensor."""
+        return own[:0:-1]
+
+    def __call__(self, tensor):
+        """What comes from one tensor."""
+        return tensor.T
 
 
 @dataclass(frozen=True)
@@ -193,3 +250,53 @@ NORMS_BOTH = joined(
 LLAMA, QWEN3 = decoder(NORMS_IN), decoder(NORMS_IN, QK_NORMS)
 OLMO2 = decoder(NORMS_BRANCH, QK_NORMS)
 GEMMA2, GEMMA3 = decoder(NORMS_BOTH), decoder(NORMS_BOTH, QK_NORMS)
+
+
+# ---- DeepSeek-V3, whose matrices hold several of ours -------------------------------------------------------
+
+
+def deepseek(
+    heads: int,
+    plain: int,
+    turned: int,
+    value: int,
+    ranks: tuple[int | None, int],
+    experts: int,
+    above: int,
+    pairs: bool,
+):
+    """The layout for heads of `plain` and `turned` features and a `value`; `above` is the number of the block above the last.
+
+    What is there of that block predicts a second token, and is left aside.
+    """
+    attention, mlp, (query, latent) = f"{BLOCK}.self_attn", f"{BLOCK}.mlp", ranks
+    part = lambda matrix, heads, rows, start, stop, pairs=False: OfHeads(
+        f"{attention}.{matrix}.weight", heads=heads, rows=rows, start=start, stop=stop, pairs=pairs
+    )
+    queries, both = "q_b_proj" if query else "q_proj", plain + turned
+    table = joined(
+        OUTER,
+        NORMS_IN,
+        GATED,
+        {"experts.norm_in.scale": NORMS_IN["mlp.norm_in.scale"]},
+        linear("attention.query_down", f"{attention}.q_a_proj", bias=False),
+        norm("attention.query_latent", f"{attention}.q_a_layernorm"),
+        norm("attention.key_value_latent", f"{attention}.kv_a_layernorm"),
+        linear("attention.out", f"{attention}.o_proj", bias=False),
+        {
+            "attention.query": part(queries, heads, both, 0, plain),
+            "attention.query_rotary": part(queries, heads, both, plain, both, pairs),
+            "attention.key_value_down": part("kv_a_proj_with_mqa", 1, latent + turned, 0, latent),
+            "attention.key_rotary": part("kv_a_proj_with_mqa", 1, latent + turned, latent, latent + turned, pairs),
+            "attention.key": part("kv_b_proj", heads, plain + value, 0, plain),
+            "attention.value": part("kv_b_proj", heads, plain + value, plain, plain + value),
+        },
+        linear("experts.router", f"{mlp}.gate", bias=False),
+        {"experts.balance": From(f"{mlp}.gate.e_score_correction_bias")},
+        *(
+            linear(f"experts.shared.{name}", f"{mlp}.shared_experts.{name}_proj", bias=False)
+            | {f"experts.routed.{name}": OfExperts(f"{mlp}.experts.{{}}.{name}_proj.weight", experts=experts)}
+            for name in ("gate", "up", "down")
+        ),
+    )
+    return Layout(table, prefix="model.", buffers=BUFFERS, beside=(rf"(model\.)?layers\.{above}\..*",))

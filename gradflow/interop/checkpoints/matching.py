@@ -1,6 +1,6 @@
 """Parameters and tensors brought together: which is which, what is wrong, and the arrays.
 
-Every parameter comes from one tensor a block, and every tensor goes somewhere.
+Every parameter comes from one tensor a block, or from one for each of its experts, and every tensor goes somewhere.
 """
 
 import re
@@ -64,9 +64,9 @@ class Match:
         return self.layout.table[leaf.name]
 
     def sources(self, leaf: Leaf) -> list[str]:
-        """The tensors of a parameter, one a block."""
-        theirs = self.source(leaf).name
-        return [self.there(theirs.format(block)) for block in leaf.blocks or (0,)]
+        """The tensors of a parameter, block by block."""
+        names = self.source(leaf).names
+        return [self.there(theirs) for block in leaf.blocks or (0,) for theirs in names(block)]
 
     def copies(self) -> Iterator[tuple[str, Leaf]]:
         """Tensors that are there as copies of a parameter, which must be among ours."""
@@ -127,10 +127,11 @@ class Match:
 
     def array(self, leaf: Leaf, dtype) -> Any:
         """The parameter, its blocks stacked. One tensor of the files is read at a time."""
-        read, names = self.source(leaf), self.sources(leaf)
-        stacked = np.empty((len(names), *leaf.shape), dtype)
-        for own, theirs in zip(stacked, names, strict=True):
-            own[...] = read(self.tensors[theirs].file.get_tensor(theirs))
+        read, blocks = self.source(leaf), leaf.blocks or (0,)
+        stacked = np.empty((len(blocks), *leaf.shape), dtype)
+        rooms = [room for own in stacked for room in read.rooms(own)]
+        for room, theirs in zip(rooms, self.sources(leaf), strict=True):
+            room[...] = read(self.tensors[theirs].file.get_tensor(theirs))
         return stacked if leaf.blocks is not None else stacked[0]
 
 
