@@ -124,13 +124,10 @@ def test_the_whole_is_measured_as_a_node_for_each_side():
 
 @pytest.mark.long
 def test_either_side_trains_the_whole_by_the_original_recipe():
-    from gradflow.training.data import Halves, text
-    from gradflow.training.recipe import original
-
     whole = replace(ORIGINAL, vocabulary=256).model()
-    data = Halves(text(context=8, batch=4))
+    data = gf.data.Halves(gf.data.text(context=8, batch=4))
     params, run = gf.train(
-        whole.sides, data, original(8, 4, dropout=0.0), steps=3, record=(0, 3), seeds=1, readings="economy"
+        whole.sides, data, gf.Recipe.original(8, 4, dropout=0.0), steps=3, record=(0, 3), seeds=1, readings="economy"
     )
     np.testing.assert_allclose(run["encoder"]["loss"], run["decoder"]["loss"], rtol=1e-5)
     moved = jax.tree.map(lambda a, b: bool((a[0] != b).any()), params["decoder"], whole.decoder.init(0))
