@@ -111,7 +111,7 @@ class Transformer:
             raise ValueError("float64 needs jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1, first")
         if not self.stack:
             raise ValueError("a stack needs at least one segment")
-        jax.eval_shape(self.init, jax.random.key(0))  # every layer's own checks, before anything is drawn
+        self.shapes  # noqa: B018  (every layer's own checks, before anything is drawn)
 
     @property
     def depth(self) -> int:
@@ -122,6 +122,11 @@ class Transformer:
     def segments(self) -> tuple[Segment, ...]:
         """The stack with every number that depends on the depth filled in: what `walk` takes."""
         return resolved(self.stack, self.depth)
+
+    @cached_property
+    def shapes(self):
+        """The parameters as shapes and types."""
+        return jax.eval_shape(self.init, jax.random.key(0))
 
     @cached_property
     def sublayers(self) -> tuple[Sublayer, ...]:

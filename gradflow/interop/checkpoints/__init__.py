@@ -42,8 +42,7 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
     own, layout = described(config, len(found))
     model = own.model(precision)
     model = model if readout is None else dataclasses.replace(model, readout=readout)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    match = Match(layout, leaves(shapes), found, replaced=readout is not None)
+    match = Match(layout, leaves(model.shapes), found, replaced=readout is not None)
     if problems := match.problems():
         raise ValueError(f"{folder} is not the {config.get('model_type')} that it describes:\n{listed(problems)}")
     aside = config.unknown() + match.aside()
@@ -51,7 +50,7 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
         warnings.warn(f"{folder}: left aside: {', '.join(aside)[:500]}", stacklevel=2)
     dtype = jnp.float64 if precision == "float64" else jnp.float32
     arrays = [jnp.asarray(match.array(leaf, dtype)) for leaf in match.leaves]
-    return model, jax.tree.unflatten(jax.tree.structure(shapes), arrays)
+    return model, jax.tree.unflatten(jax.tree.structure(model.shapes), arrays)
 
 
 def described(config: Config, tensors: int):

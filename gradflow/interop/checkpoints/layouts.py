@@ -140,7 +140,7 @@ BERT = Layout(
     ),
     prefix="bert.",
     copies={"cls.predictions.decoder.weight": "token", "cls.predictions.decoder.bias": "readout.bias"},
-    buffers=(r"embeddings\.position_ids", r"embeddings\.token_type_ids"),
+    buffers=(r"(bert\.)?embeddings\.(position|token_type)_ids",),
     beside=(r"(bert\.)?pooler\..*", r"cls\.seq_relationship\..*"),
 )
 
