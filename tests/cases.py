@@ -1,13 +1,13 @@
 """The one table of wirings × norms × sublayers that the identity tests run over, and small models made from it.
 
-Every row is tried with a stack whose block holds one sublayer of each kind in `BRANCHES`. Some rows have a stream of several
-lanes, some a wiring for each of two sublayers.
+Every row is tried with a stack whose block holds an attention and a feed-forward; three rows with one sublayer of each kind in
+`BRANCHES`. Some rows have a stream of several lanes, some a wiring for each of two sublayers.
 
 Axes: 5 tokens, 8 features; lanes in front.
 """
 
 import dataclasses
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from gradflow.instruments import gradients, jacobians
 from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Rotary
 from gradflow.model.catalogue import PLACEMENTS, placement
 from gradflow.model.catalogue import WIRINGS as NAMED
-from gradflow.model.equation import sublayer, walk
+from gradflow.model.dynamic import DynamicGains
+from gradflow.model.equation import residual, walk
 from gradflow.model.lanes import LaneGains, Then, gathered, mixed, spread
 from gradflow.model.layers import FeatureGain, Gain, ScalarGain
 from gradflow.model.norms import LayerNorm, RMSNorm
@@ -41,20 +42,23 @@ TWO = {kind: BRANCHES[kind] for kind in ("causal", "gated")}
 
 # ---- wirings of no paper ------------------------------------------------------------------------------------
 
-TRAINED = {"kind": LaneGains}
 
-
-def hyper(norm) -> Wiring:
+def hyper(norm, name: str = "hyper", kind=LaneGains) -> Wiring:
     """A static hyper-connection of three lanes around a pre-norm branch."""
     return Wiring(
-        "hyper",
-        skip=mixed((0.9, 0.1, 0.0), (0.05, 0.9, 0.05), (0.0, 0.1, 0.9), **TRAINED),
-        read=gathered(0.5, 0.3, 0.2, **TRAINED),
-        write=spread(1.0, 0.5, 0.2, **TRAINED),
+        name,
+        skip=mixed((0.9, 0.1, 0.0), (0.05, 0.9, 0.05), (0.0, 0.1, 0.9), kind=kind),
+        read=gathered(0.5, 0.3, 0.2, kind=kind),
+        write=spread(1.0, 0.5, 0.2, kind=kind),
         norm_in=norm,
-        enter=spread(1.0, 1.0, 1.0, **TRAINED),
-        leave=Then((gathered(1.0, 1.0, 1.0, **TRAINED), norm)),
+        enter=spread(1.0, 1.0, 1.0, kind=LaneGains),
+        leave=Then((gathered(1.0, 1.0, 1.0, kind=LaneGains), norm)),
     )
+
+
+def dynamic(norm) -> Wiring:
+    """The same, with gains that read the stream."""
+    return hyper(norm, "dynamic", partial(DynamicGains, norm=norm))
 
 
 def everything(norm) -> Wiring:
@@ -75,11 +79,14 @@ def everything(norm) -> Wiring:
 
 # Placements whose attention and feed-forward are wired apart stand around the two branches of `TWO`.
 PAIRS = ("normformer", "hybrid_norm", "parallel", "b2t")
-ALL = {**NAMED, **{name: PLACEMENTS[name] for name in PAIRS}, "everything": everything, "hyper": hyper}
+ALL = {**NAMED, **{name: PLACEMENTS[name] for name in PAIRS}, "everything": everything}
+ALL |= {"hyper": hyper, "dynamic": dynamic}
 WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup")
 # As linear maps of one kind with another row: left out where a row costs many seconds. Up to two blocks, deepscale has no skip.
 SIMILAR = ("admin", "deepscale", "fixup", "t_fixup", *PAIRS)
-LANES = ("residual", "siamese", "hyper", "parallel", "b2t")
+WITH_ALL = ("pre", "post", "everything")
+READING = ("dynamic", "mhc")  # gains that read the stream
+LANES = ("residual", "siamese", "hyper", "parallel", "b2t", *READING)
 # Every wiring with the norms in turn; three of them with both.
 TURNS = {name: NORMS if name in ("pre", "post", "everything") else [list(NORMS)[i % 2]] for i, name in enumerate(ALL)}
 NAMES = [(name, norm) for name, norms in TURNS.items() for norm in norms if name not in WITHOUT_NORM]
@@ -87,9 +94,10 @@ NAMES += [(name, "layernorm") for name in WITHOUT_NORM]
 
 
 def row(name: str, norm: str):
-    """One row."""
+    """One row; marked `further` unless it is one of the few that every interpreter tries."""
     label = name if name in WITHOUT_NORM else f"{name}-{norm}"
-    return pytest.param(ALL[name](*([] if name in WITHOUT_NORM else [NORMS[norm]])), id=label)
+    marks = () if name in (*WITH_ALL, "residual", "dynamic") else pytest.mark.further
+    return pytest.param(ALL[name](*([] if name in WITHOUT_NORM else [NORMS[norm]])), id=label, marks=marks)
 
 
 def rows(without=()) -> list:
@@ -102,8 +110,8 @@ over_single_lane_wirings = pytest.mark.parametrize("wiring", rows(without=LANES)
 
 
 def branches_of(wiring: Wiring | Placement) -> dict:
-    """The branches that a block of it holds: all; of a placement with one wiring for each of two sublayers, two."""
-    return TWO if isinstance(wiring, Placement) else BRANCHES
+    """The branches that a block of it holds: all five around the wirings in `WITH_ALL`, two around the others."""
+    return BRANCHES if wiring.name in WITH_ALL else TWO
 
 
 def model(wiring: Wiring | Placement, depth: int, branches=None, width: int = WIDTH) -> Transformer:
@@ -173,7 +181,7 @@ def deepest(wiring: Wiring):
 def dense(wiring: Wiring) -> dict:
     """Dense Jacobians of the deepest model's sublayers and of all their parts, `{name: [S, outputs, inputs]}`."""
     deep, params, x = deepest(wiring)
-    visit = lambda x, parts, _: (sublayer(x, **parts), jacobians.matrices(parts, x))
+    visit = lambda x, parts, _: (residual(x, parts), jacobians.matrices(parts, x))
     found = jit(lambda p, x: walk(deep.segments, p, x, visit)[1])(params["stack"], x)
     return jax.device_get(found)
 

@@ -3,7 +3,7 @@
 Each wiring is written out as its paper has it, each layer as plain `jax.numpy` on the arrays of its parameters.
 """
 
-from functools import singledispatch
+from functools import partial, singledispatch
 
 import jax
 import jax.numpy as jnp
@@ -176,12 +176,43 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
             return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + F(x[0])), x[0]])
         case "b2t_mlp":
             return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + F(x[0]) + x[1]), 0 * x[1]])
-        case "hyper":
-            A, B, C = (p[gain]["matrix"] for gain in ("skip", "write", "read"))
-            lanes = range(len(x))
-            y = F(N("norm_in", sum(C[j] * x[j] for j in lanes)))
-            return jnp.stack([sum(A[i, j] * x[j] for j in lanes) + B[i] * y for i in lanes])
+        case "hyper" | "dynamic" | "mhc":
+            see = {"hyper": static_gain, "dynamic": partial(dynamic_gain, norm), "mhc": manifold_gain}[name]
+            A, B, C = ([see(p[gain], x[:, t], gain) for t in range(x.shape[1])] for gain in ("skip", "write", "read"))
+            return hyper_connected(A, B, C, x, lambda u: F(N("norm_in", u)))
     raise NotImplementedError(name)
+
+
+# Gains between lanes of one token, from its features in all lanes, [lanes, features].
+
+
+def hyper_connected(A, B, C, x, branch):
+    """Lanes token by token, each with matrices of its own."""
+    y = branch(jnp.stack([C[t] @ x[:, t] for t in range(x.shape[1])]))
+    return jnp.stack([A[t] @ x[:, t] + jnp.outer(B[t], y[t]) for t in range(x.shape[1])], axis=1)
+
+
+def static_gain(p, lanes, gain):
+    return p["matrix"]
+
+
+def dynamic_gain(norm, p, lanes, gain):
+    """Row j of what is added is lane j's, as source; the paper's A_r is the transpose of A."""
+    seen = jnp.stack([apply(norm, p["norm"], lane) @ p["weights"] for lane in lanes])
+    return p["matrix"] + p["scale"] * jnp.tanh(seen.T if gain == "skip" else seen)
+
+
+def manifold_gain(p, lanes, gain):
+    flat = lanes.reshape(-1)
+    unit = flat / jnp.sqrt((flat**2).mean() + 1e-6)
+    raw = p["scale"] * jnp.tensordot(unit, p["weights"].reshape(flat.size, *p["bias"].shape), 1) + p["bias"]
+    if gain != "skip":
+        return {"read": 1, "write": 2}[gain] / (1 + jnp.exp(-raw))
+    matrix = jnp.exp(raw)
+    for _ in range(20):
+        matrix = matrix / matrix.sum(0, keepdims=True)
+        matrix = matrix / matrix.sum(1, keepdims=True)
+    return matrix
 
 
 def norm_of(value):
@@ -221,7 +252,9 @@ def leave(model, params, x):
             return apply(norm_of(wiring), p["2"], x[0])
         case "b2t_mlp":
             return x[0]
-        case "hyper":
+        case "mhc":
+            return apply(norm_of(wiring), p["2"], x.mean(0))
+        case "hyper" | "dynamic":
             return apply(norm_of(wiring), p["2"], sum(w * lane for w, lane in zip(p["1"]["matrix"], x, strict=True)))
     return apply(wiring.leave, p, x)
 
@@ -232,7 +265,9 @@ def embedded(model, params, tokens):
     x = jnp.stack(rows) + params["embedding"]["position"].embedding[...][: len(rows)]
     wiring, p = model.stack[0].block[0].wiring, params["enter"]
     match wiring.name:
-        case "hyper":
+        case "mhc":
+            return jnp.stack([x] * 4)
+        case "hyper" | "dynamic":
             return jnp.stack([w * x for w in p["matrix"]])
         case "residual":
             return jnp.stack([x, x])

@@ -31,6 +31,15 @@ def test_who_decided_otherwise_is_left_alone(monkeypatch):
     assert os.environ["XLA_FLAGS"] == f"{compiler.FLAG}=individual_dot"
 
 
+def test_in_a_hurry_the_compiler_is_told_what_nobody_decided(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3 --other=1")
+    compiler.hurry()
+    compiler.hurry()
+    assert os.environ["XLA_FLAGS"] == (
+        "--xla_backend_optimization_level=3 --other=1 --xla_llvm_disable_expensive_passes=true"
+    )
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_a_norm_pushes_many_tangents_as_it_pushes_one(dtype):
     """What jaxlib 0.10.2 makes wrong by itself, from 256 tangents of this size on."""

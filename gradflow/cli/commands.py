@@ -17,6 +17,7 @@ from typing import Annotated
 
 import tyro
 
+from ..compiler import hurry
 from . import options
 from .options import CHECKPOINTS, Extent, Models, Run, Updates
 
@@ -100,6 +101,7 @@ def atlas(
     Without --wirings all that are known by name. An interrupted run goes on with the wirings that its folder lacks.
     """
     begun = time.perf_counter()
+    hurry()
     with _refusing("atlas", ValueError, OSError):
         import matplotlib
 

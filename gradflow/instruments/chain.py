@@ -13,10 +13,12 @@ All but the first are of the first example of the batch.
 Axes: x is [T, d] or [lanes, T, d], n entries; m probes; S sublayers; k leading directions.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import given, in_float32, sublayer, walk
+from ..model.equation import given, in_float32, residual, walk
 from ..model.init import at, root
 from ..results.quantities import PROBES
 from .gradients import dials
@@ -107,7 +109,7 @@ def _directions(model, params, batch, leading: int, key, keep):
 
     def visit(carry, parts, _):
         x, q = carry
-        y, push = jax.linearize(lambda x: sublayer(x, **parts), x)
+        y, push = jax.linearize(partial(residual, parts=parts), x)
         q, growth = _orthonormalized(jax.vmap(push)(q))
         return (y, q), where_finite(y, (growth, keep(q), _token_mean_share(q)))
 
@@ -158,7 +160,7 @@ def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
     def loss(eps, settings):
         def visit(x, parts, extra):
             q, here, dial = extra
-            return sublayer(meter(along(x, here, q), dial), **parts), None
+            return residual(meter(along(x, here, q), dial), parts), None
 
         top, _ = walk(model.segments, own["stack"], x, visit, (kept[:-1], eps[:-1], settings[:-1]))
         out = model.leave(own, meter(along(top, eps[-1], kept[-1]), settings[-1]))
@@ -214,7 +216,7 @@ def _scaled_chain(model, params, x, nudge, l, growth):
 
     def visit(x, parts, extra):
         position, log_gain = extra
-        y = sublayer(x + jnp.where(position == l, nudge, 0.0), **parts)
+        y = residual(x + jnp.where(position == l, nudge, 0.0), parts)
         fixed = jax.lax.stop_gradient(y)
         return fixed + jnp.exp(-log_gain) * (y - fixed), None
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from ..model.equation import in_float32, walk
+from ..model.equation import given, in_float32, opened, residual, walk
 from ..results.quantities import SIDES
 
 
@@ -25,7 +25,7 @@ def gain(model, params, batch) -> dict:
     """`composite_gain` [S+1, side]: `max |log |sum||` over the lanes of P_l, nat, mean over the tokens of the first example.
 
     0 where every sum is of size 1, so at the top; infinite where a lane receives nothing, or reaches nothing; NaN for a stream of
-    one lane. Sums are carried in logs: no depth over- or underflows. Cost: n skips a sublayer, no branch.
+    one lane. Sums are carried in logs: no depth over- or underflows. Cost: one forward pass, and n skips a sublayer.
     """
     inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
     if jax.eval_shape(model.enter, params, inputs).ndim < 3:
@@ -46,7 +46,9 @@ def matrices(model, params, inputs) -> Float[Array, "sublayer token lane lane"]:
     unit = in_float32(jnp.eye(like.shape[0], dtype=like.dtype))[..., None, None]
     units = jnp.broadcast_to(unit, (like.shape[0], *like.shape))
     made = lambda skip: jax.vmap(skip, out_axes=-1)(units).mean(-2)  # [i, T, j]
-    _, found = walk(model.segments, params["stack"], 0.0, lambda x, parts, _: (x, made(parts["skip"])))
+    see = lambda x, parts, _: (residual(x, parts), made(opened(parts, x)["skip"]))
+    own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
+    _, found = walk(model.segments, own["stack"], x, see)
     return jnp.swapaxes(found, 1, 2)
 
 

@@ -20,17 +20,18 @@ import numpy as np
 
 from ..model import accounts
 from ..model.accounts import METERED
-from ..model.equation import STREAM_ALONE, decorated, given, products, recorded, walk
+from ..model.equation import STREAM_ALONE, given, products, recorded, walk
 from ..model.names import named, parameter_names
 from . import signal
 from .dropout import Dropout, dropped, thinned
-from .meter import GAIN, at_inputs, meter, metered, norm
+from .meter import GAIN, meter, metered, metered_parts, norm
 
 
 def metered_signal(x, parts, dials):
     """Visit: meters as the dials say; reports the signal of the sublayer."""
     see = lambda part, u: (y := part(u), y)
-    y, seen = recorded(decorated(parts, at_inputs(dials)), meter(x, dials["stream"]), at=see)
+    metered_x = meter(x, dials["stream"])
+    y, seen = recorded(metered_parts(metered_x, parts, dials), metered_x, at=see)
     return y, signal.of_sublayer(x, seen["skip"], seen["write"])
 
 

@@ -15,7 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import Part, given, in_float32, recorded, sublayer, terms, walk
+from ..model.equation import Part, gains_map, given, in_float32, recorded, residual, terms, walk
 from ..model.stack import parts_at
 
 LARGEST = 2048
@@ -24,9 +24,9 @@ LARGEST = 2048
 def matrices(parts, x) -> dict[str, jax.Array]:
     """Dense Jacobians at `x` of one sublayer: of its seven parts, and of what equation (1) makes of them.
 
-    `skip_term` and `branch_term` sum to `fork` (`A + B J_N_branch J_F J_N_in C`); `norm_out @ fork` is `sublayer`. Each is
-    [outputs, inputs], entries flattened in the order of the array. Cost: one linearization and n pushes; memory O(n²)
-    a factor, so n = T·d is at most 2048.
+    `skip_term`, `branch_term` and `gains_term` (of gains that read the stream, else zero) sum to `fork`, which is
+    `A + B J_N_branch J_F J_N_in C` where no gain does; `norm_out @ fork` is `sublayer`. Each is [outputs, inputs], entries
+    flattened in the order of the array. Cost: one linearization and n pushes; memory O(n²) a factor, so n = T·d is at most 2048.
     """
     if x.size > LARGEST:
         raise ValueError(
@@ -38,9 +38,9 @@ def matrices(parts, x) -> dict[str, jax.Array]:
     maps: dict[str, Part] = {name: partial(jnp.matmul, matrix) for name, matrix in dense.items()}
     inside: dict[str, Part] = {**maps, "norm_out": lambda u: u}
     eye = jnp.eye(x.size, dtype=x.dtype)
-    skip_term, branch_term = terms(inside, eye)
-    whole = {"fork": sublayer(eye, **inside), "sublayer": sublayer(eye, **maps)}
-    return {**dense, "skip_term": skip_term, "branch_term": branch_term, **whole}
+    three = terms(inside, partial(jnp.matmul, _matrix(gains_map(parts, x), x)), eye)
+    named = dict(zip(("skip_term", "branch_term", "gains_term"), three, strict=True))
+    return {**dense, **named, "fork": sum(three), "sublayer": dense["norm_out"] @ sum(three)}
 
 
 def _with_shape(u, value_and_push):
@@ -61,6 +61,6 @@ def at_sublayer(model, params, inputs, position: int) -> dict[str, jax.Array]:
         model.segments,
         own["stack"],
         in_float32(model.enter(params, inputs)),
-        lambda x, parts, _: (sublayer(x, **parts), x),
+        lambda x, parts, _: (residual(x, parts), x),
     )
     return matrices(parts_at(model.segments, own["stack"], position), streams[position])

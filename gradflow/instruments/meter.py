@@ -21,7 +21,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import Parts, decorated, sublayer
+from ..model.equation import Parts, decorated, opened, sublayer
 
 GAIN = 24.0
 # The norm behind the smallest normal float32 at that gain. A reading is a sum over examples and tokens, each of which may
@@ -77,9 +77,16 @@ def at_inputs(dials: Mapping[str, jax.Array]):
     return instrument
 
 
+def metered_parts(x, parts: Parts, dials: Mapping[str, jax.Array]):
+    """The parts with a meter at the input of each that has a dial, and (dial `gains`) on the stream as gains read it."""
+    seen = meter(x, dials["gains"]) if "gains" in dials else x
+    return decorated(opened(parts, seen), at_inputs(dials))
+
+
 def metered(x, parts: Parts, dials: Mapping[str, jax.Array]):
-    """Visit: a meter on the stream (dial `stream`) and at the input of every part that has a dial; no report."""
-    return sublayer(meter(x, dials["stream"]), **decorated(parts, at_inputs(dials))), None
+    """Visit: a meter on the stream (dial `stream`) and at the inputs of parts, as the dials say; no report."""
+    x = meter(x, dials["stream"])
+    return sublayer(x, **metered_parts(x, parts, dials)), None
 
 
 def unread(readings) -> list[str]:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import PARTS, bound, owned, recorded, sublayer, terms
+from ..model.equation import PARTS, bound, forked, owned, recorded, terms
 from ..model.layers import NOTHING, coupling
 from ..results.quantities import JACOBIANS
 
@@ -148,15 +148,16 @@ def operators(layers: Mapping, params: Mapping, x, stream) -> tuple[Any, Any, di
 
     Cost: one linearization; each application of an operator is a push through its parts.
     """
-    y, records = recorded(bound(layers, params), x, at=_linearized_with_ends)
+    parts = bound(layers, params)
+    y, records = recorded(parts, x, at=_linearized_with_ends)
     seen = {part: (u, out) for part, (u, out, _) in records.items()}
     maps = {part: push for part, (_, _, push) in records.items()}
-    inside = {**maps, "norm_out": lambda u: u}
+    inside, fork = {**maps, "norm_out": lambda u: u}, forked(parts, maps, x)
     pushes: dict[str, Callable] = {
         **{part: maps[part] for part in ("norm_in", "branch", "norm_branch", "norm_out")},
-        "branch_term": lambda v: terms(inside, v)[1],
-        "fork": lambda v: sublayer(v, **inside),
-        "sublayer": lambda v: sublayer(v, **maps),
+        "branch_term": lambda v: terms(inside, jnp.zeros_like, v)[1],
+        "fork": fork,
+        "sublayer": lambda v: maps["norm_out"](fork(v)),
     }
     spaces = _spaces(layers, owned(layers, params), seen, stream)
     found = {}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import given, sublayer, walk
+from ..model.equation import given, residual, walk
 from .gradients import by_outer, by_parameter, frobenius
 from .signal import mean_square
 
@@ -84,7 +84,7 @@ def change(model, weights, batch) -> dict:
 
 def _seen(x, parts, _):
     """Visit: the forward pass; reports the sublayer's input."""
-    return sublayer(x, **parts), x
+    return residual(x, parts), x
 
 
 UPDATES = {"update": OfUpdate(sizes), "change": OfUpdate(change)}

@@ -1,3 +1,3 @@
 """The model floor, bottom up: init, equation, accounts, functions, layers, norms, rotary, branches, latent, experts, lanes,
-wiring, scalings, placement, multilane, catalogue, ends, stack, encoder_decoder, profile, names, zoo.
+dynamic, wiring, scalings, placement, multilane, catalogue, ends, stack, encoder_decoder, profile, names, zoo.
 """

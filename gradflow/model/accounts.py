@@ -10,9 +10,10 @@ inputs of the parts of equation (1), g_l the cotangent of sublayer l's output an
     Σ_l (norm_out + fork) = log(‖g_0‖/‖g_S‖)
 
 and down the branch, one log-gain a part: write, norm_branch, branch, norm_in, read. These describe one arm of the fork
-and are not summands of the above.
+and are not summands of the above; nor is that of the path through gains that read the stream, `gains: log(‖g_gains‖/‖u‖)`
+(NaN where none does).
 
-    split:     ‖Aᵀu‖²/‖g_{l−1}‖² (skip) + ‖branchᵀu‖²/‖g_{l−1}‖² (branch) + interference = 1
+    split:     ‖Aᵀu‖²/‖g_{l−1}‖² (skip) + ‖branchᵀu‖²/‖g_{l−1}‖² (branch) + ‖g_gains‖²/‖g_{l−1}‖² (gains) + interference = 1
 """
 
 import jax.numpy as jnp
@@ -28,21 +29,24 @@ _ENDS = {
     "branch": ("branch", "norm_branch"),
     "norm_in": ("norm_in", "branch"),
     "read": ("read", "norm_in"),
+    "gains": ("gains", "norm_out"),
 }
-METERED = ("skip", "read", "norm_in", "branch", "norm_branch", "write", "norm_out")
+METERED = ("skip", "read", "norm_in", "branch", "norm_branch", "write", "norm_out", "gains")
 
 
 def budget(dials: dict, above):
     """Log-gains [S, factor], in nat. `dials` are squared norms [S] (with `stream`), `above` those of the sublayers' outputs."""
-    ends = {**dials, None: above}
+    reach = dials["gains"]
+    ends = {**dials, "gains": jnp.where(reach == 0, jnp.nan, reach), None: above}
     log_gain = lambda start, end: (jnp.log(ends[start]) - jnp.log(ends[end])) / 2
     return jnp.stack([log_gain(*_ENDS[factor]) for factor in FACTORS], axis=-1)
 
 
 def split(dials: dict):
-    """Shares [S, term] of the squared gradient at each fork: skip, branch, interference. They sum to 1."""
-    skip, branch = dials["skip"] / dials["stream"], dials["read"] / dials["stream"]
-    shares = {"skip": skip, "branch": branch, "interference": 1 - skip - branch}
+    """Shares [S, term] of the squared gradient at each fork: skip, branch, gains, interference. They sum to 1."""
+    paths = {"skip": "skip", "branch": "read", "gains": "gains"}
+    shares = {term: dials[part] / dials["stream"] for term, part in paths.items()}
+    shares["interference"] = 1 - sum(shares.values())
     return jnp.stack([shares[term] for term in TERMS], axis=-1)
 
 

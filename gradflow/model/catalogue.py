@@ -6,7 +6,7 @@ import pandas as pd
 
 from ..results.configuration import suggestions
 from .layers import Layer
-from .multilane import b2t, hyper_connections, parallel, residual, siamese
+from .multilane import b2t, dynamic_hyper_connections, hyper_connections, mhc, parallel, residual, siamese
 from .placement import Placement, Stage, hybrid_norm, mix_ln, normformer
 from .scalings import (
     admin,
@@ -42,6 +42,7 @@ WIRINGS: dict[str, Callable[..., Wiring]] = {
     "ngpt": ngpt,
     "residual": residual,
     "siamese": siamese,
+    "mhc": mhc,
 }
 ALIASES: dict[str, str] = {"peri": "sandwich", "skipinit": "rezero"}
 PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
@@ -52,6 +53,7 @@ PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
     "parallel": parallel,
     "b2t": b2t,
     "hyper_connections": hyper_connections,
+    "dynamic_hyper_connections": dynamic_hyper_connections,
 }
 PLACEMENTS |= {alias: PLACEMENTS[name] for alias, name in ALIASES.items()}
 

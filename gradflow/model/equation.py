@@ -3,11 +3,13 @@
     x' = norm_out( skip(x) + write( norm_branch( branch( norm_in( read(x) )))))                          (1)
 
 with `skip` = A, `read` = C and `write` = B the gains, and `branch` = F attention or a feed-forward network.
-The seven are *parts*: callables of one argument. Three kinds of thing go through the same function:
+The seven are *parts*: callables of one argument. A gain that reads the stream, A(x), B(x) or C(x), is bound at x first
+(`opened`), so that it is one too. Three kinds of thing go through the same function:
 
 - arrays: the forward pass;
 - linear maps: each part replaced by what it is, to first order, at the point where (1) calls it (`linearized`);
-  the skip term and the branch term of `J dx` are then (1) with `write` or `skip` put to zero (`terms`);
+  the skip term and the branch term of `J dx` are then (1) with `write` or `skip` put to zero, and what gains that read the
+  stream add goes where the skip does (`terms`);
 - token Gram matrices, for the theory.
 
 An *instrument* decorates a part; a *visit* is what is done at one sublayer. Equation (1) hears of neither.
@@ -17,6 +19,7 @@ Axes: x is [tokens, features], or [lanes, tokens, features] where the stream has
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -50,15 +53,46 @@ def sublayer(x, *, skip, read, norm_in, branch, norm_branch, write, norm_out):
     return norm_out(skip(x) + write(norm_branch(branch(norm_in(read(x))))))
 
 
+def residual(x, parts: Parts):
+    """`x'` of (1) from the parts of a sublayer, its gains bound at `x`."""
+    return sublayer(x, **opened(parts, x))
+
+
 def forward(x, parts: Parts, _):
     """Visit: the forward pass, no report."""
-    return sublayer(x, **parts), None
+    return residual(x, parts), None
 
 
 def bound(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Part]:
     """Each layer `(params, x) -> x` with its parameters filled in: a part. Weights are used in the stream's precision."""
     params = owned(layers, params)
-    return {name: partial(_applied, layer, params[name]) for name, layer in layers.items()}
+    part = lambda layer, own: OfStream(layer, own) if hasattr(layer, "at_stream") else partial(_applied, layer, own)
+    return {name: part(layer, params[name]) for name, layer in layers.items()}
+
+
+@dataclass(frozen=True)
+class OfStream:
+    """What becomes a part where the stream is known: `layer.at_stream(params, x)`, a gain that reads the stream x."""
+
+    layer: Any
+    params: Any
+
+    def at(self, x) -> Part:
+        """The part at `x`."""
+        return self.layer.at_stream(in_precision_of(x, self.params), x)
+
+    def __call__(self, u):
+        """Refused: nothing says where the stream is."""
+        raise TypeError(
+            "a gain that reads the stream acts where it is known: use `residual(x, parts)` or `opened(parts, x)`"
+        )
+
+
+def opened(parts: Parts, x) -> Parts:
+    """The parts, those that read the stream bound at `x`."""
+    if not any(isinstance(part, OfStream) for part in parts.values()):
+        return parts
+    return {name: part.at(x) if isinstance(part, OfStream) else part for name, part in parts.items()}
 
 
 def owned(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,7 +200,7 @@ def recorded(parts: Parts, x, at: Callable[[Part, Any], tuple[Any, Any]]):
 
         return call
 
-    return sublayer(x, **decorated(parts, instrument)), records
+    return sublayer(x, **decorated(opened(parts, x), instrument)), records
 
 
 def linearized(parts: Parts, x):
@@ -174,10 +208,33 @@ def linearized(parts: Parts, x):
     return recorded(parts, x, at=jax.linearize)
 
 
-def terms(maps: Parts, dx):
-    """`(skip term, branch term)` of `J dx`, with `maps` from `linearized`: exact, their sum is the whole.
+def gains_map(parts: Parts, x) -> Part:
+    """`dx` to what it changes of skip plus branch through gains that read the stream, the `x` they act on standing still.
 
-    For pre-norm `(dx, J_F J_N dx)`; for post-norm `(J_N dx, J_N J_F dx)`.
+    Zero where no gain reads it. Cost: one forward pass where one does.
+    """
+    if opened(parts, x) is parts:
+        return jnp.zeros_like
+    inside = {**parts, "norm_out": lambda u: u}
+    return jax.linearize(lambda seen: sublayer(x, **opened(inside, seen)), x)[1]
+
+
+def terms(maps: Parts, gains: Part, dx):
+    """`(skip term, branch term, gains term)` of `J dx`, from `linearized` and `gains_map`: exact, their sum is the whole.
+
+    For pre-norm `(dx, J_F J_N dx, 0)`; for post-norm `(J_N dx, J_N J_F dx, 0)`.
     """
     nothing = lambda u: 0
-    return sublayer(dx, **{**maps, "write": nothing}), sublayer(dx, **{**maps, "skip": nothing})
+    return (
+        sublayer(dx, **{**maps, "write": nothing}),
+        sublayer(dx, **{**maps, "skip": nothing}),
+        sublayer(dx, **{**maps, "skip": gains, "write": nothing}),
+    )
+
+
+def forked(parts: Parts, maps: Parts, x) -> Part:
+    """`dx` to skip plus branch, all of `J dx` but `norm_out`: (1) on the maps; where a gain reads x, linearized as a whole."""
+    end = lambda u: u
+    if opened(parts, x) is parts:
+        return lambda dx: sublayer(dx, **{**maps, "norm_out": end})
+    return jax.linearize(partial(residual, parts={**parts, "norm_out": end}), x)[1]

@@ -6,6 +6,7 @@ Of equation (1) the gains are then matrices on the lane axis, and norms act lane
     write   B: one -> lanes    (`spread`)         norms   one a lane       (`PerLane`)
 
 A matrix is a number for each pair of lanes, the same for all tokens and features; `Lanes` keeps it, `LaneGains` trains it.
+Of gains that read the stream (`DynamicGains`, `ManifoldGains`) each token has a matrix of its own.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,12 @@
 """Wirings of several lanes: streams beside each other, which norms and gains treat apart."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
+from .dynamic import DynamicGains, ManifoldGains
 from .init import InTurn, OfLayer
-from .lanes import LaneGains, PerLane, Then, gathered, mixed, spread
+from .lanes import LaneGains, Lanes, PerLane, Then, gathered, mixed, spread
 from .layers import Identity, Layer
 from .norms import LayerNorm
 from .placement import Placement, Stage
@@ -95,7 +98,7 @@ def b2t(norm: Layer = LayerNorm()) -> Placement:
     )
 
 
-def hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4) -> Placement:
+def hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4, kind: Callable[..., Lanes] = LaneGains) -> Placement:
     """Static hyper-connections: pre-norm branches that read from, and write to, several lanes by trained matrices.
 
     At the start every sublayer reads one lane in turn and writes to all, and lanes keep to themselves: so all lanes are the
@@ -108,10 +111,10 @@ def hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4) -> Placement:
         in_turn = (InTurn(lane, lanes, start, stride=2) for lane in range(lanes))
         return Wiring(
             f"hyper_connections_{start + 1}",
-            skip=mixed(*unit, kind=LaneGains),
-            read=gathered(*in_turn, kind=LaneGains),
+            skip=mixed(*unit, kind=kind),
+            read=gathered(*in_turn, kind=kind),
             norm_in=norm,
-            write=spread(*ones, kind=LaneGains),
+            write=spread(*ones, kind=kind),
             enter=spread(*ones),
             leave=Then((gathered(*ones), norm)),
         )
@@ -122,4 +125,41 @@ def hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4) -> Placement:
         equation="X' = A X + B F(N(C X)), X of several lanes",
         jacobian="A + B J_F J_N C",
         source="Zhu et al. 2024 (Hyper-Connections), from secondary sources",
+    )
+
+
+def dynamic_hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4) -> Placement:
+    """Dynamic hyper-connections: the matrices between the lanes read the stream, token by token (`DynamicGains`).
+
+    At initialization those of static hyper-connections, and so pre-norm.
+    """
+    return replace(
+        hyper_connections(norm, lanes, partial(DynamicGains, norm=norm)),
+        name="dynamic_hyper_connections",
+        equation="X' = A(X) X + B(X) F(N(C(X) X)), X of several lanes",
+        jacobian="A + B J_F J_N C + (∂A) X + (∂B) F + B J_F J_N (∂C) X",
+    )
+
+
+def mhc(norm: Layer = LayerNorm(), lanes: int = 4) -> Wiring:
+    """Manifold-constrained hyper-connections: A(X) doubly stochastic, B(X) in (0, 2), C(X) in (0, 1) (`ManifoldGains`).
+
+    At the start a sublayer reads the mean of the lanes and writes to all, and a lane keeps 1 − 0.01 (lanes − 1) of itself, the
+    rest from the others: pre-norm at initialization. These starts are ours; the paper's are not known to us. What is read out is
+    the mean of the lanes.
+    """
+    even, others = (1 / lanes,) * lanes, 0.01
+    kept = lambda i, j: 1 - others * (lanes - 1) if i == j else others
+    mixing = tuple(tuple(kept(i, j) for j in range(lanes)) for i in range(lanes))
+    return Wiring(
+        "mhc",
+        skip=mixed(*mixing, kind=ManifoldGains),
+        read=gathered(*even, kind=ManifoldGains),
+        norm_in=norm,
+        write=spread(*(1.0,) * lanes, kind=ManifoldGains),
+        enter=spread(*(1.0,) * lanes),
+        leave=Then((gathered(*even), norm)),
+        equation="X' = A(X) X + B(X) F(N(C(X) X)), A doubly stochastic",
+        jacobian="A + B J_F J_N C + (∂A) X + (∂B) F + B J_F J_N (∂C) X",
+        source="Xie et al. 2025 (mHC), eqs. 3 and 7 to 9",
     )

@@ -10,8 +10,8 @@ g_l stands for ∂loss/∂x_l, one array over examples, tokens and features; los
 from dataclasses import dataclass
 
 # Log-gains of the backward pass, from the output of a sublayer to its input; the first two add up over the stack.
-FACTORS = ("norm_out", "fork", "write", "norm_branch", "branch", "norm_in", "read")
-TERMS = ("skip", "branch", "interference")
+FACTORS = ("norm_out", "fork", "write", "norm_branch", "branch", "norm_in", "read", "gains")
+TERMS = ("skip", "branch", "gains", "interference")
 # Linear maps of one sublayer: the parts, the term through the branch, skip + branch, the whole.
 JACOBIANS = ("norm_in", "branch", "norm_branch", "branch_term", "fork", "norm_out", "sublayer")
 PROBES = ("isotropic", "token_common")
@@ -176,7 +176,7 @@ _ROWS = (
     Quantity(
         "split",
         "shares of the squared gradient at the fork",
-        "‖Aᵀu‖²/‖g‖², ‖(branch)ᵀu‖²/‖g‖², and twice their inner product; they sum to 1",
+        "‖Aᵀu‖²/‖g‖², ‖(branch)ᵀu‖²/‖g‖², that of the path through gains that read x, and all inner products; they sum to 1",
         "1",
         ("sublayer", "term"),
         False,

@@ -10,7 +10,7 @@ import pytest
 from cases import distance
 
 from gradflow.instruments import jacobians
-from gradflow.model.equation import sublayer, walk
+from gradflow.model.equation import residual, walk
 
 
 def small(wiring, branches=cases.TWO, depth: int = 2):
@@ -24,7 +24,7 @@ def by_autodiff(wiring):
     """Jacobian of each sublayer at the stream of the first example, by reverse mode, [S, outputs, inputs]."""
     model, params, batch = small(wiring)
     x = model.enter(params, batch["inputs"][0])
-    visit = lambda x, parts, _: (sublayer(x, **parts), jax.jacrev(lambda x: sublayer(x, **parts))(x))
+    visit = lambda x, parts, _: (residual(x, parts), jax.jacrev(lambda x: residual(x, parts))(x))
     return np.asarray(cases.jit(lambda p, x: walk(model.segments, p, x, visit)[1])(params["stack"], x)).reshape(
         4, x.size, x.size
     )

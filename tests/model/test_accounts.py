@@ -68,9 +68,12 @@ def by_matrices(wiring, depth):
         for name in ("write", "norm_branch", "branch", "norm_in", "read"):
             before, arm = arm, part[name].T @ arm
             factors[name] = np.log(size(arm) / size(before))
-        below = skip + arm
+        path = part["gains_term"].T @ u
+        below = skip + arm + path
         factors["fork"] = np.log(size(below) / size(u))
-        terms = {"skip": skip @ skip, "branch": arm @ arm, "interference": 2 * skip @ arm}
+        factors["gains"] = np.log(size(path) / size(u)) if path.any() else np.nan
+        terms = {"skip": skip @ skip, "branch": arm @ arm, "gains": path @ path}
+        terms["interference"] = 2 * (skip @ arm + skip @ path + arm @ path)
         gains.append([factors[name] for name in FACTORS])
         shares.append([terms[name] / (below @ below) for name in TERMS])
         g = below
@@ -87,7 +90,7 @@ def test_every_log_gain_equals_that_of_dense_jacobians(wiring):
 
 
 @over_wirings
-def test_the_interference_is_twice_the_inner_product_of_the_two_arms(wiring):
+def test_the_interference_is_twice_the_inner_products_of_the_arms(wiring):
     for depth in cases.DEPTHS:
         _, shares, _, _ = read_budget(wiring, depth)
         _, slow, _ = by_matrices(wiring, depth)
@@ -109,6 +112,7 @@ def test_what_one_backward_pass_reads_adds_up_under_a_real_loss(wiring):
 def test_an_absent_part_has_no_gain(name):
     reading = cases.read(cases.ALL[name](cases.NORMS["layernorm"]))["reading"]["budget"]
     absent = {"pre": ("norm_out", "write", "norm_branch", "read"), "post": ("write", "norm_branch", "norm_in", "read")}
-    columns = [FACTORS.index(factor) for factor in absent[name]]
+    columns, gains = [FACTORS.index(factor) for factor in absent[name]], FACTORS.index("gains")
     assert abs(reading[:, columns]).max() < 1e-14
-    assert abs(np.delete(reading, columns, axis=1)).min() > 1e-6
+    assert np.isnan(reading[:, gains]).all()
+    assert abs(np.delete(reading, [*columns, gains], axis=1)).min() > 1e-6

@@ -15,10 +15,13 @@ from gradflow.model.equation import (
     PARTS,
     bound,
     decorated,
+    forked,
     forward,
+    gains_map,
     linearized,
     products,
     recorded,
+    residual,
     sublayer,
     terms,
     walk,
@@ -37,10 +40,12 @@ def first_order(wiring):
 
     def visit(x, parts, _):
         y, maps = linearized(parts, x)
-        jvp = jax.jvp(lambda x: sublayer(x, **parts), (x,), (dx,))
-        (adjoint,) = jax.linear_transpose(lambda t: sublayer(t, **maps), x)(w)
-        skip, branch = terms(maps, dx)
-        return y, {"y": y, "jvp": jvp, "skip": skip, "branch": branch, "adjoint": adjoint, "dx": dx, "w": w}
+        gains = gains_map(parts, x)
+        jvp = jax.jvp(lambda x: residual(x, parts), (x,), (dx,))
+        fork = forked(parts, maps, x)
+        (adjoint,) = jax.linear_transpose(lambda t: maps["norm_out"](fork(t)), x)(w)
+        three = dict(zip(("skip", "branch", "gains"), terms(maps, gains, dx), strict=True))
+        return y, {"y": y, "jvp": jvp, **three, "adjoint": adjoint, "dx": dx, "w": w}
 
     return jax.device_get(cases.jit(lambda p, x: walk(model.segments, p, x, visit)[1])(params["stack"], x))
 
@@ -51,10 +56,10 @@ def per_sublayer(a, b):
 
 
 @over_wirings
-def test_skip_plus_branch_equals_the_jvp(wiring):
+def test_skip_plus_branch_plus_gains_equals_the_jvp(wiring):
     found = first_order(wiring)
     value, jvp = found["jvp"]
-    errors = per_sublayer(found["skip"] + found["branch"], jvp)
+    errors = per_sublayer(found["skip"] + found["branch"] + found["gains"], jvp)
     assert errors.shape == (max(cases.DEPTHS) * len(cases.branches_of(wiring)),)
     assert errors.max() < EXACT
     assert per_sublayer(found["y"], value).max() < EXACT
@@ -68,6 +73,8 @@ def test_each_term_is_the_path_through_its_own_parts(wiring):
     assert per_sublayer(push(J["norm_out"] @ J["skip"]), flat(found["skip"])).max() < EXACT
     through = J["norm_out"] @ J["write"] @ J["norm_branch"] @ J["branch"] @ J["norm_in"] @ J["read"]
     assert per_sublayer(push(through), flat(found["branch"])).max() < EXACT
+    gains, size = push(J["norm_out"] @ J["gains_term"]), np.linalg.norm(found["gains"])
+    np.testing.assert_allclose(gains, flat(found["gains"]), rtol=0, atol=EXACT * size)
 
 
 @over_wirings
@@ -84,7 +91,7 @@ def test_the_transposed_maps_are_the_adjoint(wiring):
 def test_the_product_of_sublayer_jacobians_is_the_jacobian_of_the_stack(wiring):
     model, params, x = cases.deepest(wiring)
     tops = np.array(cases.DEPTHS) * len(cases.branches_of(wiring))
-    see = lambda x, parts, _: (y := sublayer(x, **parts), y)
+    see = lambda x, parts, _: (y := residual(x, parts), y)
     streams = lambda x, p: walk(model.segments, p, x, see)[1][
         tops - 1
     ]  # a shallower stack is the bottom of a deeper one
@@ -117,8 +124,9 @@ def test_a_sublayer_jacobian_has_the_form_of_its_wiring(wiring):
     through = J["write"] @ J["norm_branch"] @ J["branch"] @ J["norm_in"] @ J["read"]
     assert distance(through, J["branch_term"]) < EXACT
     assert distance(J["skip"], J["skip_term"]) < EXACT
-    assert distance(J["skip"] + through, J["fork"]) < EXACT
-    assert distance(J["norm_out"] @ (J["skip"] + through), J["sublayer"]) < EXACT
+    assert distance(J["skip"] + through + J["gains_term"], J["fork"]) < EXACT
+    assert distance(J["norm_out"] @ J["fork"], J["sublayer"]) < EXACT
+    assert J["gains_term"].any() == (wiring.name in cases.READING)
     if wiring.name in FORMULAS:
         assert distance(FORMULAS[wiring.name](J), J["sublayer"]) < EXACT
 
@@ -127,7 +135,7 @@ def test_the_block_matrix_of_residual_is_the_published_one():
     """ResiDual: [[J_N (I + J_F), 0], [J_F, I]] with the gains at their start, on the lanes (x₁, x₂)."""
     wiring = cases.ALL["residual"](cases.NORMS["layernorm"])
     model, params, x = cases.deepest(wiring)
-    sub, own = model.sublayers[2], jax.tree.map(lambda a: a[0], params["stack"][0]["relu"])
+    sub, own = model.sublayers[1], jax.tree.map(lambda a: a[0], params["stack"][0]["gated"])
     gains = {name: getattr(wiring, name).init(None, cases.WIDTH) for name in ("skip", "read", "write")}
     parts = bound(sub.layers, {**own, **jax.tree.map(lambda a: a.astype(float), gains)})
     J = jax.jacobian(lambda x: sublayer(x, **parts))(x).reshape(2, x[0].size, 2, x[0].size)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from gradflow.model.branches import Attention
+from gradflow.model.dynamic import DynamicGains, ManifoldGains, sinkhorn
+from gradflow.model.equation import bound
 from gradflow.model.init import OfLayer, at_layer
 from gradflow.model.lanes import LaneGains, Lanes, PerLane, Then, gathered, mixed, spread
 from gradflow.model.layers import ALL, FEATURES, Gain, Identity
@@ -70,3 +72,52 @@ def test_what_lanes_couple_is_what_their_widest_layer_does():
 def test_a_matrix_of_the_wrong_shape_is_refused(route, matrix, remedy):
     with pytest.raises(ValueError, match=remedy):
         Lanes(route, matrix)
+
+
+# ---- gains that read the stream -----------------------------------------------------------------------------
+
+
+def test_where_they_start_they_are_the_static_ones():
+    x, u = cases.normal(3, 4, 5), cases.normal(4, 5, seed=1)
+    matrix = np.array([[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.1, 0.2, 0.7]])
+    rows, numbers = tuple(map(tuple, matrix.tolist())), (0.5, 0.3, 0.2)
+    for kind in (DynamicGains, ManifoldGains):
+        for make, given, on in ((mixed, rows, x), (gathered, numbers, x), (spread, numbers, u)):
+            layer = make(*given, kind=kind)
+            params = cases.float64(layer.init(jax.random.key(0), 5))
+            np.testing.assert_allclose(layer.at_stream(params, x)(on), make(*given)({}, on), rtol=1e-6)
+            assert decode(json.loads(json.dumps(encode(layer)))) == layer
+
+
+def test_a_manifold_is_doubly_stochastic_wherever_the_stream_is():
+    layer = mixed(*(tuple(row) for row in (np.full((4, 4), 0.1) + 0.6 * np.eye(4)).tolist()), kind=ManifoldGains)
+    params = jax.tree.map(lambda a: a + cases.normal(*a.shape), cases.float64(layer.init(None, 5)))
+    found = layer.by_token(params, cases.normal(4, 7, 5, seed=3))
+    assert np.ptp(np.asarray(found), axis=0).min() > 1e-3  # each token has its own
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-12)
+    np.testing.assert_allclose(found.sum(-2), 1, atol=1e-2)  # after 20 rounds
+    np.testing.assert_allclose(sinkhorn(jnp.log(found), rounds=2000).sum(-2), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "numbers", "remedy"),
+    [
+        (gathered, (0.5, 1.0), "needs numbers between 0 and 1"),
+        (spread, (2.0, 1.0), "needs numbers between 0 and 2"),
+        (mixed, ((1.0, 0.0), (0.0, 1.0)), "needs doubly stochastic"),
+        (mixed, ((0.9, 0.1), (0.2, 0.8)), "needs doubly stochastic"),
+    ],
+)
+def test_a_start_off_the_manifold_is_refused(make, numbers, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        make(*numbers, kind=ManifoldGains)
+
+
+def test_a_gain_that_reads_the_stream_says_where_it_can_stand():
+    layer = spread(1.0, 1.0, kind=DynamicGains)
+    params = layer.init(jax.random.key(0), 5)
+    with pytest.raises(TypeError, match="can stand only in `write`"):
+        layer(params, cases.normal(4, 5))
+    parts = bound({"write": layer}, {"write": params})
+    with pytest.raises(TypeError, match=r"use `residual\(x, parts\)`"):
+        parts["write"](cases.normal(4, 5))
