@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradflow.instruments import gradients, jacobians
-from gradflow.model.equation import given, sublayer, walk
+from gradflow.model.equation import given, residual, walk
 from gradflow.model.names import named
 from gradflow.results.quantities import FACTORS, TERMS
 
@@ -20,7 +20,7 @@ def read(model, params, batch) -> dict:
     zeros = jnp.zeros((like.shape[0], size + 1, *like.shape[1:]), like.dtype)
 
     def nudged(params, nudges):
-        visit = lambda x, parts, nudge: (sublayer(x + nudge, **parts), None)
+        visit = lambda x, parts, nudge: (residual(x + nudge, parts), None)
 
         def example(inputs, targets, nudges):
             own = given(model, params, inputs)
@@ -36,7 +36,7 @@ def read(model, params, batch) -> dict:
 def dense(model, params, inputs) -> dict:
     """Dense Jacobians of all sublayers and their parts for one example, `{name: [S, outputs, inputs]}`; of one kind of stream."""
     own = given(model, params, inputs)
-    visit = lambda x, parts, _: (sublayer(x, **parts), jacobians.matrices(parts, x))
+    visit = lambda x, parts, _: (residual(x, parts), jacobians.matrices(parts, x))
     return walk(model.segments, own["stack"], model.enter(params, inputs), visit)[1]
 
 

@@ -178,7 +178,7 @@ def deepseek(config: Config) -> tuple[Architecture, Layout]:
         "seq_aux",
     }
     pairs = config.flag("rope_interleave", True)
-    heads = (model.heads, model.head, model.rotary_head, model.value_head)
+    heads = (model.heads, model.attention().head, model.rotary_head, model.value_head)
     ranks = (model.query_rank, model.key_value_rank)
     return model, layouts.deepseek(*heads, ranks, model.router.experts, model.depth, pairs)
 
