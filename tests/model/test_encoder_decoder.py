@@ -16,11 +16,11 @@ import streams
 import gradflow as gf
 from gradflow.instruments import chain, gradients, updates
 from gradflow.instruments.readings import READINGS
-from gradflow.model.branches import Attention
 from gradflow.model.encoder_decoder import CrossAttention, EncoderDecoder
 from gradflow.model.equation import given
 from gradflow.model.names import parameter_names
 from gradflow.model.rotary import Rotary
+from gradflow.report import captions
 from gradflow.results.configuration import dumps, loads
 from gradflow.results.quantities import row
 
@@ -116,6 +116,9 @@ def test_the_whole_is_measured_as_a_node_for_each_side():
     np.testing.assert_allclose(tree["encoder"]["loss"], tree["decoder"]["loss"], rtol=1e-5)
     assert {"token", "decoder.stack.0.cross.branch.query"} <= set(tree["encoder"]["outer"].values)
     assert loads(tree["encoder"].attrs["configuration"]) == whole.encoder
+    told = captions.setting(tree)
+    assert told["stack"] == "1 blocks of attention, mlp; width 8 / 2 blocks of attention, cross, mlp; width 8"
+    assert told["attention"] == "2 heads, bidirectional mask / 2 heads, causal mask"
     assert tree["decoder"].sizes["seed"] == 3
 
 
@@ -149,4 +152,8 @@ def test_what_cannot_be_is_refused():
         replace(toy(), smoothing=1)
     with pytest.raises(ValueError, match="take that of their weights"):
         ORIGINAL.model("bfloat16")
-    assert isinstance(ORIGINAL.attention(), Attention)
+    with pytest.raises(ValueError, match="theory covers a Transformer"):
+        gf.predict({"decoder": toy().decoder}, batch())
+    alone = gf.transformer("post", depth=1, width=8, context=4, attention=CrossAttention(2))
+    with pytest.raises(NotImplementedError, match="no theory for CrossAttention"):
+        gf.predict({"alone": alone}, {"inputs": jnp.zeros((1, 4), int), "targets": jnp.zeros((1, 4), int)})
