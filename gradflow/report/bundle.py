@@ -207,10 +207,15 @@ MOMENT: tuple[tuple[str, str, dict], ...] = (
 
 
 def moment_figures(run) -> Iterator[tuple]:
-    """`(name, figure, table)` of given weights, of which one moment is all there is: signal, split and partial Jacobian."""
+    """`(name, figure, table)` of given weights, of which one moment is all there is: signal, split and partial Jacobian.
+
+    What is zero everywhere, as the share of gains that nothing reads, has no figure.
+    """
     for name, quantity, where in MOMENT:
         if all(quantity in node for node in tables.nodes(run).values()):
-            yield name, plot.profile(run, quantity, **where), tables.profile(run, quantity, **where)
+            table = tables.profile(run, quantity, **where)
+            if table["mean"].any():
+                yield name, plot.profile(run, quantity, **where), table
 
 
 def jacobian_figures(run, step=None) -> Iterator[tuple]:

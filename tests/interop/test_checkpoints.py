@@ -4,6 +4,7 @@ import functools
 import json
 import random
 import resource
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -274,6 +275,26 @@ def test_a_copy_that_differs_from_what_it_is_tied_to_is_told(tmp_path):
     tensors["lm_head.weight"] = tensors["transformer.wte.weight"] + 1
     with pytest.raises(ValueError, match=r"not tied: lm_head\.weight differs from transformer\.wte\.weight"):
         gf.checkpoint(saved(tmp_path, CONFIGS["gpt2"], tensors))
+
+
+def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
+    folder = saved(tmp_path, CONFIGS["gpt2"], contents(CONFIGS["gpt2"]))
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ImportError, match=r"needs safetensors: pip install 'gradflow-jax\[hf\]'"):
+        gf.checkpoint(folder)
+
+
+def test_weights_that_are_quantized_are_refused(tmp_path):
+    config = CONFIGS["deepseek_v3"] | {"quantization_config": {"quant_method": "fp8"}}
+    with pytest.raises(ValueError, match="quantization_config is .*; only None is supported"):
+        gf.checkpoint(saved(tmp_path, config, contents(CONFIGS["deepseek_v3"])))
+
+
+def test_the_block_that_predicts_a_second_token_is_named_and_left_aside(tmp_path):
+    more = {"model.layers.2.eh_proj.weight": np.ones((8, 16), np.float32)}
+    folder = saved(tmp_path, CONFIGS["deepseek_v3"], contents(CONFIGS["deepseek_v3"]) | more)
+    with pytest.warns(UserWarning, match=r"left aside: model\.layers\.2\.eh_proj\.weight"):
+        gf.checkpoint(folder)
 
 
 def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path):

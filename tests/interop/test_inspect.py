@@ -39,6 +39,7 @@ def test_a_report_says_the_placement_as_found_and_is_complete(here, monkeypatch,
     assert "at initialization" not in printed
     for name in FIGURES:
         assert (here / "out" / "figures" / f"{name}.pdf").exists()
+    assert not (here / "out" / "figures" / "split_gains.pdf").exists()  # no gain reads the stream
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     assert manifest["configuration"]["command"] == "inspect"
     assert "figures/token_cosine.csv" in manifest["outputs"]

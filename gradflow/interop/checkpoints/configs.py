@@ -30,7 +30,7 @@ INERT = re.compile(
     r"task_specific_params|problem_type|id2label|label2id|(bos|eos|pad|sep|unk|mask)_token_id|initializer_range|init_std|"
     r".*dropout|.*dropout_prob|.*_pdrop|layerdrop|use_cache|cache_implementation|gradient_checkpointing|chunk_size_feed_forward|"
     r"pretraining_tp|predict_special_tokens|n_ctx|output_.*|(use_)?return_dict|reorder_and_upcast_attn|_attn_implementation.*|"
-    r"summary_.*|pooler_.*|directionality|hidden_act|layer_types|max_window_layers|sliding_window"
+    r"summary_.*|pooler_.*|directionality|hidden_act|layer_types|aux_loss_alpha|seq_aux|max_window_layers|sliding_window"
 )
 
 
