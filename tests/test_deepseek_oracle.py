@@ -312,7 +312,7 @@ def test_what_is_not_read_of_deepseek_is_refused_by_name(tmp_path):
         ({"first_k_dense_replace": 3}, "first_k_dense_replace is 3; a whole number from 0 to 2"),
         ({"n_group": 3}, "groups must divide the experts"),
         ({"n_routed_experts": 2**20}, "1048576 experts, but the files have"),
-        ({"rope_parameters": YARN | {"mscale": 0.7}}, "mscale is 0.7; only 1.0 is supported"),
+        ({"rope_parameters": YARN | {"mscale": 0.7}}, "mscale is 0.7; only 1 is supported"),
         ({"kv_lora_rank": 7}, "misshaped: model.layers.0.self_attn.kv_a_proj_with_mqa.weight"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))

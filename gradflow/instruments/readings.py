@@ -158,6 +158,7 @@ def measure_models(
         data=described(data),
         key=str(key),
         batches="shared by seeds",
+        **({} if params is None else {"weights": "given"}),
     )
 
 

@@ -45,6 +45,8 @@ def setting(tree) -> dict[str, str]:
     for shape in map(_shape, filter(None, map(_stacked, models))):
         conditions = {key: _joined(conditions.get(key, words), words) for key, words in shape.items()}
     root = settings(tree)
+    if root.get("weights") == "given":
+        conditions |= {"initialization": "weights as given"}
     data = root.get("data", {})
     if "context" in data:
         conditions["data"] = f"{data['name']}, context {data['context']}, batch {data['batch']}"

@@ -73,8 +73,8 @@ APART = ("transformer-base", "transformer-big", "deepseek-v3")
 ALIKE = [name for name in ZOO if name not in APART]
 FAMILIES = dict.fromkeys(type(ZOO[name]) for name in ALIKE)
 SMALLEST = {kind: next(name for name in ALIKE if type(ZOO[name]) is kind) for kind in FAMILIES}
-LIKE_LLAMA = ("llama2-7b", "llama3-8b")
-BLOCKS = [name for name in SMALLEST.values() if name not in LIKE_LLAMA]
+ALIKE = ("llama2-7b", "llama3-8b", "opt-125m", "gemma-2b")  # to a block of another's, but for an activation or a number
+BLOCKS = [name for name in SMALLEST.values() if name not in ALIKE]
 over_blocks = pytest.mark.parametrize("name", BLOCKS)
 over_families = pytest.mark.parametrize("name", SMALLEST.values())
 

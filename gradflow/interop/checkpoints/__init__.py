@@ -58,6 +58,7 @@ def described(config: Config, tensors: int):
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"config.json: no model_type {str(kind)[:60]!r}: {suggestions(str(kind)[:60], FAMILIES)}")
+    config.only(quantization_config=None)
     own, layout = FAMILIES[kind](config)
     experts = getattr(getattr(own, "router", None), "experts", 0)
     if max(own.depth, experts) > tensors:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...model.init import ByBlock
-from ...model.rotary import ByWavelength, Interpolated, Rotary
+from ...model.rotary import ByWavelength, Interpolated, Rotary, Yarn
 
 LARGEST = (
     2**24
@@ -38,7 +38,8 @@ class Config:
     """The values of a config.json, with a record of which were asked for."""
 
     def __init__(self, values: Mapping[str, Any], source: str = "config.json"):
-        self.values, self.source, self.asked = values, source, set()
+        self.values, self.source = values, source
+        self.asked: set[str] = set()
 
     def get(self, name: str, default=None):
         """The value as it is; the default where it is missing or null."""
@@ -133,14 +134,16 @@ def rotary(config: Config, default: float = 10_000.0) -> Rotary:
     return rotation(given, theta) if given else Rotary(theta)
 
 
-def rotation(given: Config, theta: float) -> Rotary:
-    """The rotation that an object with `rope_type` and its numbers describes."""
+def rotation(given: Config, theta: float, yarn: bool = False) -> Rotary:
+    """The rotation that an object with `rope_type` and its numbers describes; YaRN's where a family knows what goes with it."""
     given.only(partial_rotary_factor=1.0)
     kind, base = given.get("rope_type", given.get("type", "default")), given.real("rope_theta", theta)
     if kind == "default":
         return Rotary(base)
     if kind == "linear":
         return Rotary(base, Interpolated(given.real("factor")))
+    if kind == "yarn" and yarn:
+        return Rotary(base, stretched(given, base))
     if kind != "llama3":
         raise given.refuse("rope_type", kind, "supported are default, linear and llama3")
     low, high = given.real("low_freq_factor"), given.real("high_freq_factor")
@@ -148,6 +151,15 @@ def rotation(given: Config, theta: float) -> Rotary:
         raise given.refuse("high_freq_factor", high, f"more than low_freq_factor, {low}, is expected")
     context = given.whole("original_max_position_embeddings", most=2**31)
     return Rotary(base, ByWavelength(given.real("factor"), low, high, context))
+
+
+def stretched(given: Config, base: float) -> Yarn:
+    """YaRN's frequencies, where queries and keys are not scaled for it: the two factors of DeepSeek are one."""
+    if given.get("mscale") != 1 or given.get("mscale_all_dim") != 1:
+        raise given.refuse("mscale", given.get("mscale"), "only 1 is supported, with mscale_all_dim 1")
+    given.only(attention_factor=None, truncate=True)
+    fast, slow = given.real("beta_fast", 32.0), given.real("beta_slow", 1.0)
+    return Yarn(given.real("factor"), given.whole("original_max_position_embeddings", most=2**31), fast, slow, base)
 
 
 SLIDING, FULL = "sliding_attention", "full_attention"

@@ -4,10 +4,11 @@ Defaults are those that a file means by leaving a value out.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from ...model.experts import SigmoidRouter
 from ...model.init import FanIn
-from ...model.rotary import Interpolated, Rotary, Yarn
+from ...model.rotary import Interpolated, Rotary
 from ...model.zoo.architecture import Architecture
 from ...model.zoo.bert import Bert
 from ...model.zoo.deepseek import DeepSeek
@@ -92,7 +93,7 @@ def opt(config: Config) -> tuple[Architecture, Layout]:
 
 def llama(config: Config) -> tuple[Architecture, Layout]:
     """LLaMA 1 to 3."""
-    more = {"bias": config.flag("attention_bias", False), "mlp_bias": config.flag("mlp_bias", False)}
+    more: dict[str, Any] = {"bias": config.flag("attention_bias", False), "mlp_bias": config.flag("mlp_bias", False)}
     usual = (32, 4096, 32, 11_008, 32_000)
     return Llama(**gated(config, usual), head=config.perhaps("head_dim"), **more), layouts.LLAMA
 
@@ -118,7 +119,7 @@ def qwen3(config: Config) -> tuple[Architecture, Layout]:
 def olmo2(config: Config) -> tuple[Architecture, Layout]:
     """OLMo 2."""
     usual = gated(config, (32, 4096, 32, 11_008, 50_304), eps=1e-5)
-    more = {"head": config.perhaps("head_dim"), "bias": config.flag("attention_bias", False)}
+    more: dict[str, Any] = {"head": config.perhaps("head_dim"), "bias": config.flag("attention_bias", False)}
     return Olmo2(**usual, **more), layouts.OLMO2
 
 
@@ -136,57 +137,55 @@ def gemma3(config: Config) -> tuple[Architecture, Layout]:
     every = config.whole("sliding_window_pattern", config.get("_sliding_window_pattern", 6))
     rule = [SLIDING if (i + 1) % every else FULL for i in range(own["depth"])]
     which = kinds(config, own["depth"], rule)
-    more = {"rotary": two_rotations(config, which), "window": windows(config, which, 4096)}
+    more: dict[str, Any] = {"rotary": two_rotations(config, which), "window": windows(config, which, 4096)}
     return Gemma3(**own, **more, context=context(config, 131_072)), layouts.GEMMA3
 
 
-def deepseek(config: Config) -> tuple[Architecture, Layout]:
-    """DeepSeek-V3."""
-    config.only(tie_word_embeddings=False, attention_bias=False, norm_topk_prob=True, moe_layer_freq=1)
-    config.only(scoring_func="sigmoid", topk_method="noaux_tc")
+def deepseek_v3(config: Config) -> tuple[Architecture, Layout]:
+    """DeepSeek-V3, without what predicts a second token."""
+    config.only(tie_word_embeddings=False, attention_bias=False, norm_topk_prob=True)
+    config.only(scoring_func="sigmoid", topk_method="noaux_tc", moe_layer_freq=1)
     own = sizes(config, SIZES, (61, 7168, 128, 18_432, 129_280))
     config.only(num_key_value_heads=own["heads"])
-    head = {"head": "qk_nope_head_dim", "rotary_head": "qk_rope_head_dim", "value_head": "v_head_dim"}
-    routed = {
-        "experts": "n_routed_experts",
-        "active": "num_experts_per_tok",
-        "groups": "n_group",
-        "active_groups": "topk_group",
-    }
-    rank = None if config.values.get("q_lora_rank", 0) is None else config.whole("q_lora_rank", 1536)
+    theta = config.real("rope_theta", 10_000.0)
+    given = config.table("rope_parameters") or config.table("rope_scaling")
+    config.asked |= {"rope_parameters", "rope_scaling"}
+    compressed = config.values.get("q_lora_rank", 1536) is not None
     model = DeepSeek(
         **own,
-        **sizes(config, head, (128, 64, 128)),
-        query_rank=rank,
-        key_value_rank=config.whole("kv_lora_rank", 512),
-        rotary=extended(config),
-        dense=config.whole("first_k_dense_replace", 3, least=0, most=own["depth"] - 1),
-        router=SigmoidRouter(**sizes(config, routed, (256, 8, 8, 4)), scale=config.real("routed_scaling_factor", 2.5)),
-        shared=config.whole("n_shared_experts", 1),
-        expert_hidden=config.whole("moe_intermediate_size", 2048),
         context=context(config, 4096),
         eps=config.real("rms_norm_eps", 1e-6),
         activation=config.activation("hidden_act", "silu"),
+        head=config.whole("qk_nope_head_dim", 128),
+        rotary_head=config.whole("qk_rope_head_dim", 64),
+        value_head=config.whole("v_head_dim", 128),
+        query_rank=config.whole("q_lora_rank", 1536) if compressed else None,
+        key_value_rank=config.whole("kv_lora_rank", 512),
+        rotary=rotation(given, theta, yarn=True) if given else Rotary(theta),
+        dense=config.whole("first_k_dense_replace", 3, least=0, most=own["depth"] - 1),
+        router=router(config),
+        shared=config.whole("n_shared_experts", 1, least=0),
+        expert_hidden=config.whole("moe_intermediate_size", 2048),
     )
-    config.asked |= {
-        "q_lora_rank",
-        "head_dim",
-        "qk_head_dim",
-        "num_nextn_predict_layers",
-        "ep_size",
-        "aux_loss_alpha",
-        "seq_aux",
-    }
-    pairs = config.flag("rope_interleave", True)
-    heads = (model.heads, model.attention().head, model.rotary_head, model.value_head)
-    ranks = (model.query_rank, model.key_value_rank)
-    return model, layouts.deepseek(*heads, ranks, model.router.experts, model.depth, pairs)
+    config.asked |= {"q_lora_rank", "num_nextn_predict_layers", "num_mtp_layers", "head_dim", "qk_head_dim", "ep_size"}
+    return model, layouts.deepseek(model, config.flag("rope_interleave", True))
+
+
+def router(config: Config) -> SigmoidRouter:
+    """Which experts a token goes to."""
+    return SigmoidRouter(
+        config.whole("n_routed_experts", 256),
+        config.whole("num_experts_per_tok", 8),
+        config.whole("n_group", 8),
+        config.whole("topk_group", 4),
+        config.real("routed_scaling_factor", 2.5),
+    )
 
 
 # ---- what several share -------------------------------------------------------------------------------------
 
 
-def sizes(config: Config, names: dict[str, str], defaults) -> dict[str, int]:
+def sizes(config: Config, names: dict[str, str], defaults) -> dict[str, Any]:
     """The sizes of an architecture, by the names that a configuration has for them."""
     return {own: config.whole(name, usual) for (own, name), usual in zip(names.items(), defaults, strict=True)}
 
@@ -251,21 +250,6 @@ def two_rotations(config: Config, which: list[str]) -> Rotary:
     return Rotary(bases, Interpolated(in_turn(factors)) if set(factors) != {1.0} else None)
 
 
-def extended(config: Config) -> Rotary:
-    """A rotation that may be YaRN's, with the published constants of its scores."""
-    given = config.table("rope_parameters") or config.table("rope_scaling")
-    if given is None or given.get("rope_type", given.get("type")) != "yarn":
-        return rotary(config)
-    given.only(mscale=1.0, mscale_all_dim=1.0, truncate=True, attention_factor=None, partial_rotary_factor=1.0)
-    missing = [name for name in ("mscale", "mscale_all_dim") if given.get(name) is None]
-    if missing:
-        raise given.refuse(missing[0], None, "only 1.0 is supported")
-    base = given.real("rope_theta", config.real("rope_theta", 10_000.0))
-    old = given.whole("original_max_position_embeddings", most=2**31)
-    turns = {"fast": given.real("beta_fast", 32.0), "slow": given.real("beta_slow", 1.0)}
-    return Rotary(base, Yarn(given.real("factor"), old, **turns, base=base))
-
-
 FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {
     "bert": bert,
     "openai-gpt": gpt1,
@@ -277,5 +261,5 @@ FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {
     "gemma2": gemma2,
     "gemma3_text": gemma3,
     "olmo2": olmo2,
-    "deepseek_v3": deepseek,
+    "deepseek_v3": deepseek_v3,
 }

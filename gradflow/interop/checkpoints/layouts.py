@@ -8,84 +8,67 @@ attention in Gemma 2 and 3 and OLMo 2. The tables say which.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+
+from ...model.zoo.deepseek import DeepSeek
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the parts that lie side by side in the features of each of `heads` heads, as `sizes` to each other.
+
+    Rotary features that are turned in neighbouring pairs are sorted into halves where they are `interleaved`.
+    """
+
+    which: int
+    sizes: tuple[int, ...]
+    heads: int = 1
+    interleaved: bool = False
+
+    def whole(self, features: int) -> int:
+        """How many features all parts have together, from those of this one."""
+        return features * sum(self.sizes) // self.sizes[self.which]
+
+    def __call__(self, array):
+        """The part, of an array whose last axis has all."""
+        by_head = array.reshape(*array.shape[:-1], self.heads, -1)
+        unit = by_head.shape[-1] // sum(self.sizes)
+        start = unit * sum(self.sizes[: self.which])
+        own = by_head[..., start : start + unit * self.sizes[self.which]]
+        if self.interleaved:
+            own = np.concatenate([own[..., 0::2], own[..., 1::2]], -1)
+        return own.reshape(*array.shape[:-1], -1)
 
 
 @dataclass(frozen=True)
 class From:
-    """A tensor's name, and what makes a parameter of it: `turned` from [out, in], or one part of several on the last axis."""
+    """A tensor's name, and what makes a parameter of it: `turned` from [out, in], a `part` of its last axis.
+
+    With `each`, a parameter is so many tensors a block, stacked: the second `{}` of the name counts them.
+    """
 
     name: str
     turned: bool = False
-    part: int = 0
-    parts: int = 1
+    part: Part | None = None
+    each: int | None = None
 
     def names(self, block: int) -> list[str]:
-        """The tensors of one block's parameter."""
-        return [self.name.format(block)]
-
-    def rooms(self, own) -> list:
-        """Where each of these tensors goes in the parameter of one block: views of it."""
-        return [own]
+        """The tensors of one block."""
+        return [self.name.format(block, one) for one in range(self.each or 1)]
 
     def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one tensor, from the parameter's."""
-        whole = (*own[:-1], own[-1] * self.parts) if own else own
+        """A tensor's shape, from the parameter's."""
+        own = own[1:] if self.each else own
+        whole = (*own[:-1], self.part.whole(own[-1])) if self.part else own
         return whole[::-1] if self.turned else whole
 
-    def __call__(self, tensor):
-        """What comes from one tensor."""
-        whole = tensor.T if self.turned else tensor
-        size = whole.shape[-1] // self.parts if self.parts > 1 else 0
-        return whole[..., self.part * size : (self.part + 1) * size] if size else whole
-
-
-@dataclass(frozen=True)
-class OfHeads(From):
-    """Rows of each of `heads` heads, those from `start` to `stop` of `rows`, of a matrix [out, in] of them all.
-
-    Where `pairs`, neighbours among them turn together: they are sorted into halves, as our rotation has them.
-    """
-
-    heads: int = 1
-    rows: int = 1
-    start: int = 0
-    stop: int = 1
-    pairs: bool = False
-
-    def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the whole matrix."""
-        return (self.heads * self.rows, own[0])
-
-    def __call__(self, tensor):
-        """What comes from one tensor."""
-        own = tensor.reshape(self.heads, self.rows, -1)[:, self.start : self.stop]
-        own = np.concatenate([own[:, 0::2], own[:, 1::2]], axis=1) if self.pairs else own
-        return own.reshape(-1, tensor.shape[-1]).T
-
-
-@dataclass(frozen=True)
-class OfExperts(From):
-    """One matrix [out, in] for each of `experts`, stacked; their number is the second `{}` of the name."""
-
-    experts: int = 1
-
-    def names(self, block: int) -> list[str]:
-        """The tensors of one block's parameter."""
-        return [self.name.format(block, expert) for expert in range(self.experts)]
-
-    def rooms(self, own) -> list:
-        """One for each expert."""
-        return list(own)
-
-    def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one tensor."""
-        return own[:0:-1]
-
-    def __call__(self, tensor):
-        """What comes from one tensor."""
-        return tensor.T
+    def __call__(self, tensors):
+        """The parameter of one block, from its tensors."""
+        turned = [tensor.T if self.turned else tensor for tensor in tensors]
+        parts = [self.part(tensor) for tensor in turned] if self.part else turned
+        return np.stack(parts) if self.each else parts[0]
 
 
 @dataclass(frozen=True)
@@ -152,7 +135,7 @@ def _gpt(place: str, outer: dict[str, From]) -> Layout:
     """Their matrices are stored [in, out], queries, keys and values in one."""
     block, heads = "transformer.h.{}", ("query", "key", "value")
     matrix = lambda ours, theirs: {ours: From(f"{theirs}.weight"), f"{ours}.bias": From(f"{theirs}.bias")}
-    fused = lambda i, kind: From(f"{block}.attn.c_attn.{kind}", part=i, parts=3)
+    fused = lambda i, kind: From(f"{block}.attn.c_attn.{kind}", part=Part(i, (1, 1, 1)))
     return Layout(
         joined(
             outer,
@@ -252,51 +235,44 @@ OLMO2 = decoder(NORMS_BRANCH, QK_NORMS)
 GEMMA2, GEMMA3 = decoder(NORMS_BOTH), decoder(NORMS_BOTH, QK_NORMS)
 
 
-# ---- DeepSeek-V3, whose matrices hold several of ours -------------------------------------------------------
+# ---- DeepSeek-V3, whose layout depends on the sizes of its heads --------------------------------------------
 
 
-def deepseek(
-    heads: int,
-    plain: int,
-    turned: int,
-    value: int,
-    ranks: tuple[int | None, int],
-    experts: int,
-    above: int,
-    pairs: bool,
-):
-    """The layout for heads of `plain` and `turned` features and a `value`; `above` is the number of the block above the last.
+def deepseek(own: DeepSeek, interleaved: bool) -> Layout:
+    """Latent attention, whose matrices hold two of ours each, and experts, which are stored one by one.
 
-    What is there of that block predicts a second token, and is left aside.
+    What predicts a second token is stored as one more block; it is beside the model.
     """
-    attention, mlp, (query, latent) = f"{BLOCK}.self_attn", f"{BLOCK}.mlp", ranks
-    part = lambda matrix, heads, rows, start, stop, pairs=False: OfHeads(
-        f"{attention}.{matrix}.weight", heads=heads, rows=rows, start=start, stop=stop, pairs=pairs
-    )
-    queries, both = "q_b_proj" if query else "q_proj", plain + turned
+    heads, mlp = f"{BLOCK}.self_attn", f"{BLOCK}.mlp"
+    queries, keys = (own.head, own.rotary_head), (own.head, own.value_head)
+    up = "q_b_proj" if own.query_rank else "q_proj"
+    part = lambda name, *which, **how: From(f"{heads}.{name}.weight", turned=True, part=Part(*which, **how))
+    attention = {
+        "query": part(up, 0, queries, own.heads),
+        "query_rotary": part(up, 1, queries, own.heads, interleaved=interleaved),
+        "query_down": From(f"{heads}.q_a_proj.weight", turned=True),
+        "query_latent.scale": From(f"{heads}.q_a_layernorm.weight"),
+        "key_value_down": part("kv_a_proj_with_mqa", 0, (own.key_value_rank, own.rotary_head)),
+        "key_rotary": part("kv_a_proj_with_mqa", 1, (own.key_value_rank, own.rotary_head), interleaved=interleaved),
+        "key_value_latent.scale": From(f"{heads}.kv_a_layernorm.weight"),
+        "key": part("kv_b_proj", 0, keys, own.heads),
+        "value": part("kv_b_proj", 1, keys, own.heads),
+        "out": From(f"{heads}.o_proj.weight", turned=True),
+    }
+    matrices = ("gate", "up", "down")
+    each: dict[str, Any] = {"turned": True, "each": own.router.experts}
+    experts = {
+        "router": From(f"{mlp}.gate.weight", turned=True),
+        "balance": From(f"{mlp}.gate.e_score_correction_bias"),
+        **{f"routed.{name}": From(f"{mlp}.experts.{{}}.{name}_proj.weight", **each) for name in matrices},
+        **{f"shared.{name}": From(f"{mlp}.shared_experts.{name}_proj.weight", turned=True) for name in matrices},
+    }
     table = joined(
         OUTER,
-        NORMS_IN,
+        {f"attention.{ours}": theirs for ours, theirs in attention.items()},
+        {f"experts.{ours}": theirs for ours, theirs in experts.items()},
         GATED,
-        {"experts.norm_in.scale": NORMS_IN["mlp.norm_in.scale"]},
-        linear("attention.query_down", f"{attention}.q_a_proj", bias=False),
-        norm("attention.query_latent", f"{attention}.q_a_layernorm"),
-        norm("attention.key_value_latent", f"{attention}.kv_a_layernorm"),
-        linear("attention.out", f"{attention}.o_proj", bias=False),
-        {
-            "attention.query": part(queries, heads, both, 0, plain),
-            "attention.query_rotary": part(queries, heads, both, plain, both, pairs),
-            "attention.key_value_down": part("kv_a_proj_with_mqa", 1, latent + turned, 0, latent),
-            "attention.key_rotary": part("kv_a_proj_with_mqa", 1, latent + turned, latent, latent + turned, pairs),
-            "attention.key": part("kv_b_proj", heads, plain + value, 0, plain),
-            "attention.value": part("kv_b_proj", heads, plain + value, plain, plain + value),
-        },
-        linear("experts.router", f"{mlp}.gate", bias=False),
-        {"experts.balance": From(f"{mlp}.gate.e_score_correction_bias")},
-        *(
-            linear(f"experts.shared.{name}", f"{mlp}.shared_experts.{name}_proj", bias=False)
-            | {f"experts.routed.{name}": OfExperts(f"{mlp}.experts.{{}}.{name}_proj.weight", experts=experts)}
-            for name in ("gate", "up", "down")
-        ),
+        NORMS_IN,
+        norm("experts.norm_in", f"{BLOCK}.post_attention_layernorm"),
     )
-    return Layout(table, prefix="model.", buffers=BUFFERS, beside=(rf"(model\.)?layers\.{above}\..*",))
+    return Layout(table, prefix="model.", buffers=BUFFERS, beside=(rf"(model\.)?layers\.{own.depth}\..*",))
