@@ -32,6 +32,7 @@ from .meter import RESOLVED
 Reading = Callable[..., dict]
 
 AT_ONCE = 2**30  # bytes of weights
+SHARED, OWN = "shared by seeds", "one a seed"
 # What can be asked for by name: these, and every quantity that one of them yields.
 READINGS: dict[str, Reading] = {
     "backward": gradients.reading,
@@ -94,6 +95,27 @@ def drawn(model, keys) -> Iterator:
         yield jax.vmap(model.init)(keys[start : start + length])
 
 
+def over(given, seeds: int) -> list:
+    """Weights that are given, for all seeds: as they are, or, where there is one set for several, once a seed."""
+    sets = len(jax.tree.leaves(given)[0])
+    if sets not in (1, seeds):
+        raise ValueError(
+            f"weights for {sets} seeds are given, but there are {seeds}: give one set for all, or one a seed"
+        )
+    return [given] * (seeds // sets)
+
+
+def _read(model, chosen: tuple[Reading, ...], sets: Iterable, batch, batch_axis: int | None) -> dict:
+    """The readings in `chosen` of all seeds, whose weights come in parts."""
+    arrays, start = [], 0
+    for weights in sets:
+        end = start + len(jax.tree.leaves(weights)[0])
+        own = batch if batch_axis is None else jax.tree.map(lambda a, part=slice(start, end): a[part], batch)
+        arrays.append(jax.device_get(over_seeds(model, chosen, weights, own, batch_axis)))
+        start = end
+    return jax.tree.map(lambda *a: np.concatenate(a), *arrays)
+
+
 def measure(models, data, batch=None, **options) -> xr.DataTree:
     """Labelled readings of one model, of several, or of somebody's own loss.
 
@@ -104,7 +126,10 @@ def measure(models, data, batch=None, **options) -> xr.DataTree:
     data : a `Text`, or a batch `{"inputs": [B, …], "targets": [B, …]}`, the same for all seeds and models
     seeds : number of draws of the weights (8)
     key : integer or JAX key that all randomness derives from (0)
-    params : given weights instead of fresh ones, with a leading seed axis; `{name: params}` for several models
+    params : given weights instead of fresh ones, with a leading seed axis; `{name: params}` for several models, of which one that
+        isn't named draws fresh weights
+    batches : "shared by seeds", or "one a seed": a `Text` is cut seed by seed, a batch has a leading seed axis. Given weights may
+        then be one set for all seeds, and what scatters is the text
     quantities : names in `READINGS` or reading functions; by default what one backward pass gives
 
     `measure(loss_fn, params, batch, dials=…, stacked=…)`, for any differentiable `loss_fn(params, batch)`:
@@ -135,21 +160,28 @@ def measure_models(
     seeds: int = 8,
     key=0,
     params: Mapping | None = None,
+    batches: str = SHARED,
     quantities: Sequence[str | Reading] = ("backward",),
 ) -> xr.DataTree:
     """`measure` for models: see there."""
-    origin, chosen = provenance(), readings(quantities)
-    seeds = seeds if params is None else len(jax.tree.leaves(params)[0])
+    origin, chosen, given = provenance(), readings(quantities), params or {}
+    if batches not in (SHARED, OWN):
+        raise ValueError(f"no batches {batches!r}: {suggestions(batches, (SHARED, OWN))}")
+    of_all, own = batches == SHARED, isinstance(data, Mapping)
+    if of_all:
+        seeds = max((len(jax.tree.leaves(weights)[0]) for weights in given.values()), default=seeds)
+    elif own:
+        seeds = len(jax.tree.leaves(data)[0])
     keys = seed_keys(key, seeds)
-    batch = data if isinstance(data, Mapping) else data.batch(root(key), 0)
-    models = profiled(models, batch, key) if params is None else models
+    batch = data if own else data.batch(root(key), 0) if of_all else data.batches(keys, 0)
+    first = batch if of_all else jax.tree.map(lambda a: a[0], batch)
+    models = models if params is not None else profiled(models, first, key)
     measured = {}
     for name, model in models.items():
-        parts = [params[name]] if params is not None else drawn(model, keys)
-        arrays = [jax.device_get(over_seeds(model, chosen, weights, batch, None)) for weights in parts]
-        found = jax.tree.map(lambda *a: np.concatenate(a), *arrays)
+        sets = over(given[name], seeds) if name in given else drawn(model, keys)
+        found = _read(model, chosen, sets, batch, None if of_all else 0)
         _warn_of_underflow(name, found)
-        shapes = jax.eval_shape(model.init, keys[0]) if params is None else params[name]
+        shapes = given[name] if name in given else jax.eval_shape(model.init, keys[0])
         measured[name] = Readings(found, coordinates(model, shapes), model)
     return label(
         measured,
@@ -157,7 +189,7 @@ def measure_models(
         provenance=origin,
         data=described(data),
         key=str(key),
-        batches="shared by seeds",
+        batches=batches,
         **({} if params is None else {"weights": "given"}),
     )
 

@@ -177,8 +177,12 @@ class Transformer:
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def loss(self, params, out, targets):
-        """Cross-entropy of one example, mean over its tokens, from what left the stream; nat."""
-        return optax.softmax_cross_entropy_with_integer_labels(self.logits(params, out), targets).mean()
+        """Cross-entropy of one example, mean over its tokens that have a target, from what left the stream; nat.
+
+        A negative number is no target: that of a token which a masked language model is not asked for. One at least is needed.
+        """
+        losses = optax.softmax_cross_entropy_with_integer_labels(self.logits(params, out), jnp.maximum(targets, 0))
+        return losses.mean(where=targets >= 0)
 
     def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token vocabulary"]:
         """Logits."""
