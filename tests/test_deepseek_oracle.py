@@ -252,7 +252,7 @@ def ours(case: Case) -> dict:
 @over_cases
 def test_logits_and_loss_are_those_of_transformers(case):
     assert ours(case)["logits"].dtype == case.dtype
-    np.testing.assert_allclose(ours(case)["logits"], theirs(case)["logits"], rtol=0, atol=case.values)
+    streams.assert_close(ours(case)["logits"], theirs(case)["logits"], case.values)
     assert ours(case)["loss"] == pytest.approx(theirs(case)["loss"], rel=case.values)
 
 
@@ -298,7 +298,7 @@ def test_what_transformers_saves_is_read_as_the_same_model_with_the_same_paramet
     ):
         np.testing.assert_array_equal(own, other, err_msg=jax.tree_util.keystr(path))
     logits = jax.jit(jax.vmap(read, (None, 0)))(params, data()["inputs"])
-    np.testing.assert_allclose(logits, theirs(case)["logits"], rtol=0, atol=case.values)
+    streams.assert_close(logits, theirs(case)["logits"], case.values)
 
 
 def test_what_is_not_read_of_deepseek_is_refused_by_name(tmp_path):
