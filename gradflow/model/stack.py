@@ -105,10 +105,7 @@ class Transformer:
     def __post_init__(self):
         if self.width < 1:
             raise ValueError(f"width is {self.width}: at least 1 is needed")
-        if self.precision not in (None, *PRECISIONS):
-            raise ValueError(f"no precision {self.precision!r}: {suggestions(str(self.precision), PRECISIONS)}")
-        if self.precision == "float64" and not jax.config.values["jax_enable_x64"]:
-            raise ValueError("float64 needs jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1, first")
+        check_precision(self.precision)
         if not self.stack:
             raise ValueError("a stack needs at least one segment")
         self.shapes  # noqa: B018  (every layer's own checks, before anything is drawn)
@@ -188,6 +185,14 @@ class Transformer:
         """Logits."""
         x, _ = walk(self.segments, params["stack"], self.enter(params, tokens))
         return self.logits(params, self.leave(params, x))
+
+
+def check_precision(precision: str | None) -> None:
+    """An error in one line where there is no such precision, or JAX does not keep it."""
+    if precision not in (None, *PRECISIONS):
+        raise ValueError(f"no precision {precision!r}: {suggestions(str(precision), PRECISIONS)}")
+    if precision == "float64" and not jax.config.values["jax_enable_x64"]:
+        raise ValueError("float64 needs jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1, first")
 
 
 def init_stack(segments, key, width: int):

@@ -134,6 +134,19 @@ def test_either_side_trains_the_whole_by_the_original_recipe():
     assert all(jax.tree.leaves([moved["encoder"], moved["stack"]]))
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
+def test_both_streams_and_the_memory_are_in_the_precision(precision):
+    whole, inputs = ORIGINAL.model(precision), jax.tree.map(lambda a: a[0], batch()["inputs"])
+    params = jax.eval_shape(whole.init, jax.random.key(0))
+    for side in whole.sides.values():
+        assert jax.eval_shape(side.enter, side.arranged(params), inputs).dtype == precision
+    held = jax.eval_shape(whole.decoder.given, whole.decoder.arranged(params), inputs)["stack"]
+    assert held[0]["cross"]["branch"]["memory"].dtype == precision
+    better = "float32" if precision == "bfloat16" else "float64"
+    assert jax.eval_shape(whole, params, inputs).dtype == better
+    assert {str(a.dtype) for a in jax.tree.leaves(params)} == {better}
+
+
 def test_a_size_is_given_to_both_stacks_and_a_file_holds_the_whole():
     deeper = toy().decoder.at_depth(3)
     assert (deeper.depth, deeper.whole.encoder.depth, deeper.width) == (3, 3, 8)
@@ -150,8 +163,8 @@ def test_what_cannot_be_is_refused():
         CrossAttention(2, rotary=Rotary())
     with pytest.raises(ValueError, match="smoothing is 1: a share from 0 to below 1"):
         replace(toy(), smoothing=1)
-    with pytest.raises(ValueError, match="take that of their weights"):
-        ORIGINAL.model("bfloat16")
+    with pytest.raises(ValueError, match="no precision 'float16'"):
+        ORIGINAL.model("float16")
     with pytest.raises(ValueError, match="theory covers a Transformer"):
         gf.predict({"decoder": toy().decoder}, batch())
     alone = gf.transformer("post", depth=1, width=8, context=4, attention=CrossAttention(2))

@@ -61,15 +61,13 @@ class Original(Architecture):
         return Sinusoidal(self.vocabulary)
 
     def model(self, precision: str | None = None) -> Any:
-        """Both stacks. The precision is that of the weights: another than the default is refused."""
-        if precision:
-            raise ValueError(
-                f"precision is {precision!r}: an encoder and decoder take that of their weights, leave it out"
-            )
+        """Both stacks."""
         place = placement(self.wiring())
         encoder = staged(place, {"attention": self.attention(), "mlp": self.mlp()}, self.depth)
         decoder = staged(place, self.decoder(), self.depth)
-        return EncoderDecoder(encoder, decoder, self.width, self.embedding(), smoothing=self.smoothing)
+        return EncoderDecoder(
+            encoder, decoder, self.width, self.embedding(), smoothing=self.smoothing, precision=precision
+        )
 
     def attends(self) -> str:
         """Of both stacks."""
