@@ -115,6 +115,37 @@ def test_given_weights_are_measured_as_they_are(models, data, measured):
     assert one.sizes["seed"] == 3
 
 
+def test_each_seed_may_have_a_batch_of_its_own_and_given_weights_be_one_set_for_all(models, data):
+    batches, weights = data.batches([3, 4, 5], 0), jax.vmap(models["pre"].init)(seed_keys(7, 1))
+    pair = {"fresh": models["pre"], "given": models["pre"]}
+    tree = gf.measure(pair, batches, params={"given": weights}, batches="one a seed", key=5)
+    assert tree.attrs["batches"] == "one a seed"
+    fresh = jax.vmap(models["pre"].init)(seed_keys(5, 3))
+    for seed in range(3):
+        batch = jax.tree.map(lambda a, seed=seed: a[seed], batches)
+        own = {"fresh": jax.tree.map(lambda a, seed=seed: a[seed : seed + 1], fresh), "given": weights}
+        alone = gf.measure(pair, batch, params=own)
+        for name in pair:
+            for quantity in ("loss", "stream_gradient", "stream_rms"):
+                seen, expected = tree[name][quantity][seed], alone[name][quantity][0]
+                np.testing.assert_allclose(seen, expected, rtol=1e-4, err_msg=quantity)
+
+
+def test_a_text_is_cut_seed_by_seed_where_it_is_asked(models, data):
+    tree = gf.measure(models["pre"], data, seeds=2, key=5, batches="one a seed")
+    batches = data.batches(seed_keys(5, 2), 0)
+    expected = gf.measure(models["pre"], batches, key=5, batches="one a seed")
+    xr.testing.assert_equal(tree["model"].to_dataset(), expected["model"].to_dataset())
+
+
+def test_weights_for_other_seeds_and_unknown_batches_are_refused_in_one_line(models, data):
+    weights = jax.vmap(models["pre"].init)(seed_keys(0, 2))
+    with pytest.raises(ValueError, match="weights for 2 seeds are given, but there are 3: give one set"):
+        gf.measure(models["pre"], data, seeds=3, params=weights, batches="one a seed")
+    with pytest.raises(ValueError, match="no batches 'one': .*one a seed"):
+        gf.measure(models["pre"], data, batches="one")
+
+
 PER_EXAMPLE = "parameter_gradient_per_example"
 
 

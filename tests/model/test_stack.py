@@ -47,6 +47,20 @@ def test_logits_and_loss_equal_the_reference(name):
     assert distance(loss, reference.loss(model, params, example)) < EXACT
 
 
+def test_a_token_without_a_target_is_left_out_of_the_mean():
+    model = cases.model(pre(), 1, cases.TWO)
+    params, example = cases.drawn(model), reference.examples(cases.batch())[0]
+    loss = lambda keep, out: model.loss(params, out[keep], example["targets"][keep])
+    keep, every = np.arange(cases.TOKENS) % 2 == 1, np.ones(cases.TOKENS, bool)
+    x, _ = walk(model.segments, params["stack"], model.enter(params, example["inputs"]))
+    out, some = model.leave(params, x), jnp.where(keep, example["targets"], -1)
+    assert distance(model.loss(params, out, some), loss(keep, out)) < EXACT
+    gradient = jax.grad(lambda out: model.loss(params, out, some))(out)
+    assert distance(gradient[keep], jax.grad(lambda out: loss(keep, out))(out)[keep]) < EXACT
+    assert not np.asarray(gradient[~keep]).any()
+    assert distance(model.loss(params, out, example["targets"]), loss(every, out)) < EXACT
+
+
 @pytest.mark.parametrize("kind", ["causal", "bidirectional"])
 def test_a_logit_depends_on_later_tokens_only_where_attention_is_bidirectional(kind):
     model = cases.model(pre(), 2, {kind: cases.BRANCHES[kind], "gelu": cases.BRANCHES["gelu"]})

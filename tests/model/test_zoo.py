@@ -9,6 +9,7 @@ from functools import cache
 
 import cases
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -176,6 +177,17 @@ def test_any_width_gives_whole_numbers(name):
         assert (small.width, small.heads >= 1, small.hidden >= 1) == (width, True, True)
         assert small.heads % (small.kv_heads or small.heads) == 0
         assert small.attention().sides(width) if name != "llama3-8b" or width % 2 == 0 else True
+
+
+@pytest.mark.parametrize(("name", "rms"), [("llama2-7b", 1.0), ("qwen3-0.6b", 0.25), ("gemma2-2b", 1.0)])
+def test_a_tied_table_starts_so_small_that_logits_have_a_mean_square_of_one(name, rms):
+    """Gemma multiplies its rows by √d on their way into the stream."""
+    model = gf.architecture(name).scaled(depth=1, width=16, vocabulary=256).model()
+    params = model.init(0)
+    bottom = model.enter(params, jnp.arange(256))
+    assert float(jnp.sqrt(jnp.mean(bottom**2))) == pytest.approx(rms, rel=0.05)
+    stream = jax.random.normal(jax.random.key(1), (256, 16))
+    assert float(jnp.mean(model.logits(params, stream) ** 2)) == pytest.approx(1.0, rel=0.2)
 
 
 def test_a_width_of_nothing_is_refused():

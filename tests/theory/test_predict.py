@@ -132,6 +132,12 @@ def test_a_model_that_is_no_transformer_of_ours_is_refused(data):
         gf.predict({"mine": stack}, data)
 
 
+def test_tokens_without_a_target_are_refused(models, data):
+    batch = data.batch(0, 0)
+    with pytest.raises(NotImplementedError, match="some here have no target: measure it"):
+        gf.predict(models, {**batch, "targets": batch["targets"].at[0, 0].set(-1)})
+
+
 def test_a_tied_readout_is_refused(models, data):
     tied = models["pre"]
     object.__setattr__(tied := type(tied)(tied.stack, tied.width, tied.embedding), "readout", "the embedding")

@@ -1,7 +1,7 @@
 """LLaMA 1, 2 and 3, Mistral, Qwen 3 and OLMo 2: RMSNorm, gated SiLU, rotary positions; OLMo 2 norms what a branch writes.
 
 Where a paper says nothing of how weights are drawn, and none of LLaMA, Mistral and Qwen does, they keep mean squares (`FanIn`)
-and the embedding has rms 1.
+and the embedding has rms 1, or 1/√d where it is the readout too: logits then have a mean square of 1.
 """
 
 from dataclasses import dataclass, replace
@@ -47,6 +47,10 @@ class Llama(Architecture):
     def mlp(self):
         """A gated hidden layer."""
         return GatedFeedForward(self.ratio, self.activation, self.weights, self.mlp_bias)
+
+    def embedding(self):
+        """Token rows."""
+        return Embedding(self.vocabulary, None, self.width**-0.5 if self.readout_weights is None else 1.0)
 
     def readout(self):
         """A matrix of its own, or the token table."""
