@@ -6,6 +6,7 @@ the matrix is the static one, and nothing goes through the gains.
 Axes: x is [lanes, tokens, features]; n lanes, d features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -116,5 +117,5 @@ def sinkhorn(log_matrix, rounds: int = 20):
     return jnp.exp(jax.lax.fori_loop(0, rounds, lambda _, a: divided(divided(a, -2), -1), log_matrix))
 
 
-_ONTO = {"mix": sinkhorn, "gather": jax.nn.sigmoid, "spread": lambda u: 2 * jax.nn.sigmoid(u)}
-_START = {"mix": jnp.log, "gather": logit, "spread": lambda m: logit(m / 2)}
+_ONTO: dict[str, Callable] = {"mix": sinkhorn, "gather": jax.nn.sigmoid, "spread": lambda u: 2 * jax.nn.sigmoid(u)}
+_START: dict[str, Callable] = {"mix": jnp.log, "gather": logit, "spread": lambda m: logit(m / 2)}
