@@ -46,7 +46,7 @@ def setting(tree) -> dict[str, str]:
         conditions = {key: _joined(conditions.get(key, words), words) for key, words in shape.items()}
     root = settings(tree)
     if root.get("weights") == "given":
-        conditions |= {"initialization": "weights as given"}
+        conditions |= {"initialization": "weights as given", "embedding": "as given, kept apart from the stack"}
     data = root.get("data", {})
     if "context" in data:
         conditions["data"] = f"{data['name']}, context {data['context']}, batch {data['batch']}"

@@ -1,7 +1,7 @@
 """Trained weights: a folder with config.json and safetensors, as a model and its parameters for every instrument.
 
 Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is told all at
-once. Needs the extra `hf`. Bottom up: files, layouts, configs, families, matching.
+once. Needs the extra `hf`. Bottom up: files, sources, layouts, configs, families, matching.
 """
 
 import dataclasses

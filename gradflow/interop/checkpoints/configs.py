@@ -178,3 +178,26 @@ def in_turn(values: Sequence):
     turns = range(1, len(values) + 1)
     length = next(n for n in turns if all(value == values[i % n] for i, value in enumerate(values)))
     return values[0] if length == 1 else ByBlock(tuple(values[:length]))
+
+
+def windows(config: Config, which: list[str], default: int):
+    """The window of each block: a number, none, or in turn."""
+    size = config.whole("sliding_window", default) if SLIDING in which else None
+    return in_turn([size if kind == SLIDING else None for kind in which])
+
+
+def two_rotations(config: Config, which: list[str]) -> Rotary:
+    """The rotations of blocks with and without a window, block by block."""
+    near, far = config.real("rope_local_base_freq", 10_000.0), config.real("rope_theta", 1_000_000.0)
+    given, scaled = config.table("rope_parameters"), config.table("rope_scaling")
+    if given and any(kind in given.values for kind in (SLIDING, FULL)):
+        tables = {kind: given.table(kind) or Config({}, given.source) for kind in (SLIDING, FULL)}
+    else:
+        tables = {SLIDING: Config({}), FULL: given or scaled or Config({})}
+    both = {SLIDING: rotation(tables[SLIDING], near), FULL: rotation(tables[FULL], far)}
+    for kind, own in both.items():
+        if not isinstance(own.scaling, Interpolated | None):
+            raise tables[kind].refuse("rope_type", "llama3", "default and linear are supported here")
+    factors = [own.scaling.factor if (own := both[kind]).scaling else 1.0 for kind in which]
+    bases = in_turn([both[kind].base for kind in which])
+    return Rotary(bases, Interpolated(in_turn(factors)) if set(factors) != {1.0} else None)

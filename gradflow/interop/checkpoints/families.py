@@ -8,7 +8,7 @@ from typing import Any
 
 from ...model.experts import SigmoidRouter
 from ...model.init import FanIn
-from ...model.rotary import Interpolated, Rotary
+from ...model.rotary import Rotary
 from ...model.zoo.architecture import Architecture
 from ...model.zoo.bert import Bert
 from ...model.zoo.deepseek import DeepSeek
@@ -17,8 +17,8 @@ from ...model.zoo.gpt import Gpt1, Gpt2
 from ...model.zoo.llama import Llama, Mistral, Olmo2, Qwen3
 from ...model.zoo.opt import Opt, OptPost
 from . import layouts
-from .configs import ACTIVATIONS, FULL, SLIDING, Config, in_turn, kinds, rotary, rotation
-from .layouts import Layout
+from .configs import ACTIVATIONS, FULL, SLIDING, Config, kinds, rotary, rotation, two_rotations, windows
+from .sources import Layout
 
 SIZES = {
     "depth": "num_hidden_layers",
@@ -225,29 +225,6 @@ def capped(config: Config, vocabulary: int, caps) -> dict:
 def context(config: Config, default: int) -> int:
     """Tokens a model is meant for, where positions are not rows of a table."""
     return config.whole("max_position_embeddings", default, most=2**31)
-
-
-def windows(config: Config, which: list[str], default: int):
-    """The window of each block: a number, none, or in turn."""
-    size = config.whole("sliding_window", default) if SLIDING in which else None
-    return in_turn([size if kind == SLIDING else None for kind in which])
-
-
-def two_rotations(config: Config, which: list[str]) -> Rotary:
-    """The rotations of blocks with and without a window, block by block."""
-    near, far = config.real("rope_local_base_freq", 10_000.0), config.real("rope_theta", 1_000_000.0)
-    given, scaled = config.table("rope_parameters"), config.table("rope_scaling")
-    if given and any(kind in given.values for kind in (SLIDING, FULL)):
-        tables = {kind: given.table(kind) or Config({}, given.source) for kind in (SLIDING, FULL)}
-    else:
-        tables = {SLIDING: Config({}), FULL: given or scaled or Config({})}
-    both = {SLIDING: rotation(tables[SLIDING], near), FULL: rotation(tables[FULL], far)}
-    for kind, own in both.items():
-        if not isinstance(own.scaling, Interpolated | None):
-            raise tables[kind].refuse("rope_type", "llama3", "default and linear are supported here")
-    factors = [own.scaling.factor if (own := both[kind]).scaling else 1.0 for kind in which]
-    bases = in_turn([both[kind].base for kind in which])
-    return Rotary(bases, Interpolated(in_turn(factors)) if set(factors) != {1.0} else None)
 
 
 FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {

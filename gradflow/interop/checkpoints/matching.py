@@ -12,7 +12,7 @@ import numpy as np
 
 from ...model.names import name
 from .files import FLOATS, Tensor
-from .layouts import From, Layout
+from .sources import From, Layout
 
 SHOWN = 30  # lines of what is wrong
 OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
