@@ -22,6 +22,7 @@ import argparse
 import hashlib
 import importlib
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -132,7 +133,9 @@ def rxnfp(archive: Path, folder: Path) -> None:
         read = lambda name: opened.read(f"rxnfp/models/transformers/bert_pretrained/{name}")
         weights = torch.load(io.BytesIO(read("pytorch_model.bin")), weights_only=True)
         config, vocabulary = json.loads(read("config.json")), read("vocab.txt").decode().split()
-    safetensors.save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
+    safetensors.save_file(
+        {name: tensor.clone().contiguous() for name, tensor in weights.items()}, folder / "model.safetensors"
+    )
     written(folder, config | {"model_type": "bert"})
     number = {token: i for i, token in enumerate(vocabulary)}
     rows = [["[CLS]", *smiles(one, number), "[SEP]"][:TOKENS] for one in REACTIONS]
@@ -145,11 +148,13 @@ def rxnfp(archive: Path, folder: Path) -> None:
 def smiles(reaction: str, known: dict[str, int]) -> list[str]:
     """The tokens of a reaction: atoms, bonds, rings; what is in brackets character by character, brackets themselves unknown.
 
-    The vocabulary has brackets as one token, but these weights never read one: taken apart, 97% of the masked tokens are
-    found at 0.10 nat, in one piece 88% at 1.4.
+    The vocabulary has brackets as one token, but these weights never read one: taken apart, 98% of the masked tokens are
+    found at 0.13 nat, in one piece 88% at 1.4.
     """
     pieces = re.findall(r"\[[^\]]+\]|Br|Cl|%\d\d|.", reaction)
-    tokens = [token for piece in pieces for token in (re.findall(r"[A-Za-z0-9]+|.", piece) if "[" in piece else [piece])]
+    tokens = [
+        token for piece in pieces for token in (re.findall(r"[A-Za-z0-9]+|.", piece) if "[" in piece else [piece])
+    ]
     return [token if token in known else "[UNK]" for token in tokens]
 
 
@@ -184,7 +189,9 @@ def stories15m(archive: Path, folder: Path) -> None:
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / "model.safetensors")
     sizes = {"num_hidden_layers": depth, "hidden_size": width, "num_attention_heads": heads, "num_key_value_heads": keys,
              "intermediate_size": hidden, "vocab_size": vocabulary, "max_position_embeddings": context}  # fmt: skip
-    written(folder, {"model_type": "llama", "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "rope_theta": 1e4, **sizes})
+    written(
+        folder, {"model_type": "llama", "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "rope_theta": 1e4, **sizes}
+    )
     encode = pairwise(content[4 * offset :], vocabulary)
     rows = np.array([[1, *encode(f" {story}")][: TOKENS + 1] for story in STORIES])  # 1 begins a text
     np.savez(folder / "examples.npz", inputs=rows[:, :-1], targets=rows[:, 1:])
@@ -205,7 +212,8 @@ def pairwise(table: bytes, vocabulary: int) -> Callable[[str], list[int]]:
     def encode(text: str) -> list[int]:
         parts = [character.encode() for character in text]
         while True:
-            joined = [(scores[number[a + b]], -i) for i, (a, b) in enumerate(zip(parts, parts[1:])) if a + b in number]
+            pairs = enumerate(itertools.pairwise(parts))
+            joined = [(scores[number[a + b]], -i) for i, (a, b) in pairs if a + b in number]
             if not joined:
                 return [number[part] for part in parts]
             i = -max(joined)[1]

@@ -162,8 +162,9 @@ def legend_above(ax: Axes, columns: int) -> None:
 
 
 def plain_ticks(axis: Axis) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, written out: for a log axis of a decade or two."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Ticks at 1, 2 and 5 times powers of ten, or closer ones, written out: for a log axis of two decades or less."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 3 * low else MaxNLocator(4, steps=(1, 2, 5, 10)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

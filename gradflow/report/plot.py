@@ -5,6 +5,8 @@ here: numbers come from `tables`. What is returned carries its caption as its la
 every condition; `save` writes picture, table and caption.
 """
 
+from textwrap import fill
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -90,7 +92,8 @@ def profile(
     scale(ax, what.positive, (1.0 if relative_to or what.units != "norm" else None) if what.positive else 0.0)
     entry = "".join(f", {value}" for value in where.values())
     unit = f" / {relative_to}" if relative_to else f" ({what.units})"
-    ax.set_ylabel(f"{what.long_name},\n{entry[2:].replace('_', ' ')}{unit}" if entry else f"{what.long_name}{unit}")
+    name = fill(what.long_name, 32)
+    ax.set_ylabel(f"{name},\n{entry[2:].replace('_', ' ')}{unit}" if entry else f"{name}{unit}")
     over(ax, "stream position" if position == "depth" else "sublayer")
     legend_above(ax, columns=min(3, table["model"].nunique() + (theory is not None)) if laws is None else 1)
     lines = captions.BANDS if theory is None else captions.theory(theory, quantity)
