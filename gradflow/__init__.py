@@ -8,7 +8,7 @@ tell()
 FLOORS = {
     "": ("laws", "report", "results"),
     "instruments": ("chain", "jacobians", "spectrum"),
-    "model": ("branches", "layers", "norms", "zoo"),
+    "model": ("branches", "encoder_decoder", "experts", "latent", "layers", "norms", "zoo"),
     "report": ("findings", "plot"),
     "theory": ("closed", "gram"),
     "training": ("data", "experiments", "moments", "optimizers"),

@@ -82,8 +82,9 @@ PAIRS = ("normformer", "hybrid_norm", "parallel", "b2t")
 ALL = {**NAMED, **{name: PLACEMENTS[name] for name in PAIRS}, "everything": everything}
 ALL |= {"hyper": hyper, "dynamic": dynamic}
 WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup")
-# As linear maps of one kind with another row: left out where a row costs many seconds. Up to two blocks, deepscale has no skip.
-SIMILAR = ("admin", "deepscale", "fixup", "t_fixup", *PAIRS)
+# As linear maps of one kind with another row, but for numbers: left out where a row costs many seconds.
+GAINS = ("deepnorm", "keel", "admin", "layerscale", "depth_scaled", "layernorm_scaling", "rezero")
+SIMILAR = (*GAINS, "deepscale", "fixup", "t_fixup", *PAIRS)
 WITH_ALL = ("pre", "post", "everything")
 READING = ("dynamic", "mhc")  # gains that read the stream
 LANES = ("residual", "siamese", "hyper", "parallel", "b2t", *READING)

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gradflow.instruments import gradients, jacobians
-from gradflow.model.equation import given, sublayer, walk
+from gradflow.model.equation import given, residual, walk
 from gradflow.model.names import named
 from gradflow.results.quantities import FACTORS, TERMS
 
@@ -13,13 +14,13 @@ CLOSE = 1e-10
 
 
 def read(model, params, batch) -> dict:
-    """What one backward pass reads with its gradients, and the gradient of every entry of the stream [S + 1, B, T, d]."""
+    """Loss, the gradients of all parameters, and of every entry of the stream [S + 1, B, T, d]: no meter, one backward pass."""
     like = jax.eval_shape(jax.vmap(model.enter, (None, 0)), params, batch["inputs"])
     size = sum(segment.repeats * len(segment.block) for segment in model.segments)
     zeros = jnp.zeros((like.shape[0], size + 1, *like.shape[1:]), like.dtype)
 
-    def nudged(nudges):
-        visit = lambda x, parts, nudge: (sublayer(x + nudge, **parts), None)
+    def nudged(params, nudges):
+        visit = lambda x, parts, nudge: (residual(x + nudge, parts), None)
 
         def example(inputs, targets, nudges):
             own = given(model, params, inputs)
@@ -28,22 +29,25 @@ def read(model, params, batch) -> dict:
 
         return jax.vmap(example)(batch["inputs"], batch["targets"], nudges).mean()
 
-    grads, reading = gradients.backward(model, params, batch)
-    return {"grads": grads, "reading": reading, "stream": jnp.moveaxis(jax.grad(nudged)(zeros), 1, 0)}
+    loss, (grads, stream) = jax.value_and_grad(nudged, (0, 1))(params, zeros)
+    return {"loss": loss, "grads": grads, "stream": jnp.moveaxis(stream, 1, 0)}
 
 
 def dense(model, params, inputs) -> dict:
     """Dense Jacobians of all sublayers and their parts for one example, `{name: [S, outputs, inputs]}`; of one kind of stream."""
     own = given(model, params, inputs)
-    visit = lambda x, parts, _: (sublayer(x, **parts), jacobians.matrices(parts, x))
+    visit = lambda x, parts, _: (residual(x, parts), jacobians.matrices(parts, x))
     return walk(model.segments, own["stack"], model.enter(params, inputs), visit)[1]
 
 
 def assert_identities(model, params, batch):
     """The identities of the foundation, on a batch of one example, in float64."""
-    wanted = lambda p, b: (read(model, p, b), dense(model, p, jax.tree.map(lambda a: a[0], b["inputs"])))
-    found, matrices = jax.device_get(jax.jit(wanted)(params, batch))
-    reading, g = found["reading"], found["stream"].reshape(len(found["stream"]), -1)
+    batch = jax.tree.map(jnp.asarray, batch)
+    alone = jax.tree.map(lambda a: a[0], batch["inputs"])
+    everything = lambda p, b: (read(model, p, b), gradients.reading(model, p, b), dense(model, p, alone))
+    found, reading, matrices = jax.device_get(jax.jit(everything)(params, batch))
+    assert reading["loss"] == pytest.approx(found["loss"], rel=1e-13)
+    g = found["stream"].reshape(len(found["stream"]), -1)
     sizes = np.linalg.norm(g, axis=1)
     np.testing.assert_allclose(reading["stream_gradient"], sizes, rtol=1e-9)
     factors = [FACTORS.index(name) for name in ("norm_out", "fork")]

@@ -54,6 +54,12 @@ TWO = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
     "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
 }
+LATENT = {**SIZES, "intermediate_size": 56, "moe_intermediate_size": 12, "first_k_dense_replace": 1}
+LATENT |= {"n_routed_experts": 8, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3, "n_shared_experts": 2}
+LATENT |= {"q_lora_rank": 10, "kv_lora_rank": 6, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4, "v_head_dim": 5}
+LATENT |= {"num_key_value_heads": HEADS, "experts_implementation": "eager"}
+YARN = {"rope_type": "yarn", "rope_theta": 50.0, "factor": 4.0, "original_max_position_embeddings": 32}
+YARN |= {"beta_fast": 4.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0}
 # Name: (configuration, model, its values); windows are shorter than the text, caps near the scores.
 MODELS = {
     "bert": ("BertConfig", "BertForMaskedLM", {**SIZES, "intermediate_size": 56}),
@@ -84,6 +90,12 @@ MODELS = {
         {**NARROW, "sliding_window": 3, "layer_types": WINDOWS, "rope_parameters": TWO},
     ),
     "olmo2": ("Olmo2Config", "Olmo2ForCausalLM", GATED),
+    "deepseek_v3": ("DeepseekV3Config", "DeepseekV3ForCausalLM", LATENT),
+    "deepseek_v3-yarn": (
+        "DeepseekV3Config",
+        "DeepseekV3ForCausalLM",
+        {**LATENT, "rope_parameters": YARN, "q_lora_rank": None, "rope_interleave": False},
+    ),
 }
 over_models = pytest.mark.parametrize("name", MODELS)
 # How far apart, of the largest entry: logits and loss, gradients.
@@ -121,7 +133,10 @@ def made(name: str, precision: str):
         model = getattr(transformers, kind)(config).to(getattr(torch, precision))
     noise = np.random.default_rng(1)
     with torch.no_grad():
-        for own in model.parameters():
+        for own in (
+            *model.parameters(),
+            *(b for n, b in model.named_buffers() if n.endswith("e_score_correction_bias")),
+        ):
             around = 1.0 if own.ndim == 1 and own.abs().min() == 1 else 0.0
             drawn = np.float32(around + 0.2 * noise.normal(size=own.shape))
             own.copy_(torch.tensor(drawn, dtype=own.dtype))
@@ -156,8 +171,27 @@ def theirs(name: str, precision: str) -> dict:
         "logits": logits.detach().numpy(),
         "loss": float(loss.detach()),
         "stream": np.stack([x.grad.numpy() for x in stream]),
-        "grads": {n: p.grad.numpy() for n, p in model.named_parameters()},
+        "grads": apart_by_expert({n: p.grad for n, p in model.named_parameters()} | untrained(model)),
     }
+
+
+def untrained(model) -> dict:
+    """What is saved with a model and has no gradient: the numbers that balance the load of experts."""
+    return {n: 0 * b for n, b in model.named_buffers() if n.endswith("e_score_correction_bias")}
+
+
+def apart_by_expert(grads: dict) -> dict[str, np.ndarray]:
+    """The gradients by the names that files have, where the matrices of experts, fused in memory, are apart."""
+    found = {}
+    for name, grad in ((name, grad.detach().numpy()) for name, grad in grads.items()):
+        stem, _, kind = name.rpartition(".experts.")
+        if not stem:
+            found[name] = grad
+        for i, one in enumerate(grad if stem else ()):
+            gate_up = zip(("gate_proj", "up_proj"), np.split(one, 2), strict=True)
+            parts = gate_up if kind == "gate_up_proj" else [("down_proj", one)]
+            found |= {f"{stem}.experts.{i}.{part}.weight": matrix for part, matrix in parts}
+    return found
 
 
 @cache
@@ -218,18 +252,18 @@ def test_the_gradient_of_every_parameter_is_that_of_transformers(name, precision
     own, other = ours(name, precision, folders), theirs(name, precision)["grads"]
     layout = FAMILIES[own["config"].get("model_type")](own["config"])[1]
     shapes = leaves(jax.eval_shape(lambda: own["params"]))
-    names = lambda leaf, key: [layout.table[key].name.format(block) for block in leaf.blocks or (0,)]
-    grads = lambda leaf, key: np.stack([layout.table[key](other[n]) for n in names(leaf, key)])
+    names = lambda leaf, key: [layout.table[key].names(block) for block in leaf.blocks or (0,)]
+    grads = lambda leaf, key: np.stack([layout.table[key]([other[n] for n in own]) for own in names(leaf, key)])
     for leaf, grad in zip(shapes, jax.tree.leaves(own["grads"]), strict=True):
         # A softmax does not see a shift of its scores that all keys share: the gradient of their bias is rounding alone.
-        scale = abs(grads(leaf, leaf.name.replace("key.bias", "query.bias"))).max()
+        scale = abs(grads(leaf, leaf.name.replace("key.bias", "query.bias"))).max() or 1.0
         found = grad if leaf.blocks is not None else grad[None]
         assert apart(found, grads(leaf, leaf.name), scale) < CLOSE[precision][1], leaf.name
-    seen = {name for leaf in shapes for name in names(leaf, leaf.name)}
+    seen = {name for leaf in shapes for block in names(leaf, leaf.name) for name in block}
     assert seen == set(other)
 
 
-@over_models
+@pytest.mark.parametrize("name", ["bert", "gpt2", "gemma3_text", "olmo2"])  # one of each placement
 def test_the_meters_read_the_stream_gradients_of_transformers(name, folders):
     own, g = ours(name, "float64", folders), theirs(name, "float64")["stream"]
     read = jax.jit(lambda p, b: gradients.economy(own["model"], p, b))(own["params"], own["batch"])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import streams
 
+import gradflow as gf
 from gradflow.instruments import experts
 from gradflow.model.branches import GatedFeedForward
 from gradflow.model.experts import Experts, SigmoidRouter
@@ -24,6 +25,7 @@ from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import pre
 
 torch = pytest.importorskip("torch", reason="the oracle is torch: pip install -e '.[oracle]'")
+pytestmark = pytest.mark.long
 pytest.importorskip("transformers", reason="the oracle is transformers: pip install -e '.[oracle]'")
 
 WIDTH, TOKENS, VOCABULARY, LAYERS, DENSE = 16, 7, 13, 3, 1
@@ -217,6 +219,7 @@ def theirs(case: Case) -> dict:
         "loss": float(loss.detach()),
         "stream": stream,
         "chosen": chosen,
+        "network": network,
     }
 
 
@@ -249,8 +252,8 @@ def ours(case: Case) -> dict:
 @over_cases
 def test_logits_and_loss_are_those_of_transformers(case):
     assert ours(case)["logits"].dtype == case.dtype
-    np.testing.assert_allclose(ours(case)["logits"], theirs(case)["logits"], rtol=0, atol=case.values)
-    assert ours(case)["reading"]["loss"] == pytest.approx(theirs(case)["loss"], rel=case.values)
+    streams.assert_close(ours(case)["logits"], theirs(case)["logits"], case.values)
+    assert ours(case)["loss"] == pytest.approx(theirs(case)["loss"], rel=case.values)
 
 
 @over_cases
@@ -283,3 +286,35 @@ def test_the_identities_hold_for_latent_attention_and_experts():
     case = CASES["float64"]
     batch = jax.tree.map(lambda a: a[:1], data())
     streams.assert_identities(model(case), ours(case)["params"], batch)
+
+
+@over_cases
+def test_what_transformers_saves_is_read_as_the_same_model_with_the_same_parameters(case, tmp_path):
+    pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install -e '.[hf]'")
+    theirs(case)["network"].save_pretrained(tmp_path)
+    read, params = gf.checkpoint(tmp_path, precision="float64" if case.dtype == "float64" else None)
+    for (path, own), other in zip(
+        jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(ours(case)["params"]), strict=True
+    ):
+        np.testing.assert_array_equal(own, other, err_msg=jax.tree_util.keystr(path))
+    logits = jax.jit(jax.vmap(read, (None, 0)))(params, data()["inputs"])
+    streams.assert_close(logits, theirs(case)["logits"], case.values)
+
+
+def test_what_is_not_read_of_deepseek_is_refused_by_name(tmp_path):
+    import json
+
+    case = CASES["float32"]
+    theirs(case)["network"].save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for change, message in (
+        ({"norm_topk_prob": False}, "norm_topk_prob is False; only True is supported"),
+        ({"first_k_dense_replace": 3}, "first_k_dense_replace is 3; a whole number from 0 to 2"),
+        ({"n_group": 3}, "groups must divide the experts"),
+        ({"n_routed_experts": 2**20}, "1048576 experts, but the files have"),
+        ({"rope_parameters": YARN | {"mscale": 0.7}}, "mscale is 0.7; only 1 is supported"),
+        ({"kv_lora_rank": 7}, "misshaped: model.layers.0.self_attn.kv_a_proj_with_mqa.weight"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match=message):
+            gf.checkpoint(tmp_path)

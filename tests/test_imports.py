@@ -150,7 +150,8 @@ def test_every_library_that_is_imported_is_declared():
     used = {m: {name.split(".")[0] for name in imported(m, tree)} for m, tree in TREES.items()}
     others = set().union(*used.values()) - names(project["dependencies"]) - set(sys.stdlib_module_names)
     assert others == {"gradflow"} | names(project["optional-dependencies"]["hf"])
-    assert [m for m in used if "safetensors" in used[m]] == ["interop.checkpoints.files"]
+    where = {name: [m for m in used if name in used[m]] for name in ("safetensors", "tokenizers")}
+    assert where == {"safetensors": ["interop.checkpoints.files"], "tokenizers": ["interop.tokens"]}
 
 
 # ---- what is written once -----------------------------------------------------------------------------------

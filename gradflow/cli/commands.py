@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -19,7 +20,7 @@ import tyro
 
 from ..compiler import hurry
 from . import options
-from .options import CHECKPOINTS, Extent, Models, Run, Updates
+from .options import CHECKPOINTS, Extent, Models, Run, Trained, Updates
 
 app = tyro.extras.SubcommandApp()
 Flat = tyro.conf.OmitArgPrefixes
@@ -124,6 +125,46 @@ def atlas(
         print(f"{name} failed: {why}")
     print(_commit_note(origin), end="")
     print(f"{time.perf_counter() - begun:.0f} s; figures/atlas.pdf and tables/atlas.html are in {run.out}/")
+
+
+@app.command
+def inspect(
+    folder: tyro.conf.Positional[Path],
+    trained: Annotated[Trained, Flat] = Trained(),
+    out: Path = Path("gradflow-inspect"),
+) -> None:
+    """Read a trained model, and write the full report of it: figures, tables and an appendix.
+
+    Args:
+        folder: With config.json and safetensors, as Hugging Face has it.
+        trained: What the model reads, and what is measured.
+        out: A folder that is new, empty, or holds an earlier result of the same configuration.
+    """
+    begun = time.perf_counter()
+    with _refusing("inspect", ValueError, OSError, ImportError):
+        import matplotlib
+
+        import gradflow as gf
+
+        from ..instruments.readings import readings
+        from ..report import bundle, summary
+        from ..results.provenance import provenance
+
+        matplotlib.use("agg")
+        origin, chosen = provenance(), readings(trained.readings)
+        with warnings.catch_warnings(record=True) as told:
+            model, params, data = trained.built(folder)
+        asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(trained).items()}
+        weights = {"folder": str(folder), "config_sha256": options.sha256(folder / "config.json")}
+        configuration = {"command": "inspect", **weights, **asked, "text_sha256": data.sha256}
+        bundle.prepare(out, configuration, origin)
+    name = folder.resolve().name
+    tree = gf.measure({name: model}, data, params={name: options.with_seeds(params)}, quantities=chosen)
+    with _refusing("inspect", OSError):
+        gf.report.write(tree, out, configuration=configuration)
+    print("\n".join([*options.placed(name, model), *(f"note: {one.message}" for one in told), *summary.lines(tree)]))
+    print(_commit_note(origin), end="")
+    print(f"\n{time.perf_counter() - begun:.0f} s; figures, tables, data and appendix are in {out}/")
 
 
 def _configuration(command: str, models: Models, updates: Updates, run: Extent, data) -> dict:

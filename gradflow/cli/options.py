@@ -128,3 +128,88 @@ class Run(Extent):
     def options(self) -> dict:
         """What `gf.train` takes."""
         return {**{k: v for k, v in asdict(self).items() if k != "out"}, "checkpoints": self.out / CHECKPOINTS}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a trained model reads, and what is measured of it."""
+
+    text: Path | None = None
+    """A file, cut into tokens by the tokenizer in the model's folder; by default the language reference that CPython ships."""
+    tokens: Path | None = None
+    """Instead of a text: a file of whole numbers, as text or as an array (.npy)."""
+    context: int = 64
+    """Tokens of an example."""
+    batch: int = 8
+    """Examples of a batch."""
+    readings: tuple[str, ...] = ("backward", "partial_jacobian")
+    """Names of readings and quantities: also spectrum, lyapunov, alignment, which take long where a stream is wide."""
+    tied: bool = False
+    """Read the logits by the token table, whatever head the files have, or have not."""
+    precision: str | None = None
+    """float32, or float64, which needs JAX_ENABLE_X64=1."""
+
+    def built(self, folder: Path):
+        """`(model, params, data)`.
+
+        Errors: ValueError, ImportError and OSError, one line or a list.
+        """
+        import gradflow as gf
+
+        from ..interop.checkpoints import checkpoint
+        from ..model.ends import Readout
+
+        model, params = checkpoint(folder, readout=Readout() if self.tied else None, precision=self.precision)
+        ids, name, digest = self.sequence(folder)
+        known, positions = model.embedding.vocabulary, model.embedding.context
+        if len(ids) and not 0 <= ids.min() <= ids.max() < known:
+            raise ValueError(f"{name} has tokens from {ids.min()} to {ids.max()}: the model knows 0 to {known - 1}")
+        if positions and self.context > positions:
+            raise ValueError(f"context is {self.context}: the model has learned {positions} positions")
+        causal = all(getattr(sub.branch, "causal", True) for sub in model.sublayers)
+        shape = {"context": self.context, "batch": self.batch, "ahead": int(causal)}
+        return model, params, gf.data.tokens(ids, name=name, sha256=digest, **shape)
+
+    def sequence(self, folder: Path):
+        """The tokens, the name of what they are from, and its SHA-256."""
+        import gradflow as gf
+
+        from ..interop import tokens
+
+        if self.text and self.tokens:
+            raise ValueError("a text and tokens: give one of them")
+        if self.tokens:
+            ids = tokens.of_file(self.tokens)
+            return ids, self.tokens.name, tokens.digest(ids)
+        text = gf.data.text(self.text)
+        return tokens.of_text(folder, text.tokens.tobytes()), text.name, text.sha256
+
+
+def sha256(path: Path) -> str:
+    """Of a file."""
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def with_seeds(params):
+    """The parameters with a leading axis of one seed."""
+    import jax
+
+    return jax.tree.map(lambda a: a[None], params)
+
+
+def placed(name: str, model) -> list[str]:
+    """What a model is, in words: the placement as found, and the sizes."""
+    wirings = dict.fromkeys(sub.wiring for sub in model.sublayers)
+    placements = [f"{name}: placement {w.name}, {w.equation}; Jacobian of a sublayer {w.jacobian}" for w in wirings]
+    kinds = dict.fromkeys(f"{sub.kind} {type(sub.branch).__name__}" for sub in model.sublayers)
+    norm = next(
+        (type(part).__name__ for w in wirings for part in (w.norm_in, w.norm_branch, w.norm_out) if _is_norm(part)), ""
+    )
+    size = f"{model.depth} blocks of {', '.join(kinds)}; {norm or 'no norm'}; width {model.width}"
+    return [*placements, f"  {size}, vocabulary {model.embedding.vocabulary}"]
+
+
+def _is_norm(part) -> bool:
+    return type(part).__name__ != "Identity"

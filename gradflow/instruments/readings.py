@@ -190,6 +190,7 @@ def measure_models(
         data=described(data),
         key=str(key),
         batches=batches,
+        **({} if params is None else {"weights": "given"}),
     )
 
 

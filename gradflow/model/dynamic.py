@@ -6,6 +6,7 @@ the matrix is the static one, and nothing goes through the gains.
 Axes: x is [lanes, tokens, features]; n lanes, d features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,12 +31,12 @@ class OfTokens(LaneGains):
     """What gains that read the stream share: `M(x) u`, M(x) by token."""
 
     def by_token(self, params, x):
-        """M(x), [T, lanes, lanes] or [T, lanes]."""
+        """M(x), [T, lanes, lanes] or [T, lanes], in the precision of `x` or better."""
         raise NotImplementedError
 
     def at_stream(self, params, x) -> Part:
-        """The gain for the stream `x`: `u ↦ M(x) u`."""
-        return partial(jnp.einsum, BY_TOKEN[self.route], self.by_token(params, x))
+        """The gain for the stream `x`: `u ↦ M(x) u`, in the precision of `x`."""
+        return partial(jnp.einsum, BY_TOKEN[self.route], self.by_token(params, x).astype(x.dtype))
 
     def __call__(self, params, x):
         """`M(x) x`: of a gain that acts on what it reads."""
@@ -103,7 +104,7 @@ class ManifoldGains(OfTokens):
         """`P(α RMS(vec x) Φ + b)`."""
         lanes, tokens, width = x.shape
         rows = standardized(x.swapaxes(0, 1).reshape(tokens, -1), self.eps, False).reshape(tokens, lanes, width)
-        said = jnp.einsum("tjf,jf...->t...", rows.astype(x.dtype), params["weights"])
+        said = jnp.einsum("tjf,jf...->t...", rows, params["weights"])
         return _ONTO[self.route](params["scale"] * said + params["bias"])
 
 
@@ -116,5 +117,5 @@ def sinkhorn(log_matrix, rounds: int = 20):
     return jnp.exp(jax.lax.fori_loop(0, rounds, lambda _, a: divided(divided(a, -2), -1), log_matrix))
 
 
-_ONTO = {"mix": sinkhorn, "gather": jax.nn.sigmoid, "spread": lambda u: 2 * jax.nn.sigmoid(u)}
-_START = {"mix": jnp.log, "gather": logit, "spread": lambda m: logit(m / 2)}
+_ONTO: dict[str, Callable] = {"mix": sinkhorn, "gather": jax.nn.sigmoid, "spread": lambda u: 2 * jax.nn.sigmoid(u)}
+_START: dict[str, Callable] = {"mix": jnp.log, "gather": logit, "spread": lambda m: logit(m / 2)}

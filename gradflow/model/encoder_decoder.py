@@ -30,7 +30,7 @@ from .equation import in_precision_of, walk
 from .init import at, resolved, root
 from .layers import FEATURES
 from .placement import shared_out
-from .stack import Segment, init_stack
+from .stack import Segment, check_precision, init_stack
 
 
 @registered
@@ -74,7 +74,8 @@ class EncoderDecoder:
     """Two stacks over one embedding, by default also the readout: `(params, {"source", "target"}) -> logits` for one example.
 
     Its parameters are `{"embedding", "encoder", "decoder", "readout"}`, each side's `{"enter", "stack", "leave"}`. `smoothing` is
-    that of the labels in the loss. `sides` are the models that instruments read, each with a node of its own.
+    that of the labels in the loss, `precision` that of both streams, as of a `Transformer`. `sides` are the models that
+    instruments read, each with a node of its own. A profiling pass is not taken here: of Admin, ω is 1.
     """
 
     encoder_stack: tuple[Segment, ...]
@@ -83,8 +84,10 @@ class EncoderDecoder:
     embedding: Any = Sinusoidal()
     readout: Readout = Readout()
     smoothing: float = 0.0
+    precision: str | None = None
 
     def __post_init__(self):
+        check_precision(self.precision)
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing is {self.smoothing}: a share from 0 to below 1 is needed")
         jax.eval_shape(self.init, jax.random.key(0))  # every layer's own checks, before anything is drawn
@@ -113,11 +116,12 @@ class EncoderDecoder:
     def init(self, key):
         """Parameters, float32."""
         key = root(key)
-        return {
+        drawn = {
             "embedding": self.embedding.init(at(key, "embedding"), self.width),
             **{name: side.drawn(at(key, name)) for name, side in self.sides.items()},
             "readout": self.readout.init(at(key, "readout"), self.width, self.embedding.vocabulary),
         }
+        return jax.tree.map(lambda a: a.astype(jnp.float64), drawn) if self.precision == "float64" else drawn
 
     def logits(self, params, out):
         """Logits from what left the decoder's stream, float32 or better."""
@@ -159,7 +163,8 @@ class Side:
     """One stack of an `EncoderDecoder` as a model, with the parameters of the other beside it.
 
     `{"embedding", "readout", "enter", "stack", "leave", <the other side>: {"enter", "stack", "leave"}}`: readings by parameter
-    are of this stack, and those of the other are among the outer ones, stacked over depth. Dropout thins this stack alone.
+    are of this stack, and those of the other are among the outer ones, stacked over depth. Training knows one stack, this one:
+    dropout thins it alone, Muon takes its matrices alone. Without these two, both sides train alike.
     """
 
     whole: EncoderDecoder
@@ -211,6 +216,7 @@ class Side:
     def enter(self, params, inputs):
         """The bottom of the stream, from the tokens that this side reads."""
         x = self.whole.embedding(params["embedding"], inputs[self.reads])
+        x = x.astype(self.whole.precision) if self.whole.precision else x
         return self.segments[0].block[0].wiring.enter(in_precision_of(x, params["enter"]), x)
 
     def leave(self, params, x):

@@ -80,7 +80,7 @@ class Sinusoidal:
     def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
         """The bottom of the stream."""
         rows = params["token"].embedding[tokens]
-        return rows.shape[-1] ** 0.5 * rows + sinusoids(*rows.shape, rows.dtype)
+        return rows.shape[-1] ** 0.5 * rows + sinusoids(len(rows), rows.shape[-1], rows.dtype)
 
 
 def sinusoids(tokens: int, width: int, dtype=jnp.float32) -> Float[Array, "token feature"]:

@@ -9,6 +9,7 @@ A matrix is a number for each pair of lanes, the same for all tokens and feature
 Of gains that read the stream (`DynamicGains`, `ManifoldGains`) each token has a matrix of its own.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -67,17 +68,17 @@ class LaneGains(Lanes):
         return jnp.einsum(ROUTES[self.route], params["matrix"], x)
 
 
-def mixed(*rows: tuple[Number, ...], kind: type[Lanes] = Lanes) -> Lanes:
+def mixed(*rows: tuple[Number, ...], kind: Callable[..., Lanes] = Lanes) -> Lanes:
     """Lanes to lanes, `x'_i = Σ_j M_ij x_j`, from the rows of M."""
     return kind("mix", rows)
 
 
-def gathered(*weights: Number, kind: type[Lanes] = Lanes) -> Lanes:
+def gathered(*weights: Number, kind: Callable[..., Lanes] = Lanes) -> Lanes:
     """Lanes to one, `Σ_j w_j x_j`."""
     return kind("gather", weights)
 
 
-def spread(*weights: Number, kind: type[Lanes] = Lanes) -> Lanes:
+def spread(*weights: Number, kind: Callable[..., Lanes] = Lanes) -> Lanes:
     """One to lanes, `x'_i = w_i x`."""
     return kind("spread", weights)
 

@@ -31,8 +31,13 @@ def profiled(models: Mapping, data, key=0) -> dict:
 def _waits(model) -> bool:
     """Whether a number of the model was not profiled, or at another depth."""
     lengths: list[int] = []
+
+    def seen(number):
+        lengths.append(len(number.values))
+        return number
+
     if isinstance(model, Transformer):
-        replaced(model.stack, Profiled, lambda number: lengths.append(len(number.values)) or number)
+        replaced(model.stack, Profiled, seen)
     return any(length != model.depth for length in lengths)
 
 

@@ -7,6 +7,7 @@ A scaling takes the frequencies to those of a longer context. Axes: T tokens, H 
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -85,7 +86,8 @@ class Rotary:
         tokens, _, size = x.shape
         dtype = jnp.promote_types(x.dtype, jnp.float32)  # positions past 256 are not numbers of bfloat16
         half = jnp.arange(size // 2, dtype=dtype)
-        frequency = self.base ** (-2 * half / size)
+        base: Any = self.base  # a number, once the block is known
+        frequency = base ** (-2 * half / size)
         frequency = self.scaling(frequency) if self.scaling else frequency
         angle = jnp.arange(tokens, dtype=dtype)[:, None] * frequency
         cos, sin = jnp.cos(angle)[:, None].astype(x.dtype), jnp.sin(angle)[:, None].astype(x.dtype)

@@ -105,13 +105,10 @@ class Transformer:
     def __post_init__(self):
         if self.width < 1:
             raise ValueError(f"width is {self.width}: at least 1 is needed")
-        if self.precision not in (None, *PRECISIONS):
-            raise ValueError(f"no precision {self.precision!r}: {suggestions(str(self.precision), PRECISIONS)}")
-        if self.precision == "float64" and not jax.config.values["jax_enable_x64"]:
-            raise ValueError("float64 needs jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1, first")
+        check_precision(self.precision)
         if not self.stack:
             raise ValueError("a stack needs at least one segment")
-        jax.eval_shape(self.init, jax.random.key(0))  # every layer's own checks, before anything is drawn
+        self.shapes  # noqa: B018  (every layer's own checks, before anything is drawn)
 
     @property
     def depth(self) -> int:
@@ -122,6 +119,11 @@ class Transformer:
     def segments(self) -> tuple[Segment, ...]:
         """The stack with every number that depends on the depth filled in: what `walk` takes."""
         return resolved(self.stack, self.depth)
+
+    @cached_property
+    def shapes(self):
+        """The parameters as shapes and types."""
+        return jax.eval_shape(self.init, jax.random.key(0))
 
     @cached_property
     def sublayers(self) -> tuple[Sublayer, ...]:
@@ -183,6 +185,14 @@ class Transformer:
         """Logits."""
         x, _ = walk(self.segments, params["stack"], self.enter(params, tokens))
         return self.logits(params, self.leave(params, x))
+
+
+def check_precision(precision: str | None) -> None:
+    """An error in one line where there is no such precision, or JAX does not keep it."""
+    if precision not in (None, *PRECISIONS):
+        raise ValueError(f"no precision {precision!r}: {suggestions(str(precision), PRECISIONS)}")
+    if precision == "float64" and not jax.config.values["jax_enable_x64"]:
+        raise ValueError("float64 needs jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1, first")
 
 
 def init_stack(segments, key, width: int):

@@ -25,6 +25,7 @@ import pandas as pd
 import xarray as xr
 
 from ..results.configuration import differences, encode
+from ..results.quantities import TERMS
 from ..results.tree import save, settings
 from . import appendix, atlas_tables, jacobian_tables, plot, summary, tables
 
@@ -187,10 +188,34 @@ def figures(run, sweep=None, theory=None) -> Iterator[tuple]:
             yield f"budget_{name}", plot.budget(node, steps=ends), tables.budget_from_top(node, steps=ends)
         if steps:
             yield f"heatmap_{name}", plot.heatmap(node), tables.heat(node).to_dataframe().reset_index()
+    if settings(run).get("weights") == "given":
+        yield from moment_figures(run)
     if sweep is not None:
         yield "total_depth", plot.total_depth(sweep), tables.total_depth(sweep)
     for step in steps[::2] or (None,):
         yield from jacobian_figures(run, step)
+
+
+# What a stream looks like, its tokens, what a fork shares out, and a probe: a file's name, a quantity, and its one entry.
+MOMENT: tuple[tuple[str, str, dict], ...] = (
+    ("stream_rms", "stream_rms", {}),
+    ("token_cosine", "token_cosine", {}),
+    ("branch_to_skip", "branch_to_skip", {}),
+    *((f"split_{term}", "split", {"term": term}) for term in TERMS),
+    ("partial_jacobian", "partial_jacobian", {"probe": "isotropic"}),
+)
+
+
+def moment_figures(run) -> Iterator[tuple]:
+    """`(name, figure, table)` of given weights, of which one moment is all there is: signal, split and partial Jacobian.
+
+    What is zero everywhere, as the share of gains that nothing reads, has no figure.
+    """
+    for name, quantity, where in MOMENT:
+        if all(quantity in node for node in tables.nodes(run).values()):
+            table = tables.profile(run, quantity, **where)
+            if table["mean"].any():
+                yield name, plot.profile(run, quantity, **where), table
 
 
 def jacobian_figures(run, step=None) -> Iterator[tuple]:

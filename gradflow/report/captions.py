@@ -42,9 +42,11 @@ def setting(tree) -> dict[str, str]:
     members = {name: next(iter(nodes(node).values())) for name, node in members.items()}  # a sweep has a level more
     conditions: dict[str, str] = {}
     models = [json.loads(node.attrs["configuration"]) for node in members.values() if "configuration" in node.attrs]
-    for shape in map(_shape, (model for model in models if model.get("type") == "Transformer")):
+    for shape in map(_shape, filter(None, map(_stacked, models))):
         conditions = {key: _joined(conditions.get(key, words), words) for key, words in shape.items()}
     root = settings(tree)
+    if root.get("weights") == "given":
+        conditions |= {"initialization": "weights as given", "embedding": "as given, kept apart from the stack"}
     data = root.get("data", {})
     if "context" in data:
         conditions["data"] = f"{data['name']}, context {data['context']}, batch {data['batch']}"
@@ -77,6 +79,13 @@ def _training(recipe: dict) -> str:
 
 def _joined(known: str, words: str) -> str:
     return known if words in known.split(" / ") else f"{known} / {words}"
+
+
+def _stacked(model: dict) -> dict | None:
+    """The configuration of one stack and its ends: a Transformer's, or that of a side of an encoder and decoder."""
+    if "whole" in model:
+        return {**model["whole"], "stack": model["whole"][f"{model['type'].lower()}_stack"]}
+    return model if model.get("type") == "Transformer" else None
 
 
 def _shape(model: dict) -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from .. import laws
 from ..results.quantities import PLACES
 from ..results.statistics import band
-from ..results.tree import variable
+from ..results.tree import settings, variable
 from . import captions, tables
 from .tables import interval, signed
 
@@ -46,7 +46,8 @@ def _visible(gain) -> bool:
 
 
 def _laws(run) -> list[str]:
-    """The law of each model's stream gradient over depth at initialization, where its numbers are identified."""
+    """The law of each model's stream gradient over depth at initialization, or of given weights, where it is identified."""
+    when = "" if settings(run).get("weights") == "given" else " at initialization"
     recorded = tables.steps_of(run)
     choices = tables.law_choices(run, steps=(0,)) if not recorded or recorded[0] == 0 else {}
     told = []
@@ -54,7 +55,7 @@ def _laws(run) -> list[str]:
         law = choice.sel(law=choice.attrs["chosen"])
         if law["identified"]:
             misfit = f"rms misfit of the log {tables.digits(law['residual'].item())}"
-            told.append(f"{name}: stream gradient over positions l at initialization: {laws.told(choice)}, {misfit}")
+            told.append(f"{name}: stream gradient over positions l{when}: {laws.told(choice)}, {misfit}")
     return told
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..model import branches, layers, norms
+from ..model import branches, encoder_decoder, layers, norms
 from ..model.functions import seen
 from ..model.init import at
 from ..model.names import named
@@ -118,6 +118,12 @@ def mixed(a: Float[Array, "draw example token token"], k: Gram) -> Gram:
     k = k.reshape(examples, tokens, examples, tokens)
     left = jnp.einsum("netu,eufv->netfv", a, k)
     return jnp.einsum("netfv,nfsv->etfs", left, a).reshape(examples * tokens, -1) / draws
+
+
+@response.register
+def _(layer: encoder_decoder.CrossAttention, sigma: Gram, place: Place) -> Response:
+    """None: attention it is, but of a memory."""
+    raise NotImplementedError("no theory for CrossAttention: the Gram matrix of its memory is not carried, measure it")
 
 
 def _dot(q, k, scale: float | None):

@@ -34,6 +34,10 @@ class Text:
     def batch(self, key, step: int) -> dict[str, jax.Array]:
         """`examples` windows of `context` bytes at offsets drawn from the key and the step."""
         offsets = jax.random.randint(at(root(key), "batch", step), (self.examples,), 0, self._split - self.context)
+        return self.windows(offsets)
+
+    def windows(self, offsets) -> dict[str, jax.Array]:
+        """The examples that begin there."""
         return _windows(self.tokens, offsets, self.context)
 
     @property
@@ -45,8 +49,7 @@ class Text:
     def held_out(self) -> dict[str, jax.Array]:
         """`WINDOWS` examples of text that no batch holds: the same for all models, seeds and steps."""
         last = len(self.tokens) - self.context - 1
-        offsets = np.unique(np.linspace(self._split, last, WINDOWS).round().astype(int))
-        return _windows(self.tokens, offsets, self.context)
+        return self.windows(np.unique(np.linspace(self._split, last, WINDOWS).round().astype(int)))
 
     def batches(self, keys, step: int) -> dict[str, jax.Array]:
         """One batch a key, stacked: what a run with several seeds sees at a step."""
@@ -62,6 +65,42 @@ class Text:
             "held_out": f"the last {HELD_OUT:.0%}, {WINDOWS} examples",
         }
         return {"name": self.name, "bytes": len(self.tokens), "sha256": self.sha256, **shape}
+
+
+@dataclass(frozen=True)
+class Tokens(Text):
+    """A text as tokens of a trained model's own. A target is the token `ahead`: the next, or (0) the token itself.
+
+    The second is for models that see all tokens, and nothing is masked: what such a model was trained for is not measured by it.
+    """
+
+    ahead: int = 1
+
+    def windows(self, offsets) -> dict[str, jax.Array]:
+        """The examples that begin there."""
+        both = _windows(self.tokens, offsets, self.context)
+        return both if self.ahead else both | {"targets": both["inputs"]}
+
+    def description(self) -> dict:
+        """What a result says of its data."""
+        told = super().description()
+        told["tokens"] = told.pop("bytes")
+        return told | {"targets": "the next token" if self.ahead else "the token itself, none masked"}
+
+
+def tokens(array, *, name: str, sha256: str, context: int = 64, batch: int = 8, ahead: int = 1) -> Tokens:
+    """A sequence of tokens, and how batches are cut from it.
+
+    Errors: ValueError where it is shorter than 2 (context + 1).
+    """
+    if context < 2 or batch < 1:
+        raise ValueError(f"context is {context} and batch {batch}: at least 2 and 1 are needed")
+    if len(array) < 2 * (context + 1):
+        raise ValueError(
+            f"{name} has {len(array)} tokens, fewer than 2 (context + 1) = {2 * (context + 1)}: "
+            f"give a longer text or a smaller context"
+        )
+    return Tokens(name, np.asarray(array), sha256, context, batch, ahead)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,18 @@ class Recipe:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}: a share from 0 to below 1 is needed")
 
+    @classmethod
+    def original(cls, width: int = 512, warmup: int = 4000, dropout: float = 0.1) -> "Recipe":
+        """That of the original Transformer, its Adam and `rate = d^(−1/2) · min(n^(−1/2), n · warmup^(−3/2))` at step n = 1, 2, …
+
+        (Vaswani et al. 2017, eq. 3 and section 5.3.) The peak is `(d · warmup)^(−1/2)`; dropout is 0.3 for the big model. Label
+        smoothing is the model's.
+
+        >>> Recipe.original().rates(10)[:2].tolist()
+        [1.746...e-07, 3.493...e-07]
+        """
+        return cls(Adam(0.9, 0.98, 1e-9), (width * warmup) ** -0.5, warmup, "inverse_sqrt", dropout=dropout)
+
     def direction(self) -> optax.GradientTransformation:
         """Clipping and the optimizer at learning rate 1; the same object for equal recipes, so that programs are shared."""
         return _direction(self.optimizer, self.clip, self.clip_parameter)  # type: ignore[arg-type]
@@ -85,18 +97,6 @@ class Recipe:
         after = SCHEDULES[self.schedule](self.warmup, steps)
         rising = [(step + 1) / self.warmup for step in range(min(self.warmup, steps))]
         return np.asarray([*rising, *(after(s) for s in range(steps - len(rising)))], np.float32) * np.float32(self.lr)
-
-
-def original(width: int = 512, warmup: int = 4000, dropout: float = 0.1) -> Recipe:
-    """That of the original Transformer: `rate = d^(−1/2) · min(n^(−1/2), n · warmup^(−3/2))` at step n = 1, 2, …, and its Adam.
-
-    (Vaswani et al. 2017, eq. 3 and section 5.3.) The peak is `(d · warmup)^(−1/2)`, 7e-4 for the base model. Its label
-    smoothing is the model's.
-
-    >>> original().rates(10)[:2].tolist()  # n = 1 and 2
-    [1.746...e-07, 3.493...e-07]
-    """
-    return Recipe(Adam(0.9, 0.98, 1e-9), (width * warmup) ** -0.5, warmup, "inverse_sqrt", dropout=dropout)
 
 
 def recipe(optimizer) -> Recipe:

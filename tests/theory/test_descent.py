@@ -219,3 +219,15 @@ def test_the_theory_holds_for_wirings_of_every_kind(name):
     for quantity in ("stream_gradient", "stream_rms"):
         found = gf.results.against_theory(measured, theory, quantity)["model"].to_dataset()
         assert (np.abs(found["ratio"] - 1) < 0.05 + 3 * found["ratio_sem"]).all()
+
+
+def test_gains_that_read_the_stream_have_the_theory_of_where_they_start():
+    """Nothing goes through them there: their trained weights are zero. Their own gradients are not predicted."""
+    how = {"depth": 2, "width": 16, "context": 5}
+    static, dynamic = (
+        read(gf.transformer(name, **how), cases.batch()) for name in ("hyper_connections", "dynamic_hyper_connections")
+    )
+    for quantity in ("stream_gradient", "budget", "split", "stream_rms", "loss"):
+        np.testing.assert_allclose(dynamic[quantity], static[quantity], rtol=1e-12)
+    mhc, pre = (read(gf.transformer(name, **how), cases.batch()) for name in ("mhc", "pre"))
+    np.testing.assert_allclose(2 * np.asarray(mhc["stream_gradient"]), pre["stream_gradient"], rtol=1e-6)

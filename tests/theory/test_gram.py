@@ -8,9 +8,10 @@ import pytest
 import theories
 
 from gradflow.model import layers, norms
-from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.branches import Attention, FeedForward, GatedFeedForward
 from gradflow.model.init import FanIn, Scaled, WidthScaled
 from gradflow.model.names import named
+from gradflow.model.rotary import Interpolated, Rotary
 from gradflow.theory import gram
 from gradflow.theory.gram import Place, response
 
@@ -29,6 +30,7 @@ LAYERS = {
     "gated inner": GatedFeedForward(2, "silu", inner=norms.ScaledNorm(norms.LayerNorm(), 0.5)),
     "query and key norms": Attention(8, rotary=Rotary(10.0), query_norm=norms.RMSNorm(), key_norm=norms.LayerNorm()),
     "head gains": Attention(8, head_gain=layers.FeatureGain(1.5), inner=norms.LayerNorm(bias=False)),
+    "windows": Attention(8, head=48, window=3, scale=0.1, rotary=Rotary(10.0, Interpolated(2.0))),
     "user's": theories.UniformAttention(),
 }
 over_layers = pytest.mark.parametrize("name", list(LAYERS))

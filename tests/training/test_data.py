@@ -45,6 +45,17 @@ def test_batches_of_several_keys_are_the_batches_of_each(text):
         np.testing.assert_array_equal(stacked["inputs"][i], text.batch(key, 2)["inputs"])
 
 
+def test_halves_are_a_source_and_what_follows_it(text):
+    halves, whole = gf.data.Halves(text), text.batch(3, 7)
+    batch = halves.batch(3, 7)
+    both = np.concatenate([batch["inputs"]["source"], batch["inputs"]["target"]], axis=1)
+    np.testing.assert_array_equal(both, whole["inputs"])
+    np.testing.assert_array_equal(batch["targets"], whole["targets"][:, 8:])
+    assert halves.batches(seed_keys(0, 2), 1)["inputs"]["source"].shape == (2, 5, 8)
+    assert halves.held_out()["targets"].shape[1] == 8
+    assert halves.description()["sha256"] == text.sha256
+
+
 def test_every_window_of_a_short_text_can_come(tmp_path):
     path = tmp_path / "short.bin"
     path.write_bytes(bytes(range(20)))

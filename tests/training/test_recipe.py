@@ -201,6 +201,17 @@ def test_inverse_square_root_is_equation_3_of_the_transformers_paper(warmup):
     np.testing.assert_allclose(rates, 0.2 * published, rtol=1e-6)
 
 
+def test_the_recipe_of_the_original_is_its_formula_at_published_constants():
+    """`d^(−1/2) min(n^(−1/2), n · 4000^(−3/2))`, d = 512 and 1024: the first step, the peak and the last, the 100,000th."""
+    for width in (512, 1024):
+        rates = Recipe.original(width).rates(100_000)
+        for n in (1, 2, 3999, 4000, 4001, 100_000):
+            assert rates[n - 1] == pytest.approx(width**-0.5 * min(n**-0.5, n * 4000**-1.5), rel=1e-6)
+        assert rates.argmax() == 3999
+    assert Recipe.original().optimizer == Adam(0.9, 0.98, 1e-9)
+    assert Recipe.original().rates(4000)[-1] == pytest.approx(6.9877e-4, rel=1e-4)
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_what_falls_to_zero_ends_near_it(schedule):
     rates = Recipe(lr=1.0, warmup=3, schedule=schedule).rates(103)

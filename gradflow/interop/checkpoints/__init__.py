@@ -1,7 +1,7 @@
 """Trained weights: a folder with config.json and safetensors, as a model and its parameters for every instrument.
 
 Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is told all at
-once. Needs the extra `hf`. Bottom up: files, layouts, configs, families, matching.
+once. Needs the extra `hf`. Bottom up: files, sources, layouts, configs, families, matching.
 """
 
 import dataclasses
@@ -42,8 +42,7 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
     own, layout = described(config, len(found))
     model = own.model(precision)
     model = model if readout is None else dataclasses.replace(model, readout=readout)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    match = Match(layout, leaves(shapes), found, replaced=readout is not None)
+    match = Match(layout, leaves(model.shapes), found, replaced=readout is not None)
     if problems := match.problems():
         raise ValueError(f"{folder} is not the {config.get('model_type')} that it describes:\n{listed(problems)}")
     aside = config.unknown() + match.aside()
@@ -51,7 +50,7 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
         warnings.warn(f"{folder}: left aside: {', '.join(aside)[:500]}", stacklevel=2)
     dtype = jnp.float64 if precision == "float64" else jnp.float32
     arrays = [jnp.asarray(match.array(leaf, dtype)) for leaf in match.leaves]
-    return model, jax.tree.unflatten(jax.tree.structure(shapes), arrays)
+    return model, jax.tree.unflatten(jax.tree.structure(model.shapes), arrays)
 
 
 def described(config: Config, tensors: int):
@@ -59,6 +58,7 @@ def described(config: Config, tensors: int):
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"config.json: no model_type {str(kind)[:60]!r}: {suggestions(str(kind)[:60], FAMILIES)}")
+    config.only(quantization_config=None)
     own, layout = FAMILIES[kind](config)
     if own.depth > tensors:
         raise ValueError(f"config.json: {own.depth} blocks, but the files have {tensors} tensors in all")

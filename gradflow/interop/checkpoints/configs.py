@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...model.init import ByBlock
-from ...model.rotary import ByWavelength, Interpolated, Rotary
+from ...model.rotary import ByWavelength, Interpolated, Rotary, Yarn
 
 LARGEST = (
     2**24
@@ -30,7 +30,7 @@ INERT = re.compile(
     r"task_specific_params|problem_type|id2label|label2id|(bos|eos|pad|sep|unk|mask)_token_id|initializer_range|init_std|"
     r".*dropout|.*dropout_prob|.*_pdrop|layerdrop|use_cache|cache_implementation|gradient_checkpointing|chunk_size_feed_forward|"
     r"pretraining_tp|predict_special_tokens|n_ctx|output_.*|(use_)?return_dict|reorder_and_upcast_attn|_attn_implementation.*|"
-    r"summary_.*|pooler_.*|directionality|hidden_act|layer_types|max_window_layers|sliding_window"
+    r"summary_.*|pooler_.*|directionality|hidden_act|layer_types|aux_loss_alpha|seq_aux|max_window_layers|sliding_window"
 )
 
 
@@ -38,7 +38,8 @@ class Config:
     """The values of a config.json, with a record of which were asked for."""
 
     def __init__(self, values: Mapping[str, Any], source: str = "config.json"):
-        self.values, self.source, self.asked = values, source, set()
+        self.values, self.source = values, source
+        self.asked: set[str] = set()
 
     def get(self, name: str, default=None):
         """The value as it is; the default where it is missing or null."""
@@ -133,14 +134,16 @@ def rotary(config: Config, default: float = 10_000.0) -> Rotary:
     return rotation(given, theta) if given else Rotary(theta)
 
 
-def rotation(given: Config, theta: float) -> Rotary:
-    """The rotation that an object with `rope_type` and its numbers describes."""
+def rotation(given: Config, theta: float, yarn: bool = False) -> Rotary:
+    """The rotation that an object with `rope_type` and its numbers describes; YaRN's where a family knows what goes with it."""
     given.only(partial_rotary_factor=1.0)
     kind, base = given.get("rope_type", given.get("type", "default")), given.real("rope_theta", theta)
     if kind == "default":
         return Rotary(base)
     if kind == "linear":
         return Rotary(base, Interpolated(given.real("factor")))
+    if kind == "yarn" and yarn:
+        return Rotary(base, stretched(given, base))
     if kind != "llama3":
         raise given.refuse("rope_type", kind, "supported are default, linear and llama3")
     low, high = given.real("low_freq_factor"), given.real("high_freq_factor")
@@ -148,6 +151,15 @@ def rotation(given: Config, theta: float) -> Rotary:
         raise given.refuse("high_freq_factor", high, f"more than low_freq_factor, {low}, is expected")
     context = given.whole("original_max_position_embeddings", most=2**31)
     return Rotary(base, ByWavelength(given.real("factor"), low, high, context))
+
+
+def stretched(given: Config, base: float) -> Yarn:
+    """YaRN's frequencies, where queries and keys are not scaled for it: the two factors of DeepSeek are one."""
+    if given.get("mscale") != 1 or given.get("mscale_all_dim") != 1:
+        raise given.refuse("mscale", given.get("mscale"), "only 1 is supported, with mscale_all_dim 1")
+    given.only(attention_factor=None, truncate=True)
+    fast, slow = given.real("beta_fast", 32.0), given.real("beta_slow", 1.0)
+    return Yarn(given.real("factor"), given.whole("original_max_position_embeddings", most=2**31), fast, slow, base)
 
 
 SLIDING, FULL = "sliding_attention", "full_attention"
@@ -166,3 +178,26 @@ def in_turn(values: Sequence):
     turns = range(1, len(values) + 1)
     length = next(n for n in turns if all(value == values[i % n] for i, value in enumerate(values)))
     return values[0] if length == 1 else ByBlock(tuple(values[:length]))
+
+
+def windows(config: Config, which: list[str], default: int):
+    """The window of each block: a number, none, or in turn."""
+    size = config.whole("sliding_window", default) if SLIDING in which else None
+    return in_turn([size if kind == SLIDING else None for kind in which])
+
+
+def two_rotations(config: Config, which: list[str]) -> Rotary:
+    """The rotations of blocks with and without a window, block by block."""
+    near, far = config.real("rope_local_base_freq", 10_000.0), config.real("rope_theta", 1_000_000.0)
+    given, scaled = config.table("rope_parameters"), config.table("rope_scaling")
+    if given and any(kind in given.values for kind in (SLIDING, FULL)):
+        tables = {kind: given.table(kind) or Config({}, given.source) for kind in (SLIDING, FULL)}
+    else:
+        tables = {SLIDING: Config({}), FULL: given or scaled or Config({})}
+    both = {SLIDING: rotation(tables[SLIDING], near), FULL: rotation(tables[FULL], far)}
+    for kind, own in both.items():
+        if not isinstance(own.scaling, Interpolated | None):
+            raise tables[kind].refuse("rope_type", "llama3", "default and linear are supported here")
+    factors = [own.scaling.factor if (own := both[kind]).scaling else 1.0 for kind in which]
+    bases = in_turn([both[kind].base for kind in which])
+    return Rotary(bases, Interpolated(in_turn(factors)) if set(factors) != {1.0} else None)

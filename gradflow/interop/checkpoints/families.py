@@ -4,18 +4,21 @@ Defaults are those that a file means by leaving a value out.
 """
 
 from collections.abc import Callable
+from typing import Any
 
+from ...model.experts import SigmoidRouter
 from ...model.init import FanIn
-from ...model.rotary import Interpolated, Rotary
+from ...model.rotary import Rotary
 from ...model.zoo.architecture import Architecture
 from ...model.zoo.bert import Bert
+from ...model.zoo.deepseek import DeepSeek
 from ...model.zoo.gemma import Gemma2, Gemma3
 from ...model.zoo.gpt import Gpt1, Gpt2
 from ...model.zoo.llama import Llama, Mistral, Olmo2, Qwen3
 from ...model.zoo.opt import Opt, OptPost
 from . import layouts
-from .configs import ACTIVATIONS, FULL, SLIDING, Config, in_turn, kinds, rotary, rotation
-from .layouts import Layout
+from .configs import ACTIVATIONS, FULL, SLIDING, Config, kinds, rotary, rotation, two_rotations, windows
+from .sources import Layout
 
 SIZES = {
     "depth": "num_hidden_layers",
@@ -90,7 +93,7 @@ def opt(config: Config) -> tuple[Architecture, Layout]:
 
 def llama(config: Config) -> tuple[Architecture, Layout]:
     """LLaMA 1 to 3."""
-    more = {"bias": config.flag("attention_bias", False), "mlp_bias": config.flag("mlp_bias", False)}
+    more: dict[str, Any] = {"bias": config.flag("attention_bias", False), "mlp_bias": config.flag("mlp_bias", False)}
     usual = (32, 4096, 32, 11_008, 32_000)
     return Llama(**gated(config, usual), head=config.perhaps("head_dim"), **more), layouts.LLAMA
 
@@ -116,7 +119,7 @@ def qwen3(config: Config) -> tuple[Architecture, Layout]:
 def olmo2(config: Config) -> tuple[Architecture, Layout]:
     """OLMo 2."""
     usual = gated(config, (32, 4096, 32, 11_008, 50_304), eps=1e-5)
-    more = {"head": config.perhaps("head_dim"), "bias": config.flag("attention_bias", False)}
+    more: dict[str, Any] = {"head": config.perhaps("head_dim"), "bias": config.flag("attention_bias", False)}
     return Olmo2(**usual, **more), layouts.OLMO2
 
 
@@ -134,14 +137,55 @@ def gemma3(config: Config) -> tuple[Architecture, Layout]:
     every = config.whole("sliding_window_pattern", config.get("_sliding_window_pattern", 6))
     rule = [SLIDING if (i + 1) % every else FULL for i in range(own["depth"])]
     which = kinds(config, own["depth"], rule)
-    more = {"rotary": two_rotations(config, which), "window": windows(config, which, 4096)}
+    more: dict[str, Any] = {"rotary": two_rotations(config, which), "window": windows(config, which, 4096)}
     return Gemma3(**own, **more, context=context(config, 131_072)), layouts.GEMMA3
+
+
+def deepseek_v3(config: Config) -> tuple[Architecture, Layout]:
+    """DeepSeek-V3, without what predicts a second token."""
+    config.only(tie_word_embeddings=False, attention_bias=False, norm_topk_prob=True)
+    config.only(scoring_func="sigmoid", topk_method="noaux_tc", moe_layer_freq=1)
+    own = sizes(config, SIZES, (61, 7168, 128, 18_432, 129_280))
+    config.only(num_key_value_heads=own["heads"])
+    theta = config.real("rope_theta", 10_000.0)
+    given = config.table("rope_parameters") or config.table("rope_scaling")
+    config.asked |= {"rope_parameters", "rope_scaling"}
+    compressed = config.values.get("q_lora_rank", 1536) is not None
+    model = DeepSeek(
+        **own,
+        context=context(config, 4096),
+        eps=config.real("rms_norm_eps", 1e-6),
+        activation=config.activation("hidden_act", "silu"),
+        head=config.whole("qk_nope_head_dim", 128),
+        rotary_head=config.whole("qk_rope_head_dim", 64),
+        value_head=config.whole("v_head_dim", 128),
+        query_rank=config.whole("q_lora_rank", 1536) if compressed else None,
+        key_value_rank=config.whole("kv_lora_rank", 512),
+        rotary=rotation(given, theta, yarn=True) if given else Rotary(theta),
+        dense=config.whole("first_k_dense_replace", 3, least=0, most=own["depth"] - 1),
+        router=router(config),
+        shared=config.whole("n_shared_experts", 1, least=0),
+        expert_hidden=config.whole("moe_intermediate_size", 2048),
+    )
+    config.asked |= {"q_lora_rank", "num_nextn_predict_layers", "num_mtp_layers", "head_dim", "qk_head_dim", "ep_size"}
+    return model, layouts.deepseek(model, config.flag("rope_interleave", True))
+
+
+def router(config: Config) -> SigmoidRouter:
+    """Which experts a token goes to."""
+    return SigmoidRouter(
+        config.whole("n_routed_experts", 256),
+        config.whole("num_experts_per_tok", 8),
+        config.whole("n_group", 8),
+        config.whole("topk_group", 4),
+        config.real("routed_scaling_factor", 2.5),
+    )
 
 
 # ---- what several share -------------------------------------------------------------------------------------
 
 
-def sizes(config: Config, names: dict[str, str], defaults) -> dict[str, int]:
+def sizes(config: Config, names: dict[str, str], defaults) -> dict[str, Any]:
     """The sizes of an architecture, by the names that a configuration has for them."""
     return {own: config.whole(name, usual) for (own, name), usual in zip(names.items(), defaults, strict=True)}
 
@@ -183,29 +227,6 @@ def context(config: Config, default: int) -> int:
     return config.whole("max_position_embeddings", default, most=2**31)
 
 
-def windows(config: Config, which: list[str], default: int):
-    """The window of each block: a number, none, or in turn."""
-    size = config.whole("sliding_window", default) if SLIDING in which else None
-    return in_turn([size if kind == SLIDING else None for kind in which])
-
-
-def two_rotations(config: Config, which: list[str]) -> Rotary:
-    """The rotations of blocks with and without a window, block by block."""
-    near, far = config.real("rope_local_base_freq", 10_000.0), config.real("rope_theta", 1_000_000.0)
-    given, scaled = config.table("rope_parameters"), config.table("rope_scaling")
-    if given and any(kind in given.values for kind in (SLIDING, FULL)):
-        tables = {kind: given.table(kind) or Config({}, given.source) for kind in (SLIDING, FULL)}
-    else:
-        tables = {SLIDING: Config({}), FULL: given or scaled or Config({})}
-    both = {SLIDING: rotation(tables[SLIDING], near), FULL: rotation(tables[FULL], far)}
-    for kind, own in both.items():
-        if not isinstance(own.scaling, Interpolated | None):
-            raise tables[kind].refuse("rope_type", "llama3", "default and linear are supported here")
-    factors = [own.scaling.factor if (own := both[kind]).scaling else 1.0 for kind in which]
-    bases = in_turn([both[kind].base for kind in which])
-    return Rotary(bases, Interpolated(in_turn(factors)) if set(factors) != {1.0} else None)
-
-
 FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {
     "bert": bert,
     "openai-gpt": gpt1,
@@ -217,4 +238,5 @@ FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {
     "gemma2": gemma2,
     "gemma3_text": gemma3,
     "olmo2": olmo2,
+    "deepseek_v3": deepseek_v3,
 }

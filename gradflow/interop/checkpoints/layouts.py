@@ -1,66 +1,13 @@
 """Where the parameters of each model type are in its files: tables from our names to theirs.
 
-Our names are those of `model.names`: outside the stack `token`, `leave.scale`, …; inside it the sublayer's kind and the
-parameter, `attention.query`, `mlp.norm_in.scale`. Theirs have `{}` for the number of the block, from 0.
-
 `post_attention_layernorm` means two things: the norm in front of the feed-forward in LLaMA and its kin, and the norm behind
 attention in Gemma 2 and 3 and OLMo 2. The tables say which.
 """
 
-from dataclasses import dataclass, field
+from typing import Any
 
-
-@dataclass(frozen=True)
-class From:
-    """A tensor's name, and what makes a parameter of it: `turned` from [out, in], or one part of several on the last axis."""
-
-    name: str
-    turned: bool = False
-    part: int = 0
-    parts: int = 1
-
-    def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
-        """The tensor's shape, from the parameter's."""
-        whole = (*own[:-1], own[-1] * self.parts) if own else own
-        return whole[::-1] if self.turned else whole
-
-    def __call__(self, tensor):
-        """The parameter, from the tensor."""
-        whole = tensor.T if self.turned else tensor
-        size = whole.shape[-1] // self.parts if self.parts > 1 else 0
-        return whole[..., self.part * size : (self.part + 1) * size] if size else whole
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The table of one model type.
-
-    `prefix` may be missing from all names of a file. `copies` are tensors that may be there as copies of a parameter to which
-    the configuration ties them, `buffers` patterns of names that are no parameters, `beside` of names that belong to other heads.
-    """
-
-    table: dict[str, From]
-    prefix: str
-    copies: dict[str, str] = field(default_factory=dict)
-    buffers: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
-
-
-def linear(ours: str, theirs: str, bias: bool = True) -> dict[str, From]:
-    """A matrix that is stored [out, in], and its bias where a model has one."""
-    biases = {f"{ours}.bias": From(f"{theirs}.bias")} if bias else {}
-    return {ours: From(f"{theirs}.weight", turned=True), **biases}
-
-
-def norm(ours: str, theirs: str) -> dict[str, From]:
-    """A norm's gain, and its shift where it has one."""
-    return {f"{ours}.scale": From(f"{theirs}.weight"), f"{ours}.bias": From(f"{theirs}.bias")}
-
-
-def joined(*tables: dict[str, From]) -> dict[str, From]:
-    """One table of several."""
-    return {ours: theirs for table in tables for ours, theirs in table.items()}
-
+from ...model.zoo.deepseek import DeepSeek
+from .sources import From, Layout, Part, joined, linear, norm
 
 # ---- BERT ---------------------------------------------------------------------------------------------------
 
@@ -83,7 +30,7 @@ BERT = Layout(
     ),
     prefix="bert.",
     copies={"cls.predictions.decoder.weight": "token", "cls.predictions.decoder.bias": "readout.bias"},
-    buffers=(r"embeddings\.position_ids", r"embeddings\.token_type_ids"),
+    buffers=(r"(bert\.)?embeddings\.(position|token_type)_ids",),
     beside=(r"(bert\.)?pooler\..*", r"cls\.seq_relationship\..*"),
 )
 
@@ -95,7 +42,7 @@ def _gpt(place: str, outer: dict[str, From]) -> Layout:
     """Their matrices are stored [in, out], queries, keys and values in one."""
     block, heads = "transformer.h.{}", ("query", "key", "value")
     matrix = lambda ours, theirs: {ours: From(f"{theirs}.weight"), f"{ours}.bias": From(f"{theirs}.bias")}
-    fused = lambda i, kind: From(f"{block}.attn.c_attn.{kind}", part=i, parts=3)
+    fused = lambda i, kind: From(f"{block}.attn.c_attn.{kind}", part=Part(i, (1, 1, 1)))
     return Layout(
         joined(
             outer,
@@ -193,3 +140,46 @@ NORMS_BOTH = joined(
 LLAMA, QWEN3 = decoder(NORMS_IN), decoder(NORMS_IN, QK_NORMS)
 OLMO2 = decoder(NORMS_BRANCH, QK_NORMS)
 GEMMA2, GEMMA3 = decoder(NORMS_BOTH), decoder(NORMS_BOTH, QK_NORMS)
+
+
+# ---- DeepSeek-V3, whose layout depends on the sizes of its heads --------------------------------------------
+
+
+def deepseek(own: DeepSeek, interleaved: bool) -> Layout:
+    """Latent attention, whose matrices hold two of ours each, and experts, which are stored one by one.
+
+    What predicts a second token is stored as one more block; it is beside the model.
+    """
+    heads, mlp = f"{BLOCK}.self_attn", f"{BLOCK}.mlp"
+    queries, keys = (own.head, own.rotary_head), (own.head, own.value_head)
+    up = "q_b_proj" if own.query_rank else "q_proj"
+    part = lambda name, *which, **how: From(f"{heads}.{name}.weight", turned=True, part=Part(*which, **how))
+    attention = {
+        "query": part(up, 0, queries, own.heads),
+        "query_rotary": part(up, 1, queries, own.heads, interleaved=interleaved),
+        "query_down": From(f"{heads}.q_a_proj.weight", turned=True),
+        "query_latent.scale": From(f"{heads}.q_a_layernorm.weight"),
+        "key_value_down": part("kv_a_proj_with_mqa", 0, (own.key_value_rank, own.rotary_head)),
+        "key_rotary": part("kv_a_proj_with_mqa", 1, (own.key_value_rank, own.rotary_head), interleaved=interleaved),
+        "key_value_latent.scale": From(f"{heads}.kv_a_layernorm.weight"),
+        "key": part("kv_b_proj", 0, keys, own.heads),
+        "value": part("kv_b_proj", 1, keys, own.heads),
+        "out": From(f"{heads}.o_proj.weight", turned=True),
+    }
+    matrices = ("gate", "up", "down")
+    each: dict[str, Any] = {"turned": True, "each": own.router.experts}
+    experts = {
+        "router": From(f"{mlp}.gate.weight", turned=True),
+        "balance": From(f"{mlp}.gate.e_score_correction_bias"),
+        **{f"routed.{name}": From(f"{mlp}.experts.{{}}.{name}_proj.weight", **each) for name in matrices},
+        **{f"shared.{name}": From(f"{mlp}.shared_experts.{name}_proj.weight", turned=True) for name in matrices},
+    }
+    table = joined(
+        OUTER,
+        {f"attention.{ours}": theirs for ours, theirs in attention.items()},
+        {f"experts.{ours}": theirs for ours, theirs in experts.items()},
+        GATED,
+        NORMS_IN,
+        norm("experts.norm_in", f"{BLOCK}.post_attention_layernorm"),
+    )
+    return Layout(table, prefix="model.", buffers=BUFFERS, beside=(rf"(model\.)?layers\.{own.depth}\..*",))

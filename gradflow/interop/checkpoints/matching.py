@@ -12,7 +12,7 @@ import numpy as np
 
 from ...model.names import name
 from .files import FLOATS, Tensor
-from .layouts import From, Layout
+from .sources import From, Layout
 
 SHOWN = 30  # lines of what is wrong
 OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -64,9 +64,8 @@ class Match:
         return self.layout.table[leaf.name]
 
     def sources(self, leaf: Leaf) -> list[str]:
-        """The tensors of a parameter, one a block."""
-        theirs = self.source(leaf).name
-        return [self.there(theirs.format(block)) for block in leaf.blocks or (0,)]
+        """The tensors of a parameter, block by block."""
+        return [self.there(one) for block in leaf.blocks or (0,) for one in self.source(leaf).names(block)]
 
     def copies(self) -> Iterator[tuple[str, Leaf]]:
         """Tensors that are there as copies of a parameter, which must be among ours."""
@@ -115,22 +114,22 @@ class Match:
     def differing(self, theirs: str, leaf: Leaf) -> list[str]:
         """What is wrong with a copy of a parameter."""
         original = self.sources(leaf)[0]
-        pair = [self.tensors.get(one) for one in (theirs, original)]
-        if None in pair or self.wrong(theirs, pair[1].shape, leaf.name):
+        copy, own = self.tensors[theirs], self.tensors.get(original)
+        if own is None or self.wrong(theirs, own.shape, leaf.name):
             return self.wrong(theirs, self.source(leaf).shape(leaf.shape), leaf.name)
-        same = np.array_equal(
-            *(tensor.file.get_tensor(one) for one, tensor in zip((theirs, original), pair, strict=True))
-        )
-        return [] if same else [f"not tied: {theirs} differs from {original}, of which it should be a copy"]
+        if np.array_equal(copy.file.get_tensor(theirs), own.file.get_tensor(original)):
+            return []
+        return [f"not tied: {theirs} differs from {original}, of which it should be a copy"]
 
     # ---- the arrays
 
     def array(self, leaf: Leaf, dtype) -> Any:
-        """The parameter, its blocks stacked. One tensor of the files is read at a time."""
-        read, names = self.source(leaf), self.sources(leaf)
-        stacked = np.empty((len(names), *leaf.shape), dtype)
-        for own, theirs in zip(stacked, names, strict=True):
-            own[...] = read(self.tensors[theirs].file.get_tensor(theirs))
+        """The parameter, its blocks stacked; of the files, what one block has of it is read at a time."""
+        source, tensor = self.source(leaf), lambda theirs: self.tensors[theirs].file.get_tensor(theirs)
+        blocks = leaf.blocks or (0,)
+        stacked = np.empty((len(blocks), *leaf.shape), dtype)
+        for own, block in zip(stacked, blocks, strict=True):
+            own[...] = source([tensor(self.there(one)) for one in source.names(block)])
         return stacked if leaf.blocks is not None else stacked[0]
 
 

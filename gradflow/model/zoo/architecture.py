@@ -69,7 +69,7 @@ class Architecture:
 
     def heads_with(self, **options) -> Attention:
         """Attention of these sizes, the rest as given."""
-        sizes = {"kv_heads": self.kv_heads, "head": self.head, "weights": self.weights}
+        sizes: dict[str, Any] = {"kv_heads": self.kv_heads, "head": self.head, "weights": self.weights}
         return Attention(self.heads, **sizes, **options)
 
     def model(self, precision: str | None = None) -> Transformer:

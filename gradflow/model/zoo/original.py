@@ -1,6 +1,6 @@
 """The original Transformer: encoder and decoder, post-norm, with cross-attention to the encoder's memory.
 
-Its warm-up and its Adam are `training.recipe.original`; its label smoothing is in the model's loss. Attention has no biases,
+Its warm-up and its Adam are `Recipe.original`; its label smoothing is in the model's loss. Attention has no biases,
 as in the paper's equations. How weights are drawn it does not say, nor the norm's eps: `Xavier` and 1e-6 here.
 """
 
@@ -61,15 +61,13 @@ class Original(Architecture):
         return Sinusoidal(self.vocabulary)
 
     def model(self, precision: str | None = None) -> Any:
-        """Both stacks. The precision is that of the weights: another than the default is refused."""
-        if precision:
-            raise ValueError(
-                f"precision is {precision!r}: an encoder and decoder take that of their weights, leave it out"
-            )
+        """Both stacks."""
         place = placement(self.wiring())
         encoder = staged(place, {"attention": self.attention(), "mlp": self.mlp()}, self.depth)
         decoder = staged(place, self.decoder(), self.depth)
-        return EncoderDecoder(encoder, decoder, self.width, self.embedding(), smoothing=self.smoothing)
+        return EncoderDecoder(
+            encoder, decoder, self.width, self.embedding(), smoothing=self.smoothing, precision=precision
+        )
 
     def attends(self) -> str:
         """Of both stacks."""

@@ -1,0 +1,96 @@
+"""What makes a parameter of tensors: a name, a turn, a part of what is stored together; and the table of a model type.
+
+Our names are those of `model.names`: outside the stack `token`, `leave.scale`, …; inside it the sublayer's kind and the
+parameter, `attention.query`, `mlp.norm_in.scale`. Theirs have `{}` for the number of the block, from 0.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the parts that lie side by side in the features of each of `heads` heads, as `sizes` to each other.
+
+    Rotary features that are turned in neighbouring pairs are sorted into halves where they are `interleaved`.
+    """
+
+    which: int
+    sizes: tuple[int, ...]
+    heads: int = 1
+    interleaved: bool = False
+
+    def whole(self, features: int) -> int:
+        """How many features all parts have together, from those of this one."""
+        return features * sum(self.sizes) // self.sizes[self.which]
+
+    def __call__(self, array):
+        """The part, of an array whose last axis has all."""
+        by_head = array.reshape(*array.shape[:-1], self.heads, -1)
+        unit = by_head.shape[-1] // sum(self.sizes)
+        start = unit * sum(self.sizes[: self.which])
+        own = by_head[..., start : start + unit * self.sizes[self.which]]
+        if self.interleaved:
+            own = np.concatenate([own[..., 0::2], own[..., 1::2]], -1)
+        return own.reshape(*array.shape[:-1], -1)
+
+
+@dataclass(frozen=True)
+class From:
+    """A tensor's name, and what makes a parameter of it: `turned` from [out, in], a `part` of its last axis.
+
+    With `each`, a parameter is so many tensors a block, stacked: the second `{}` of the name counts them.
+    """
+
+    name: str
+    turned: bool = False
+    part: Part | None = None
+    each: int | None = None
+
+    def names(self, block: int) -> list[str]:
+        """The tensors of one block."""
+        return [self.name.format(block, one) for one in range(self.each or 1)]
+
+    def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
+        """A tensor's shape, from the parameter's."""
+        own = own[1:] if self.each else own
+        whole = (*own[:-1], self.part.whole(own[-1])) if self.part else own
+        return whole[::-1] if self.turned else whole
+
+    def __call__(self, tensors):
+        """The parameter of one block, from its tensors."""
+        turned = [tensor.T if self.turned else tensor for tensor in tensors]
+        parts = [self.part(tensor) for tensor in turned] if self.part else turned
+        return np.stack(parts) if self.each else parts[0]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The table of one model type.
+
+    `prefix` may be missing from all names of a file. `copies` are tensors that may be there as copies of a parameter to which
+    the configuration ties them, `buffers` patterns of names that are no parameters, `beside` of names that belong to other heads.
+    """
+
+    table: dict[str, From]
+    prefix: str
+    copies: dict[str, str] = field(default_factory=dict)
+    buffers: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
+
+def linear(ours: str, theirs: str, bias: bool = True) -> dict[str, From]:
+    """A matrix that is stored [out, in], and its bias where a model has one."""
+    biases = {f"{ours}.bias": From(f"{theirs}.bias")} if bias else {}
+    return {ours: From(f"{theirs}.weight", turned=True), **biases}
+
+
+def norm(ours: str, theirs: str) -> dict[str, From]:
+    """A norm's gain, and its shift where it has one."""
+    return {f"{ours}.scale": From(f"{theirs}.weight"), f"{ours}.bias": From(f"{theirs}.bias")}
+
+
+def joined(*tables: dict[str, From]) -> dict[str, From]:
+    """One table of several."""
+    return {ours: theirs for table in tables for ours, theirs in table.items()}

@@ -1,0 +1,433 @@
+"""Checkpoints without a library to compare with: what is written is read, what is wrong is told, whatever the bytes."""
+
+import functools
+import json
+import random
+import resource
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from interop_files import CONFIGS, GATED, contents, encoded, saved
+
+import gradflow as gf
+from gradflow.interop.checkpoints.configs import Config
+from gradflow.interop.checkpoints.families import FAMILIES
+from gradflow.interop.checkpoints.files import INDEX, WHOLE
+from gradflow.interop.checkpoints.matching import leaves
+from gradflow.model.ends import Readout
+from gradflow.model.init import ByBlock
+from gradflow.model.rotary import ByWavelength, Interpolated, Rotary
+from gradflow.model.zoo.architecture import Architecture
+
+pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install -e '.[hf]'")
+
+over_configs = pytest.mark.parametrize("name", CONFIGS)
+
+
+def renamed(tensors, old: str, new: str):
+    """The tensors, a part of their names replaced."""
+    return {name.replace(old, new): tensor for name, tensor in tensors.items()}
+
+
+def same(a, b) -> bool:
+    """Whether two trees have the same numbers."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(np.array_equal(x, y) for x, y in pairs)
+
+
+# ---- reading ------------------------------------------------------------------------------------------------
+
+
+@over_configs
+def test_every_parameter_is_the_tensor_that_the_layout_names(name, tmp_path):
+    config = CONFIGS[name]
+    tensors = contents(config)
+    model, params = gf.checkpoint(saved(tmp_path, config, tensors))
+    layout, used = FAMILIES[config["model_type"]](Config(config))[1], set()
+    for leaf, array in zip(leaves(params), jax.tree.leaves(params), strict=True):
+        source = layout.table[leaf.name]
+        blocks = array if leaf.blocks is not None else [array]
+        for block, own in zip(leaf.blocks or (0,), blocks, strict=True):
+            used.update(source.names(block))
+            np.testing.assert_array_equal(own, source([tensors[one] for one in source.names(block)]))
+            assert own.dtype == np.float32
+    assert used == set(tensors)
+    assert jnp.isfinite(model(params, jnp.arange(6))).all()
+
+
+def test_queries_keys_and_values_are_the_thirds_of_a_fused_matrix(tmp_path):
+    tensors = contents(CONFIGS["gpt2"])
+    _, params = gf.checkpoint(saved(tmp_path, CONFIGS["gpt2"], tensors))
+    own = params["stack"][0]["attention"]["branch"]
+    joined = np.concatenate([own[n].kernel[1] for n in ("query", "key", "value")], axis=-1)
+    np.testing.assert_array_equal(joined, tensors["transformer.h.1.attn.c_attn.weight"])
+
+
+def test_a_checkpoint_goes_through_the_instruments(tmp_path):
+    model, params = gf.checkpoint(saved(tmp_path, CONFIGS["gemma2"], contents(CONFIGS["gemma2"])))
+    tokens = jnp.arange(12).reshape(2, 6) % 11
+    stacked = jax.tree.map(lambda a: a[None], params)
+    read = gf.measure(model, {"inputs": tokens, "targets": tokens}, params=stacked)["model"]
+    assert read["stream_gradient"].shape == (1, 5)
+    assert bool((read["stream_gradient"] > 0).all())
+
+
+def test_several_files_are_one_model_by_their_index(tmp_path):
+    config, tensors = CONFIGS["llama"], contents(CONFIGS["llama"])
+    whole = gf.checkpoint(saved(tmp_path / "whole", config, tensors))
+    folder = saved(tmp_path / "parts", config, tensors)
+    (folder / WHOLE).unlink()
+    names = sorted(tensors)
+    halves = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, own in halves.items():
+        (folder / file).write_bytes(encoded({n: tensors[n] for n in own}))
+    (folder / INDEX).write_text(json.dumps({"weight_map": {n: file for file, own in halves.items() for n in own}}))
+    parts = gf.checkpoint(folder)
+    assert parts[0] == whole[0]
+    assert same(parts[1], whole[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("gpt2", lambda t: renamed(t, "transformer.", "")),
+        ("opt-pre", lambda t: renamed(t, "model.decoder", "decoder")),
+        ("bert", lambda t: renamed(t, "bert.", "")),
+        (
+            "bert",
+            lambda t: renamed(renamed(t, "LayerNorm.weight", "LayerNorm.gamma"), "LayerNorm.bias", "LayerNorm.beta"),
+        ),
+        ("bert", lambda t: t | {"cls.predictions.decoder.weight": t["bert.embeddings.word_embeddings.weight"]}),
+        ("bert", lambda t: t | {"bert.embeddings.position_ids": np.arange(6)[None]}),
+        ("gpt2", lambda t: t | {"lm_head.weight": t["transformer.wte.weight"]}),
+        ("gpt2", lambda t: t | {"transformer.h.0.attn.bias": np.ones((1, 1, 6, 6), np.uint8)}),
+        ("openai-gpt", lambda t: t | {"transformer.h.1.attn.bias": np.ones((1, 1, 6, 6), np.float32)}),
+        ("llama", lambda t: t | {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(2, np.float32)}),
+        ("olmo2", lambda t: dict(reversed(t.items()))),
+    ],
+)
+def test_other_ways_of_saving_the_same_weights_read_the_same(name, change, tmp_path):
+    tensors = contents(CONFIGS[name])
+    usual = gf.checkpoint(saved(tmp_path / "usual", CONFIGS[name], tensors))
+    other = gf.checkpoint(saved(tmp_path / "other", CONFIGS[name], change(tensors)))
+    assert same(usual[1], other[1])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_floating_types_are_brought_to_float32(dtype, tmp_path):
+    tensors = {n: np.asarray(jnp.asarray(t, dtype)) for n, t in contents(CONFIGS["llama"]).items()}
+    _, params = gf.checkpoint(saved(tmp_path, CONFIGS["llama"], tensors))
+    table = params["embedding"]["token"].embedding[...]
+    assert table.dtype == jnp.float32
+    np.testing.assert_array_equal(table, tensors["model.embed_tokens.weight"].astype(np.float32))
+
+
+def test_float64_is_kept_where_it_is_asked_for(tmp_path):
+    tensors = {n: t + 1e-12 for n, t in contents(CONFIGS["gpt2"]).items()}
+    tensors = {n: t.astype(np.float64) + 1e-12 for n, t in tensors.items()}
+    model, params = gf.checkpoint(saved(tmp_path, CONFIGS["gpt2"], tensors), precision="float64")
+    np.testing.assert_array_equal(params["leave"].scale[...], tensors["transformer.ln_f.weight"])
+    assert model.precision == "float64"
+
+
+def test_a_bert_without_its_head_is_refused_and_read_with_another(tmp_path):
+    tensors = {n: t for n, t in contents(CONFIGS["bert"]).items() if not n.startswith("cls.")}
+    tensors |= {"bert.pooler.dense.weight": np.ones((8, 8), np.float32)}
+    folder = saved(tmp_path, CONFIGS["bert"], tensors)
+    with pytest.raises(ValueError, match=r"missing: cls\.predictions\.bias \[11\], our readout\.bias"):
+        gf.checkpoint(folder)
+    with pytest.warns(UserWarning, match=r"left aside: bert\.pooler\.dense\.weight"):
+        model, params = gf.checkpoint(folder, readout=Readout())
+    assert model(params, jnp.arange(6)).shape == (6, 11)
+
+
+def test_where_another_readout_stands_in_the_files_own_is_named(tmp_path):
+    folder = saved(tmp_path, CONFIGS["bert"], contents(CONFIGS["bert"]))
+    with pytest.warns(UserWarning, match=r"left aside: cls\.predictions\.bias, cls\.predictions\.transform"):
+        gf.checkpoint(folder, readout=Readout())
+
+
+# ---- configurations -----------------------------------------------------------------------------------------
+
+
+def described(**changed):
+    """The architecture of a LLaMA's configuration with these values."""
+    kind = changed.pop("model_type", "llama")
+    return FAMILIES[kind](Config({**GATED, **changed}))[0]
+
+
+def test_a_rotation_is_read_either_way():
+    llama3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+    for kind in ("rope_type", "type"):
+        assert described(rope_theta=5e5, rope_scaling={kind: "llama3", **llama3}).rotary == Rotary(
+            5e5, ByWavelength(8.0, 1.0, 4.0, 64)
+        )
+    new = described(rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, **llama3})
+    assert new.rotary == Rotary(5e5, ByWavelength(8.0, 1.0, 4.0, 64))
+    assert described(rope_scaling={"type": "linear", "factor": 2}).rotary == Rotary(1e4, Interpolated(2.0))
+    assert described().rotary == Rotary(1e4)
+    assert described(rope_theta=1e6, rope_scaling=None).rotary == Rotary(1e6)
+
+
+def test_gemma_3_has_two_rotations_either_way():
+    six = {"model_type": "gemma3_text", "num_hidden_layers": 7, "head_dim": 6}
+    old = described(
+        **six, rope_theta=1e6, rope_local_base_freq=1e4, rope_scaling={"rope_type": "linear", "factor": 8.0}
+    )
+    bases = ByBlock((1e4,) * 5 + (1e6,))
+    assert old.rotary == Rotary(bases, Interpolated(ByBlock((1.0,) * 5 + (8.0,))))
+    assert old.window == ByBlock((4096,) * 5 + (None,))
+    far = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}
+    new = described(**six, rope_parameters={"full_attention": far, "sliding_attention": {"rope_theta": 1e4}})
+    assert new == old
+    assert described(**six).rotary == Rotary(bases)
+
+
+def test_windows_are_the_familys_own_or_those_of_the_list():
+    windows = lambda **changed: described(**changed).window
+    assert windows(model_type="gemma2", num_hidden_layers=4) == ByBlock((4096, None))
+    assert windows(model_type="gemma2", layer_types=["full_attention"] * 2) is None
+    assert windows(model_type="mistral") == 4096
+    assert windows(model_type="mistral", sliding_window=None) is None
+    assert windows(model_type="qwen3") is None
+    assert windows(model_type="qwen3", use_sliding_window=True, max_window_layers=1, sliding_window=3) == ByBlock(
+        (None, 3)
+    )
+
+
+REFUSED = [
+    ("llama", {"model_type": "t6"}, r"no model_type 't6': known: bert"),
+    ("llama", {"model_type": None}, "no model_type 'None'"),
+    ("llama", {"hidden_act": "mish"}, "hidden_act is 'mish'; supported are gelu, gelu_new"),
+    (
+        "llama",
+        {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}},
+        "rope_type is 'yarn'; supported are default, linear",
+    ),
+    ("llama", {"rope_scaling": {"type": "linear", "factor": -1}}, "rope_scaling: factor is -1; a positive number"),
+    (
+        "llama",
+        {"rope_parameters": {"partial_rotary_factor": 0.5}},
+        r"partial_rotary_factor is 0.5; only 1.0 is supported",
+    ),
+    ("llama", {"rope_parameters": [1]}, r"rope_parameters is \[1\]; an object is expected"),
+    ("llama", {"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; a whole number from 1 to"),
+    ("llama", {"num_hidden_layers": 5000}, "5000 blocks, but the files have 21 tensors in all"),
+    ("llama", {"num_hidden_layers": "2"}, "num_hidden_layers is '2'; a whole number"),
+    ("llama", {"num_hidden_layers": True}, "num_hidden_layers is True; a whole number"),
+    ("llama", {"hidden_size": 0}, "hidden_size is 0; a whole number"),
+    ("llama", {"num_attention_heads": 3}, "width = 8 is not a multiple of heads = 3|kv_heads"),
+    ("llama", {"num_key_value_heads": 3}, "kv_heads = 3 must divide heads = 2"),
+    ("llama", {"rms_norm_eps": float("nan")}, "rms_norm_eps is nan; a positive number is expected"),
+    ("llama", {"attention_bias": 1}, "attention_bias is 1; true or false is expected"),
+    ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'; only 'absolute'"),
+    ("bert", {"is_decoder": True}, "is_decoder is True; only False is supported"),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True; only False"),
+    ("gpt2", {"tie_word_embeddings": False}, "tie_word_embeddings is False; only True is supported"),
+    ("gemma2", {"layer_types": ["full_attention"]}, "layer_types is .*a list of 2 words"),
+    ("gemma2", {"layer_types": ["full_attention", "linear_attention"]}, "layer_types is .*a list of 2 words"),
+    ("opt-pre", {"activation_function": 3}, "activation_function is 3; supported are"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "message"), REFUSED, ids=[f"{n} {next(iter(c))}" for n, c, _ in REFUSED])
+def test_a_value_that_is_not_supported_is_refused_by_name(name, change, message, tmp_path):
+    folder = saved(tmp_path, CONFIGS[name], contents(CONFIGS[name]))
+    (folder / "config.json").write_text(json.dumps(CONFIGS[name] | change))
+    with pytest.raises(ValueError, match=message) as error:
+        gf.checkpoint(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_value_that_nobody_understands_is_told(tmp_path):
+    folder = saved(
+        tmp_path, CONFIGS["llama"] | {"residual_multiplier": 0.2, "use_cache": True}, contents(CONFIGS["llama"])
+    )
+    with pytest.warns(UserWarning, match="left aside: residual_multiplier$"):
+        gf.checkpoint(folder)
+
+
+# ---- files that are not right -------------------------------------------------------------------------------
+
+
+def test_all_that_is_wrong_with_the_tensors_is_told_at_once(tmp_path):
+    tensors = contents(CONFIGS["llama"])
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    tensors["model.norm.weight"] = np.ones(9, np.float32)
+    tensors["model.layers.0.self_attn.q_norm.weight"] = np.ones(4, np.float32)
+    tensors["lm_head.weight"] = tensors["lm_head.weight"].astype(np.int64)
+    with pytest.raises(ValueError, match="is not the llama that it describes") as error:
+        gf.checkpoint(saved(tmp_path, CONFIGS["llama"], tensors))
+    lines = str(error.value).splitlines()[1:]
+    assert sorted(lines) == [
+        "  misshaped: model.norm.weight [9], expected [8]",
+        "  missing: model.layers.1.mlp.up_proj.weight [12, 8], our mlp.up",
+        "  of type I64: lm_head.weight, expected F64, F32, F16, BF16",
+        "  unknown: model.layers.0.self_attn.q_norm.weight [4]",
+    ]
+
+
+def test_a_copy_that_differs_from_what_it_is_tied_to_is_told(tmp_path):
+    tensors = contents(CONFIGS["gpt2"])
+    tensors["lm_head.weight"] = tensors["transformer.wte.weight"] + 1
+    with pytest.raises(ValueError, match=r"not tied: lm_head\.weight differs from transformer\.wte\.weight"):
+        gf.checkpoint(saved(tmp_path, CONFIGS["gpt2"], tensors))
+
+
+def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
+    folder = saved(tmp_path, CONFIGS["gpt2"], contents(CONFIGS["gpt2"]))
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ImportError, match=r"needs safetensors: pip install 'gradflow-jax\[hf\]'"):
+        gf.checkpoint(folder)
+
+
+def test_weights_that_are_quantized_are_refused(tmp_path):
+    config = CONFIGS["deepseek_v3"] | {"quantization_config": {"quant_method": "fp8"}}
+    with pytest.raises(ValueError, match="quantization_config is .*; only None is supported"):
+        gf.checkpoint(saved(tmp_path, config, contents(CONFIGS["deepseek_v3"])))
+
+
+def test_the_block_that_predicts_a_second_token_is_named_and_left_aside(tmp_path):
+    more = {"model.layers.2.eh_proj.weight": np.ones((8, 16), np.float32)}
+    folder = saved(tmp_path, CONFIGS["deepseek_v3"], contents(CONFIGS["deepseek_v3"]) | more)
+    with pytest.warns(UserWarning, match=r"left aside: model\.layers\.2\.eh_proj\.weight"):
+        gf.checkpoint(folder)
+
+
+def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["bert"]))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin, and only safetensors is read .*save_pretrained"):
+        gf.checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({"weight_map": {"a": "absent.safetensors"}}, "lacks absent.safetensors, which .* names"),
+        ({"weight_map": {"a": "../model.safetensors"}}, "names '../model.safetensors': a safetensors file beside it"),
+        ({"weight_map": {"a": "model.bin"}}, "names 'model.bin': a safetensors file beside it"),
+        ({"weight_map": {"a": 3}}, "has no weight_map"),
+        ({}, "has no weight_map"),
+        ([], "holds a list: a JSON object is expected"),
+    ],
+)
+def test_an_index_that_is_not_right_is_refused(index, message, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["llama"]))
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=message):
+        gf.checkpoint(tmp_path)
+
+
+def test_folders_that_are_none_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="is no folder"):
+        gf.checkpoint(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="config.json of .* can't be read: No such file"):
+        gf.checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text("{" * 100_000)
+    with pytest.raises(ValueError, match="config.json of .* is not JSON"):
+        gf.checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text('{"a":' * 100_000)
+    with pytest.raises(ValueError, match="config.json of .* is not JSON"):
+        gf.checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["llama"]))
+    with pytest.raises(ValueError, match="has no model.safetensors"):
+        gf.checkpoint(tmp_path)
+    for name in "ab":
+        (tmp_path / f"{name}.safetensors").write_bytes(encoded({}))
+    with pytest.raises(ValueError, match="has 2 safetensors files and no"):
+        gf.checkpoint(tmp_path)
+
+
+# ---- whatever the bytes -------------------------------------------------------------------------------------
+
+VALUES = [0, -1, 1, 3, 2**24, 2**31, 2**63, 10**30, 1.5, -0.5, 1e308, float("inf"), float("nan"), True, False, None]
+VALUES += [
+    "",
+    "gelu",
+    "x" * 1000,
+    [],
+    [1],
+    [[]],
+    {},
+    {"a": 1},
+    {"rope_type": "linear"},
+    {"rope_type": "llama3", "factor": 2},
+]
+ONE = {
+    name: {**config, **{k: 1 for k in ("num_hidden_layers", "n_layer") if k in config}}
+    for name, config in CONFIGS.items()
+    if name != "deepseek_v3"
+}
+ONE["deepseek_v3"] = CONFIGS["deepseek_v3"]
+ROUNDS = 1100
+
+
+def mutated(raw: bytes, dice: random.Random) -> bytes:
+    """A safetensors file with some bytes changed, cut, doubled, or its length or a shape in its header replaced."""
+    size = int.from_bytes(raw[:8], "little")
+    kind = dice.randrange(6)
+    if kind == 0:
+        where = dice.randrange(8 + size)
+        return raw[:where] + bytes(dice.randrange(256) for _ in range(dice.randint(1, 8))) + raw[where + 4 :]
+    if kind == 1:
+        return raw[: dice.randrange(len(raw))]
+    if kind == 2:
+        return dice.choice([0, 1, size - 1, size + 1, 2**40, 2**63, 2**64 - 1]).to_bytes(8, "little") + raw[8:]
+    header = json.loads(raw[8 : 8 + size])
+    name = dice.choice([n for n in header if n != "__metadata__"])
+    if kind == 3:
+        header[name][dice.choice(["dtype", "shape", "data_offsets"])] = dice.choice(
+            [*VALUES, [2**40, 2**40], [0, 2**62], "F4", "I8"]
+        )
+    elif kind == 4:
+        header[name]["shape"] = header[name]["shape"][::-1] + dice.choice([[], [1]])
+    else:
+        header[dice.choice(["", "é\u0000", "model.layers.0", name + ".x", "x" * 5000])] = header.pop(name)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + raw[8 + size :]
+
+
+def outcome(folder):
+    """The parameters, or None and what the error says. Any other error, and any warning, goes through."""
+    try:
+        return gf.checkpoint(folder)[1], ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def same_shapes(a, b) -> bool:
+    """Whether two trees have arrays of the same shapes, whatever their numbers."""
+    return [x.shape for x in jax.tree.leaves(a)] == [x.shape for x in jax.tree.leaves(b)]
+
+
+@pytest.mark.filterwarnings("ignore:.*left aside:UserWarning")
+def test_whatever_the_bytes_there_is_a_clear_error_or_a_right_answer(tmp_path, monkeypatch):
+    """1,100 files and configurations, each with one thing changed: a ValueError, or the parameters that were written."""
+    monkeypatch.setattr(Architecture, "model", functools.cache(Architecture.model))  # most cases have the same one
+    dice, folders = random.Random(0), {}
+    for name, config in ONE.items():
+        folder = saved(tmp_path / name, config, contents(config))
+        folders[name] = folder, gf.checkpoint(folder)[1]
+    before, read = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
+    for _ in range(ROUNDS):
+        name = dice.choice(list(ONE))
+        folder, right = folders[name]
+        path = folder / (WHOLE if dice.random() < 0.6 else "config.json")
+        kept = path.read_bytes()
+        if path.name == WHOLE:
+            path.write_bytes(mutated(kept, dice))
+        elif dice.random() < 0.9:
+            path.write_text(json.dumps(ONE[name] | {dice.choice([*ONE[name], "rope_scaling"]): dice.choice(VALUES)}))
+        else:
+            path.write_bytes(kept[: dice.randrange(len(kept))])
+        found, message = outcome(folder)
+        assert found is None or same_shapes(found, right)
+        assert found is not None or 0 < len(message) < 20_000
+        read += found is not None
+        path.write_bytes(kept)
+    assert 0 < read < ROUNDS / 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KiB; files are of some kB

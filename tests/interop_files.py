@@ -1,0 +1,73 @@
+"""Folders as trained models lie in them, written here from the layouts, in the format's own words: a length, a JSON header,
+the numbers.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from gradflow.interop.checkpoints.configs import Config
+from gradflow.interop.checkpoints.families import FAMILIES
+from gradflow.interop.checkpoints.files import WHOLE
+from gradflow.interop.checkpoints.matching import leaves
+
+SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 11}
+SIZES |= {"max_position_embeddings": 6}
+GATED = {**SIZES, "intermediate_size": 12, "num_key_value_heads": 1}
+LATENT = {
+    "intermediate_size": 12,
+    "moe_intermediate_size": 4,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 3,
+    "n_group": 1,
+}
+LATENT |= {"topk_group": 1, "num_experts_per_tok": 2, "q_lora_rank": 5, "kv_lora_rank": 3, "qk_nope_head_dim": 6}
+LATENT |= {"qk_rope_head_dim": 4, "v_head_dim": 5}
+GPT = {"vocab_size": 11, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 6}
+CONFIGS = {
+    "bert": {"model_type": "bert", **SIZES, "intermediate_size": 12},
+    "openai-gpt": {"model_type": "openai-gpt", **GPT},
+    "gpt2": {"model_type": "gpt2", **GPT},
+    "opt-pre": {"model_type": "opt", **SIZES, "ffn_dim": 12},
+    "opt-post": {"model_type": "opt", **SIZES, "ffn_dim": 12, "do_layer_norm_before": False, "word_embed_proj_dim": 4},
+    "llama": {"model_type": "llama", **GATED},
+    "mistral": {"model_type": "mistral", **GATED},
+    "qwen3": {"model_type": "qwen3", **GATED, "head_dim": 6},
+    "gemma2": {"model_type": "gemma2", **GATED, "head_dim": 6},
+    "gemma3_text": {"model_type": "gemma3_text", **GATED, "head_dim": 6},
+    "olmo2": {"model_type": "olmo2", **GATED},
+    "deepseek_v3": {"model_type": "deepseek_v3", **SIZES, **LATENT},
+}
+DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "bfloat16": "BF16", "int64": "I64", "uint8": "U8"}
+
+
+def contents(config: dict) -> dict[str, np.ndarray]:
+    """Random tensors under the names of a model type, with no two numbers alike."""
+    own, layout = FAMILIES[config["model_type"]](Config(config))
+    noise, found = np.random.default_rng(0), {}
+    for leaf in leaves(own.model().shapes):
+        source = layout.table[leaf.name]
+        for one in (one for block in leaf.blocks or (0,) for one in source.names(block)):
+            found.setdefault(one, noise.normal(size=source.shape(leaf.shape)).astype(np.float32))
+    return found
+
+
+def encoded(tensors: dict[str, np.ndarray], **changed) -> bytes:
+    """The tensors in the safetensors format; `changed` replaces entries of the header by name."""
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, tensor in tensors.items():
+        raw = np.ascontiguousarray(tensor).tobytes()
+        header[name] = {"dtype": DTYPES[str(tensor.dtype)], "shape": list(tensor.shape)}
+        header[name]["data_offsets"] = [len(data), len(data) + len(raw)]
+        data += raw
+    text = json.dumps({**header, **changed}).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def saved(folder: Path, config: dict, tensors: dict[str, np.ndarray]) -> Path:
+    """The folder, with both in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / WHOLE).write_bytes(encoded(tensors))
+    return folder
