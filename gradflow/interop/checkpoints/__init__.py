@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ...model.ends import Readout
+from ...model.zoo.deepseek import DeepSeek
 from ...results.configuration import suggestions
 from .configs import Config
 from .families import FAMILIES
@@ -60,6 +61,8 @@ def described(config: Config, tensors: int):
         raise ValueError(f"config.json: no model_type {str(kind)[:60]!r}: {suggestions(str(kind)[:60], FAMILIES)}")
     config.only(quantization_config=None)
     own, layout = FAMILIES[kind](config)
-    if own.depth > tensors:
-        raise ValueError(f"config.json: {own.depth} blocks, but the files have {tensors} tensors in all")
+    counts = {"blocks": own.depth, "experts": own.router.experts if isinstance(own, DeepSeek) else 0}
+    for what, count in counts.items():
+        if count > tensors:
+            raise ValueError(f"config.json: {count} {what}, but the files have {tensors} tensors in all")
     return own, layout
