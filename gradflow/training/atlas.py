@@ -9,7 +9,8 @@ Three trees of one schema lie side by side, with a node a wiring: `training` (ov
 paired seed by seed. A wiring that theory refuses, one that diverges and one that fails stop none of the others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from .plan import Plan
 from .recipe import Recipe, recipe
 from .step import apart, together
 
+TOGETHER = 2  # wirings made at a time: one waits for the compiler while another computes
 WINDOW = 4  # tokens, the first, whose Jacobian has its spectrum taken: 256 × 256 at width 64
 DENSE = 512
 ENDS = ("largest_singular_value", "smallest_singular_value")
@@ -88,19 +90,32 @@ def atlas(
         for name, model in models.items()
     }
     parts, failed = _kept(folder, decides), {}
-    with tqdm(total=len(models) * (steps + 1), unit="step", delay=1, leave=False) as bar:
-        for i, (name, model) in enumerate(models.items(), 1):
-            if name not in parts:
-                try:
-                    made = _one(name, model, plan, key, scatter, predict, bar)
-                except Exception as error:  # of a wiring of one's own, or of one too large: the others go on
-                    failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-                else:
-                    made.attrs["configuration"] = dumps(decides[name])
-                    parts[name] = made
-                    _keep(folder, name, made)
-            bar.update(i * (steps + 1) - bar.n)
-    return _joined({name: parts[name] for name in models if name in parts}, failed)
+    missing = [name for name in models if name not in parts]
+    with tqdm(total=len(missing) * (steps + 1), unit="step", delay=1, leave=False) as bar:
+        make = lambda name: _one(name, models[name], plan, key, scatter, predict, bar)
+        for name, made in _side_by_side(make, missing):
+            if isinstance(made, Exception):
+                failed[name] = f"{type(made).__name__}: {made}".splitlines()[0]
+                continue
+            made.attrs["configuration"] = dumps(decides[name])
+            parts[name] = made
+            _keep(folder, name, made)
+    in_order = lambda found: {name: found[name] for name in models if name in found}
+    return _joined(in_order(parts), in_order(failed))
+
+
+def _side_by_side(
+    make: Callable[[str], xr.DataTree], names: list[str]
+) -> Iterator[tuple[str, xr.DataTree | Exception]]:
+    """What `make` gives or raises for each name, as they are done: one of one's own, or too large, stops none of the others."""
+    pool = ThreadPoolExecutor(TOGETHER)
+    waiting = {pool.submit(make, name): name for name in names}
+    try:
+        for done in as_completed(waiting):
+            error = done.exception()
+            yield waiting[done], error if isinstance(error, Exception) else done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _one(name: str, model, plan: Plan, key, scatter: int, predict, bar) -> xr.DataTree:
