@@ -35,6 +35,7 @@ from .recipe import Recipe, recipe
 from .step import apart, together
 
 TOGETHER = 2  # wirings made at a time: one waits for the compiler while another computes
+KEPT = 8  # wirings whose programs are kept
 WINDOW = 4  # tokens, the first, whose Jacobian has its spectrum taken: 256 × 256 at width 64
 DENSE = 512
 ENDS = ("largest_singular_value", "smallest_singular_value")
@@ -79,7 +80,7 @@ def atlas(
     folder : keeps one file a wiring, each whole or not there; those already there are not made again
 
     What theory refuses is the attribute `no_theory` of the wiring's node in `training`, with `equation` and `source`; what
-    failed is in the root's attribute `failed`, by name. Cost: 15 to 20 s a wiring at 12 blocks of width 64, mostly compiling.
+    failed is in the root's attribute `failed`, by name. Cost: some 23 s a wiring on two cores, at 12 blocks of width 64, mostly compiling.
 
     Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
     """
@@ -107,15 +108,20 @@ def atlas(
 def _side_by_side(
     make: Callable[[str], xr.DataTree], names: list[str]
 ) -> Iterator[tuple[str, xr.DataTree | Exception]]:
-    """What `make` gives or raises for each name, as they are done: one of one's own, or too large, stops none of the others."""
-    pool = ThreadPoolExecutor(TOGETHER)
-    waiting = {pool.submit(make, name): name for name in names}
-    try:
-        for done in as_completed(waiting):
-            error = done.exception()
-            yield waiting[done], error if isinstance(error, Exception) else done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    """What `make` gives or raises for each name, as they are done: one of one's own, or too large, stops none of the others.
+
+    From time to time all programs are forgotten: a system allows a process some 65,000 memory maps, and a program holds hundreds.
+    """
+    for start in range(0, len(names), KEPT):
+        pool = ThreadPoolExecutor(TOGETHER)
+        waiting = {pool.submit(make, name): name for name in names[start : start + KEPT]}
+        try:
+            for done in as_completed(waiting):
+                error = done.exception()
+                yield waiting[done], error if isinstance(error, Exception) else done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+        jax.clear_caches()
 
 
 def _one(name: str, model, plan: Plan, key, scatter: int, predict, bar) -> xr.DataTree:
