@@ -80,8 +80,9 @@ def atlas(
     folder : keeps one file a wiring, each whole or not there; those already there are not made again
 
     What theory refuses is the attribute `no_theory` of the wiring's node in `training`, with `equation` and `source`; what
-    failed is in the root's attribute `failed`, by name. Cost: some 23 s a wiring on two cores, at 12 blocks of width 64, mostly of
-    compiling.
+    failed is in the root's attribute `failed`, by name.
+
+    Cost: some 23 s a wiring at 12 blocks of width 64 on two cores, mostly to compile.
 
     Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
     """
