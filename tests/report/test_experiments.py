@@ -8,6 +8,7 @@ import pytest
 import gradflow as gf
 from gradflow.report import captions, experiment_tables, findings, plot
 from gradflow.results import configuration
+from gradflow.results.quantities import FACTORS
 from gradflow.results.tree import Readings, entries, label, side_by_side
 
 SEEDS = np.arange(4)
@@ -120,7 +121,7 @@ def through_training() -> object:
     """A run whose gradient at the bottom falls by ten a record, while the norms lose and the forks gain."""
     steps, shape = np.array([0, 1, 10]), (3, 4, 3)
     stream = np.ones(shape) * np.array([1.0, 0.1, 0.01])[:, None, None] * np.exp(WOBBLE)[:, None]
-    budget = np.zeros((3, 4, 2, 7))
+    budget = np.zeros((3, 4, 2, len(FACTORS)))
     budget[..., 0], budget[..., 1] = -1.5, 0.5
     arrays = {
         "stream_gradient": stream,
