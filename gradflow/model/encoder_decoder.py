@@ -30,7 +30,7 @@ from .equation import in_precision_of, walk
 from .init import at, resolved, root
 from .layers import FEATURES
 from .placement import shared_out
-from .stack import Segment, check_precision, init_stack
+from .stack import Segment, check_precision, init_within
 
 
 @registered
@@ -198,12 +198,7 @@ class Side:
 
     def drawn(self, key) -> dict:
         """Parameters of this side alone."""
-        first, last = self.segments[0].block[0].wiring, self.segments[-1].block[-1].wiring
-        return {
-            "enter": first.enter.init(at(key, "enter"), self.width),
-            "stack": init_stack(self.segments, at(key, "stack"), self.width),
-            "leave": last.leave.init(at(key, "leave"), self.width),
-        }
+        return init_within(self.segments, key, self.width)
 
     def init(self, key) -> dict:
         """The parameters of the whole, arranged for this side; the same key gives the same weights to both sides."""

@@ -138,12 +138,9 @@ class Transformer:
     def init(self, key):
         """Parameters, float32; the same key gives the same weights to every wiring, and to the shared blocks of any depth."""
         key = root(key)
-        first, last = self.segments[0].block[0].wiring, self.segments[-1].block[-1].wiring
         drawn = {
             "embedding": self.embedding.init(at(key, "embedding"), self.width),
-            "enter": first.enter.init(at(key, "enter"), self.width),
-            "stack": init_stack(self.segments, at(key, "stack"), self.width),
-            "leave": last.leave.init(at(key, "leave"), self.width),
+            **init_within(self.segments, key, self.width),
             "readout": self._readout(key, resolved(self.readout, self.depth)),
         }
         return jax.tree.map(lambda a: a.astype(jnp.float64), drawn) if self.precision == "float64" else drawn
@@ -193,6 +190,16 @@ def check_precision(precision: str | None) -> None:
         raise ValueError(f"no precision {precision!r}: {suggestions(str(precision), PRECISIONS)}")
     if precision == "float64" and not jax.config.values["jax_enable_x64"]:
         raise ValueError("float64 needs jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1, first")
+
+
+def init_within(segments, key, width: int) -> dict:
+    """`{"enter", "stack", "leave"}`: the parameters of a stack, and of how its stream is entered and left."""
+    first, last = segments[0].block[0].wiring, segments[-1].block[-1].wiring
+    return {
+        "enter": first.enter.init(at(key, "enter"), width),
+        "stack": init_stack(segments, at(key, "stack"), width),
+        "leave": last.leave.init(at(key, "leave"), width),
+    }
 
 
 def init_stack(segments, key, width: int):
