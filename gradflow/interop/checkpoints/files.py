@@ -37,7 +37,8 @@ def json_of(path: Path) -> dict:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{path.name} of {path.parent} can't be read: {error.strerror}") from None
+        why = f"({error.strerror}): a folder with config.json and safetensors is expected"
+        raise ValueError(f"{path.name} of {path.parent} can't be read {why}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} of {path.parent} is not JSON: {error}") from None
     if not isinstance(found, dict):
