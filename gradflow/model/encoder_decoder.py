@@ -29,8 +29,7 @@ from .ends import Readout, Sinusoidal
 from .equation import in_precision_of, walk
 from .init import at, resolved, root
 from .layers import FEATURES
-from .placement import shared_out
-from .stack import Segment, check_precision, init_within
+from .stack import Segment, check_precision, init_within, of_depth
 
 
 @registered
@@ -110,7 +109,7 @@ class EncoderDecoder:
     def at_depth(self, depth: int) -> "EncoderDecoder":
         """The same model with `depth` blocks in either stack."""
         return dataclasses.replace(
-            self, encoder_stack=_deep(self.encoder_stack, depth), decoder_stack=_deep(self.decoder_stack, depth)
+            self, encoder_stack=of_depth(self.encoder_stack, depth), decoder_stack=of_depth(self.decoder_stack, depth)
         )
 
     def init(self, key):
@@ -138,12 +137,6 @@ class EncoderDecoder:
         side = self.decoder
         own = side.given(side.arranged(params), inputs)
         return self.logits(own, side.run(own, side.enter(own, inputs)))
-
-
-def _deep(stack, depth: int):
-    """A stack of `depth` blocks; segments keep their shares of it."""
-    shares = shared_out(depth, [segment.repeats for segment in stack])
-    return tuple(dataclasses.replace(s, repeats=n) for s, n in zip(stack, shares, strict=True) if n)
 
 
 def smoothed_cross_entropy(logits, targets, smoothing: float):

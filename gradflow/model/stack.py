@@ -132,8 +132,7 @@ class Transformer:
 
     def at_depth(self, depth: int) -> "Transformer":
         """The same model with `depth` blocks; segments keep their shares of it, to whole blocks; one without any is left out."""
-        pairs = zip(self.stack, shared_out(depth, [segment.repeats for segment in self.stack]), strict=True)
-        return dataclasses.replace(self, stack=tuple(dataclasses.replace(s, repeats=n) for s, n in pairs if n))
+        return dataclasses.replace(self, stack=of_depth(self.stack, depth))
 
     def init(self, key):
         """Parameters, float32; the same key gives the same weights to every wiring, and to the shared blocks of any depth."""
@@ -190,6 +189,12 @@ def check_precision(precision: str | None) -> None:
         raise ValueError(f"no precision {precision!r}: {suggestions(str(precision), PRECISIONS)}")
     if precision == "float64" and not jax.config.values["jax_enable_x64"]:
         raise ValueError("float64 needs jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1, first")
+
+
+def of_depth(stack: Sequence[Segment], depth: int) -> tuple[Segment, ...]:
+    """A stack of `depth` blocks; segments keep their shares of it, to whole blocks; one without any is left out."""
+    pairs = zip(stack, shared_out(depth, [segment.repeats for segment in stack]), strict=True)
+    return tuple(dataclasses.replace(segment, repeats=count) for segment, count in pairs if count)
 
 
 def init_within(segments, key, width: int) -> dict:
