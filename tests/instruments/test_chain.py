@@ -190,11 +190,14 @@ def test_decayed_chains_come_in_logs():
 
 
 def test_shares_of_the_cotangent_over_all_directions_sum_to_one():
+    """Two directions a token are lost behind a LayerNorm: what rounding leaves of them is made orthogonal, too."""
     model, params, batch = small(cases.ALL["post"](cases.NORMS["layernorm"]))
     n = cases.TOKENS * cases.WIDTH
-    shares = read(chain.alignment, model, params, batch, leading=n)["cotangent_share"]
-    assert shares.shape == (5, n)
-    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-10)
+    shares = jax.jit(lambda key: chain.alignment(model, params, batch, leading=n, key=key)["cotangent_share"])
+    for seed in range(100):
+        found = shares(jax.random.key(seed))
+        assert found.shape == (5, n)
+        np.testing.assert_allclose(found.sum(1), 1, rtol=1e-12)
 
 
 def test_token_mean_share_is_one_for_what_all_tokens_have_in_common():
