@@ -56,8 +56,9 @@ WITHOUT_TABLE = {
     "gemma2-9b": 8_324_201_984,
     "gemma2-27b": 26_047_480_320,
 }
-# Billions, as printed: Brown et al. 2020, table 2.1 (but XL, whose heads don't give its 1.3); Zhang et al. 2022, table 1;
-# without the table, Gemma Team 2025, table 1.
+# Millions without the token table, as printed (Gemma Team 2025, table 1).
+MILLIONS = {"gemma3-1b": 698, "gemma3-4b": 3209, "gemma3-12b": 10_759, "gemma3-27b": 25_600}
+# Billions, as printed: Brown et al. 2020, table 2.1 (but XL, whose heads don't give its 1.3); Zhang et al. 2022, table 1.
 PRINTED = {
     "gpt3-small": (0.125, 3),
     "gpt3-large": (0.760, 3),
@@ -96,6 +97,21 @@ def test_an_architecture_has_as_many_parameters_as_its_published_weights(name, c
 def test_a_gemma_has_as_many_parameters_beside_its_table_as_published(name, count):
     total, table = size(name)
     assert total - table == count
+
+
+@pytest.mark.parametrize(("name", "millions"), MILLIONS.items(), ids=list(MILLIONS))
+def test_a_gemma_3_has_as_many_parameters_beside_its_table_as_printed(name, millions):
+    total, table = size(name)
+    assert round((total - table) / 1e6) == millions
+
+
+def test_the_largest_llama_of_the_first_has_an_eps_of_its_own():
+    assert {name: ZOO[name].eps for name in ("llama-7b", "llama-13b", "llama-33b", "llama-65b")} == {
+        "llama-7b": 1e-6,
+        "llama-13b": 1e-6,
+        "llama-33b": 1e-6,
+        "llama-65b": 1e-5,
+    }
 
 
 @pytest.mark.parametrize(("name", "printed"), PRINTED.items(), ids=list(PRINTED))

@@ -1,7 +1,8 @@
 """LLaMA 1, 2 and 3, Mistral, Qwen 3 and OLMo 2: RMSNorm, gated SiLU, rotary positions; OLMo 2 norms what a branch writes.
 
-Where a paper says nothing of how weights are drawn, and none of LLaMA, Mistral and Qwen does, they keep mean squares (`FanIn`)
-and the embedding has rms 1, or 1/√d where it is the readout too: logits then have a mean square of 1.
+Of how the weights of LLaMA, Mistral and Qwen were drawn nothing was found, and what code there is only loads them: here
+they keep mean squares (`FanIn`), and the embedding has rms 1, or 1/√d where it is the readout too: logits then have a mean
+square of 1.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +21,11 @@ from .architecture import Architecture
 @registered
 @dataclass(frozen=True, kw_only=True)
 class Llama(Architecture):
-    """Pre-RMSNorm (Touvron et al. 2023, section 2.2). `readout_weights` None ties the readout to the token table."""
+    """Pre-RMSNorm (Touvron et al. 2023, section 2.2). `readout_weights` None ties the readout to the token table.
+
+    Hidden layers: meta-llama/llama, branch llama_v1, llama/model.py. Its eps is a default that the weights' own files
+    replace, 1e-5 at 65B and 1e-6 below: tinygrad/tinygrad, examples/llama.py.
+    """
 
     title: ClassVar[str] = "LLaMA"
     year: ClassVar[int] = 2023
@@ -60,7 +65,10 @@ class Llama(Architecture):
 @registered
 @dataclass(frozen=True, kw_only=True)
 class Llama2(Llama):
-    """LLaMA with twice the context, and shared keys at 70B (Touvron et al. 2023b, section 2.2 and table 1)."""
+    """LLaMA with twice the context, and shared keys at 70B (Touvron et al. 2023b, section 2.2 and table 1).
+
+    Rotation and eps: meta-llama/llama, llama/model.py; sizes, as in the weights: tinygrad/tinygrad, examples/llama.py.
+    """
 
     title: ClassVar[str] = "Llama 2"
     source: ClassVar[str] = "Touvron et al. 2023b, section 2.2 and table 1"
@@ -72,7 +80,10 @@ class Llama2(Llama):
 @registered
 @dataclass(frozen=True, kw_only=True)
 class Llama3(Llama):
-    """Shared keys, a larger vocabulary and base of the rotation (Llama Team 2024, section 3.2 and table 3)."""
+    """Shared keys, a larger vocabulary and base of the rotation (Llama Team 2024, section 3.2 and table 3).
+
+    The vocabulary, 128,000 in the table, and eps: meta-llama/llama-models, models/sku_list.py (until 2025).
+    """
 
     title: ClassVar[str] = "Llama 3"
     year: ClassVar[int] = 2024
@@ -87,7 +98,11 @@ class Llama3(Llama):
 @registered
 @dataclass(frozen=True, kw_only=True)
 class Mistral(Llama):
-    """Llama 2 with shared keys and a sliding window (Jiang et al. 2023, section 2 and table 1)."""
+    """Llama 2 with shared keys and a sliding window (Jiang et al. 2023, section 2 and table 1).
+
+    A token sees as many as the paper's cache holds, itself among them; its text has one more. The rotation is that of
+    mistralai/mistral-inference, first version, mistral/rope.py; eps is from the weights, by secondary sources.
+    """
 
     title: ClassVar[str] = "Mistral"
     source: ClassVar[str] = "Jiang et al. 2023, section 2 and table 1"
@@ -100,7 +115,11 @@ class Mistral(Llama):
 @registered
 @dataclass(frozen=True, kw_only=True)
 class Qwen3(Llama):
-    """LLaMA with a norm on the queries and keys of each head (Qwen Team 2025, section 2 and table 1)."""
+    """LLaMA with a norm on the queries and keys of each head (Qwen Team 2025, section 2 and table 1).
+
+    The context is that of the last stage of training (section 3.2, as is the rotation), before YaRN. The vocabulary, of
+    151,669 tokens in the paper, widths and eps are those of the weights, by secondary sources.
+    """
 
     title: ClassVar[str] = "Qwen 3"
     year: ClassVar[int] = 2025
@@ -119,11 +138,15 @@ class Qwen3(Llama):
 @registered
 @dataclass(frozen=True, kw_only=True)
 class Olmo2(Llama):
-    """Res-post-RMSNorm, and a norm on all queries, and all keys, together (OLMo et al. 2025, section 3 and table 1)."""
+    """Res-post-RMSNorm, and a norm on all queries, and all keys, together (OLMo et al. 2025, section 2.1 and table 3).
+
+    Configuration: allenai/OLMo, configs/official-1124; for 32B allenai/OLMo-core, src/olmo_core/nn/transformer/config.py.
+    Theirs are normals of deviation 0.02 cut off at three of them (section 2.3), here they are whole.
+    """
 
     title: ClassVar[str] = "OLMo 2"
     year: ClassVar[int] = 2024
-    source: ClassVar[str] = "OLMo et al. 2025, section 3"
+    source: ClassVar[str] = "OLMo et al. 2025, section 2.1 and table 3"
 
     vocabulary: int = 100_352
     context: int = 4096
@@ -158,8 +181,8 @@ LLAMA = _sizes(
     ("llama-7b", 32, 4096, 32, None, 11_008),
     ("llama-13b", 40, 5120, 40, None, 13_824),
     ("llama-33b", 60, 6656, 52, None, 17_920),
-    ("llama-65b", 80, 8192, 64, None, 22_016),
 )
+LLAMA |= _sizes(Llama, ("llama-65b", 80, 8192, 64, None, 22_016), eps=1e-5)
 LLAMA |= _sizes(
     Llama2,
     ("llama2-7b", 32, 4096, 32, None, 11_008),
