@@ -3,9 +3,10 @@
     y_t = f_shared(x_t) + Σ_e g_te f_e(x_t),     g_te = scale · s_te / Σ_{chosen e'} s_te' where e is chosen, else 0
     s_te = sigmoid(⟨w_e, x_t⟩);   chosen: the largest s_te + b_e, in the groups whose two largest sum to most
 
-(DeepSeek-AI 2024 (DeepSeek-V3), section 2.1.2; the paper could not be read again: what is here agrees with an independent
-library, see the tests.) The choice is piecewise constant: gradients go through g and f, not through what was chosen, and
-b_e, which balances the load, has none at all. DeepSeek moves it by the load of each expert, a rule that is not here.
+(DeepSeek-AI 2024 (DeepSeek-V3), section 2.1.2; the scale is only in deepseek-ai/DeepSeek-V3, inference/model.py, `Gate`.
+What is here agrees with an independent library, see the tests.) The choice is piecewise constant: gradients go through
+g and f, not through what was chosen, and b_e, which balances the load, has none at all. DeepSeek moves it by the load of
+each expert, a rule that is not here.
 
 Axes: x is [T, d]; E experts, k of them active, G groups.
 """

@@ -4,9 +4,9 @@
     c' = N'(W_DQ x);  q_h = [W_UQ,h c', R W_QR,h c']
     y = W_O [softmax(q_h k_hᵀ/√(h + r)) v_h]_h
 
-(DeepSeek-AI 2024 (DeepSeek-V2), section 2.1, which could not be read again, the norms from the published weights: what is here
-agrees with an independent library, see the tests.) R is rotary in halves; weights that turn neighbours instead, as
-DeepSeek's do, are the same function with their columns sorted.
+(DeepSeek-AI 2024 (DeepSeek-V2), section 2.1, the norms from 3.1.2; deepseek-ai/DeepSeek-V3, inference/model.py, `MLA`.
+What is here agrees with an independent library, see the tests.) R is rotary in halves; weights that turn
+neighbours instead, as DeepSeek's do, are the same function with their columns sorted.
 
 Axes: x is [T, d]; H heads with h features without a position, r with one, g of a value.
 """

@@ -24,8 +24,11 @@ class DeepSeek(Architecture):
     """Pre-RMSNorm (DeepSeek-AI 2024, section 4.2 for the sizes), `dense` blocks below those with experts.
 
     `head`, `rotary_head` and `value_head` are features of a head, `hidden` those of a dense hidden layer, `expert_hidden` of an
-    expert's. Positions are scaled by YaRN, and scores with them, as the weights are published: after the context was extended
-    from 4096 tokens to 40 times as many. The module that predicts a second token is not part of it.
+    expert's. Positions are scaled by YaRN, and scores with them, as the weights are published: after the context of 4096
+    tokens was extended to 128K with a scale of 40 (section 4.3); `context` is 40 times 4096, as in the weights' file.
+
+    Configuration: deepseek-ai/DeepSeek-V3, inference/configs/config_671B.json and model.py. The module that predicts a
+    second token is not part of it, nor are factors at the bottlenecks, which section 4.2 names and the code lacks.
     """
 
     title: ClassVar[str] = "DeepSeek-V3"
@@ -110,7 +113,7 @@ class DeepSeek(Architecture):
 def sharpened(features: int, rotary: Rotary) -> float | None:
     """The scale of the scores of a head of so many features: `m²/√features`, `m = 0.1 ln(factor) + 1`; None without YaRN.
 
-    As the published configuration sets it (`mscale_all_dim` = 1); Peng et al. 2023 have m on queries and keys each.
+    As in deepseek-ai/DeepSeek-V3, inference/model.py (`mscale` = 1); Peng et al. 2023 have m on queries and keys each.
     """
     if not isinstance(rotary.scaling, Yarn):
         return None
