@@ -256,10 +256,11 @@ INITIALIZATIONS: dict[str, Initialization] = {
     "xavier": Xavier(),
     # Xiong et al. 2020, section 3.2: Xavier with W^Q = W^K = 0, so that attention is uniform.
     "xiong": Scaled(Xavier(), (("query", 0.0), ("key", 0.0))),
-    # Devlin et al. 2019: 0.02 at width 768, carried to other widths at equal gain.
+    # google-research/bert, modeling.py: 0.02, here at width 768 and carried to other widths at equal gain.
     "bert": WidthScaled(0.02, 768),
     "bert_literal": Normal(0.02),
-    # Radford et al. 2019, section 2.3: 0.02, residual outputs times 1/√(number of residual layers) = (2L)^(-1/2).
+    # openai/gpt-2, src/model.py: 0.02; Radford et al. 2019, section 2.3: residual outputs times 1/√(number of residual
+    # layers), which are sublayers here: (2L)^(-1/2). The paper doesn't say whether it counts those or blocks.
     "gpt2": Scaled(Normal(0.02), (("out", OfDepth(2, -0.5)), ("down", OfDepth(2, -0.5)))),
 }
 

@@ -21,7 +21,9 @@ from .architecture import Architecture, entering
 class Bert(Architecture):
     """Post-LN (Devlin et al. 2019, section 3); every example is of the first segment type.
 
-    The constants eps = 1e-12 and 0.02 are those of the published code and weights.
+    Configuration: google-research/bert, README and modeling.py; rows of the tables as in the weights. Its 0.02 is that
+    of normals cut off at two deviations, here they are whole; its norm, TensorFlow's, has eps = 1e-12. GELU is exact as
+    in its first release (2018); later ones have the tanh.
     """
 
     title: ClassVar[str] = "BERT"

@@ -39,7 +39,10 @@ class Gpt(Architecture):
 @registered
 @dataclass(frozen=True, kw_only=True)
 class Gpt1(Gpt):
-    """Post-LN (Radford et al. 2018, section 4.1): the original decoder, without cross-attention."""
+    """Post-LN (Radford et al. 2018, section 4.1): the original decoder, without cross-attention.
+
+    Configuration: openai/finetune-transformer-lm, train.py; rows of the tables from its model/params_shapes.json.
+    """
 
     title: ClassVar[str] = "GPT-1"
     year: ClassVar[int] = 2018
@@ -59,8 +62,9 @@ class Gpt1(Gpt):
 class Gpt2(Gpt):
     """Pre-LN with a final norm, residual outputs drawn smaller by the root of their number (Radford et al. 2019, section 2.3).
 
-    The paper's parameter counts are too small; the weights have 124, 355, 774 and 1558 million. Positions are drawn at 0.02 here
-    and at 0.01 in the published code.
+    The paper's parameter counts are too small (openai/gpt-2, README); the weights have 124, 355, 774 and 1558 million.
+    The paper gives neither heads nor the 0.02: heads have 64 features (karpathy/nanoGPT, model.py); 0.02, GELU and eps
+    are those of openai/gpt-2, src/model.py. There positions are drawn at 0.01, here at 0.02, and no matrix is smaller.
     """
 
     title: ClassVar[str] = "GPT-2"
@@ -87,8 +91,8 @@ class Gpt3(Gpt2):
     """GPT-2 with attention that is in turn dense and banded (Brown et al. 2020, section 2.1 and table 2.1).
 
     The sizes are the table's, odd ones included: the heads of XL are together wider than its stream (it has 1.5 billion
-    parameters so, not the table's 1.3), those of 13B narrower. The width of the band is not published; 256 tokens here, which
-    is in the range of the sparse Transformer's (Child et al. 2019).
+    parameters so, not the table's 1.3), those of 13B narrower. Neither the width of the band nor which block is dense first
+    is published: 256 tokens here, which is in the range of the sparse Transformer's (Child et al. 2019), and the lowest.
     """
 
     title: ClassVar[str] = "GPT-3"

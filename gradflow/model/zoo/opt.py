@@ -18,7 +18,11 @@ INITIAL = Scaled(Normal(0.006), (("out", OfDepth(2, -0.5)), ("down", OfDepth(2, 
 @registered
 @dataclass(frozen=True, kw_only=True)
 class Opt(Architecture):
-    """Pre-LN (Zhang et al. 2022, section 2.1 and table 1). Positions are counted from the third row of their table."""
+    """Pre-LN (Zhang et al. 2022, section 2.1 and table 1). Positions are counted from the third row of their table.
+
+    Configuration: facebookresearch/metaseq, metaseq/launcher/opt_job_constants.py and opt_baselines.py, which has the
+    initialization of section 2.2; the vocabulary, padded, from huggingface/transformers, configuration_opt.py.
+    """
 
     title: ClassVar[str] = "OPT"
     year: ClassVar[int] = 2022
@@ -60,7 +64,11 @@ class Opt(Architecture):
 @registered
 @dataclass(frozen=True, kw_only=True)
 class OptPost(Opt):
-    """The 350M model of OPT: post-LN, nothing after the stack; as its published weights have it, which the paper doesn't say."""
+    """The 350M model of OPT: post-LN, nothing after the stack; as its published weights have it, which the paper doesn't say.
+
+    Placement and narrow rows are from secondary sources (its configuration in transformers' form). How the matrices beside
+    those rows were drawn is unpublished: they keep mean squares.
+    """
 
     source: ClassVar[str] = "Zhang et al. 2022, table 1; placement from the published weights"
 

@@ -1,7 +1,8 @@
 """The original Transformer: encoder and decoder, post-norm, with cross-attention to the encoder's memory.
 
 Its warm-up and its Adam are `Recipe.original`; its label smoothing is in the model's loss. Attention has no biases,
-as in the paper's equations. How weights are drawn it does not say, nor the norm's eps: `Xavier` and 1e-6 here.
+as in the paper's equations. How weights are drawn it does not say, nor the norm's eps: `Xavier` and 1e-6, as in
+tensorflow/tensor2tensor (`transformer_base_v1`), whose weights are uniform with that deviation; ours are normal.
 """
 
 from dataclasses import dataclass
