@@ -34,7 +34,7 @@ class ByWavelength:
     """Llama 3.1's: `f/factor` where less than `low` waves fit into the old `context`, f where more than `high` do.
 
     In between, `f ((1 − s)/factor + s)` with `s = (context f/2π − low)/(high − low)`. The paper (Llama Team 2024, section 3.4.3)
-    gives the base alone; these are the constants that its weights are published with.
+    gives the base alone; the constants are those of meta-llama/llama-models, models/llama3/model.py.
     """
 
     factor: float = 8.0

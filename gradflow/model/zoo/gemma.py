@@ -1,8 +1,11 @@
 """Gemma 1, 2 and 3: the open siblings of Gemini, whose own internals are unpublished.
 
 Token rows are multiplied by √d, a norm's gain is 1 + w, the hidden layer is gated by GELU, heads are wider than d/H. Gemma 1 is
-pre-norm, 2 and 3 have a norm on both sides of a branch. Nothing is published of how weights are drawn: they keep mean squares
-here, and rows enter the stream with rms 1.
+pre-norm, 2 and 3 have a norm on both sides of a branch. Configurations: google/gemma_pytorch, gemma/config.py, and
+google-deepmind/gemma, gemma/gm/nn/_gemma.py.
+
+Of how the weights were drawn nothing was found; google-deepmind/gemma has 0.01 for every matrix until it loads them.
+Here they keep mean squares, and rows enter the stream with rms 1.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +25,7 @@ from .architecture import Architecture, entering
 @registered
 @dataclass(frozen=True, kw_only=True)
 class Gemma(Architecture):
-    """Pre-RMSNorm (Gemma Team 2024, table 1). The vocabulary is that of the weights, 128 rows fewer than the table's."""
+    """Pre-RMSNorm (Gemma Team 2024, table 1). The vocabulary is gemma_pytorch's, 128 rows fewer than the table's."""
 
     title: ClassVar[str] = "Gemma"
     year: ClassVar[int] = 2024
@@ -104,12 +107,12 @@ class Gemma3(Gemma2):
     """A norm on the queries and keys of each head instead of a cap, five blocks with a window to one without (2025, section 2).
 
     Blocks that see all have a rotation of a larger base, and, but for the smallest, positions that are interpolated. The text
-    model alone.
+    model alone. The paper counts parameters only (table 1): sizes are those of the code.
     """
 
     title: ClassVar[str] = "Gemma 3"
     year: ClassVar[int] = 2025
-    source: ClassVar[str] = "Gemma Team 2025 (Gemma 3), section 2 and table 1"
+    source: ClassVar[str] = "Gemma Team 2025 (Gemma 3), section 2, and the published code"
 
     vocabulary: int = 262_144
     context: int = 131_072
