@@ -111,7 +111,7 @@ def mix_ln(norm: Layer = LayerNorm()) -> Placement:
         (Stage((post(norm),), 0.25), Stage((pre(norm),), 0.75)),
         equation="N(x + F x) below a quarter of the depth, x + F(N x) above",
         jacobian="J_N (I + J_F), then I + J_F J_N",
-        source="Li et al. 2025 (Mix-LN), with their share α = 0.25",
+        source="Li et al. 2025 (Mix-LN), with their share α = 0.25, and the authors' code",
     )
 
 
