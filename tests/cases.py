@@ -83,7 +83,7 @@ ALL = {**NAMED, **{name: PLACEMENTS[name] for name in PAIRS}, "everything": ever
 ALL |= {"hyper": hyper, "dynamic": dynamic}
 WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup")
 # As linear maps of one kind with another row, but for numbers: left out where a row costs many seconds.
-GAINS = ("deepnorm", "keel", "admin", "layerscale", "depth_scaled", "layernorm_scaling", "rezero")
+GAINS = ("deepnorm", "admin", "layerscale", "depth_scaled", "layernorm_scaling", "rezero")
 SIMILAR = (*GAINS, "deepscale", "fixup", "t_fixup", *PAIRS)
 WITH_ALL = ("pre", "post", "everything")
 READING = ("dynamic", "mhc")  # gains that read the stream

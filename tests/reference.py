@@ -140,6 +140,8 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
             return x + F(N("norm_in", x) / np.sqrt(layer))
         case "keel":
             return N("norm_out", 2 * depth * x + F(N("norm_in", x)))
+        case "keel_first":
+            return N("norm_out", x + F(N("norm_in", x)))
         case "residual":
             y = F(x[0])
             return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + y), x[1] + y])
@@ -168,6 +170,8 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
             return N("norm_out", x + F(x, **inside))
         case "hybrid_norm_mlp":
             return x + F(x)
+        case "hybrid_norm_first":
+            return x + F(N("norm_in", x), **{name: within(f"{name}_norm") for name in ("query", "key", "value")})
         case "parallel_attention":
             return jnp.stack([x[0] + F(N("norm_in", x[0])), x[0]])
         case "parallel_mlp":

@@ -7,7 +7,7 @@ import pandas as pd
 from ..results.configuration import suggestions
 from .layers import Layer
 from .multilane import b2t, dynamic_hyper_connections, hyper_connections, mhc, parallel, residual, siamese
-from .placement import Placement, Stage, hybrid_norm, mix_ln, normformer
+from .placement import Placement, Stage, hybrid_norm, hybrid_norm_star, keel, mix_ln, normformer
 from .scalings import (
     admin,
     deepnorm,
@@ -20,7 +20,7 @@ from .scalings import (
     rezero,
     t_fixup,
 )
-from .wiring import Wiring, keel, none, post, pre, res_post, sandwich, sub_ln
+from .wiring import Wiring, none, post, pre, res_post, sandwich, sub_ln
 
 WIRINGS: dict[str, Callable[..., Wiring]] = {
     "pre": pre,
@@ -29,7 +29,6 @@ WIRINGS: dict[str, Callable[..., Wiring]] = {
     "sandwich": sandwich,
     "none": none,
     "sub_ln": sub_ln,
-    "keel": keel,
     "deepnorm": deepnorm,
     "admin": admin,
     "rezero": rezero,
@@ -47,9 +46,11 @@ WIRINGS: dict[str, Callable[..., Wiring]] = {
 ALIASES: dict[str, str] = {"peri": "sandwich", "skipinit": "rezero"}
 PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
     **WIRINGS,
+    "keel": keel,
     "mix_ln": mix_ln,
     "normformer": normformer,
     "hybrid_norm": hybrid_norm,
+    "hybrid_norm_star": hybrid_norm_star,
     "parallel": parallel,
     "b2t": b2t,
     "hyper_connections": hyper_connections,

@@ -50,8 +50,8 @@ class OfTokens(LaneGains):
 class DynamicGains(OfTokens):
     """`M(x)_ij = M_ij + s tanh(⟨N(x_j), w_i⟩)` of lanes i out and j in; of a spread ⟨N(x_i), w⟩. M, w, s and N are trained.
 
-    Zhu et al. 2024 (Hyper-Connections), section 2.2, from secondary sources: w starts at 0, s at 0.01. There `skip` and `read`
-    share s, and all three share N.
+    Zhu et al. 2024 (Hyper-Connections), eqs. 10 to 13 and algorithm 2: w starts at 0, s at 0.01. There `skip` and `read` share s,
+    and all three share N.
     """
 
     norm: Layer = LayerNorm()
@@ -75,7 +75,7 @@ class ManifoldGains(OfTokens):
     """`M(x) = P(α RMS(vec x) Φ + b)`, P onto doubly stochastic matrices; of a gather σ, of a spread 2σ. α, Φ and b are trained.
 
     vec x are the features of all lanes of a token, RMS divides them by their root mean square. Φ starts at 0, and b where M is
-    `matrix` (Xie et al. 2025 (mHC), eqs. 7 to 9).
+    `matrix` (Xie et al. 2025 (mHC), eqs. 7 to 9; α = 0.01 in table 5).
     """
 
     alpha: float = 0.01

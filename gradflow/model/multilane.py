@@ -24,15 +24,16 @@ def residual(norm: Layer = LayerNorm()) -> Wiring:
         leave=Then((PerLane((Identity(), norm)), gathered(1.0, 1.0))),
         equation="x₁' = N(x₁ + F x₁), x₂' = x₂ + F x₁",
         jacobian="[[J_N (I + J_F), 0], [J_F, I]]",
-        source="Xie et al. 2023 (ResiDual), from secondary sources",
+        source="Xie et al. 2023 (ResiDual), as in the authors' code",
     )
 
 
 def siamese(norm: Layer = LayerNorm()) -> Wiring:
     """SiameseNorm: a post-norm lane and a pre-norm lane around one branch, which reads the sum of the two, normalized.
 
-    The branch is divided by √(2l) on its way to the post-norm lane at block l = 1 … L, as in the authors' code, which was read;
-    the paper was not.
+    The branch is divided by √(2l) on its way to the post-norm lane at block l = 1 … L, and the sum that is read out has a norm
+    of its own, as in the authors' code for images. Summaries of the paper, which was not read itself, have √(l + 1) and no
+    such norm. For language the post-norm lane is HybridNorm's.
     """
     read = Then((PerLane((Identity(), norm)), gathered(1.0, 1.0)))
     return Wiring(
@@ -94,7 +95,7 @@ def b2t(norm: Layer = LayerNorm()) -> Placement:
         (Stage((lay_aside, take_up)),),
         equation="y = N(x + F₁ x), x' = N(y + F₂ y + x)",
         jacobian="J_N₂ ((I + J_F₂) J_N₁ (I + J_F₁) + I)",
-        source="Takase et al. 2023 (B2T connection)",
+        source="Takase et al. 2023 (B2T connection), as in the authors' code",
     )
 
 
@@ -103,6 +104,7 @@ def hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4, kind: Callable[
 
     At the start every sublayer reads one lane in turn and writes to all, and lanes keep to themselves: so all lanes are the
     stream of pre-norm, whose function this is at initialization. The sum of the lanes is read out. For blocks of two sublayers.
+    The paper's A_r is the transpose of A; its factor of √lanes on the last matrix of every branch (section 4) is not here.
     """
     ones = (1.0,) * lanes
     unit = tuple(tuple(float(i == j) for j in range(lanes)) for i in range(lanes))
@@ -124,7 +126,7 @@ def hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4, kind: Callable[
         (Stage((connection(0), connection(1))),),
         equation="X' = A X + B F(N(C X)), X of several lanes",
         jacobian="A + B J_F J_N C",
-        source="Zhu et al. 2024 (Hyper-Connections), from secondary sources",
+        source="Zhu et al. 2024 (Hyper-Connections), eqs. 2 and 14",
     )
 
 
@@ -138,6 +140,7 @@ def dynamic_hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4) -> Plac
         name="dynamic_hyper_connections",
         equation="X' = A(X) X + B(X) F(N(C(X) X)), X of several lanes",
         jacobian="A + B J_F J_N C + (∂A) X + (∂B) F + B J_F J_N (∂C) X",
+        source="Zhu et al. 2024 (Hyper-Connections), eqs. 10 to 14",
     )
 
 
@@ -145,8 +148,8 @@ def mhc(norm: Layer = LayerNorm(), lanes: int = 4) -> Wiring:
     """Manifold-constrained hyper-connections: A(X) doubly stochastic, B(X) in (0, 2), C(X) in (0, 1) (`ManifoldGains`).
 
     At the start a sublayer reads the mean of the lanes and writes to all, and a lane keeps 1 − 0.01 (lanes − 1) of itself, the
-    rest from the others: pre-norm at initialization. These starts are ours; the paper's are not known to us. What is read out is
-    the mean of the lanes.
+    rest from the others: pre-norm at initialization. These starts are ours: the paper has that of α alone, 0.01 (table 5). So is
+    the mean of the lanes, which is read out; hyper-connections have the sum.
     """
     even, others = (1 / lanes,) * lanes, 0.01
     kept = lambda i, j: 1 - others * (lanes - 1) if i == j else others

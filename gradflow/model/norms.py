@@ -169,7 +169,11 @@ class Squash:
 @registered
 @dataclass(frozen=True)
 class DyT(Squash):
-    """`γ tanh(α x) + β`, dynamic tanh (Zhu et al. 2025, Transformers without Normalization)."""
+    """`γ tanh(α x) + β`, dynamic tanh (Zhu et al. 2025, Transformers without Normalization).
+
+    α = 0.5 at the start, as in the authors' code; for language models they give attention, feed-forward and the last one each its
+    own, and a trained gain √d to the embedding.
+    """
 
     activation: ClassVar[str] = "tanh"
     shifted: ClassVar[bool] = False
@@ -179,7 +183,10 @@ class DyT(Squash):
 @registered
 @dataclass(frozen=True)
 class Derf(Squash):
-    """`γ erf(α x + s) + β`, dynamic erf, s = 0 at the start (Chen et al. 2025, Stronger Normalization-Free Transformers)."""
+    """`γ erf(α x + s) + β`, dynamic erf, s one number (Chen et al. 2025, Stronger Normalization-Free Transformers).
+
+    α = 0.5 and s = 0 at the start, as in the authors' code.
+    """
 
     activation: ClassVar[str] = "erf"
     shifted: ClassVar[bool] = True

@@ -69,10 +69,11 @@ def _refitted(branch: Any, within) -> Layer:
 @registered
 @dataclass(frozen=True)
 class Segment:
-    """`block`, a tuple of sublayers of different kinds, `repeats` times."""
+    """`block`, a tuple of sublayers of different kinds, `repeats` times; `fixed` where that is so at any depth of the stack."""
 
     block: tuple[Sublayer, ...]
     repeats: int
+    fixed: bool = False
 
     def __post_init__(self):
         kinds = [sub.kind for sub in self.block]
@@ -131,7 +132,7 @@ class Transformer:
         return tuple(sub for segment in self.segments for _ in range(segment.repeats) for sub in segment.block)
 
     def at_depth(self, depth: int) -> "Transformer":
-        """The same model with `depth` blocks; segments keep their shares of it, to whole blocks; one without any is left out."""
+        """The same model with `depth` blocks; segments keep their shares of it, or their blocks; one without any is left out."""
         return dataclasses.replace(self, stack=of_depth(self.stack, depth))
 
     def init(self, key):
@@ -192,8 +193,10 @@ def check_precision(precision: str | None) -> None:
 
 
 def of_depth(stack: Sequence[Segment], depth: int) -> tuple[Segment, ...]:
-    """A stack of `depth` blocks; segments keep their shares of it, to whole blocks; one without any is left out."""
-    pairs = zip(stack, shared_out(depth, [segment.repeats for segment in stack]), strict=True)
+    """A stack of `depth` blocks; segments keep their shares of it, or their blocks; one without any is left out."""
+    repeats = [segment.repeats for segment in stack]
+    fixed = [segment.repeats if segment.fixed else None for segment in stack]
+    pairs = zip(stack, shared_out(depth, repeats, fixed), strict=True)
     return tuple(dataclasses.replace(segment, repeats=count) for segment, count in pairs if count)
 
 
@@ -284,7 +287,9 @@ def staged(place: Placement, branches: Mapping[str, Any], depth: int) -> tuple[S
         return tuple(Sublayer(*one) for one in zip(branches, own, branches.values(), strict=True))
 
     held = zip(place.stages, place.counts(depth), strict=True)
-    return tuple(Segment(block(stage), count) for stage, count in held if count)
+    return tuple(
+        Segment(block(stage), count, fixed=stage.blocks is not None and count < depth) for stage, count in held if count
+    )
 
 
 def transformers(*placements: str | Wiring | Placement, **shape) -> dict[str, Transformer]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..results.configuration import registered
 from .init import LogOfDepth, OfDepth
-from .layers import Gain, Identity, Layer, Zero
+from .layers import Identity, Layer, Zero
 from .norms import LayerNorm
 
 # The matrices on the way through a branch, which several papers scale at initialization; queries and keys decide what is mixed.
@@ -66,19 +66,25 @@ def post(norm: Layer = LayerNorm()) -> Wiring:
 
 
 def res_post(norm: Layer = LayerNorm()) -> Wiring:
-    """Res-post-norm: the branch's output normalized, the path left alone; Swin v2 and OLMo 2 call it post-norm."""
+    """Res-post-norm: the branch's output normalized, the path left alone; Swin v2 and OLMo 2 call it post-norm.
+
+    In the code of Swin v2 the gain of the norm starts at 0, so that a branch begins as nothing; here at 1, as in OLMo 2.
+    """
     return Wiring(
         "res_post",
         norm_branch=norm,
         leave=norm,
         equation="x + N(F x)",
         jacobian="I + J_N J_F",
-        source="Liu et al. 2022 (Swin Transformer V2), section 3.2; OLMo et al. 2025",
+        source="Liu et al. 2022 (Swin Transformer V2), section 3.2, and its code; OLMo et al. 2025",
     )
 
 
 def sandwich(norm: Layer = LayerNorm()) -> Wiring:
-    """Sandwich, or peri-LN: norms before and after the branch; CogView, Gemma 2."""
+    """Sandwich, or peri-LN: norms before and after the branch; CogView, Gemma 2, as in their code.
+
+    The norm of the embedding that peri-LN may have is not here.
+    """
     return Wiring(
         "sandwich",
         norm_in=norm,
@@ -95,22 +101,6 @@ def none(norm: Layer = Identity()) -> Wiring:
     return Wiring("none", equation="x + F x", jacobian="I + J_F", source="He et al. 2016, eq. 1")
 
 
-def keel(norm: Layer = LayerNorm()) -> Wiring:
-    """Keel: post-norm with a second norm in front of the branch and α, the number of layers, on the skip.
-
-    Layers are counted as sublayers here, α = 2L; the paper itself could not be read to verify it.
-    """
-    return Wiring(
-        "keel",
-        skip=Gain(OfDepth(2, 1)),
-        norm_in=norm,
-        norm_out=norm,
-        equation="N(α x + F(N x))",
-        jacobian="J_N (α I + J_F J_N)",
-        source="Chen and Wei 2026 (Post-LayerNorm Is Back), from secondary sources",
-    )
-
-
 def sub_ln(norm: Layer = LayerNorm()) -> Wiring:
     """Sub-LN for N = L decoder-only or encoder-only blocks: pre-norm, a norm in front of each last matrix, weights × √ln(2N).
 
@@ -125,7 +115,7 @@ def sub_ln(norm: Layer = LayerNorm()) -> Wiring:
         within=(("inner", norm),),
         equation="x + W N(f(N x)), F = W f",
         jacobian="I + W J_N J_f J_N",
-        source="Wang et al. 2022 (Foundation Transformers), from secondary sources",
+        source="Wang et al. 2022 (Foundation Transformers), as in the authors' code",
     )
 
 

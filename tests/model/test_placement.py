@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+from jax.flatten_util import ravel_pytree
 
 from gradflow.instruments import gradients
 from gradflow.model.catalogue import PLACEMENTS, placement, wirings
 from gradflow.model.equation import walk
 from gradflow.model.multilane import b2t, hyper_connections
 from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.placement import Placement, Stage, mix_ln
+from gradflow.model.placement import Placement, Stage, hybrid_norm_star, keel, mix_ln
 from gradflow.model.stack import Embedding, Transformer, staged, transformer
 from gradflow.model.wiring import Wiring, post, pre
 from gradflow.results.configuration import decode, encode
@@ -39,6 +40,24 @@ def test_mix_ln_is_post_norm_in_its_first_quarter(depth, counts):
 
 def test_mix_ln_has_the_final_norm_of_pre_norm():
     assert model(mix_ln(RMSNorm()), 4).sublayers[-1].wiring.leave == RMSNorm()
+
+
+@pytest.mark.parametrize("place", [keel, hybrid_norm_star])
+def test_a_stage_of_a_number_of_blocks_has_them_at_every_depth(place):
+    assert [place().counts(depth) for depth in (1, 2, 9)] == [(1, 0), (1, 1), (1, 8)]
+    small = model(place(), 3)
+    assert [small.at_depth(depth).stack for depth in (2, 9)] == [model(place(), depth).stack for depth in (2, 9)]
+    assert [segment.repeats for segment in small.at_depth(1).stack] == [1]
+    with pytest.raises(
+        ValueError, match="depth is 4: all parts of the stack have a fixed number of blocks, 1 together"
+    ):
+        small.at_depth(1).at_depth(4)
+    assert [segment.repeats for segment in model(place(), 1).at_depth(4).stack] == [4]
+
+
+def test_the_other_stages_share_what_is_left():
+    three = Placement("three", (Stage((post(),), blocks=2), Stage((pre(),), 0.25), Stage((post(),), 0.75)))
+    assert [three.counts(depth) for depth in (1, 2, 3, 10)] == [(1, 0, 0), (2, 0, 0), (2, 0, 1), (2, 2, 6)]
 
 
 def test_a_wiring_stands_everywhere():
@@ -83,6 +102,29 @@ def test_b2t_adds_the_blocks_input_before_its_last_norm(norm):
         *({"params": jax.tree.map(jnp.asarray, p["stack"]), "x": g} for p, g in (pull(pulled), pull_slow(pulled)))
     )
     assert max(d for d in distances.values() if not np.isnan(d)) < EXACT
+
+
+@pytest.mark.parametrize(("place", "norm"), [(keel, RMSNorm()), (hybrid_norm_star, LayerNorm())])
+def test_a_first_block_of_its_own_is_wired_as_its_paper_has_it(place, norm):
+    """Chen and Wei 2026, eq. 8 and section 3.1; Zhuo et al. 2025: values and gradients, of the bottom and of every weight."""
+    small = model(place(norm), 3)
+    params = cases.drawn(small)
+    names = [[sub.wiring.name for sub in segment.block] for segment in small.stack]
+    assert (
+        names
+        == {
+            keel: [["pre", "keel_first"], ["keel", "keel"]],
+            hybrid_norm_star: [["hybrid_norm_first", "pre"], ["hybrid_norm_attention", "hybrid_norm_mlp"]],
+        }[place]
+    )
+    x, pulled = (cases.normal(cases.TOKENS, cases.WIDTH, seed=seed) for seed in (0, 1))
+    found, pull = jax.vjp(lambda p, x: walk(small.segments, p["stack"], x)[0], params, x)
+    expected, pull_slow = jax.vjp(lambda p, x: reference.stream(small, p, x)[-1], params, x)
+    assert cases.distance(found, expected) < EXACT
+    flat = lambda grads: ravel_pytree((grads[0]["stack"], grads[1]))[
+        0
+    ]  # a shift of all keys alike has none, but for rounding
+    assert cases.distance(flat(pull(pulled)), flat(pull_slow(pulled))) < EXACT
 
 
 @pytest.mark.parametrize("norm", cases.NORMS.values(), ids=cases.NORMS)
@@ -153,6 +195,13 @@ def test_an_unknown_wiring_lists_the_nearest():
 def test_shares_must_sum_to_one(shares):
     with pytest.raises(ValueError, match="shares of the stages must be positive and sum to 1"):
         Placement("mine", tuple(Stage((pre(),), share) for share in shares))
+
+
+def test_a_stage_of_a_number_of_blocks_has_at_least_one_and_leaves_some_to_the_others():
+    with pytest.raises(ValueError, match="mine: a stage of 0 blocks"):
+        Placement("mine", (Stage((pre(),), blocks=0), Stage((post(),))))
+    with pytest.raises(ValueError, match="shares of the stages must be positive and sum to 1"):
+        Placement("mine", (Stage((pre(),), blocks=2),))
 
 
 def test_a_stage_has_one_wiring_or_one_a_sublayer():

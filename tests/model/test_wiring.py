@@ -35,6 +35,15 @@ def test_the_stream_ends_in_a_norm_wherever_the_wiring_has_one(name):
     assert (norm_of(made) is None) == (norm_of((made.norm_out, made.leave)) is None) == (name in cases.WITHOUT_NORM)
 
 
+def test_fixup_scales_each_matrix_by_how_many_its_branch_has():
+    """Zhang et al. 2019: 0 for the last of m, `(2L)^(−1/(2m − 2))` for the others of 2L branches; m = 4 in attention, else 2."""
+    inner, up = OfDepth(2, -1 / 6), OfDepth(2, -1 / 2)
+    expected = {**dict.fromkeys(("query", "key", "value"), inner), "up": up, "out": 0.0, "down": 0.0}
+    assert dict(WIRINGS["fixup"]().scales) == expected
+    assert up(8) == 1 / 4
+    assert inner(4) == pytest.approx(2**-0.5, rel=1e-15)
+
+
 def test_deepnorm_scales_value_out_and_feed_forward_alone():
     """Wang et al. 2022, figure 2."""
     made = WIRINGS["deepnorm"]()
