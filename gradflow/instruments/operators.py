@@ -11,7 +11,8 @@ map here is restricted to the *tangent spaces* at both ends:
 
 With these the log-volumes of `norm_out` and `fork` sum to the sublayer's, and those of sublayers to the stack's. A space
 is given by orthonormal *normals* of every token: columns [T, c, K], a zero column where there is none. Exact for
-eps → 0: a norm with eps keeps a share eps/(var + eps) of the radius, which is left out.
+eps → 0: a norm with eps keeps a share eps/(var + eps) of the radius, which is left out. Of several lanes those have normals
+that a norm of their own acts on; what gains do between lanes shows in the singular values, also where they drop a lane.
 
 Axes: an array of the stream is [T, d] or [lanes, T, d]; by token it is [T, c], c = lanes · d; K normals a token.
 """
@@ -26,7 +27,7 @@ from ..model.equation import PARTS, bound, forked, owned, recorded, terms
 from ..model.layers import NOTHING, coupling
 from ..results.quantities import JACOBIANS
 
-NORMALS = 4  # columns kept: two norms, one at either end of a map
+NORMALS = 4  # columns kept of each lane: two norms, one at either end of a map
 # The parts that each factor goes through.
 INNER = ("read", "norm_in", "branch", "norm_branch", "write")
 THROUGH = {
@@ -77,21 +78,21 @@ def from_tokens(rows, like):
 
 
 def everything(x):
-    """The space of all arrays shaped like `x`: no normals, [T, c, NORMALS] of zeros."""
+    """The space of all arrays shaped like `x`: no normals, [T, c, K] of zeros, K = `NORMALS` a lane."""
     rows = by_token(jnp.zeros(x.shape, x.dtype))
-    return jnp.zeros((*rows.shape, NORMALS), x.dtype)
+    return jnp.zeros((*rows.shape, NORMALS * (rows.shape[-1] // x.shape[-1])), x.dtype)
 
 
-def orthonormal(*columns):
-    """Orthonormal columns [T, c, NORMALS] with the span of all the given ones, zeros in the place of what is missing."""
+def orthonormal(*columns, keep: int = NORMALS):
+    """Orthonormal columns [T, c, keep] with the span of all the given ones, zeros in the place of what is missing."""
     given = jnp.concatenate(columns, axis=-1)
     scaled = given / jnp.abs(given).max(axis=-2, keepdims=True)
     scaled = jnp.where(jnp.isfinite(scaled), scaled, 0.0)
     lengths = jnp.linalg.norm(scaled, axis=-2, keepdims=True)
     found = gram_schmidt(scaled / jnp.where(lengths > 0, lengths, 1.0))
     first = jnp.argsort(-jnp.sum(found**2, axis=-2, keepdims=True), axis=-1)
-    found = jnp.take_along_axis(found, first, axis=-1)[..., :NORMALS]
-    return jnp.pad(found, ((0, 0), (0, 0), (0, NORMALS - found.shape[-1])))
+    found = jnp.take_along_axis(found, first, axis=-1)[..., :keep]
+    return jnp.pad(found, ((0, 0), (0, 0), (0, keep - found.shape[-1])))
 
 
 def gram_schmidt(columns, least: float = 1e-3):
@@ -120,7 +121,7 @@ def without(normals, kernel):
     cosines = jnp.einsum("tck,tcj->tjk", normals, kernel)
     units = jnp.broadcast_to(jnp.eye(kernel.shape[-1], dtype=kernel.dtype), (len(kernel), *kernel.shape[-1:] * 2))
     null = gram_schmidt(jnp.concatenate([cosines, units], axis=-1))[..., cosines.shape[-1] :]
-    return orthonormal(normals, jnp.einsum("tcj,tji->tci", kernel, null))
+    return orthonormal(normals, jnp.einsum("tcj,tji->tci", kernel, null), keep=normals.shape[-1])
 
 
 def dimension(normals):
@@ -199,12 +200,8 @@ def _spaces(layers, params, seen, stream) -> dict[str, tuple[jax.Array, jax.Arra
 
 
 def _columns(layer, which: str, x, *args):
-    """What `layer.kernel(…)` or `layer.normals(…)` says of the array `x`, orthonormal; nothing where it says nothing.
-
-    A stream of several lanes is not restricted: its norms act lane by lane, and what they take shows as a singular value
-    near zero.
-    """
-    if not hasattr(layer, which) or x.ndim > 2:
-        return everything(x)
-    rows = by_token(x)
-    return orthonormal(getattr(layer, which)(*args).reshape(*rows.shape, -1))
+    """What `layer.kernel(…)` or `layer.normals(…)` says of the array `x`, orthonormal; nothing where it says nothing."""
+    whole = everything(x)
+    if not hasattr(layer, which):
+        return whole
+    return orthonormal(getattr(layer, which)(*args).reshape(*whole.shape[:2], -1), keep=whole.shape[-1])

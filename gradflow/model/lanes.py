@@ -28,6 +28,7 @@ ROUTES = {"mix": "ij,j...->i...", "gather": "j,j...->...", "spread": "i,...->i..
 class Lanes:
     """`M x` on the lane axis, M not trained; `route` is one of `ROUTES`."""
 
+    trained: ClassVar[bool] = False
     route: str
     matrix: tuple[Number, ...] | tuple[tuple[Number, ...], ...]
     couples: ClassVar[str] = FEATURES
@@ -49,6 +50,14 @@ class Lanes:
         """`M x`."""
         return jnp.einsum(ROUTES[self.route], self.numbers(x.dtype), x)
 
+    def normals(self, params, y, inherited):
+        """Where one lane is gathered alone, those of its input that lie within it; of other routes none are carried on."""
+        given = [i for i, weight in enumerate(self.matrix) if not (isinstance(weight, float) and weight == 0)]
+        if self.route != "gather" or len(given) != 1 or self.trained:
+            return jnp.zeros((y.shape[-2], y.size // y.shape[-2], 1), y.dtype)
+        own = inherited.reshape(len(inherited), len(self.matrix), -1, inherited.shape[-1])[:, given[0]]
+        return jnp.where(jnp.sum(own**2, axis=-2, keepdims=True) > 1 - 1e-6, own, 0.0)
+
     def numbers(self, dtype):
         """M as an array, [lanes, lanes] or [lanes]."""
         return jnp.stack([jnp.asarray(row, dtype) for row in self.matrix])
@@ -58,6 +67,8 @@ class Lanes:
 @dataclass(frozen=True)
 class LaneGains(Lanes):
     """`M x` on the lane axis, M trained, `matrix` at the start."""
+
+    trained: ClassVar[bool] = True
 
     def init(self, key, width: int):
         """`{"matrix": M}`, float32."""
@@ -114,6 +125,22 @@ class PerLane(Several):
         if len(x) != len(self.layers):
             raise ValueError(f"a stream of {len(x)} lanes, but {len(self.layers)} layers: give one a lane")
         return jnp.stack([layer(params[str(i)], x[i - 1]) for i, layer in enumerate(self.layers, 1)])
+
+    def kernel(self, params, x):
+        """What each lane's norm takes from its input, columns [T, lanes · d, K], each within one lane."""
+        return self._columns("kernel", params, x)
+
+    def normals(self, params, y, inherited):
+        """What the output of each lane's norm can't move along, columns as in `kernel`; a lane without a norm moves freely."""
+        return self._columns("normals", params, y, jnp.zeros((*y.shape[1:], 1), y.dtype))
+
+    def _columns(self, which: str, params, x, *inherited):
+        """What the lanes' layers say, as the blocks on a diagonal."""
+        nothing = lambda *_: jnp.zeros((*x.shape[1:], 0), x.dtype)
+        asked = [(getattr(layer, which, nothing), params[str(i)]) for i, layer in enumerate(self.layers, 1)]
+        own = [say(given, lane, *inherited) for (say, given), lane in zip(asked, x, strict=True)]
+        row = lambda i: [block if i == j else jnp.zeros_like(block) for j, block in enumerate(own)]
+        return jnp.concatenate([jnp.concatenate(row(i), axis=-1) for i in range(len(own))], axis=-2)
 
 
 @registered

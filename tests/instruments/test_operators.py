@@ -29,10 +29,11 @@ from gradflow.results.quantities import JACOBIANS
 
 TOKENS, WIDTH = cases.TOKENS, cases.WIDTH
 SHARP = {"layernorm": LayerNorm(1e-13), "rmsnorm": RMSNorm(1e-13)}  # eps → 0: what a norm takes is gone
+LANES = ("residual", "siamese")  # those whose norms act on the stream
 ROWS = [
     pytest.param(cases.ALL[name](SHARP[norm]), id=f"{name}-{norm}")
     for name, norm in cases.NAMES
-    if name not in (*cases.LANES, *cases.SIMILAR)
+    if name in LANES or name not in (*cases.LANES, *cases.SIMILAR)
 ]
 over_rows = pytest.mark.parametrize("wiring", ROWS)
 
@@ -48,7 +49,9 @@ def read(wiring):
         y, space, found = operators(*own, *carry)
         every = singular_values(found)
         values = {name: (every[name], op.rank) for name, op in found.items()}
-        seen = {"space": carry[1], "above": space, "dense": jacobians.matrices(bound(*own), carry[0])}
+        dense = jacobians.matrices(bound(*own), carry[0])
+        order = by_token(jnp.arange(y.size).reshape(y.shape)).ravel()
+        seen = {"space": carry[1], "above": space, "dense": dense["sublayer"][order][:, order]}
         return (y, space), {"values": values, **seen}
 
     run = cases.jit(lambda p, x: walk(model.segments, p, (x, everything(x)), visit, bind=with_params)[1])
@@ -69,6 +72,12 @@ def basis(normals):
     return whole
 
 
+def taken(layer) -> int:
+    """Directions that a norm, or one in a lane, takes from each token."""
+    inner = getattr(layer, "layers", ())
+    return sum(map(taken, inner)) if inner else {"LayerNorm": 2, "RMSNorm": 1}.get(type(layer).__name__, 0)
+
+
 def log_volume(found, name, l):
     values, rank = found["values"][name]
     return np.log(values[l][: rank[l]]).sum()
@@ -79,18 +88,18 @@ def log_volume(found, name, l):
 def test_norms_take_what_they_must_and_nothing_else_is_missing(wiring):
     """LayerNorm takes two directions a token, RMSNorm one; the singular values beyond the rank are zero to rounding."""
     _, found = read(wiring)
-    per_token = {"LayerNorm": 2, "RMSNorm": 1}
-    taken = lambda part: TOKENS * per_token.get(type(getattr(wiring, part)).__name__, 0)
     for name in JACOBIANS:
         values, rank = found["values"][name]
         for l in range(4):
             assert rank[l] == values.shape[1] or values[l][rank[l]] < 1e-12 * values[l][0]
             assert values[l][rank[l] - 1] > 1e-7 * values[l][0]
-    for name in ("norm_out", "sublayer"):
-        assert (found["values"][name][1] == TOKENS * WIDTH - taken("norm_out")).all()
-    for name in ("norm_in", "norm_branch"):
-        if taken(name):
-            assert (found["values"][name][1] == TOKENS * WIDTH - taken(name)).all()
+    whole = {"norm_out": found["dense"].shape[-1] // TOKENS, "norm_in": WIDTH, "norm_branch": WIDTH}
+    for name, size in whole.items():
+        rank = TOKENS * (size - taken(getattr(wiring, name)))
+        if name == "norm_out" or taken(getattr(wiring, name)):
+            assert (found["values"][name][1] == rank).all()
+        if name == "norm_out":
+            assert (found["values"]["sublayer"][1] == rank).all()
 
 
 @pytest.mark.long
@@ -99,7 +108,7 @@ def test_singular_values_are_those_of_the_matrix_between_bases(wiring):
     _, found = read(wiring)
     for l in range(1, 4):
         below, above = basis(found["space"][l]), basis(found["above"][l])
-        exact = np.linalg.svd(above.T @ found["dense"]["sublayer"][l] @ below, compute_uv=False)
+        exact = np.linalg.svd(above.T @ found["dense"][l] @ below, compute_uv=False)
         values, rank = found["values"]["sublayer"]
         np.testing.assert_allclose(values[l][: rank[l]], exact[: rank[l]], rtol=1e-9, atol=1e-12)
 
@@ -121,7 +130,7 @@ def test_log_volumes_of_factors_sum_to_those_of_products(wiring):
 def test_log_volumes_of_sublayers_sum_to_that_of_the_chain(wiring):
     """And each is the log-determinant of the matrix between bases."""
     _, found = read(wiring)
-    product = np.linalg.multi_dot([found["dense"]["sublayer"][l] for l in (3, 2, 1)])
+    product = np.linalg.multi_dot([found["dense"][l] for l in (3, 2, 1)])
     between = basis(found["above"][3]).T @ product @ basis(found["space"][1])
     sizes, logs = np.linalg.slogdet(between)
     assert abs(sizes) == 1
@@ -134,7 +143,9 @@ def test_the_space_of_the_stream_is_where_the_norm_can_move_it(wiring):
     """By hand: a LayerNorm's output y is orthogonal, in what it can do, to 1/γ and (y − β)/γ²."""
     model, found = read(wiring)
     if not isinstance(wiring.norm_out, LayerNorm | RMSNorm):
-        assert not found["above"].any()
+        assert found["above"].any() == bool(
+            taken(wiring.norm_out)
+        )  # of several lanes `basis` and the ranks say the rest
         return
     params = cases.drawn(model)
     x = model.enter(params, cases.batch()["inputs"][0])
