@@ -18,6 +18,7 @@ Axes: an array of the stream is [T, d] or [lanes, T, d]; by token it is [T, c], 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -95,16 +96,18 @@ def orthonormal(*columns, keep: int = NORMALS):
     return jnp.pad(found, ((0, 0), (0, 0), (0, keep - found.shape[-1])))
 
 
+@partial(jax.jit, static_argnames="least")
 def gram_schmidt(columns, least: float = 1e-3):
     """Orthonormal columns [T, c, K] by Gram-Schmidt; zero where at most `least` of a column is left."""
-    kept = jnp.zeros_like(columns)
-    for k in range(columns.shape[-1]):
+
+    def one(k, kept):
         v = columns[..., k]
         for _ in range(2):  # twice is enough (Parlett 1980, section 6.9)
             v = v - jnp.einsum("tck,tk->tc", kept, jnp.einsum("tck,tc->tk", kept, v))
         size = jnp.linalg.norm(v, axis=-1, keepdims=True)
-        kept = kept.at[..., k].set(jnp.where(size > least, v / jnp.where(size > 0, size, 1.0), 0.0))
-    return kept
+        return kept.at[..., k].set(jnp.where(size > least, v / jnp.where(size > 0, size, 1.0), 0.0))
+
+    return jax.lax.fori_loop(0, columns.shape[-1], one, jnp.zeros_like(columns))
 
 
 def project(v, normals):

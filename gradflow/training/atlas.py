@@ -34,8 +34,8 @@ from .plan import Plan
 from .recipe import Recipe, recipe
 from .step import apart, together
 
-TOGETHER = 2  # wirings made at a time: one waits for the compiler while another computes
-KEPT = 8  # wirings whose programs are kept
+TOGETHER = 3  # wirings made at a time: some wait for the compiler while another computes
+KEPT = 14  # wirings whose programs are kept
 WINDOW = 4  # tokens, the first, whose Jacobian has its spectrum taken: 256 × 256 at width 64
 DENSE = 512
 ENDS = ("largest_singular_value", "smallest_singular_value")
