@@ -1,6 +1,7 @@
 """What can be said on the command line, as frozen dataclasses: options have the names the Python arguments have."""
 
 import sys
+import warnings
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -144,6 +145,8 @@ class Trained:
     """Examples of a batch."""
     readings: tuple[str, ...] = ("backward", "partial_jacobian")
     """Names of readings and quantities: also spectrum, lyapunov, alignment, which take long where a stream is wide."""
+    mask: int | None = None
+    """The token that hides what a model that sees all tokens is asked for; by default the one that its folder names."""
     tied: bool = False
     """Read the logits by the token table, whatever head the files have, or have not."""
     precision: str | None = None
@@ -168,7 +171,21 @@ class Trained:
             raise ValueError(f"context is {self.context}: the model has learned {positions} positions")
         causal = all(getattr(sub.branch, "causal", True) for sub in model.sublayers)
         shape = {"context": self.context, "batch": self.batch, "ahead": int(causal)}
-        return model, params, gf.data.tokens(ids, name=name, sha256=digest, **shape)
+        mask = self.mask if causal else self.hidden_by(folder, known)
+        return model, params, gf.data.tokens(ids, name=name, sha256=digest, mask=mask, **shape)
+
+    def hidden_by(self, folder: Path, known: int) -> int | None:
+        """The token that hides others, one of `known`; without one a warning says that nothing is hidden."""
+        from ..interop import tokens
+
+        mask = tokens.mask(folder) if self.mask is None else self.mask
+        if mask is None:
+            warnings.warn(
+                "this model sees all tokens, and nothing is masked: --mask names the token that hides", stacklevel=2
+            )
+        elif not 0 <= mask < known:
+            raise ValueError(f"mask is {mask}: the model knows tokens 0 to {known - 1}")
+        return mask
 
     def sequence(self, folder: Path):
         """The tokens, the name of what they are from, and its SHA-256."""

@@ -4,11 +4,13 @@ A tokenizer is asked for what a text is without marks of beginning and end.
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 
-TOKENIZER = "tokenizer.json"
+TOKENIZER, VOCABULARY = "tokenizer.json", "vocab.txt"
+MASKS = ("[MASK]", "<mask>")
 
 
 def of_text(folder: str | Path, content: bytes) -> np.ndarray:
@@ -30,6 +32,20 @@ def of_text(folder: str | Path, content: bytes) -> np.ndarray:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return np.array(tokenizer.encode(content.decode("utf-8", "replace"), add_special_tokens=False).ids, np.int64)
+
+
+def mask(folder: str | Path) -> int | None:
+    """The token that hides others in what a model of the folder reads; None where its tokenizer or vocabulary names none."""
+    try:
+        added = json.loads((Path(folder) / TOKENIZER).read_text("utf-8"))["added_tokens"]
+        named = {token["content"]: int(token["id"]) for token in added}
+    except (OSError, ValueError, TypeError, KeyError):
+        try:
+            lines = (Path(folder) / VOCABULARY).read_text("utf-8").splitlines()
+        except (OSError, ValueError):
+            return None
+        named = {token: i for i, token in enumerate(lines)}
+    return next((named[token] for token in MASKS if token in named), None)
 
 
 def of_file(path: str | Path) -> np.ndarray:

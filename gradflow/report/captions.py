@@ -68,7 +68,7 @@ def _training(recipe: dict) -> str:
     if isinstance(rule, list):
         return "an optax transformation"
     limits = {"clip": "norm clipped at", "clip_parameter": "each parameter's norm clipped at", "dropout": "dropout"}
-    words = [rule if isinstance(rule, str) else _constructor(rule), f"learning rate {recipe['lr']:g}"]
+    words = [_constructor(rule), f"learning rate {recipe['lr']:g}"]
     words += [
         f"{recipe['warmup']} steps of warm-up" if recipe["warmup"] else "no warm-up",
         f"{recipe['schedule']} schedule",

@@ -27,6 +27,7 @@ from .gram import Place, response
 
 READINGS: dict[str, Callable[..., dict]] = {
     "backward": descent.backward,
+    "stream": descent.stream,
     "partial_jacobian": descent.partial_jacobian,
 }
 ASSUMPTIONS = (
@@ -52,8 +53,8 @@ def predict(
     ----------
     models : a `Transformer`, or `{name: Transformer}`
     data : a `Text`, or a batch `{"inputs": [E, T], "targets": [E, T]}`; the batch that `measure` takes with the same key
-    quantities : "backward" (stream, parameter and outer gradients, budget, split, signal, loss), "partial_jacobian", or
-        names of what they yield
+    quantities : "backward" (stream, parameter and outer gradients, budget, split, signal, loss), "stream" (of these the
+        stream's alone), "partial_jacobian", or names of what they yield
     draws : heads drawn for every attention sublayer, in each of the `replicas`, whose scatter is the Monte Carlo error
     params : refused: trained weights have no theory here
 

@@ -36,7 +36,7 @@ from .step import apart, together
 
 TOGETHER = 3  # wirings made at a time: some wait for the compiler while another computes
 KEPT = 14  # wirings whose programs are kept
-WINDOW = 4  # tokens, the first, whose Jacobian has its spectrum taken: 256 × 256 at width 64
+WINDOW = 2  # tokens, the first, whose Jacobian has its spectrum taken: 128 × 128 a lane at width 64
 DENSE = 512
 ENDS = ("largest_singular_value", "smallest_singular_value")
 COMPARED = ("loss", "stream_gradient", "readout_gradient")
@@ -45,7 +45,8 @@ COMPARED = ("loss", "stream_gradient", "readout_gradient")
 def ends(model, params, batch) -> dict:
     """σ_max and σ_min of every sublayer's Jacobian [S, jacobian] on the spaces where it acts, for the first `WINDOW` tokens.
 
-    Exact up to `DENSE` entries of the stream. Beyond (several lanes), σ_max of attention is an estimate and σ_min is NaN.
+    Exact up to `DENSE` entries of the stream, two tokens on four lanes of width 64. Beyond, σ_max of attention is an estimate
+    and σ_min is NaN.
     """
     first = jax.tree.map(lambda tokens: tokens[:1, :WINDOW], batch)
     quick = Krylov(probes=2, iterations=16, solves=0)
@@ -134,7 +135,7 @@ def _one(name: str, model, plan: Plan, key, scatter: int, predict, bar) -> xr.Da
     trees, words, told = {"training": run, "start": _started(name, model, plan, key, scatter)}, _words(name, model), {}
     if predict is not None:
         try:
-            trees["theory"] = predict({name: model}, plan.data, key=key)
+            trees["theory"] = predict({name: model}, plan.data, quantities=("stream",), key=key)
             told = {"theory": trees["theory"].attrs["theory"]}
         except (ValueError, NotImplementedError) as refusal:
             words["no_theory"] = str(refusal).splitlines()[0]
@@ -147,12 +148,17 @@ def _one(name: str, model, plan: Plan, key, scatter: int, predict, bar) -> xr.Da
 
 
 def _started(name: str, model, plan: Plan, key, seeds: int) -> xr.DataTree:
-    """Stream gradients at initialization of many seeds, on the batch that theory reads, by the program that trains."""
-    step, keys = replace(plan.step(model), dropout=0.0), seed_keys(key, seeds)
-    batch = jax.tree.map(lambda a: jnp.broadcast_to(a, (seeds, *a.shape)), plan.data.batch(root(key), 0))
-    start = step.start(keys)
-    _, readings = step.over_groups(apart(start), batch, keys, plan.rates[0], 0)
-    found = jax.device_get(together(readings))
+    """Stream gradients at initialization of many seeds, on the batch that theory reads, by the program that trains.
+
+    As many seeds at a time as are trained, so that their weights are drawn by programs that are there.
+    """
+    step, keys, rows = replace(plan.step(model), dropout=0.0), seed_keys(key, seeds), []
+    for first in range(0, seeds, len(plan.keys)):
+        some = keys[first : first + len(plan.keys)]
+        batch = jax.tree.map(lambda a, n=len(some): jnp.broadcast_to(a, (n, *a.shape)), plan.data.batch(root(key), 0))
+        start = step.start(some)
+        rows += step.over_groups(apart(start), batch, some, plan.rates[0], 0)[1]
+    found = jax.device_get(together(rows))
     named = coordinates(model, start["params"])
     return label(
         {name: Readings({quantity: found[quantity] for quantity in COMPARED}, named, model)},

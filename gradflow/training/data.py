@@ -19,6 +19,7 @@ from ..model.init import at, root
 VOCABULARY = 256
 HELD_OUT = 0.1  # share of the text, its end
 WINDOWS = 64  # examples of the held-out text, at equal distances
+HIDDEN = 0.15  # share of the tokens that a masked language model is asked for
 
 
 @dataclass(frozen=True)
@@ -71,36 +72,70 @@ class Text:
 class Tokens(Text):
     """A text as tokens of a trained model's own. A target is the token `ahead`: the next, or (0) the token itself.
 
-    The second is for models that see all tokens, and nothing is masked: what such a model was trained for is not measured by it.
+    The second is for models that see all tokens. With `mask`, the token that hides others, they are asked for hidden ones
+    alone, as they were in training (`masked`); without it nothing is hidden, and what they were trained for is not measured.
     """
 
     ahead: int = 1
+    mask: int | None = None
 
     def windows(self, offsets) -> dict[str, jax.Array]:
         """The examples that begin there."""
         both = _windows(self.tokens, offsets, self.context)
-        return both if self.ahead else both | {"targets": both["inputs"]}
+        if self.ahead:
+            return both
+        if self.mask is None:
+            return both | {"targets": both["inputs"]}
+        keys = jax.vmap(lambda offset: at(root(0), "masked", offset))(jnp.asarray(offsets))
+        others = jax.vmap(lambda key: jax.random.randint(at(key, "other"), (self.context,), 0, len(self.tokens)))(keys)
+        return jax.vmap(masked, (0, 0, 0, None))(keys, both["inputs"], jnp.asarray(self.tokens[others]), self.mask)
 
     def description(self) -> dict:
         """What a result says of its data."""
         told = super().description()
         told["tokens"] = told.pop("bytes")
-        return told | {"targets": "the next token" if self.ahead else "the token itself, none masked"}
+        hidden = "none masked" if self.mask is None else f"{HIDDEN:.0%} masked, by token {self.mask}"
+        return told | {"targets": "the next token" if self.ahead else f"the token itself, {hidden}"}
 
 
-def tokens(array, *, name: str, sha256: str, context: int = 64, batch: int = 8, ahead: int = 1) -> Tokens:
+def masked(key, tokens, others, mask: int) -> dict[str, jax.Array]:
+    """An example [T] of a masked language model (Devlin et al. 2019, section 3.1): 15% of the tokens, one at least, are asked for.
+
+    In the inputs 80% of these are `mask`, 10% are one of `others` [T] (theirs are of the vocabulary, evenly), 10% themselves.
+    The targets of all others are negative: none.
+    """
+    asked = jax.random.permutation(at(key, "asked"), len(tokens)) < max(1, round(HIDDEN * len(tokens)))
+    kind = jax.random.uniform(at(key, "kind"), tokens.shape)
+    inputs = jnp.where(kind < 0.8, mask, jnp.where(kind < 0.9, others, tokens))
+    return {"inputs": jnp.where(asked, inputs, tokens).astype(jnp.int32), "targets": jnp.where(asked, tokens, -1)}
+
+
+def tokens(
+    array,
+    *,
+    name: str,
+    sha256: str,
+    context: int = 64,
+    batch: int = 8,
+    ahead: int = 1,
+    mask: int | None = None,
+) -> Tokens:
     """A sequence of tokens, and how batches are cut from it.
 
-    Errors: ValueError where it is shorter than 2 (context + 1).
+    Errors: ValueError where it is shorter than 2 (context + 1), and for a `mask` where the next token is asked for.
     """
     if context < 2 or batch < 1:
         raise ValueError(f"context is {context} and batch {batch}: at least 2 and 1 are needed")
+    if ahead and mask is not None:
+        raise ValueError(
+            f"mask is {mask}, but the next token is asked for: only a model that sees all (ahead=0) has one"
+        )
     if len(array) < 2 * (context + 1):
         raise ValueError(
             f"{name} has {len(array)} tokens, fewer than 2 (context + 1) = {2 * (context + 1)}: "
             f"give a longer text or a smaller context"
         )
-    return Tokens(name, np.asarray(array), sha256, context, batch, ahead)
+    return Tokens(name, np.asarray(array), sha256, context, batch, ahead, mask)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ SCHEDULES: dict[str, Callable[[int, int], optax.Schedule]] = {
 class Recipe:
     """How weights are updated.
 
-    optimizer : a name in `OPTIMIZERS`, a value such as `Adam(b2=0.98)`, or any optax transformation at learning rate 1
+    optimizer : a name in `OPTIMIZERS`, kept as what it names, a value such as `Adam(b2=0.98)`, or any optax transformation at
+        learning rate 1
     lr : the peak learning rate
     warmup : steps over which the rate rises linearly, `lr · (s + 1)/warmup`; 0 for none
     schedule : what follows: "constant", or "linear" and "cosine" to zero at the last step, or "inverse_sqrt"
@@ -52,8 +53,8 @@ class Recipe:
     dropout: float = 0.0
 
     def __post_init__(self):
-        if isinstance(self.optimizer, str):
-            named(self.optimizer)
+        if isinstance(self.optimizer, str):  # so that what is named and what is given as a value is one recipe
+            object.__setattr__(self, "optimizer", named(self.optimizer))
         elif not is_rule(self.optimizer):
             raise TypeError(
                 f"optimizer is {self.optimizer!r}: give a name ({', '.join(OPTIMIZERS)}), a value such as Adam(b2=0.98), or an "
@@ -89,8 +90,7 @@ class Recipe:
     @property
     def eps(self) -> float | None:
         """Adam's ε, where the optimizer is a value that has one."""
-        rule = OPTIMIZERS[self.optimizer] if isinstance(self.optimizer, str) else self.optimizer
-        return getattr(rule, "eps", None)
+        return getattr(self.optimizer, "eps", None)
 
     def rates(self, steps: int) -> np.ndarray:
         """The learning rate at steps 0 … steps − 1, float32."""
@@ -110,8 +110,7 @@ def recipe(optimizer) -> Recipe:
 
 
 @lru_cache
-def _direction(optimizer, clip: float | None, clip_parameter: float | None) -> optax.GradientTransformation:
-    rule = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+def _direction(rule, clip: float | None, clip_parameter: float | None) -> optax.GradientTransformation:
     links = [
         *([clip_by_parameter(clip_parameter)] if clip_parameter else []),
         *([optax.clip_by_global_norm(clip)] if clip else []),

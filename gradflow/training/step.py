@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ..instruments import gradients
@@ -85,15 +86,21 @@ class Step:
 
 
 def apart(tree) -> list:
-    """What has a leading seed axis, in groups of seeds."""
+    """What has a leading seed axis, in groups of seeds.
+
+    By NumPy, as is `together`: several groups are there on a CPU alone, where arrays are shared with it, and JAX would compile
+    a program for each shape.
+    """
     seeds = len(jax.tree.leaves(tree)[0])
-    size = 1 if jax.default_backend() == "cpu" else seeds
-    return [jax.tree.map(lambda a, s=start: a[s : s + size], tree) for start in range(0, seeds, size)]
+    if jax.default_backend() != "cpu" or seeds == 1:
+        return [tree]
+    rows = jax.tree.map(lambda a: a if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else np.asarray(a), tree)
+    return [jax.tree.map(lambda a, s=start: a[s : s + 1], rows) for start in range(seeds)]
 
 
 def together(groups: list):
     """What `apart` took apart."""
-    return groups[0] if len(groups) == 1 else jax.tree.map(lambda *a: jnp.concatenate(a), *groups)
+    return groups[0] if len(groups) == 1 else jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)), *groups)
 
 
 def _first_nonfinite(first, reading, there, i):

@@ -94,6 +94,52 @@ def test_a_text_is_cut_by_the_tokenizer_of_the_folder(tmp_path):
         tokens.of_text(tmp_path, b"a")
 
 
+def test_a_model_that_sees_all_is_asked_for_masked_tokens(here, monkeypatch, capsys):
+    """By the token that its vocabulary or the command names; where none is named a note says that nothing is hidden."""
+    words = ("bert", "--tokens", "tokens.txt", "--context", "5", "--batch", "2", "--readings", "backward")
+    saved(here / "bert", CONFIGS["bert"], contents(CONFIGS["bert"]))
+    targets = lambda out: gf.results.settings(gf.results.load(here / out / "results.nc"))["data"]["targets"]
+    run(monkeypatch, *words, "--out", "plain")
+    assert "note: this model sees all tokens, and nothing is masked: --mask names the token" in capsys.readouterr().out
+    assert targets("plain") == "the token itself, none masked"
+    (here / "bert" / "vocab.txt").write_text("a\nb\n[MASK]\n")
+    run(monkeypatch, *words, "--out", "masked")
+    assert "note: this model sees" not in capsys.readouterr().out
+    assert targets("masked") == "the token itself, 15% masked, by token 2"
+    for name, mask, remedy in [
+        ("bert", "99", "the model knows tokens 0 to"),
+        ("toy", "2", "only a model that sees all"),
+    ]:
+        with pytest.raises(SystemExit):
+            run(monkeypatch, name, *words[1:], "--mask", mask, "--out", "no")
+        assert remedy in capsys.readouterr().err
+
+
+def test_the_token_that_hides_is_that_of_the_tokenizer(tmp_path):
+    assert tokens.mask(tmp_path) is None
+    (tmp_path / "vocab.txt").write_text("<s>\n<mask>\n")
+    assert tokens.mask(tmp_path) == 1
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": [{"id": 7, "content": "[MASK]"}]}')
+    assert tokens.mask(tmp_path) == 7
+
+
+def test_hidden_tokens_are_those_that_are_asked_for():
+    """15% of every example; of these 80% are hidden, 10% replaced, 10% left (Devlin et al. 2019, section 3.1)."""
+    sequence, shape = np.arange(4000) % 7 + 1, {"name": "x", "sha256": "0", "context": 40, "batch": 200, "ahead": 0}
+    plain = np.asarray(gf.data.tokens(sequence, **shape).batch(0, 0)["inputs"])
+    own = gf.data.tokens(sequence, mask=0, **shape)
+    inputs, targets = (np.asarray(own.batch(0, 0)[name]) for name in ("inputs", "targets"))
+    asked = targets >= 0
+    assert (asked.sum(1) == 6).all()
+    np.testing.assert_array_equal(targets[asked], plain[asked])
+    np.testing.assert_array_equal(inputs[~asked], plain[~asked])
+    assert (inputs[asked] == 0).mean() == pytest.approx(0.8, abs=4 * (0.16 / 1200) ** 0.5)
+    assert (inputs[asked] == plain[asked]).mean() == pytest.approx(0.1 + 0.1 / 7, abs=4 * (0.1 / 1200) ** 0.5)
+    again = own.windows(np.array([3, 5, 3]))["targets"]
+    np.testing.assert_array_equal(again[0], again[2])  # a function of the place in the text alone
+    assert (again[0] != again[1]).any()
+
+
 def test_a_token_is_its_own_target_where_a_model_sees_all():
     sequence = np.arange(40) % 7
     both = {ahead: gf.data.tokens(sequence, name="x", sha256="0", context=5, batch=2, ahead=ahead) for ahead in (0, 1)}

@@ -175,10 +175,13 @@ def test_amplification_is_the_exponent_of_the_mean_square(power, told):
 @pytest.mark.parametrize(
     ("recipe", "words"),
     [
-        (gf.Recipe(), "adam, learning rate 0.001, no warm-up, constant schedule, no clipping"),
+        (
+            gf.Recipe(),
+            "Adam(b1=0.9, b2=0.999, eps=1e-08, weight_decay=0), learning rate 0.001, no warm-up, constant schedule, no clipping",
+        ),
         (
             gf.Recipe(warmup=9, clip=1.0, dropout=0.1),
-            "adam, learning rate 0.001, 9 steps of warm-up, constant schedule, norm clipped at 1, dropout 0.1",
+            "Adam(b1=0.9, b2=0.999, eps=1e-08, weight_decay=0), learning rate 0.001, 9 steps of warm-up, constant schedule, norm clipped at 1, dropout 0.1",
         ),
         (
             gf.Recipe(gf.optimizers.SGD(), lr=0.1, clip_parameter=2.0),
