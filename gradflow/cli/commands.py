@@ -152,7 +152,7 @@ def inspect(
 
         matplotlib.use("agg")
         origin, chosen = provenance(), readings(trained.readings)
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True, action="always") as told:
             model, params, data = trained.built(folder)
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(trained).items()}
         weights = {"folder": str(folder), "config_sha256": options.sha256(folder / "config.json")}

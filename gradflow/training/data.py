@@ -99,7 +99,7 @@ class Tokens(Text):
 
 
 def masked(key, tokens, others, mask: int) -> dict[str, jax.Array]:
-    """An example [T] of a masked language model (Devlin et al. 2019, section 3.1): 15% of the tokens, one at least, are asked for.
+    """An example [T] of a masked language model (Devlin et al. 2019, section 3.1), asked for 15% of the tokens, one at least.
 
     In the inputs 80% of these are `mask`, 10% are one of `others` [T] (theirs are of the vocabulary, evenly), 10% themselves.
     The targets of all others are negative: none.

@@ -115,7 +115,7 @@ class Swish:
     ("options", "message"),
     [
         ({"params": {}}, "theory is of initialization and takes no params: measure trained weights"),
-        ({"quantities": ("spectrum",)}, "no theory of 'spectrum': .*known: backward, partial_jacobian"),
+        ({"quantities": ("spectrum",)}, "no theory of 'spectrum': .*known: backward, stream, partial_jacobian"),
         ({"draws": 0}, "draws is 0 and replicas 8: at least 1 and 2 are needed"),
         ({"replicas": 1}, "draws is 4 and replicas 1"),
     ],
