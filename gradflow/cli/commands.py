@@ -151,9 +151,10 @@ def inspect(
         from ..results.provenance import provenance
 
         matplotlib.use("agg")
-        origin, chosen = provenance(), readings(trained.readings)
+        origin, _ = provenance(), readings(trained.readings)  # what is misspelt is told before weights are read
         with warnings.catch_warnings(record=True, action="always") as told:
             model, params, data = trained.built(folder)
+            chosen = trained.asked(model)
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(trained).items()}
         weights = {"folder": str(folder), "config_sha256": options.sha256(folder / "config.json")}
         configuration = {"command": "inspect", **weights, **asked, "text_sha256": data.sha256}

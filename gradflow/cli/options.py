@@ -143,8 +143,9 @@ class Trained:
     """Tokens of an example."""
     batch: int = 8
     """Examples of a batch."""
-    readings: tuple[str, ...] = ("backward", "partial_jacobian")
-    """Names of readings and quantities: also spectrum, lyapunov, alignment, which take long where a stream is wide."""
+    readings: tuple[str, ...] = ()
+    """Names of readings and quantities: spectrum (of a whole example), lyapunov and alignment take long where a stream is wide.
+    By default backward, partial_jacobian and, of streams up to 1024 wide, spectrum_window (the first tokens)."""
     mask: int | None = None
     """The token that hides what a model that sees all tokens is asked for; by default the one that its folder names."""
     tied: bool = False
@@ -173,6 +174,20 @@ class Trained:
         shape = {"context": self.context, "batch": self.batch, "ahead": int(causal)}
         mask = self.mask if causal else self.hidden_by(folder, known)
         return model, params, gf.data.tokens(ids, name=name, sha256=digest, mask=mask, **shape)
+
+    def asked(self, model) -> tuple:
+        """The reading functions; where none is named the default ones, of which a warning says what was left out."""
+        from ..instruments.readings import readings
+        from ..instruments.spectrum import DENSE
+
+        if self.readings:
+            return readings(self.readings)
+        narrow = model.width <= DENSE
+        if not narrow:
+            warnings.warn(
+                f"spectra are left out at width {model.width}: --readings spectrum_window has them", stacklevel=2
+            )
+        return readings(("backward", "partial_jacobian", *(["spectrum_window"] if narrow else [])))
 
     def hidden_by(self, folder: Path, known: int) -> int | None:
         """The token that hides others, one of `known`; without one a warning says that nothing is hidden."""

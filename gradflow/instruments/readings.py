@@ -42,6 +42,7 @@ READINGS: dict[str, Reading] = {
     "heldout_loss": gradients.heldout_loss,
     "partial_jacobian": chain.partial_jacobian,
     "spectrum": spectrum.spectrum,
+    "spectrum_window": spectrum.window,
     "lyapunov": chain.lyapunov,
     "alignment": chain.alignment,
     "end_to_end": chain.end_to_end,

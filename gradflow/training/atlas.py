@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from ..instruments.chain import partial_jacobian
 from ..instruments.readings import seed_keys
-from ..instruments.spectrum import Krylov, spectrum
+from ..instruments.spectrum import Krylov, window
 from ..model.catalogue import wirings
 from ..model.init import root
 from ..model.names import coordinates
@@ -48,9 +48,8 @@ def ends(model, params, batch) -> dict:
     Exact up to `DENSE` entries of the stream, two tokens on four lanes of width 64. Beyond, σ_max of attention is an estimate
     and σ_min is NaN.
     """
-    first = jax.tree.map(lambda tokens: tokens[:1, :WINDOW], batch)
     quick = Krylov(probes=2, iterations=16, solves=0)
-    found = spectrum(model, params, first, factors=("sublayer",), dense=DENSE, krylov=quick)
+    found = window(model, params, batch, tokens=WINDOW, factors=("sublayer",), dense=DENSE, krylov=quick)
     return {name: found[name] for name in ENDS}
 
 

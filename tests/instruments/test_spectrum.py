@@ -117,6 +117,18 @@ def test_directions_that_rounding_takes_count_as_rank_deficit():
     assert found["log_volume"] == -np.inf
 
 
+def test_the_spectra_of_a_window_are_those_of_its_tokens():
+    model = cases.model(cases.ALL["pre"](cases.NORMS["layernorm"]), 2, cases.TWO)
+    params, batch = cases.drawn(model), cases.batch()
+    run = lambda **options: cases.jit(lambda p, b: spectra.window(model, p, b, **options))(params, batch)
+    short = {name: a[:1, :2] for name, a in batch.items()}
+    alone = cases.jit(lambda p, b: spectrum(model, p, b, factors=spectra.WINDOWED))(params, short)
+    for found in (run(tokens=2), run(dense=2 * cases.WIDTH + 1)):
+        for name in ("singular_values", "rank_deficit", "log_volume"):
+            np.testing.assert_array_equal(found[name], alone[name])
+    assert run(dense=1)["singular_values"].shape[-1] == cases.WIDTH  # one token at the least
+
+
 # ---- every wiring -------------------------------------------------------------------------------------------
 
 

@@ -9,10 +9,19 @@ from interop_files import CONFIGS, contents, saved
 
 import gradflow as gf
 import gradflow.cli as cli
+from gradflow.cli import options
 from gradflow.interop import tokens
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install -e '.[hf]'")
-FIGURES = ("stream_gradient", "budget_toy", "stream_rms", "token_cosine", "split_skip", "partial_jacobian")
+FIGURES = (
+    "stream_gradient",
+    "budget_toy",
+    "stream_rms",
+    "token_cosine",
+    "split_skip",
+    "partial_jacobian",
+    "spectrum_bands_toy",
+)
 
 
 @pytest.fixture
@@ -113,6 +122,18 @@ def test_a_model_that_sees_all_is_asked_for_masked_tokens(here, monkeypatch, cap
         with pytest.raises(SystemExit):
             run(monkeypatch, name, *words[1:], "--mask", mask, "--out", "no")
         assert remedy in capsys.readouterr().err
+
+
+def test_spectra_of_a_wide_stream_are_left_to_who_asks_for_them():
+    """A dense matrix of a width beyond 1024 takes minutes a sublayer."""
+    asked = lambda width, *names: options.Trained(readings=names).asked(
+        gf.transformer("pre", depth=1, width=width, heads=1)
+    )
+    narrow = [reading.__name__ for reading in asked(8)]
+    assert narrow == ["reading", "partial_jacobian", "window"]
+    with pytest.warns(UserWarning, match="spectra are left out at width 2048"):
+        assert [reading.__name__ for reading in asked(2048)] == narrow[:-1]
+    assert [reading.__name__ for reading in asked(2048, "spectrum_window")] == ["window"]
 
 
 def test_the_token_that_hides_is_that_of_the_tokenizer(tmp_path):
