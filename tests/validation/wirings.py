@@ -1,10 +1,10 @@
-"""Theory beside measurement of every wiring that has a name: width 256, 6 blocks, one real example of 32 tokens.
+"""Theory beside measurement of every wiring that has a name: 6 blocks, one real example of 32 tokens.
 
-    python tests/validation/wirings.py [--only keel mhc]
+    python tests/validation/wirings.py [--only keel mhc] [--width 256]
 
 Writes `wirings.csv` beside this file, a row a wiring: as in `theory.csv` the ratio of the measured mean square to the
 predicted at the worst place, with its standard error, of the stream gradient, the stream, and all weights but query and key;
-or what the theory refuses. Seeds are drawn until the errors of the first are small enough. Half an hour on two cores.
+or what the theory refuses. Seeds are drawn until the errors of the first are small enough. Half an hour at width 256.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import gradflow as gf
 from gradflow.instruments import gradients
 from gradflow.model.profile import profiled
 
-WIDTH, DEPTH, HEADS, CONTEXT = 256, 6, 8, 32
+DEPTH, HEADS, CONTEXT, DRAWS = 6, 8, 32, 256
 SCORES = ("query", "key")
 ENOUGH, AT_A_TIME, MOST = 0.0155, 64, 2048  # relative standard error of the measured mean square; seeds
 TABLE = Path(__file__).with_suffix(".csv")
@@ -49,12 +49,12 @@ def measured(model, batch) -> dict:
     return own
 
 
-def row(name: str, batch) -> dict:
+def row(name: str, width: int, batch) -> dict:
     """What the table says of one wiring."""
-    model = gf.transformer(name, depth=DEPTH, width=WIDTH, heads=HEADS, context=CONTEXT)
+    model = gf.transformer(name, depth=DEPTH, width=width, heads=HEADS, context=CONTEXT)
     model = profiled({name: model}, batch)[name]
     try:
-        predicted = gf.predict(model, batch, draws=32)["model"].to_dataset()
+        predicted = gf.predict(model, batch, draws=DRAWS)["model"].to_dataset()
     except (ValueError, NotImplementedError) as refusal:
         return {"wiring": name, "refused": str(refusal)}
     own = measured(model, batch)
@@ -66,17 +66,18 @@ def row(name: str, batch) -> dict:
         "weights": worst(own, predicted, "parameter_gradient", parameter=others),
     }
     told = {f"{what}_{column}": value for what, place in asked.items() for column, value in place.items()}
-    return {"wiring": name, "seeds": own["n"], **told}
+    return {"wiring": name, "width": width, "seeds": own["n"], **told}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=list(gf.wirings().index), default=list(gf.wirings().index))
-    names = parser.parse_args().only
+    parser.add_argument("--width", type=int, default=256)
+    names, width = vars(parser.parse_args()).values()
     batch = gf.data.text(context=CONTEXT, batch=1).batch(jax.random.key(0), 0)
     known = pd.read_csv(TABLE).set_index("wiring").to_dict("index") if TABLE.exists() else {}
     for name in names:
-        known[name] = row(name, batch)
+        known[name] = row(name, width, batch)
         print(known[name], flush=True)
         rows = [{"wiring": name, **known[name]} for name in gf.wirings().index if name in known]
         pd.DataFrame(rows).to_csv(TABLE, index=False, float_format="%.4f")
