@@ -5,6 +5,7 @@ array are summed and there are enough of them to be shared between threads (jax 
 one. Without these fusions all sums are right. Releases from 0.12 on have it mended.
 """
 
+import gc
 import os
 import re
 from functools import cache
@@ -26,8 +27,10 @@ def tell(jaxlib: str | None = None) -> None:
 def hurry() -> None:
     """Has programs compiled with fewer optimizations, in about two thirds of the time: for many that each run briefly.
 
-    Numbers move by rounding alone. Who decided otherwise in `XLA_FLAGS` is left alone; without effect once JAX ran.
+    Numbers move by rounding alone. Who decided otherwise in `XLA_FLAGS` is left alone; without effect once JAX ran. Garbage is
+    looked for less often, since tracing makes many objects that stay.
     """
+    gc.set_threshold(100_000, 20, 20)
     flags = os.environ.get("XLA_FLAGS", "")
     more = [flag for flag in QUICKLY if flag.partition("=")[0] not in flags]
     os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *more])

@@ -95,7 +95,7 @@ def _job(
 def atlas(
     models: Annotated[Models, Flat] = EVERY,
     updates: Annotated[Updates, Flat] = Updates(),
-    run: Annotated[Extent, Flat] = Extent(steps=30, out=Path("gradflow-atlas")),
+    run: Annotated[Extent, Flat] = Extent(steps=20, out=Path("gradflow-atlas")),
 ) -> None:
     """Put every wiring on one figure and in one sortable table: gradient, Jacobians, tokens and loss, and their theory.
 

@@ -25,7 +25,7 @@ from ..model.init import at
 from ..model.names import outer_names, parameter_names
 from ..model.stack import Transformer
 from ..results.quantities import PROBES
-from .ends import embedded, readout
+from .ends import embedded, leaning, readout
 from .gram import Gram, Place, Response, on_diagonal, response
 
 STREAM = ("loss", "stream_gradient", "readout_gradient", "stream_rms", "token_cosine")
@@ -168,11 +168,12 @@ def backward(model: Transformer, batch, place: Place) -> dict:
     pairs = read["stack"]["parameter"] + known[..., None, None]
     by_name = zip(outside, read["outer"], strict=True)
     outer = {name: square if name in made else jnp.full_like(square, jnp.nan) for name, square in by_name}
-    outer["readout"], radial = final["readout"], rows.over_examples(final["radial"])
-    if "leave.scale" in outer:
-        outer["leave.scale"] += radial.sum()
-    elif "norm_out.scale" in inside:
-        pairs = pairs.at[-1, inside.index("norm_out.scale")].add(radial)
+    outer["readout"] = final["readout"]
+    for name, squared in leaning(model.segments[-1].block[-1].wiring, sigma, final["along"], place).items():
+        if name in outer:
+            outer[name] += squared.sum()
+        elif name in inside:
+            pairs = pairs.at[-1, inside.index(name)].add(rows.over_examples(squared))
     root = lambda square: jnp.sqrt(jnp.maximum(square, 0))  # a square that is zero may be so to rounding
     one = root(jnp.diagonal(pairs, axis1=-2, axis2=-1))
     return {

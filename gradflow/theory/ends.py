@@ -3,12 +3,18 @@
 Axes: rows N = E examples × T tokens, V classes.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from ..model.init import Matrix, resolved
+from ..model.lanes import Lanes, PerLane, Then
+from ..model.layers import Identity
+from ..model.norms import ScaledNorm, Squash, Standard
 from ..model.stack import Embedding, Transformer
-from .gram import Gram, Response, factor
+from ..model.wiring import Wiring
+from .gram import Gram, Place, Response, factor, response
 
 LOGITS = 4096
 
@@ -35,9 +41,9 @@ def readout(model: Transformer, out: Gram, targets, key) -> dict:
     transpose takes it back. The classes are exchangeable, so `E p_t[y] = 1/V` whatever the target; `E Σ_a p_ta p_sa` is
     taken from draws of V logits, `LOGITS` in all or V, if that is more.
 
-    The readout also makes the cotangent lean along what it reads, `E g_t = std² (1 − E Σ p²) out_t/N`, the one place where a
-    cotangent knows the stream: smaller by 1/d than the rest, but alike on all tokens. A norm takes it from all below; its own
-    gain has `radial` [N, N] more of squared gradient, `Σ_i E (Σ_t out_ti E g_ti)²` by pairs of tokens.
+    The readout also makes the cotangent lean along what it reads, `E g_t = std² (1 − E Σ p²) out_t/N`, `along` = d times what
+    stands before out_t: the one place where a cotangent knows the stream, smaller by 1/d than the rest, but alike on all tokens.
+    A norm takes it from all below; its own gain feels it (`leaning`).
     """
     classes = model.embedding.vocabulary
     weights = resolved(model.readout, model.depth)
@@ -46,12 +52,57 @@ def readout(model: Transformer, out: Gram, targets, key) -> dict:
     z = gain**0.5 * jnp.einsum("ts,nsa->nta", factor(out), z)
     p = jax.nn.softmax(z, axis=-1)
     same = targets.ravel()[:, None] == targets.ravel()[None, :]
-    alike, square = jnp.einsum("nta,nsa->ts", p, p) / len(p), jnp.diag(out)
+    alike = jnp.einsum("nta,nsa->ts", p, p) / len(p)
     residual = (alike - 2 / classes + same) / targets.size**2
-    along = gain * (1 - jnp.diag(alike)) / targets.size
     return {
         "loss": jnp.mean(jax.nn.logsumexp(z, axis=-1) - z.mean(-1)),
         "cotangent": gain * residual,
         "readout": jnp.vdot(model.width * out, residual),
-        "radial": jnp.outer(along, along) * (jnp.outer(square, square) + 2 * out**2) / model.width,
+        "along": gain * (1 - jnp.diag(alike)) / targets.size,
     }
+
+
+def leaning(last: Wiring, sigma: Gram, along, place: Place) -> dict[str, Gram]:
+    """`{parameter: [N, N]}`: what a cotangent that leans along what is read out adds to the squared gradients of norms' gains.
+
+    Of a norm whose output y reaches the readout, out = Σ w y + …, through gains between lanes alone: by pairs of tokens
+    `Σ_i E (Σ_t w y_ti E g_ti)²`, with the covariance C of w y and out, features Gaussian. `sigma` is the stream's at the top.
+    """
+    steps = [("norm_out", last.norm_out, sigma)]
+    for name, layer in _in_turn("leave", last.leave):
+        steps.append((name, layer, response(layer, steps[-1][2], place).value))
+    gathers = [i for i, (_, layer, _) in enumerate(steps) if isinstance(layer, Lanes)]
+    after = steps[gathers[-1] + 1 :] if gathers else steps
+    weights = jnp.ones(1)
+    if gathers and not any(_is_norm(layer) for _, layer, _ in after):
+        weights, after = steps[gathers[-1]][1].numbers(sigma.dtype), steps[: gathers[-1]]
+    lanes, rows = len(weights), len(after[-1][2]) // len(weights)
+    u = after[-1][2].reshape(lanes, rows, lanes, rows)
+    out, found = jnp.einsum("j,jtks,k->ts", weights, u, weights), {}
+    for j in range(lanes):
+        name = _last_norm(after, j, lanes)
+        if name:
+            y, cross = weights[j] ** 2 * u[j, :, j], weights[j] * jnp.einsum("tks,k->ts", u[j], weights)
+            pairs = jnp.outer(jnp.diag(cross), jnp.diag(cross)) + y * out + cross * cross.T
+            found[f"{name}.scale"] = jnp.outer(along, along) * pairs / place.width
+    return found
+
+
+def _in_turn(name: str, layer) -> list[tuple[str, Any]]:
+    """A layer, or those that it is made of one after the other, by the full names of their parameters."""
+    inner = enumerate(layer.layers, 1) if isinstance(layer, Then) else ()
+    return [(f"{name}.{i}", one) for i, one in inner] or [(name, layer)]
+
+
+def _last_norm(steps, lane: int, lanes: int) -> str | None:
+    """The name of the last layer on a lane that is no identity, where it is a norm."""
+    for name, layer, _ in reversed(steps):
+        several = isinstance(layer, PerLane)
+        own = layer.layers[lane] if several else layer
+        if own != Identity():
+            return (f"{name}.{lane + 1}" if several else name) if _is_norm(own) else None
+    return None
+
+
+def _is_norm(layer) -> bool:
+    return isinstance(layer, Standard | ScaledNorm | Squash)

@@ -61,7 +61,7 @@ def atlas(
     data,
     optimizer=Recipe(),
     *,
-    steps: int = 30,
+    steps: int = 20,
     seeds: int = 4,
     scatter: int = 16,
     key=0,
