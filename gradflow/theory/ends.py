@@ -68,23 +68,26 @@ def leaning(last: Wiring, sigma: Gram, along, place: Place) -> dict[str, Gram]:
     Of a norm whose output y reaches the readout, out = Σ w y + …, through gains between lanes alone: by pairs of tokens
     `Σ_i E (Σ_t w y_ti E g_ti)²`, with the covariance C of w y and out, features Gaussian. `sigma` is the stream's at the top.
     """
-    steps = [("norm_out", last.norm_out, sigma)]
+    steps: list[tuple[str, Any, Gram]] = [("norm_out", last.norm_out, sigma)]
     for name, layer in _in_turn("leave", last.leave):
         steps.append((name, layer, response(layer, steps[-1][2], place).value))
+    weights = jnp.ones(1)  # with which lanes are read out
     gathers = [i for i, (_, layer, _) in enumerate(steps) if isinstance(layer, Lanes)]
-    after = steps[gathers[-1] + 1 :] if gathers else steps
-    weights = jnp.ones(1)
-    if gathers and not any(_is_norm(layer) for _, layer, _ in after):
-        weights, after = steps[gathers[-1]][1].numbers(sigma.dtype), steps[: gathers[-1]]
-    lanes, rows = len(weights), len(after[-1][2]) // len(weights)
-    u = after[-1][2].reshape(lanes, rows, lanes, rows)
+    if gathers:
+        behind = steps[gathers[-1] + 1 :]
+        if any(_is_norm(layer) for _, layer, _ in behind):
+            steps = behind
+        else:
+            weights, steps = steps[gathers[-1]][1].numbers(sigma.dtype), steps[: gathers[-1]]
+    lanes, top = len(weights), steps[-1][2]
+    u = top.reshape(lanes, len(top) // lanes, lanes, -1)
     out, found = jnp.einsum("j,jtks,k->ts", weights, u, weights), {}
-    for j in range(lanes):
-        name = _last_norm(after, j, lanes)
-        if name:
-            y, cross = weights[j] ** 2 * u[j, :, j], weights[j] * jnp.einsum("tks,k->ts", u[j], weights)
+    for lane in range(lanes):
+        norm = _last_norm(steps, lane)
+        if norm:
+            y, cross = weights[lane] ** 2 * u[lane, :, lane], weights[lane] * jnp.einsum("tks,k->ts", u[lane], weights)
             pairs = jnp.outer(jnp.diag(cross), jnp.diag(cross)) + y * out + cross * cross.T
-            found[f"{name}.scale"] = jnp.outer(along, along) * pairs / place.width
+            found[f"{norm}.scale"] = jnp.outer(along, along) * pairs / place.width
     return found
 
 
@@ -94,7 +97,7 @@ def _in_turn(name: str, layer) -> list[tuple[str, Any]]:
     return [(f"{name}.{i}", one) for i, one in inner] or [(name, layer)]
 
 
-def _last_norm(steps, lane: int, lanes: int) -> str | None:
+def _last_norm(steps, lane: int) -> str | None:
     """The name of the last layer on a lane that is no identity, where it is a norm."""
     for name, layer, _ in reversed(steps):
         several = isinstance(layer, PerLane)
