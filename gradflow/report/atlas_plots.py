@@ -27,13 +27,14 @@ FENCE = 3  # interquartile ranges beyond the quartiles that an axis reaches; wha
 
 
 @styled
-def atlas(tree, *, width="icml") -> Figure:
+def atlas(tree, *, width="icml", points: pd.DataFrame | None = None) -> Figure:
     """Every wiring of `gf.atlas` in one row: open circles at initialization, filled ones after the training.
 
     Rows are sorted by the gradient that is left at the bottom after the training. Where a point is missing the number is not
-    defined, or a seed diverged. Bars are 95% intervals over seeds; of measured over theory, two standard errors.
+    defined, or a seed diverged. Bars are 95% intervals over seeds; of measured over theory, two standard errors. `points` are
+    `atlas_tables.points(tree)`, where they are there.
     """
-    table = atlas_tables.points(tree)
+    table = atlas_tables.points(tree) if points is None else points
     names, inches = list(dict.fromkeys(table["model"])), WIDTHS[width] if isinstance(width, str) else width
     height, ratios = 0.8 + 0.155 * len(names), [1.35, 1.35, 1, 1, 0.9, 0.9, 0.9]
     label = 0.1 + 0.057 * max(map(len, names), default=1)  # of the names, inches

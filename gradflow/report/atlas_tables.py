@@ -116,13 +116,16 @@ def law(name: str, node, step: int) -> tuple[str, dict[str, float]]:
     return laws.told(choice), {bound: float(row[bound]) for bound in nothing}
 
 
-def table(tree: xr.DataTree) -> pd.DataFrame:
+def table(tree: xr.DataTree, found: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a wiring, numbers as numbers: `net_start`, `net_start_low`, `net_start_high`, `net_trained`, … and words.
+
+    `found` are its `points`, where they are there.
 
     `law_start` is the law in words and `law_start_k` its exponent; `no_theory` says why there is none, `failed` what stopped
     a wiring. The best kept gradient stands first.
     """
-    nodes, found, rows = _nodes(tree, "training"), points(tree), []
+    nodes, rows = _nodes(tree, "training"), []
+    found = points(tree) if found is None else found
     for name, of_model in found.groupby("model", sort=False):
         node, steps = nodes[str(name)], np.asarray(nodes[str(name)]["step"])
         row = {"wiring": name, **{what: node.attrs.get(what, "") for what in ("equation", "source")}}

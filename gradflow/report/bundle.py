@@ -126,9 +126,9 @@ def write_atlas(tree: xr.DataTree, out: str | Path, *, configuration: dict | Non
     plain = configuration or {**_carried(tree["training"]), "failed": settings(tree).get("failed", {})}
     with _filled(Path(out), plain, settings(tree).get("provenance", {})) as made:
         save(tree, made / "results.nc")
-        drawn = plot.atlas(tree)
-        caption = _figures([("atlas", drawn, atlas_tables.points(tree))], made / "figures")["atlas"]
-        frame, place = atlas_tables.table(tree), made / "tables"
+        found = atlas_tables.points(tree)
+        caption = _figures([("atlas", plot.atlas(tree, points=found), found)], made / "figures")["atlas"]
+        frame, place = atlas_tables.table(tree, found), made / "tables"
         place.mkdir()
         frame.to_csv(place / "atlas.csv", index=False)
         (place / "atlas.md").write_text(atlas_tables.markdown(frame), encoding="utf-8")

@@ -34,8 +34,8 @@ from .plan import Plan
 from .recipe import Recipe, recipe
 from .step import apart, together
 
-TOGETHER = 3  # wirings made at a time: some wait for the compiler while another computes
-KEPT = 14  # wirings whose programs are kept
+TOGETHER = 4  # wirings made at a time: some wait for the compiler while another computes
+KEPT = 16  # wirings whose programs are kept
 WINDOW = 2  # tokens, the first, whose Jacobian has its spectrum taken: 128 × 128 a lane at width 64
 DENSE = 512
 ENDS = ("largest_singular_value", "smallest_singular_value")
@@ -82,7 +82,7 @@ def atlas(
     What theory refuses is the attribute `no_theory` of the wiring's node in `training`, with `equation` and `source`; what
     failed is in the root's attribute `failed`, by name.
 
-    Cost: some 23 s a wiring at 12 blocks of width 64 on two cores, mostly to compile.
+    Cost: some 20 s a wiring at 12 blocks of width 64 on two cores, mostly to compile.
 
     Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
     """
