@@ -34,7 +34,7 @@ from .plan import Plan
 from .recipe import Recipe, recipe
 from .step import apart, together
 
-TOGETHER = 4  # wirings made at a time: some wait for the compiler while another computes
+TOGETHER = 3  # wirings made at a time: some wait for the compiler while another computes
 KEPT = 16  # wirings whose programs are kept
 WINDOW = 2  # tokens, the first, whose Jacobian has its spectrum taken: 128 × 128 a lane at width 64
 DENSE = 512
