@@ -126,7 +126,7 @@ def test_the_losss_cotangent_is_that_of_a_drawn_readout():
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["post", "residual", "b2t", "hyper_connections"])
 def test_gains_of_the_last_norms_feel_that_the_cotangent_leans_along_what_is_read(name):
-    """By Monte Carlo over seeds; without it a fifth of the square is missing.
+    """By Monte Carlo over seeds; without it 7% of the square are missing, and in ResiDual, whose readout is a sum, 19%.
 
     The gains are those of norms that nothing but gains between lanes parts from the readout.
     """
