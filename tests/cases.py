@@ -75,15 +75,20 @@ def everything(norm) -> Wiring:
     )
 
 
+def keel(norm) -> Wiring:
+    """Keel's, but for the first block."""
+    return PLACEMENTS["keel"](norm).stages[-1].wirings[0]
+
+
 # ---- the table ----------------------------------------------------------------------------------------------
 
 # Placements whose attention and feed-forward are wired apart stand around the two branches of `TWO`.
 PAIRS = ("normformer", "hybrid_norm", "parallel", "b2t")
 ALL = {**NAMED, **{name: PLACEMENTS[name] for name in PAIRS}, "everything": everything}
-ALL |= {"hyper": hyper, "dynamic": dynamic}
+ALL |= {"hyper": hyper, "dynamic": dynamic, "keel": keel}
 WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup")
 # As linear maps of one kind with another row, but for numbers: left out where a row costs many seconds.
-GAINS = ("deepnorm", "admin", "layerscale", "depth_scaled", "layernorm_scaling", "rezero")
+GAINS = ("deepnorm", "keel", "admin", "layerscale", "depth_scaled", "layernorm_scaling", "rezero")
 SIMILAR = (*GAINS, "deepscale", "fixup", "t_fixup", *PAIRS)
 WITH_ALL = ("pre", "post", "everything")
 READING = ("dynamic", "mhc")  # gains that read the stream

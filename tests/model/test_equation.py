@@ -113,6 +113,7 @@ FORMULAS = {
     "res_post": lambda J: eye_like(J["branch"]) + J["norm_branch"] @ J["branch"],
     "sandwich": lambda J: eye_like(J["branch"]) + J["norm_branch"] @ J["branch"] @ J["norm_in"],
     "none": lambda J: eye_like(J["branch"]) + J["branch"],
+    "keel": lambda J: J["norm_out"] @ (2 * max(cases.DEPTHS) * eye_like(J["branch"]) + J["branch"] @ J["norm_in"]),
     "deepnorm": lambda J: J["norm_out"] @ ((2 * max(cases.DEPTHS)) ** 0.25 * eye_like(J["branch"]) + J["branch"]),
 }
 
