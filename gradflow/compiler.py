@@ -13,7 +13,11 @@ from importlib.metadata import version
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 REMEDY = f"{FLAG}=-reduce"
-QUICKLY = ("--xla_backend_optimization_level=1", "--xla_llvm_disable_expensive_passes=true")
+QUICKLY = (
+    "--xla_backend_optimization_level=1",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_disable_hlo_passes=tree_reduction_rewriter",  # which makes two kernels of a sum
+)
 
 
 def tell(jaxlib: str | None = None) -> None:
@@ -28,9 +32,11 @@ def hurry() -> None:
     """Has programs compiled with fewer optimizations, in about two thirds of the time: for many that each run briefly.
 
     Numbers move by rounding alone. Who decided otherwise in `XLA_FLAGS` is left alone; without effect once JAX ran. Garbage is
-    looked for less often, since tracing makes many objects that stay.
+    looked for less often, since tracing makes many objects that stay; and LAPACK has one thread, unless the environment gives it
+    more: beside other work its threads wait for each other. That is without effect once NumPy is imported.
     """
     gc.set_threshold(100_000, 20, 20)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     flags = os.environ.get("XLA_FLAGS", "")
     more = [flag for flag in QUICKLY if flag.partition("=")[0] not in flags]
     os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *more])

@@ -33,11 +33,19 @@ def test_who_decided_otherwise_is_left_alone(monkeypatch):
 
 def test_in_a_hurry_the_compiler_is_told_what_nobody_decided(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3 --other=1")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     compiler.hurry()
     compiler.hurry()
-    assert os.environ["XLA_FLAGS"] == (
-        "--xla_backend_optimization_level=3 --other=1 --xla_llvm_disable_expensive_passes=true"
-    )
+    told = ["--xla_llvm_disable_expensive_passes=true", "--xla_disable_hlo_passes=tree_reduction_rewriter"]
+    assert os.environ["XLA_FLAGS"].split() == ["--xla_backend_optimization_level=3", "--other=1", *told]
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+
+
+def test_in_a_hurry_who_gave_lapack_threads_is_left_alone(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    compiler.hurry()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "4"
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])

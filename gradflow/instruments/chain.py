@@ -45,12 +45,13 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
     settings = {"stream": dials(model, params, batch)["stack"]["stream"]}
     top, pull = jax.vjp(lambda d: jax.vmap(through, (0, 0, None))(x, batch["inputs"], d), settings)
 
-    def gains(probe):
-        read = jax.vmap(pull)(drawn(probe, top, probes, key))[0]["stream"]
+    def gains(some):
+        read = jax.vmap(pull)(some)[0]["stream"]
         squares = norm(read.reshape(*read.shape[:2], -1).sum(-1)) ** 2
         return jnp.concatenate([squares, jnp.ones_like(squares[:, :1])], axis=1)
 
-    each = jnp.stack([gains(probe) for probe in PROBES], axis=-1)
+    kinds = jnp.stack([drawn(probe, top, probes, key) for probe in PROBES])
+    each = jnp.moveaxis(jax.lax.map(gains, kinds), 0, -1)
     return {"partial_jacobian": each.mean(0), "partial_jacobian_sem": each.std(0, ddof=1) / probes**0.5}
 
 

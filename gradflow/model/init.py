@@ -22,13 +22,18 @@ from ..results.configuration import registered, suggestions
 
 def root(key) -> jax.Array:
     """A typed key from an integer seed; a key passes through."""
-    return jax.random.key(key) if isinstance(key, int) else key
+    with jax.ensure_compile_time_eval():
+        return jax.random.key(key) if isinstance(key, int) else key
 
 
 def at(key, *path: str | int):
-    """The key of a place: each step of `path`, a name or a number (traced ones too), folded into `key` in turn."""
-    for step in path:
-        key = jax.random.fold_in(key, zlib.crc32(step.encode()) if isinstance(step, str) else step)
+    """The key of a place: each step of `path`, a name or a number (traced ones too), folded into `key` in turn.
+
+    Of what is known it is taken at once, also inside of what is compiled: a fold is a loop of its own in a CPU program.
+    """
+    with jax.ensure_compile_time_eval():
+        for step in path:
+            key = jax.random.fold_in(key, zlib.crc32(step.encode()) if isinstance(step, str) else step)
     return key
 
 

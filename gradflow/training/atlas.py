@@ -82,7 +82,7 @@ def atlas(
     What theory refuses is the attribute `no_theory` of the wiring's node in `training`, with `equation` and `source`; what
     failed is in the root's attribute `failed`, by name.
 
-    Cost: some 20 s a wiring at 12 blocks of width 64 on two cores, mostly to compile.
+    Cost: 15 to 25 s a wiring at 12 blocks of width 64 on two cores, mostly to compile.
 
     Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
     """

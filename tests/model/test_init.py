@@ -142,6 +142,13 @@ def test_the_key_of_a_place_takes_traced_numbers():
     np.testing.assert_array_equal(mapped, [jax.random.key_data(at(key, "seed", i)) for i in range(3)])
 
 
+def test_the_key_of_a_known_place_is_a_constant_of_a_program():
+    program = jax.make_jaxpr(lambda x: jax.random.normal(at(root(0), "probe", 3), x.shape) + x)(jnp.zeros(2))
+    names = {equation.primitive.name for equation in program.eqns}
+    assert "random_bits" in str(program)
+    assert not names & {"random_seed", "random_fold_in", "random_wrap"}
+
+
 def test_an_integer_is_the_seed_of_a_key():
     assert (root(7) == jax.random.key(7)).all()
     assert (root(jax.random.key(7)) == jax.random.key(7)).all()
