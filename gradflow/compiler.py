@@ -33,7 +33,7 @@ def hurry() -> None:
 
     Numbers move by rounding alone. Who decided otherwise in `XLA_FLAGS` is left alone; without effect once JAX ran. Garbage is
     looked for less often, since tracing makes many objects that stay; and LAPACK has one thread, unless the environment gives it
-    more: beside other work its threads wait for each other. That is without effect once SciPy, whose LAPACK JAX calls, is imported.
+    more: beside other work its threads wait for each other. Without effect once SciPy, whose LAPACK JAX calls, is imported.
     """
     gc.set_threshold(100_000, 20, 20)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
