@@ -71,6 +71,7 @@ def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
     Reports mean squares and token cosine, and for each weight 0, or NaN where no part has one of that name.
     """
     (sigma, k), (key, dials) = carry, extra
+    sigma, k, apart = lean(sigma, rows.by_token(k, dials["stream"]), place.width)
     parts = {name: partial(response, layer, place=place._replace(key=at(key, name))) for name, layer in layers.items()}
     after, responses = recorded(parts, sigma, at=lambda part, sigma: ((made := part(sigma)).value, made))
     sources = {part: named(getattr(layers[part], "of", part), made) for part, made in responses.items()}
@@ -82,12 +83,32 @@ def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
         return lambda k: push(on_diagonal(k, dials["parts"][part])) + own()
 
     maps = {part: dialled(part, made.push) for part, made in responses.items()}
-    k = sublayer(rows.by_token(k, dials["stream"]), **maps)
+    k = sublayer(k, **maps)
+    after = after + responses["norm_out"].push(responses["skip"].push(apart))
     present = set().union(*sources.values())
     known = jnp.array([0.0 if name in present else jnp.nan for name in names])
     seen = {"skip_rms": responses["skip"].value, "branch_rms": responses["write"].value}
     squares = {name: jnp.mean(jnp.diag(g)) for name, g in seen.items()}
     return (after, k), ({**of_stream(sigma, rows), **squares}, known)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def lean(sigma: Gram, k: Gram, width: int):
+    """Σ and K as they are, and zeros."""
+    return sigma, k, jnp.zeros_like(sigma)
+
+
+def _lean_forward(sigma, k, width):
+    return lean(sigma, k, width), sigma
+
+
+def _lean_backward(width, sigma, cotangents):
+    whole, delta, skipped = cotangents
+    energy = lambda d: (d + d.T) @ sigma @ (d + d.T) / width
+    return whole, delta + energy(whole) - energy(skipped)
+
+
+lean.defvjp(_lean_forward, _lean_backward)
 
 
 def of_stream(sigma: Gram, rows: Rows) -> dict:
@@ -138,10 +159,11 @@ def through(model: Transformer, batch, place: Place):
             bind=lambda layers, _: layers,
             kept=STREAM_ALONE,
         )
+        sigma, top, apart = lean(sigma, rows.by_token(k, dials["top"]), place.width)
         leave = response(last.leave, sigma, place)
-        top = rows.by_token(k, dials["top"])
-        out = leave.push(top) + moved(named("leave", leave))
-        return (top, on_diagonal(out, dials["readout"])), (sigma, leave.value, seen)
+        out = on_diagonal(leave.push(top) + moved(named("leave", leave)), dials["readout"])
+        value, out, _ = lean(leave.value + leave.push(apart), out, place.width)
+        return (top, out, value), (sigma, leave.value, seen)
 
     stack = {
         "stream": jnp.zeros((size, tokens)),
@@ -160,9 +182,9 @@ def backward(model: Transformer, batch, place: Place) -> dict:
     sum the batch's.
     """
     end, dials, made = through(model, batch, place)
-    (top, _), pull, (sigma, left, (seen, known)) = jax.vjp(end, dials, has_aux=True)
+    (top, *_), pull, (sigma, left, (seen, known)) = jax.vjp(end, dials, has_aux=True)
     final = readout(model, left, batch["targets"], at(place.key, "readout"))
-    (read,) = pull((jnp.zeros_like(top), final["cotangent"]))
+    (read,) = pull((jnp.zeros_like(top), final["cotangent"], jnp.diag(final["along"]) / 2))
     squares = {**read, "stack": {"stream": read["stack"]["stream"], **read["stack"]["parts"]}}
     rows, (inside, outside) = Rows(*batch["inputs"].shape), parameters(model)
     pairs = read["stack"]["parameter"] + known[..., None, None]
@@ -198,12 +220,12 @@ def partial_jacobian(model: Transformer, batch, place: Place) -> dict:
     An isotropic probe has the Gram matrix I at the top of the stack, a token-common one 1 within an example.
     """
     end, dials, _ = through(model, batch, place)
-    (top, out), pull, _ = jax.vjp(end, dials, has_aux=True)
+    (top, out, value), pull, _ = jax.vjp(end, dials, has_aux=True)
     sequences = Rows(*batch["inputs"].shape).sequences(len(top))
     probes = {"isotropic": np.eye(len(top)), "token_common": sequences}
 
     def gains(probe):
-        (read,) = pull((jnp.asarray(probe, top.dtype) / len(top), jnp.zeros_like(out)))
+        (read,) = pull((jnp.asarray(probe, top.dtype) / len(top), jnp.zeros_like(out), jnp.zeros_like(value)))
         return jnp.append(read["stack"]["stream"].sum(-1), read["top"].sum())
 
     return {"partial_jacobian": jnp.stack([gains(probes[name]) for name in PROBES], axis=-1)}
