@@ -90,7 +90,7 @@ def _(layer: branches.Attention, sigma: Gram, place: Place) -> Response:
         raise NotImplementedError("no theory for a norm on the values of heads of finite width: measure it")
     if layer.softcap is not None:
         raise NotImplementedError("no theory for scores with a cap: measure it")
-    gains, (q, k, v) = layer.gains(place.width), _heads(layer, sigma, place)
+    gains, (q, k, v) = layer.gains(place.width), _heads(layer, jax.lax.stop_gradient(sigma), place)
     masked = lambda scores: jnp.where(seen(scores.shape[-2:], layer.window), scores, -jnp.inf)
     scores = _dot(q.value, k.value, layer.scale)
     a = jax.nn.softmax(masked(scores) if layer.causal else scores, axis=-1)

@@ -73,7 +73,7 @@ def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
     (sigma, k), (key, dials) = carry, extra
     sigma, k, apart = lean(sigma, rows.by_token(k, dials["stream"]), place.width)
     parts = {name: partial(response, layer, place=place._replace(key=at(key, name))) for name, layer in layers.items()}
-    after, responses = recorded(parts, sigma, at=lambda part, sigma: ((made := part(sigma)).value, made))
+    after, responses = recorded(parts, sigma, at=lambda part, sigma: (part(sigma).value, part(jax.lax.stop_gradient(sigma))))
     sources = {part: named(getattr(layers[part], "of", part), made) for part, made in responses.items()}
 
     def dialled(part, push):

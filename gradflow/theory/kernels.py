@@ -54,11 +54,24 @@ def linear(a, b, c) -> Kernel:
 
 def relu(a, b, c) -> Kernel:
     """The arc-cosine kernels of degree 1 and 0 (Cho and Saul 2009, eq. 3 and 6)."""
-    scale = jnp.sqrt(a * b)
-    cosine = jnp.clip(c / jnp.where(scale > 0, scale, 1), -1, 1)
-    angle = jnp.arccos(cosine)
-    value = scale * (jnp.sqrt(1 - cosine**2) + (jnp.pi - angle) * cosine)
+    scale = _root(a * b)
+    cosine = _cosine(c, scale)
+    sine = _root(1 - cosine**2)
+    angle = jnp.arctan2(sine, cosine)
+    value = scale * (sine + (jnp.pi - angle) * cosine)
     return Kernel(value / (2 * jnp.pi), (jnp.pi - angle) / (2 * jnp.pi))
+
+
+def _root(square):
+    """`√x`, with derivative 0 where x is not positive: what it multiplies in a kernel is 0 there."""
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+def _cosine(c, scale):
+    """`c/scale`, 0 where there is nothing, between −1 and 1; rounding beyond them does not stop a derivative."""
+    cosine = c / jnp.where(scale > 0, scale, 1)
+    return cosine + jax.lax.stop_gradient(jnp.clip(cosine, -1, 1) - cosine)
 
 
 def gelu(a, b, c) -> Kernel:
@@ -105,9 +118,9 @@ def expanded(function: Callable, covariance: Float[Array, "token token"]) -> Ker
     Coefficients by the trapezoidal rule. What is left of `E φ²` beyond the last degree is taken at the next one, so that
     the diagonal is exact and an error falls as the correlation's power.
     """
-    std = jnp.sqrt(jnp.diag(covariance))
+    std = _root(jnp.diag(covariance))
     scale = jnp.outer(std, std)
-    cosine = jnp.clip(covariance / jnp.where(scale > 0, scale, 1), -1, 1)
+    cosine = _cosine(covariance, scale)
     derivative = jax.vmap(jax.vmap(jax.grad(function)))
     return Kernel(_series(function, std, cosine), _series(derivative, std, cosine))
 
@@ -118,7 +131,7 @@ def _series(function: Callable, std, cosine):
     values = function(std[:, None] * nodes)
     coefficients = (values * weights) @ polynomials
     rest = jnp.maximum((values**2) @ weights - jnp.sum(coefficients**2, axis=1), 0)
-    terms = [*coefficients.T, jnp.sqrt(rest)]
+    terms = [*coefficients.T, _root(rest)]
     return reduce(lambda total, term: total * cosine + jnp.outer(term, term), terms[::-1], jnp.zeros_like(cosine))
 
 
