@@ -66,7 +66,8 @@ def leaning(last: Wiring, sigma: Gram, along, place: Place) -> dict[str, Gram]:
     """`{parameter: [N, N]}`: what a cotangent that leans along what is read out adds to the squared gradients of norms' gains.
 
     Of a norm whose output y reaches the readout, out = Σ w y + …, through gains between lanes alone: by pairs of tokens
-    `Σ_i E (Σ_t w y_ti E g_ti)²`, with the covariance C of w y and out, features Gaussian. `sigma` is the stream's at the top.
+    `Σ_i E (Σ_t w y_ti E g_ti)²`, with the covariance C of w y and out, features Gaussian, without what would be there if y and g
+    were independent. `sigma` is the stream's at the top.
     """
     steps: list[tuple[str, Any, Gram]] = [("norm_out", last.norm_out, sigma)]
     for name, layer in _in_turn("leave", last.leave):
@@ -81,12 +82,12 @@ def leaning(last: Wiring, sigma: Gram, along, place: Place) -> dict[str, Gram]:
             weights, steps = steps[gathers[-1]][1].numbers(sigma.dtype), steps[: gathers[-1]]
     lanes, top = len(weights), steps[-1][2]
     u = top.reshape(lanes, len(top) // lanes, lanes, -1)
-    out, found = jnp.einsum("j,jtks,k->ts", weights, u, weights), {}
+    found = {}
     for lane in range(lanes):
         norm = _last_norm(steps, lane)
         if norm:
-            y, cross = weights[lane] ** 2 * u[lane, :, lane], weights[lane] * jnp.einsum("tks,k->ts", u[lane], weights)
-            pairs = jnp.outer(jnp.diag(cross), jnp.diag(cross)) + y * out + cross * cross.T
+            cross = weights[lane] * jnp.einsum("tks,k->ts", u[lane], weights)
+            pairs = jnp.outer(jnp.diag(cross), jnp.diag(cross)) + cross * cross.T
             found[f"{norm}.scale"] = jnp.outer(along, along) * pairs / place.width
     return found
 
