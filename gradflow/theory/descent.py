@@ -73,7 +73,10 @@ def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
     (sigma, k), (key, dials) = carry, extra
     sigma, k, apart = lean(sigma, rows.by_token(k, dials["stream"]), place.width)
     parts = {name: partial(response, layer, place=place._replace(key=at(key, name))) for name, layer in layers.items()}
-    after, responses = recorded(parts, sigma, at=lambda part, sigma: (part(sigma).value, part(jax.lax.stop_gradient(sigma))))
+    end = lambda u: u
+    gram = lambda part, sigma: (part(sigma).value, part(jax.lax.stop_gradient(sigma)))
+    inside = {**parts, "norm_out": lambda u: Response(u, end)}
+    fork, responses = recorded(inside, sigma, at=gram)
     sources = {part: named(getattr(layers[part], "of", part), made) for part, made in responses.items()}
 
     def dialled(part, push):
@@ -83,8 +86,12 @@ def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
         return lambda k: push(on_diagonal(k, dials["parts"][part])) + own()
 
     maps = {part: dialled(part, made.push) for part, made in responses.items()}
-    k = sublayer(k, **maps)
-    after = after + responses["norm_out"].push(responses["skip"].push(apart))
+    k = sublayer(k, **{**maps, "norm_out": end})
+    fork, k, beside = lean(fork + responses["skip"].push(apart), k, place.width)
+    value, responses["norm_out"] = gram(parts["norm_out"], fork)
+    sources["norm_out"] = named(getattr(layers["norm_out"], "of", "norm_out"), responses["norm_out"])
+    after = value + responses["norm_out"].push(beside)
+    k = dialled("norm_out", responses["norm_out"].push)(k)
     present = set().union(*sources.values())
     known = jnp.array([0.0 if name in present else jnp.nan for name in names])
     seen = {"skip_rms": responses["skip"].value, "branch_rms": responses["write"].value}
