@@ -27,6 +27,7 @@ from ..model.stack import Transformer
 from ..results.quantities import PROBES
 from .ends import embedded, leaning, readout
 from .gram import Gram, Place, Response, on_diagonal, response
+from .lean import lean
 
 STREAM = ("loss", "stream_gradient", "readout_gradient", "stream_rms", "token_cosine")
 
@@ -71,27 +72,24 @@ def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
     Reports mean squares and token cosine, and for each weight 0, or NaN where no part has one of that name.
     """
     (sigma, k), (key, dials) = carry, extra
-    sigma, k, apart = lean(sigma, rows.by_token(k, dials["stream"]), place.width)
     parts = {name: partial(response, layer, place=place._replace(key=at(key, name))) for name, layer in layers.items()}
-    end = lambda u: u
-    gram = lambda part, sigma: (part(sigma).value, part(jax.lax.stop_gradient(sigma)))
-    inside = {**parts, "norm_out": lambda u: Response(u, end)}
-    fork, responses = recorded(inside, sigma, at=gram)
-    sources = {part: named(getattr(layers[part], "of", part), made) for part, made in responses.items()}
+    until = lambda u: Response(u, lambda k: k)  # in the place of norm_out: (1) up to the fork
 
-    def dialled(part, push):
+    def linear(part, made):
         """The linear map of a part, with what its dials add at its input and, for its weights, at its output."""
+        sources[part] = named(getattr(layers[part], "of", part), made)
         weight = lambda name, g: rows.by_examples(g, dials["parameter"][names.index(name)])
         own = lambda: sum((weight(name, g) for name, g in sources[part].items()), 0.0)
-        return lambda k: push(on_diagonal(k, dials["parts"][part])) + own()
+        return lambda k: made.push(on_diagonal(k, dials["parts"][part])) + own()
 
-    maps = {part: dialled(part, made.push) for part, made in responses.items()}
-    k = sublayer(k, **{**maps, "norm_out": end})
-    fork, k, beside = lean(fork + responses["skip"].push(apart), k, place.width)
-    value, responses["norm_out"] = gram(parts["norm_out"], fork)
-    sources["norm_out"] = named(getattr(layers["norm_out"], "of", "norm_out"), responses["norm_out"])
-    after = value + responses["norm_out"].push(beside)
-    k = dialled("norm_out", responses["norm_out"].push)(k)
+    sources: dict[str, dict[str, Gram]] = {}
+    sigma, k, along = lean(sigma, rows.by_token(k, dials["stream"]), place.width)
+    fork, responses = recorded({**parts, "norm_out": until}, sigma, at=_value_and_response)
+    maps = {part: linear(part, made) for part, made in responses.items() if part != "norm_out"}
+    k = sublayer(k, **maps, norm_out=lambda k: k)
+    fork, k, beside = lean(fork + responses["skip"].push(along), k, place.width)
+    value, norm_out = _value_and_response(parts["norm_out"], fork)
+    after, k = value + norm_out.push(beside), linear("norm_out", norm_out)(k)
     present = set().union(*sources.values())
     known = jnp.array([0.0 if name in present else jnp.nan for name in names])
     seen = {"skip_rms": responses["skip"].value, "branch_rms": responses["write"].value}
@@ -99,23 +97,9 @@ def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
     return (after, k), ({**of_stream(sigma, rows), **squares}, known)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def lean(sigma: Gram, k: Gram, width: int):
-    """Σ and K as they are, and zeros."""
-    return sigma, k, jnp.zeros_like(sigma)
-
-
-def _lean_forward(sigma, k, width):
-    return lean(sigma, k, width), sigma
-
-
-def _lean_backward(width, sigma, cotangents):
-    whole, delta, skipped = cotangents
-    energy = lambda d: (d + d.T) @ sigma @ (d + d.T) / width
-    return whole, delta + energy(whole) - energy(skipped)
-
-
-lean.defvjp(_lean_forward, _lean_backward)
+def _value_and_response(part, sigma: Gram):
+    """What a part makes of Σ, and its response, in which Σ stands still: K is zero where derivatives are taken."""
+    return part(sigma).value, part(jax.lax.stop_gradient(sigma))
 
 
 def of_stream(sigma: Gram, rows: Rows) -> dict:
