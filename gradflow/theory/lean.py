@@ -1,7 +1,7 @@
 """The lean of the cotangent along the stream: the one way in which a backward pass knows the forward pass.
 
-At infinite width the expected loss is a function of the Gram matrix Σ of the tokens at any position, and its gradient with respect
-to the stream has the mean, over all weights further up,
+At infinite width the expected loss is a function of the Gram matrix Σ of the tokens at any position, and its gradient with
+respect to the stream has the mean, over all weights further up,
 
     E g_t = (2/d) Σ_s D_ts x_s,        D = ∂(expected loss)/∂Σ
 

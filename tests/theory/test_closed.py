@@ -93,7 +93,7 @@ def test_the_chain_of_norms_is_what_the_norms_alone_take():
     budget = gf.predict(model, theories.different_tokens(4))["model"]["budget"]
     norms, forks = (budget.sel(factor=factor).sum() for factor in ("norm_out", "fork"))
     assert float(norms) == pytest.approx(math.log(closed.chain_of_norms(8)), rel=1e-3)
-    assert float(norms + forks) == pytest.approx(0, abs=1e-4)
+    assert float(norms + forks) == pytest.approx(0, abs=5e-3)  # of the lean, one part in WIDTH
     assert math.log(closed.chain_of_norms(191)) == pytest.approx(-38.7, abs=0.05)
 
 
