@@ -1,8 +1,8 @@
 """The third reading of equation (1): Gram matrices of tokens up the stack, those of the cotangent down.
 
-Forward, the Gram matrix of the real tokens goes up; backward, that of the cotangent of the loss, or of a probe, comes down.
-Both go through the same `sublayer` and `walk` as arrays do: a part's value acts on Σ, its linear map on the Gram matrix K of
-a tangent, and the transposed walk on that of the cotangent.
+Forward, the Gram matrix Σ of the real tokens goes up with that of a tangent, K; backward, that of the cotangent of the loss, or
+of a probe, comes down with how the cotangent leans along the stream (`lean`). They go through the same `sublayer` and `walk`
+as arrays do: a part's value acts on Σ, its linear map on K, and the transposed walk on what comes down.
 
 What is read is read by dials, as meters are: an independent tangent of variance ε at a token adds ε to K's diagonal there, so
 the derivative of the end with respect to ε is `E‖∂loss/∂x_t‖²`; one that a weight makes adds ε G, and reads the squared
@@ -11,6 +11,7 @@ gradient of the weight.
 Axes: rows N of a Gram matrix are (lane,) example, token; E examples, T tokens; S sublayers; P parameter names.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -20,15 +21,16 @@ import numpy as np
 
 from ..model import accounts
 from ..model.accounts import METERED
-from ..model.equation import STREAM_ALONE, recorded, sublayer, walk
+from ..model.equation import STREAM_ALONE, sublayer, walk
 from ..model.init import at
 from ..model.names import outer_names, parameter_names
 from ..model.stack import Transformer
 from ..results.quantities import PROBES
 from .ends import embedded, leaning, readout
-from .gram import Gram, Place, Response, on_diagonal, response
-from .lean import lean
+from .gram import Gram, Place, Response, on_diagonal
+from .lean import Grams, passed, shared
 
+MEAN_SQUARES = {"skip": "skip_rms", "write": "branch_rms"}
 STREAM = ("loss", "stream_gradient", "readout_gradient", "stream_rms", "token_cosine")
 
 
@@ -66,40 +68,35 @@ def named(part: str, made: Response) -> dict[str, Gram]:
     return {name if part == "branch" else f"{part}.{name}": g for name, g in made.sources.items()}
 
 
-def visit(carry, layers, extra, *, place: Place, rows: Rows, names: list[str]):
+def visit(x: Grams, layers, extra, *, place: Place, rows: Rows, names: list[str]):
     """One sublayer: Σ and K through (1), with dials on the stream, at the inputs of the parts and on the weights `names`.
 
     Reports mean squares and token cosine, and for each weight 0, or NaN where no part has one of that name.
     """
-    (sigma, k), (key, dials) = carry, extra
-    parts = {name: partial(response, layer, place=place._replace(key=at(key, name))) for name, layer in layers.items()}
-    until = lambda u: Response(u, lambda k: k)  # in the place of norm_out: (1) up to the fork
+    key, dials = extra
+    present, squares = set(), of_stream(x.stream, rows)
 
-    def linear(part, made):
-        """The linear map of a part, with what its dials add at its input and, for its weights, at its output."""
-        sources[part] = named(getattr(layers[part], "of", part), made)
-        weight = lambda name, g: rows.by_examples(g, dials["parameter"][names.index(name)])
-        own = lambda: sum((weight(name, g) for name, g in sources[part].items()), 0.0)
-        return lambda k: made.push(on_diagonal(k, dials["parts"][part])) + own()
+    def acting(part, layer):
+        """A part on Gram matrices, with what its dials add at its input and, for its weights, at its output."""
 
-    sources: dict[str, dict[str, Gram]] = {}
-    sigma, k, along = lean(sigma, rows.by_token(k, dials["stream"]), place.width)
-    fork, responses = recorded({**parts, "norm_out": until}, sigma, at=_value_and_response)
-    maps = {part: linear(part, made) for part, made in responses.items() if part != "norm_out"}
-    k = sublayer(k, **maps, norm_out=lambda k: k)
-    fork, k, beside = lean(fork + responses["skip"].push(along), k, place.width)
-    value, norm_out = _value_and_response(parts["norm_out"], fork)
-    after, k = value + norm_out.push(beside), linear("norm_out", norm_out)(k)
-    present = set().union(*sources.values())
+        def act(u: Grams) -> Grams:
+            here = replace(u, tangent=on_diagonal(u.tangent, dials["parts"][part]))
+            y, made = passed(layer, here, place._replace(key=at(key, part)), fresh=part == "branch")
+            if part in MEAN_SQUARES:
+                squares[MEAN_SQUARES[part]] = jnp.mean(jnp.diag(y.stream))
+            own = named(getattr(layer, "of", part), made)
+            present.update(own)
+            weighted = (rows.by_examples(g, dials["parameter"][names.index(name)]) for name, g in own.items())
+            return replace(y, tangent=sum(weighted, y.tangent))
+
+        return act
+
+    parts = {part: acting(part, layer) for part, layer in layers.items()}
+    ways = {"skip": lambda x: parts["skip"](x[0]), "read": lambda x: parts["read"](x[1])}
+    x = replace(x, tangent=rows.by_token(x.tangent, dials["stream"]))
+    x = sublayer(shared(x, place.width), **{**parts, **ways})
     known = jnp.array([0.0 if name in present else jnp.nan for name in names])
-    seen = {"skip_rms": responses["skip"].value, "branch_rms": responses["write"].value}
-    squares = {name: jnp.mean(jnp.diag(g)) for name, g in seen.items()}
-    return (after, k), ({**of_stream(sigma, rows), **squares}, known)
-
-
-def _value_and_response(part, sigma: Gram):
-    """What a part makes of Σ, and its response, in which Σ stands still: K is zero where derivatives are taken."""
-    return part(sigma).value, part(jax.lax.stop_gradient(sigma))
+    return x, (squares, known)
 
 
 def of_stream(sigma: Gram, rows: Rows) -> dict:
@@ -119,7 +116,7 @@ def parameters(model: Transformer) -> tuple[list[str], list[str]]:
 
 
 def through(model: Transformer, batch, place: Place):
-    """`(end, dials, known)`: `end(dials)` is K at the top of the stack and at the readout, and what was seen on the way.
+    """`(end, dials, known)`: `end(dials)` is K at the top of the stack, Σ and K at the readout, and what was seen on the way.
 
     `known` are the parameters outside the stack that make a tangent: those of which a gradient is predicted.
     """
@@ -127,7 +124,6 @@ def through(model: Transformer, batch, place: Place):
     rows, size = Rows(examples, tokens), len(model.sublayers)
     first, last = model.segments[0].block[0].wiring, model.segments[-1].block[-1].wiring
     bottom = embedded(model.embedding, batch["inputs"])
-    enter = response(first.enter, bottom.value, place)
     keys = jax.vmap(lambda l: at(place.key, l))(jnp.arange(size))
     nothing = tuple({sub.kind: () for sub in segment.block} for segment in model.segments)
     inside, outside = parameters(model)
@@ -136,25 +132,26 @@ def through(model: Transformer, batch, place: Place):
     def end(dials):
         outer = dict(zip(outside, dials["outer"], strict=True))
 
-        def moved(sources):
+        def moved(u: Grams, part: str, made: Response) -> Grams:
+            sources = named(part, made)
             known.update(sources)
-            return sum((outer[name] * g for name, g in sources.items()), 0.0)
+            return replace(u, tangent=sum((outer[name] * g for name, g in sources.items()), u.tangent))
 
-        k = enter.push(moved(bottom.sources) + jnp.zeros_like(bottom.value)) + moved(named("enter", enter))
-        (sigma, k), seen = walk(
+        x = moved(Grams(bottom.value, jnp.zeros_like(bottom.value)), "branch", bottom)
+        x, enter = passed(first.enter, x, place)
+        x, seen = walk(
             model.segments,
             nothing,
-            (enter.value, k),
+            moved(x, "enter", enter),
             partial(visit, place=place, rows=rows, names=inside),
             (keys, dials["stack"]),
             bind=lambda layers, _: layers,
             kept=STREAM_ALONE,
         )
-        sigma, top, apart = lean(sigma, rows.by_token(k, dials["top"]), place.width)
-        leave = response(last.leave, sigma, place)
-        out = on_diagonal(leave.push(top) + moved(named("leave", leave)), dials["readout"])
-        value, out, _ = lean(leave.value + leave.push(apart), out, place.width)
-        return (top, out, value), (sigma, leave.value, seen)
+        top = replace(x, tangent=rows.by_token(x.tangent, dials["top"]))
+        out, leave = passed(last.leave, top, place)
+        out = moved(out, "leave", leave)
+        return (top.tangent, replace(out, tangent=on_diagonal(out.tangent, dials["readout"]))), (top.stream, seen)
 
     stack = {
         "stream": jnp.zeros((size, tokens)),
@@ -173,9 +170,9 @@ def backward(model: Transformer, batch, place: Place) -> dict:
     sum the batch's.
     """
     end, dials, made = through(model, batch, place)
-    (top, *_), pull, (sigma, left, (seen, known)) = jax.vjp(end, dials, has_aux=True)
-    final = readout(model, left, batch["targets"], at(place.key, "readout"))
-    (read,) = pull((jnp.zeros_like(top), final["cotangent"], jnp.diag(final["along"]) / 2))
+    (top, out), pull, (sigma, (seen, known)) = jax.vjp(end, dials, has_aux=True)
+    final = readout(model, out.stream, batch["targets"], at(place.key, "readout"))
+    (read,) = pull((jnp.zeros_like(top), final["cotangent"]))
     squares = {**read, "stack": {"stream": read["stack"]["stream"], **read["stack"]["parts"]}}
     rows, (inside, outside) = Rows(*batch["inputs"].shape), parameters(model)
     pairs = read["stack"]["parameter"] + known[..., None, None]
@@ -211,12 +208,12 @@ def partial_jacobian(model: Transformer, batch, place: Place) -> dict:
     An isotropic probe has the Gram matrix I at the top of the stack, a token-common one 1 within an example.
     """
     end, dials, _ = through(model, batch, place)
-    (top, out, value), pull, _ = jax.vjp(end, dials, has_aux=True)
+    (top, out), pull, _ = jax.vjp(end, dials, has_aux=True)
     sequences = Rows(*batch["inputs"].shape).sequences(len(top))
     probes = {"isotropic": np.eye(len(top)), "token_common": sequences}
 
     def gains(probe):
-        (read,) = pull((jnp.asarray(probe, top.dtype) / len(top), jnp.zeros_like(out), jnp.zeros_like(value)))
+        (read,) = pull((jnp.asarray(probe, top.dtype) / len(top), jax.tree.map(jnp.zeros_like, out)))
         return jnp.append(read["stack"]["stream"].sum(-1), read["top"].sum())
 
     return {"partial_jacobian": jnp.stack([gains(probes[name]) for name in PROBES], axis=-1)}

@@ -15,6 +15,7 @@ from ..model.norms import ScaledNorm, Squash, Standard
 from ..model.stack import Embedding, Transformer
 from ..model.wiring import Wiring
 from .gram import Gram, Place, Response, factor, response
+from .lean import Grams, energy
 
 LOGITS = 4096
 
@@ -35,15 +36,14 @@ def embedded(embedding: Embedding, inputs) -> Response:
 
 
 def readout(model: Transformer, out: Gram, targets, key) -> dict:
-    """Loss, and the Gram matrix of its cotangent at what is read out, for targets [E, T].
+    """Loss, and its cotangent at what is read out, D and Δ of `lean`, for targets [E, T].
 
     Logits z are Gaussian with covariance `std² fan_in Σ`, softmax(z) − target is the cotangent of a logit, and the readout's
     transpose takes it back. The classes are exchangeable, so `E p_t[y] = 1/V` whatever the target; `E Σ_a p_ta p_sa` is
     taken from draws of V logits, `LOGITS` in all or V, if that is more.
 
-    The readout also makes the cotangent lean along what it reads, `E g_t = std² (1 − E Σ p²) out_t/N`, `along` = d times what
-    stands before out_t: the one place where a cotangent knows the stream, smaller by 1/d than the rest, but alike on all tokens.
-    A norm takes it from all below; its own gain feels it (`leaning`).
+    `along` is where the lean starts: `E g_t = std² (1 − E Σ p²) out_t/N`, of which it is d times what stands before out_t. D is
+    half of it on the diagonal. A norm takes it from all below; its own gain feels it (`leaning`).
     """
     classes = model.embedding.vocabulary
     weights = resolved(model.readout, model.depth)
@@ -54,11 +54,13 @@ def readout(model: Transformer, out: Gram, targets, key) -> dict:
     same = targets.ravel()[:, None] == targets.ravel()[None, :]
     alike = jnp.einsum("nta,nsa->ts", p, p) / len(p)
     residual = (alike - 2 / classes + same) / targets.size**2
+    along = gain * (1 - jnp.diag(alike)) / targets.size
+    d = jnp.diag(along) / 2
     return {
         "loss": jnp.mean(jax.nn.logsumexp(z, axis=-1) - z.mean(-1)),
-        "cotangent": gain * residual,
+        "cotangent": Grams(d, gain * residual + energy(d, out, model.width)),
         "readout": jnp.vdot(model.width * out, residual),
-        "along": gain * (1 - jnp.diag(alike)) / targets.size,
+        "along": along,
     }
 
 

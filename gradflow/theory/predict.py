@@ -32,7 +32,7 @@ READINGS: dict[str, Callable[..., dict]] = {
 }
 ASSUMPTIONS = (
     "infinite width: features are independent, tokens far fewer than features",
-    "fresh weights: no sublayer, and no backward pass, knows another's",
+    "fresh weights: no sublayer knows another's, and a backward pass of the forward pass only how it leans along the stream",
     "a readout of its own weights",
 )
 

@@ -1,0 +1,107 @@
+"""The lean of the cotangent: exact where a loss is a function of the Gram matrix, by Monte Carlo through fresh weights."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import montecarlo
+import numpy as np
+import pytest
+import theories
+
+import gradflow as gf
+from gradflow.model.init import at
+from gradflow.model.layers import Gain, Identity
+from gradflow.model.norms import RMSNorm, ScaledNorm
+from gradflow.theory import lean
+from gradflow.theory.gram import Place
+from gradflow.theory.lean import Grams
+
+KEY = jax.random.key(0)
+TOKENS, WIDTH = 6, 256
+PLACE = Place(WIDTH, TOKENS, 1, KEY)
+
+
+def gram(x):
+    """`⟨x_t, x_s⟩/d`."""
+    return x @ x.T / x.shape[-1]
+
+
+def loss(d):
+    """A loss that is a function of the Gram matrix: `Σ_ts D_ts Σ_ts + sin` of the first entries."""
+    return lambda sigma: jnp.vdot(d, sigma) + jnp.sin(sigma[0, 0] * sigma[0, 1])
+
+
+def stream(d: int = WIDTH):
+    """Tokens with some direction in common, and D of the loss."""
+    x = 0.7 * jax.random.normal(at(KEY, 0), (TOKENS, d)) + jax.random.normal(at(KEY, 1), (d,))
+    return x, jax.random.normal(at(KEY, 2), (TOKENS, TOKENS)) / TOKENS
+
+
+def below(through, sigma, cotangent: Grams) -> Grams:
+    """(D, Δ) below a function of `Grams`."""
+    (read,) = jax.vjp(through, Grams(sigma, jnp.zeros_like(sigma)))[1](cotangent)
+    return read
+
+
+def at_the_top(loss, sigma) -> Grams:
+    """(D, Δ) where nothing but the loss is above: all of Δ is the lean."""
+    d = jax.grad(loss)(sigma)
+    return Grams(d, lean.energy(d, sigma, WIDTH))
+
+
+@pytest.mark.parametrize("layer", [RMSNorm(scale="none"), ScaledNorm(RMSNorm(scale="none"), 0.5), Gain(1.7), Identity()])
+def test_behind_a_layer_without_weights_all_is_exact(layer):
+    """`g gᵀ` of automatic differentiation through the features themselves is Δ, of Gram matrices alone."""
+    x, d = stream()
+    y = layer({}, x)
+    g = jax.grad(lambda x: loss(d)(gram(layer({}, x))))(x)
+    read = below(lambda u: lean.passed(layer, u, PLACE)[0], gram(x), at_the_top(loss(d), gram(y)))
+    np.testing.assert_allclose(read.tangent, g @ g.T, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(g, (read.stream + read.stream.T) @ x / WIDTH, rtol=1e-9, atol=1e-12)
+
+
+def test_where_two_ways_down_meet_their_means_add_up():
+    """A norm on one way, nothing on the other, two losses: the energy of the sum of both gradients."""
+    x, d = stream()
+    norm, other = RMSNorm(scale="none"), jax.random.normal(KEY, (TOKENS, TOKENS))
+    g = jax.grad(lambda x: loss(d)(gram(norm({}, x))) + loss(other)(gram(x)))(x)
+
+    def through(u):
+        one, two = lean.shared(u, WIDTH)
+        return lean.passed(norm, one, PLACE)[0], two
+
+    ends = at_the_top(loss(d), gram(norm({}, x))), at_the_top(loss(other), gram(x))
+    read = below(through, gram(x), ends)
+    np.testing.assert_allclose(read.tangent, g @ g.T, rtol=1e-9, atol=1e-12)
+
+
+def test_fresh_weights_bring_the_lean_anew():
+    """Values that are averaged over tokens, 400 draws: half of Δ is what they scatter, half the lean that they make."""
+    x, d = stream()
+    layer, linear = theories.UniformAttention(bias=False), partial(jnp.vdot, d)
+
+    def one(key):
+        params = layer.init(key, WIDTH)
+        g = jax.grad(lambda x: linear(gram(layer(params, x))))(x)
+        return g @ g.T
+
+    seen = np.asarray(jax.jit(lambda: jax.lax.map(one, jax.random.split(KEY, 400)))())
+    value = lean.passed(layer, Grams(gram(x), gram(x)), PLACE)[0].stream
+    through = lambda u: lean.passed(layer, u, PLACE, fresh=True)[0]
+    read = below(through, gram(x), at_the_top(linear, value))
+    montecarlo.assert_mean(seen[:, 0, 1] / float(read.tangent[0, 1]), 1, resolution=0.02, allowance=0.02)
+    own = lean.energy(read.stream, gram(x), WIDTH)
+    np.testing.assert_allclose(own, read.tangent / 2, rtol=1e-9)
+
+
+@pytest.mark.long
+def test_without_norms_the_gradient_grows_with_what_leans():
+    """`none` with even attention, whose scores stay zero: a third of the squared gradient at the bottom is the lean's."""
+    data = gf.data.text(context=32, batch=1)
+    model = {"none": gf.transformer("none", depth=4, width=256, heads=8, context=32, init="xiong")}
+    measured = gf.measure(model, data, seeds=256)["none"]["stream_gradient"]
+    theory = gf.predict(model, data, draws=32)["none"]["stream_gradient"]
+    for position in (0, 4):
+        ratio = np.asarray(measured[:, position] / theory[position]) ** 2
+        montecarlo.assert_mean(ratio, 1, resolution=0.1, allowance=0.03)
