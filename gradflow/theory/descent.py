@@ -74,7 +74,7 @@ def visit(x: Grams, layers, extra, *, place: Place, rows: Rows, names: list[str]
     Reports mean squares and token cosine, and for each weight 0, or NaN where no part has one of that name.
     """
     key, dials = extra
-    present, squares = set(), of_stream(x.stream, rows)
+    squares, present = of_stream(x.stream, rows), set[str]()
 
     def acting(part, layer):
         """A part on Gram matrices, with what its dials add at its input and, for its weights, at its output."""

@@ -94,7 +94,8 @@ def test_the_chain_of_norms_is_what_the_norms_alone_take():
     """
 
     def budget(width):
-        found = gf.predict(theories.stack(post(), mlp("relu"), 8, width), theories.different_tokens(4))["model"]["budget"]
+        model = theories.stack(post(), mlp("relu"), 8, width)
+        found = gf.predict(model, theories.different_tokens(4))["model"]["budget"]
         return [float(found.sel(factor=factor).sum()) for factor in ("norm_out", "fork")]
 
     norms, forks = budget(2**16)

@@ -19,6 +19,7 @@ from gradflow.theory.lean import Grams
 
 KEY = jax.random.key(0)
 TOKENS, WIDTH = 6, 256
+NORM = RMSNorm(scale="none")
 PLACE = Place(WIDTH, TOKENS, 1, KEY)
 
 
@@ -50,7 +51,7 @@ def at_the_top(loss, sigma) -> Grams:
     return Grams(d, lean.energy(d, sigma, WIDTH))
 
 
-@pytest.mark.parametrize("layer", [RMSNorm(scale="none"), ScaledNorm(RMSNorm(scale="none"), 0.5), Gain(1.7), Identity()])
+@pytest.mark.parametrize("layer", [NORM, ScaledNorm(NORM, 0.5), Gain(1.7), Identity()])
 def test_behind_a_layer_without_weights_all_is_exact(layer):
     """`g gᵀ` of automatic differentiation through the features themselves is Δ, of Gram matrices alone."""
     x, d = stream()
@@ -64,14 +65,14 @@ def test_behind_a_layer_without_weights_all_is_exact(layer):
 def test_where_two_ways_down_meet_their_means_add_up():
     """A norm on one way, nothing on the other, two losses: the energy of the sum of both gradients."""
     x, d = stream()
-    norm, other = RMSNorm(scale="none"), jax.random.normal(KEY, (TOKENS, TOKENS))
-    g = jax.grad(lambda x: loss(d)(gram(norm({}, x))) + loss(other)(gram(x)))(x)
+    other = jax.random.normal(KEY, (TOKENS, TOKENS))
+    g = jax.grad(lambda x: loss(d)(gram(NORM({}, x))) + loss(other)(gram(x)))(x)
 
     def through(u):
         one, two = lean.shared(u, WIDTH)
-        return lean.passed(norm, one, PLACE)[0], two
+        return lean.passed(NORM, one, PLACE)[0], two
 
-    ends = at_the_top(loss(d), gram(norm({}, x))), at_the_top(loss(other), gram(x))
+    ends = at_the_top(loss(d), gram(NORM({}, x))), at_the_top(loss(other), gram(x))
     read = below(through, gram(x), ends)
     np.testing.assert_allclose(read.tangent, g @ g.T, rtol=1e-9, atol=1e-12)
 
