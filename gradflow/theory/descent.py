@@ -115,13 +115,22 @@ def parameters(model: Transformer) -> tuple[list[str], list[str]]:
     return parameter_names(model.segments, weights["stack"]), outer_names(weights)
 
 
+def at_rest(size: int, rows: Rows, inside: list[str], outside: list[str]) -> dict:
+    """All dials of a stack of `size` sublayers, at zero."""
+    stack = {
+        "stream": jnp.zeros((size, rows.tokens)),
+        "parts": {part: jnp.zeros(size) for part in METERED},
+        "parameter": jnp.zeros((size, len(inside), rows.examples, rows.examples)),
+    }
+    return {"stack": stack, "top": jnp.zeros(rows.tokens), "readout": jnp.zeros(()), "outer": jnp.zeros(len(outside))}
+
+
 def through(model: Transformer, batch, place: Place):
     """`(end, dials, known)`: `end(dials)` is K at the top of the stack, Σ and K at the readout, and what was seen on the way.
 
     `known` are the parameters outside the stack that make a tangent: those of which a gradient is predicted.
     """
-    examples, tokens = batch["inputs"].shape
-    rows, size = Rows(examples, tokens), len(model.sublayers)
+    rows, size = Rows(*batch["inputs"].shape), len(model.sublayers)
     first, last = model.segments[0].block[0].wiring, model.segments[-1].block[-1].wiring
     bottom = embedded(model.embedding, batch["inputs"])
     keys = jax.vmap(lambda l: at(place.key, l))(jnp.arange(size))
@@ -153,13 +162,7 @@ def through(model: Transformer, batch, place: Place):
         out = moved(out, "leave", leave)
         return (top.tangent, replace(out, tangent=on_diagonal(out.tangent, dials["readout"]))), (top.stream, seen)
 
-    stack = {
-        "stream": jnp.zeros((size, tokens)),
-        "parts": {part: jnp.zeros(size) for part in METERED},
-        "parameter": jnp.zeros((size, len(inside), examples, examples)),
-    }
-    dials = {"stack": stack, "top": jnp.zeros(tokens), "readout": jnp.zeros(()), "outer": jnp.zeros(len(outside))}
-    return end, dials, known
+    return end, at_rest(size, rows, inside, outside), known
 
 
 def backward(model: Transformer, batch, place: Place) -> dict:
