@@ -17,7 +17,7 @@ from ..model.wiring import Wiring
 from .gram import Gram, Place, Response, factor, response
 from .lean import Grams, energy
 
-LOGITS = 4096
+LOGITS = 16384
 
 
 def embedded(embedding: Embedding, inputs) -> Response:

@@ -1,13 +1,17 @@
 """Theory beside measurement of every wiring that has a name: 6 blocks, one real example of 32 tokens.
 
-    python tests/validation/wirings.py [--only keel mhc] [--width 256] [--init xiong] [--seeds 2048]
+    python tests/validation/wirings.py [--only keel mhc] [--width 256] [--init xiong] [--seeds 1024]
 
 Writes `wirings.csv` beside this file, a row a wiring and initialization: as in `theory.csv` the ratio of the measured mean
 square to the predicted at the worst place, with its standard error, of the stream gradient, the stream, and all weights but
 query and key; or what the theory refuses. Seeds are drawn until the errors of the first are small enough. Half an hour at
-width 256. Without norms the scores of attention grow with the stream and rare seeds carry the mean square, so that no number of
-seeds is enough: `none` has a second row, with the even attention of Xiong et al. 2020 (`--only none --init xiong`), and so that
-it doesn't end before rare seeds have come, with `--seeds 2048`, the least number.
+width 256.
+
+Without norms the scores of attention grow with the stream and rare seeds carry the mean square, so that no number of seeds is
+enough: `none` has a second row, with the even attention of Xiong et al. 2020, and at least so many seeds that rare ones are
+among them. What is of order 1/d is halved where a row has width 512:
+
+    --only none --init xiong --width 512 --seeds 1024;  --only sub_ln --width 512
 """
 
 import argparse
