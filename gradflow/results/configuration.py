@@ -8,6 +8,7 @@ readable by eye but does not build.
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from numbers import Integral, Real
@@ -76,11 +77,19 @@ def loads(text: str):
 
 
 def differences(there, here, most: int = 4) -> str:
-    """What differs between two configurations, plain data, as a line: `lr was 0.001, now 0.01; …`; empty where nothing does."""
+    """What differs between two configurations, plain data, as a line: `lr was 0.001, now 0.01; …`; empty where nothing does.
+
+    Numbers that a profiling pass measured differ by rounding between programs: so they are compared to six digits.
+    """
     old, new = _flat(there), _flat(here)
-    differ = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    differ = [name for name in {**old, **new} if not _same(old.get(name), new.get(name))]
     shown = [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in differ[:most]]
     return "; ".join([*shown, *([f"and {len(differ) - most} more"] if len(differ) > most else [])])
+
+
+def _same(one, other) -> bool:
+    numbers = isinstance(one, float) and isinstance(other, float)
+    return one == other or (numbers and math.isclose(one, other, rel_tol=1e-6))
 
 
 def _flat(data, prefix: str = "") -> dict:

@@ -20,8 +20,19 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.layers import Identity
+from ..model import lanes, layers
 from .gram import Gram, Place, Response, response
+
+# What is linear in the features, with weights that are not drawn: it hands the lean down with the rest of Δ.
+LINEAR = (
+    layers.Identity,
+    layers.Gain,
+    layers.ScalarGain,
+    layers.FeatureGain,
+    layers.Complement,
+    layers.Shift,
+    lanes.Lanes,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -48,8 +59,9 @@ def passed(layer, u: Grams, place: Place, fresh: bool = False) -> tuple[Grams, R
     Backward, of (D', Δ'): D by the derivative of the value, and Δ by the transpose of `push`, to which is added what the lean
     has more than `push` hands down: `(4/d)(D Σ D − D° Σ D°)`, D° the D' that `push` hands down, nothing where weights are fresh.
     """
-    if layer == Identity():
-        return u, response(layer, u.stream, place)
+    if isinstance(layer, LINEAR):
+        made = response(layer, u.stream, place)
+        return Grams(made.value, made.push(u.tangent)), made
     sigma, k, nothing = _leaning(u.stream, u.tangent, place.width)
     made = response(layer, jax.lax.stop_gradient(sigma), place)  # K is zero where derivatives are taken
     value = response(layer, sigma, place).value

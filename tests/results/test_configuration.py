@@ -20,7 +20,16 @@ from gradflow.model.layers import Gain
 from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
 from gradflow.model.wiring import PLAIN, Wiring, pre
-from gradflow.results.configuration import REGISTERED, decode, dumps, encode, loads, registered, suggestions
+from gradflow.results.configuration import (
+    REGISTERED,
+    decode,
+    differences,
+    dumps,
+    encode,
+    loads,
+    registered,
+    suggestions,
+)
 
 
 @pytest.mark.parametrize("placement", WIRINGS)
@@ -197,3 +206,12 @@ def test_suggestions_name_the_nearest_first_and_then_all():
     assert suggestions("pots", ["pre", "post", "sandwich"]) == "did you mean 'post'? known: pre, post, sandwich"
     assert suggestions("zzzzz", ["pre", "post"]) == "known: pre, post"
     assert suggestions("norm_im", {"norm_in": 1, "norm_on": 2}).startswith("did you mean 'norm_in' or 'norm_on'?")
+
+
+def test_configurations_are_the_same_where_numbers_differ_by_rounding_alone():
+    """A gain that a profiling pass measured comes out of another program with other last digits."""
+    there = {"gain": 1.3419256467815843, "lr": 0.001, "steps": 20}
+    assert differences(there, {**there, "gain": 1.3419256356772722}) == ""
+    assert (
+        differences(there, {**there, "lr": 0.00101, "steps": 21}) == "lr was 0.001, now 0.00101; steps was 20, now 21"
+    )
