@@ -80,7 +80,8 @@ def _(layer: branches.Attention, sigma: Gram, place: Place) -> Response:
     With A the attention of one head, v and o = A v its values and outputs, and c a change of its scores, the outputs change
     by `A dv`, and by `Σ_u A_tu (v_u − o_t) c_tu`. For a change of the query, `c_tu = dq_t · k_u/√h`, the sum over v is taken
     in closed form; for one of the keys, `c_tu = q_t · dk_u/√h`, v is drawn. The direction of dq and dk in the head is drawn
-    and pushed through norm and rotation. The mean is unbiased. `scale`, where it is given, stands for 1/√h.
+    and pushed through norm and rotation. The mean is unbiased. `scale`, where it is given, stands for 1/√h. Scores stand still
+    where the value is differentiated (`lean`): what they add to a gradient's square is 0.05% in six blocks without norms.
 
     Cost: eight products of T³ a draw and pair of examples.
 

@@ -57,6 +57,19 @@ def test_the_slope_is_the_derivative_by_the_covariance(name):
         np.testing.assert_allclose(change, CLOSED[name](a, b, c).slope, rtol=1e-12)
 
 
+@over_activations
+def test_it_has_derivatives_where_tokens_are_alike(name):
+    """By their covariance the slope (Price 1958), by what they share that of the mean square; none where there is nothing."""
+    alike, apart = jnp.full((2, 2), 1.3), jnp.array([[0.0, 1.0], [1.0, 0.0]])
+    changed = lambda sigma, by: jax.jvp(lambda s: kernel(name, s).value, (sigma,), (by,))[1]
+    np.testing.assert_allclose(changed(alike, apart)[0, 1], kernel(name, alike).slope[0, 1], rtol=1e-5)
+    z = jnp.linspace(-9, 9, 1501)
+    weight = jnp.exp(-(z**2) / 2) / jnp.exp(-(z**2) / 2).sum()
+    expected = jax.grad(lambda v: jnp.sum(weight * ACTIVATIONS[name](v**0.5 * z) ** 2))(1.3)
+    np.testing.assert_allclose(changed(alike, jnp.ones((2, 2))), jnp.full((2, 2), expected), rtol=1e-6)
+    assert jnp.isfinite(changed(jnp.zeros((2, 2)), apart)).all()
+
+
 @pytest.mark.parametrize("name", ["gelu", "linear"])
 def test_the_expansion_is_the_closed_form(name):
     """At unit variance, where it is used; the closed form of GELU stands for the smooth ones."""
