@@ -71,7 +71,8 @@ def _root(square):
 def _cosine(c, scale):
     """`c/scale`, 0 where there is nothing, between −1 and 1; rounding beyond them does not stop a derivative."""
     cosine = c / jnp.where(scale > 0, scale, 1)
-    return cosine + jax.lax.stop_gradient(jnp.clip(cosine, -1, 1) - cosine)
+    rounding = jnp.clip(cosine, -1, 1) - cosine
+    return cosine + jax.lax.stop_gradient(rounding)
 
 
 def gelu(a, b, c) -> Kernel:
