@@ -98,12 +98,12 @@ def test_fresh_weights_bring_the_lean_anew():
 
 @pytest.mark.long
 def test_without_norms_the_gradient_grows_with_what_leans():
-    """`none` with even attention, whose scores stay zero: measured at width 256, and without the lean, at a width without end."""
+    """`none` with even attention, whose scores stay zero: measured at width 256; at 4096 most of the lean is gone."""
     data = gf.data.text(context=32, batch=1)
     at_width = lambda width: gf.transformer("none", depth=4, width=width, heads=8, context=32, init="xiong")
     measured = gf.measure({"none": at_width(256)}, data, seeds=256)["none"]["stream_gradient"]
-    theory, alone = (gf.predict(at_width(width), data, draws=32)["model"]["stream_gradient"] for width in (256, 2**20))
+    theory, alone = (gf.predict(at_width(width), data, draws=32)["model"]["stream_gradient"] for width in (256, 2**12))
     for position in (0, 4):
         ratio = np.asarray(measured[:, position] / theory[position]) ** 2
         montecarlo.assert_mean(ratio, 1, resolution=0.04, allowance=0.03)
-    assert float(theory[0] / alone[0]) ** 2 > 1.2
+    assert float(theory[0] / alone[0]) ** 2 > 1.1
