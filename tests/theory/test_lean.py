@@ -98,12 +98,11 @@ def test_fresh_weights_bring_the_lean_anew():
 
 @pytest.mark.long
 def test_without_norms_the_gradient_grows_with_what_leans():
-    """`none` with even attention, whose scores stay zero: measured at width 256; at 4096 most of the lean is gone."""
+    """`none` with even attention, whose scores stay zero, by Monte Carlo over seeds, at the bottom and half way up."""
     data = gf.data.text(context=32, batch=1)
-    at_width = lambda width: gf.transformer("none", depth=4, width=width, heads=8, context=32, init="xiong")
-    measured = gf.measure({"none": at_width(256)}, data, seeds=256)["none"]["stream_gradient"]
-    theory, alone = (gf.predict(at_width(width), data, draws=32)["model"]["stream_gradient"] for width in (256, 2**12))
+    model = {"none": gf.transformer("none", depth=4, width=256, heads=8, context=32, init="xiong")}
+    measured = gf.measure(model, data, seeds=256)["none"]["stream_gradient"]
+    theory = gf.predict(model, data, draws=32)["none"]["stream_gradient"]
     for position in (0, 4):
         ratio = np.asarray(measured[:, position] / theory[position]) ** 2
         montecarlo.assert_mean(ratio, 1, resolution=0.04, allowance=0.03)
-    assert float(theory[0] / alone[0]) ** 2 > 1.1
