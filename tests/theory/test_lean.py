@@ -105,4 +105,4 @@ def test_without_norms_the_gradient_grows_with_what_leans():
     theory = gf.predict(model, data, draws=32)["none"]["stream_gradient"]
     for position in (0, 4):
         ratio = np.asarray(measured[:, position] / theory[position]) ** 2
-        montecarlo.assert_mean(ratio, 1, resolution=0.04, allowance=0.03)
+        montecarlo.assert_mean(ratio, 1, resolution=0.1, allowance=0.03)
