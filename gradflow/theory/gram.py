@@ -138,17 +138,17 @@ def _(layer: norms.Squash, sigma: Gram, place: Place) -> Response:
     return Response(value, lambda k: square * slope * k, sources)
 
 
-# Layers that act on a Gram matrix by a factor for each row: on one of several lanes, too, and on features of any law.
-BY_ROW = (
+# Linear in the features, each by itself, with no weights that are drawn.
+LINEAR = (
     layers.Identity,
     layers.Gain,
     layers.ScalarGain,
     layers.FeatureGain,
     layers.Complement,
     layers.Shift,
-    norms.LayerNorm,
-    norms.RMSNorm,
 )
+# Layers that act on a Gram matrix by a factor for each row: on one of several lanes, too, and on features of any law.
+BY_ROW = (*LINEAR, norms.LayerNorm, norms.RMSNorm)
 
 
 def acts_by_row(layer) -> bool:

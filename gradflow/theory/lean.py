@@ -20,19 +20,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model import lanes, layers
-from .gram import Gram, Place, Response, response
-
-# What is linear in the features, with weights that are not drawn: it hands the lean down with the rest of Δ.
-LINEAR = (
-    layers.Identity,
-    layers.Gain,
-    layers.ScalarGain,
-    layers.FeatureGain,
-    layers.Complement,
-    layers.Shift,
-    lanes.Lanes,
-)
+from ..model.lanes import Lanes
+from .gram import LINEAR, Gram, Place, Response, response
 
 
 @jax.tree_util.register_dataclass
@@ -58,8 +47,9 @@ def passed(layer, u: Grams, place: Place, fresh: bool = False) -> tuple[Grams, R
 
     Backward, of (D', Δ'): D by the derivative of the value, and Δ by the transpose of `push`, to which is added what the lean
     has more than `push` hands down: `(4/d)(D Σ D − D° Σ D°)`, D° the D' that `push` hands down, nothing where weights are fresh.
+    A linear layer, between lanes too, hands down all.
     """
-    if isinstance(layer, LINEAR):
+    if isinstance(layer, (*LINEAR, Lanes)):
         made = response(layer, u.stream, place)
         return Grams(made.value, made.push(u.tangent)), made
     sigma, k, nothing = _leaning(u.stream, u.tangent, place.width)
