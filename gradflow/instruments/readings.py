@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ..model.init import at, root
 from ..model.names import coordinates
 from ..model.profile import profiled
-from ..results.configuration import suggestions
+from ..results.arguments import suggestions
 from ..results.provenance import provenance
 from ..results.quantities import QUANTITIES
 from ..results.tree import Readings, described, label

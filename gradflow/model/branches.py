@@ -12,7 +12,8 @@ from typing import ClassVar
 
 from flax import nnx
 
-from ..results.configuration import registered, suggestions
+from ..results.arguments import suggestions
+from ..results.configuration import registered
 from .functions import ACTIVATIONS, Mask, attend
 from .init import FanIn, Initialization, LayerNumber, Matrix, at, draw
 from .layers import ALL, FEATURES, PAST, Identity, Layer, coupling

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from ..results.configuration import suggestions
+from ..results.arguments import suggestions
 from .layers import Layer
 from .multilane import b2t, dynamic_hyper_connections, hyper_connections, mhc, parallel, residual, siamese
 from .placement import Placement, Stage, hybrid_norm, hybrid_norm_star, keel, mix_ln, normformer

@@ -17,7 +17,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from ..results.configuration import registered, suggestions
+from ..results.arguments import suggestions
+from ..results.configuration import registered
 
 
 def root(key) -> jax.Array:

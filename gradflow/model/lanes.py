@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from ..results.configuration import registered, suggestions
+from ..results.arguments import suggestions
+from ..results.configuration import registered
 from .init import at
 from .layers import FEATURES, Number, coupling
 

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import nnx
 
-from ..results.configuration import registered, suggestions
+from ..results.arguments import suggestions
+from ..results.configuration import registered
 from .functions import ACTIVATIONS, standardized
 from .layers import FEATURES, Number, times
 

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from ..results.configuration import registered, suggestions
+from ..results.arguments import suggestions
+from ..results.configuration import registered
 from .branches import Attention, FeedForward, linear
 from .catalogue import placement as chosen
 from .ends import Embedding, Readout

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..results.configuration import suggestions
+from ..results.arguments import suggestions
 from ..results.statistics import band, paired_difference
 from ..results.tree import against_size, relative, variable
 from . import tables

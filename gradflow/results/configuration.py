@@ -6,12 +6,13 @@ readable by eye but does not build.
 """
 
 import dataclasses
-import difflib
 import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
 from numbers import Integral, Real
+
+from .arguments import suggestions
 
 REGISTERED: dict[str, type] = {}
 
@@ -98,10 +99,3 @@ def _flat(data, prefix: str = "") -> dict:
     if items is None:
         return {prefix: data}
     return {k: v for name, value in items for k, v in _flat(value, f"{prefix}.{name}" if prefix else str(name)).items()}
-
-
-def suggestions(name: str, known, also=()) -> str:
-    """The end of an error line about an unknown `name`: the nearest of all names, then those in `known`."""
-    near = difflib.get_close_matches(str(name), dict.fromkeys([*known, *also]), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return f"{hint}known: {', '.join(known)}"

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .configuration import dumps, encode, suggestions
+from .arguments import suggestions
+from .configuration import dumps, encode
 from .quantities import FIXED, row
 
 

@@ -18,7 +18,7 @@ from ..model.names import coordinates
 from ..model.norms import LayerNorm
 from ..model.profile import profiled
 from ..model.stack import Embedding, Transformer
-from ..results.configuration import suggestions
+from ..results.arguments import suggestions
 from ..results.provenance import provenance
 from ..results.quantities import QUANTITIES
 from ..results.tree import Readings, described, label

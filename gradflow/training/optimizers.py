@@ -13,7 +13,8 @@ import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
 from ..model.init import at, root
-from ..results.configuration import registered, suggestions
+from ..results.arguments import suggestions
+from ..results.configuration import registered
 
 
 class Optimizer(Protocol):

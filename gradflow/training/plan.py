@@ -13,7 +13,8 @@ from ..instruments import gradients
 from ..instruments.readings import READINGS, seed_keys
 from ..instruments.readings import readings as chosen_readings
 from ..instruments.updates import UPDATES, OfUpdate
-from ..results.configuration import encode, suggestions
+from ..results.arguments import suggestions
+from ..results.configuration import encode
 from .moments import At, Schedule, steps_of
 from .optimizers import program
 from .recipe import Recipe

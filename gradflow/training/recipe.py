@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..results.configuration import registered, suggestions
+from ..results.arguments import suggestions
+from ..results.configuration import registered
 from .optimizers import OPTIMIZERS, Adam, Optimizer, is_rule, named
 
 # Shapes after the warm-up, at peak 1: functions of the warm-up's length and the number of steps.

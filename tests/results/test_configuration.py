@@ -28,7 +28,6 @@ from gradflow.results.configuration import (
     encode,
     loads,
     registered,
-    suggestions,
 )
 
 
@@ -200,12 +199,6 @@ def test_fields_that_a_type_does_not_have_are_refused():
 def test_a_misspelled_type_gets_the_nearest_names():
     with pytest.raises(ValueError, match=r"did you mean 'LayerNorm'.*known: .*RMSNorm"):
         loads('{"type": "LayerNrom"}')
-
-
-def test_suggestions_name_the_nearest_first_and_then_all():
-    assert suggestions("pots", ["pre", "post", "sandwich"]) == "did you mean 'post'? known: pre, post, sandwich"
-    assert suggestions("zzzzz", ["pre", "post"]) == "known: pre, post"
-    assert suggestions("norm_im", {"norm_in": 1, "norm_on": 2}).startswith("did you mean 'norm_in' or 'norm_on'?")
 
 
 def test_configurations_are_the_same_where_numbers_differ_by_rounding_alone():

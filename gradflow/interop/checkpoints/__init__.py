@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from ...model.ends import Readout
 from ...model.zoo.deepseek import DeepSeek
-from ...results.configuration import suggestions
+from ...results.arguments import suggestions
 from .configs import Config
 from .families import FAMILIES
 from .files import json_of, tensors

@@ -5,7 +5,7 @@ Of Gemini nothing but its siblings' internals (Gemma) is published.
 
 import pandas as pd
 
-from ...results.configuration import suggestions
+from ...results.arguments import suggestions
 from .architecture import Architecture
 from .bert import BERT
 from .deepseek import DEEPSEEK

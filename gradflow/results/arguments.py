@@ -1,0 +1,91 @@
+"""Arguments: what is misspelt or impossible is refused before anything runs, in one line that says what was expected.
+
+    steps = whole("steps", steps)                  an int from 1 on; numpy's and JAX's whole numbers too
+    lr = real("lr", lr, above=0)                   a finite float
+    known("initialization", init, INITIALIZATIONS)
+
+Each returns the value as a plain Python one.
+"""
+
+import difflib
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+SHOWN = 60  # characters of a value in an error
+
+
+def shown(value) -> str:
+    """The value's repr, cut where it is long: what an error line has room for."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**SHOWN:
+        return "a number of many digits"
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """`value` as an int.
+
+    Errors: ValueError where it is no whole number (1.0 and True are none), below `least` or above `most`.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise ValueError(f"{name} is {shown(value)}: a whole number is needed")
+    if number < least:
+        raise ValueError(f"{name} is {shown(number)}: at least {least} is needed")
+    if most is not None and number > most:
+        raise ValueError(f"{name} is {shown(number)}: at most {most} is possible")
+    return number
+
+
+def real(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> float:
+    """`value` as a finite float within bounds, of which `above` and `below` are left out themselves.
+
+    Errors: ValueError for what is no number, NaN, an infinity, or out of bounds.
+    """
+    bounds = {
+        "from": (least, operator.ge),
+        "above": (above, operator.gt),
+        "up to": (most, operator.le),
+        "below": (below, operator.lt),
+    }
+    asked = {words: bound for words, bound in bounds.items() if bound[0] is not None}
+    expected = " ".join(["a finite number", *(f"{words} {limit}" for words, (limit, _) in asked.items()), "is needed"])
+    try:
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or not all(holds(number, limit) for limit, holds in asked.values()):
+        raise ValueError(f"{name} is {shown(value)}: {expected}")
+    return number
+
+
+def known(what: str, name: Any, names: Iterable[str], also: Iterable[str] = ()) -> str:
+    """`name` as it is, one of `names`, or of `also`, which a refusal does not list.
+
+    Errors: ValueError with the nearest of all.
+    """
+    names, also = tuple(names), tuple(also)
+    if not isinstance(name, str) or name not in (*names, *also):
+        raise ValueError(f"no {what} {shown(name)}: {suggestions(str(name), names, also)}")
+    return name
+
+
+def suggestions(name: str, names: Iterable[str], also: Iterable[str] = ()) -> str:
+    """The end of an error line about an unknown `name`: the nearest of all names, then those in `names`."""
+    names = tuple(names)
+    near = difflib.get_close_matches(str(name)[:SHOWN], dict.fromkeys([*names, *also]), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return f"{hint}known: {', '.join(names)}"
