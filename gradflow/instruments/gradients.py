@@ -24,7 +24,7 @@ from ..model.equation import STREAM_ALONE, given, products, recorded, walk
 from ..model.names import named, parameter_names
 from . import signal
 from .dropout import Dropout, dropped, thinned
-from .meter import GAIN, meter, metered, metered_parts, norm
+from .meter import GAIN, meter, metered, metered_parts, norm, squared_modulus
 
 
 def metered_signal(x, parts, dials):
@@ -55,6 +55,8 @@ STREAM = Scope((), metered_rms, signal.size_of_stream)  # loss, stream and param
 def dials(model, params, batch, gain: float = GAIN, scope: Scope = WHOLE) -> dict:
     """All dials of the model, in depth order, set to `gain`: per token on the stream, one number at each part."""
     x = jax.eval_shape(model.enter, params, jax.tree.map(lambda a: a[0], batch["inputs"]))
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"the stream is {x.dtype}: one of real floating numbers is read; put meters in a loss of your own")
     size = sum(segment.repeats * len(segment.block) for segment in model.segments)
     full = lambda *shape: jnp.full(shape, gain, jnp.promote_types(x.dtype, jnp.float32))
     tokens = x.shape[-2:-1]
@@ -196,8 +198,8 @@ def _noise(norms, both, mean) -> dict:
 
 
 def frobenius(leaf, gain: float = GAIN):
-    """`‖W‖_F`, from squares at the meters' gain, so that float32 does not underflow."""
-    return norm(jnp.sum(jnp.square(2.0**gain * leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))), gain)
+    """`‖W‖_F = √Σ|w|²`, from squares at the meters' gain, so that float32 does not underflow."""
+    return norm(jnp.sum(squared_modulus(2.0**gain * leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))), gain)
 
 
 def parameter_norms(segments, grads):
@@ -216,7 +218,8 @@ def by_parameter(segments, stacked, of: Callable):
         found = {name: of(leaf) for name, leaf in named(own).items()}
         return x, jnp.stack([found.get(name, jnp.full_like(x, jnp.nan)) for name in names])
 
-    zero = jnp.zeros((), jnp.result_type(jnp.float32, *jax.tree.leaves(stacked)))
+    widest = jnp.result_type(jnp.float32, *jax.tree.leaves(stacked))
+    zero = jnp.zeros((), jnp.finfo(widest).dtype)  # real, as norms of complex parameters are
     return walk(segments, stacked, zero, visit, bind=lambda layers, own: own)[1] if names else np.zeros((0, 0))
 
 

@@ -1,7 +1,7 @@
 """Names: of parameters, in the field's words, and of the places of a stack, as the coordinates of its readings.
 
-Parameters may be any pytree: gradflow's own, nested dicts, dataclasses, named tuples, modules of Flax or Equinox. Names within one
-tree are different, always.
+Parameters may be any pytree: gradflow's own, nested dicts, dataclasses, named tuples, modules of Flax or Equinox. Names within
+one tree are different, always.
 """
 
 from collections.abc import Callable
@@ -110,7 +110,7 @@ def by_part(tree, stacked: tuple[str, ...]) -> dict[str | None, dict]:
 
 
 def in_turn(parts: list[dict]) -> dict:
-    """`{parameter: [..., S]}` of parts with an entry a layer, those of each after those of the one before; NaN for what a part lacks."""
+    """`{parameter: [..., S]}`: the layers of each part after those of the one before; NaN where a part lacks a parameter."""
     names = dict.fromkeys(name for own in parts for name in own)
     columns: dict[str, list] = {name: [] for name in names}
     for own in parts:
