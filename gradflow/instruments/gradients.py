@@ -20,6 +20,7 @@ import numpy as np
 
 from ..model import accounts
 from ..model.accounts import METERED
+from ..model.batch import shares
 from ..model.equation import STREAM_ALONE, given, products, recorded, walk
 from ..model.names import named, parameter_names
 from . import signal
@@ -65,7 +66,7 @@ def dials(model, params, batch, gain: float = GAIN, scope: Scope = WHOLE) -> dic
 
 
 def metered_loss(model, params, dials, batch, scope: Scope = WHOLE, kept=products, dropout: Dropout | None = None):
-    """Loss of the batch (mean over examples) and its signal, with a meter behind every dial."""
+    """Loss of the batch (mean over its targets) and its signal, with a meter behind every dial."""
     visit = thinned(scope.visit, dropout.rate) if dropout else scope.visit
     keys = jax.random.split(dropout.key, len(batch["targets"])) if dropout else None
 
@@ -79,7 +80,12 @@ def metered_loss(model, params, dials, batch, scope: Scope = WHOLE, kept=product
         return model.loss(own, meter(out, dials["readout"]), targets), (signals, scope.top(x))
 
     losses, signals = jax.vmap(example)(batch["inputs"], batch["targets"], keys)
-    return losses.mean(), jax.tree.map(lambda s: s.mean(0), signals)
+    return mean_over_targets(model, losses, batch), jax.tree.map(lambda s: s.mean(0), signals)
+
+
+def mean_over_targets(model, losses, batch):
+    """The loss of a batch from the losses [B] of its examples: the mean over all targets (`model.batch.shares`)."""
+    return jnp.mean(shares(model, batch["targets"]).astype(losses.dtype) * losses)
 
 
 def example_losses(model, params, batch):
@@ -95,13 +101,15 @@ def example_losses(model, params, batch):
 
 def bare_loss(model, params, batch):
     """Loss of the batch without instruments: what `metered_loss` equals, bit for bit."""
-    return example_losses(model, params, batch).mean()
+    return mean_over_targets(model, example_losses(model, params, batch), batch)
 
 
 def heldout_loss(model, params, batch) -> dict:
     """`heldout_loss` of a batch that is not trained on, with its standard error. Cost: one forward pass."""
     losses = example_losses(model, params, batch)
-    return {"heldout_loss": losses.mean(), "heldout_loss_sem": _sem(losses)}
+    mean, share = mean_over_targets(model, losses, batch), shares(model, batch["targets"]).astype(losses.dtype)
+    about_mean = share * losses - (share - 1) * mean  # of a ratio of sums, to first order: share · (loss − mean), and the mean
+    return {"heldout_loss": mean, "heldout_loss_sem": _sem(about_mean)}
 
 
 def _sem(values):
@@ -149,6 +157,8 @@ def rematerialized(model, params, batch) -> dict:
 def per_example(model, params, batch) -> dict:
     """Gradients of single examples: their norm `E‖g‖`, and their noise, parameter by parameter.
 
+    That of an example is of its share of the batch's loss, so that their mean is the batch's gradient: where examples have
+    different numbers of targets, one with more counts for more.
     `parameter_gradient_per_example` is not the norm of the batch's mean gradient, `‖E g‖`, which `parameter_gradient` is.
     With B examples, `tr Σ = (E‖g‖² − ‖E g‖²) B/(B − 1)` is `gradient_variance`, and `gradient_noise_scale` is
     `tr Σ / |G|²`, `|G|² = ‖E g‖² − tr Σ/B` (McCandlish et al. 2018, eq. 2.9 and appendix A.1), NaN where noise hides |G|².
@@ -157,13 +167,15 @@ def per_example(model, params, batch) -> dict:
     grad = jax.grad(partial(bare_loss, model))
     mean = grad(params, batch)["stack"]
 
-    def one(example):
+    def one(example_and_share):
+        example, share = example_and_share
         own = grad(params, jax.tree.map(lambda a: a[None], example))["stack"]
+        own = jax.tree.map(lambda g: share.astype(g.dtype) * g, own)
         norms = parameter_norms(model.segments, own)
         both = parameter_norms(model.segments, jax.tree.map(jnp.add, own, mean))
         return norms, both
 
-    norms, both = jax.lax.map(one, batch)
+    norms, both = jax.lax.map(one, (batch, shares(model, batch["targets"])))
     return _noise(norms, both, parameter_norms(model.segments, mean))
 
 

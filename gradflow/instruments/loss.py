@@ -24,8 +24,8 @@ from ..results.provenance import provenance
 from ..results.tree import Readings, label
 from .gradients import frobenius
 from .meter import GAIN, norm, unread
-from .uses import shared_dials
 from .resolution import warn_of_nonfinite
+from .uses import shared_dials
 
 TAKEN = ("loss", "parameter_gradient", "outer_gradient", "parameter", "outer", "seed", "step")
 
@@ -128,7 +128,7 @@ def _checked_dials(dials) -> dict | None:
 
 
 def _read(loss_fn, params, batch, dials: dict | None):
-    """Loss, gradients, and the meters' squared norms, once it is known that every meter reads something, and a dial of its own."""
+    """Loss, gradients and the meters' squared norms, once it is known that every meter reads something, and all of a dial."""
     call = (lambda p, d: loss_fn(p, batch)) if dials is None else (lambda p, d: loss_fn(p, batch, d))
     set_to = lambda gain: jax.tree.map(lambda d: jnp.full_like(d, gain, jnp.float32), dict(dials or {}))
     out = jax.eval_shape(call, params, set_to(0.0))
