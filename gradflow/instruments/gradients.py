@@ -57,7 +57,9 @@ def dials(model, params, batch, gain: float = GAIN, scope: Scope = WHOLE) -> dic
     """All dials of the model, in depth order, set to `gain`: per token on the stream, one number at each part."""
     x = jax.eval_shape(model.enter, params, jax.tree.map(lambda a: a[0], batch["inputs"]))
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"the stream is {x.dtype}: one of real floating numbers is read; put meters in a loss of your own")
+        raise ValueError(
+            f"the stream is {x.dtype}: one of real floating numbers is read; put meters in a loss of your own"
+        )
     size = sum(segment.repeats * len(segment.block) for segment in model.segments)
     full = lambda *shape: jnp.full(shape, gain, jnp.promote_types(x.dtype, jnp.float32))
     tokens = x.shape[-2:-1]
@@ -108,7 +110,9 @@ def heldout_loss(model, params, batch) -> dict:
     """`heldout_loss` of a batch that is not trained on, with its standard error. Cost: one forward pass."""
     losses = example_losses(model, params, batch)
     mean, share = mean_over_targets(model, losses, batch), shares(model, batch["targets"]).astype(losses.dtype)
-    about_mean = share * losses - (share - 1) * mean  # of a ratio of sums, to first order: share · (loss − mean), and the mean
+    about_mean = (
+        share * losses - (share - 1) * mean
+    )  # of a ratio of sums, to first order: share · (loss − mean), and the mean
     return {"heldout_loss": mean, "heldout_loss_sem": _sem(about_mean)}
 
 

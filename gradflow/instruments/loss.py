@@ -121,9 +121,13 @@ def _checked_dials(dials) -> dict | None:
         raise ValueError(f"dials is {shown(dials)}: {{name: array}} is expected, {{'stream': jnp.zeros(depth + 1)}}")
     for own, dial in dials.items():
         if not isinstance(own, str) or not own.isidentifier() or own in TAKEN:
-            raise ValueError(f"a dial is named {shown(own)}: a name of a variable is needed, and not {', '.join(TAKEN)}")
+            raise ValueError(
+                f"a dial is named {shown(own)}: a name of a variable is needed, and not {', '.join(TAKEN)}"
+            )
         if not (_is_array(dial) or isinstance(dial, int | float)):
-            raise ValueError(f"the dial {own} is a {type(dial).__name__}: an array of the shape of what is read is needed")
+            raise ValueError(
+                f"the dial {own} is a {type(dial).__name__}: an array of the shape of what is read is needed"
+            )
     return dict(dials)
 
 

@@ -24,7 +24,9 @@ import jax.numpy as jnp
 from ..model.equation import Parts, decorated, opened, sublayer
 
 GAIN = 24.0
-FLOOR = float(jnp.finfo(jnp.float32).tiny) ** 0.5 * 2.0**-GAIN  # the norm behind the smallest normal float32 at that gain
+FLOOR = (
+    float(jnp.finfo(jnp.float32).tiny) ** 0.5 * 2.0**-GAIN
+)  # the norm behind the smallest normal float32 at that gain
 
 
 @jax.custom_vjp

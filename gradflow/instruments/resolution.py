@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..model.weights import first_not_finite
 from .meter import GAIN
 
 REMEDY = "use precision='float64', or cast given parameters to float64, under jax_enable_x64"
@@ -74,8 +75,11 @@ def warn_of_underflow(name: str, arrays: Mapping[str, np.ndarray]) -> None:
     )
 
 
-def warn_of_nonfinite(name: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """One warning that names the seeds (axis 0, where there is one) and what was not finite first; before `resolved`."""
+def warn_of_nonfinite(name: str, arrays: Mapping[str, np.ndarray], weights=None) -> None:
+    """One warning that names the seeds (axis 0, where there is one) and what was not finite first, of readings as they came.
+
+    Of weights that are given it names the first that is not finite, too.
+    """
     for quantity, words in IN_TURN.items():
         if quantity not in arrays:
             continue
@@ -87,7 +91,9 @@ def warn_of_nonfinite(name: str, arrays: Mapping[str, np.ndarray]) -> None:
         seeds = np.flatnonzero(bad.reshape(len(bad), -1).any(-1)).tolist() if by_seed else []
         which = f" in seed {', '.join(map(str, seeds))} of {len(bad)}" if seeds else ""
         place = f" at stream position {np.argwhere(bad)[0][-1]}" if quantity.startswith("stream") else ""
-        warnings.warn(f"{name}: not finite{which}: first the {words}{place}", stacklevel=3)
+        culprit = None if weights is None else first_not_finite(weights)
+        given = f"; of the given weights {culprit}" if culprit else ""
+        warnings.warn(f"{name}: not finite{which}: first the {words}{place}{given}", stacklevel=3)
         return
 
 

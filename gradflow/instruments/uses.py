@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Literal
 
 SMALL = 2**16  # entries of an array that is computed here
 
@@ -57,7 +58,7 @@ class _Follower:
     def follow(self, jaxpr, inputs: Sequence) -> list:
         """What is known of the outputs, None for the rest, from what is known of the inputs."""
         known: dict = dict(zip(jaxpr.invars, inputs, strict=True))
-        value = lambda atom: atom.val if isinstance(atom, jax.extend.core.Literal) else known.get(atom)
+        value = lambda atom: atom.val if isinstance(atom, Literal) else known.get(atom)
         for eqn in jaxpr.eqns:
             outputs = self.step(eqn, [value(atom) for atom in eqn.invars])
             known.update(zip(eqn.outvars, outputs, strict=True))

@@ -10,13 +10,16 @@ Axes: B examples, S and T tokens; perhaps seeds in front.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..results.arguments import known, shown
+from .contracts import Data, OfTokens, OfTwoSequences
+from .init import root
 
 KEYS = ("inputs", "targets")
 SIDES = ("source", "target")
@@ -24,37 +27,28 @@ EXAMPLE = "{'inputs': ids[:, :-1], 'targets': ids[:, 1:]}"
 # What other libraries put into a batch, and what stands for it here.
 ELSEWHERE = {
     "input_ids": f"call tokens 'inputs', and the token after each 'targets': {EXAMPLE}",
-    "labels": "call them 'targets', the token after each input (transformers shifts labels itself): labels[:, 1:]; negative: no target",
-    "attention_mask": "padding is not masked: cut examples to one length, or, if it stands last under a causal mask, give it targets of −1",
+    "labels": "call them 'targets', the token after each input, labels[:, 1:]; a negative number is no target",
+    "attention_mask": "padding is not masked: cut examples to one length, or give padding behind the text targets of −1",
     "token_type_ids": "all tokens of an example are of one type: leave them out",
     "position_ids": "positions are counted from 0: leave them out",
     "decoder_input_ids": "give an encoder and decoder {'inputs': {'source': …, 'target': …}, 'targets': …}",
 }
 
 
-@runtime_checkable
-class OfTokens(Protocol):
-    """A model that reads tokens, and is asked for tokens."""
+def checked_data(data) -> Data:
+    """The data, where batches can be cut from it.
 
-    @property
-    def vocabulary(self) -> int:
-        """How many different tokens there are: 0 … vocabulary − 1."""
-        ...
-
-    @property
-    def positions(self) -> int | None:
-        """The largest number of tokens of an example; None: any."""
-        ...
-
-
-@runtime_checkable
-class OfTwoSequences(OfTokens, Protocol):
-    """A model whose inputs are a source and a target."""
-
-    @property
-    def whole(self) -> Any:
-        """The encoder and decoder that it is a side of."""
-        ...
+    Errors: TypeError with the remedy.
+    """
+    if isinstance(data, Data):
+        return data
+    words = {str: f"a text is gf.data.text({shown(data)})", Path: "a text is gf.data.text(path)"}
+    pair = f"give the two names: {{'inputs': …, 'targets': …}}, for tokens {EXAMPLE}"
+    words |= {tuple: pair, list: pair, np.ndarray: f"for tokens it is {EXAMPLE}"}
+    remedy = next((remedy for kind, remedy in words.items() if isinstance(data, kind)), "")
+    raise TypeError(
+        f"the data are a {type(data).__name__}: a gf.data.text(…) or a batch is expected; {remedy}".rstrip("; ")
+    )
 
 
 def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
@@ -77,6 +71,13 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
         _check_tokens(found, of_tokens, leading)
         found = jax.tree.map(lambda a: a.astype(np.int32), found)
     return jax.tree.map(jnp.asarray, found)
+
+
+def the_batch(data, models: Mapping, key) -> dict:
+    """The batch that all seeds and models share: the one given, or the first of the data."""
+    if isinstance(data, Mapping):
+        return checked(data, models)
+    return checked(checked_data(data).batch(root(key), 0), models)
 
 
 def _check_keys(batch: Mapping) -> None:
@@ -118,14 +119,18 @@ def _check_tokens(batch: dict, models: Mapping[str, OfTokens], leading: int) -> 
     if isinstance(inputs, Mapping) != bool(two) or len(two) not in (0, len(models)):
         raise ValueError(_of_sequences(two, models))
     if two and set(inputs) != set(SIDES):
-        raise ValueError(f"inputs are {', '.join(map(repr, inputs))}: {{'source': [B, S], 'target': [B, T]}} is expected")
+        raise ValueError(
+            f"inputs are {', '.join(map(repr, inputs))}: {{'source': [B, S], 'target': [B, T]}} is expected"
+        )
     read: dict[str, np.ndarray] = {f"inputs[{name!r}]": inputs[name] for name in SIDES} if two else {"inputs": inputs}
     for key, array in {**read, "targets": targets}.items():
         if array.dtype.kind not in "iu":
             raise ValueError(f"{key} are {array.dtype}: tokens are whole numbers, {key}.astype('int32')")
         if array.ndim != leading + 2 or array.shape[-1] < 1:
             expected = "[seeds, B, T]" if leading else "[B, T]"
-            raise ValueError(f"{key} have shape {array.shape}: {expected}, a row of tokens for every example, is expected")
+            raise ValueError(
+                f"{key} have shape {array.shape}: {expected}, a row of tokens for every example, is expected"
+            )
     asked_of = next(reversed(read))
     if targets.shape != read[asked_of].shape:
         raise ValueError(
@@ -153,7 +158,9 @@ def _check_range(name: str, model: OfTokens, read: Mapping[str, np.ndarray], tar
         if least < 0 or most >= model.vocabulary:
             raise ValueError(f"{key} has tokens from {least} to {most}: {name} knows 0 to {model.vocabulary - 1}")
         if model.positions is not None and array.shape[-1] > model.positions:
-            raise ValueError(f"{array.shape[-1]} tokens, but {name} has {model.positions} positions: context={array.shape[-1]}")
+            raise ValueError(
+                f"{array.shape[-1]} tokens, but {name} has {model.positions} positions: context={array.shape[-1]}"
+            )
 
 
 def shares(model, targets):
@@ -166,4 +173,3 @@ def shares(model, targets):
         return jnp.ones(len(jax.tree.leaves(targets)[0]), precision)
     counts = jnp.sum(targets >= 0, axis=-1).astype(precision)
     return counts / jnp.mean(counts)
-
