@@ -42,13 +42,10 @@ def checked_data(data) -> Data:
     """
     if isinstance(data, Data):
         return data
-    words = {str: f"a text is gf.data.text({shown(data)})", Path: "a text is gf.data.text(path)"}
-    pair = f"give the two names: {{'inputs': …, 'targets': …}}, for tokens {EXAMPLE}"
-    words |= {tuple: pair, list: pair, np.ndarray: f"for tokens it is {EXAMPLE}"}
-    remedy = next((remedy for kind, remedy in words.items() if isinstance(data, kind)), "")
-    raise TypeError(
-        f"the data are a {type(data).__name__}: a gf.data.text(…) or a batch is expected; {remedy}".rstrip("; ")
-    )
+    remedy = f"a batch of tokens is {EXAMPLE}"
+    if isinstance(data, str | Path):
+        remedy = "the text in a file is gf.data.text(path)"
+    raise TypeError(f"the data are a {type(data).__name__}: a gf.data.text(…) or a batch is expected; {remedy}")
 
 
 def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
