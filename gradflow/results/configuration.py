@@ -8,19 +8,48 @@ readable by eye but does not build.
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import wraps
 from numbers import Integral, Real
 
-from .arguments import suggestions
+from .arguments import check_fields, suggestions
 
 REGISTERED: dict[str, type] = {}
 
 
 def registered(cls: type) -> type:
-    """`cls`, a frozen dataclass, which files may from now on name."""
+    """`cls`, a frozen dataclass, which files may from now on name, and whose fields are checked where one is made."""
     REGISTERED[cls.__name__] = cls
+    own = getattr(cls, "__post_init__", None)
+    if own is None:
+        _check_after(cls, "__init__")
+    else:
+        _check_before(cls, own)
     return cls
+
+
+def _check_before(cls: type, own: Callable) -> None:
+    """Checks the fields in front of the class's own checks, which may compute with them."""
+
+    @wraps(own)
+    def checking(self):
+        check_fields(self)
+        own(self)
+
+    cls.__post_init__ = checking  # type: ignore[attr-defined]
+
+
+def _check_after(cls: type, name: str) -> None:
+    """Checks the fields behind a method that sets them."""
+    own = getattr(cls, name)
+
+    @wraps(own)
+    def checking(self, *args, **fields):
+        own(self, *args, **fields)
+        check_fields(self)
+
+    setattr(cls, name, checking)
 
 
 def encode(value):

@@ -28,7 +28,8 @@ import optax
 import xarray as xr
 
 from ..instruments.gradients import frobenius, parameter_norms
-from ..model.names import by_part, check_stacked, coordinates, in_turn, parameter_names, part_of
+from ..model.names import by_part, check_stacked, coordinates, in_turn, parameter_names, part_of, stacked_keys
+from ..results.arguments import shown
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 
@@ -59,7 +60,8 @@ def record(
     stacked : keys of the parameters below which every leaf has its layer on axis 0, `outer.inner` for a nested one
         By default that of gradflow's models; "layers", ("dense", "experts"), … for others; None where nothing is stacked.
 
-    Norms accumulate in float32 or better, where they hold from 1e-24 to 1e12; beyond, 0 and infinity. Cost: that of the global
+    Norms accumulate in float32 or better, where they hold from 1e-24 to 1e12; beyond, they are 6e-27, an
+    upper bound, and infinity. Cost: that of the global
     norms of updates and weights.
 
     Errors: ValueError where the name is no identifier, and, from `init`, where a stacked key is missing or axis 0 is not the
@@ -72,9 +74,9 @@ def record(
     >>> gf.recorded(state)["update"].to_weight["stack"].tolist()
     [0.5, 0.5, 0.5]
     """
-    if not name.isidentifier():
-        raise ValueError(f"a recorder's name becomes that of a variable, which {name!r} cannot be: try 'clipped'")
-    keys = (stacked,) if isinstance(stacked, str) else tuple(stacked or ())
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"a recorder's name becomes that of a variable, which {shown(name)} cannot be: try 'clipped'")
+    keys = stacked_keys(stacked)
 
     def init(params) -> Recorded:
         leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=_masked)
