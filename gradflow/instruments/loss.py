@@ -76,7 +76,6 @@ def measure_function(
     more than one meter reads; and for parameters that have no gradient, or a loss that is no real number.
     """
     origin, keys = provenance(), stacked_keys(stacked)
-    refuse_module(params)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     _check_parameters(leaves)
     check_stacked(leaves, keys)
