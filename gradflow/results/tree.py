@@ -50,17 +50,23 @@ def label(models: Mapping[str, Readings], *, leading: Mapping[str, Any] | None =
 
 
 def check_names(names: Iterable[str], taken: Iterable[str] = ("step", "seed")) -> None:
-    """A ValueError for a model's name that is no path, begins with one of the dimensions `taken`, or lies inside another model."""
+    """A ValueError for a model's name that is no path, begins with a dimension in `taken`, or lies inside another model."""
     names, taken = tuple(names), tuple(taken)
     for name in names:
         parts = str(name).split("/")
         if not isinstance(name, str) or not name.isprintable() or any(part.strip(". ") == "" for part in parts):
-            raise ValueError(f"no model can be called {shown(name)}: use letters, digits, and / between parts of a name")
+            raise ValueError(
+                f"no model can be called {shown(name)}: use letters, digits, and / between parts of a name"
+            )
         if parts[0] in taken:
-            raise ValueError(f"no model can be called {shown(name)}: results have a dimension {parts[0]}; choose another name")
+            raise ValueError(
+                f"no model can be called {shown(name)}: results have a dimension {parts[0]}; choose another name"
+            )
         outer = {"/".join(parts[:i]) for i in range(1, len(parts))} & set(names)
         if outer:
-            raise ValueError(f"{shown(name)} would lie inside the model {shown(min(outer))}: choose another name for one of them")
+            raise ValueError(
+                f"{shown(name)} would lie inside the model {shown(min(outer))}: choose another name for one of them"
+            )
 
 
 def side_by_side(dim: str, trees: Mapping[str, xr.DataTree], **columns) -> xr.DataTree:
@@ -201,7 +207,7 @@ def families(tree: xr.DataTree, size: str) -> dict[str, dict[int, xr.DataTree]]:
 
 
 def nodes(tree) -> dict[str, Any]:
-    """The models of a tree by name, in order: its leaves, of which the name is the path; a single model's node counts as itself."""
+    """The models of a tree by name, in order: its leaves, by their paths; a single model's node counts as itself."""
     if isinstance(tree, Mapping) and not isinstance(tree, xr.DataTree):
         return dict(tree)
     if not tree.children:
@@ -211,6 +217,13 @@ def nodes(tree) -> dict[str, Any]:
         inside = nodes(child) if child.children else {"": child}
         found |= {f"{name}/{path}".rstrip("/"): node for path, node in inside.items()}
     return found
+
+
+def on_its_own(tree: xr.DataTree) -> xr.DataTree:
+    """A copy of a tree that lies in a larger one, with the attributes that lie above it."""
+    own = tree.copy()
+    own.attrs = _attributes(tree)
+    return own
 
 
 def save(tree: xr.DataTree, path: str | Path) -> Path:
@@ -245,6 +258,10 @@ def settings(tree: xr.DataTree) -> dict:
         except ValueError:
             return value
 
+    return {name: decoded(value) for name, value in _attributes(tree).items()}
+
+
+def _attributes(tree: xr.DataTree) -> dict:
+    """Those of a node and of all above it, the nearest first."""
     above = [*reversed(tree.parents), tree]
-    attributes = {name: value for node in above for name, value in node.attrs.items()}
-    return {name: decoded(value) for name, value in attributes.items()}
+    return {name: value for node in above for name, value in node.attrs.items()}
