@@ -71,15 +71,20 @@ def points(tree: xr.DataTree) -> pd.DataFrame:
     `theory` is the measured over the predicted mean square of the stream gradient at the worst position, with twice its
     standard error to either side.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, node in _nodes(tree, "training").items():
         for number, column in NUMBERS.items():
             for when, at in ends(column.of(node.to_dataset())).items():
-                shown = {bound: float(value) for bound, value in band(at).items()}
+                shown = {str(bound): float(value) for bound, value in band(at).items()}
                 rows.append({"model": name, "number": number, "when": when, **shown})
         found = agreement(tree, name)
         ratio, sem = found["theory_ratio"], found["theory_sem"]
-        bounds = {"mean": ratio, "low": ratio - 2 * sem, "high": ratio + 2 * sem, "n": found["theory_seeds"]}
+        bounds = {
+            "mean": ratio,
+            "low": ratio - 2 * sem,
+            "high": ratio + 2 * sem,
+            "n": found["theory_seeds"],
+        }
         rows.append({"model": name, "number": "theory", "when": "start", **bounds})
     frame = pd.DataFrame(rows, columns=["model", "number", "when", "mean", "low", "high", "n"])
     last = frame[(frame["number"] == "net") & (frame["when"] == "trained")].set_index("model")["mean"]
@@ -99,7 +104,8 @@ def agreement(tree: xr.DataTree, name: str) -> dict[str, float]:
         return nothing
     alone = lambda node: xr.DataTree.from_dict({name: node.to_dataset()})
     found = against_theory(alone(measured), alone(predicted))[name].to_dataset()
-    off = np.abs(np.log(found["ratio"].where(found["ratio"] > 0))).values
+    ratio = found["ratio"].values
+    off = np.abs(np.log(ratio, where=ratio > 0, out=np.full(ratio.shape, np.nan)))
     if not np.isfinite(off).all():
         return nothing
     worst = found.isel(depth=int(off.argmax()))

@@ -158,8 +158,8 @@ def _shape(model: dict, subs: list[dict]) -> dict[str, str]:
 
 
 # Layers that stand where a norm may stand and are none; all others there are called by their names.
-_NO_NORM = ("Identity", "Zero", "Shift", "Gain", "ScalarGain", "FeatureGain", "Complement")
-_NO_NORM += ("Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
+_GAINS = ("Zero", "Shift", "Gain", "ScalarGain", "FeatureGain", "Complement")
+_NO_NORM = ("Identity", *_GAINS, "Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
 
 
 def _norms(data, of_layer: bool = False) -> Iterator[str]:

@@ -14,8 +14,9 @@ from .. import laws
 from ..results.tree import against_total_depth
 from .tables import profiles_of
 
-LAW_COLUMNS = ("model", "step", "law", "verdict", "sentence", "score", "behind")
-LAW_COLUMNS += ("estimate", "low", "high", "n", "rms_misfit", "scored_by")
+TOLD = ("verdict", "sentence", "score", "behind")
+NUMBERS = ("estimate", "low", "high")
+LAW_COLUMNS = ("model", "step", "law", *TOLD, *NUMBERS, "n", "rms_misfit", "scored_by")
 
 
 def total_depth_slopes(
@@ -74,7 +75,7 @@ def _choices(profiles: Mapping, candidates: Sequence[laws.Law], over: str) -> di
 
 def fitting(values: xr.DataArray, over: str) -> xr.DataArray | None:
     """The seeds of a profile that have logarithms at every position; None where none has, or where positions are too few."""
-    usable = (np.isfinite(values) & (values > 0)).all(over)
+    usable = (xr.ufuncs.isfinite(values) & (values > 0)).all(over)
     if values.sizes[over] < 3 or not usable.any():
         return None
     return values.isel(seed=np.flatnonzero(usable)) if "seed" in values.dims else values
@@ -90,13 +91,13 @@ def law_rows(choices: Mapping[tuple[str, int | None], xr.Dataset]) -> pd.DataFra
     for (model, step), choice in choices.items():
         for name in choice["law"].values:
             law = choice.sel(law=name)
-            told = {column: law[column].item() for column in ("verdict", "sentence", "score", "behind")}
-            k = law[["estimate", "low", "high"]].sel(number="k").where(law["identified"] == 1)
-            numbers = {column: k[column].item() for column in ("estimate", "low", "high")}
+            told = {column: law[column].item() for column in TOLD}
+            k = law[list(NUMBERS)].sel(number="k").where(law["identified"] == 1)
+            numbers = {column: k[column].item() for column in NUMBERS}
             misfit = {"rms_misfit": law["residual"].item(), "scored_by": choice.attrs["by"]}
             counted = {"n": choice.attrs["seeds"]}
             rows.append({"model": model, "step": step, "law": name, **told, **numbers, **counted, **misfit})
-    return pd.DataFrame(rows, columns=LAW_COLUMNS)
+    return pd.DataFrame(rows, columns=list(LAW_COLUMNS))
 
 
 def law_curves(choices: Mapping[tuple[str, int | None], xr.Dataset]) -> pd.DataFrame:

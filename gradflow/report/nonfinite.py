@@ -58,7 +58,7 @@ def alone(members: Mapping) -> bool:
 
 
 def first(node, seed) -> str:
-    """Where a seed was first not finite, in words: `from step 3 on, first the stream at stream position 2`."""
+    """The end of a sentence on where a seed was first not finite: ` from step 3 on, first the stream at stream position 2`."""
     data = node.to_dataset()
     of_seed = data if seed is None else data.sel(seed=seed) if "seed" in data.coords else data.isel(seed=seed)
     if "nonfinite_step" in of_seed and "step" in of_seed.dims:
@@ -66,8 +66,8 @@ def first(node, seed) -> str:
         if last["nonfinite_step"].ndim == 0 and int(last["nonfinite_step"]) >= 0:
             what = f"the {PLACES[int(last['nonfinite_quantity'])]} " if "nonfinite_quantity" in last else ""
             place = f"at stream position {int(last['nonfinite_depth'])}"
-            return f"from step {int(last['nonfinite_step'])} on, first {what}{place}"
-    return _first_seen(of_seed)
+            return f" from step {int(last['nonfinite_step'])} on, first {what}{place}"
+    return f", {_first_seen(of_seed)}"
 
 
 def _first_seen(data: xr.Dataset) -> str:
@@ -87,7 +87,8 @@ def _first_seen(data: xr.Dataset) -> str:
 
 def _bad_alone(values: xr.DataArray) -> xr.DataArray:
     """Where a value of one seed is not finite; of weights NaN may mean that there are none, so there an infinity alone counts."""
-    return np.isinf(values) if {"parameter", "outer"} & set(values.dims) else ~np.isfinite(values)
+    finite = xr.ufuncs.isfinite(values)
+    return ~(finite | values.isnull()) if {"parameter", "outer"} & set(values.dims) else ~finite
 
 
 def short(members: Mapping) -> str:
@@ -107,7 +108,7 @@ def lines(members: Mapping) -> list[str]:
     for name, node in members.items():
         found = seeds(node)
         for seed in found[:TOLD]:
-            told.append(f"{name}{'' if seed is None else f', seed {seed}'}: not finite {first(node, seed)}")
+            told.append(f"{name}{'' if seed is None else f', seed {seed}'}: not finite{first(node, seed)}")
         if len(found) > TOLD:
             told.append(f"{name}: {len(found) - TOLD} more seeds are not finite")
         if found and found != [None]:

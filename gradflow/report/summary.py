@@ -109,7 +109,7 @@ def _paired(ratio, node) -> str:
     correlation = float(ratio["correlation"])
     if n < 2:
         return "" if n == seeds else f", of {over}"
-    shown = f", correlation {tables.digits(correlation)}" if np.isfinite(correlation) else ""
+    shown = f", correlation {tables.digits(correlation)}" if n > 2 and np.isfinite(correlation) else ""
     return f", paired over {over}{shown}"
 
 

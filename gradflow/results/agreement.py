@@ -103,7 +103,8 @@ def unlike(measured, predicted) -> str:
     """
     seen, told = settings(measured), settings(predicted)
     models = [own.get("configuration") for own in (told, seen)]
-    if None not in models and (differ := differences(*models, most=2)):
+    differ = "" if None in models else differences(models[0], models[1], most=2)
+    if differ:
         raise ValueError(f"the model that was predicted is not the one measured: {differ}; predict the same models")
     notes = ["measured are given weights, theory is of fresh ones"] if seen.get("weights") == "given" else []
     return "; ".join([*notes, *_other_batch(seen, told)])
@@ -144,7 +145,7 @@ def _sources(seen: dict, told: dict) -> str:
     """Data and key of both, as far as they differ."""
     shown = []
     for which, own in (("measured", seen), ("predicted", told)):
-        data = own.get("data") if isinstance(own.get("data"), dict) else {}
+        data: dict = own.get("data") or {}
         shape = ", ".join(f"{word} {data[word]}" for word in ("context", "batch") if word in data)
         parts = [str(data.get("name", "data")), shape, f"key {own.get('key')}"]
         shown.append(f"{which}: {', '.join(' '.join(part.split()) for part in parts if part)}")

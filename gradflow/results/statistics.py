@@ -66,8 +66,8 @@ def band(values: xr.DataArray, dim: str = "seed", *, half: Callable = half_width
 def paired_log_ratio(a: xr.DataArray, b: xr.DataArray, dim: str = "seed") -> xr.Dataset:
     """`paired_difference` of the logs, `log(a/b)`."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = [xr.ufuncs.log(values.where(np.isfinite(values))) for values in (a, b)]
-        return paired_difference(*logs, dim)
+        first, second = (xr.ufuncs.log(values.where(np.isfinite(values))) for values in (a, b))
+        return paired_difference(first, second, dim)
 
 
 def paired_difference(a: xr.DataArray, b: xr.DataArray, dim: str = "seed") -> xr.Dataset:

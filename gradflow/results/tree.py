@@ -212,7 +212,7 @@ def nodes(tree) -> dict[str, Any]:
         return dict(tree)
     if not tree.children:
         return {tree.name or "model": tree}
-    found = {}
+    found: dict[str, Any] = {}
     for name, child in tree.children.items():
         inside = nodes(child) if child.children else {"": child}
         found |= {f"{name}/{path}".rstrip("/"): node for path, node in inside.items()}
