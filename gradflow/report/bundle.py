@@ -25,9 +25,10 @@ import pandas as pd
 import xarray as xr
 
 from ..results.configuration import differences, encode
+from ..results.naming import stem
 from ..results.quantities import TERMS
-from ..results.tree import save, settings
-from . import appendix, atlas_tables, jacobian_tables, plot, summary, tables
+from ..results.tree import on_its_own, save, settings
+from . import appendix, atlas_tables, jacobian_tables, law_tables, plot, summary, tables
 
 MANIFEST = "manifest.json"
 WIRINGS = "wirings"  # where an atlas keeps a file for each
@@ -107,8 +108,9 @@ def write(
     plain = configuration or _carried(run)
     with _filled(Path(out), plain, settings(run).get("provenance", {})) as made:
         parts = {"training": run, "sweep": sweep, "theory": theory}
-        present = {name: tree for name, tree in parts.items() if tree is not None}
-        save(run if len(present) == 1 else xr.DataTree(children=present), made / "results.nc")
+        save(
+            _together({name: on_its_own(tree) for name, tree in parts.items() if tree is not None}), made / "results.nc"
+        )
         shown = _figures(figures(run, sweep, theory), made / "figures")
         _tables(run, sweep, made / "tables")
         steps = tables.steps_of(run, (0, 10, 100))
@@ -116,6 +118,19 @@ def write(
             appendix.document(run, shown, steps=steps, configuration=plain), encoding="utf-8"
         )
     return Path(out)
+
+
+def _together(trees: dict[str, xr.DataTree]) -> xr.DataTree:
+    """One tree of several, each with its own attributes, the root with those that all have; a single one as it is."""
+    first = trees["training"]
+    if len(trees) == 1:
+        return first
+    shared = {
+        name: value
+        for name, value in first.attrs.items()
+        if all(tree.attrs.get(name) == value for tree in trees.values())
+    }
+    return xr.DataTree(xr.Dataset(attrs={**shared, "provenance": first.attrs.get("provenance", "{}")}), children=trees)
 
 
 def write_atlas(tree: xr.DataTree, out: str | Path, *, configuration: dict | None = None) -> Path:
@@ -163,12 +178,12 @@ def _carried(run) -> dict:
 
 
 def _figures(drawn_ones: Iterable[tuple], folder: Path) -> dict[str, str]:
-    """Every figure saved with its table; `{name: caption}`."""
+    """Every figure saved with its table under the stem of its name; `{stem: caption}`."""
     folder.mkdir()
     captioned = {}
     for name, drawn, table in drawn_ones:
-        plot.save(drawn, folder / name, table)
-        captioned[name] = str(drawn.get_label())
+        plot.save(drawn, folder / f"{stem(name)}.pdf", table)
+        captioned[stem(name)] = str(drawn.get_label())
         plt.close(drawn if isinstance(drawn, plt.Figure) else drawn.figure)
     return captioned
 
@@ -214,7 +229,7 @@ def moment_figures(run) -> Iterator[tuple]:
     for name, quantity, where in MOMENT:
         if all(quantity in node for node in tables.nodes(run).values()):
             table = tables.profile(run, quantity, **where)
-            if table["mean"].any():
+            if table["mean"].fillna(0).any():
                 yield name, plot.profile(run, quantity, **where), table
 
 
@@ -247,7 +262,7 @@ def _tables(run, sweep, folder: Path) -> None:
     (folder / "summary.txt").write_text("\n".join(summary.lines(run, sweep)) + "\n", encoding="utf-8")
     steps = tables.steps_of(run)
     appendix.results_table(run, steps).to_csv(folder / "results.csv", index=False)
-    tables.law_rows(tables.law_choices(run)).to_csv(folder / "laws.csv", index=False)
+    law_tables.law_rows(law_tables.law_choices(run)).to_csv(folder / "laws.csv", index=False)
     if sweep is not None:
         tables.total_depth(sweep).to_csv(folder / "total_depth.csv", index=False)
-        tables.law_rows(tables.total_depth_laws(sweep)).to_csv(folder / "total_depth_laws.csv", index=False)
+        law_tables.law_rows(law_tables.total_depth_laws(sweep)).to_csv(folder / "total_depth_laws.csv", index=False)
