@@ -1,10 +1,18 @@
 """Files: what is asked for as one is looked at before it is opened, and what is written appears whole or not at all."""
 
 import errno
+import json
 import os
+import re
+import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+WORDS = 100  # characters of another library's message in a line
+LARGEST = 2**26  # bytes of JSON that are read: a run's are some thousand
+SCRATCH = re.compile(r"\..+\.(?P<file>\d+)\.part|\.part-(?:(?P<folder>\d+)-)?\w+")
 KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
@@ -43,3 +51,101 @@ def printable(path: str | Path) -> str:
     """The path for a line of text: as it is, or with escapes where it holds what would not print, a line's end among it."""
     text = str(path)
     return text if text.isprintable() and text else repr(text)
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong in a few words: the system's own, also where another library's exception only quotes them."""
+    number = error.errno if isinstance(error, OSError) else None
+    quoted = re.search(r"os_error_code='(\d+)|OS error (\d+)|errno = (\d+)", str(error))
+    if number is None and quoted:
+        number = int(quoted[quoted.lastindex or 0])
+    if number:
+        return os.strerror(number)
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= WORDS else f"{words[:WORDS]}…"
+
+
+def unwritten(path: str | Path, error: BaseException) -> OSError:
+    """The line about what could not be written at `path`, with the remedy."""
+    why = reason(error)
+    full = why in map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    remedy = "free some space, or name a folder elsewhere" if full else "name a folder that can be written"
+    return OSError(f"can't write to {printable(path)} ({why}): {remedy}")
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A place beside `path` to write to: what is there in the end is moved to `path`, and after a failure nothing is.
+
+    Errors: OSError where the system refuses, in one line.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # HDF5 runs out of space in either
+        raise unwritten(path, error) from None
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: dict) -> None:
+    """The mapping as a file that is whole or not there."""
+    with whole(path) as part:
+        part.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, remedy: str) -> dict:
+    """The mapping in a file of JSON.
+
+    Errors: OSError for everything else, in one line that ends with the remedy.
+    """
+    try:
+        if regular(path).stat().st_size > LARGEST:
+            raise ValueError(f"more than {LARGEST} bytes")
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError(f"a {type(data).__name__}, where an object is expected")
+    except (ValueError, RecursionError) as error:
+        raise OSError(f"{printable(path)} is damaged ({reason(error)}): {remedy}") from None
+    return data
+
+
+def scratch(path: Path) -> bool:
+    """Whether the name is one of those that are half-written."""
+    return SCRATCH.fullmatch(path.name) is not None
+
+
+def clear(folder: Path) -> None:
+    """Takes away what is half-written in the folder, but what another living process of this host is writing.
+
+    For who holds the folder (see `locks`): processes on other hosts can't be seen from here.
+    """
+    for path in filter(scratch, list(folder.iterdir())):
+        if not _alive(_writer(path)):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _writer(path: Path) -> int:
+    """The process in the name of what is half-written; 0 where none is."""
+    found = SCRATCH.fullmatch(path.name)
+    return int(found["file"] or found["folder"] or 0) if found else 0
+
+
+def _alive(process: int) -> bool:
+    return process not in (0, os.getpid()) and alive(process)
+
+
+def alive(process: int) -> bool:
+    """Whether a process of that number runs on this host, as far as can be known."""
+    if os.name == "nt":  # where the question would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
