@@ -62,6 +62,8 @@ def reason(error: BaseException) -> str:
     if number:
         return os.strerror(number)
     words = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError):  # whose words are the key alone
+        words = f"no {words}"
     return words if len(words) <= WORDS else f"{words[:WORDS]}…"
 
 
@@ -110,6 +112,8 @@ def read_json(path: Path, remedy: str) -> dict:
             raise ValueError(f"a {type(data).__name__}, where an object is expected")
     except (ValueError, RecursionError) as error:
         raise OSError(f"{printable(path)} is damaged ({reason(error)}): {remedy}") from None
+    except OSError as error:
+        raise OSError(f"{error}; {remedy}") from None
     return data
 
 

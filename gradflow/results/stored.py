@@ -1,13 +1,18 @@
 """Labelled results as netCDF files (HDF5). A file is walked before it is read: it may be from anywhere.
 
+Behind what HDF5 reads, a file ends with a seal, the SHA-256 of the rest: a flipped bit is a wrong number, or sends the library
+round in circles. A file without one, which others wrote, is read as it is.
+
 In HDF5 a dataset's values may lie in any other file, a link lead to another, a few bytes stand for terabytes, and a filter load
 a library. Nothing that `save` writes does any of this, so it is refused.
 """
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -15,9 +20,11 @@ import xarray as xr
 
 from .files import printable, reason, regular, whole
 
-OBJECTS = 200_000  # groups and datasets in a file: the atlas of sixty wirings has some seven thousand
+MANY = 200_000  # groups and datasets in a file, or texts in one: the atlas of sixty wirings has some seven thousand
 DEPTH = 30  # groups in one another: names of models may be paths
 ROOM = 2**26  # bytes in memory beyond those in the file: what was never written takes none there
+SEAL = b"\nsha256 "
+BLOCK = 2**24  # bytes read at a time
 PLACES = (
     "DIMENSION_LIST",
     "REFERENCE_LIST",
@@ -31,7 +38,28 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
     """
     with whole(path) as part:
         tree.to_netcdf(part, engine="h5netcdf")
+        with open(part, "rb+") as file:
+            file.write(_seal(file, part.stat().st_size))
     return Path(path)
+
+
+def _seal(file: BinaryIO, size: int) -> bytes:
+    """What ends a file whose first `size` bytes these are; reads them."""
+    digest = hashlib.sha256()
+    for start in range(0, size, BLOCK):
+        digest.update(file.read(min(BLOCK, size - start)))
+    return SEAL + digest.hexdigest().encode()
+
+
+def _unbroken(path: Path) -> None:
+    """ValueError where the file's seal is not that of its bytes."""
+    size = path.stat().st_size - len(SEAL) - 64
+    with open(path, "rb") as file:
+        file.seek(max(size, 0))
+        there = file.read()
+        file.seek(0)
+        if there.startswith(SEAL) and there != _seal(file, size):
+            raise ValueError("its bytes are not those that were written")
 
 
 def load(path: str | Path) -> xr.DataTree:
@@ -41,10 +69,11 @@ def load(path: str | Path) -> xr.DataTree:
     """
     path = regular(path)
     try:
+        _unbroken(path)
         with h5py.File(path, "r") as file:
             _walk(file, min(path.stat().st_size + ROOM, _memory()))
         # Times are not decoded: no quantity is one, and a unit is any file's word.
-        with xr.open_datatree(path, engine="h5netcdf", decode_times=False) as tree:
+        with xr.open_datatree(path, engine="h5netcdf", phony_dims="access", decode_times=False) as tree:
             return tree.load()
     except Exception as error:  # of three libraries, each with its own
         raise OSError(
@@ -61,8 +90,8 @@ def _walk(file: h5py.File, allowed: int) -> None:
         if place in seen:
             raise ValueError(f"{name} is there under another name")
         seen.add(place)
-        if len(seen) > OBJECTS:
-            raise ValueError(f"more than {OBJECTS} groups and datasets")
+        if len(seen) > MANY:
+            raise ValueError(f"more than {MANY} groups and datasets")
         taken += sum(_attributes(found, name))
         if not isinstance(found, h5py.Group):
             _numbers_or_text(name, found.dtype)
@@ -105,6 +134,8 @@ def _size(dataset: h5py.Dataset, name: str, allowed: int) -> int:
 
 def _texts(dataset: h5py.Dataset, name: str, allowed: int) -> int:
     """The bytes of texts, as an array whose every entry is as wide as the longest; in the file many may be one."""
+    if dataset.size > MANY:
+        raise ValueError(f"{name} is more than {MANY} texts")
     width = 0
     for index in np.ndindex(dataset.shape):
         width = max(width, len(dataset[index]))

@@ -9,6 +9,7 @@ Each checkpoint says itself whose it is, model and configuration, with a SHA-256
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -62,6 +63,9 @@ class Checkpoints:
         path, known = self.folder / CONFIGURATION, None
         if path.exists() or path.is_symlink():
             known = read_json(path, "delete it, and each checkpoint says itself whose it is")
+        for model in self.configuration.get("models", {}):
+            if os.path.lexists(self._at(model)) and not self._at(model).is_dir():
+                raise FileExistsError(f"{printable(self._at(model))} is no folder: delete it, or name another folder")
         models = [model for model in self.configuration.get("models", {}) if self.latest(model) is not None]
         if (models or known is not None) and not resume:
             raise FileExistsError(
@@ -158,7 +162,9 @@ class Checkpoints:
         step = self.latest(model)
         try:
             with self._manager(model) as manager:
-                told = json.loads(manager.metadata(step).custom_metadata["gradflow"])
+                told = json.loads(manager.metadata(step).custom_metadata.get("gradflow", "{}"))
+            if "run" not in told:
+                raise ValueError("it does not say whose it is")
             if told["step"] != step or not isinstance(told["run"], dict) or not isinstance(told["sha256"], str):
                 raise ValueError("it is not called by its step")
         except Exception as error:
