@@ -6,10 +6,8 @@ names, so comparing them is subtraction.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from numbers import Integral
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -226,24 +224,6 @@ def on_its_own(tree: xr.DataTree) -> xr.DataTree:
     return own
 
 
-def save(tree: xr.DataTree, path: str | Path) -> Path:
-    """The netCDF file (HDF5) of the tree at `path`; it appears there whole or not at all."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        tree.to_netcdf(part, engine="h5netcdf")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
-def load(path: str | Path) -> xr.DataTree:
-    """The tree that `save` wrote, in memory."""
-    with xr.open_datatree(path, engine="h5netcdf") as tree:
-        return tree.load()
-
-
 def settings(tree: xr.DataTree) -> dict:
     """How results were made: attributes of the root, of nodes below it, and of this one, the nearest first.
 
@@ -255,7 +235,7 @@ def settings(tree: xr.DataTree) -> dict:
         try:
             written = isinstance(value, str) and (value[:1] in ("[", "{") or value in ("true", "false", "null"))
             return json.loads(value) if written else value
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
 
     return {name: decoded(value) for name, value in _attributes(tree).items()}
