@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from ...model.names import name
-from .files import FLOATS, Tensor
+from .files import FLOATS, Tensor, plain
 from .sources import From, Layout
 
 SHOWN = 30  # lines of what is wrong
@@ -50,6 +50,7 @@ class Match:
         self.layout, self.leaves, self.tensors, self.replaced = layout, leaves, tensors, replaced
         self.bare = not any(one.startswith(layout.prefix) for one in tensors)
         self.own = {leaf.name for leaf in leaves}
+        self.lost: list[str] = []
 
     def there(self, theirs: str) -> str:
         """The name that a tensor has in these files: without the prefix, or the old one."""
@@ -100,7 +101,7 @@ class Match:
             lines += self.differing(theirs, leaf)
         buffers = {one for one in self.tensors if any(re.fullmatch(p, one) for p in self.layout.buffers)}
         unknown = sorted(self.tensors.keys() - used - buffers - set(self.aside()))
-        return lines + [f"unknown: {one} {_shape(self.tensors[one].shape)}" for one in unknown]
+        return lines + [f"unknown: {plain(one)} {_shape(self.tensors[one].shape)}" for one in unknown]
 
     def wrong(self, theirs: str, expected: tuple[int, ...], ours: str) -> list[str]:
         """What is wrong with the tensor of a parameter."""
@@ -124,12 +125,20 @@ class Match:
     # ---- the arrays
 
     def array(self, leaf: Leaf, dtype) -> Any:
-        """The parameter, its blocks stacked; of the files, what one block has of it is read at a time."""
+        """The parameter, its blocks stacked; of the files, what one block has of it is read at a time.
+
+        What is not finite in it, or not as a number of that type, enters `lost`.
+        """
         source, tensor = self.source(leaf), lambda theirs: self.tensors[theirs].file.get_tensor(theirs)
         blocks = leaf.blocks or (0,)
         stacked = np.empty((len(blocks), *leaf.shape), dtype)
         for own, block in zip(stacked, blocks, strict=True):
-            own[...] = source([tensor(self.there(one)) for one in source.names(block)])
+            names = [self.there(one) for one in source.names(block)]
+            with np.errstate(over="ignore"):  # it is told below
+                own[...] = source([tensor(one) for one in names])
+            for theirs, part in zip(names, own if source.each else own[None], strict=True):
+                if bad := part.size - np.count_nonzero(np.isfinite(part)):
+                    self.lost.append(f"{theirs} (our {leaf.name}): {bad} of {part.size} entries")
         return stacked if leaf.blocks is not None else stacked[0]
 
 
