@@ -99,12 +99,13 @@ def opened(
     first, source = start(begin), read(text, tokens)
     own = saved(folder, readout=Readout() if tied else None, precision=precision)
     causal, known = _fits(own, context)
-    hides = mask if mask is None else whole("mask", mask, 0, known - 1)
+    hides = mask if mask is None else _known("mask", whole("mask", mask, 0), known)
     unknown = first == AUTO or (hides is None and not causal)
     ids, found = cut(own.folder, source, unknown)
     _within(source.name, ids, known)
     marks = marked(own, found, first, causal)
-    _within("what marks an example", np.array((*marks.begin, *marks.end)), known)
+    for token in (*marks.begin, *marks.end):
+        _known("what marks an example", token, known)
     sequence = data.tokens(
         ids,
         name=source.name,
@@ -209,7 +210,7 @@ def hidden_by(found: Cut, mask: int | None, known: int) -> int | None:
             "this model sees all tokens, and nothing is masked: --mask names the token that hides", stacklevel=3
         )
         return None
-    return whole("mask", mask, 0, known - 1)
+    return _known("mask", mask, known)
 
 
 def _fits(own: Saved, context: int) -> tuple[bool, int]:
@@ -222,6 +223,13 @@ def _fits(own: Saved, context: int) -> tuple[bool, int]:
     branches = [sub.branch for sub in own.model.sublayers]
     causal = all(branch.causal for branch in branches if isinstance(branch, Attention))
     return causal, own.model.embedding.vocabulary
+
+
+def _known(name: str, token: int, known: int) -> int:
+    """The token, where it is one of the model's."""
+    if token >= known:
+        raise ValueError(f"{name} is {shown(token)}: the model knows tokens 0 to {known - 1}")
+    return token
 
 
 def _within(name: str, ids: np.ndarray, known: int) -> None:

@@ -5,6 +5,7 @@ once. Needs the extra `hf`. Bottom up: files, metadata, sources, layouts, config
 """
 
 import dataclasses
+import os
 import warnings
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ...results.files import printable
 from .configs import Config
 from .families import FAMILIES
 from .files import json_of, plain, several, sums, tensors
-from .matching import Match, leaves, listed
+from .matching import Match, leaves
 from .sources import Layout
 
 
@@ -63,7 +64,7 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
     than three times the size of files with four bytes a number, four times with two.
 
     Errors: ValueError for what is not such a folder, for a value of the configuration that is not supported or that nothing
-    here has a use for, and one that lists all tensors that are unknown, missing, misshaped, or not the copies that they should
+    here has a use for, and one that names the tensors that are unknown, missing, misshaped, or not the copies that they should
     be. Tensors of other heads, which are left aside, and weights that are not finite are told in a warning.
     """
     found = saved(folder, readout=readout, precision=precision)
@@ -73,7 +74,7 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
 def saved(folder: str | Path, *, readout: Readout | None = None, precision: str | None = None) -> Saved:
     """What `checkpoint` reads, before it is read."""
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # whatever the name
         raise ValueError(f"{printable(folder)} is no folder: one with config.json and safetensors is expected")
     config = Config(json_of(folder / "config.json"))
     own, layout = described(config)
@@ -84,7 +85,7 @@ def saved(folder: str | Path, *, readout: Readout | None = None, precision: str 
     match = Match(layout, leaves(model.shapes), found, replaced=readout is not None)
     if problems := match.problems():
         kind = config.get("model_type")
-        raise ValueError(f"{printable(folder)} is not the {kind} that it describes:\n{listed(problems)}")
+        raise ValueError(f"{printable(folder)} is not the {kind} that it describes: {problems}")
     if aside := match.aside():
         warnings.warn(f"{printable(folder)}: left aside: {several([plain(one) for one in aside])}", stacklevel=3)
     return Saved(folder, config, model, own.context, match)

@@ -8,6 +8,7 @@ print, and what a library says of a file is one line.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,7 +150,7 @@ def indexed(folder: Path) -> list[Path]:
         raise ValueError(
             f"{INDEX} of {printable(folder)} names {shown(outside[0])}: a safetensors file beside it is expected"
         )
-    absent = [file for file in files if not (folder / file).is_file()]
+    absent = [file for file in files if not os.path.isfile(folder / file)]  # whatever the name
     if absent:
         raise ValueError(f"{printable(folder)} lacks {several([plain(one) for one in absent])}, which {INDEX} names")
     return [folder / file for file in files]
@@ -162,7 +163,11 @@ def read_header(path: Path) -> Iterator[tuple[str, Tensor]]:
     except ImportError:
         raise ImportError("reading checkpoints needs safetensors: pip install 'gradflow-jax[hf]'") from None
     try:
-        file = safe_open(regular(path), framework="numpy")
+        regular(path)
+    except OSError as error:
+        raise ValueError(str(error)) from None
+    try:
+        file = safe_open(path, framework="numpy")
         for name in file.keys():  # noqa: SIM118  (it is no dict)
             part = file.get_slice(name)
             yield name, Tensor(file, tuple(part.get_shape()), str(part.get_dtype()))

@@ -11,10 +11,9 @@ import jax
 import numpy as np
 
 from ...model.names import name
-from .files import FLOATS, Tensor, plain
+from .files import FLOATS, Tensor, plain, several
 from .sources import From, Layout
 
-SHOWN = 30  # lines of what is wrong
 OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 
 
@@ -41,6 +40,13 @@ def leaves(params) -> list[Leaf]:
             own = f"{path[2].key}.{name(path[3:])}"
             found.append(Leaf(own, leaf.shape[1:], starts[path[1].idx]))
     return found
+
+
+class Problem(NamedTuple):
+    """What is wrong with a tensor."""
+
+    kind: str
+    what: str
 
 
 class Match:
@@ -88,39 +94,44 @@ class Match:
             other |= (head | copies) & self.tensors.keys()
         return sorted(other)
 
-    def problems(self) -> list[str]:
-        """A line for every tensor that is missing, misshaped, of another type, unknown, or a copy that differs."""
-        lines, used = [], set()
+    def problems(self) -> str:
+        """The tensors that are missing, misshaped, of another type, unknown, or copies that differ; empty where none is."""
+        found, used = [], set()
         for leaf in self.leaves:
             expected = self.source(leaf).shape(leaf.shape)
             for theirs in self.sources(leaf):
                 used.add(theirs)
-                lines += self.wrong(theirs, expected, leaf.name)
+                found += self.wrong(theirs, expected, leaf.name)
         for theirs, leaf in self.copies():
             used.add(theirs)
-            lines += self.differing(theirs, leaf)
+            found += self.differing(theirs, leaf)
         buffers = {one for one in self.tensors if any(re.fullmatch(p, one) for p in self.layout.buffers)}
         unknown = sorted(self.tensors.keys() - used - buffers - set(self.aside()))
-        return lines + [f"unknown: {plain(one)} {_shape(self.tensors[one].shape)}" for one in unknown]
+        found += [Problem("unknown", f"{plain(one)} {_shape(self.tensors[one].shape)}") for one in unknown]
+        kinds = dict.fromkeys(problem.kind for problem in found)
+        by_kind = {kind: [problem.what for problem in found if problem.kind == kind] for kind in kinds}
+        return "; ".join(f"{kind}: {several(whats)}" for kind, whats in by_kind.items())
 
-    def wrong(self, theirs: str, expected: tuple[int, ...], ours: str) -> list[str]:
+    def wrong(self, theirs: str, expected: tuple[int, ...], ours: str) -> "list[Problem]":
         """What is wrong with the tensor of a parameter."""
         tensor = self.tensors.get(theirs)
         if tensor is None:
-            return [f"missing: {theirs} {_shape(expected)}, our {ours}"]
+            return [Problem("missing", f"{theirs} {_shape(expected)}, our {ours}")]
         if tensor.shape != expected:
-            return [f"misshaped: {theirs} {_shape(tensor.shape)}, expected {_shape(expected)}"]
-        return [] if tensor.dtype in FLOATS else [f"of type {tensor.dtype}: {theirs}, expected {', '.join(FLOATS)}"]
+            return [Problem("misshaped", f"{theirs} {_shape(tensor.shape)}, expected {_shape(expected)}")]
+        if tensor.dtype not in FLOATS:
+            return [Problem(f"not of {', '.join(FLOATS)}", f"{theirs}, {tensor.dtype}")]
+        return []
 
-    def differing(self, theirs: str, leaf: Leaf) -> list[str]:
+    def differing(self, theirs: str, leaf: Leaf) -> "list[Problem]":
         """What is wrong with a copy of a parameter."""
         original = self.sources(leaf)[0]
         copy, own = self.tensors[theirs], self.tensors.get(original)
         if own is None or self.wrong(theirs, own.shape, leaf.name):
             return self.wrong(theirs, self.source(leaf).shape(leaf.shape), leaf.name)
-        if np.array_equal(copy.file.get_tensor(theirs), own.file.get_tensor(original)):
+        if np.array_equal(copy.file.get_tensor(theirs), own.file.get_tensor(original), equal_nan=True):
             return []
-        return [f"not tied: {theirs} differs from {original}, of which it should be a copy"]
+        return [Problem("not tied", f"{theirs} differs from {original}, of which it should be a copy")]
 
     # ---- the arrays
 
@@ -144,9 +155,3 @@ class Match:
 
 def _shape(shape) -> str:
     return f"[{', '.join(map(str, shape))}]"
-
-
-def listed(lines: list[str]) -> str:
-    """The lines one below the other, cut where there are many."""
-    more = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return "\n".join(f"  {line[:300]}" for line in [*lines[:SHOWN], *more])
