@@ -8,9 +8,11 @@ tokenizer_config.json (`add_bos_token`), or of BERT's vocabulary.
 import importlib.util
 import io
 import json
+import os
 import re
 import subprocess
 import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +29,7 @@ BERT = ("[CLS]", "[SEP]")
 LARGEST = 2**28  # bytes of a file; the longest tokenizer.json that is known has an eighth of it
 SECONDS, SPEED = 60, 50_000  # what a tokenizer may take: so long, and a second more for so many bytes
 MEMORY, EACH = 2**32, 200  # so many bytes, and so many more for each byte that it reads
-UTF = {b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # by the marks they begin with
+UTF = {BOM_UTF32_LE: "UTF-32", BOM_UTF32_BE: "UTF-32", BOM_UTF16_LE: "UTF-16", BOM_UTF16_BE: "UTF-16"}  # longest first
 BROKEN = re.compile("[\udc80-\udcff]")  # what stands for a byte that is not UTF-8
 
 
@@ -103,11 +105,13 @@ def cut(folder: Path, text: str = "", names: Sequence[str] = MASKS) -> Cut:
 def by_vocabulary(folder: Path) -> Cut:
     """What BERT's vocabulary, one token a line, says of marks and of the token that hides; nothing without one."""
     nothing = Cut(np.empty(0, np.int64))
-    try:
-        lines = regular(folder / VOCABULARY).read_text("utf-8").splitlines()
-    except (OSError, ValueError):
+    if not os.path.lexists(folder / VOCABULARY):
         return nothing
-    known = {token: i for i, token in enumerate(lines)}
+    try:
+        lines = regular(folder / VOCABULARY).read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{VOCABULARY} of {printable(folder)} is not UTF-8: a token a line is expected") from None
+    known = {token.rstrip("\r"): i for i, token in enumerate(lines)}
     if not all(name in known for name in BERT):
         return Cut(nothing.ids, known=known)
     first, last = (known[name] for name in BERT)
@@ -116,7 +120,7 @@ def by_vocabulary(folder: Path) -> Cut:
 
 def beginning(folder: Path) -> tuple[bool | None, str | None]:
     """`add_bos_token` of a folder's tokenizer_config.json and the name of that token; None where it doesn't say."""
-    if not (folder / SETTINGS).is_file():
+    if not os.path.lexists(folder / SETTINGS):
         return None, None
     settings = json_of(folder / SETTINGS)
     asked, word = settings.get("add_bos_token"), settings.get("bos_token")
@@ -156,4 +160,4 @@ def told(begin: Sequence[int], end: Sequence[int], words: Mapping[int, str]) -> 
 
 def _named(tokens: Sequence[int], words: Mapping[int, str]) -> str:
     """The tokens, each with its word where it has one."""
-    return " ".join(f"{token} {plain(words.get(token, ''))}".rstrip() for token in tokens)
+    return " ".join(f"{token} {plain(words[token])}" if words.get(token) else f"{token}" for token in tokens)

@@ -14,25 +14,22 @@ def of_file(path: str | Path) -> np.ndarray:
 
     Errors: ValueError for anything else, OSError for a file that can't be read.
     """
-    path = Path(path)
+    path, name = regular(path), printable(path)
     try:
-        found = _array(regular(path))
+        found = _array(path)
     except OSError as error:
-        why = error.strerror or str(error)
-        raise OSError(f"can't read the tokens {printable(path)} ({why}): name a file that can be read") from None
+        raise OSError(f"can't read the tokens {name} ({error.strerror}): name a file that can be read") from None
     except (ValueError, OverflowError, EOFError, SyntaxError, RecursionError, MemoryError):
-        raise ValueError(
-            f"{printable(path)} holds no tokens: whole numbers, as text or as an array in a .npy file"
-        ) from None
+        raise ValueError(f"{name} holds no tokens: whole numbers, as text or as an array in a .npy file") from None
     if not found.size:
-        raise ValueError(f"{printable(path)} is empty: whole numbers are expected")
-    return sequence(found, printable(path))
+        raise ValueError(f"{name} is empty: whole numbers are expected")
+    return sequence(found, name)
 
 
 def _array(path: Path) -> np.ndarray:
-    """The numbers, whatever they are."""
+    """The numbers, whatever they are; a promise of more than the file has is not kept."""
     if path.suffix == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # what its header promises is not allocated
+        return np.lib.format.open_memmap(path, mode="r")
     words = path.read_bytes().decode("utf-8-sig").replace(",", " ").split()
     return np.array([int(word) for word in words], np.int64)
 

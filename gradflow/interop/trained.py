@@ -5,6 +5,7 @@ then the tokens.
 """
 
 import hashlib
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -104,8 +105,9 @@ def opened(
     ids, found = cut(own.folder, source, unknown)
     _within(source.name, ids, known)
     marks = marked(own, found, first, causal)
-    for token in (*marks.begin, *marks.end):
-        _known("what marks an example", token, known)
+    for name, several in (("begin", marks.begin), ("end", marks.end)):
+        for token in several:
+            _known(name, token, known)
     sequence = data.tokens(
         ids,
         name=source.name,
@@ -158,7 +160,7 @@ def read(text, tokens) -> Source:
 def cut(folder: Path, source: Source, unknown: bool) -> tuple[np.ndarray, Cut]:
     """The tokens of what is read, and what the folder's tokenizer says; it is asked for a text, or where something is unknown."""
     nothing = np.empty(0, np.int64)
-    there = (folder / TOKENIZER).exists()
+    there = os.path.lexists(folder / TOKENIZER)  # a link to nothing is not the same as nothing
     if source.ids is not None:
         if not unknown:
             return source.ids, Cut(nothing)

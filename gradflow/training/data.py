@@ -272,8 +272,11 @@ def read(path: str | Path | None) -> tuple[str, bytes, str, tuple[str, ...]]:
     try:
         content = regular(path).read_bytes()
     except OSError as error:
-        why = error.strerror or str(error)
-        raise OSError(f"can't read the text {printable(path)} ({why}): name a file that can be read") from None
+        if error.strerror is None:  # it says all itself
+            raise
+        raise OSError(
+            f"can't read the text {printable(path)} ({error.strerror}): name a file that can be read"
+        ) from None
     own, marked = content.removeprefix(BOM_UTF8), content.startswith(BOM_UTF8)
     notes = ("begins with a byte-order mark, left out",) if marked else ()
     return printable(Path(path).name), own, hashlib.sha256(content).hexdigest(), notes

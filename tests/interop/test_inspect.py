@@ -62,16 +62,33 @@ def test_a_report_says_the_placement_as_found_and_is_complete(here, monkeypatch,
     [
         ("missing --tokens tokens.txt", "missing is no folder: one with config.json and safetensors is expected"),
         ("toy", "toy has no tokenizer.json: give the tokens themselves"),
-        ("toy --tokens absent.txt", "can't read the tokens absent.txt"),
+        ("toy --tokens absent.txt", "there is no file absent.txt"),
         ("toy --tokens toy/config.json", "holds no tokens: whole numbers"),
         ("toy --tokens large.txt", "large.txt has tokens from 0 to 11: the model knows 0 to 10"),
         ("toy --tokens tokens.txt --context 50", "has 40 tokens, fewer than 2 (context + 1) = 102"),
         ("toy --tokens tokens.txt --text tokens.txt", "a text and tokens: give one of them"),
         ("toy --tokens tokens.txt --readings spectrm", "did you mean 'spectrum'"),
+        ("toy --tokens tokens.txt --context 0", "context is 0: at least 2 is needed"),
+        ("toy --tokens tokens.txt --batch 0", "batch is 0: at least 1 is needed"),
+        ("toy --tokens tokens.txt --begin first", "begin is 'first': auto, none or the number of a token is expected"),
+        ("toy --tokens tokens.txt --context 5 --begin 11", "begin is 11: the model knows tokens 0 to 10"),
+        ("toy --tokens toy", "toy is a directory: a regular file is expected"),
+        ("toy --tokens /dev/zero", "/dev/zero is a device"),
+        ("toy --tokens negative.txt", "negative.txt has tokens from -1 to 1: 0 to 2147483647 are possible"),
+        ("toy --tokens floats.npy", "floats.npy holds float64 numbers of shape (40,)"),
+        ("toy --tokens zip.npy", "zip.npy holds no tokens: whole numbers"),
+        ("toy --tokens promise.npy", "promise.npy holds no tokens: whole numbers"),
+        ("gpt2 --tokens tokens.txt --context 7", "context is 7: the model has learned 6 positions"),
     ],
 )
 def test_what_it_cannot_read_is_one_line_that_names_the_remedy(words, remedy, here, monkeypatch, capsys):
     (here / "large.txt").write_text("0 11 " * 100)
+    (here / "negative.txt").write_text("-1 1 " * 100)
+    (here / "zip.npy").write_bytes(b"PK\x03\x04" + bytes(50))
+    np.save(here / "floats.npy", np.ones(40))
+    promise = b"{'descr': '<i8', 'fortran_order': False, 'shape': (10000000000000,), }".ljust(117) + b"\n"
+    (here / "promise.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00" + promise)
+    saved(here / "gpt2", CONFIGS["gpt2"], contents(CONFIGS["gpt2"]))
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, *words.split())
     assert stop.value.code == 2

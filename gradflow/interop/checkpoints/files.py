@@ -85,7 +85,7 @@ def _deeper(value, most: int) -> bool:
 
 def plain(words: str) -> str:
     """A name, or what a library says, for a line of text: as it is, where it is short and prints."""
-    return words if words.isprintable() and len(words) <= LONGEST else shown(words)
+    return words if words.isprintable() and 0 < len(words) <= LONGEST else shown(words)
 
 
 def several(words: list[str], between: str = ", ") -> str:
