@@ -1,3 +1,3 @@
 """Instruments, bottom up: meter, signal, dropout, gradients, updates, jacobians, operators, spectrum, chain, composite, experts,
-loss, readings.
+uses, resolution, loss, readings.
 """

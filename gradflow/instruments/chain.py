@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from ..model.equation import given, in_float32, residual, walk
-from ..model.init import at, root
+from ..model.init import at, normal, root
 from ..results.quantities import PROBES
 from .gradients import dials
 from .meter import GAIN, meter, metered, norm
@@ -59,8 +59,8 @@ def drawn(probe: str, top, probes: int, key):
     """The probes [m, B, …] of a kind for streams shaped like `top` [B, …]."""
     shared = (*top.shape[:-2], 1, top.shape[-1]) if top.ndim > 2 else top.shape  # no tokens: nothing to share
     shape = {"isotropic": top.shape, "token_common": shared}[probe]
-    normal = jax.random.normal(at(root(key), "probe", probe), (probes, *shape), top.dtype)
-    return jax.vmap(on_sphere)(jnp.broadcast_to(normal, (probes, *top.shape)))
+    drawn = normal(at(root(key), "probe", probe), probes, *shape).astype(top.dtype)
+    return jax.vmap(on_sphere)(jnp.broadcast_to(drawn, (probes, *top.shape)))
 
 
 def on_sphere(v):
@@ -105,7 +105,7 @@ def _directions(model, params, batch, leading: int, key, keep):
     own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
     if not 1 <= leading <= x.size:
         raise ValueError(f"leading is {leading}: between 1 and tokens × features = {x.size} directions can be followed")
-    first = jax.random.normal(at(root(key), "tangents"), (leading, *x.shape), x.dtype)
+    first = normal(at(root(key), "tangents"), leading, *x.shape).astype(x.dtype)
     bottom, _ = _orthonormalized(first)
 
     def visit(carry, parts, _):
@@ -191,7 +191,7 @@ def end_to_end(model, params, batch, *, starts=(0,), leading: int = LEADING, ite
     growth = _directions(model, params, batch, 1, key, keep=lambda q: ())[0][:, 0]
     inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
     own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
-    v = jax.random.normal(at(root(key), "end_to_end"), x.shape)
+    v = normal(at(root(key), "end_to_end"), *x.shape).astype(jnp.zeros(()).dtype)
     steps = min(2 * iterations, x.size)
     leading = min(leading, max(1, steps // 2))
 

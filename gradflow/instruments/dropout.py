@@ -24,7 +24,8 @@ class Dropout(NamedTuple):
 
 def dropped(x, rate: float, key):
     """`x` with a random share `rate` of its entries put to zero, the rest scaled so that the mean stays."""
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
+    kept = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)  # drawn in float32, whatever JAX's default
+    return jnp.where(kept, x / (1 - rate), 0)
 
 
 def thinned(visit: Callable, rate: float) -> Callable:

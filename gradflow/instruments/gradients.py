@@ -20,11 +20,12 @@ import numpy as np
 
 from ..model import accounts
 from ..model.accounts import METERED
+from ..model.batch import shares
 from ..model.equation import STREAM_ALONE, given, products, recorded, walk
 from ..model.names import named, parameter_names
 from . import signal
 from .dropout import Dropout, dropped, thinned
-from .meter import GAIN, meter, metered, metered_parts, norm
+from .meter import GAIN, meter, metered, metered_parts, norm, squared_modulus
 
 
 def metered_signal(x, parts, dials):
@@ -55,6 +56,10 @@ STREAM = Scope((), metered_rms, signal.size_of_stream)  # loss, stream and param
 def dials(model, params, batch, gain: float = GAIN, scope: Scope = WHOLE) -> dict:
     """All dials of the model, in depth order, set to `gain`: per token on the stream, one number at each part."""
     x = jax.eval_shape(model.enter, params, jax.tree.map(lambda a: a[0], batch["inputs"]))
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"the stream is {x.dtype}: one of real floating numbers is read; put meters in a loss of your own"
+        )
     size = sum(segment.repeats * len(segment.block) for segment in model.segments)
     full = lambda *shape: jnp.full(shape, gain, jnp.promote_types(x.dtype, jnp.float32))
     tokens = x.shape[-2:-1]
@@ -63,7 +68,7 @@ def dials(model, params, batch, gain: float = GAIN, scope: Scope = WHOLE) -> dic
 
 
 def metered_loss(model, params, dials, batch, scope: Scope = WHOLE, kept=products, dropout: Dropout | None = None):
-    """Loss of the batch (mean over examples) and its signal, with a meter behind every dial."""
+    """Loss of the batch (mean over its targets) and its signal, with a meter behind every dial."""
     visit = thinned(scope.visit, dropout.rate) if dropout else scope.visit
     keys = jax.random.split(dropout.key, len(batch["targets"])) if dropout else None
 
@@ -77,7 +82,12 @@ def metered_loss(model, params, dials, batch, scope: Scope = WHOLE, kept=product
         return model.loss(own, meter(out, dials["readout"]), targets), (signals, scope.top(x))
 
     losses, signals = jax.vmap(example)(batch["inputs"], batch["targets"], keys)
-    return losses.mean(), jax.tree.map(lambda s: s.mean(0), signals)
+    return mean_over_targets(model, losses, batch), jax.tree.map(lambda s: s.mean(0), signals)
+
+
+def mean_over_targets(model, losses, batch):
+    """The loss of a batch from the losses [B] of its examples: the mean over all targets (`model.batch.shares`)."""
+    return jnp.mean(shares(model, batch["targets"]).astype(losses.dtype) * losses)
 
 
 def example_losses(model, params, batch):
@@ -93,13 +103,17 @@ def example_losses(model, params, batch):
 
 def bare_loss(model, params, batch):
     """Loss of the batch without instruments: what `metered_loss` equals, bit for bit."""
-    return example_losses(model, params, batch).mean()
+    return mean_over_targets(model, example_losses(model, params, batch), batch)
 
 
 def heldout_loss(model, params, batch) -> dict:
     """`heldout_loss` of a batch that is not trained on, with its standard error. Cost: one forward pass."""
     losses = example_losses(model, params, batch)
-    return {"heldout_loss": losses.mean(), "heldout_loss_sem": _sem(losses)}
+    mean, share = mean_over_targets(model, losses, batch), shares(model, batch["targets"]).astype(losses.dtype)
+    about_mean = (
+        share * losses - (share - 1) * mean
+    )  # of a ratio of sums, to first order: share · (loss − mean), and the mean
+    return {"heldout_loss": mean, "heldout_loss_sem": _sem(about_mean)}
 
 
 def _sem(values):
@@ -147,6 +161,8 @@ def rematerialized(model, params, batch) -> dict:
 def per_example(model, params, batch) -> dict:
     """Gradients of single examples: their norm `E‖g‖`, and their noise, parameter by parameter.
 
+    That of an example is of its share of the batch's loss, so that their mean is the batch's gradient: where examples have
+    different numbers of targets, one with more counts for more.
     `parameter_gradient_per_example` is not the norm of the batch's mean gradient, `‖E g‖`, which `parameter_gradient` is.
     With B examples, `tr Σ = (E‖g‖² − ‖E g‖²) B/(B − 1)` is `gradient_variance`, and `gradient_noise_scale` is
     `tr Σ / |G|²`, `|G|² = ‖E g‖² − tr Σ/B` (McCandlish et al. 2018, eq. 2.9 and appendix A.1), NaN where noise hides |G|².
@@ -155,13 +171,15 @@ def per_example(model, params, batch) -> dict:
     grad = jax.grad(partial(bare_loss, model))
     mean = grad(params, batch)["stack"]
 
-    def one(example):
+    def one(example_and_share):
+        example, share = example_and_share
         own = grad(params, jax.tree.map(lambda a: a[None], example))["stack"]
+        own = jax.tree.map(lambda g: share.astype(g.dtype) * g, own)
         norms = parameter_norms(model.segments, own)
         both = parameter_norms(model.segments, jax.tree.map(jnp.add, own, mean))
         return norms, both
 
-    norms, both = jax.lax.map(one, batch)
+    norms, both = jax.lax.map(one, (batch, shares(model, batch["targets"])))
     return _noise(norms, both, parameter_norms(model.segments, mean))
 
 
@@ -196,8 +214,8 @@ def _noise(norms, both, mean) -> dict:
 
 
 def frobenius(leaf, gain: float = GAIN):
-    """`‖W‖_F`, from squares at the meters' gain, so that float32 does not underflow."""
-    return norm(jnp.sum(jnp.square(2.0**gain * leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))), gain)
+    """`‖W‖_F = √Σ|w|²`, from squares at the meters' gain, so that float32 does not underflow."""
+    return norm(jnp.sum(squared_modulus(2.0**gain * leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))), gain)
 
 
 def parameter_norms(segments, grads):
@@ -216,7 +234,8 @@ def by_parameter(segments, stacked, of: Callable):
         found = {name: of(leaf) for name, leaf in named(own).items()}
         return x, jnp.stack([found.get(name, jnp.full_like(x, jnp.nan)) for name in names])
 
-    zero = jnp.zeros((), jnp.result_type(jnp.float32, *jax.tree.leaves(stacked)))
+    widest = jnp.result_type(jnp.float32, *jax.tree.leaves(stacked))
+    zero = jnp.zeros((), jnp.finfo(widest).dtype)  # real, as norms of complex parameters are
     return walk(segments, stacked, zero, visit, bind=lambda layers, own: own)[1] if names else np.zeros((0, 0))
 
 

@@ -24,10 +24,9 @@ import jax.numpy as jnp
 from ..model.equation import Parts, decorated, opened, sublayer
 
 GAIN = 24.0
-# The norm behind the smallest normal float32 at that gain. A reading is a sum over examples and tokens, each of which may
-# be at its floor: below RESOLVED (a million of them) it is an upper bound.
-FLOOR = float(jnp.finfo(jnp.float32).tiny) ** 0.5 * 2.0**-GAIN
-RESOLVED = 1e3 * FLOOR
+FLOOR = (
+    float(jnp.finfo(jnp.float32).tiny) ** 0.5 * 2.0**-GAIN
+)  # the norm behind the smallest normal float32 at that gain
 
 
 @jax.custom_vjp
@@ -49,9 +48,14 @@ def squared_norm(g, dial):
     """
     g = jnp.atleast_1d(g).astype(jnp.promote_types(g.dtype, jnp.float32))
     axes = (*range(g.ndim - 1 - jnp.ndim(dial)), g.ndim - 1)
-    squares = jnp.sum(jnp.square(power_of_two(dial)[..., None] * g), axis=axes)
+    squares = jnp.sum(squared_modulus(power_of_two(dial)[..., None] * g), axis=axes)
     floor = jnp.finfo(g.dtype).tiny * jnp.any(g != 0, axis=axes)
     return jnp.maximum(squares, floor).astype(jnp.result_type(dial))
+
+
+def squared_modulus(z):
+    """`|z|²`, entry by entry, real also where z is complex."""
+    return jnp.square(z.real) + jnp.square(z.imag) if jnp.iscomplexobj(z) else jnp.square(z)
 
 
 def power_of_two(dial):

@@ -7,10 +7,10 @@ Seeds change the weights; at initialization all seeds and all models see the sam
 """
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,16 +18,22 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
+from ..model.batch import checked, checked_data, the_batch
+from ..model.contracts import Drawable, Model, Sided
 from ..model.init import at, root
 from ..model.names import coordinates
 from ..model.profile import profiled
-from ..results.arguments import suggestions
+from ..model.weights import check_weights, shapes
+from ..results.arguments import known as one_of
+from ..results.arguments import shown, whole
+from ..results.digest import digest
+from ..results.naming import check_names
 from ..results.provenance import provenance
 from ..results.quantities import QUANTITIES
 from ..results.tree import Readings, described, label
 from . import chain, composite, experts, gradients, spectrum
-from .loss import measure_function
-from .meter import RESOLVED
+from .loss import measure_function, refuse_module
+from .resolution import resolved, warn_of_nonfinite, warn_of_underflow
 
 Reading = Callable[..., dict]
 
@@ -51,14 +57,18 @@ READINGS: dict[str, Reading] = {
 }
 
 
-def readings(quantities: Iterable[str | Reading], known: Mapping[str, Reading] = READINGS) -> tuple[Reading, ...]:
+def readings(quantities: str | Iterable[str | Reading], known: Mapping[str, Reading] = READINGS) -> tuple[Reading, ...]:
     """The reading functions behind names, of readings or of what they yield; a reading function passes through."""
+    quantities = [quantities] if isinstance(quantities, str) or callable(quantities) else quantities
+    if not isinstance(quantities, Iterable):
+        raise ValueError(f"quantities is {shown(quantities)}: names or reading functions are needed, ('backward', …)")
     named = {name: known[row.reading] for name, row in QUANTITIES.items() if row.reading in known} | dict(known)
     chosen = []
     for quantity in quantities:
-        if isinstance(quantity, str) and quantity not in named:
-            raise ValueError(f"no reading {quantity!r}: {suggestions(quantity, known, also=named)}")
-        chosen.append(named[quantity] if isinstance(quantity, str) else quantity)
+        if callable(quantity):
+            chosen.append(quantity)
+        else:
+            chosen.append(named[one_of("reading", quantity, known, also=named)])
     return tuple(dict.fromkeys(chosen))
 
 
@@ -82,13 +92,14 @@ def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: in
 
 def seed_keys(key, seeds: int):
     """One key a seed: seed i's is a function of the root key and i, whatever the number of seeds."""
-    if seeds < 1:
-        raise ValueError(f"seeds is {seeds}: at least 1 is needed")
+    whole("seeds", seeds, most=2**31 - 1)
     return jax.vmap(lambda i: at(root(key), "seed", i))(jnp.arange(seeds))
 
 
-def drawn(model, keys) -> Iterator:
+def drawn(name: str, model, keys) -> Iterator:
     """Weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part."""
+    if not isinstance(model, Drawable):
+        raise ValueError(f"{name} has no init(key) that draws weights: give params, with a leading axis of seeds")
     size = sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(jax.eval_shape(model.init, keys[0])))
     parts = min(len(keys), max(1, -(-len(keys) * size // AT_ONCE)))
     length = -(-len(keys) // parts)
@@ -98,12 +109,7 @@ def drawn(model, keys) -> Iterator:
 
 def over(given, seeds: int) -> list:
     """Weights that are given, for all seeds: as they are, or, where there is one set for several, once a seed."""
-    sets = len(jax.tree.leaves(given)[0])
-    if sets not in (1, seeds):
-        raise ValueError(
-            f"weights for {sets} seeds are given, but there are {seeds}: give one set for all, or one a seed"
-        )
-    return [given] * (seeds // sets)
+    return [given] * (seeds // len(jax.tree.leaves(given)[0]))
 
 
 def _read(model, chosen: tuple[Reading, ...], sets: Iterable, batch, batch_axis: int | None) -> dict:
@@ -123,7 +129,7 @@ def measure(models, data, batch=None, **options) -> xr.DataTree:
     `measure(model, data)` and `measure({name: model}, data)`:
 
     models : `Transformer`, `interop.functions.FunctionStack`, or anything with their methods; an `EncoderDecoder`, whose
-        sides become the nodes `encoder` and `decoder`
+        sides become the nodes `encoder` and `decoder`, inside of its name where it has one
     data : a `Text`, or a batch `{"inputs": [B, …], "targets": [B, …]}`, the same for all seeds and models
     seeds : number of draws of the weights (8)
     key : integer or JAX key that all randomness derives from (0)
@@ -137,21 +143,49 @@ def measure(models, data, batch=None, **options) -> xr.DataTree:
     see `measure_function`.
 
     Returns a `DataTree`: one node a model, `seed` at the root with the provenance.
+
+    Errors: ValueError or TypeError, one line, before anything is compiled. A warning says which seeds are not finite, and where
+    gradients underflowed.
     """
     if isinstance(models, Mapping):
         return measure_models(models, data, **options)
-    if hasattr(models, "sides"):
+    if isinstance(models, Model | Sided):
         params = options.pop("params", None)
-        given = params and {name: side.arranged(params) for name, side in models.sides.items()}
-        return measure_models(models.sides, data, params=given, **options)
-    if hasattr(models, "segments"):
-        params = options.pop("params", None)
-        return measure_models({"model": models}, data, params=params and {"model": params}, **options)
+        alone = {"model": models}
+        return measure_models(alone, data, params=None if params is None else {"model": params}, **options)
+    refuse_module(models)
     if callable(models):
         return measure_function(models, data, batch, **options)
     raise TypeError(
         f"measure takes a model, a dict of them, or a loss function (params, batch), not {type(models).__name__}"
     )
+
+
+def by_node(models: Mapping, params: Mapping | None = None) -> tuple[dict[str, Any], dict]:
+    """Models, and weights that are given, by the nodes of a result: the sides of a model lie inside of its name, `t5/encoder`.
+
+    A model that stands alone, as `model`, gives its sides their own names.
+    """
+    check_names(models)
+    nodes: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+    for name in params or {}:
+        one_of("model among those measured, whose params are given:", name, models)
+    for name, model in models.items():
+        if isinstance(model, Sided):
+            lead = "" if list(models) == ["model"] else f"{name}/"
+            for own, side in model.sides.items():
+                nodes[f"{lead}{own}"] = side
+                if params and name in params:
+                    given[f"{lead}{own}"] = side.arranged(params[name])
+        elif isinstance(model, Model):
+            nodes[name] = model
+            if params and name in params:
+                given[name] = params[name]
+        else:
+            refuse_module(model)
+            raise TypeError(f"{name} is a {type(model).__name__}: a model is expected, such as gf.transformer('pre')")
+    return nodes, given
 
 
 def measure_models(
@@ -162,48 +196,49 @@ def measure_models(
     key=0,
     params: Mapping | None = None,
     batches: str = SHARED,
-    quantities: Sequence[str | Reading] = ("backward",),
+    quantities: str | Sequence[str | Reading] = ("backward",),
 ) -> xr.DataTree:
     """`measure` for models: see there."""
-    origin, chosen, given = provenance(), readings(quantities), params or {}
-    if batches not in (SHARED, OWN):
-        raise ValueError(f"no batches {batches!r}: {suggestions(batches, (SHARED, OWN))}")
-    of_all, own = batches == SHARED, isinstance(data, Mapping)
-    if of_all:
-        seeds = max((len(jax.tree.leaves(weights)[0]) for weights in given.values()), default=seeds)
-    elif own:
-        seeds = len(jax.tree.leaves(data)[0])
+    origin, chosen = provenance(), readings(quantities)
+    nodes, given = by_node(models, params)
+    one_of("batches", batches, (SHARED, OWN))
+    sets = {check_weights(name, nodes[name], weights) for name, weights in given.items()}
+    if batches == SHARED:
+        seeds = max(sets, default=whole("seeds", seeds))
+        batch = first = the_batch(data, nodes, key)
+    else:
+        batch = _one_a_seed(data, nodes, key, seeds)
+        seeds = len(jax.tree.leaves(batch)[0])
+        first = jax.tree.map(lambda a: a[0], batch)
+    if not sets <= {1, seeds}:
+        raise ValueError(
+            f"weights for {max(sets)} seeds are given, but there are {seeds}: give one set for all, or one a seed"
+        )
     keys = seed_keys(key, seeds)
-    batch = data if own else data.batch(root(key), 0) if of_all else data.batches(keys, 0)
-    first = batch if of_all else jax.tree.map(lambda a: a[0], batch)
-    models = models if params is not None else profiled(models, first, key)
+    nodes = nodes if params is not None else profiled(nodes, first, key)
     measured = {}
-    for name, model in models.items():
-        sets = over(given[name], seeds) if name in given else drawn(model, keys)
-        found = _read(model, chosen, sets, batch, None if of_all else 0)
-        _warn_of_underflow(name, found)
-        shapes = given[name] if name in given else jax.eval_shape(model.init, keys[0])
-        measured[name] = Readings(found, coordinates(model, shapes), model)
+    for name, model in nodes.items():
+        weights = over(given[name], seeds) if name in given else drawn(name, model, keys)
+        found = _read(model, chosen, weights, batch, None if batches == SHARED else 0)
+        warn_of_nonfinite(name, found, given.get(name))
+        found = resolved(found)
+        warn_of_underflow(name, found)
+        parameters = given[name] if name in given else shapes(model)
+        measured[name] = Readings(found, coordinates(model, parameters), model)
+    told: dict[str, Any] = {"batch_sha256": digest(batch)} if batches == SHARED else {}
+    if params is not None:
+        told |= {"weights": "given", "weights_sha256": {name: digest(weights) for name, weights in given.items()}}
+    leading, described_data = {"seed": np.arange(seeds)}, described(data)
     return label(
-        measured,
-        leading={"seed": np.arange(seeds)},
-        provenance=origin,
-        data=described(data),
-        key=str(key),
-        batches=batches,
-        **({} if params is None else {"weights": "given"}),
+        measured, leading=leading, provenance=origin, data=described_data, key=str(key), batches=batches, **told
     )
 
 
-def _warn_of_underflow(name: str, arrays) -> None:
-    """A reading near the meters' floor may be an upper bound, not a value: say so, and what to do."""
-    stream = np.asarray(arrays.get("stream_gradient", 1.0))
-    if ((stream > 0) & (stream < RESOLVED)).any():
-        warnings.warn(
-            f"{name}: some stream gradients are below {RESOLVED:.0e}, what float32 squares resolve, and are upper "
-            f"bounds: cast the parameters to float64 under jax_enable_x64",
-            stacklevel=3,
-        )
+def _one_a_seed(data, models: Mapping, key, seeds: int) -> dict:
+    """A batch for each seed, on a leading axis."""
+    if isinstance(data, Mapping):
+        return checked(data, models, leading=1)
+    return checked(checked_data(data).batches(seed_keys(key, seeds), 0), models, leading=1)
 
 
 def sweep(
@@ -221,10 +256,13 @@ def sweep(
     such as DeepNorm's α follow the depth) and share their first blocks. Without sizes, the depths are 6, 12 and 24. `options`
     are those of `take`. `results.against_total_depth` picks one entry of each profile.
     """
-    family = {f"{name}/depth_{n}": model.at_depth(n) for n in depth for name, model in models.items()}
-    family |= {f"{name}/width_{n}": replace(model, width=n) for n in width for name, model in models.items()}
-    if not family:
-        return sweep(models, data, depth=(6, 12, 24), take=take, **options)
+    models = models if isinstance(models, Mapping) else {"model": models}
+    depth, width = _sizes("depth", depth), _sizes("width", width)
+    if not depth and not width:
+        depth = (6, 12, 24)
+    stacks, _ = by_node(models)
+    family = {f"{name}/depth_{n}": model.at_depth(n) for n in depth for name, model in stacks.items()}
+    family |= {f"{name}/width_{n}": replace(model, width=n) for n in width for name, model in stacks.items()}
     nodes: dict[str, xr.Dataset] = {}
     for path, model in tqdm(family.items(), desc="sweep", unit="stack", delay=1, leave=False):
         tree = take({"model": model}, data, **options)
@@ -232,3 +270,9 @@ def sweep(
         node = tree.children["model"].to_dataset(inherit=False)
         nodes[path] = node.assign_attrs(total_depth=model.depth, width=model.width)
     return xr.DataTree.from_dict(nodes)
+
+
+def _sizes(name: str, sizes) -> tuple[int, ...]:
+    """Sizes to sweep over, each once; one number is one size."""
+    listed = sizes if isinstance(sizes, Sequence | np.ndarray) else [sizes]
+    return tuple(dict.fromkeys(whole(name, size) for size in listed))

@@ -59,7 +59,7 @@ def _angle(both):
     """`atan(‖Δ across W‖/(‖W‖ + Δ along W))`: exact for small angles too, since `Δ = W' − W` is then exact in floating point."""
     size, change = frobenius(both[0]), both[1] - both[0]
     unit = both[0] / size
-    along = jnp.sum(unit * change)
+    along = jnp.sum((jnp.conj(unit) * change).real)
     return jnp.where(frobenius(both[1]) > 0, jnp.arctan2(frobenius(change - along * unit), size + along), jnp.nan)
 
 

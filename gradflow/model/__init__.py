@@ -1,3 +1,4 @@
 """The model floor, bottom up: init, equation, accounts, functions, layers, norms, rotary, branches, latent, experts, lanes,
-dynamic, wiring, scalings, placement, multilane, catalogue, ends, stack, encoder_decoder, profile, names, zoo.
+dynamic, wiring, scalings, placement, multilane, catalogue, ends, stack, encoder_decoder, profile, contracts,
+batch, names, weights, zoo.
 """

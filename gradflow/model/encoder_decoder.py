@@ -129,8 +129,9 @@ class EncoderDecoder:
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def loss(self, params, out, targets):
-        """Cross-entropy with smoothed labels, mean over the tokens of one example; nat."""
-        return smoothed_cross_entropy(self.logits(params, out), targets, self.smoothing).mean()
+        """Cross-entropy with smoothed labels, mean over the tokens of one example that have a target; nat."""
+        losses = smoothed_cross_entropy(self.logits(params, out), jnp.maximum(targets, 0), self.smoothing)
+        return losses.mean(where=targets >= 0)
 
     def __call__(self, params, inputs):
         """Logits [T, V]."""
@@ -179,6 +180,16 @@ class Side:
     def depth(self) -> int:
         """Number of blocks."""
         return sum(segment.repeats for segment in self.stack)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many different tokens there are, in the source as in the target."""
+        return self.whole.embedding.vocabulary
+
+    @property
+    def positions(self) -> int | None:
+        """The largest number of tokens of either; None: any."""
+        return self.whole.embedding.context
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:

@@ -4,6 +4,7 @@ Axes: tokens [T]; rows and stream [T, d]; V the vocabulary.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -72,6 +73,7 @@ class Sinusoidal:
 
     vocabulary: int = 256
     rms: float = 1.0
+    context: ClassVar[None] = None  # positions are computed, as many as there are tokens
 
     def init(self, key, width: int):
         """`{"token": Embed}`."""

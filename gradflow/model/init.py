@@ -16,15 +16,27 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ..results.arguments import suggestions
+from ..results.arguments import suggestions, whole
 from ..results.configuration import registered
+
+GENERATOR = "threefry2x32"  # whatever `jax_default_prng_impl` says
 
 
 def root(key) -> jax.Array:
-    """A typed key from an integer seed; a key passes through."""
+    """A typed key from a whole number below 2^64, the same whether or not JAX has 64 bits; a key passes through.
+
+    Errors: ValueError for anything else.
+    """
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
     with jax.ensure_compile_time_eval():
-        return jax.random.key(key) if isinstance(key, int) else key
+        if isinstance(key, jax.Array | np.ndarray) and key.shape[-1:] == (2,) and key.dtype == np.uint32:
+            return jax.random.wrap_key_data(jnp.asarray(key), impl=GENERATOR)
+        number = whole("key", key, least=0, most=2**64 - 1)
+        words = np.array([number >> 32, number & 0xFFFFFFFF], np.uint32)
+        return jax.random.wrap_key_data(jnp.asarray(words), impl=GENERATOR)
 
 
 def at(key, *path: str | int):
@@ -191,7 +203,10 @@ def draw(weights: Initialization, key, matrix: Matrix) -> jax.Array:
 
 
 def normal(key, *shape: int) -> jax.Array:
-    """Float32 draws from `N(0, 1)`. Drawn flat, so that matrices with equally many entries share a compiled sampler."""
+    """Float32 draws from `N(0, 1)`, whatever the precision of what they are for.
+
+    Drawn flat, so that matrices with equally many entries share a compiled sampler.
+    """
     return jax.random.normal(key, (math.prod(shape),), jnp.float32).reshape(shape)
 
 

@@ -1,19 +1,46 @@
-"""Names: of parameters, in the field's words, and of the places of a stack, as the coordinates of its readings."""
+"""Names: of parameters, in the field's words, and of the places of a stack, as the coordinates of its readings.
+
+Parameters may be any pytree: gradflow's own, nested dicts, dataclasses, named tuples, modules of Flax or Equinox. Names within
+one tree are different, always.
+"""
+
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 
 def named(tree) -> dict:
-    """`{name: leaf}` in the field's names: `query`, `down.bias`, `norm_in.scale`; a path's words joined by dots."""
-    return {name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    """`{name: leaf}`: `query`, `down.bias`, `norm_in.scale`.
+
+    In the field's words; where these give two leaves one name, the words of the full path, joined by dots; and where a key has
+    a dot in it, so that these do too, the path as Python writes it.
+
+    >>> named({"branch": {"down": {"kernel": 1}}, "norm_in": {"scale": 2}})
+    {'down': 1, 'norm_in.scale': 2}
+    >>> named({"branch": {"down": 1}, "down": 2})
+    {'branch.down': 1, 'down': 2}
+    """
+    places = jax.tree_util.tree_leaves_with_path(tree)
+    names: list[str] = []
+    for form in (name, _dotted, jax.tree_util.keystr):
+        names = [form(path) for path, _ in places]
+        if len(set(names)) == len(names):
+            return dict(zip(names, (leaf for _, leaf in places), strict=True))
+    twice = next(one for one in names if names.count(one) > 1)
+    raise ValueError(f"two parameters have the path {twice}: give the keys of the tree different names")
 
 
 def name(path) -> str:
     """The field's name of a leaf at a path of JAX's."""
-    path = path[:-1] if path and isinstance(path[-1], jax.tree_util.GetAttrKey) else path  # a Flax variable's `.value`
-    words = jax.tree_util.keystr(path, simple=True, separator=".").removeprefix("branch.").removeprefix("embedding.")
+    if path and path[-1] == jax.tree_util.GetAttrKey("value"):  # of a Flax variable
+        path = path[:-1]
+    words = _dotted(path).removeprefix("branch.").removeprefix("embedding.")
     return words.removesuffix(".kernel").removesuffix(".embedding") or "params"
+
+
+def _dotted(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def parameter_names(segments, stacked) -> list[str]:
@@ -57,3 +84,59 @@ def _in_depth_order(segments):
         for _ in range(segment.repeats):
             layer += 1
             yield from ((layer, sub) for sub in segment.block)
+
+
+# ---- of any pytree: leaves that are stacked over depth, and others -------------------------------------------
+
+
+def part_of(path, stacked: tuple[str, ...]) -> str | None:
+    """The stacked key that a leaf is below, with its place in the sequence there if it is one of segments; else None.
+
+    A key is written as a path, `outer.inner`.
+    """
+    for end in range(1, len(path) + 1):
+        if _dotted(path[:end]) in stacked:
+            of_segments = end < len(path) and isinstance(path[end], jax.tree_util.SequenceKey)
+            return _dotted(path[: end + of_segments])
+    return None
+
+
+def by_part(tree, stacked: tuple[str, ...]) -> dict[str | None, dict]:
+    """`{part: {parameter: leaf}}`, under None what is not stacked."""
+    parts: dict[str | None, dict] = {}
+    for (path, leaf), own in zip(jax.tree_util.tree_leaves_with_path(tree), named(tree), strict=True):
+        parts.setdefault(part_of(path, stacked), {})[own] = leaf
+    return parts
+
+
+def in_turn(parts: list[dict]) -> dict:
+    """`{parameter: [..., S]}`: the layers of each part after those of the one before; NaN where a part lacks a parameter."""
+    names = dict.fromkeys(name for own in parts for name in own)
+    columns: dict[str, list] = {name: [] for name in names}
+    for own in parts:
+        missing = np.full_like(next(iter(own.values())), np.nan)
+        for name, column in columns.items():
+            column.append(own.get(name, missing))
+    return {name: np.concatenate(column, axis=-1) for name, column in columns.items()}
+
+
+def check_stacked(leaves, stacked: tuple[str, ...], ignored: Callable = lambda leaf: False) -> None:
+    """Refuses stacked keys that are not there, or below which axis 0 is not one number of layers throughout.
+
+    `leaves` are `(path, leaf)`; those that are `ignored` have no shape, and count as there.
+    """
+    missing = [key for key in stacked if leaves and not any(part_of(path, (key,)) for path, _ in leaves)]
+    if missing:
+        there = ", ".join(dict.fromkeys(_dotted(path[:1]) for path, _ in leaves))
+        raise ValueError(
+            f"no {missing[0]!r} to be stacked among the parameters' keys, {there}: name the one whose leaves have their "
+            f"layer on axis 0, stacked='layers', or say stacked=None"
+        )
+    sizes: dict[str, dict] = {}
+    for path, leaf in leaves:
+        part = part_of(path, stacked)
+        if part is not None and not ignored(leaf):
+            sizes.setdefault(part, {})[np.shape(leaf)[:1]] = _dotted(path)
+    for part, own in sizes.items():
+        if len(own) > 1 or () in own:
+            raise ValueError(f"below {part!r} axis 0 is not the layer throughout: {own}; give only keys where it is")

@@ -117,6 +117,16 @@ class Transformer:
         """Number of blocks."""
         return sum(segment.repeats for segment in self.stack)
 
+    @property
+    def vocabulary(self) -> int:
+        """How many different tokens there are."""
+        return self.embedding.vocabulary
+
+    @property
+    def positions(self) -> int | None:
+        """The largest number of tokens; None: any."""
+        return self.embedding.context
+
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
         """The stack with every number that depends on the depth filled in: what `walk` takes."""

@@ -1,4 +1,4 @@
-"""Results, bottom up: arguments, naming, configuration, quantities, provenance, statistics, tree, agreement."""
+"""Results, bottom up: arguments, naming, digest, configuration, quantities, provenance, statistics, tree, agreement."""
 
 from .agreement import against_theory
 from .statistics import band, paired_log_ratio

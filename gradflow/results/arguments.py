@@ -55,7 +55,7 @@ def real(
 
     Errors: ValueError for what is no number, NaN, an infinity, or out of bounds.
     """
-    bounds = {
+    bounds: dict[str, tuple] = {
         "from": (least, operator.ge),
         "above": (above, operator.gt),
         "up to": (most, operator.le),

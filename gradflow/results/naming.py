@@ -1,8 +1,11 @@
-"""One name, one file: what a model, a figure or a part of a run is called on disk."""
+"""Names of models, and what they, a figure or a part of a run are called on disk."""
 
 import hashlib
 import re
 
+from .arguments import shown
+
+MOST = 200  # characters of a name
 _PLAIN = re.compile(r"\w(?:[\w.-]{0,78}[\w-])?", re.ASCII)
 
 
@@ -19,3 +22,24 @@ def stem(name: str) -> str:
         return name
     readable = re.sub(r"[^\w-]+", "-", name, flags=re.ASCII).strip("-")[:60]
     return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
+
+
+def check_names(names) -> None:
+    """Refuses names of models that a result can't carry: they become nodes of a tree, where `/` leads to a node inside another.
+
+    Errors: ValueError for none at all, for what is no printable text, and where one lies inside another.
+    """
+    names = list(names)
+    if not names:
+        raise ValueError("no model is given: {name: model} is expected, one at least")
+    for name in names:
+        parts = name.split("/") if isinstance(name, str) else [""]
+        if not all(part and part not in (".", "..") for part in parts) or not name.isprintable() or len(name) > MOST:
+            raise ValueError(
+                f"a model is named {shown(name)}: a text of 1 to {MOST} printable characters is needed, "
+                f"with names on both sides of a '/'"
+            )
+    for name in names:
+        inside = [other for other in names if other.startswith(f"{name}/")]
+        if inside:
+            raise ValueError(f"{inside[0]!r} lies inside {name!r}, and both are models: give them names side by side")

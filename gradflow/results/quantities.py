@@ -4,7 +4,7 @@ Dimensions: `depth` are the S + 1 positions of the stream (0 is the embedding), 
 1..S. `factor` are the parts of equation (1) along the backward path, `term` the shares of a fork, `parameter` the
 weights of a sublayer, `outer` those outside the stack, `index` counts singular values, `probe` the probe directions, `side` the
 direction of a pass.
-g_l stands for ∂loss/∂x_l, one array over examples, tokens and features; loss is the mean over tokens and examples.
+g_l stands for ∂loss/∂x_l, one array over examples, tokens and features; loss is the mean over all targets of the batch.
 """
 
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ def _updated(name: str, words: str, formula: str, units: str) -> tuple[Quantity,
 
 
 _ROWS = (
-    Quantity("loss", "loss", "mean over tokens and examples of −log p(target)", "nat"),
+    Quantity("loss", "loss", "mean over all targets of the batch of −log p(target)", "nat"),
     Quantity("stream_gradient", "stream gradient", "‖∂loss/∂x_l‖", "norm", ("depth",)),
     Quantity("readout_gradient", "gradient at the readout", "‖∂loss/∂(final norm of x_S)‖", "norm"),
     Quantity(
@@ -289,7 +289,7 @@ _ROWS = (
     *_estimated(
         "heldout_loss",
         "loss on held-out text",
-        "mean over tokens and examples of −log p(target), text that no batch holds",
+        "mean over all targets of −log p(target), of text that no batch holds",
         "nat",
         reading="heldout_loss",
         error="SD over examples / √examples",

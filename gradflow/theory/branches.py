@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from ..model import branches, encoder_decoder, layers, norms
 from ..model.functions import seen
-from ..model.init import at
+from ..model.init import at, normal
 from ..model.names import named
 from .gram import Gram, Place, Push, Response, acts_by_row, factor, response
 from .kernels import kernel, mean
@@ -147,11 +147,11 @@ class Vectors(NamedTuple):
 def _heads(layer: branches.Attention, sigma: Gram, place: Place) -> tuple[Vectors, Vectors, Array]:
     """Queries and keys of the drawn heads, normalized and turned by position, and a feature of the values [n, E, T]."""
     gains, size = layer.gains(place.width), layer.size(place.width)
-    normal = lambda name, *shape: jax.random.normal(at(place.key, name), (place.draws, *shape), sigma.dtype)
-    process = normal("process", len(sigma), 2 * size + 1).at[..., -1].apply(jnp.sign)
+    drawn = lambda name, *shape: normal(at(place.key, name), place.draws, *shape).astype(sigma.dtype)
+    process = drawn("process", len(sigma), 2 * size + 1).at[..., -1].apply(jnp.sign)
     process = (factor(sigma) @ process).reshape(place.draws, -1, place.tokens, 2 * size + 1)
     q, k, v = jnp.split(process, (size, 2 * size), axis=-1)
-    signs = jnp.sign(normal("direction", 1, 1, size))
+    signs = jnp.sign(drawn("direction", 1, 1, size))
     std = {name: gain**0.5 for name, gain in gains.items()}
     made = [_vectors(layer, f"{name}_norm", std[name] * u, signs) for name, u in (("query", q), ("key", k))]
     return (*made, std["value"] * v[..., 0])

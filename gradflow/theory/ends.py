@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..model.init import Matrix, resolved
+from ..model.init import Matrix, normal, resolved
 from ..model.lanes import Lanes, PerLane, Then
 from ..model.layers import Identity
 from ..model.norms import ScaledNorm, Squash, Standard
@@ -36,7 +36,7 @@ def embedded(embedding: Embedding, inputs) -> Response:
 
 
 def readout(model: Transformer, out: Gram, targets, key) -> dict:
-    """Loss, and its cotangent at what is read out, D and Δ of `lean`, for targets [E, T].
+    """Loss, and its cotangent at what is read out, D and Δ of `lean`, for targets [E, T]; one that is negative is none.
 
     Logits z are Gaussian with covariance `std² fan_in Σ`, softmax(z) − target is the cotangent of a logit, and the readout's
     transpose takes it back. The classes are exchangeable, so `E p_t[y] = 1/V` whatever the target; `E Σ_a p_ta p_sa` is
@@ -48,16 +48,18 @@ def readout(model: Transformer, out: Gram, targets, key) -> dict:
     classes = model.embedding.vocabulary
     weights = resolved(model.readout, model.depth)
     gain = weights.std(Matrix("readout", model.width, classes, model.width)) ** 2 * model.width
-    z = jax.random.normal(key, (-(-LOGITS // classes), len(out), classes), out.dtype)
+    z = normal(key, -(-LOGITS // classes), len(out), classes).astype(out.dtype)
     z = gain**0.5 * jnp.einsum("ts,nsa->nta", factor(out), z)
     p = jax.nn.softmax(z, axis=-1)
     same = targets.ravel()[:, None] == targets.ravel()[None, :]
     alike = jnp.einsum("nta,nsa->ts", p, p) / len(p)
-    residual = (alike - 2 / classes + same) / targets.size**2
-    along = gain * (1 - jnp.diag(alike)) / targets.size
+    asked = (targets.ravel() >= 0).astype(out.dtype)
+    weight = asked / asked.sum()  # of a token in the mean over all targets
+    residual = (alike - 2 / classes + same) * jnp.outer(weight, weight)
+    along = gain * (1 - jnp.diag(alike)) * weight
     d = jnp.diag(along) / 2
     return {
-        "loss": jnp.mean(jax.nn.logsumexp(z, axis=-1) - z.mean(-1)),
+        "loss": jnp.mean((jax.nn.logsumexp(z, axis=-1) - z.mean(-1)) @ weight),
         "cotangent": Grams(d, gain * residual + energy(d, out, model.width)),
         "readout": jnp.vdot(model.width * out, residual),
         "along": along,

@@ -13,12 +13,15 @@ import jax
 import jax.numpy as jnp
 import xarray as xr
 
+from ..model.batch import the_batch
 from ..model.init import Initialization, at, root
 from ..model.names import coordinates
 from ..model.norms import LayerNorm
 from ..model.profile import profiled
 from ..model.stack import Embedding, Transformer
-from ..results.arguments import suggestions
+from ..results.arguments import known, whole
+from ..results.digest import digest
+from ..results.naming import check_names
 from ..results.provenance import provenance
 from ..results.quantities import QUANTITIES
 from ..results.tree import Readings, described, label
@@ -41,7 +44,7 @@ def predict(
     models: Transformer | Mapping[str, Transformer],
     data,
     *,
-    quantities: Sequence[str] = ("backward",),
+    quantities: str | Sequence[str] = ("backward",),
     draws: int = 4,
     replicas: int = 8,
     key=0,
@@ -66,15 +69,13 @@ def predict(
     """
     if params is not None:
         raise ValueError("theory is of initialization and takes no params: measure trained weights")
-    if draws < 1 or replicas < 2:
-        raise ValueError(f"draws is {draws} and replicas {replicas}: at least 1 and 2 are needed")
+    draws, replicas = whole("draws", draws), whole("replicas", replicas, least=2)
     origin, chosen = provenance(), readings(quantities)
     models = models if isinstance(models, Mapping) else {"model": models}
+    check_names(models)
     for name, model in models.items():
         refuse(name, model)
-    batch = data if isinstance(data, Mapping) else data.batch(root(key), 0)
-    if jnp.any(batch["targets"] < 0):
-        raise NotImplementedError("theory is of losses over all tokens, and some here have no target: measure it")
+    batch = the_batch(data, models, key)
     models = profiled(models, batch, key)
     keys = jax.vmap(lambda i: at(root(key), "theory", i))(jnp.arange(replicas))
     predicted = {}
@@ -83,17 +84,16 @@ def predict(
         names = coordinates(model, jax.eval_shape(model.init, keys[0]))
         predicted[name] = Readings(arrays, names, model)
     told = {"assumptions": ASSUMPTIONS, "heads drawn": draws * replicas}
-    return label(predicted, provenance=origin, data=described(data), key=str(key), theory=told)
+    read: dict = {"data": described(data), "key": str(key), "batch_sha256": digest(batch)}
+    return label(predicted, provenance=origin, **read, theory=told)
 
 
-def readings(quantities: Sequence[str]) -> tuple[Callable[..., dict], ...]:
+def readings(quantities: str | Sequence[str]) -> tuple[Callable[..., dict], ...]:
     """The functions behind names, of readings or of what they yield."""
     named = {name: READINGS[row.reading] for name, row in QUANTITIES.items() if row.reading in READINGS}
     named |= {**READINGS, "parameter_gradient_per_example": descent.backward}
-    unknown = [name for name in quantities if name not in named]
-    if unknown:
-        raise ValueError(f"no theory of {unknown[0]!r}: {suggestions(unknown[0], READINGS, also=named)}")
-    return tuple(dict.fromkeys(named[name] for name in quantities))
+    asked = [quantities] if isinstance(quantities, str) else quantities
+    return tuple(dict.fromkeys(named[known("theory of", name, READINGS, also=named)] for name in asked))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -34,7 +34,7 @@ class Text:
 
     def batch(self, key, step: int) -> dict[str, jax.Array]:
         """`examples` windows of `context` bytes at offsets drawn from the key and the step."""
-        offsets = jax.random.randint(at(root(key), "batch", step), (self.examples,), 0, self._split - self.context)
+        offsets = whole_numbers(at(root(key), "batch", step), self.examples, self._split - self.context)
         return self.windows(offsets)
 
     def windows(self, offsets) -> dict[str, jax.Array]:
@@ -62,7 +62,7 @@ class Text:
         shape = {
             "context": self.context,
             "batch": self.examples,
-            "reduction": "mean over tokens and examples",
+            "reduction": "mean over all targets",
             "held_out": f"the last {HELD_OUT:.0%}, {WINDOWS} examples",
         }
         return {"name": self.name, "bytes": len(self.tokens), "sha256": self.sha256, **shape}
@@ -87,7 +87,7 @@ class Tokens(Text):
         if self.mask is None:
             return both | {"targets": both["inputs"]}
         keys = jax.vmap(lambda offset: at(root(0), "masked", offset))(jnp.asarray(offsets))
-        others = jax.vmap(lambda key: jax.random.randint(at(key, "other"), (self.context,), 0, len(self.tokens)))(keys)
+        others = jax.vmap(lambda key: whole_numbers(at(key, "other"), self.context, len(self.tokens)))(keys)
         return jax.vmap(masked, (0, 0, 0, None))(keys, both["inputs"], jnp.asarray(self.tokens[others]), self.mask)
 
     def description(self) -> dict:
@@ -98,6 +98,11 @@ class Tokens(Text):
         return told | {"targets": "the next token" if self.ahead else f"the token itself, {hidden}"}
 
 
+def whole_numbers(key, count: int, below: int):
+    """So many draws from 0 … below − 1, int32, whatever JAX's default: the same text is read in float32 and in float64."""
+    return jax.random.randint(key, (count,), 0, below, jnp.int32)
+
+
 def masked(key, tokens, others, mask: int) -> dict[str, jax.Array]:
     """An example [T] of a masked language model (Devlin et al. 2019, section 3.1), asked for 15% of the tokens, one at least.
 
@@ -105,7 +110,7 @@ def masked(key, tokens, others, mask: int) -> dict[str, jax.Array]:
     The targets of all others are negative: none.
     """
     asked = jax.random.permutation(at(key, "asked"), len(tokens)) < max(1, round(HIDDEN * len(tokens)))
-    kind = jax.random.uniform(at(key, "kind"), tokens.shape)
+    kind = jax.random.uniform(at(key, "kind"), tokens.shape, jnp.float32)
     inputs = jnp.where(kind < 0.8, mask, jnp.where(kind < 0.9, others, tokens))
     return {"inputs": jnp.where(asked, inputs, tokens).astype(jnp.int32), "targets": jnp.where(asked, tokens, -1)}
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-from ..model.init import at, root
+from ..model.init import at, normal, root
 from ..results.arguments import suggestions
 from ..results.configuration import registered
 
@@ -122,8 +122,7 @@ class Noise:
             places, form = jax.tree_util.tree_flatten_with_path(params)
             keys = jax.random.split(at(root(self.key), count), len(places))
             drawn = [
-                _rms(path, w) * jax.random.normal(k, w.shape, w.dtype)
-                for k, (path, w) in zip(keys, places, strict=True)
+                _rms(path, w) * normal(k, *w.shape).astype(w.dtype) for k, (path, w) in zip(keys, places, strict=True)
             ]
             return jax.tree.unflatten(form, drawn), optax.safe_increment(count)
 

@@ -28,7 +28,7 @@ import optax
 import xarray as xr
 
 from ..instruments.gradients import frobenius, parameter_norms
-from ..model.names import coordinates, named, parameter_names
+from ..model.names import by_part, check_stacked, coordinates, in_turn, parameter_names, part_of
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 
@@ -78,7 +78,7 @@ def record(
 
     def init(params) -> Recorded:
         leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=_masked)
-        _check(leaves, keys)
+        check_stacked(leaves, keys, ignored=_masked)
         unread = lambda a: jnp.full(a.shape, jnp.nan, a.dtype)
         # Without leaves, params are what optax.tree_map_params looks for copies of the parameters with: norms are none.
         norms = jax.tree.map(unread, jax.eval_shape(partial(_norms, keys), params) if leaves else jnp.zeros(()))
@@ -172,9 +172,9 @@ def _leading(found: Mapping[str, Recorded], leading) -> dict[str, Any]:
 def _tables(one: Recorded, model):
     """`(quantity, dimensions, {name: column})` of everything that a recorder holds."""
     for what, tree in (("norm", one.norm), ("to_weight", one.to_weight)):
-        parts = _parts(tree, one.stacked)
+        parts = by_part(tree, one.stacked)
         outside = parts.pop(None, {})
-        inside = _of_model(one, tree, model) if model else _in_turn(list(parts.values()))
+        inside = _of_model(one, tree, model) if model else in_turn(list(parts.values()))
         for prefix, dims, columns in (("", ("sublayer", "parameter"), inside), ("outer_", ("outer",), outside)):
             name = f"{prefix}{one.name}_{what}"
             if columns:
@@ -192,55 +192,10 @@ def _of_model(one: Recorded, tree, model) -> dict[str, Any]:
     return dict(zip(names, np.moveaxis(jax.device_get(walked(tree["stack"])), -1, 0), strict=True))
 
 
-def _in_turn(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """`{parameter: [..., S]}`, the layers of each part after those of the one before; NaN where a part has it not."""
-    missing = [np.full_like(next(iter(own.values())), np.nan) for own in parts]
-    column = lambda name: [own.get(name, nan) for own, nan in zip(parts, missing, strict=True)]
-    return {name: np.concatenate(column(name), axis=-1) for own in parts for name in own}
-
-
-# ---- leaves that are stacked, and others ---------------------------------------------------------------------
-
-
 def _norms(keys: tuple[str, ...], tree):
     """`‖u‖_F` of every leaf, of each layer where it is stacked."""
-    norm = lambda path, leaf: (jax.vmap(frobenius) if _part(path, keys) else frobenius)(jnp.asarray(leaf))
+    norm = lambda path, leaf: (jax.vmap(frobenius) if part_of(path, keys) else frobenius)(jnp.asarray(leaf))
     return jax.tree_util.tree_map_with_path(norm, tree)
-
-
-def _part(path, keys: tuple[str, ...]) -> str | None:
-    """The stacked key that a leaf is below, with its place in the sequence there if it is one of segments; else None."""
-    name = partial(jax.tree_util.keystr, simple=True, separator=".")
-    for end in range(1, len(path) + 1):
-        if name(path[:end]) in keys:
-            return name(path[: end + isinstance((*path, None)[end], jax.tree_util.SequenceKey)])
-    return None
-
-
-def _parts(tree, keys: tuple[str, ...]) -> dict[str | None, dict[str, Any]]:
-    """`{part: {parameter: leaf}}`, in the field's names."""
-    parts: dict[str | None, dict[str, Any]] = {}
-    for (path, leaf), name in zip(jax.tree_util.tree_leaves_with_path(tree), named(tree), strict=True):
-        parts.setdefault(_part(path, keys), {})[name] = leaf
-    return parts
-
-
-def _check(leaves, keys: tuple[str, ...]) -> None:
-    """Every stacked key is there, and the leaves of a part have one number of layers. Masked leaves count as there."""
-    missing = [key for key in keys if leaves and not any(_part(path, (key,)) for path, _ in leaves)]
-    if missing:
-        there = ", ".join(dict.fromkeys(jax.tree_util.keystr(path[:1], simple=True) for path, _ in leaves))
-        raise ValueError(
-            f"no {missing[0]!r} to be stacked among the parameters' keys, {there}: name the one whose leaves have their "
-            f"layer on axis 0, gf.record(stacked='layers'), or say stacked=None"
-        )
-    sizes: dict[str, dict] = {}
-    for path, leaf in leaves:
-        if (part := _part(path, keys)) and not _masked(leaf):
-            sizes.setdefault(part, {})[np.shape(leaf)[:1]] = jax.tree_util.keystr(path, simple=True, separator=".")
-    for part, own in sizes.items():
-        if len(own) > 1 or () in own:
-            raise ValueError(f"below {part!r} axis 0 is not the layer throughout: {own}; give only keys where it is")
 
 
 def _masked(leaf) -> bool:

@@ -121,3 +121,58 @@ def test_the_value_of_a_dial_does_not_matter():
         for dial in (jnp.zeros(DEPTH + 1), jnp.full(DEPTH + 1, 3.0))
     )
     np.testing.assert_array_equal(one, other)
+
+
+# ---- every dial is read once ---------------------------------------------------------------------------------
+
+
+def plainly(params, x, dials):
+    return through(params, x, lambda x, l: gf.meter(x, dials["stream"][l]))
+
+
+def scanned(params, x, dials):
+    def layer(x, row):
+        w, dial = row
+        return x + jnp.tanh(gf.meter(x, dial) @ w), None
+
+    x, _ = jax.lax.scan(jax.checkpoint(layer), x, (params["layers"]["w"], dials["stream"][:DEPTH]))
+    return jnp.sum(jax.jit(gf.meter)(x, dials["stream"][DEPTH]) @ params["head"]["v"])
+
+
+def counted(params, x, dials):
+    w = params["layers"]["w"]
+    x = jax.lax.fori_loop(0, DEPTH, lambda l, x: x + jnp.tanh(gf.meter(x, dials["stream"][l]) @ w[l]), x)
+    return jnp.sum(gf.meter(x, dials["stream"][DEPTH]))
+
+
+def by_example(loss):
+    return lambda params, x, dials: jax.vmap(lambda one: loss(params, one[None], dials))(x).sum()
+
+
+LOSSES = {"a loop": plainly, "a scan": scanned, "a counted loop": counted}
+LOSSES |= {f"{name}, under vmap": by_example(loss) for name, loss in LOSSES.items()}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_a_dial_array_that_is_too_short_is_an_error_that_names_the_dial(loss):
+    assert gf.measure(loss, params(), X, dials={"stream": jnp.zeros(DEPTH + 1)})["model"]["stream"].size == DEPTH + 1
+    with pytest.raises(ValueError, match=rf"more than one meter.*: stream\[{DEPTH - 1}\] \(2 meters\); give") as error:
+        gf.measure(loss, params(), X, dials={"stream": jnp.zeros(DEPTH)})
+    assert "\n" not in str(error.value)
+
+
+def test_two_meters_on_a_dial_without_axes_are_an_error():
+    def twice(params, x, dials):
+        return through(params, gf.meter(x, dials["one"]), lambda x, l: gf.meter(x, dials["one"]) if l == 1 else x)
+
+    with pytest.raises(ValueError, match=r": one \(2 meters\); give"):
+        gf.measure(twice, params(), X, dials={"one": jnp.zeros(())})
+
+
+def test_a_dial_that_is_chosen_by_the_data_is_counted_with_its_array():
+    def chosen(params, x, dials):
+        l = jnp.argmax(x[0])
+        return through(params, gf.meter(x, dials["some"][l]), lambda x, _: gf.meter(x, dials["some"][l]))
+
+    with pytest.raises(ValueError, match=r"some of 2 dials \(5 meters\)"):
+        gf.measure(chosen, params(), X, dials={"some": jnp.zeros(2)})

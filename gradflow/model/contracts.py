@@ -1,0 +1,94 @@
+"""Contracts: what instruments, theory and training ask of a model, and of the data that it reads.
+
+A model is a stack with a way in and a way out, each for one example; one that has several stacks has *sides*, a model each.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Model(Protocol):
+    """One stack; `Transformer`, the sides of an `EncoderDecoder` and `FunctionStack` are such. Parameters have a key `stack`."""
+
+    @property
+    def segments(self) -> Any:
+        """The stack, for `walk`."""
+        ...
+
+    def enter(self, params, inputs) -> Any:
+        """The bottom of the stream."""
+        ...
+
+    def leave(self, params, x) -> Any:
+        """What is read out, from the top of the stream."""
+        ...
+
+    def loss(self, params, out, targets) -> Any:
+        """The loss of one example, from what is read out."""
+        ...
+
+
+@runtime_checkable
+class Drawable(Model, Protocol):
+    """A model that draws its weights."""
+
+    def init(self, key) -> Any:
+        """The parameters."""
+        ...
+
+
+@runtime_checkable
+class Sided(Protocol):
+    """A model of several stacks."""
+
+    @property
+    def sides(self) -> Mapping[str, Any]:
+        """Each stack as a model, with the others as functions of the weights."""
+        ...
+
+
+@runtime_checkable
+class OfTokens(Protocol):
+    """A model that reads tokens, and is asked for tokens."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many different tokens there are: 0 … vocabulary − 1."""
+        ...
+
+    @property
+    def positions(self) -> int | None:
+        """The largest number of tokens of an example; None: any."""
+        ...
+
+
+@runtime_checkable
+class OfTwoSequences(OfTokens, Protocol):
+    """A model whose inputs are a source and a target."""
+
+    @property
+    def whole(self) -> Any:
+        """The encoder and decoder that it is a side of."""
+        ...
+
+
+@runtime_checkable
+class Data(Protocol):
+    """Where batches come from: what one holds is a function of the key and the step alone."""
+
+    def batch(self, key, step: int) -> Any:
+        """The batch of a step."""
+        ...
+
+    def batches(self, keys, step: int) -> Any:
+        """One batch a key, stacked."""
+        ...
+
+    def held_out(self) -> Any:
+        """Examples that no batch holds."""
+        ...
+
+    def description(self) -> dict:
+        """What a result says of its data."""
+        ...
