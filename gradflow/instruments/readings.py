@@ -96,10 +96,8 @@ def seed_keys(key, seeds: int):
     return jax.vmap(lambda i: at(root(key), "seed", i))(jnp.arange(seeds))
 
 
-def drawn(name: str, model, keys) -> Iterator:
+def drawn(model, keys) -> Iterator:
     """Weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part."""
-    if not isinstance(model, Drawable):
-        raise ValueError(f"{name} has no init(key) that draws weights: give params, with a leading axis of seeds")
     size = sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(jax.eval_shape(model.init, keys[0])))
     parts = min(len(keys), max(1, -(-len(keys) * size // AT_ONCE)))
     length = -(-len(keys) // parts)
@@ -214,11 +212,16 @@ def measure_models(
         raise ValueError(
             f"weights for {max(sets)} seeds are given, but there are {seeds}: give one set for all, or one a seed"
         )
+    undrawable = [name for name, model in nodes.items() if name not in given and not isinstance(model, Drawable)]
+    if undrawable:
+        raise ValueError(
+            f"{undrawable[0]} has no init(key) that draws weights: give params, with a leading axis of seeds"
+        )
     keys = seed_keys(key, seeds)
     nodes = nodes if params is not None else profiled(nodes, first, key)
     measured = {}
     for name, model in nodes.items():
-        weights = over(given[name], seeds) if name in given else drawn(name, model, keys)
+        weights = over(given[name], seeds) if name in given else drawn(model, keys)
         found = _read(model, chosen, weights, batch, None if batches == SHARED else 0)
         warn_of_nonfinite(name, found, given.get(name))
         found = resolved(found)

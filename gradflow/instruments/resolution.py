@@ -13,7 +13,7 @@ import numpy as np
 from ..model.weights import first_not_finite
 from .meter import GAIN
 
-REMEDY = "use precision='float64', or cast given parameters to float64, under jax_enable_x64"
+REMEDY = "cast the parameters to float64, or draw them so (precision='float64'), under jax_enable_x64"
 # In the order a step computes them: what is not finite in one is not in those after it.
 IN_TURN = {"stream_rms": "stream", "loss": "loss", "stream_gradient": "stream gradient"}
 IN_TURN |= {"parameter_gradient": "parameter gradient", "outer_gradient": "gradient of a parameter"}

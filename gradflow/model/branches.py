@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from flax import nnx
 
-from ..results.arguments import suggestions
+from ..results.arguments import known, real, whole
 from ..results.configuration import registered
 from .functions import ACTIVATIONS, Mask, attend
 from .init import FanIn, Initialization, LayerNumber, Matrix, at, draw
@@ -68,8 +68,8 @@ class OneHidden(Branch):
     inner: Layer
 
     def __post_init__(self):
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"no activation {self.activation!r}: {suggestions(self.activation, ACTIVATIONS)}")
+        known("activation", self.activation, ACTIVATIONS)
+        real("ratio", self.ratio, above=0)
 
     @property
     def couples(self) -> str:
@@ -165,8 +165,10 @@ class Attention(Branch):
         return PAST if self.causal else ALL
 
     def __post_init__(self):
-        if self.heads < 1:
-            raise ValueError(f"heads is {self.heads}: at least 1 is needed")
+        whole("heads", self.heads)
+        for name in ("kv_heads", "head"):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name))
         if self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"kv_heads = {self.kv_heads} must divide heads = {self.heads}")
         Mask(self.causal, self.window)

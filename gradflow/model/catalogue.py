@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from ..results.arguments import suggestions
+from ..results.arguments import known, shown
 from .layers import Layer
 from .multilane import b2t, dynamic_hyper_connections, hyper_connections, mhc, parallel, residual, siamese
 from .placement import Placement, Stage, hybrid_norm, hybrid_norm_star, keel, mix_ln, normformer
@@ -62,10 +62,13 @@ PLACEMENTS |= {alias: PLACEMENTS[name] for alias, name in ALIASES.items()}
 def placement(name: str | Wiring | Placement, norm: Layer | None = None) -> Placement:
     """The placement of that name with `norm` in its places; a wiring stands everywhere; one given as a value passes through."""
     if isinstance(name, str):
-        if name not in PLACEMENTS:
-            raise ValueError(f"no wiring {name!r}: {suggestions(name, PLACEMENTS)}")
+        known("wiring", name, PLACEMENTS)
         name = PLACEMENTS[name]() if norm is None else PLACEMENTS[name](norm)
-    return name if isinstance(name, Placement) else Placement(name.name, (Stage((name,)),))
+    if isinstance(name, Placement):
+        return name
+    if not isinstance(name, Wiring):
+        raise TypeError(f"a wiring is {shown(name)}: a name, a gf.Wiring or a gf.Placement is needed")
+    return Placement(name.name, (Stage((name,)),))
 
 
 def wirings(*own: Wiring | Placement) -> pd.DataFrame:

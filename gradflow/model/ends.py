@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from ..results.arguments import real, whole
 from ..results.configuration import registered
 from .branches import linear
 from .init import FanIn, Initialization, at, normal
@@ -33,6 +34,12 @@ class Embedding:
     first: int = 0
     types: int = 0
     features: int | None = None
+
+    def __post_init__(self):
+        whole("vocabulary", self.vocabulary)
+        if self.context is not None:
+            whole("context", self.context)
+        real("rms", self.rms, least=0)
 
     def rows(self) -> dict[str, int]:
         """`{table: rows}` of what is added up."""

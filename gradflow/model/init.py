@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..results.arguments import suggestions, whole
+from ..results.arguments import known, whole
 from ..results.configuration import registered
 
 GENERATOR = "threefry2x32"  # whatever `jax_default_prng_impl` says
@@ -288,8 +288,6 @@ INITIALIZATIONS: dict[str, Initialization] = {
 
 def initialization(name: str | Initialization) -> Initialization:
     """The initialization of that name; one given as a value passes through."""
-    if not isinstance(name, str):
+    if isinstance(name, Initialization):
         return name
-    if name not in INITIALIZATIONS:
-        raise ValueError(f"no initialization {name!r}: {suggestions(name, INITIALIZATIONS)}")
-    return INITIALIZATIONS[name]
+    return INITIALIZATIONS[known("initialization", name, INITIALIZATIONS)]

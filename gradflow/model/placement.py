@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+from ..results.arguments import whole
 from ..results.configuration import registered
 from .init import OfDepth
 from .layers import FeatureGain, Gain, Identity, Layer
@@ -60,8 +61,7 @@ def shared_out(depth: int, shares: Sequence[float], fixed: Sequence[int | None])
 
     The others are about in proportion to their `shares` of what is left: edges between them are rounded.
     """
-    if depth < 1:
-        raise ValueError(f"depth is {depth}: a stack needs at least 1 block")
+    depth = whole("depth", depth)
     held, left = [], depth
     for blocks in fixed:
         held.append(min(blocks or 0, left))

@@ -17,16 +17,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from ..results.arguments import suggestions
+from ..results.arguments import known, real, whole
 from ..results.configuration import registered
-from .branches import Attention, FeedForward, linear
+from .branches import Attention, Branch, FeedForward, linear
 from .catalogue import placement as chosen
 from .ends import Embedding, Readout
 from .equation import PARTS, Part, bound, in_precision_of, walk
-from .init import FanIn, Initialization, Scaled, at, at_layer, initialization, resolved, root
+from .init import FanIn, Initialization, OfDepth, Scaled, at, at_layer, initialization, resolved, root
 from .layers import Layer
 from .placement import Placement, shared_out, wirings_of
-from .wiring import PLAIN, Wiring
+from .wiring import PLAIN, THROUGH, Wiring
 
 PRECISIONS = ("bfloat16", "float32", "float64")
 
@@ -55,16 +55,21 @@ class Sublayer:
 def _rescaled(branch: Any, scales) -> Layer:
     if not scales:
         return branch
-    if not hasattr(branch, "weights"):
+    if "weights" not in _fields(branch):
         raise ValueError(f"the wiring scales {[n for n, _ in scales]}, but {branch!r} has no `weights` to scale")
     return dataclasses.replace(branch, weights=Scaled(branch.weights, scales))
 
 
 def _refitted(branch: Any, within) -> Layer:
-    missing = [place for place, _ in within if not hasattr(branch, place)]
+    missing = [place for place, _ in within if place not in _fields(branch)]
     if missing:
         raise ValueError(f"the wiring sets {missing[0]!r} inside the branch, which {branch!r} does not have")
     return dataclasses.replace(branch, **dict(within)) if within else branch
+
+
+def _fields(branch) -> list[str]:
+    """Names of a dataclass's fields; a function has none."""
+    return [field.name for field in dataclasses.fields(branch)] if dataclasses.is_dataclass(branch) else []
 
 
 @registered
@@ -78,8 +83,7 @@ class Segment:
 
     def __post_init__(self):
         kinds = [sub.kind for sub in self.block]
-        if self.repeats < 1:
-            raise ValueError(f"depth is {self.repeats}: a stack needs at least 1 block")
+        whole("depth", self.repeats)
         if len(set(kinds)) != len(kinds) or not kinds:
             raise ValueError(f"the sublayers of a block need different kinds, not {kinds}")
 
@@ -105,11 +109,11 @@ class Transformer:
     precision: str | None = None
 
     def __post_init__(self):
-        if self.width < 1:
-            raise ValueError(f"width is {self.width}: at least 1 is needed")
+        whole("width", self.width)
         check_precision(self.precision)
         if not self.stack:
             raise ValueError("a stack needs at least one segment")
+        check_scales(self.stack, self.width)
         self.shapes  # noqa: B018  (every layer's own checks, before anything is drawn)
 
     @property
@@ -195,10 +199,26 @@ class Transformer:
         return self.logits(params, self.leave(params, x))
 
 
+def check_scales(stack: Sequence[Segment], width: int) -> None:
+    """Refuses a scale of a matrix that no branch has: neither one in the stack, nor one that wirings of the field scale.
+
+    One wiring stands around branches of several kinds, so it may name what only some of them have.
+    """
+    subs = [sub for segment in stack for sub in segment.block]
+    scales = {name: factor for sub in subs for name, factor in sub.wiring.scales}
+    for name, factor in scales.items():
+        if not isinstance(factor, OfDepth):
+            real(f"the scale of {name}", factor, least=0)
+    own = {name for sub in subs if isinstance(sub.branch, Branch) for name in sub.branch.sides(width)}
+    strange = sorted(set(scales) - own - {*THROUGH, "query", "key"})
+    if strange and all(isinstance(sub.branch, Branch) for sub in subs):
+        known("matrix, whose initialization is to be scaled:", strange[0], sorted(own))
+
+
 def check_precision(precision: str | None) -> None:
     """An error in one line where there is no such precision, or JAX does not keep it."""
-    if precision not in (None, *PRECISIONS):
-        raise ValueError(f"no precision {precision!r}: {suggestions(str(precision), PRECISIONS)}")
+    if precision is not None:
+        known("precision", precision, PRECISIONS)
     if precision == "float64" and not jax.config.values["jax_enable_x64"]:
         raise ValueError("float64 needs jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1, first")
 
@@ -282,6 +302,13 @@ def transformer(
 
     Errors: ValueError, one line that names the remedy.
     """
+    whole("depth", depth)
+    whole("width", width)
+    whole("heads", heads)
+    whole("vocabulary", vocabulary)
+    real("embedding_rms", embedding_rms, above=0)
+    if context is not None:
+        whole("context", context)
     branches = {"attention": attention or Attention(heads), "mlp": mlp or FeedForward()}
     if init is not None:
         branches = {kind: dataclasses.replace(own, weights=initialization(init)) for kind, own in branches.items()}

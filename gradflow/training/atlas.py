@@ -21,12 +21,13 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from ..instruments.chain import partial_jacobian
-from ..instruments.readings import seed_keys
+from ..instruments.readings import by_node, seed_keys
 from ..instruments.spectrum import Krylov, window
 from ..model.catalogue import wirings
 from ..model.init import root
 from ..model.names import coordinates
 from ..model.profile import profiled
+from ..results.arguments import whole
 from ..results.configuration import differences, dumps, encode
 from ..results.tree import Readings, label, load, save, settings
 from .loop import train
@@ -86,7 +87,10 @@ def atlas(
 
     Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
     """
+    scatter = whole("scatter", scatter, least=2)
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, (0, steps), READ)
+    models, _ = by_node(models)
+    plan.check(models)
     models = profiled(models, data, key)
     decides = {
         name: encode({**plan.configuration({name: model}, key), "scatter": scatter, "theory": predict is not None})

@@ -17,7 +17,8 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from ..instruments import gradients
-from ..instruments.readings import over_seeds
+from ..instruments.readings import by_node, over_seeds
+from ..instruments.resolution import resolved, warn_of_underflow
 from ..model.names import coordinates
 from ..model.profile import profiled
 from ..results.provenance import provenance
@@ -70,7 +71,11 @@ def train(
     A NaN or an infinity stops nothing: `nonfinite_step`, `_depth` and `_quantity` hold the first of each seed.
     """
     origin = provenance()
+    if resume and checkpoints is None:
+        raise ValueError("resume=True continues the run in a folder: name it, checkpoints='folder/'")
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
+    models, _ = by_node(models)
+    plan.check(models)
     models = profiled(models, data, key)
     decides = plan.configuration(models, key)
     keeper = None if checkpoints is None else Checkpoints(checkpoints, decides, checkpoint_every, resume=resume)
@@ -80,7 +85,9 @@ def train(
         for name, model in models.items():
             shown.set_description(name)
             params[name], records = _run(name, model, plan, keeper, shown, watch)
-            runs[name] = Readings(_stacked(records, plan.kept), coordinates(model, params[name]), model)
+            found = resolved(_stacked(records, plan.kept))
+            warn_of_underflow(name, found)
+            runs[name] = Readings(found, coordinates(model, params[name]), model)
     run = label(
         runs,
         leading={"step": np.asarray(plan.kept), "seed": np.arange(seeds)},

@@ -3,9 +3,13 @@
 A schedule is a tuple of steps, or a function of the number of steps: `every(10)`, `logarithmic(3)`, `early`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ..results.arguments import shown, whole
+
+MOST = 2**31 - 2  # steps, which are counted in int32
 
 Schedule = Sequence[int] | Callable[[int], Sequence[int]]
 
@@ -26,8 +30,7 @@ def every(n: int) -> Callable[[int], tuple[int, ...]]:
     >>> every(40)(100)
     (0, 40, 80, 100)
     """
-    if n < 1:
-        raise ValueError(f"every({n}): at least 1 is needed")
+    n = whole("every(n): n", n)
     return lambda steps: tuple(sorted({*range(0, steps + 1, n), steps}))
 
 
@@ -37,8 +40,7 @@ def logarithmic(per_decade: int = 4) -> Callable[[int], tuple[int, ...]]:
     >>> logarithmic(2)(100)
     (0, 1, 3, 10, 32, 100)
     """
-    if per_decade < 1:
-        raise ValueError(f"logarithmic({per_decade}): at least 1 is needed")
+    per_decade = whole("logarithmic(per_decade): per_decade", per_decade)
     return lambda steps: tuple(
         sorted({0, steps, *(n for i in range(per_decade * len(str(steps))) if (n := _mark(i, per_decade)) <= steps)})
     )
@@ -65,13 +67,14 @@ def steps_of(schedule: Schedule | None, steps: int) -> tuple[int, ...]:
 
     Errors: ValueError where there is none, or one that the run doesn't reach.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}: at least 1 is needed")
+    steps = whole("steps", steps, most=MOST)
     asked = early if schedule is None else schedule
     marks: Any = asked(steps) if callable(asked) else asked
-    chosen = tuple(sorted({int(step) for step in marks}))
-    if not chosen or chosen[0] < 0 or chosen[-1] > steps:
-        raise ValueError(f"record = {chosen} must lie between 0 and steps = {steps}")
+    if not isinstance(marks, Iterable) or isinstance(marks, str):
+        raise ValueError(f"record is {shown(marks)}: steps are needed, (0, 10, 100), or a schedule of gf.moments")
+    chosen = tuple(sorted({whole("a step of record", step, least=0) for step in marks}))
+    if not chosen or chosen[-1] > steps:
+        raise ValueError(f"record = {shown(chosen)} must lie between 0 and steps = {steps}")
     return chosen
 
 
@@ -86,5 +89,5 @@ class At:
     readings: tuple
 
     def __init__(self, steps: Sequence[int], *readings):
-        object.__setattr__(self, "steps", tuple(steps))
+        object.__setattr__(self, "steps", tuple(whole("a step of At", step, least=0) for step in steps))
         object.__setattr__(self, "readings", readings)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import jax
@@ -13,7 +14,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
 from ..model.init import at, normal, root
-from ..results.arguments import suggestions
+from ..results.arguments import known, real
 from ..results.configuration import registered
 
 
@@ -25,6 +26,18 @@ class Optimizer(Protocol):
         ...
 
 
+SHARES = ("momentum", "b1", "b2", "decay", "beta")  # constants of a running mean, from 0 to below 1
+
+
+def _check_constants(rule) -> None:
+    """Refuses constants with which a rule is none: shares outside 0 … 1, an eps or a decay that is negative or no number."""
+    for field in dataclasses.fields(rule):
+        if field.name in SHARES:
+            real(field.name, getattr(rule, field.name), least=0, below=1)
+        elif field.name in ("eps", "weight_decay"):
+            real(field.name, getattr(rule, field.name), least=0)
+
+
 @registered
 @dataclass(frozen=True)
 class SGD:
@@ -32,6 +45,9 @@ class SGD:
 
     momentum: float = 0.0
     nesterov: bool = False
+
+    def __post_init__(self):
+        _check_constants(self)
 
     def direction(self) -> optax.GradientTransformation:
         """`optax.sgd` at learning rate 1."""
@@ -48,6 +64,9 @@ class Adam:
     eps: float = 1e-8
     weight_decay: float = 0.0
 
+    def __post_init__(self):
+        _check_constants(self)
+
     def direction(self) -> optax.GradientTransformation:
         """`optax.adamw` at learning rate 1; Adam where nothing decays."""
         return optax.adamw(1.0, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay)
@@ -62,6 +81,9 @@ class Lion:
     b2: float = 0.99
     weight_decay: float = 0.0
 
+    def __post_init__(self):
+        _check_constants(self)
+
     def direction(self) -> optax.GradientTransformation:
         """`optax.lion` at learning rate 1."""
         return optax.lion(1.0, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)
@@ -74,6 +96,9 @@ class RMSProp:
 
     decay: float = 0.9
     eps: float = 1e-8
+
+    def __post_init__(self):
+        _check_constants(self)
 
     def direction(self) -> optax.GradientTransformation:
         """`optax.rmsprop` at learning rate 1."""
@@ -92,6 +117,9 @@ class Muon:
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
+
+    def __post_init__(self):
+        _check_constants(self)
 
     def direction(self) -> optax.GradientTransformation:
         """`optax.contrib.muon` at learning rate 1."""
@@ -154,8 +182,7 @@ def _stacked_matrices(params):
 
 def named(name: str, **constants: float) -> Optimizer:
     """The optimizer of that name, with some of its constants changed."""
-    if name not in OPTIMIZERS:
-        raise ValueError(f"no optimizer {name!r}: {suggestions(name, OPTIMIZERS)}")
+    known("optimizer", name, OPTIMIZERS)
     own = [field.name for field in dataclasses.fields(OPTIMIZERS[name])]  # type: ignore[arg-type]
     strange = [constant for constant in constants if constant not in own]
     if strange:
@@ -169,13 +196,30 @@ def is_rule(optimizer) -> bool:
     return isinstance(optimizer, optax.GradientTransformation) or (value and hasattr(optimizer, "direction"))
 
 
+def direction_of(rule: optax.GradientTransformation, grads, state, params, value, value_fn):
+    """`(updates, state)` of a rule, which is handed what it may ask for: the loss, and the loss as a function of the weights.
+
+    Rules that search along a line (`optax.lbfgs`) or wait for a plateau (`optax.contrib.reduce_on_plateau`) need it; others don't
+    look at it.
+    """
+    with_value = optax.with_extra_args_support(rule)
+    return with_value.update(grads, state, params, value=value, grad=grads, value_fn=value_fn)
+
+
+def _half_of_squares(params):
+    """A function of the weights that stands for the loss where a rule is only looked at."""
+    return sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(params)) / 2
+
+
 def program(rule: optax.GradientTransformation, params) -> str:
     """SHA-256 of what a transformation computes for parameters of those shapes: its jaxpr, constants included.
 
     An optax transformation is a pair of closures, whose constants nothing else shows.
     """
     state = jax.eval_shape(rule.init, params)
-    traced = jax.make_jaxpr(lambda p: rule.init(p))(params), jax.make_jaxpr(rule.update)(params, state, params)
+    update = partial(direction_of, rule, value_fn=_half_of_squares)
+    value = jax.ShapeDtypeStruct((), jnp.float32)
+    traced = jax.make_jaxpr(lambda p: rule.init(p))(params), jax.make_jaxpr(update)(params, state, params, value)
     written = "\n".join(re.sub(r"0x[0-9a-f]+", "", str(jaxpr)) for jaxpr in traced)
     held = b"".join(_bits(value) for jaxpr in traced for value in jaxpr.consts)
     return hashlib.sha256(written.encode() + held).hexdigest()

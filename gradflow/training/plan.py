@@ -13,8 +13,10 @@ from ..instruments import gradients
 from ..instruments.readings import READINGS, seed_keys
 from ..instruments.readings import readings as chosen_readings
 from ..instruments.updates import UPDATES, OfUpdate
-from ..results.arguments import suggestions
+from ..model.batch import checked, checked_data
+from ..results.arguments import known, shown
 from ..results.configuration import encode
+from .data import Text
 from .moments import At, Schedule, steps_of
 from .optimizers import program
 from .recipe import Recipe
@@ -47,9 +49,10 @@ class Plan:
     def of(cls, data, recipe: Recipe, key, seeds: int, steps: int, record: Schedule | None, readings) -> "Plan":
         """The plan of a run with these options of `train`.
 
-        Errors: ValueError for a preset, a reading, a step or a number of seeds that there is not.
+        Errors: ValueError for a preset, a reading, a step or a number of seeds that there is not, TypeError for what is no data.
         """
         kept, keys = steps_of(record, steps), seed_keys(key, seeds)
+        checked_data(data)
         groups = [item if isinstance(item, At) else At(kept, item) for item in _preset(readings)]
         chosen = [At(group.steps, *chosen_readings(group.readings, READINGS | UPDATES)) for group in groups]
         missed = sorted({step for group in chosen for step in group.steps} - set(kept))
@@ -60,6 +63,15 @@ class Plan:
         always = {*RIDING, gradients.heldout_loss}  # the loop reads the latter of held-out text, not of the batch
         rest = [At(group.steps, *(r for r in group.readings if r not in always)) for group in chosen]
         return cls(data, recipe, keys, steps, kept, riding, tuple(group for group in rest if group.readings))
+
+    def check(self, models: Mapping) -> None:
+        """Refuses data that a model can't read: the first batch, what is held out, and all tokens of a text."""
+        of_seeds = checked(self.data.batches(self.keys, 0), models, leading=1)
+        checked(self.data.held_out(), models)
+        if isinstance(self.data, Text):
+            longest = jax.tree.map(lambda a: a[0, :1], of_seeds)
+            largest = np.full_like(longest["inputs"], self.data.tokens.max())
+            checked({"inputs": largest, "targets": largest}, models)
 
     @property
     def rates(self) -> np.ndarray:
@@ -113,8 +125,10 @@ def _name(reading) -> str:
 
 
 def _preset(asked: str | Sequence) -> Sequence:
-    if not isinstance(asked, str):
-        return asked
-    if asked not in PRESETS:
-        raise ValueError(f"no preset {asked!r}: {suggestions(asked, PRESETS)}; or give a tuple of readings")
-    return PRESETS[asked]
+    if isinstance(asked, str):
+        return PRESETS.get(asked) or (known("preset or reading", asked, PRESETS, also=READINGS | UPDATES),)
+    if not isinstance(asked, Sequence):
+        raise ValueError(
+            f"readings is {shown(asked)}: a preset ({', '.join(PRESETS)}) or a tuple of readings is needed"
+        )
+    return asked

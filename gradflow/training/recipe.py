@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..results.arguments import suggestions
+from ..results.arguments import known, real, whole
 from ..results.configuration import registered
 from .optimizers import OPTIMIZERS, Adam, Optimizer, is_rule, named
 
@@ -37,7 +37,7 @@ class Recipe:
 
     optimizer : a name in `OPTIMIZERS`, kept as what it names, a value such as `Adam(b2=0.98)`, or any optax transformation at
         learning rate 1
-    lr : the peak learning rate
+    lr : the peak learning rate; 1 for an optax transformation with a rate of its own
     warmup : steps over which the rate rises linearly, `lr · (s + 1)/warmup`; 0 for none
     schedule : what follows: "constant", or "linear" and "cosine" to zero at the last step, or "inverse_sqrt"
     clip : largest norm of the whole gradient, or None (Pascanu et al. 2013, algorithm 1)
@@ -61,16 +61,13 @@ class Recipe:
                 f"optimizer is {self.optimizer!r}: give a name ({', '.join(OPTIMIZERS)}), a value such as Adam(b2=0.98), or an "
                 f"optax transformation"
             )
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"no schedule {self.schedule!r}: {suggestions(self.schedule, SCHEDULES)}")
-        for name in ("lr", "clip", "clip_parameter"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}: a positive number is needed")
-        if self.warmup < 0:
-            raise ValueError(f"warmup is {self.warmup}: a number of steps, or 0 for none, is needed")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}: a share from 0 to below 1 is needed")
+        known("schedule", self.schedule, SCHEDULES)
+        real("lr", self.lr, above=0)
+        for name in ("clip", "clip_parameter"):
+            if getattr(self, name) is not None:
+                real(name, getattr(self, name), above=0)
+        whole("warmup", self.warmup, least=0)
+        real("dropout", self.dropout, least=0, below=1)
 
     @classmethod
     def original(cls, width: int = 512, warmup: int = 4000, dropout: float = 0.1) -> "Recipe":

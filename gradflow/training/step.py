@@ -23,6 +23,7 @@ from ..instruments.dropout import Dropout
 from ..model.equation import STREAM_ALONE
 from ..model.init import at
 from ..model.names import present
+from .optimizers import direction_of
 
 # Readings that ride on the backward pass of training, by what they hand to it.
 RIDING: dict[Any, dict] = {
@@ -72,7 +73,10 @@ class Step:
         params = state["params"]
         dropout = Dropout(self.dropout, at(key, "dropout", i)) if self.dropout else None
         grads, reading = gradients.backward(self.model, params, batch, **RIDING[self.riding], dropout=dropout)
-        direction, optimizer = self.direction.update(grads, state["optimizer"], params)
+        loss = partial(gradients.bare_loss, self.model, batch=batch)
+        direction, optimizer = direction_of(
+            self.direction, grads, state["optimizer"], params, reading["loss"], value_fn=loss
+        )
         updates = jax.tree.map(lambda u: rate.astype(u.dtype) * u, direction)
         first = _first_nonfinite(state["first"], reading, present(self.model.segments, params["stack"]), i)
         after = {"params": optax.apply_updates(params, updates), "optimizer": optimizer, "first": first}
