@@ -193,6 +193,22 @@ def test_theory_is_the_mean_square_over_seeds(name):
 
 
 @pytest.mark.long
+def test_theory_of_ragged_targets_is_of_the_mean_over_all_of_them():
+    """One example is asked for 3 tokens, the other for 13: its gradient counts by as much more."""
+    model = {"model": gf.transformer("pre", depth=2, width=128, context=16)}
+    batch = dict(DATA.batch(0, 0))
+    asked = np.stack([np.arange(16) < 3, np.arange(16) < 13])
+    batch["targets"] = jnp.where(asked, batch["targets"], -1)
+    measured, theory = gf.measure(model, batch, seeds=32), gf.predict(model, batch, draws=8)
+    for quantity in ("stream_gradient", "readout_gradient"):
+        found = gf.results.against_theory(measured, theory, quantity)["model"].to_dataset()
+        assert (np.abs(found["ratio"] - 1) < 0.05 + 3 * found["ratio_sem"]).all()
+    by_token = theory["model"]["stream_gradient_by_token"].values
+    assert (by_token[-1, 13:] == 0).all()
+    assert (by_token[-1, :13] > 0).all()
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["residual", "hyper"])
 def test_lanes_are_rows_of_the_gram_matrix(name):
     """ResiDual and a static hyper-connection, whose matrices are trained."""
