@@ -48,7 +48,7 @@ def times(value, x):
 
 
 def beside(a, x):
-    """`a` with axes of length 1 in front, as many axes as `x` has: what NumPy does unasked, and JAX may have been told not to do."""
+    """`a` with axes of length 1 in front, as many axes as `x` has: what is done unasked unless JAX was told not to."""
     return a if jnp.ndim(a) in (0, jnp.ndim(x)) else jnp.expand_dims(a, tuple(range(jnp.ndim(x) - jnp.ndim(a))))
 
 

@@ -1,10 +1,10 @@
 """The settings of JAX under which numbers are made: its usual ones, whatever somebody's configuration says.
 
-Entry points (`measure`, `predict`, `sweep`, `train`, `atlas`, `init`, …) are decorated with `usual_settings()`, so that
-`jax_debug_nans`, which stops at every NaN, and meters read some on purpose, or `jax_threefry_partitionable`, which changes what is
-drawn, change no number and stop nothing. What a user hands over, a loss, a layer or `watch`, runs under them too. Left as they
-are: `jax_enable_x64` and `jax_default_matmul_precision`, which are a choice of precision and are kept in the provenance, the
-device, and what only tells or caches. A model that is called by itself, outside of these, runs under the user's settings.
+Entry points (`measure`, `predict`, `sweep`, `train`, `atlas`, …) are decorated with `usual_settings()`: so `jax_debug_nans`,
+which stops at every NaN, though meters read some on purpose, and `jax_threefry_partitionable`, which changes what is drawn,
+change no number and stop nothing. What a user hands over, a loss, a layer or `watch`, runs under them too. Left as they are:
+`jax_enable_x64` and `jax_default_matmul_precision`, which are a choice of precision and are kept in the provenance, the device,
+and what only tells or caches. A model that is called by itself, outside of these, runs under the user's settings.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ USUAL: dict[str, tuple[Callable[[Any], AbstractContextManager], Any]] = {
 
 @contextmanager
 def usual_settings() -> Iterator[None]:
-    """The block, or the decorated function, runs under `USUAL`. Only what differs is set, so nothing is compiled anew where none does."""
+    """The block, or the decorated function, runs under `USUAL`. Only what differs is set, so that nothing is compiled anew."""
     with ExitStack() as entered:
         for name, (setting, value) in USUAL.items():
             if jax.config.values[name] not in (value, None):

@@ -7,6 +7,7 @@ Axes: a batch is `{"inputs": [B, T], "targets": [B, T]}`, targets the next bytes
 """
 
 import hashlib
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..model import size
 from ..model.init import at, root
+from ..model.settings import usual_settings
 
 VOCABULARY = 256
 HELD_OUT = 0.1  # share of the text, its end
@@ -32,11 +35,13 @@ class Text:
     context: int = 64
     examples: int = 8
 
+    @usual_settings()
     def batch(self, key, step: int) -> dict[str, jax.Array]:
         """`examples` windows of `context` bytes at offsets drawn from the key and the step."""
         offsets = whole_numbers(at(root(key), "batch", step), self.examples, self._split - self.context)
         return self.windows(offsets)
 
+    @usual_settings()
     def windows(self, offsets) -> dict[str, jax.Array]:
         """The examples that begin there."""
         return _windows(self.tokens, offsets, self.context)
@@ -52,6 +57,7 @@ class Text:
         last = len(self.tokens) - self.context - 1
         return self.windows(np.unique(np.linspace(self._split, last, WINDOWS).round().astype(int)))
 
+    @usual_settings()
     def batches(self, keys, step: int) -> dict[str, jax.Array]:
         """One batch a key, stacked: what a run with several seeds sees at a step."""
         each = [self.batch(key, step) for key in keys]
@@ -204,6 +210,10 @@ def text(path: str | Path | None = None, *, context: int = 64, batch: int = 8) -
 
 def _bytes(path: Path) -> bytes:
     try:
+        held = path.stat()
+        if not (stat.S_ISREG(held.st_mode) or stat.S_ISDIR(held.st_mode)):
+            raise ValueError(f"{path} is no file with an end, but a device or a pipe: name a text file")
+        size.refuse(str(path), "cut it", text=held.st_size)
         return path.read_bytes()
     except OSError as error:
         raise OSError(f"can't read the text {path} ({error.strerror}): name a file that can be read") from None
