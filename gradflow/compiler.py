@@ -1,4 +1,4 @@
-"""What the compiler is told before it starts, and a check that it sums rightly.
+"""What the compiler is told before it starts, and a check that it starts and sums rightly.
 
 On the CPU, jaxlib 0.10.2 and 0.11 hand sums to a library that returns wrong ones, silently, where products with a broadcast
 array are summed and there are enough of them to be shared between threads (jax issue 39103): the Jacobian of a norm, for
@@ -8,6 +8,8 @@ one. Without these fusions all sums are right. Releases from 0.12 on have it men
 import gc
 import os
 import re
+import subprocess
+import sys
 from functools import cache
 from importlib.metadata import version
 
@@ -18,6 +20,11 @@ QUICKLY = (
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_disable_hlo_passes=tree_reduction_rewriter",  # which makes two kernels of a sum
 )
+STARTS = "from jaxlib import xla_client; xla_client.CompileOptions()"  # where flags are read
+
+
+class Unusable(RuntimeError):
+    """JAX can't be used as it was told to be: one line that names the variable to change."""
 
 
 def tell(jaxlib: str | None = None) -> None:
@@ -42,16 +49,39 @@ def hurry() -> None:
     os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *more])
 
 
+def check_flags() -> None:
+    """Unusable for what the compiler doesn't know in `XLA_FLAGS`, which would end the process: tried in one of its own."""
+    flags = os.environ.get("XLA_FLAGS", "").replace(REMEDY, "").strip()
+    if not flags or "jax" in sys.modules:
+        return
+    tried = subprocess.run([sys.executable, "-c", STARTS], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if tried.returncode:
+        named = re.search(r"XLA_FLAGS: *(.*)", tried.stderr)
+        unknown = named[1] if named else flags
+        raise Unusable(f"XLA_FLAGS has what this jaxlib can't read, {unknown[:80]}: correct it, or unset XLA_FLAGS")
+
+
 @cache
 def check() -> None:
-    """RuntimeError where a norm's Jacobian comes out wrong as it does in a jaxlib with that fault. Once a process."""
+    """Unusable where JAX doesn't start, or a norm's Jacobian comes out wrong as it does in a jaxlib with that fault.
+
+    Once a process.
+    """
     import jax
     import numpy as np
 
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = jax.config.values["jax_platforms"] or jax.config.values["jax_platform_name"] or "the default"
+        why = (str(error).splitlines() or ["it does not say why"])[0]
+        raise Unusable(
+            f"JAX can't start on {asked!r} ({why[:120]}): set JAX_PLATFORMS=cpu, or unset it, or install JAX for that device"
+        ) from None
     hat, v = np.random.default_rng(0).normal(size=(16, 64)), np.random.default_rng(1).normal(size=(1024, 16, 64))
     along = lambda v: hat * (hat * v).mean(-1, keepdims=True)
     if not np.allclose(jax.jit(along)(v), along(v), atol=1e-2):
-        raise RuntimeError(
+        raise Unusable(
             f"this jaxlib sums wrongly on the CPU (jax issue 39103): import gradflow before JAX is first used, or set "
             f"XLA_FLAGS={REMEDY}, or use jaxlib 0.12"
         )

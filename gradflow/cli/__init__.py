@@ -1,3 +1,3 @@
-"""The command line, bottom up: options, commands."""
+"""The command line, bottom up: console, options, commands."""
 
 from .commands import main

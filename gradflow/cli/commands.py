@@ -4,30 +4,42 @@ The house is imported inside the commands, so that `--help` answers at once. Wro
 that names the remedy, exit code 2, and nothing is written.
 """
 
-import os
 import shutil
-import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from ..compiler import hurry
+from ..compiler import check_flags, hurry
 from . import options
+from .console import parsed, refusing, speaking
 from .options import CHECKPOINTS, Extent, Models, Run, Trained, Updates
 
 app = tyro.extras.SubcommandApp()
 Flat = tyro.conf.OmitArgPrefixes
 EVERY = Models(wirings=(), context=32, batch=4)
+COMMANDS: list[str] = []
 
 
-@app.command
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Registers a command, which is run once all of the command line is understood."""
+
+    @wraps(function)
+    def understood(*given, **named) -> Callable[[], None]:
+        return partial(function, *given, **named)
+
+    COMMANDS.append(function.__name__)
+    app.command(understood)
+    return function
+
+
+@command
 def compare(
     models: Annotated[Models, Flat] = Models(),
     updates: Annotated[Updates, Flat] = Updates(),
@@ -40,7 +52,7 @@ def compare(
     _job("compare", models, updates, run, sweep=sorted({max(1, models.depth // 2), models.depth, 2 * models.depth}))
 
 
-@app.command
+@command
 def train(
     models: Annotated[Models, Flat] = Models(),
     updates: Annotated[Updates, Flat] = Updates(),
@@ -65,11 +77,13 @@ def _job(
 ) -> None:
     """Trains, sweeps over depths, writes the folder and tells."""
     begun = time.perf_counter()
-    with _refusing(command, ValueError, OSError):
+    with refusing(command, ValueError, TypeError, OSError):
+        check_flags()
         import matplotlib
 
         import gradflow as gf
 
+        from ..model import size
         from ..report import bundle, summary
         from ..results.provenance import provenance
         from ..training import checkpoints, moments, plan
@@ -78,11 +92,14 @@ def _job(
         (stacks, data), recipe, origin = models.built(), updates.built(), provenance()
         read = {"record": moments.named(record), "readings": readings[0] if readings[0] in plan.PRESETS else readings}
         checkpoints.interval(run.checkpoint_every)
-        plan.Plan.of(data, recipe, run.key, run.seeds, run.steps, **read)
+        planned = plan.Plan.of(data, recipe, run.key, run.seeds, run.steps, **read)
+        planned.check(stacks)
+        if sweep:
+            size.check({name: model.at_depth(max(sweep)) for name, model in stacks.items()}, data, seeds=run.seeds)
         configuration = _configuration(command, models, updates, run, data) | {"record": record, "readings": readings}
         if bundle.prepare(run.out, configuration, origin) and not run.resume:
             shutil.rmtree(run.out / CHECKPOINTS, ignore_errors=True)  # of a finished run, which is made again
-    with _refusing(command, OSError):
+    with refusing(command, OSError):
         _, trained = gf.train(stacks, data, recipe, **run.options(), **read)
         swept = gf.sweep(stacks, data, depth=sweep, seeds=run.seeds, key=run.key) if sweep else None
         gf.report.write(trained, run.out, sweep=swept, configuration=configuration)
@@ -91,7 +108,7 @@ def _job(
     print(f"\n{time.perf_counter() - begun:.0f} s; figures, tables, data and appendix are in {run.out}/")
 
 
-@app.command
+@command
 def atlas(
     models: Annotated[Models, Flat] = EVERY,
     updates: Annotated[Updates, Flat] = Updates(),
@@ -103,7 +120,8 @@ def atlas(
     """
     begun = time.perf_counter()
     hurry()
-    with _refusing("atlas", ValueError, OSError):
+    with refusing("atlas", ValueError, TypeError, OSError):
+        check_flags()
         import matplotlib
 
         import gradflow as gf
@@ -115,7 +133,7 @@ def atlas(
         matplotlib.use("agg")
         models = models if models.wirings else replace(models, wirings=tuple(gf.wirings().index))
         (stacks, data), recipe, origin = models.built(), updates.built(), provenance()
-        Plan.of(data, recipe, run.key, run.seeds, run.steps, (0, run.steps), "economy")
+        Plan.of(data, recipe, run.key, run.seeds, run.steps, (0, run.steps), "economy").check(stacks)
         configuration = _configuration("atlas", models, updates, run, data)
         bundle.prepare(run.out, configuration, origin)
         options = {"steps": run.steps, "seeds": run.seeds, "key": run.key, "folder": run.out / bundle.WIRINGS}
@@ -127,7 +145,7 @@ def atlas(
     print(f"{time.perf_counter() - begun:.0f} s; figures/atlas.pdf and tables/atlas.html are in {run.out}/")
 
 
-@app.command
+@command
 def inspect(
     folder: tyro.conf.Positional[Path],
     trained: Annotated[Trained, Flat] = Trained(),
@@ -141,7 +159,8 @@ def inspect(
         out: A folder that is new, empty, or holds an earlier result of the same configuration.
     """
     begun = time.perf_counter()
-    with _refusing("inspect", ValueError, OSError, ImportError):
+    with refusing("inspect", ValueError, OSError, ImportError):
+        check_flags()
         import matplotlib
 
         import gradflow as gf
@@ -158,7 +177,7 @@ def inspect(
         configuration = {"command": "inspect", "folder": str(folder), **asked, **read.sources}
         bundle.prepare(out, configuration, origin)
     tree = read.measured()
-    with _refusing("inspect", OSError):
+    with refusing("inspect", OSError):
         gf.report.write(tree, out, configuration=configuration)
     print("\n".join([*read.placed(), *(f"note: {one.message}" for one in told), *summary.lines(tree)]))
     print(_commit_note(origin), end="")
@@ -179,69 +198,48 @@ def _commit_note(origin: dict) -> str:
     return "" if source["clean"] else "note: the working directory has uncommitted changes; the manifest says so\n"
 
 
-@contextmanager
-def _refusing(command: str, *errors: type[Exception]) -> Iterator[None]:
-    """What is wrong with the input, or with the disk, becomes one line, and exit code 2."""
-    try:
-        yield
-    except errors as error:
-        print(f"gradflow {command}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-@app.command
-def wirings(own: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
-    """Print every wiring that is known by name: its equation, its Jacobian, and where it is from.
+@command
+def wirings(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Print the wirings that are known by name: their equation, their Jacobian, and where they are from.
 
     Args:
-        own: Your own, as module:name, listed beside the others.
+        names: Those that are wanted, by default all; your own, as module:name, are listed beside the others.
     """
-    with _refusing("wirings", ValueError):
+    with refusing("wirings", ValueError):
+        check_flags()
         import gradflow as gf
 
-        table = gf.wirings(*map(options.own, own))
-    rows = (f"{name}\n  {row.equation}\n  Jacobian: {row.jacobian}\n  {row.source}" for name, row in table.iterrows())
-    print("\n\n".join(rows))
+        from ..results.arguments import known
+
+        asked = [word for word in names if ":" not in word]
+        own = [options.own(word) for word in names if ":" in word]
+        table = gf.wirings(*own)
+        chosen = [known("wiring", word, table.index) for word in asked] + [one.name for one in own]
+    rows = table.loc[list(dict.fromkeys(chosen))] if asked else table
+    told = (f"{name}\n  {row.equation}\n  Jacobian: {row.jacobian}\n  {row.source}" for name, row in rows.iterrows())
+    print("\n\n".join(told))
 
 
-@app.command
+@command
 def version() -> None:
     """Print the versions of gradflow and of what it stands on."""
-    from ..results.provenance import provenance
+    with refusing("version"):
+        check_flags()
+        from ..results.provenance import provenance
 
-    origin = provenance()
-    print(
-        "\n".join(f"{name} {number}" for name, number in {"gradflow": origin["gradflow"], **origin["versions"]}.items())
-    )
+        origin = provenance()
+    for name, number in {"gradflow": origin["gradflow"], **origin["versions"]}.items():
+        print(name, number)
 
 
 def main() -> None:
     """Entry point of the `gradflow` command."""
-    with _leaving_when_interrupted():
-        app.cli(
+    words = ["version"] if sys.argv[1:] == ["--version"] else sys.argv[1:]
+    with speaking(words):
+        parse = partial(
+            app.cli,
             prog="gradflow",
             description="How gradients travel through deep residual stacks.",
             config=(tyro.conf.OmitArgPrefixes,),
         )
-
-
-@contextmanager
-def _leaving_when_interrupted() -> Iterator[None]:
-    """An interruption (Ctrl-C) ends the process at once, with one line and exit code 130, unless it is ignored here.
-
-    As an exception it could be swallowed, by an import or by a callback of the garbage collector; and compiled work, which
-    goes on in threads of its own, would crash in an interpreter that is taken down beneath it. Every file is whole or not there.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _leave(*_) -> None:
-    line = "gradflow: interrupted; no file is half-written, and --resume continues from the last checkpoint"
-    os.write(2, f"\n{line} (atlas: the same command)\n".encode())  # not by print, which may be what was interrupted
-    os._exit(130)
+        parsed(parse, words, list(COMMANDS))()

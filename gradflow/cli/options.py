@@ -4,16 +4,29 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated, Any
 
-CONSTANTS = ("momentum", "b1", "b2", "eps", "weight_decay")
+import tyro
+
+from .console import line, quietly
+
+CONSTANTS = ("momentum", "nesterov", "b1", "b2", "beta", "decay", "eps", "weight_decay")
 CHECKPOINTS = "checkpoints"
+
+
+def shown(metavar: str, default: str) -> Any:
+    """How an option is listed that is None unless it is given: what it takes, and what stands for it."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+ALL_OR = tyro.conf.arg(help_behavior_hint=lambda default: f"(default: {default or 'all'})")
 
 
 @dataclass(frozen=True)
 class Models:
     """The stacks, which differ in their wiring alone, and the text they read."""
 
-    wirings: tuple[str, ...] = ("pre", "post")
+    wirings: Annotated[tuple[str, ...], ALL_OR] = ("pre", "post")
     """Names of `gradflow wirings`, or your own as module:name, a value in a Python file here."""
     depth: int = 12
     """Blocks (attention, then feed-forward)."""
@@ -27,10 +40,10 @@ class Models:
     """Examples of a batch."""
     init: str = "fan_in"
     """fan_in, xavier, xiong, bert, bert_literal or gpt2."""
-    precision: str | None = None
+    precision: Annotated[str | None, shown("STR", "that of the weights, float32")] = None
     """bfloat16 (weights stay float32), float32, or float64, which needs JAX_ENABLE_X64=1."""
-    text: Path | None = None
-    """A file, read as bytes; by default the language reference that CPython ships. Its last tenth is held out."""
+    text: Annotated[Path | None, shown("PATH", "the language reference that CPython ships")] = None
+    """A file, read as bytes. Its last tenth is held out."""
 
     def built(self):
         """`(models, data)`."""
@@ -53,9 +66,11 @@ def own(word: str):
     module, name = word.split(":", 1)
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(import_module(module), name)
-    except Exception as error:  # of whatever that file does
-        raise ValueError(f"no wiring {word!r}: {error}; give module:name of a gf.Wiring in {Path.cwd()}") from None
+        with quietly():
+            found = getattr(import_module(module), name)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # of whatever that file does
+        why = line(error) if isinstance(error, Exception) else f"it ends by {type(error).__name__}"
+        raise ValueError(f"no wiring {word!r}: {why}; give module:name of a gf.Wiring in {Path.cwd()}") from None
     finally:
         sys.path.pop(0)
     if not isinstance(found, gf.Wiring | gf.Placement):
@@ -75,21 +90,27 @@ class Updates:
     """Steps over which the learning rate rises linearly."""
     schedule: str = "constant"
     """What follows: constant, linear, cosine or inverse_sqrt."""
-    clip: float | None = None
+    clip: Annotated[float | None, shown("FLOAT", "none")] = None
     """Largest norm of the whole gradient."""
-    clip_parameter: float | None = None
+    clip_parameter: Annotated[float | None, shown("FLOAT", "none")] = None
     """Largest norm of each parameter's gradient, layer by layer."""
     dropout: float = 0.0
     """Share of each branch's output that is dropped in training."""
-    momentum: float | None = None
+    momentum: Annotated[float | None, shown("FLOAT", "0")] = None
     """Of sgd."""
-    b1: float | None = None
+    nesterov: bool = False
+    """Of sgd."""
+    b1: Annotated[float | None, shown("FLOAT", "0.9")] = None
     """Of adam, adamw, lion and muon."""
-    b2: float | None = None
+    b2: Annotated[float | None, shown("FLOAT", "0.999; lion: 0.99")] = None
     """Of adam, adamw, lion and muon."""
-    eps: float | None = None
+    beta: Annotated[float | None, shown("FLOAT", "0.95")] = None
+    """Of muon."""
+    decay: Annotated[float | None, shown("FLOAT", "0.9")] = None
+    """Of rmsprop."""
+    eps: Annotated[float | None, shown("FLOAT", "1e-08")] = None
     """Of adam, adamw, muon and rmsprop."""
-    weight_decay: float | None = None
+    weight_decay: Annotated[float | None, shown("FLOAT", "0; adamw: 0.01")] = None
     """Of adam, adamw and lion."""
 
     def built(self):
@@ -97,7 +118,7 @@ class Updates:
         from ..training.optimizers import named
         from ..training.recipe import Recipe
 
-        given = {name: value for name, value in asdict(self).items() if value is not None}
+        given = {name: value for name, value in asdict(self).items() if value is not None and value is not False}
         constants = {name: given.pop(name) for name in CONSTANTS if name in given}
         return Recipe(named(given.pop("optimizer"), **constants), **given)
 
@@ -120,8 +141,8 @@ class Extent:
 class Run(Extent):
     """How long, where the result goes, and how an interruption is met."""
 
-    checkpoint_every: int | None = None
-    """Steps between checkpoints; by default half a minute."""
+    checkpoint_every: Annotated[int | None, shown("INT", "every half minute")] = None
+    """Steps between checkpoints."""
     resume: bool = False
     """Continue the interrupted run in that folder; it ends with the bits of one that was not interrupted."""
 

@@ -186,7 +186,7 @@ def per_example(model, params, batch) -> dict:
 def _noise(norms, both, mean) -> dict:
     """What `per_example` gives, from `‖g_i‖` and `‖g_i + ḡ‖` [B, S, P], and `‖ḡ‖` [S, P]."""
     size, square = len(norms), norms**2
-    inner = (both**2 - square - mean**2) / 2
+    inner = (both**2 - square - mean[None] ** 2) / 2
 
     def noise(mean_of_squares, square_of_mean, n):
         excess = jnp.maximum(mean_of_squares - square_of_mean, 0)  # negative by rounding alone

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from ..model.equation import Parts, decorated, opened, sublayer
+from ..model.layers import beside
 
 GAIN = 24.0
 FLOOR = (
@@ -65,7 +66,7 @@ def squared_norm(g, dial):
     """
     g = jnp.atleast_1d(g).astype(jnp.promote_types(g.dtype, jnp.float32))
     axes = (*range(g.ndim - 1 - jnp.ndim(dial)), g.ndim - 1)
-    squares = jnp.sum(squared_modulus(power_of_two(dial)[..., None] * g), axis=axes)
+    squares = jnp.sum(squared_modulus(beside(power_of_two(dial)[..., None], g) * g), axis=axes)
     floor = jnp.finfo(g.dtype).tiny * jnp.any(g != 0, axis=axes)
     return jnp.maximum(squares, floor).astype(jnp.result_type(dial))
 

@@ -18,11 +18,13 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
+from ..model import size
 from ..model.batch import checked, checked_data, the_batch
 from ..model.contracts import Drawable, Model, Sided
 from ..model.init import at, root
 from ..model.names import coordinates
 from ..model.profile import profiled
+from ..model.settings import usual_settings
 from ..model.weights import check_weights, shapes
 from ..results.arguments import known as one_of
 from ..results.arguments import shown, whole
@@ -90,9 +92,11 @@ def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: in
     return arrays
 
 
+@usual_settings()
 def seed_keys(key, seeds: int):
     """One key a seed: seed i's is a function of the root key and i, whatever the number of seeds."""
     whole("seeds", seeds, most=2**31 - 1)
+    size.refuse("a run", "take fewer seeds", keys=size.KEY * seeds)
     return jax.vmap(lambda i: at(root(key), "seed", i))(jnp.arange(seeds))
 
 
@@ -121,6 +125,7 @@ def _read(model, chosen: tuple[Reading, ...], sets: Iterable, batch, batch_axis:
     return jax.tree.map(lambda *a: np.concatenate(a), *arrays)
 
 
+@usual_settings()
 def measure(models, data, batch=None, **options) -> xr.DataTree:
     """Labelled readings of one model, of several, or of somebody's own loss.
 
@@ -186,6 +191,7 @@ def by_node(models: Mapping, params: Mapping | None = None) -> tuple[dict[str, A
     return nodes, given
 
 
+@usual_settings()
 def measure_models(
     models: Mapping,
     data,
@@ -201,8 +207,10 @@ def measure_models(
     nodes, given = by_node(models, params)
     one_of("batches", batches, (SHARED, OWN))
     sets = {check_weights(name, nodes[name], weights) for name, weights in given.items()}
+    seeds = max(sets, default=whole("seeds", seeds))
+    apart = batches == OWN and isinstance(data, Mapping)
+    size.check(nodes, data, seeds=seeds, at_once=1 if apart else None, given=given)
     if batches == SHARED:
-        seeds = max(sets, default=whole("seeds", seeds))
         batch = first = the_batch(data, nodes, key)
     else:
         batch = _one_a_seed(data, nodes, key, seeds)
@@ -244,6 +252,7 @@ def _one_a_seed(data, models: Mapping, key, seeds: int) -> dict:
     return checked(checked_data(data).batches(seed_keys(key, seeds), 0), models, leading=1)
 
 
+@usual_settings()
 def sweep(
     models: Mapping,
     data,
@@ -266,6 +275,7 @@ def sweep(
     stacks, _ = by_node(models)
     family = {f"{name}/depth_{n}": model.at_depth(n) for n in depth for name, model in stacks.items()}
     family |= {f"{name}/width_{n}": replace(model, width=n) for n in width for name, model in stacks.items()}
+    size.check(family, data, seeds=1)
     nodes: dict[str, xr.Dataset] = {}
     for path, model in tqdm(family.items(), desc="sweep", unit="stack", delay=1, leave=False):
         tree = take({"model": model}, data, **options)

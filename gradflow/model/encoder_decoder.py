@@ -29,6 +29,7 @@ from .ends import Readout, Sinusoidal
 from .equation import in_precision_of, walk
 from .init import at, resolved, root
 from .layers import FEATURES
+from .settings import usual_settings
 from .stack import Segment, check_precision, init_within, of_depth
 
 
@@ -112,6 +113,7 @@ class EncoderDecoder:
             self, encoder_stack=of_depth(self.encoder_stack, depth), decoder_stack=of_depth(self.decoder_stack, depth)
         )
 
+    @usual_settings()
     def init(self, key):
         """Parameters, float32."""
         key = root(key)

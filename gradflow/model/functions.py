@@ -102,7 +102,7 @@ def _(causal, scale, softcap, primals, tangents):
     y, ds = _mixed(p, v), _scores(dq, k, scale) + _scores(q, dk, scale)
     pds = p * (ds if softcap is None else ds * (1 - jnp.tanh(scores / softcap) ** 2))
     total = pds.sum(-1).transpose(2, 0, 1).reshape(len(q), -1, 1)  # [T, H, 1]
-    centre = (total * jnp.ones((q.shape[1], v.shape[-1]), q.dtype)).reshape(y.shape).astype(y.dtype)
+    centre = (total * jnp.ones((1, q.shape[1], v.shape[-1]), q.dtype)).reshape(y.shape).astype(y.dtype)
     return y, _mixed(pds, v) + _mixed(p, dv) - centre * y
 
 
@@ -124,7 +124,7 @@ def _attention(scores, reach, causal: bool, softcap: float | None):
 def seen(shape: tuple[int, int], reach=None):
     """Which keys a query sees under a causal mask [T, S]: token t those from t − reach + 1, or the first, to t."""
     past = jnp.tril(jnp.ones(shape, bool))
-    return past if reach is None else past & (jnp.arange(shape[0])[:, None] - jnp.arange(shape[1]) < reach)
+    return past if reach is None else past & (jnp.arange(shape[0])[:, None] - jnp.arange(shape[1])[None] < reach)
 
 
 def _mixed(p, v):

@@ -47,6 +47,11 @@ def times(value, x):
     return jnp.asarray(value, x.dtype) * x
 
 
+def beside(a, x):
+    """`a` with axes of length 1 in front, as many axes as `x` has: what is done unasked unless JAX was told not to."""
+    return a if jnp.ndim(a) in (0, jnp.ndim(x)) else jnp.expand_dims(a, tuple(range(jnp.ndim(x) - jnp.ndim(a))))
+
+
 # ---- gains --------------------------------------------------------------------------------------------------
 
 
@@ -142,11 +147,11 @@ class FeatureGain:
 
     def __call__(self, params, x):
         """`λ ⊙ x`."""
-        return params["gain"] * x
+        return beside(params["gain"], x) * x
 
     def normals(self, params, y, inherited):
         """Those of its input, divided by the gains."""
-        return inherited / params["gain"][:, None]
+        return inherited / beside(params["gain"][:, None], inherited)
 
 
 @registered
@@ -167,11 +172,11 @@ class Complement:
 
     def __call__(self, params, x):
         """`(1 − λ) ⊙ x`."""
-        return (1 - params["gain"]) * x
+        return beside(1 - params["gain"], x) * x
 
     def normals(self, params, y, inherited):
         """Those of its input, divided by the gains."""
-        return inherited / (1 - params["gain"])[:, None]
+        return inherited / beside(1 - params["gain"][:, None], inherited)
 
 
 @registered

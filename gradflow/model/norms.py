@@ -15,7 +15,7 @@ from flax import nnx
 from ..results.arguments import suggestions
 from ..results.configuration import registered
 from .functions import ACTIVATIONS, standardized
-from .layers import FEATURES, Number, times
+from .layers import FEATURES, Number, beside, times
 
 # What multiplies a standardized token: γ, trained from 1; 1 + w, w trained from 0 (Gemma Team 2024); nothing.
 SCALES = ("gain", "one_plus", "none")
@@ -63,7 +63,7 @@ class LayerNorm(Standard):
 
     def __call__(self, params, x):
         """The normalized `x`."""
-        gain, shift = self.gain(params), self.shift(params)
+        gain, shift = beside(self.gain(params), x), beside(self.shift(params), x)
         return (standardized(x, self.eps, True) * gain + shift).astype(jnp.result_type(x, gain, shift))
 
     def shift(self, params):
@@ -76,8 +76,8 @@ class LayerNorm(Standard):
 
     def normals(self, params, y, inherited):
         """What its output `y` can't move along, for eps → 0: `1/γ` and `(y − β)/γ²`, columns [T, d, 2]."""
-        gain = self.gain(params)
-        return jnp.stack([jnp.broadcast_to(1 / gain, y.shape), (y - self.shift(params)) / gain**2], axis=-1)
+        gain, shift = beside(self.gain(params), y), beside(self.shift(params), y)
+        return jnp.stack([jnp.broadcast_to(1 / gain, y.shape), (y - shift) / gain**2], axis=-1)
 
 
 @registered
@@ -97,7 +97,7 @@ class RMSNorm(Standard):
 
     def __call__(self, params, x):
         """The normalized `x`."""
-        gain = self.gain(params)
+        gain = beside(self.gain(params), x)
         return (standardized(x, self.eps, False) * gain).astype(jnp.result_type(x, gain))
 
     def kernel(self, params, x):
@@ -106,7 +106,7 @@ class RMSNorm(Standard):
 
     def normals(self, params, y, inherited):
         """What its output `y` can't move along, for eps → 0: `y/γ²`, a column [T, d, 1]."""
-        return (y / self.gain(params) ** 2)[..., None]
+        return (y / beside(self.gain(params), y) ** 2)[..., None]
 
 
 @registered
@@ -156,7 +156,7 @@ class Squash:
         """The squashed `x`."""
         u = params["alpha"] * x
         u = u + params["shift"] if self.shifted else u
-        return params["scale"] * ACTIVATIONS[self.activation](u) + params["bias"]
+        return beside(params["scale"], x) * ACTIVATIONS[self.activation](u) + beside(params["bias"], x)
 
     def kernel(self, params, x):
         """It takes nothing from its input: one column of zeros, [T, d, 1]."""

@@ -13,9 +13,11 @@ import numpy as np
 from .batch import the_batch
 from .equation import recorded, walk
 from .init import Profiled, at, replaced, root
+from .settings import usual_settings
 from .stack import Transformer
 
 
+@usual_settings()
 def profiled(models: Mapping, data, key=0) -> dict:
     """The models with every number to profile filled in, from the weights of the first seed of `key` on its first batch.
 

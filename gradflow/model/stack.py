@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from ..results.arguments import known, real, whole
 from ..results.configuration import registered
+from . import size
 from .branches import Attention, Branch, FeedForward, linear
 from .catalogue import placement as chosen
 from .ends import Embedding, Readout
@@ -26,6 +27,7 @@ from .equation import PARTS, Part, bound, in_precision_of, walk
 from .init import FanIn, Initialization, OfDepth, Scaled, at, at_layer, initialization, resolved, root
 from .layers import Layer
 from .placement import Placement, shared_out, wirings_of
+from .settings import usual_settings
 from .wiring import PLAIN, THROUGH, Wiring
 
 PRECISIONS = ("bfloat16", "float32", "float64")
@@ -139,7 +141,7 @@ class Transformer:
     @cached_property
     def shapes(self):
         """The parameters as shapes and types."""
-        return jax.eval_shape(self.init, jax.random.key(0))
+        return jax.eval_shape(self._drawn, jax.random.key(0))
 
     @cached_property
     def sublayers(self) -> tuple[Sublayer, ...]:
@@ -152,7 +154,12 @@ class Transformer:
 
     def init(self, key):
         """Parameters, float32; the same key gives the same weights to every wiring, and to the shared blocks of any depth."""
-        key = root(key)
+        if not isinstance(key, jax.core.Tracer):
+            size.refuse("the model", size.SMALLER, weights=size.held(self.shapes))
+        return self._drawn(root(key))
+
+    @usual_settings()
+    def _drawn(self, key):
         drawn = {
             "embedding": self.embedding.init(at(key, "embedding"), self.width),
             **init_within(self.segments, key, self.width),

@@ -46,7 +46,7 @@ class Rows(NamedTuple):
 
     def by_examples(self, g: Gram, dial) -> Gram:
         """`G` with every entry multiplied by the dial of its two examples [E, E]."""
-        return (self.paired(g) * dial[:, None, None, :, None]).reshape(g.shape)
+        return (self.paired(g) * dial[None, :, None, None, :, None]).reshape(g.shape)
 
     def over_examples(self, g: Gram):
         """Sums [E, E] of `G` over the rows of every pair of examples."""

@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import xarray as xr
 
+from ..model import size
 from ..model.batch import the_batch
 from ..model.init import Initialization, at, root
 from ..model.names import coordinates
 from ..model.norms import LayerNorm
 from ..model.profile import profiled
+from ..model.settings import usual_settings
 from ..model.stack import Embedding, Transformer
 from ..results.arguments import known, whole
 from ..results.digest import digest
@@ -40,6 +42,7 @@ ASSUMPTIONS = (
 )
 
 
+@usual_settings()
 def predict(
     models: Transformer | Mapping[str, Transformer],
     data,
@@ -75,6 +78,7 @@ def predict(
     check_names(models)
     for name, model in models.items():
         refuse(name, model)
+    size.check_rows(models, data, draws, replicas)
     batch = the_batch(data, models, key)
     models = profiled(models, batch, key)
     keys = jax.vmap(lambda i: at(root(key), "theory", i))(jnp.arange(replicas))
@@ -133,8 +137,9 @@ def refuse(name: str, model) -> None:
         )
     if model.embedding.features:
         raise NotImplementedError(f"{name}: no theory of a matrix between token rows and the stream: measure it")
-    ends = [part for sub in model.sublayers for part in (sub.wiring.enter, sub.wiring.leave)]
-    placed = dict.fromkeys([*ends, *(layer for sub in model.sublayers for layer in sub.layers.values())])
+    sublayers = [sub for segment in model.segments for sub in segment.block]
+    ends = [part for sub in sublayers for part in (sub.wiring.enter, sub.wiring.leave)]
+    placed = dict.fromkeys([*ends, *(layer for sub in sublayers for layer in sub.layers.values())])
     layers = dict.fromkeys(inner for layer in placed for inner in within(layer))
     missing = [type(layer).__name__ for layer in layers if response.dispatch(type(layer)) is response.dispatch(object)]
     if missing:

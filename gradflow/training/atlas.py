@@ -29,6 +29,7 @@ from ..model.catalogue import wirings
 from ..model.init import root
 from ..model.names import coordinates
 from ..model.profile import profiled
+from ..model.settings import usual_settings
 from ..results.arguments import whole
 from ..results.configuration import differences, dumps, encode
 from ..results.files import clear, printable, unwritten
@@ -63,6 +64,7 @@ def ends(model, params, batch) -> dict:
 READ = ("backward", partial_jacobian, ends)
 
 
+@usual_settings()
 def atlas(
     models: Mapping,
     data,

@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..model import size
 from ..model.init import at, root
+from ..model.settings import usual_settings
 from ..results.arguments import whole
 from ..results.files import printable, regular
 
@@ -42,11 +44,13 @@ class Text:
     examples: int = 8
     notes: tuple[str, ...] = ()
 
+    @usual_settings()
     def batch(self, key, step: int) -> dict[str, jax.Array]:
         """`examples` windows of `context` bytes at offsets drawn from the key and the step."""
         offsets = whole_numbers(at(root(key), "batch", step), self.examples, self._split - self.context)
         return self.windows(offsets)
 
+    @usual_settings()
     def windows(self, offsets) -> dict[str, jax.Array]:
         """The examples that begin there."""
         return _windows(self.tokens, offsets, self.context)
@@ -62,6 +66,7 @@ class Text:
         last = len(self.tokens) - self.context - 1
         return self.windows(np.unique(np.linspace(self._split, last, WINDOWS).round().astype(int)))
 
+    @usual_settings()
     def batches(self, keys, step: int) -> dict[str, jax.Array]:
         """One batch a key, stacked: what a run with several seeds sees at a step."""
         each = [self.batch(key, step) for key in keys]
@@ -275,7 +280,8 @@ def read(path: str | Path | None) -> tuple[str, bytes, str, tuple[str, ...]]:
         content = _topics()
         return "pydoc_data.topics", content, hashlib.sha256(content).hexdigest(), ()
     try:
-        content = regular(path).read_bytes()
+        size.refuse(printable(path), "cut it", text=regular(path).stat().st_size)
+        content = Path(path).read_bytes()
     except OSError as error:
         if error.strerror is None:  # it says all itself
             raise

@@ -22,6 +22,7 @@ from ..instruments.readings import by_node, over_seeds
 from ..instruments.resolution import resolved, warn_of_underflow
 from ..model.names import coordinates
 from ..model.profile import profiled
+from ..model.settings import usual_settings
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 from .checkpoints import Checkpoints
@@ -34,6 +35,7 @@ Records = dict[str, tuple[list[int], list[np.ndarray]]]  # by quantity: steps, a
 Watch = Callable[[dict], None]
 
 
+@usual_settings()
 def train(
     models: Mapping,
     data,

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..model import size
 from ..results.arguments import shown, whole
 
+LEAST = 1000  # bytes of a record, at the least
+DENSEST = 10_000  # records a decade
 MOST = 2**31 - 2  # steps, which are counted in int32
 
 Schedule = Sequence[int] | Callable[[int], Sequence[int]]
@@ -31,7 +34,12 @@ def every(n: int) -> Callable[[int], tuple[int, ...]]:
     (0, 40, 80, 100)
     """
     n = whole("every(n): n", n)
-    return lambda steps: tuple(sorted({*range(0, steps + 1, n), steps}))
+
+    def marks(steps: int) -> tuple[int, ...]:
+        size.refuse(f"a record every {n} of {steps} steps", "record fewer", records=LEAST * (steps // n))
+        return tuple(sorted({*range(0, steps + 1, n), steps}))
+
+    return marks
 
 
 def logarithmic(per_decade: int = 4) -> Callable[[int], tuple[int, ...]]:
@@ -40,7 +48,7 @@ def logarithmic(per_decade: int = 4) -> Callable[[int], tuple[int, ...]]:
     >>> logarithmic(2)(100)
     (0, 1, 3, 10, 32, 100)
     """
-    per_decade = whole("logarithmic(per_decade): per_decade", per_decade)
+    per_decade = whole("logarithmic(per_decade): per_decade", per_decade, most=DENSEST)
     return lambda steps: tuple(
         sorted({0, steps, *(n for i in range(per_decade * len(str(steps))) if (n := _mark(i, per_decade)) <= steps)})
     )

@@ -13,6 +13,7 @@ from ..instruments import gradients
 from ..instruments.readings import READINGS, seed_keys
 from ..instruments.readings import readings as chosen_readings
 from ..instruments.updates import UPDATES, OfUpdate
+from ..model import size
 from ..model.batch import checked, checked_data
 from ..results.arguments import known, shown
 from ..results.configuration import encode
@@ -28,6 +29,7 @@ PRESETS: dict[str, tuple] = {
     "standard": ("backward", "update"),
     "full": ("backward", "update", "change", "parameter_gradient_per_example", "partial_jacobian", "spectrum"),
 }
+TRAINED = 6  # arrays of the size of the weights: weights, two moments, before the update and after it
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,10 @@ class Plan:
         return cls(data, recipe, keys, steps, kept, riding, tuple(group for group in rest if group.readings))
 
     def check(self, models: Mapping) -> None:
-        """Refuses data that a model can't read: the first batch, what is held out, and all tokens of a text."""
+        """Refuses what would not fit, and data that a model can't read: a batch, what is held out, all tokens of a text."""
+        at_once = 1 if jax.default_backend() == "cpu" else len(self.keys)
+        kept: dict[str, Any] = {"copies": TRAINED, "records": len(self.kept), "at_once": at_once, "steps": self.steps}
+        size.check(models, self.data, seeds=len(self.keys), **kept)
         of_seeds = checked(self.data.batches(self.keys, 0), models, leading=1)
         checked(self.data.held_out(), models)
         if isinstance(self.data, Text):

@@ -29,6 +29,7 @@ import xarray as xr
 
 from ..instruments.gradients import frobenius, parameter_norms
 from ..model.names import by_part, check_stacked, coordinates, in_turn, parameter_names, part_of, stacked_keys
+from ..model.settings import usual_settings
 from ..results.arguments import shown
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
@@ -78,6 +79,7 @@ def record(
         raise ValueError(f"a recorder's name becomes that of a variable, which {shown(name)} cannot be: try 'clipped'")
     keys = stacked_keys(stacked)
 
+    @usual_settings()
     def init(params) -> Recorded:
         leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=_masked)
         check_stacked(leaves, keys, ignored=_masked)
@@ -122,6 +124,7 @@ def recorded(state) -> dict[str, Recorded]:
     return dict(zip(names, found, strict=True))
 
 
+@usual_settings()
 def labelled(records, model=None, *, leading: Mapping[str, Any] | None = None) -> xr.DataTree:
     """What recorders saw, as labelled data: one node, `model`, over `step` and `seed` where there are several.
 
