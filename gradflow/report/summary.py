@@ -9,7 +9,7 @@ from .. import laws
 from ..results.quantities import PLACES
 from ..results.statistics import band
 from ..results.tree import settings, variable
-from . import captions, tables
+from . import captions, jacobian_tables, tables
 from .tables import interval, signed
 
 
@@ -70,7 +70,7 @@ def _jacobians(name: str, node, steps) -> list[str]:
             shown = interval(leading, partial(signed, places=3))
             told.append(f"{name}: leading Lyapunov exponent{when} {shown} nat per sublayer")
         if "log_volume" in node:
-            totals = variable(at, "log_volume").sum("sublayer", skipna=False)
+            totals = jacobian_tables.stack_volumes(at)
             parts = {"skip + branch": "fork", "norm on the path": "norm_out", "whole": "sublayer"}
             sums = {words: band(totals.sel(jacobian=factor)) for words, factor in parts.items()}
             volumes = ", ".join(
