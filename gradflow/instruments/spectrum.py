@@ -61,7 +61,8 @@ def spectrum(
         return (y, space), where_finite(y, read)
 
     start = (x, everything(x))
-    return walk(model.segments, own["stack"], start, visit, jnp.arange(positions), bind=with_params)[1]
+    with jax.default_matmul_precision("highest"):  # some accelerators round the factors of a product to fewer bits
+        return walk(model.segments, own["stack"], start, visit, jnp.arange(positions), bind=with_params)[1]
 
 
 def window(model, params, batch, *, tokens: int | None = None, factors=WINDOWED, dense: int = DENSE, **options) -> dict:
