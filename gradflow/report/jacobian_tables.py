@@ -103,6 +103,19 @@ def factors(node, quantity: str = "jacobian_gain", *, step: int | None = None) -
     return long({called(node): values.sel(jacobian=active_factors(node))})
 
 
+def stack_volumes(node) -> xr.DataArray:
+    """Log-volumes of the whole stack by factor: the sums over sublayers where they are those of the product, else NaN.
+
+    log |det| of a product is the sum of its factors' where these are one to one, the first at least on what it keeps: where one
+    loses a direction further up, the product loses it, with all that those below made of it.
+    """
+    lost, missing = variable(node, "lost_directions"), variable(node, "rank_deficit")
+    above = lost.isel(sublayer=slice(1, None))
+    onto = missing.isel(sublayer=0, drop=True) == missing.isel(sublayer=-1, drop=True)
+    whole = (above == 0).all("sublayer") & onto & (missing >= 0).all("sublayer")
+    return variable(node, "log_volume").sum("sublayer", skipna=False).where(whole)
+
+
 def exponents(tree, *, step: int | None = None) -> pd.DataFrame:
     """Lyapunov exponents of depth by direction, counted from 1: band over seeds, and `sem`, which is over sublayers.
 

@@ -8,7 +8,7 @@ import numpy as np
 from .. import laws
 from ..results.statistics import band
 from ..results.tree import settings, variable
-from . import captions, law_tables, nonfinite, tables
+from . import captions, jacobian_tables, law_tables, nonfinite, tables
 from .tables import interval, signed
 
 
@@ -74,7 +74,7 @@ def _jacobians(name: str, node, steps) -> list[str]:
             shown = interval(leading, partial(signed, places=3))
             told.append(f"{name}: leading Lyapunov exponent{when} {shown} nat per sublayer")
         if "log_volume" in node:
-            totals = variable(at, "log_volume").sum("sublayer", skipna=False)
+            totals = jacobian_tables.stack_volumes(at)
             parts = {"skip + branch": "fork", "norm on the path": "norm_out", "whole": "sublayer"}
             sums = {words: band(totals.sel(jacobian=factor)) for words, factor in parts.items()}
             volumes = ", ".join(
