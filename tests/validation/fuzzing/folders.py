@@ -1,0 +1,338 @@
+"""Damaged folders: what a finished run, report, atlas or model left, copied and damaged in one place, and used again.
+
+Whatever the damage, it is refused in a line, or the numbers that come out are those of the whole folder.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+import gradflow as gf
+
+from . import world
+from .cases import EITHER, REFUSED, RIGHT, Line
+from .world import command, need, same, text, two
+
+OPTIONS = {"steps": 2, "seeds": 2, "record": (0, 1, 2), "readings": "economy"}
+LLAMA = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 11, "max_position_embeddings": 6}
+LLAMA |= {"model_type": "llama", "intermediate_size": 12, "num_key_value_heads": 1, "rms_norm_eps": 1e-5, "rope_theta": 10_000.0}
+ATLAS = ["--wirings", "pre", "none"]
+
+
+# ---- made once ----------------------------------------------------------------------------------------------
+
+
+def toy(folder: Path) -> None:
+    """A trained model's folder, with a tokenizer."""
+    import interop_files
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    interop_files.saved(folder, LLAMA, interop_files.contents(LLAMA))
+    own = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))
+    own.pre_tokenizer = pre_tokenizers.Whitespace()
+    own.save(str(folder / "tokenizer.json"))
+
+
+def run(folder: Path) -> None:
+    """Checkpoints of a run, and its results."""
+    found = gf.train(two(), text(), gf.Recipe(), checkpoints=folder, **OPTIONS)[1]
+    gf.results.save(found, folder.with_name("run.nc"))
+
+
+def halfway(folder: Path) -> None:
+    """Checkpoints of the same run, the second model's taken away: as of one that was killed between them."""
+    run(folder)
+    shutil.rmtree(next(path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.startswith("post")))
+
+
+def bundle(folder: Path) -> None:
+    """What `gradflow train` writes."""
+    command("train", *toy_run(), "--out", str(folder))
+
+
+def atlas(folder: Path) -> None:
+    """What `gradflow atlas` writes."""
+    command("atlas", *ATLAS, *toy_run(), "--out", str(folder))
+
+
+def toy_run() -> list[str]:
+    """The words of a tiny run."""
+    return world.WORDS.format(text=world.sample()).split()
+
+
+MADE = {"toy": toy, "run": run, "halfway": halfway, "bundle": bundle, "atlas": atlas}
+
+
+# ---- damages ------------------------------------------------------------------------------------------------
+
+
+def flipped(raw: bytes, place: float, seed: int) -> bytes:
+    """One bit turned over."""
+    if not raw:
+        return b"x"
+    at = min(int(place * len(raw)), len(raw) - 1)
+    return raw[:at] + bytes([raw[at] ^ (1 << seed % 8)]) + raw[at + 1 :]
+
+
+def flip(path: Path, place: float, seed: int) -> None:
+    """One bit turned over."""
+    path.write_bytes(flipped(path.read_bytes(), place, seed))
+
+
+def cut(path: Path, place: float, _: int) -> None:
+    """Only the beginning is left."""
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(place * len(raw))])
+
+
+def gone(path: Path, *_) -> None:
+    """Not there."""
+    path.unlink()
+
+
+def empty(path: Path, *_) -> None:
+    """Nothing in it."""
+    path.write_bytes(b"")
+
+
+def zeros(path: Path, *_) -> None:
+    """As long as before, of zeros: what a crash of a machine leaves."""
+    path.write_bytes(b"\0" * path.stat().st_size)
+
+
+def noise(path: Path, _: float, seed: int) -> None:
+    """Random bytes."""
+    path.write_bytes(np.random.default_rng(seed).bytes(path.stat().st_size))
+
+
+def pipe(path: Path, *_) -> None:
+    """A pipe that nobody writes to."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def directory(path: Path, *_) -> None:
+    """A folder under that name."""
+    path.unlink()
+    path.mkdir()
+
+
+def circle(path: Path, *_) -> None:
+    """A link to itself."""
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def device(path: Path, *_) -> None:
+    """A link to a device."""
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def longer(path: Path, _: float, seed: int) -> None:
+    """Something behind its end."""
+    path.write_bytes(path.read_bytes() + b"x" * (1 + seed % 100))
+
+
+def locked(path: Path, *_) -> None:
+    """Not to be read."""
+    path.chmod(0)
+
+
+def folder_gone(path: Path, *_) -> None:
+    """The folder that it is in is not there."""
+    shutil.rmtree(path.parent)
+
+
+DAMAGES = (flip, flip, cut, gone, empty, zeros, noise, pipe, directory, circle, device, longer, locked, folder_gone)
+VALUES = (None, True, 3, -1, 1.5, "", "x", [], {}, [1], {"a": 1}, "x" * 10_000, 10**30)
+
+
+def edited(path: Path, place: float, seed: int) -> None:
+    """One value of a JSON file replaced, or taken away."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    spots = list(_spots(told))
+    holder, key = spots[min(int(place * len(spots)), len(spots) - 1)]
+    choice = seed % (len(VALUES) + 1)
+    if choice == len(VALUES):
+        del holder[key]
+    else:
+        holder[key] = VALUES[choice]
+    path.write_text(json.dumps(told), encoding="utf-8")
+
+
+def _spots(told):
+    """Every place of nested JSON data."""
+    items = told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ()
+    for key, value in list(items):
+        yield told, key
+        yield from _spots(value)
+
+
+# ---- used again ---------------------------------------------------------------------------------------------
+
+
+def copied(name: str) -> Path:
+    """A copy of what was made once."""
+    return Path(shutil.copytree(world.prepared(name), "copy"))
+
+
+def damaged(name: str, share: float, how, place: float, seed: int, then, only: str = "*") -> None:
+    """The folder, damaged in one file, and used."""
+    folder = copied(name)
+    files = sorted(path for path in folder.rglob(only) if path.is_file())
+    path = files[min(int(share * len(files)), len(files) - 1)]
+    print(f"{how.__name__} {path}")
+    how(path, place, seed)
+    then(folder)
+
+
+def resumed(folder: Path, **options) -> None:
+    """A run that goes on ends with the numbers of the whole one."""
+    again = gf.train(two(), text(), gf.Recipe(), checkpoints=folder, resume=True, **{**OPTIONS, **options})[1]
+    same(gf.results.load(world.prepared("run").with_name("run.nc")), again, "the run resumed", rtol=0)
+
+
+def loaded(folder: Path) -> None:
+    """The results of a report."""
+    gf.results.load(folder / "results.nc")
+
+
+def made_again(folder: Path, *more: str) -> None:
+    """The same command on a folder: finished, with the same numbers."""
+    world.complete(str(folder), "train", *toy_run(), *more)
+    same(gf.results.load(world.prepared("bundle") / "results.nc"), gf.results.load(folder / "results.nc"), rtol=0)
+
+
+def went_on(folder: Path, *more: str) -> None:
+    """An atlas that goes on has the numbers of the whole one."""
+    world.complete(str(folder), "atlas", *ATLAS, *toy_run(), *more)
+    same(gf.results.load(world.prepared("atlas") / "results.nc"), gf.results.load(folder / "results.nc"), rtol=1e-4)
+
+
+def read_model(folder: Path) -> None:
+    """A model and its weights."""
+    world.names()["read"](folder)
+
+
+def rewritten(folder: Path) -> None:
+    """A report of other results into a folder."""
+    gf.report.write(world.started(), folder)
+
+
+def kept_as_it_was(folder: Path, act) -> None:
+    """What is refused leaves the folder as it was."""
+    before = {path: path.lstat().st_size for path in folder.rglob("*")}
+    try:
+        act(folder)
+    except Exception:
+        need({path: path.lstat().st_size for path in folder.rglob("*")} == before, "refused, but the folder changed")
+        raise
+
+
+USES = {
+    "run": (("resumed",), "*", 3.0),
+    "halfway": (("resumed",), "*", 2.0),
+    "bundle": (("loaded", "made_again", "lambda folder: made_again(folder, '--resume')", "rewritten"), "*", 3.0),
+    "atlas": (("went_on",), "*.nc", 1.0),
+    "toy": (("read_model",), "*", 1.5),
+}
+WRITTEN = [
+    ("resumed(copied('run'))", RIGHT, "run"),
+    ("resumed(copied('halfway'))", RIGHT, "halfway"),
+    ("made_again(copied('bundle'))", RIGHT, "bundle"),
+    ("made_again(copied('bundle'), '--resume')", RIGHT, "bundle"),
+    ("went_on(copied('atlas'))", RIGHT, "atlas"),
+    ("read_model(copied('toy'))", RIGHT, "toy"),
+    ("loaded(copied('bundle'))", RIGHT, "bundle"),
+    ("gf.train(two(), text(), gf.Recipe(), checkpoints=copied('run'), **OPTIONS)", REFUSED, "run"),
+    ("kept_as_it_was(copied('run'), lambda folder: resumed(folder, steps=3))", REFUSED, "run"),
+    ("kept_as_it_was(copied('run'), lambda folder: resumed(folder, seeds=3))", REFUSED, "run"),
+    ("kept_as_it_was(copied('run'), lambda folder: resumed(folder, key=3))", REFUSED, "run"),
+    ("kept_as_it_was(copied('run'), lambda folder: resumed(folder, record=(0, 2)))", REFUSED, "run"),
+    ("gf.train(two(), text(), gf.Recipe(lr=0.5), checkpoints=copied('run'), resume=True, **OPTIONS)", REFUSED, "run"),
+    ("gf.train(two(), text(), gf.Recipe('sgd'), checkpoints=copied('run'), resume=True, **OPTIONS)", REFUSED, "run"),
+    ("gf.train(two(), text(8, 3), gf.Recipe(), checkpoints=copied('run'), resume=True, **OPTIONS)", REFUSED, "run"),
+    ("gf.train({'pre': one()}, text(), gf.Recipe(), checkpoints=copied('run'), resume=True, **OPTIONS)", REFUSED, "run"),
+    ("gf.train({'pre': two()['post'], 'post': one()}, text(), gf.Recipe(), checkpoints=copied('run'), resume=True, **OPTIONS)", REFUSED, "run"),
+    ("other_rate_without_configuration(copied('run'))", EITHER, "run"),
+    ("swapped(copied('run'))", EITHER, "run"),
+    *((f"kept_as_it_was(copied('bundle'), lambda folder: made_again(folder, {words}))", REFUSED, "bundle") for words in ("'--lr', '0.5'", "'--key', '3'", "'--wirings', 'none'", "'--optimizer', 'sgd'", "'--lr', '0.5', '--resume'", "'--init', 'bert'")),
+    *((f"kept_as_it_was(copied('atlas'), lambda folder: went_on(folder, {words}))", REFUSED, "atlas") for words in ("'--lr', '0.5'", "'--key', '3'", "'--init', 'bert'")),
+    ("rewritten(copied('bundle'))", REFUSED, "bundle"),
+    ("only_checkpoints(copied('bundle'))", RIGHT, "bundle"),
+    ("busy(copied('run'))", EITHER, "run"),
+    ("in_two_processes()", EITHER, "run"),
+    ("full_disk()", REFUSED, "run"),
+]  # fmt: skip
+
+
+def other_rate_without_configuration(folder: Path) -> None:
+    """Without its configuration, a folder may not hand its losses to another learning rate."""
+    (folder / "configuration.json").unlink()
+    again = gf.train(two(), text(), gf.Recipe(lr=0.5), checkpoints=folder, resume=True, **OPTIONS)[1]
+    same(gf.train(two(), text(), gf.Recipe(lr=0.5), **OPTIONS)[1], again, "the run of the new rate")
+
+
+def swapped(folder: Path) -> None:
+    """The checkpoints of two models, each in the other's place."""
+    one, other = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))[:2]
+    one.rename(folder / "between")
+    other.rename(one)
+    (folder / "between").rename(other)
+    resumed(folder)
+
+
+def only_checkpoints(folder: Path) -> None:
+    """A folder that holds only our own checkpoints is resumed."""
+    for path in folder.iterdir():
+        if path.name != "checkpoints":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    made_again(folder, "--resume")
+
+
+def busy(folder: Path) -> None:
+    """While a run is on, its folder is resumed from within: refused, or the same numbers."""
+
+    def watch(_) -> None:
+        resumed(folder)
+
+    shutil.rmtree(next(path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.startswith("post")))
+    gf.train(two(), text(), gf.Recipe(), checkpoints=folder, resume=True, watch=watch, **OPTIONS)
+
+
+def in_two_processes() -> None:
+    """A lock of a process that has ended keeps nobody out."""
+    folder = copied("run")
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    resumed(folder)
+
+
+def full_disk() -> None:
+    """A file system without room: one short line."""
+    gf.train(two(), text(), gf.Recipe(), checkpoints="/dev/full/run", **OPTIONS)
+
+
+def lines(chance: Random) -> Iterator[Line]:
+    """Those written out, then damages without end."""
+    yield from (Line(code, expected, (name,)) for code, expected, name in WRITTEN)
+    shares = [share for _, _, share in USES.values()]
+    while True:
+        name = chance.choices(list(USES), shares)[0]
+        thens, only, _ = USES[name]
+        how, then = chance.choice(DAMAGES), chance.choice(thens)
+        if then in ("loaded", "rewritten") or "made_again" in then:
+            only = "results.nc" if then == "loaded" else chance.choice(("manifest.json", "configuration.json", "*", "checkpoints/**/*"))
+        where, place, seed = chance.random(), chance.random(), chance.randrange(1000)
+        word = how.__name__
+        if chance.random() < 0.25 and name != "atlas" and then != "loaded":
+            word, only = "edited", "*.json"
+        yield Line(f"damaged({name!r}, {where:.3f}, {word}, {place:.4f}, {seed}, {then}, {only!r})", EITHER, (name,))
