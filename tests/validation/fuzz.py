@@ -15,13 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from validation.fuzzing import running  # noqa: E402
-from validation.fuzzing.cases import KINDS, Case, cases  # noqa: E402
-from validation.fuzzing.running import OUTCOMES, Outcome  # noqa: E402
+from validation.fuzzing import running
+from validation.fuzzing.cases import KINDS, Case, cases
+from validation.fuzzing.running import OUTCOMES, Outcome
 
 
 def asked() -> argparse.Namespace:
@@ -40,18 +41,23 @@ def asked() -> argparse.Namespace:
 
 def tried(chosen: list[Case], options: argparse.Namespace, root: Path) -> Iterator[Outcome]:
     """What came of every case; those that the log knows first."""
-    known: dict[str, Outcome] = {}
-    if options.log and options.log.exists():
-        told = [json.loads(line) for line in options.log.read_text(encoding="utf-8").splitlines()]
-        codes = {case.name: case.code for case in chosen}
-        known = {one["name"]: Outcome(**one) for *_, one in map(lambda t: (t.pop("code"), t), told) if one["name"] in codes}
-    yield from known.values()
     code = {case.name: case.code for case in chosen}
+    known = remembered(options.log, code)
+    yield from known.values()
     for outcome in running.run([case for case in chosen if case.name not in known], root, options.jobs):
         if options.log:
             with options.log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**outcome.__dict__, "code": code[outcome.name]}) + "\n")
+                file.write(json.dumps({**asdict(outcome), "code": code[outcome.name]}) + "\n")
         yield outcome
+
+
+def remembered(log: Path | None, code: dict[str, str]) -> dict[str, Outcome]:
+    """The outcomes in a log of cases that are still what they were."""
+    if not log or not log.exists():
+        return {}
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    same = [line for line in lines if code.get(line["name"]) == line.pop("code")]
+    return {line["name"]: Outcome(**line) for line in same}
 
 
 def alone(case: Case, root: Path) -> None:
@@ -65,7 +71,11 @@ def alone(case: Case, root: Path) -> None:
 def table(outcomes: list[Outcome]) -> list[list]:
     """A row a kind, and one of all."""
     rows = [[kind, *found.values(), sum(found.values())] for kind, found in running.counted(outcomes).items()]
-    return [["kind", *OUTCOMES, "all"], *rows, ["all", *(sum(column) for column in zip(*(row[1:] for row in rows), strict=True))]]
+    return [
+        ["kind", *OUTCOMES, "all"],
+        *rows,
+        ["all", *(sum(column) for column in zip(*(row[1:] for row in rows), strict=True))],
+    ]
 
 
 def main() -> None:
@@ -81,7 +91,8 @@ def main() -> None:
         for outcome in tried(chosen, options, Path(root)):
             outcomes.append(outcome)
             if not outcome.fine:
-                print(f"{outcome.outcome:5} {outcome.name}  {code[outcome.name]}\n      {outcome.detail}", flush=True)
+                words = " ".join(outcome.detail.split())[:300]
+                print(f"{outcome.outcome:5} {outcome.name}  {code[outcome.name]}\n      {words}", flush=True)
     rows = table(outcomes)
     print("\n".join("".join(f"{cell!s:>9}" for cell in row) for row in rows))
     print(f"{time.monotonic() - begun:.0f} s, seed {options.seed}")

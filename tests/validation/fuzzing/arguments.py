@@ -5,7 +5,6 @@ from random import Random
 
 from .arguments_tables import CALLS
 from .cases import EITHER, REFUSED, RIGHT, Line, changes, mixed
-from .functions import *  # noqa: F403  (names of lines)
 from .functions import LINES as FUNCTIONS
 
 # Lines that are no change of one argument.
@@ -91,7 +90,12 @@ WRITTEN: list[tuple[str, str]] = [
     ("one_seed_has_no_interval()", RIGHT),
     ("not_finite_is_told()", RIGHT),
 ]
-SETTING = ("jax_numpy_rank_promotion='raise'", "jax_numpy_dtype_promotion='strict'", "jax_debug_nans=True", "jax_disable_jit=True")
+SETTING = (
+    "jax_numpy_rank_promotion='raise'",
+    "jax_numpy_dtype_promotion='strict'",
+    "jax_debug_nans=True",
+    "jax_disable_jit=True",
+)
 UNDER = ("measuring", "predicting", "training", "sweeping", "of_function", "recording")
 
 

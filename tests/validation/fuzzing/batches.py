@@ -1,5 +1,6 @@
 """Batches: keys, shapes, types and values of inputs and targets, for everything that reads them."""
 
+import functools
 from collections.abc import Iterator
 from random import Random
 
@@ -52,13 +53,18 @@ def read_only(array):
 
 def cross_entropy(model, params, inputs, targets) -> float:
     """The mean over all targets of −log softmax, by numpy in float64 from the model's logits."""
-    total = []
+    total, logits_of = [], _logits(model)
     for row, own in zip(np.asarray(inputs), np.asarray(targets), strict=True):
-        logits = np.asarray(jax.jit(model)(params, jnp.asarray(row, jnp.int32)), np.float64)
+        logits = np.asarray(logits_of(params, jnp.asarray(row, jnp.int32)), np.float64)
         logs = logits - logits.max(-1, keepdims=True)
         logs -= np.log(np.exp(logs).sum(-1, keepdims=True))
         total += [-logs[t, int(target)] for t, target in enumerate(own) if target >= 0]
     return float(np.mean(total))
+
+
+@functools.cache
+def _logits(model):
+    return jax.jit(model)
 
 
 def with_loss(batch, model=None, plain=None, **options) -> None:
@@ -78,21 +84,22 @@ def with_loss(batch, model=None, plain=None, **options) -> None:
 def _gradient_of_the_loss(model, params, batch, norms, tree) -> None:
     """The norm of the readout's gradient is that of the loss over all targets."""
     inputs, targets = (jnp.asarray(np.asarray(batch[name]), jnp.int32) for name in ("inputs", "targets"))
-    grads = _gradients(model, jax.tree.map(lambda a: a[0], params), inputs, targets)
+    grads = _gradients(model)(jax.tree.map(lambda a: a[0], params), inputs, targets)
     expected = np.linalg.norm(np.asarray(jax.tree.leaves(grads["readout"])[0]))
     names = [str(name) for name in tree["model"]["outer"].values]
     own = norms[names.index("readout")]
     need(bool(np.isclose(own, expected, rtol=1e-3)), f"gradient of the readout {own}, by jax.grad {expected}")
 
 
-def _gradients(model, params, inputs, targets):
-    def loss(params):
+@functools.cache
+def _gradients(model):
+    def loss(params, inputs, targets):
         logits = jax.vmap(lambda row: model(params, row))(inputs)
         logs = jax.nn.log_softmax(logits)
         own = jnp.take_along_axis(logs, jnp.maximum(targets, 0)[..., None], -1)[..., 0]
         return -jnp.sum(jnp.where(targets >= 0, own, 0)) / jnp.sum(targets >= 0)
 
-    return jax.jit(jax.grad(loss))(params)
+    return jax.jit(jax.grad(loss))
 
 
 def whole_loss(batch, take) -> None:
@@ -169,7 +176,11 @@ INPUTS = {
     "text()": REFUSED,
 }
 TARGETS = {
-    **{code: verdict for code, verdict in INPUTS.items() if "-1" not in code and "-100" not in code and "-(2" not in code},
+    **{
+        code: verdict
+        for code, verdict in INPUTS.items()
+        if "-1" not in code and "-100" not in code and "-(2" not in code
+    },
     "put(ints(2, 8), -1)": RIGHT,
     "put(ints(2, 8), -100, (1, 7))": RIGHT,
     "put(ints(2, 8), -(2**63))": EITHER,
@@ -217,7 +228,7 @@ KEYS = {
     f"OrderedDict(inputs={X}, targets={Y})": RIGHT,
     f"types.MappingProxyType({{'inputs': {X}, 'targets': {Y}}})": EITHER,
     f"xr.Dataset({{'inputs': (('b', 't'), {X}), 'targets': (('b', 't'), {Y})}})": EITHER,
-    f"pd.DataFrame({{'inputs': [1], 'targets': [2]}})": REFUSED,
+    "pd.DataFrame({'inputs': [1], 'targets': [2]})": REFUSED,
     f"iter([{{'inputs': {X}}}])": REFUSED,
 }
 TAKES = {

@@ -79,23 +79,62 @@ def together(verdicts: Sequence[str]) -> str:
 
 # ---- pools of Python values ---------------------------------------------------------------------------------
 
-NOT_NUMBERS = ("'3'", "''", "[1]", "{}", "()", "1 + 0j", "object()", "b'1'", "np.array([1, 2])", "float", "lambda: 1", "{1}")
+NOT_NUMBERS = (
+    "'3'",
+    "''",
+    "[1]",
+    "{}",
+    "()",
+    "1 + 0j",
+    "object()",
+    "b'1'",
+    "np.array([1, 2])",
+    "float",
+    "lambda: 1",
+    "{1}",
+)
 NOT_WHOLE = (*NOT_NUMBERS, "1.5", "1.0", "True", "float('nan')", "float('inf')", "np.float32(1)", "Fraction(3, 2)")
-NOT_WHOLE += ("Decimal('1')", "np.bool_(True)", "jnp.asarray(1.0)", "np.array([1])", "[[]]", "range(2)", "'one'", "datetime(1, 1, 1)")
+NOT_WHOLE += (
+    "Decimal('1')",
+    "np.bool_(True)",
+    "jnp.asarray(1.0)",
+    "np.array([1])",
+    "[[]]",
+    "range(2)",
+    "'one'",
+    "datetime(1, 1, 1)",
+)
 LARGE = ("10**9", "10**12", "2**31 - 1", "2**31", "2**63 - 1", "2**63", "2**64", "10**400", "np.iinfo(np.int64).max")
 BELOW = ("0", "-1", "-(2**31)", "-(2**63)", "-(2**64)", "-(10**400)", "np.int8(-1)")
 
 
 def whole(*good: str, least: int = 1, none: str = REFUSED, large: str = HUGE, least_words: Sequence[str] = ()) -> dict:
     """For a whole number from `least` (1 or 0) on; `good` are codes that run here."""
-    pool = {code: REFUSED for code in (*NOT_WHOLE, *BELOW, *least_words)} | {code: large for code in LARGE}
+    pool = dict.fromkeys((*NOT_WHOLE, *BELOW, *least_words), REFUSED) | dict.fromkeys(LARGE, large)
     if least <= 0:
         pool.pop("0")
     return pool | {"None": none} | dict.fromkeys(good, RIGHT)
 
 
-NOT_REAL = (*(code for code in NOT_NUMBERS if code != "1 + 0j"), "1j", "float('nan')", "float('inf')", "-float('inf')", "10**400")
-NOT_REAL += ("np.nan", "np.float32('inf')", "'nan'", "Decimal('nan')", "jnp.nan", "True", "'0.5'", "[0.5]", "np.array([0.5, 1])")
+NOT_REAL = (
+    *(code for code in NOT_NUMBERS if code != "1 + 0j"),
+    "1j",
+    "float('nan')",
+    "float('inf')",
+    "-float('inf')",
+    "10**400",
+)
+NOT_REAL += (
+    "np.nan",
+    "np.float32('inf')",
+    "'nan'",
+    "Decimal('nan')",
+    "jnp.nan",
+    "True",
+    "'0.5'",
+    "[0.5]",
+    "np.array([0.5, 1])",
+)
 
 
 def real(*good: str, bad: Sequence[str] = (), none: str = REFUSED, maybe: Sequence[str] = ()) -> dict:
@@ -104,8 +143,39 @@ def real(*good: str, bad: Sequence[str] = (), none: str = REFUSED, maybe: Sequen
     return pool | {"None": none} | dict.fromkeys(good, RIGHT)
 
 
-NOT_NAMES = ("''", "' '", "'é'", "'π'", "'a' * 100_000", "'a\\nb'", "'\\0'", "'\\ud800'", "'%s'", "'{}'", "'../x'", "'$x$'")
-NOT_NAMES += ("3", "1.5", "b'pre'", "object()", "[]", "{}", "float('nan')", "True", "'None'", "'\\u202e'", "'x' * 61", "[[1]]")
+NOT_NAMES = (
+    "''",
+    "' '",
+    "'é'",
+    "'π'",
+    "'a' * 100_000",
+    "'a\\nb'",
+    "'\\0'",
+    "'\\ud800'",
+    "'%s'",
+    "'{}'",
+    "'../x'",
+    "'$x$'",
+)
+NOT_NAMES += (
+    "3",
+    "1.5",
+    "b'pre'",
+    "object()",
+    "[]",
+    "{}",
+    "float('nan')",
+    "True",
+    "'None'",
+    "'\\u202e'",
+    "'x' * 61",
+    "[[1]]",
+)
+
+
+def words(text: str) -> list[str]:
+    """Codes that are written one beside the other, with bars between them."""
+    return [code.strip() for line in text.strip().splitlines() for code in line.split(" | ")]
 
 
 def misspelt(name: str) -> list[str]:
@@ -183,3 +253,44 @@ def mixed(chance: Random, *streams: Iterator[Line]) -> Iterator[Line]:
                 yield next(stream)
             except StopIteration:
                 live.remove(stream)
+
+
+# ---- the suite ----------------------------------------------------------------------------------------------
+
+# What waits for the compiler, or draws: left to the whole fuzz, but for a few.
+LONG = (
+    "unmoved(",
+    "complete(",
+    "twice(",
+    "went_on",
+    "made_again",
+    "rewritten",
+    "gf.atlas",
+    "'atlas'",
+    "both_sides",
+    "names_of",
+)
+LONG += (
+    "gf.plot",
+    "sweep",
+    "predict",
+    "checkpoints_apart",
+    "spectral",
+    "experiments",
+    "halfway",
+    "not_finite",
+    "only_checkpoints",
+)
+PARTS = {"command": 55, "python": 70, "batch": 30, "file": 30, "folder": 15}
+
+
+def suite() -> list[Case]:
+    """Two hundred cases of all kinds that need little compiling, evenly spread over what the fuzz tries."""
+    chosen: list[Case] = []
+    for kind, count in PARTS.items():
+        quick = [
+            case for case in cases(0, 2000, (kind,)) if not case.huge and not any(word in case.code for word in LONG)
+        ]
+        ready = [case for case in quick if case.expected != RIGHT or case.kind == "file" or "with_loss" in case.code]
+        chosen += [ready[i * len(ready) // count] for i in range(count)]
+    return chosen

@@ -6,16 +6,50 @@ from pathlib import Path
 from random import Random
 
 from . import world
-from .cases import EITHER, HUGE, REFUSED, RIGHT, Line, Pool, misspelt, together
+from .cases import EITHER, HUGE, REFUSED, RIGHT, Line, Pool, misspelt, together, words
 from .world import command, need
 
-TOY = "--depth 1 --width 8 --heads 2 --context 8 --batch 2 --steps 1 --seeds 2 --text".split()
-BAD_WORDS = ("''", "' '", "'é'", "'\\udcff'", "'a' * 5000", "'None'", "'[]'", "'-'", "'--'", "'=1'", "'1;2'", "'$(x)'", "'%s'", "'\\n'", "'🙂'", "'null'")
-NOT_WHOLE = (*BAD_WORDS, "'1.5'", "'one'", "'nan'", "'1e3'", "'0x10'", "'True'", "'∞'", "'1,0'", "'1 2'", "'1.0'", "'9' * 5000", "'²'", "'--1'", "'1/2'")
+TOY = words(r"""
+    --depth | 1 | --width | 8 | --heads | 2 | --context | 8 | --batch | 2 | --steps | 1 | --seeds | 2 | --text
+""")
+BAD_WORDS = words(r"""
+    '' | ' ' | 'é' | '\udcff' | 'a' * 5000 | 'None' | '[]' | '-' | '--' | '=1' | '1;2' | '$(x)' | '%s' | '\n' | '🙂'
+    'null'
+""")
+NOT_WHOLE = (
+    *BAD_WORDS,
+    "'1.5'",
+    "'one'",
+    "'nan'",
+    "'1e3'",
+    "'0x10'",
+    "'True'",
+    "'∞'",
+    "'1,0'",
+    "'1 2'",
+    "'1.0'",
+    "'9' * 5000",
+    "'²'",
+    "'--1'",
+    "'1/2'",
+)
 MAYBE_WHOLE = {"'1_0'": EITHER, "'１'": EITHER, "'+1'": EITHER}
 BELOW = ("'0'", "'-1'", "'-999999999999999999999'", "'-9223372036854775809'")
 LARGE = ("'1000000000'", "'9223372036854775807'", "'9223372036854775808'", "'99999999999999999999'", "'1000000000000'")
-NOT_REAL = (*BAD_WORDS, "'nan'", "'inf'", "'-inf'", "'one'", "'1e999'", "'0,5'", "'1/2'", "'1 2'", "'1e'", "'NaN'", "'infinity'")
+NOT_REAL = (
+    *BAD_WORDS,
+    "'nan'",
+    "'inf'",
+    "'-inf'",
+    "'one'",
+    "'1e999'",
+    "'0,5'",
+    "'1/2'",
+    "'1 2'",
+    "'1e'",
+    "'NaN'",
+    "'infinity'",
+)
 
 
 def whole(*good: str, least: int = 1, bad: Sequence[str] = (), large: str = HUGE) -> dict:
@@ -43,16 +77,81 @@ def several(pool: Pool, *more: str, right: Sequence[str] = (), either: Sequence[
     return {**pool, **dict.fromkeys(more, REFUSED), **dict.fromkeys(right, RIGHT), **dict.fromkeys(either, EITHER)}
 
 
-FILES = ("'missing.txt'", "'.'", "'/'", "'a' * 300", "''", "fifo()", "'/dev/null'", "empty()", "'/proc/self/mem'", "short()", "loop()", "'no/such/file'", "'\\udcff'", "'/dev/zero'", "'/dev/stdin'")
-TEXTS = dict.fromkeys(FILES, REFUSED) | {"str(sample())": RIGHT, "linked()": RIGHT, "latin()": RIGHT, "marked()": RIGHT, "unicode_name()": RIGHT}
-OUT = dict.fromkeys(("somebodys()", "short()", "short() + '/inside'", "fifo()", "'/dev/null'", "'/proc/x'", "'/dev/null/x'", "loop()", "'a' * 300", "'/sys/x'", "'.'"), REFUSED)
-OUT |= {"'out'": RIGHT, "'a/b/c'": RIGHT, "'é'": RIGHT, "'with blank'": RIGHT, "'%s'": RIGHT, "'.hidden'": RIGHT, "hollow()": RIGHT, "'\\udcff'": EITHER, "''": REFUSED, "'a\\nb'": EITHER, "'🙂'": RIGHT}
-OWN = {"'nobodys:one'": REFUSED, "'math:pi'": REFUSED, "'math:nothing'": REFUSED, "':'": REFUSED, "'math:'": REFUSED, "':pi'": REFUSED, "'a:b:c'": REFUSED, "'..:x'": REFUSED, "'.a:x'": REFUSED}
-OWN |= {"own('x = 1')": REFUSED, "own('raise SystemExit(0)')": REFUSED, "own('raise SystemExit')": REFUSED, "own('exit()')": REFUSED, "own('import sys; sys.exit(3)')": REFUSED, "own('x =')": REFUSED}
-OWN |= {"own('raise KeyboardInterrupt')": REFUSED, "own('1/0')": REFUSED, "own('x = __import__(\"gradflow\").Wiring')": REFUSED, "own('raise Exception(\"a\\\\nb\\\\nc\\\\nd\")')": REFUSED, "own('\\0')": REFUSED}
-OWN |= {"own('raise ValueError(\"a\" * 10000)')": REFUSED, "own('raise BaseException')": REFUSED, "own('x = None')": REFUSED, "own('import gradflow as gf; x = gf.Wiring(\"x\", norm_in=3)')": REFUSED}
-OWN |= {"own('import gradflow as gf; x = gf.Wiring(\"mine\")')": RIGHT, "own('import gradflow as gf; x = gf.Wiring(\"my/own\")')": RIGHT, "own('import gradflow as gf; x = gf.Wiring(\"50%_#\")')": RIGHT}
-WIRINGS = several({**names("pre", "post"), **OWN}, "['pre', 'pre']", "['pre', 'pots']", "['pre', '']", "['pre,post']", right=("['pre', 'post']",), either=("[]",))
+FILES = words(r"""
+    'missing.txt' | '.' | '/' | 'a' * 300 | '' | fifo() | '/dev/null' | empty() | '/proc/self/mem' | short()
+    loop() | 'no/such/file' | '\udcff' | '/dev/zero' | '/dev/stdin'
+""")
+TEXTS = dict.fromkeys(FILES, REFUSED) | {
+    "str(sample())": RIGHT,
+    "linked()": RIGHT,
+    "latin()": RIGHT,
+    "marked()": RIGHT,
+    "unicode_name()": RIGHT,
+}
+OUT = dict.fromkeys(
+    words(r"""
+        somebodys() | short() | short() + '/inside' | fifo() | '/dev/null' | '/proc/x' | '/dev/null/x' | loop()
+        'a' * 300 | '/sys/x' | '.'
+    """),
+    REFUSED,
+)
+OUT |= {
+    "'out'": RIGHT,
+    "'a/b/c'": RIGHT,
+    "'é'": RIGHT,
+    "'with blank'": RIGHT,
+    "'%s'": RIGHT,
+    "'.hidden'": RIGHT,
+    "hollow()": RIGHT,
+    "'\\udcff'": EITHER,
+    "''": REFUSED,
+    "'a\\nb'": EITHER,
+    "'🙂'": RIGHT,
+}
+OWN = {
+    "'nobodys:one'": REFUSED,
+    "'math:pi'": REFUSED,
+    "'math:nothing'": REFUSED,
+    "':'": REFUSED,
+    "'math:'": REFUSED,
+    "':pi'": REFUSED,
+    "'a:b:c'": REFUSED,
+    "'..:x'": REFUSED,
+    "'.a:x'": REFUSED,
+}
+OWN |= {
+    "own('x = 1')": REFUSED,
+    "own('raise SystemExit(0)')": REFUSED,
+    "own('raise SystemExit')": REFUSED,
+    "own('exit()')": REFUSED,
+    "own('import sys; sys.exit(3)')": REFUSED,
+    "own('x =')": REFUSED,
+}
+OWN |= {
+    "own('1/0')": REFUSED,
+    "own('x = __import__(\"gradflow\").Wiring')": REFUSED,
+    "own('raise Exception(\"a\\\\nb\\\\nc\\\\nd\")')": REFUSED,
+    "own('\\0')": REFUSED,
+}
+OWN |= {
+    "own('raise ValueError(\"a\" * 10000)')": REFUSED,
+    "own('x = None')": REFUSED,
+    "own('import gradflow as gf; x = gf.Wiring(\"x\", norm_in=3)')": REFUSED,
+}
+OWN |= {
+    "own('import gradflow as gf; x = gf.Wiring(\"mine\")')": RIGHT,
+    "own('import gradflow as gf; x = gf.Wiring(\"my/own\")')": RIGHT,
+    "own('import gradflow as gf; x = gf.Wiring(\"50%_#\")')": RIGHT,
+}
+WIRINGS = several(
+    {**names("pre", "post"), **OWN},
+    "['pre', 'pre']",
+    "['pre', 'pots']",
+    "['pre', '']",
+    "['pre,post']",
+    right=("['pre', 'post']",),
+    either=("[]",),
+)
 MODELS = {
     "wirings": WIRINGS,
     "depth": whole("1", "2"),
@@ -61,7 +160,8 @@ MODELS = {
     "context": whole("8", bad=("'1'", "'600'")),
     "batch": whole("2"),
     "init": names("fan_in", "bert", "xiong"),
-    "precision": names("bfloat16", "float32") | dict.fromkeys(("'float64'", "'bf16'", "'fp32'", "'float16'", "'32'"), REFUSED),
+    "precision": names("bfloat16", "float32")
+    | dict.fromkeys(("'float64'", "'bf16'", "'fp32'", "'float16'", "'32'"), REFUSED),
     "text": TEXTS,
 }
 UPDATES = {
@@ -78,29 +178,103 @@ UPDATES = {
     "eps": real("1e-6", bad=("-1",), maybe=("0",)),
     "weight-decay": real("0.1", "0", bad=("-1", "-0.1")),
 }
-EXTENT = {"steps": whole("1"), "seeds": whole("1", "2"), "key": {**dict.fromkeys(NOT_WHOLE, REFUSED), **dict.fromkeys(("'-1'", *LARGE[1:4]), EITHER), "'7'": RIGHT}, "out": OUT}
-RUN = {**EXTENT, "checkpoint-every": whole("1", large=EITHER), "resume": {"[]": EITHER, "'yes'": REFUSED, "'1'": REFUSED}}
+EXTENT = {
+    "steps": whole("1"),
+    "seeds": whole("1", "2"),
+    "key": {**dict.fromkeys(NOT_WHOLE, REFUSED), **dict.fromkeys(("'-1'", *LARGE[1:4]), EITHER), "'7'": RIGHT},
+    "out": OUT,
+}
+RUN = {
+    **EXTENT,
+    "checkpoint-every": whole("1", large=EITHER),
+    "resume": {"[]": EITHER, "'yes'": REFUSED, "'1'": REFUSED},
+}
 RECORDS = several(
-    dict.fromkeys((*BAD_WORDS, "'2'", "'-1'", "'0.5'", "'every'", "'every:'", "'every:0'", "'every:-1'", "'every:x'", "'evry:2'", "'early:2'", "'logarithmic'", "'logarithmic:0'"), REFUSED),
-    "['0', '5']", "['early', '0']", "['0', 'early']", "['every:1', 'every:2']", "['0', '']", "['²']",
-    right=("'0'", "['0', '1']", "'early'", "'every:1'", "'logarithmic:2'"), either=("[]", "'１'", "['0', '0']", "'every:99999999999'"),
-)  # fmt: skip
+    dict.fromkeys(
+        (
+            *BAD_WORDS,
+            "'2'",
+            "'-1'",
+            "'0.5'",
+            "'every'",
+            "'every:'",
+            "'every:0'",
+            "'every:-1'",
+            "'every:x'",
+            "'evry:2'",
+            "'early:2'",
+            "'logarithmic'",
+            "'logarithmic:0'",
+        ),
+        REFUSED,
+    ),
+    "['0', '5']",
+    "['early', '0']",
+    "['0', 'early']",
+    "['every:1', 'every:2']",
+    "['0', '']",
+    "['²']",
+    right=("'0'", "['0', '1']", "'early'", "'every:1'", "'logarithmic:2'"),
+    either=("[]", "'１'", "['0', '0']", "'every:99999999999'"),
+)
 RECORDS |= {"'logarithmic:100000000'": HUGE, "'logarithmic:9999999999999'": HUGE}
-READINGS = several(names("economy"), "['backward', 'lyapunv']", "['economy', 'nothing']", "['standard', 'standrd']", right=("'backward'",), either=("[]", "['economy', 'economy']"))
+READINGS = several(
+    names("economy"),
+    "['backward', 'lyapunv']",
+    "['economy', 'nothing']",
+    "['standard', 'standrd']",
+    right=("'backward'",),
+    either=("[]", "['economy', 'economy']"),
+)
 INSPECTED = {
-    "folder": {**dict.fromkeys(("'missing'", "''", "str(sample())", "'.'", "'/'", "'/dev/null'", "fifo()", "loop()", "'\\udcff'", "'a' * 300", "somebodys()"), REFUSED), "str(toy())": RIGHT},
+    "folder": {
+        **dict.fromkeys(
+            words(r"""
+                'missing' | '' | str(sample()) | '.' | '/' | '/dev/null' | fifo() | loop() | '\udcff' | 'a' * 300
+                somebodys()
+            """),
+            REFUSED,
+        ),
+        "str(toy())": RIGHT,
+    },
     "text": dict.fromkeys((*FILES, "str(sample())"), REFUSED),  # beside tokens
-    "tokens": dict.fromkeys((*FILES, "'math'", "str(sample())", "str(toy()) + '/config.json'", "listed('0 1 x')", "listed('0.5 ' * 50)", "listed('11 ' * 50)", "listed('-1 ' * 50)", "listed('99999999999999999999 ' * 50)", "listed('0 ' * 5)", "listed('NaN ' * 50)", "listed('0x1 ' * 50)"), REFUSED)
-    | {"listed('0 1 2 ' * 20)": RIGHT, "listed('0, 1, 2, ' * 20)": RIGHT, "listed('0\\n1\\n' * 20)": RIGHT, "listed('\\ufeff' + '0 1 2 ' * 20)": EITHER},
+    "tokens": dict.fromkeys(
+        (
+            *FILES,
+            "'math'",
+            "str(sample())",
+            "str(toy()) + '/config.json'",
+            "listed('0 1 x')",
+            "listed('0.5 ' * 50)",
+            "listed('11 ' * 50)",
+            "listed('-1 ' * 50)",
+            "listed('99999999999999999999 ' * 50)",
+            "listed('0 ' * 5)",
+            "listed('NaN ' * 50)",
+            "listed('0x1 ' * 50)",
+        ),
+        REFUSED,
+    )
+    | {
+        "listed('0 1 2 ' * 20)": RIGHT,
+        "listed('0, 1, 2, ' * 20)": RIGHT,
+        "listed('0\\n1\\n' * 20)": RIGHT,
+        "listed('\\ufeff' + '0 1 2 ' * 20)": EITHER,
+    },
     "context": whole("5", bad=("'1'", "'7'", "'600'")),
     "batch": whole("2"),
-    "readings": several(names("backward"), "['backward', 'lyapunv']", "'update'", "'change'", either=("[]", "'partial_jacobian'")),
+    "readings": several(
+        names("backward"), "['backward', 'lyapunv']", "'update'", "'change'", either=("[]", "'partial_jacobian'")
+    ),
     "mask": dict.fromkeys((*NOT_WHOLE, "'2'", "'-1'", "'99'"), REFUSED),  # of a model that sees the past alone
     "precision": names("float32") | dict.fromkeys(("'float64'", "'bf16'", "'16'"), REFUSED),
     "tied": {"[]": EITHER, "'yes'": REFUSED},
     "out": OUT,
 }
-UNKNOWN = ("--dpth 1", "--learning-rate 1", "--n-layers 2", "--gpu", "--Depth 1", "--depths 1", "---depth 1", "-d 1", "--device cpu", "--beta 1", "extra", "--decay 0.9", "--verbose", "--seed 1", "--lr=1e-3=2")
+UNKNOWN = words(r"""
+    --dpth 1 | --learning-rate 1 | --n-layers 2 | --gpu | --Depth 1 | --depths 1 | ---depth 1 | -d 1 | --device cpu
+    --beta 1 | extra | --decay 0.9 | --verbose | --seed 1 | --lr=1e-3=2
+""")
 COMMANDS: dict[str, tuple[Mapping[str, Pool], float]] = {
     "compare": ({**MODELS, **UPDATES, **RUN}, 3),
     "train": ({**MODELS, **UPDATES, **RUN, "record": RECORDS, "readings": READINGS}, 3),
@@ -224,26 +398,54 @@ WRITTEN: list[tuple[str, str]] = [
     ("printed('wirings', 'pre', 'post')", RIGHT),
     ("printed('wirings', own('import gradflow as gf; x = gf.Wiring(\"mine\")'))", RIGHT),
     *((f"printed('{name}', '--help')", RIGHT) for name in (*COMMANDS, "wirings", "version")),
-    *((f"refusing('wirings', {code})", REFUSED) for code in (*BAD_WORDS, *OWN, "'pree'", "'--all'") if OWN.get(code) != RIGHT),
-    *((f"refusing({code})", REFUSED) for code in (*BAD_WORDS, "'cmpare'", "'Compare'", "'compare ', '--depth', '1'", "'trian'", "'help'", "'inspekt'", "'--vers'", "'-x'", "'--depth', '1'")),
+    *(
+        (f"refusing('wirings', {code})", REFUSED)
+        for code in (*BAD_WORDS, *OWN, "'pree'", "'--all'")
+        if OWN.get(code) != RIGHT and code != "'--'"
+    ),
+    *(
+        (f"refusing({code})", REFUSED)
+        for code in (
+            *BAD_WORDS,
+            "'cmpare'",
+            "'Compare'",
+            "'compare ', '--depth', '1'",
+            "'trian'",
+            "'help'",
+            "'inspekt'",
+            "'--vers'",
+            "'-x'",
+            "'--depth', '1'",
+        )
+    ),
     *((f"refusing('version', {code})", REFUSED) for code in ("'extra'", "'--all'", "''")),
     ("refusing()", EITHER),
     ("refusing('inspect')", REFUSED),
     ("refusing('inspect', 'a', 'b')", REFUSED),
-    ("refusing('inspect', str(toy()))", REFUSED),
-    ("refusing('inspect', str(toy()), '--text', str(sample()))", REFUSED),
-    *((f"complete('out', 'inspect', str(toy()), '--tokens', listed('0 1 2 ' * 20), '--context', '5', '--batch', '2', encoding='{name}')", RIGHT) for name in ("utf-8", "cp1252", "ascii", "latin-1")),
-    *((f"complete('out', 'train', *toy_words(), encoding='{name}')", RIGHT) for name in ("utf-8", "cp1252", "ascii", "utf-16")),
+    *(
+        (
+            f"complete('out', 'inspect', str(toy()), '--tokens', listed('0 1 2 ' * 20), '--context', '5', '--batch', '2', encoding='{name}')",
+            RIGHT,
+        )
+        for name in ("utf-8", "cp1252", "ascii", "latin-1")
+    ),
+    *(
+        (f"complete('out', 'train', *toy_words(), encoding='{name}')", RIGHT)
+        for name in ("utf-8", "cp1252", "ascii", "utf-16")
+    ),
     ("complete('out', 'train', *toy_words(), stub=False)", RIGHT),
     ("complete('out', 'compare', *toy_words())", RIGHT),
-    ("complete('out', 'train', *toy_words(), '--wirings', 'pre', own('import gradflow as gf; x = gf.Wiring(\"a.b/c 50%\")'), stub=False)", RIGHT),
+    (
+        "complete('out', 'train', *toy_words(), '--wirings', 'pre', own('import gradflow as gf; x = gf.Wiring(\"a.b/c 50%\")'), stub=False)",
+        RIGHT,
+    ),
     ("refusing('train', *toy_words(), '--optimizer', 'rmsprop', '--b1', '0.9')", REFUSED),
     ("refusing('train', *toy_words(), '--optimizer', 'sgd', '--b2', '0.9')", REFUSED),
     ("refusing('train', *toy_words(), '--optimizer', 'lion', '--eps', '1')", REFUSED),
     ("complete('out', 'train', *toy_words(), '--optimizer', 'sgd', '--momentum', '0.5')", RIGHT),
     ("twice('train', *toy_words())", RIGHT),
     ("twice('inspect', str(toy()), '--tokens', listed('0 1 2 ' * 20), '--context', '5', '--batch', '2')", RIGHT),
-]  # fmt: skip
+]
 
 
 def toy_words() -> list[str]:
@@ -268,7 +470,15 @@ def written(name: str, changed: Mapping[str, str], more: str, verdict: str) -> s
         base = {"tokens": "listed('0 1 2 ' * 20)", "context": "'5'", "batch": "'2'", "readings": "'backward'"}
         head = [options.pop("folder", "str(toy())")]
     else:
-        shape = {"depth": "'1'", "width": "'8'", "heads": "'2'", "context": "'8'", "batch": "'2'", "steps": "'1'", "seeds": "'2'"}
+        shape = {
+            "depth": "'1'",
+            "width": "'8'",
+            "heads": "'2'",
+            "context": "'8'",
+            "batch": "'2'",
+            "steps": "'1'",
+            "seeds": "'2'",
+        }
         base, head = {**shape, "text": "str(sample())", **({"wirings": "'pre'"} if name == "atlas" else {})}, []
     out = options.pop("out", "'out'")
     parts = [repr(name), *head]
@@ -288,7 +498,9 @@ def changes(chance: Random) -> Iterator[Line]:
         pools, changed, verdicts, more = COMMANDS[name][0], {}, [], ""
         for option in chance.sample(sorted(pools), 1 + (chance.random() < 0.1)):
             pool = pools[option]
-            codes = [code for code, verdict in pool.items() if verdict != RIGHT] if chance.random() < 0.88 else list(pool)
+            codes = (
+                [code for code, verdict in pool.items() if verdict != RIGHT] if chance.random() < 0.88 else list(pool)
+            )
             changed[option] = chance.choice(codes or list(pool))
             verdicts.append(pool[changed[option]])
         if chance.random() < 0.06:

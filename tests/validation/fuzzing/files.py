@@ -13,7 +13,7 @@ import gradflow as gf
 from gradflow.interop import tokens as reading
 
 from . import world
-from .cases import EITHER, REFUSED, RIGHT, Line
+from .cases import EITHER, REFUSED, RIGHT, Line, words
 from .folders import flipped
 from .world import need
 
@@ -246,10 +246,19 @@ def tokenizer_with(*path, value) -> bytes:
     return json.dumps(told).encode()
 
 
-VALUES = ("None", "True", "'x'", "''", "-1", "0", "1.5", "10**30", "[]", "{}", "float('nan')", "float('inf')", "[1]", "{'a': 1}", "'a' * 10000", "2**63", "...")
-SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "max_position_embeddings")
-OTHERS = ("rms_norm_eps", "rope_theta", "hidden_act", "tie_word_embeddings", "attention_bias", "head_dim", "rope_scaling", "sliding_window", "layer_types",
-          "attention_dropout", "torch_dtype", "quantization_config", "architectures", "unknown_key", "query_pre_attn_scalar", "attn_logit_softcapping", "bos_token_id", "use_cache", "initializer_range")  # fmt: skip
+VALUES = words(r"""
+    None | True | 'x' | '' | -1 | 0 | 1.5 | 10**30 | [] | {} | float('nan') | float('inf') | [1] | {'a': 1}
+    'a' * 10000 | 2**63 | ...
+""")
+SIZES = words(r"""
+    vocab_size | hidden_size | num_hidden_layers | num_attention_heads | num_key_value_heads | intermediate_size
+    max_position_embeddings
+""")
+OTHERS = words(r"""
+    rms_norm_eps | rope_theta | hidden_act | tie_word_embeddings | attention_bias | head_dim | rope_scaling
+    sliding_window | layer_types | attention_dropout | torch_dtype | quantization_config | architectures
+    unknown_key | query_pre_attn_scalar | attn_logit_softcapping | bos_token_id | use_cache | initializer_range
+""")
 CONFIGS = {
     "model_type='llama', hidden_size=16": REFUSED,
     "model_type='lama'": REFUSED,
@@ -277,7 +286,11 @@ CONFIGS = {
     "torch_dtype='float16'": RIGHT,
     "transformers_version='5.0'": RIGHT,
 }
-RAW = ("b''", "b'{}'", "b'[]'", "b'null'", "b'3'", "b'\"x\"'", "b'{'", "b'\\xff\\xfe'", "b'\\0' * 100", "b'[' * 100_000", "b'{\"a\":' * 50_000", "b'NaN'", "b'{\"model_type\": \"llama\"}'", "b'{\"model_type\": \"llama\", \"model_type\": \"bert\"}'", "b'9' * 100_000")
+RAW = words(r"""
+    b'' | b'{}' | b'[]' | b'null' | b'3' | b'"x"' | b'{' | b'\xff\xfe' | b'\0' * 100 | b'[' * 100_000
+    b'{"a":' * 50_000 | b'NaN' | b'{"model_type": "llama"}' | b'{"model_type": "llama", "model_type": "bert"}'
+    b'9' * 100_000
+""")
 WEIGHTS = {
     "lambda raw: b''": REFUSED,
     "lambda raw: raw[:8]": REFUSED,
@@ -328,12 +341,21 @@ TENSORS = {
     "model__embed_tokens__weight=np.ones((12, 8), np.float32)": REFUSED,
     "model__embed_tokens__weight=np.ones((8, 11), np.float32)": REFUSED,
 }
-TOKENIZERS = ("('model',), value=None", "('model',), value={}", "('model', 'type'), value='Nothing'", "('model', 'vocab'), value=[]", "('model', 'vocab'), value={}", "('model', 'vocab', 'a'), value=-1",
-              "('model', 'vocab', 'a'), value=2**40", "('model', 'vocab', 'a'), value=2**31", "('model', 'unk_token'), value='nothing'", "('version',), value='9'", "('added_tokens',), value=3",
-              "('added_tokens',), value=[{'id': 2**33, 'content': 'x'}]", "('normalizer',), value={'type': 'Replace', 'pattern': {'Regex': '('}, 'content': ''}",
-              "('normalizer',), value={'type': 'Replace', 'pattern': {'Regex': '(a*)*b'}, 'content': ''}", "('normalizer',), value={'type': 'Precompiled', 'precompiled_charsmap': 'AAAA'}", "('normalizer',), value={'type': 'Precompiled', 'precompiled_charsmap': ''}",
-              "('pre_tokenizer',), value={'type': 'Nothing'}", "('post_processor',), value={'type': 'TemplateProcessing', 'single': [], 'pair': [], 'special_tokens': {}}",
-              "('truncation',), value={'max_length': 1, 'stride': 5, 'strategy': 'LongestFirst', 'direction': 'Right'}", "('padding',), value={'strategy': {'Fixed': 2**40}}", "('decoder',), value=3")  # fmt: skip
+TOKENIZERS = words(r"""
+    ('model',), value=None | ('model',), value={} | ('model', 'type'), value='Nothing'
+    ('model', 'vocab'), value=[] | ('model', 'vocab'), value={} | ('model', 'vocab', 'a'), value=-1
+    ('model', 'vocab', 'a'), value=2**40 | ('model', 'vocab', 'a'), value=2**31
+    ('model', 'unk_token'), value='nothing' | ('version',), value='9' | ('added_tokens',), value=3
+    ('added_tokens',), value=[{'id': 2**33, 'content': 'x'}]
+    ('normalizer',), value={'type': 'Replace', 'pattern': {'Regex': '('}, 'content': ''}
+    ('normalizer',), value={'type': 'Replace', 'pattern': {'Regex': '(a*)*b'}, 'content': ''}
+    ('normalizer',), value={'type': 'Precompiled', 'precompiled_charsmap': 'AAAA'}
+    ('normalizer',), value={'type': 'Precompiled', 'precompiled_charsmap': ''}
+    ('pre_tokenizer',), value={'type': 'Nothing'}
+    ('post_processor',), value={'type': 'TemplateProcessing', 'single': [], 'pair': [], 'special_tokens': {}}
+    ('truncation',), value={'max_length': 1, 'stride': 5, 'strategy': 'LongestFirst', 'direction': 'Right'}
+    ('padding',), value={'strategy': {'Fixed': 2**40}} | ('decoder',), value=3
+""")
 
 
 # ---- results ------------------------------------------------------------------------------------------------
@@ -426,7 +448,11 @@ def lines(chance: Random) -> Iterator[Line]:
     yield from (Line(f"text_of({code})", verdict) for code, verdict in TEXTS.items())
     yield from (Line(f"tokens_of(put_file({code}), {right})", verdict) for code, (verdict, right) in NUMBERS.items())
     yield from (Line(f"tokens_of({code}, {right})", verdict) for code, (verdict, right) in ARRAYS.items())
-    yield from (Line(f"tokens_of({code})", verdict) for code, verdict in TEXTS.items() if verdict == REFUSED and "b''" not in code and "/dev/null" not in code)
+    yield from (
+        Line(f"tokens_of({code})", verdict)
+        for code, verdict in TEXTS.items()
+        if verdict == REFUSED and "b''" not in code and "/dev/null" not in code
+    )
     yield from (Line(f"configured({code})", verdict, toy) for code, verdict in CONFIGS.items())
     yield from (Line(f"config_of({code})", REFUSED, toy) for code in RAW)
     yield from (Line(f"weights_of({code})", verdict, toy) for code, verdict in WEIGHTS.items())

@@ -19,15 +19,27 @@ from .cases import EITHER, REFUSED, RIGHT, Line
 from .world import command, need, same, text, two
 
 OPTIONS = {"steps": 2, "seeds": 2, "record": (0, 1, 2), "readings": "economy"}
-LLAMA = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 11, "max_position_embeddings": 6}
-LLAMA |= {"model_type": "llama", "intermediate_size": 12, "num_key_value_heads": 1, "rms_norm_eps": 1e-5, "rope_theta": 10_000.0}
+LLAMA = {
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 11,
+    "max_position_embeddings": 6,
+}
+LLAMA |= {
+    "model_type": "llama",
+    "intermediate_size": 12,
+    "num_key_value_heads": 1,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10_000.0,
+}
 ATLAS = ["--wirings", "pre", "none"]
 
 
 # ---- made once ----------------------------------------------------------------------------------------------
 
 
-def toy(folder: Path) -> None:
+def make_toy(folder: Path) -> None:
     """A trained model's folder, with a tokenizer."""
     import interop_files
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -38,24 +50,24 @@ def toy(folder: Path) -> None:
     own.save(str(folder / "tokenizer.json"))
 
 
-def run(folder: Path) -> None:
+def make_run(folder: Path) -> None:
     """Checkpoints of a run, and its results."""
     found = gf.train(two(), text(), gf.Recipe(), checkpoints=folder, **OPTIONS)[1]
-    gf.results.save(found, folder.with_name("run.nc"))
+    gf.results.save(found, world.ROOT / "shared" / "run.nc")
 
 
-def halfway(folder: Path) -> None:
+def make_halfway(folder: Path) -> None:
     """Checkpoints of the same run, the second model's taken away: as of one that was killed between them."""
-    run(folder)
+    make_run(folder)
     shutil.rmtree(next(path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.startswith("post")))
 
 
-def bundle(folder: Path) -> None:
+def make_bundle(folder: Path) -> None:
     """What `gradflow train` writes."""
     command("train", *toy_run(), "--out", str(folder))
 
 
-def atlas(folder: Path) -> None:
+def make_atlas(folder: Path) -> None:
     """What `gradflow atlas` writes."""
     command("atlas", *ATLAS, *toy_run(), "--out", str(folder))
 
@@ -65,7 +77,7 @@ def toy_run() -> list[str]:
     return world.WORDS.format(text=world.sample()).split()
 
 
-MADE = {"toy": toy, "run": run, "halfway": halfway, "bundle": bundle, "atlas": atlas}
+MADE = {"toy": make_toy, "run": make_run, "halfway": make_halfway, "bundle": make_bundle, "atlas": make_atlas}
 
 
 # ---- damages ------------------------------------------------------------------------------------------------
@@ -258,18 +270,39 @@ WRITTEN = [
     ("gf.train(two(), text(), gf.Recipe(lr=0.5), checkpoints=copied('run'), resume=True, **OPTIONS)", REFUSED, "run"),
     ("gf.train(two(), text(), gf.Recipe('sgd'), checkpoints=copied('run'), resume=True, **OPTIONS)", REFUSED, "run"),
     ("gf.train(two(), text(8, 3), gf.Recipe(), checkpoints=copied('run'), resume=True, **OPTIONS)", REFUSED, "run"),
-    ("gf.train({'pre': one()}, text(), gf.Recipe(), checkpoints=copied('run'), resume=True, **OPTIONS)", REFUSED, "run"),
-    ("gf.train({'pre': two()['post'], 'post': one()}, text(), gf.Recipe(), checkpoints=copied('run'), resume=True, **OPTIONS)", REFUSED, "run"),
+    (
+        "gf.train({'pre': one()}, text(), gf.Recipe(), checkpoints=copied('run'), resume=True, **OPTIONS)",
+        REFUSED,
+        "run",
+    ),
+    (
+        "gf.train({'pre': two()['post'], 'post': one()}, text(), gf.Recipe(), checkpoints=copied('run'), resume=True, **OPTIONS)",
+        REFUSED,
+        "run",
+    ),
     ("other_rate_without_configuration(copied('run'))", EITHER, "run"),
     ("swapped(copied('run'))", EITHER, "run"),
-    *((f"kept_as_it_was(copied('bundle'), lambda folder: made_again(folder, {words}))", REFUSED, "bundle") for words in ("'--lr', '0.5'", "'--key', '3'", "'--wirings', 'none'", "'--optimizer', 'sgd'", "'--lr', '0.5', '--resume'", "'--init', 'bert'")),
-    *((f"kept_as_it_was(copied('atlas'), lambda folder: went_on(folder, {words}))", REFUSED, "atlas") for words in ("'--lr', '0.5'", "'--key', '3'", "'--init', 'bert'")),
+    *(
+        (f"kept_as_it_was(copied('bundle'), lambda folder: made_again(folder, {words}))", REFUSED, "bundle")
+        for words in (
+            "'--lr', '0.5'",
+            "'--key', '3'",
+            "'--wirings', 'none'",
+            "'--optimizer', 'sgd'",
+            "'--lr', '0.5', '--resume'",
+            "'--init', 'bert'",
+        )
+    ),
+    *(
+        (f"kept_as_it_was(copied('atlas'), lambda folder: went_on(folder, {words}))", REFUSED, "atlas")
+        for words in ("'--lr', '0.5'", "'--key', '3'", "'--init', 'bert'")
+    ),
     ("rewritten(copied('bundle'))", REFUSED, "bundle"),
     ("only_checkpoints(copied('bundle'))", RIGHT, "bundle"),
     ("busy(copied('run'))", EITHER, "run"),
     ("in_two_processes()", EITHER, "run"),
     ("full_disk()", REFUSED, "run"),
-]  # fmt: skip
+]
 
 
 def other_rate_without_configuration(folder: Path) -> None:
@@ -330,7 +363,11 @@ def lines(chance: Random) -> Iterator[Line]:
         thens, only, _ = USES[name]
         how, then = chance.choice(DAMAGES), chance.choice(thens)
         if then in ("loaded", "rewritten") or "made_again" in then:
-            only = "results.nc" if then == "loaded" else chance.choice(("manifest.json", "configuration.json", "*", "checkpoints/**/*"))
+            only = (
+                "results.nc"
+                if then == "loaded"
+                else chance.choice(("manifest.json", "configuration.json", "*", "checkpoints/**/*"))
+            )
         where, place, seed = chance.random(), chance.random(), chance.randrange(1000)
         word = how.__name__
         if chance.random() < 0.25 and name != "atlas" and then != "loaded":

@@ -192,7 +192,7 @@ def layers(params, batch, dials=None):
     for l in range(3):
         x = x if dials is None else gf.meter(x, dials["stream"][l])
         x = jnp.tanh(x @ params["layers"]["w"][l])
-    return jnp.sum(x * params["out"])
+    return jnp.sum(x @ params["out"])
 
 
 def stack(layers: int = 3) -> dict:
@@ -224,7 +224,7 @@ def dials_of(length: int) -> None:
 def _from(x, params):
     for w in params["layers"]["w"]:
         x = jnp.tanh(x @ w)
-    return jnp.sum(x * params["out"])
+    return jnp.sum(x @ params["out"])
 
 
 LINES = [(f"of_tree({code})", expected) for code, expected in TREES.items()]
@@ -298,7 +298,9 @@ def recorded_norms(params) -> None:
 
 def different_batches(one_key: int, other: int) -> None:
     """Two keys draw two batches."""
-    both = [np.asarray(text(8, 8).batch(jax.random.key(0) if key is None else key, 0)["inputs"]) for key in (one_key, other)]
+    both = [
+        np.asarray(text(8, 8).batch(jax.random.key(0) if key is None else key, 0)["inputs"]) for key in (one_key, other)
+    ]
     need(not np.array_equal(*both), f"keys {one_key} and {other} draw one batch")
 
 
@@ -434,7 +436,9 @@ def compared_batches(key: int) -> None:
 
 def one_seed_has_no_interval() -> None:
     """Laws of one seed are told without an interval."""
-    profile = gf.measure(gf.transformer("pre", **{**world.SHAPE, "depth": 4}), text(), seeds=1)["model"]["stream_gradient"]
+    profile = gf.measure(gf.transformer("pre", **{**world.SHAPE, "depth": 4}), text(), seeds=1)["model"][
+        "stream_gradient"
+    ]
     told = gf.laws.sentence(gf.laws.fit(profile, gf.laws.exponential))
     need("±" not in told, f"an interval of one seed: {told}")
 

@@ -1,10 +1,10 @@
 """Running cases: what came of each, in worker processes that are used again and again and replaced when they end or hang.
 
-    refused    an error that the library raised on purpose: at most three lines, short; a command left with exit code 2
-    right      it ran, and the check held
-    raw        any other error or exit code, a long message, a traceback on the screen, the end of the process
-    wrong      the check failed, something impossible was accepted, or something valid refused
-    hung       no end within the limit
+refused    an error that the library raised on purpose: at most three lines, short; a command left with exit code 2
+right      it ran, and the check held
+raw        any other error or exit code, a long message, a traceback on the screen, the end of the process
+wrong      the check failed, something impossible was accepted, or something valid refused
+hung       no end within the limit
 """
 
 import json
@@ -22,8 +22,8 @@ from pathlib import Path
 from .cases import EITHER, REFUSED, RIGHT, Case
 
 OUTCOMES = ("refused", "right", "raw", "wrong", "hung")
-LIMIT = 60.0  # seconds of a case
-GRACE = 15.0  # beyond it, until the process is ended from outside
+LIMIT = 60.0  # seconds of computing
+GRACE = 240.0  # seconds beyond, until the process is ended from outside: others may be computing, too
 PREPARING = 300.0  # seconds for what a case needs
 LINES, CHARACTERS = 3, 500
 

@@ -19,24 +19,21 @@ import compiling
 
 compiling.tell_quickly()
 
-import gradflow  # noqa: E402
-
 from validation.fuzzing import world  # noqa: E402
 from validation.fuzzing.cases import Case  # noqa: E402
 from validation.fuzzing.running import LIMIT, Outcome, clear, verdict  # noqa: E402
+
+import gradflow  # noqa: E402
 
 HOME = str(Path(gradflow.__file__).parent)
 DELIBERATE = (ValueError, TypeError, KeyError, OSError, NotImplementedError, ImportError, AttributeError, MemoryError)
 BINDING = re.compile(r"unexpected keyword argument|required .*argument|takes .* positional|multiple values for")
 MEMORY, FILE = 6 << 30, 512 << 20  # bytes
+TICK, IDLE = 2.0, 14.0  # seconds
 
 
 class Hung(BaseException):
     """Out of time: no `Exception`, so that nobody mends it on the way."""
-
-
-def _late(*_):
-    raise Hung
 
 
 def refused(error: BaseException) -> str:
@@ -74,11 +71,26 @@ def caught(place: Path):
                 os.close(old)
 
 
+class Clock:
+    """Raises `Hung` where a case has computed for `LIMIT` seconds, or done nothing for `IDLE`: a busy machine hangs nothing."""
+
+    def __init__(self):
+        self.begun = self.before = time.process_time()
+        self.idle = 0.0
+
+    def __call__(self, *_):
+        spent = time.process_time()
+        self.idle = 0.0 if spent - self.before > TICK / 50 else self.idle + TICK
+        self.before = spent
+        if spent - self.begun > LIMIT or self.idle >= IDLE:
+            raise Hung
+
+
 @contextmanager
-def limited(seconds: float):
-    """`Hung` after so many seconds."""
-    before = signal.signal(signal.SIGALRM, _late)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
+def limited():
+    """`Hung` for what doesn't end."""
+    before = signal.signal(signal.SIGALRM, Clock())
+    signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
     try:
         yield
     finally:
@@ -89,14 +101,12 @@ def limited(seconds: float):
 def tried(case: Case) -> tuple[str, str]:
     """`(outcome, detail)` of a case; in the folder one stands in."""
     try:
-        with limited(LIMIT):
+        with limited():
             eval(case.code, world.names())
     except Hung:
-        return "hung", f"no end within {LIMIT:g} s"
+        return "hung", f"nothing done for {IDLE:g} s, or no end within {LIMIT:g} s of computing"
     except world.Wrong as error:
         return "wrong", str(error)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
         fault = refused(error)
         return ("raw", fault) if fault else verdict(case.expected, True, str(error))
@@ -142,7 +152,7 @@ def alone(case: Case, root: Path) -> None:
     for name in case.needs:
         world.prepared(name)
     try:
-        with limited(LIMIT):
+        with limited():
             eval(case.code, world.names())
         print("it ran, and the check held")
     except BaseException as error:
@@ -161,7 +171,9 @@ def main() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     sys.dont_write_bytecode = True
-    for line in sys.stdin:
+    asked = os.fdopen(os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a case that reads standard input finds nothing there
+    for line in asked:
         told = json.loads(line)
         case = Case(**{**told, "needs": tuple(told["needs"])})
         print(json.dumps(outcome(case, root).__dict__), file=answers, flush=True)

@@ -188,7 +188,10 @@ def measured(tree):
             if name in node:
                 values = np.asarray(node[name])
                 need(values.size > 0, f"{node.path} has no entries of {name}")
-                need(bool(np.isfinite(values).all() and (values > 0).all()), f"{node.path}: {name} is {values.ravel()[:4]}")
+                need(
+                    bool(np.isfinite(values).all() and (values > 0).all()),
+                    f"{node.path}: {name} is {values.ravel()[:4]}",
+                )
         unknown = [name for name in node.data_vars if name.removesuffix("_sem") not in QUANTITIES]
         need(not unknown, f"{node.path} has {unknown}")
     return tree
@@ -197,7 +200,10 @@ def measured(tree):
 def trained(both):
     """As `measured`, of a run."""
     params, run = both
-    need(set(params) == {node.name for node in run.leaves}, f"weights of {list(params)}, readings of {list(run.children)}")
+    need(
+        set(params) == {node.name for node in run.leaves},
+        f"weights of {list(params)}, readings of {list(run.children)}",
+    )
     measured(run)
     return both
 
@@ -308,10 +314,10 @@ def prepared(name: str) -> Path:
 @functools.cache
 def names() -> dict:
     """The names of a line."""
-    from . import arguments, batches, commands, files, folders
+    from . import batches, commands, files, folders, functions
 
     shown = {name: value for name, value in globals().items() if not name.startswith("_")}
-    own = [vars(module) for module in (batches, commands, files, folders, arguments)]
+    own = [vars(module) for module in (functions, batches, commands, files, folders)]
     found = {name: value for table in own for name, value in table.items() if not name.startswith("_")}
     return {**found, **shown}
 
