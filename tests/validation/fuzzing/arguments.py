@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from random import Random
 
-from .arguments_tables import CALLS
+from . import calls, shown, trees
 from .cases import EITHER, REFUSED, RIGHT, Line, changes, mixed
-from .functions import LINES as FUNCTIONS
 
 # Lines that are no change of one argument.
 WRITTEN: list[tuple[str, str]] = [
@@ -116,6 +115,6 @@ def settings() -> Iterator[Line]:
 def lines(chance: Random) -> Iterator[Line]:
     """Of all of these, those written out first."""
     written = iter([Line(code, expected) for code, expected in WRITTEN])
-    functions = iter([Line(code, expected) for code, expected in FUNCTIONS])
+    functions = iter([Line(code, expected) for code, expected in trees.LINES])
     yield from mixed(chance, written, settings(), functions)
-    yield from changes(CALLS, chance)
+    yield from changes([*calls.CALLS, *shown.CALLS], chance)

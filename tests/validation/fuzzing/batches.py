@@ -10,9 +10,9 @@ import numpy as np
 
 import gradflow as gf
 
-from . import world
+from . import checks, world
 from .cases import EITHER, REFUSED, RIGHT, Line, together
-from .world import need
+from .checks import need
 
 
 def ints(*shape: int, low: int = 0, high: int = 256, dtype=np.int32, seed: int = 0):
@@ -104,7 +104,7 @@ def _gradients(model):
 
 def whole_loss(batch, take) -> None:
     """A reading of the batch has a loss that is finite and positive."""
-    world.measured(take(batch))
+    checks.measured(take(batch))
 
 
 INPUTS = {
@@ -238,7 +238,7 @@ TAKES = {
     "lambda b: gf.predict(one(), b, draws=1, replicas=2)": 3,
     "lambda b: gf.sweep({'pre': one()}, b, depth=(1,), seeds=1)": 2,
     "lambda b: gf.sweep({'pre': one()}, b, depth=(1,), take=gf.predict, draws=1, replicas=2)": 1,
-    "lambda b: gf.measure({'a': gf.profiled({'admin': gf.transformers('admin', **SHAPE)['admin']}, b, 0)['admin']}, b, seeds=1)": 0.5,
+    "lambda b: gf.measure(gf.transformers('admin', **SHAPE), b, seeds=1)": 0.5,
     "lambda b: gf.train({'pre': one()}, b, gf.Recipe(), steps=1, seeds=1)": 0.7,
 }
 MODELS = ("", ", bidirectional()")

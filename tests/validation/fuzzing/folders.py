@@ -3,20 +3,21 @@
 Whatever the damage, it is refused in a line, or the numbers that come out are those of the whole folder.
 """
 
-import json
 import os
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-import numpy as np
-
 import gradflow as gf
 
 from . import world
 from .cases import EITHER, REFUSED, RIGHT, Line
-from .world import command, need, same, text, two
+from .checks import need, same
+from .commands import asked
+from .damages import DAMAGES
+from .world import command, text, two
 
 OPTIONS = {"steps": 2, "seeds": 2, "record": (0, 1, 2), "readings": "economy"}
 LLAMA = {
@@ -33,7 +34,7 @@ LLAMA |= {
     "rms_norm_eps": 1e-5,
     "rope_theta": 10_000.0,
 }
-ATLAS = ["--wirings", "pre", "none"]
+ATLAS = ["pre", "none"]
 
 
 # ---- made once ----------------------------------------------------------------------------------------------
@@ -64,126 +65,15 @@ def make_halfway(folder: Path) -> None:
 
 def make_bundle(folder: Path) -> None:
     """What `gradflow train` writes."""
-    command("train", *toy_run(), "--out", str(folder))
+    command(*asked("train"), "--out", str(folder))
 
 
 def make_atlas(folder: Path) -> None:
     """What `gradflow atlas` writes."""
-    command("atlas", *ATLAS, *toy_run(), "--out", str(folder))
-
-
-def toy_run() -> list[str]:
-    """The words of a tiny run."""
-    return world.WORDS.format(text=world.sample()).split()
+    command(*asked("atlas", wirings=ATLAS), "--out", str(folder))
 
 
 MADE = {"toy": make_toy, "run": make_run, "halfway": make_halfway, "bundle": make_bundle, "atlas": make_atlas}
-
-
-# ---- damages ------------------------------------------------------------------------------------------------
-
-
-def flipped(raw: bytes, place: float, seed: int) -> bytes:
-    """One bit turned over."""
-    if not raw:
-        return b"x"
-    at = min(int(place * len(raw)), len(raw) - 1)
-    return raw[:at] + bytes([raw[at] ^ (1 << seed % 8)]) + raw[at + 1 :]
-
-
-def flip(path: Path, place: float, seed: int) -> None:
-    """One bit turned over."""
-    path.write_bytes(flipped(path.read_bytes(), place, seed))
-
-
-def cut(path: Path, place: float, _: int) -> None:
-    """Only the beginning is left."""
-    raw = path.read_bytes()
-    path.write_bytes(raw[: int(place * len(raw))])
-
-
-def gone(path: Path, *_) -> None:
-    """Not there."""
-    path.unlink()
-
-
-def empty(path: Path, *_) -> None:
-    """Nothing in it."""
-    path.write_bytes(b"")
-
-
-def zeros(path: Path, *_) -> None:
-    """As long as before, of zeros: what a crash of a machine leaves."""
-    path.write_bytes(b"\0" * path.stat().st_size)
-
-
-def noise(path: Path, _: float, seed: int) -> None:
-    """Random bytes."""
-    path.write_bytes(np.random.default_rng(seed).bytes(path.stat().st_size))
-
-
-def pipe(path: Path, *_) -> None:
-    """A pipe that nobody writes to."""
-    path.unlink()
-    os.mkfifo(path)
-
-
-def directory(path: Path, *_) -> None:
-    """A folder under that name."""
-    path.unlink()
-    path.mkdir()
-
-
-def circle(path: Path, *_) -> None:
-    """A link to itself."""
-    path.unlink()
-    path.symlink_to(path.name)
-
-
-def device(path: Path, *_) -> None:
-    """A link to a device."""
-    path.unlink()
-    path.symlink_to("/dev/zero")
-
-
-def longer(path: Path, _: float, seed: int) -> None:
-    """Something behind its end."""
-    path.write_bytes(path.read_bytes() + b"x" * (1 + seed % 100))
-
-
-def locked(path: Path, *_) -> None:
-    """Not to be read."""
-    path.chmod(0)
-
-
-def folder_gone(path: Path, *_) -> None:
-    """The folder that it is in is not there."""
-    shutil.rmtree(path.parent)
-
-
-DAMAGES = (flip, flip, cut, gone, empty, zeros, noise, pipe, directory, circle, device, longer, locked, folder_gone)
-VALUES = (None, True, 3, -1, 1.5, "", "x", [], {}, [1], {"a": 1}, "x" * 10_000, 10**30)
-
-
-def edited(path: Path, place: float, seed: int) -> None:
-    """One value of a JSON file replaced, or taken away."""
-    told = json.loads(path.read_text(encoding="utf-8"))
-    spots = list(_spots(told))
-    holder, key = spots[min(int(place * len(spots)), len(spots) - 1)]
-    choice = seed % (len(VALUES) + 1)
-    if choice == len(VALUES):
-        del holder[key]
-    else:
-        holder[key] = VALUES[choice]
-    path.write_text(json.dumps(told), encoding="utf-8")
-
-
-def _spots(told):
-    """Every place of nested JSON data."""
-    items = told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ()
-    for key, value in list(items):
-        yield told, key
-        yield from _spots(value)
 
 
 # ---- used again ---------------------------------------------------------------------------------------------
@@ -215,15 +105,15 @@ def loaded(folder: Path) -> None:
     gf.results.load(folder / "results.nc")
 
 
-def made_again(folder: Path, *more: str) -> None:
+def made_again(folder: Path, **more) -> None:
     """The same command on a folder: finished, with the same numbers."""
-    world.complete(str(folder), "train", *toy_run(), *more)
+    world.complete(str(folder), *asked("train", **more))
     same(gf.results.load(world.prepared("bundle") / "results.nc"), gf.results.load(folder / "results.nc"), rtol=0)
 
 
-def went_on(folder: Path, *more: str) -> None:
+def went_on(folder: Path, **more) -> None:
     """An atlas that goes on has the numbers of the whole one."""
-    world.complete(str(folder), "atlas", *ATLAS, *toy_run(), *more)
+    world.complete(str(folder), *asked("atlas", **{"wirings": ATLAS, **more}))
     same(gf.results.load(world.prepared("atlas") / "results.nc"), gf.results.load(folder / "results.nc"), rtol=1e-4)
 
 
@@ -250,7 +140,7 @@ def kept_as_it_was(folder: Path, act) -> None:
 USES = {
     "run": (("resumed",), "*", 3.0),
     "halfway": (("resumed",), "*", 2.0),
-    "bundle": (("loaded", "made_again", "lambda folder: made_again(folder, '--resume')", "rewritten"), "*", 3.0),
+    "bundle": (("loaded", "made_again", "lambda folder: made_again(folder, resume=[])", "rewritten"), "*", 3.0),
     "atlas": (("went_on",), "*.nc", 1.0),
     "toy": (("read_model",), "*", 1.5),
 }
@@ -258,7 +148,7 @@ WRITTEN = [
     ("resumed(copied('run'))", RIGHT, "run"),
     ("resumed(copied('halfway'))", RIGHT, "halfway"),
     ("made_again(copied('bundle'))", RIGHT, "bundle"),
-    ("made_again(copied('bundle'), '--resume')", RIGHT, "bundle"),
+    ("made_again(copied('bundle'), resume=[])", RIGHT, "bundle"),
     ("went_on(copied('atlas'))", RIGHT, "atlas"),
     ("read_model(copied('toy'))", RIGHT, "toy"),
     ("loaded(copied('bundle'))", RIGHT, "bundle"),
@@ -285,23 +175,28 @@ WRITTEN = [
     *(
         (f"kept_as_it_was(copied('bundle'), lambda folder: made_again(folder, {words}))", REFUSED, "bundle")
         for words in (
-            "'--lr', '0.5'",
-            "'--key', '3'",
-            "'--wirings', 'none'",
-            "'--optimizer', 'sgd'",
-            "'--lr', '0.5', '--resume'",
-            "'--init', 'bert'",
+            "lr='0.5'",
+            "key='3'",
+            "wirings='none'",
+            "optimizer='sgd'",
+            "lr='0.5', resume=[]",
+            "init='bert'",
         )
     ),
     *(
         (f"kept_as_it_was(copied('atlas'), lambda folder: went_on(folder, {words}))", REFUSED, "atlas")
-        for words in ("'--lr', '0.5'", "'--key', '3'", "'--init', 'bert'")
+        for words in ("lr='0.5'", "key='3'", "init='bert'")
     ),
     ("rewritten(copied('bundle'))", REFUSED, "bundle"),
     ("only_checkpoints(copied('bundle'))", RIGHT, "bundle"),
     ("busy(copied('run'))", EITHER, "run"),
     ("in_two_processes()", EITHER, "run"),
-    ("full_disk()", REFUSED, "run"),
+    ("gf.train(two(), text(), gf.Recipe(), checkpoints='/dev/full/run', **OPTIONS)", REFUSED, "run"),
+    ("narrow(lambda: gf.train(two(), text(), gf.Recipe(), checkpoints='kept', **OPTIONS))", REFUSED, "run"),
+    ("narrow(lambda: gf.results.save(started(), 'a.nc'))", REFUSED, "run"),
+    ("narrow(lambda: gf.report.write(started(), 'out'))", REFUSED, "run"),
+    ("narrow(lambda: command(*asked('train'), '--out', 'out'))", REFUSED, "run"),
+    ("narrow(lambda: command(*asked('train'), '--out', 'out'), 200)", REFUSED, "run"),
 ]
 
 
@@ -326,7 +221,7 @@ def only_checkpoints(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name != "checkpoints":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    made_again(folder, "--resume")
+    made_again(folder, resume=[])
 
 
 def busy(folder: Path) -> None:
@@ -349,9 +244,15 @@ def in_two_processes() -> None:
     resumed(folder)
 
 
-def full_disk() -> None:
-    """A file system without room: one short line."""
-    gf.train(two(), text(), gf.Recipe(), checkpoints="/dev/full/run", **OPTIONS)
+def narrow(act, room: int = 4096) -> None:
+    """What is done where no file may grow beyond some bytes, as on a full disk: refused in a line, and nothing half-written."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        act()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],) * 2)
+        left = [path for path in Path(".").rglob("*.nc") if path.is_file()]
+        need(not left, f"left half-written: {left}")
 
 
 def lines(chance: Random) -> Iterator[Line]:

@@ -19,7 +19,7 @@ import compiling
 
 compiling.tell_quickly()
 
-from validation.fuzzing import world  # noqa: E402
+from validation.fuzzing import checks, world  # noqa: E402
 from validation.fuzzing.cases import Case  # noqa: E402
 from validation.fuzzing.running import LIMIT, Outcome, clear, verdict  # noqa: E402
 
@@ -105,7 +105,7 @@ def tried(case: Case) -> tuple[str, str]:
             eval(case.code, world.names())
     except Hung:
         return "hung", f"nothing done for {IDLE:g} s, or no end within {LIMIT:g} s of computing"
-    except world.Wrong as error:
+    except checks.Wrong as error:
         return "wrong", str(error)
     except BaseException as error:
         fault = refused(error)
