@@ -77,7 +77,7 @@ CALLS = [
             "optimizer": OPTIMIZER,
             "checkpoints": PATHS,
             "checkpoint_every": whole("1", none="right", large="either"),
-            "resume": of(["True", "'yes'", "3", "None"], ["False"]),
+            "resume": of(["True", "'yes'", "3"], ["False"], ["None"]),
         },
         {
             "models": "{'pre': one()}",

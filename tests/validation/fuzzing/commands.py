@@ -89,6 +89,11 @@ def own(code: str) -> str:
     return f"{name}:x"
 
 
+def own_named(name: str) -> str:
+    """A wiring of the user's of that name."""
+    return own(f"import gradflow as gf; x = gf.Wiring({name!r})")
+
+
 def toy() -> Path:
     """A trained model's folder."""
     return world.prepared("toy")
@@ -165,7 +170,7 @@ WRITTEN: list[tuple[str, str]] = [
     ("complete('out', *asked('train'), stub=False)", RIGHT),
     ("complete('out', *asked('compare'))", RIGHT),
     (
-        "complete('out', *asked('train', wirings=['pre', own('import gradflow as gf; x = gf.Wiring(\"a.b/c 50%\")')]), stub=False)",
+        "complete('out', *asked('train', wirings=['pre', own_named('a.b/c 50%')]), stub=False)",
         RIGHT,
     ),
     ("refusing(*asked('train'), '--optimizer', 'rmsprop', '--b1', '0.9')", REFUSED),

@@ -196,7 +196,6 @@ WRITTEN = [
     ("narrow(lambda: gf.results.save(started(), 'a.nc'))", REFUSED, "run"),
     ("narrow(lambda: gf.report.write(started(), 'out'))", REFUSED, "run"),
     ("narrow(lambda: command(*asked('train'), '--out', 'out'))", REFUSED, "run"),
-    ("narrow(lambda: command(*asked('train'), '--out', 'out'), 200)", REFUSED, "run"),
 ]
 
 

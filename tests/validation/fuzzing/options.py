@@ -268,6 +268,14 @@ UNKNOWN = words(r"""
     --dpth 1 | --learning-rate 1 | --n-layers 2 | --gpu | --Depth 1 | --depths 1 | ---depth 1 | -d 1 | --device cpu
     --beta 1 | extra | --decay 0.9 | --verbose | --seed 1 | --lr=1e-3=2
 """)
+for options, optional in (
+    (UPDATES, ("clip", "clip-parameter", "momentum", "b1", "b2", "eps", "weight-decay")),
+    (MODELS, ("precision",)),
+    (RUN, ("checkpoint-every",)),
+    (INSPECTED, ("mask", "precision")),
+):
+    for option in optional:
+        options[option] |= {"'None'": EITHER}  # what may be left away may be said to be
 COMMANDS: dict[str, tuple[Mapping[str, Pool], float]] = {
     "compare": ({**MODELS, **UPDATES, **RUN}, 3),
     "train": ({**MODELS, **UPDATES, **RUN, "record": RECORDS, "readings": READINGS}, 3),

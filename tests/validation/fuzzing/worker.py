@@ -126,8 +126,8 @@ def outcome(case: Case, root: Path) -> Outcome:
             try:
                 for name in case.needs:
                     world.prepared(name)
-            except Exception as error:
-                return Outcome(case.name, "raw", f"{name} could not be made: {type(error).__name__}: {error}"[:600])
+            except world.Unmade as error:
+                return Outcome(case.name, "raw", str(error)[:600])
             begun = time.monotonic()
             found, detail = tried(case)
         shown = screen.read_text(encoding="utf-8", errors="replace")

@@ -48,6 +48,10 @@ class Refused(Exception):
         self.fault = fault
 
 
+class Unmade(Exception):
+    """What a case needs could not be made."""
+
+
 def stand_in(root: Path) -> None:
     """Where shared things lie from now on."""
     global ROOT
@@ -229,10 +233,17 @@ def prepared(name: str) -> Path:
     place = ROOT / "shared" / name
     with (ROOT / "shared" / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        failed = place.with_suffix(".failed")
+        if failed.exists():  # once is enough
+            raise Unmade(failed.read_text(encoding="utf-8"))
         if not place.exists():
             made = ROOT / "shared" / f"{name}.{os.getpid()}.part"
             shutil.rmtree(made, ignore_errors=True)
-            folders.MADE[name](made)
+            try:
+                folders.MADE[name](made)
+            except BaseException as error:
+                failed.write_text(f"{name} could not be made: {type(error).__name__}: {error}", encoding="utf-8")
+                raise Unmade(failed.read_text(encoding="utf-8")) from error
             os.replace(made, place)
     return place
 
