@@ -32,7 +32,7 @@ def gone(path: Path, *_) -> None:
     path.unlink()
 
 
-def empty(path: Path, *_) -> None:
+def emptied(path: Path, *_) -> None:
     """Nothing in it."""
     path.write_bytes(b"")
 
@@ -86,7 +86,7 @@ def folder_gone(path: Path, *_) -> None:
     shutil.rmtree(path.parent)
 
 
-DAMAGES = (flip, flip, cut, gone, empty, zeros, noise, pipe, directory, circle, device, longer, locked, folder_gone)
+DAMAGES = (flip, flip, cut, gone, emptied, zeros, noise, pipe, directory, circle, device, longer, locked, folder_gone)
 VALUES = (None, True, 3, -1, 1.5, "", "x", [], {}, [1], {"a": 1}, "x" * 10_000, 10**30)
 
 

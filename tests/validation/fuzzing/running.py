@@ -22,9 +22,10 @@ from pathlib import Path
 from .cases import EITHER, REFUSED, RIGHT, Case
 
 OUTCOMES = ("refused", "right", "raw", "wrong", "hung")
-LIMIT = 60.0  # seconds of computing
-GRACE = 240.0  # seconds beyond, until the process is ended from outside: others may be computing, too
-PREPARING = 300.0  # seconds for what a case needs
+LIMIT = 60.0  # seconds of computing that a case may take: of waiting for other processes there may be more
+GRACE = 30.0  # seconds of computing beyond it, until the process is ended from outside
+PREPARING = 120.0  # and for what a case needs
+IDLE = 120.0  # seconds without computing, likewise
 LINES, CHARACTERS = 3, 500
 
 
@@ -99,16 +100,28 @@ class Worker:
             return Outcome(**json.loads(answer))
         code = self._end()
         if code is None:
-            return Outcome(case.name, "hung", f"no end within {LIMIT + GRACE:g} s", spent)
+            return Outcome(case.name, "hung", "no end, and no answer", spent)
         if not fresh and again:  # what an earlier case left behind is not this one's fault
             return self.run(case, again=False)
         return Outcome(case.name, "raw", f"the process ended with code {code}", spent)
 
     def _answer(self, case: Case) -> str:
-        """The line that the worker writes; empty where it ended, or is late: what a case needs is not on its clock."""
-        allowed = LIMIT + GRACE + PREPARING * len(case.needs)
-        ready, _, _ = select.select([self.process.stdout], [], [], allowed)
-        return self.process.stdout.readline() if ready else ""
+        """The line that the worker writes; empty where it ended, or has computed, or done nothing, for too long."""
+        allowed = self._computed() + LIMIT + GRACE + PREPARING * len(case.needs)
+        patience = IDLE * (1 + 4 * len(case.needs))  # another process may be making what it needs
+        before, since = self._computed(), time.monotonic()
+        while not select.select([self.process.stdout], [], [], 5.0)[0]:
+            spent = self._computed()
+            if spent > before:
+                before, since = spent, time.monotonic()
+            if spent > allowed or time.monotonic() - since > patience:
+                return ""
+        return self.process.stdout.readline()
+
+    def _computed(self) -> float:
+        """Seconds that the process has computed."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _end(self) -> int | None:
         """The exit code of the process, None where it still runs: then it is ended."""

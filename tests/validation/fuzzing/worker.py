@@ -1,5 +1,6 @@
 """The process that runs cases: reads one a line from standard input, answers with what came of it, in a line of JSON."""
 
+import functools
 import json
 import linecache
 import os
@@ -25,15 +26,21 @@ from validation.fuzzing.running import LIMIT, Outcome, clear, verdict  # noqa: E
 
 import gradflow  # noqa: E402
 
-HOME = str(Path(gradflow.__file__).parent)
+HOME = Path(gradflow.__file__).parent
 DELIBERATE = (ValueError, TypeError, KeyError, OSError, NotImplementedError, ImportError, AttributeError, MemoryError)
 BINDING = re.compile(r"unexpected keyword argument|required .*argument|takes .* positional|multiple values for")
 MEMORY, FILE = 6 << 30, 512 << 20  # bytes
-TICK, IDLE = 2.0, 14.0  # seconds
+TICK, IDLE, STILL = 2.0, 20.0, 0.004  # seconds; of computing within a tick, what is none
 
 
 class Hung(BaseException):
     """Out of time: no `Exception`, so that nobody mends it on the way."""
+
+
+@functools.cache
+def _house() -> frozenset[str]:
+    """The library's own files."""
+    return frozenset(map(str, HOME.rglob("*.py")))
 
 
 def refused(error: BaseException) -> str:
@@ -43,11 +50,11 @@ def refused(error: BaseException) -> str:
     words = f"{type(error).__name__}: {error}"
     if not isinstance(error, DELIBERATE):
         return words
-    if isinstance(error, TypeError) and BINDING.search(str(error)):
-        return ""
     where = traceback.extract_tb(error.__traceback__)[-1]
+    if isinstance(error, TypeError) and BINDING.search(str(error)) and where.filename in ("<string>", *_house()):
+        return ""
     raised = linecache.getline(where.filename, where.lineno).strip().startswith("raise")
-    if not where.filename.startswith(HOME) or not raised:
+    if where.filename not in _house() or not raised:
         return f"{words} (from {Path(where.filename).name}:{where.lineno})"
     fault = clear(str(error))
     return f"{fault}: {error}" if fault else ""
@@ -80,7 +87,7 @@ class Clock:
 
     def __call__(self, *_):
         spent = time.process_time()
-        self.idle = 0.0 if spent - self.before > TICK / 50 else self.idle + TICK
+        self.idle = 0.0 if spent - self.before > STILL else self.idle + TICK
         self.before = spent
         if spent - self.begun > LIMIT or self.idle >= IDLE:
             raise Hung
