@@ -214,11 +214,10 @@ def _noise(norms, both, mean) -> dict:
 
 
 def frobenius(leaf, gain: float = GAIN):
-    """`‖W‖_F = √Σ|w|²`, from squares at the meters' gain; where all underflow their floor, an upper bound: zero means zero."""
+    """`‖W‖_F = √Σ|w|²`, from squares at the meters' gain, so that float32 does not underflow."""
     wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
     squares = jnp.sum(squared_modulus(2.0**gain * wide))
-    floor = jnp.where(jnp.any(wide != 0), jnp.finfo(wide.dtype).tiny, 0)
-    return norm(jnp.maximum(squares, floor.astype(squares.dtype)), gain)
+    return norm(squares, gain)
 
 
 def parameter_norms(segments, grads):

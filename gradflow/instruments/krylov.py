@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from matfree import decomp, lstsq
 from scipy import stats
 
-from ..model.init import at
+from ..model.init import at, normal
 from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
 from .matrices import one_by_one
 from .operators import Operator, dimension, project
@@ -99,7 +99,7 @@ def narrow(op: Operator):
     side = jnp.where(flipped, op.range, op.domain)
 
     def start(key):
-        v = project(jax.random.normal(key, op.like.shape), side)
+        v = project(normal(key, *op.like.shape).astype(jnp.result_type(float)), side)
         return v / jnp.linalg.norm(v.ravel())
 
     return through, start

@@ -44,9 +44,10 @@ def meter(x, dial):
 
 
 def check_dial(x, dial) -> None:
-    """Refuses a dial that is neither one number nor one a token of `x`, with the shape that would do."""
+    """Refuses a dial that is neither one number nor one a token of `x` (or of each of its lanes), with the shape that does."""
     shape, tokens = jnp.shape(dial), jnp.shape(x)[-2:-1]
-    if shape not in ((), tokens) or not jnp.issubdtype(jnp.result_type(dial), jnp.floating):
+    rows = jnp.shape(x)[:-1]
+    if shape != rows[len(rows) - len(shape) :] or not jnp.issubdtype(jnp.result_type(dial), jnp.floating):
         raise ValueError(
             f"a dial is {jnp.result_type(dial)}{list(shape)} for an array of shape {jnp.shape(x)}: a floating number, "
             f"or {'one a token, ' + str(list(tokens)) + ',' if tokens else 'nothing else'} is expected"

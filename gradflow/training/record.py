@@ -61,8 +61,7 @@ def record(
     stacked : keys of the parameters below which every leaf has its layer on axis 0, `outer.inner` for a nested one
         By default that of gradflow's models; "layers", ("dense", "experts"), … for others; None where nothing is stacked.
 
-    Norms accumulate in float32 or better, where they hold from 1e-24 to 1e12; beyond, they are 6e-27, an
-    upper bound, and infinity. Cost: that of the global
+    Norms accumulate in float32 or better, where they hold from 1e-24 to 1e12; beyond, 0 and infinity. Cost: that of the global
     norms of updates and weights.
 
     Errors: ValueError where the name is no identifier, and, from `init`, where a stacked key is missing or axis 0 is not the
