@@ -171,7 +171,7 @@ def test_what_was_written_is_what_is_read(copy):
 
 def test_models_whose_names_are_nearly_the_same_have_folders_of_their_own(tmp_path):
     names = ["x/y", "x.y", "x-y", "X y", "x\\y"]
-    known = {"models": dict.fromkeys(names, {})}
+    known = {"models": {name: {} for name in names}}
     with opened(tmp_path, resume=False, **known) as keeper:
         for i, name in enumerate(names):
             keeper.save(name, i + 1, {**STATE, "n": np.int32(i)}, RECORDS)
