@@ -115,7 +115,13 @@ def test_a_folder_of_our_own_checkpoints_is_one_whose_manifest_is_lost(tmp_path)
                 "checkpoints/pre/4.orbax-tmp/",
             ],
             ["checkpoints/pre/3/"],
-            ["checkpoints/.lock", ".lock", ".part-abc/x", ".results.nc.99999999.part", "checkpoints/"],
+            [
+                "checkpoints/.gradflow.lock",
+                ".gradflow.lock",
+                ".part-abc/x",
+                ".results.nc.99999999.part",
+                "checkpoints/",
+            ],
             ["wirings/pre.nc", "wirings/.post.nc.99999999.part"],
         )
     ):

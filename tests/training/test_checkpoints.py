@@ -316,7 +316,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(copy):
     other.kill()
     other.communicate()
     assert read(copy)[0] == 3
-    assert not (copy / ".lock").exists()
+    assert not (copy / ".gradflow.lock").exists()
 
 
 def test_a_full_disk_is_one_line_with_no_tracebacks_beside_it(tmp_path, capfd):
