@@ -96,7 +96,8 @@ def whole(path: str | Path) -> Iterator[Path]:
 def write_json(path: Path, data: dict) -> None:
     """The mapping as a file that is whole or not there."""
     with whole(path) as part:
-        part.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        part.write_bytes(text.encode("utf-8", "backslashreplace"))  # a name that is not UTF-8 has its escapes in JSON
 
 
 def read_json(path: Path, remedy: str) -> dict:

@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LOCK = ".lock"
+LOCK = ".gradflow.lock"
 TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
 _mine = threading.local()  # the folders that this thread holds: it may enter one again
 
@@ -53,9 +53,10 @@ def held(folder: str | Path) -> Iterator[None]:
 
 def _locked(path: Path) -> int:
     """The descriptor of the lock file, locked, with this process written in it."""
+    beside = os.O_NOFOLLOW if fcntl else 0  # what a link leads to is not ours to write to
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | beside, 0o666)
         except OSError as error:
             raise unwritten(path.parent, error) from None
         try:

@@ -96,9 +96,14 @@ def entries(tree: xr.DataTree, model: str, dim: str = "recipe", **more: xr.Datas
 
 
 def _plain(value):
-    """`value` as an attribute of a netCDF file: text and numbers as they are, everything else as JSON."""
+    """`value` as an attribute of a netCDF file: text and numbers as they are, everything else as JSON.
+
+    A file's name may hold bytes that are not UTF-8, which the format can't: they become escapes.
+    """
     plain = encode(value)
-    return json.dumps(plain, ensure_ascii=False) if plain is None or isinstance(plain, (bool, list, dict)) else plain
+    if plain is None or isinstance(plain, (bool, list, dict)):
+        plain = json.dumps(plain, ensure_ascii=False)
+    return plain.encode("utf-8", "backslashreplace").decode() if isinstance(plain, str) else plain
 
 
 def described(data) -> dict:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,10 @@ from ..results.locks import held
 from ..results.naming import stem
 
 SECONDS = 30.0  # between checkpoints, unless told otherwise
+CLOSED, LATE = (
+    "Event loop is closed",
+    0.3,
+)  # what reads that orbax has given up say of it, and the seconds they have to say it
 BY_MODEL = ("models", "programs")  # the parts of a configuration that have an entry for each model
 
 
@@ -193,14 +198,25 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False, create=True)
-        log = logging.getLogger("absl")  # where orbax repeats in pages what its exceptions say
-        level = log.level
-        log.setLevel(logging.CRITICAL + 1)
-        try:
-            with ocp.CheckpointManager(self._at(model), options=options) as manager:
-                yield manager
-        finally:
-            log.setLevel(level)
+        with _quietly(), ocp.CheckpointManager(self._at(model), options=options) as manager:
+            yield manager
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps off the screen what orbax says beside its exceptions: pages of tracebacks of its threads."""
+    log, told = logging.getLogger("absl"), sys.unraisablehook
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = lambda late: None if str(late.exc_value) == CLOSED else told(late)
+    try:
+        yield
+    except Exception:
+        time.sleep(LATE)
+        raise
+    finally:
+        log.setLevel(level)
+        sys.unraisablehook = told
 
 
 def interval(every: int | None) -> int | None:

@@ -92,6 +92,9 @@ def test_json_that_is_no_file_or_is_too_large_is_not_read(tmp_path):
 def test_a_file_is_whole_or_not_there(tmp_path):
     write_json(tmp_path / "m.json", {"a": "ü"})
     assert read_json(tmp_path / "m.json", "") == {"a": "ü"}
+    write_json(tmp_path / "bytes.json", {"caf\udce9": "caf\udce9"})
+    assert read_json(tmp_path / "bytes.json", "") == {"caf\udce9": "caf\udce9"}
+    (tmp_path / "bytes.json").unlink()
     with pytest.raises(UnicodeEncodeError), whole(tmp_path / "m.json") as part:
         part.write_text("half \udce4", encoding="utf-8")
     (tmp_path / "folder").mkdir()

@@ -41,9 +41,9 @@ def test_another_process_is_told_who_has_the_folder_until_that_one_is_killed(oth
         pass
     other.send_signal(signal.SIGKILL)
     other.wait()
-    assert (tmp_path / ".lock").exists()
+    assert (tmp_path / ".gradflow.lock").exists()
     with held(tmp_path):
-        assert json.loads((tmp_path / ".lock").read_text())["process"] == os.getpid()
+        assert json.loads((tmp_path / ".gradflow.lock").read_text())["process"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,7 +75,7 @@ def test_the_lock_is_let_go_after_an_error_and_where_the_folder_is_gone(tmp_path
         raise KeyError
     assert list(inner.iterdir()) == []
     with held(inner):
-        (inner / ".lock").unlink()
+        (inner / ".gradflow.lock").unlink()
         inner.rmdir()
     inner.mkdir()
     with held(inner):
@@ -86,16 +86,22 @@ def test_the_lock_is_let_go_after_an_error_and_where_the_folder_is_gone(tmp_path
     "text", ["", "no JSON", "[1]", '{"process": "x"}', '{"process": 1, "host": "elsewhere"}', "\0"]
 )
 def test_a_lock_file_that_nobody_holds_is_taken_over_whatever_is_in_it(text, tmp_path):
-    (tmp_path / ".lock").write_text(text)
+    (tmp_path / ".gradflow.lock").write_text(text)
     with held(tmp_path):
-        assert json.loads((tmp_path / ".lock").read_text())["process"] == os.getpid()
+        assert json.loads((tmp_path / ".gradflow.lock").read_text())["process"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_a_lock_is_one_line(tmp_path):
-    (tmp_path / "folder" / ".lock").mkdir(parents=True)
+    (tmp_path / "folder" / ".gradflow.lock").mkdir(parents=True)
     with pytest.raises(OSError, match=r"can't write to .*folder \(Is a directory\)"), held(tmp_path / "folder"):
         pass
+    (tmp_path / "theirs").write_text("years of work")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / ".gradflow.lock").symlink_to(tmp_path / "theirs")
+    with pytest.raises(OSError, match=r"can't write to .*linked \(Too many levels"), held(tmp_path / "linked"):
+        pass
+    assert (tmp_path / "theirs").read_text() == "years of work"
     with pytest.raises(OSError, match=r"can't write to .*none \(No such file or directory\)"), held(tmp_path / "none"):
         pass
 
@@ -109,13 +115,11 @@ def test_without_locks_in_the_file_system_what_is_written_decides(tmp_path, monk
     gone.wait()
     here = socket.gethostname()
     for process, host in ((os.getppid(), here), (1, "elsewhere")):
-        (tmp_path / ".lock").write_text(json.dumps({"process": process, "host": host, "since": "noon"}))
-        line = (
-            rf"in use by process {process} on {host} \(since noon\): .*or delete .lock in it where that process is gone"
-        )
+        (tmp_path / ".gradflow.lock").write_text(json.dumps({"process": process, "host": host, "since": "noon"}))
+        line = rf"in use by process {process} on {host} \(since noon\): .*or delete .gradflow.lock in it where that process is gone"
         with pytest.raises(BlockingIOError, match=line), held(tmp_path):
             pass
-    (tmp_path / ".lock").write_text(json.dumps({"process": gone.pid, "host": here}))
+    (tmp_path / ".gradflow.lock").write_text(json.dumps({"process": gone.pid, "host": here}))
     with held(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
