@@ -196,12 +196,10 @@ def marked(own: Saved, found: Cut, first: str | int, causal: bool) -> Marks:
         return Marks(note=f"{Marks.note}, as asked for")
     found = replace(found, end=()) if causal else found  # an example ends within a text
     marks = by_rule(found, *tokenizer.beginning(own.folder))
-    named = own.config.values.get("bos_token_id")
-    if not marks.begin and isinstance(named, int):
-        return replace(
-            marks, note=f"{marks.note}; config.json names {named} as a beginning: --begin {shown(named)} puts it there"
-        )
-    return marks
+    named, known = own.config.values.get("bos_token_id"), own.model.embedding.vocabulary
+    if marks.begin or type(named) is not int or not 0 <= named < known:
+        return marks
+    return replace(marks, note=f"{marks.note}; config.json names {named} as a beginning: --begin {named} puts it there")
 
 
 def hidden_by(found: Cut, mask: int | None, known: int) -> int | None:
