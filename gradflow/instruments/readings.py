@@ -19,7 +19,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from ..model import size
-from ..model.batch import checked, checked_data, the_batch
+from ..model.batch import checked, checked_data, readable, the_batch
 from ..model.contracts import Drawable, Model, Sided
 from ..model.init import at, root
 from ..model.names import coordinates
@@ -209,7 +209,7 @@ def measure_models(
     sets = {check_weights(name, nodes[name], weights) for name, weights in given.items()}
     seeds = max(sets, default=whole("seeds", seeds))
     apart = batches == OWN and isinstance(data, Mapping)
-    size.check(nodes, data, seeds=seeds, at_once=1 if apart else None, given=given)
+    size.check(nodes, readable(data), seeds=seeds, at_once=1 if apart else None, given=given)
     if batches == SHARED:
         batch = first = the_batch(data, nodes, key)
     else:
@@ -275,7 +275,7 @@ def sweep(
     stacks, _ = by_node(models)
     family = {f"{name}/depth_{n}": model.at_depth(n) for n in depth for name, model in stacks.items()}
     family |= {f"{name}/width_{n}": replace(model, width=n) for n in width for name, model in stacks.items()}
-    size.check(family, data, seeds=1)
+    size.check(family, readable(data), seeds=1)
     nodes: dict[str, xr.Dataset] = {}
     for path, model in tqdm(family.items(), desc="sweep", unit="stack", delay=1, leave=False):
         tree = take({"model": model}, data, **options)

@@ -43,7 +43,7 @@ def resolved(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name in ("budget", "split"):
         if name in found:
             found[name] = np.where(beneath, np.nan, found[name])
-    small = lost | (stream < least_resolved(stream.dtype))
+    small = lost | ((stream > 0) & (stream < least_resolved(stream.dtype)))
     at_ends = small[..., :-1, None] | small[..., 1:, None]  # of parameters whose squares may have underflowed too
     for name, unresolved in (("parameter_gradient", at_ends), ("outer_gradient", small[..., :1])):
         if name in found:

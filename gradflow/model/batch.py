@@ -48,6 +48,11 @@ def checked_data(data) -> Data:
     raise TypeError(f"the data are a {type(data).__name__}: a gf.data.text(…) or a batch is expected; {remedy}")
 
 
+def readable(data) -> Data | Mapping:
+    """A batch as it is, and data where batches can be cut from it."""
+    return data if isinstance(data, Mapping) else checked_data(data)
+
+
 def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
     """The batch as arrays, tokens as int32, where it is one for all of the models; `leading` axes stand in front of the examples.
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from ..results.arguments import known, real, whole
+from ..results.arguments import known, real, shown, whole
 from ..results.configuration import registered
 from . import size
 from .branches import Attention, Branch, FeedForward, linear
@@ -41,6 +41,12 @@ class Sublayer:
     kind: str
     wiring: Wiring
     branch: Layer
+
+    def __post_init__(self):
+        if not callable(self.branch):
+            raise ValueError(
+                f"the branch {self.kind} is {shown(self.branch)}: a layer is needed, such as gf.branches.Attention()"
+            )
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
@@ -319,6 +325,9 @@ def transformer(
         whole("context", context)
     branches = {"attention": attention or Attention(heads), "mlp": mlp or FeedForward()}
     if init is not None:
+        undrawn = [kind for kind, own in branches.items() if "weights" not in _fields(own)]
+        if undrawn:
+            raise ValueError(f"init is given, but {undrawn[0]} has no `weights` to be drawn from it: leave init out")
         branches = {kind: dataclasses.replace(own, weights=initialization(init)) for kind, own in branches.items()}
     readout = FanIn() if init is None else initialization(init)
     rows = Embedding(vocabulary, context, embedding_rms)

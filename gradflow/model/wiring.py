@@ -6,6 +6,7 @@ Every named wiring is a function of the norm that returns a `Wiring`; your own i
 
 from dataclasses import dataclass
 
+from ..results.arguments import shown
 from ..results.configuration import registered
 from .init import LogOfDepth, OfDepth
 from .layers import Identity, Layer, Zero
@@ -13,6 +14,9 @@ from .norms import LayerNorm
 
 # The matrices on the way through a branch, which several papers scale at initialization; queries and keys decide what is mixed.
 THROUGH = ("value", "out", "gate", "up", "down")
+
+
+LAYERS = ("skip", "read", "norm_in", "norm_branch", "write", "norm_out", "enter", "leave")
 
 
 @registered
@@ -40,6 +44,11 @@ class Wiring:
     equation: str = "N_out(A x + B N_branch(F(N_in(C x))))"
     jacobian: str = "J_N_out (A + B J_N_branch J_F J_N_in C)"
     source: str = "equation (1)"
+
+    def __post_init__(self):
+        for part in LAYERS:
+            if not callable(getattr(self, part)):
+                raise ValueError(f"{part} of the wiring {self.name} is {shown(getattr(self, part))}: a layer is needed")
 
 
 def pre(norm: Layer = LayerNorm()) -> Wiring:

@@ -42,7 +42,7 @@ def latex(text) -> str:
     r"""`text` in one line of LaTeX: special characters escaped, symbols as mathematics, others by their code points.
 
     >>> latex("50% of x_l, 漢")
-    '50\\\\% of x\\\\_l, U+6F22'
+    '50\\% of x\\_l, U+6F22'
     """
     one_line = " ".join(str(text).split())
     escaped = re.sub("-(?=-)", "-{}", one_line.translate(_TABLE))

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import math
 import operator
+import textwrap
 from collections.abc import Iterable
 from types import NoneType
 from typing import Any, get_args
@@ -18,6 +19,7 @@ from typing import Any, get_args
 import jax
 
 SHOWN = 60  # characters of a value in an error
+LISTED = 300  # characters of a list of names
 
 
 def shown(value) -> str:
@@ -88,11 +90,12 @@ def known(what: str, name: Any, names: Iterable[str], also: Iterable[str] = ()) 
 
 
 def suggestions(name: str, names: Iterable[str], also: Iterable[str] = ()) -> str:
-    """The end of an error line about an unknown `name`: the nearest of all names, then those in `names`."""
+    """The end of an error line about an unknown `name`: the nearest of all names, then those in `names`, as many as fit."""
     names = tuple(names)
+    listed = textwrap.shorten(", ".join(names), LISTED, placeholder=f" … ({len(names)} in all)")
     near = difflib.get_close_matches(str(name)[:SHOWN], dict.fromkeys([*names, *also]), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return f"{hint}known: {', '.join(names)}"
+    return f"{hint}known: {listed}"
 
 
 # ---- fields --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import re
 from .arguments import shown
 
 MOST = 200  # characters of a name
+TAKEN = ("seed", "step", "recipe")  # coordinates that stand at the root, beside the models
 _PLAIN = re.compile(r"\w(?:[\w.-]{0,78}[\w-])?", re.ASCII)
 
 
@@ -34,6 +35,8 @@ def check_names(names) -> None:
         raise ValueError("no model is given: {name: model} is expected, one at least")
     for name in names:
         parts = name.split("/") if isinstance(name, str) else [""]
+        if name in TAKEN:
+            raise ValueError(f"a model is named {name!r}, as a coordinate of results is: give it another name")
         if not all(part and part not in (".", "..") for part in parts) or not name.isprintable() or len(name) > MOST:
             raise ValueError(
                 f"a model is named {shown(name)}: a text of 1 to {MOST} printable characters is needed, "

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import xarray as xr
 
 from ..model import size
-from ..model.batch import the_batch
+from ..model.batch import readable, the_batch
 from ..model.init import Initialization, at, root
 from ..model.names import coordinates
 from ..model.norms import LayerNorm
@@ -78,7 +78,7 @@ def predict(
     check_names(models)
     for name, model in models.items():
         refuse(name, model)
-    size.check_rows(models, data, draws, replicas)
+    size.check_rows(models, readable(data), draws, replicas)
     batch = the_batch(data, models, key)
     models = profiled(models, batch, key)
     keys = jax.vmap(lambda i: at(root(key), "theory", i))(jnp.arange(replicas))
