@@ -197,7 +197,9 @@ def _noise(norms, both, mean) -> dict:
     whole = noise(square.mean(0), mean**2, size)
     others = max(size - 1, 1)
     left_out = noise(
-        (square.sum(0) - square) / others, (size**2 * mean[None] ** 2 - 2 * size * inner + square) / others**2, others
+        (square.sum(0)[None] - square) / others,
+        (size**2 * mean[None] ** 2 - 2 * size * inner + square) / others**2,
+        others,
     )
     error = lambda values: ((size - 1) * jnp.var(values, axis=0)) ** 0.5 if size > 2 else jnp.full_like(mean, jnp.nan)
     return {

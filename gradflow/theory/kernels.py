@@ -107,7 +107,7 @@ def mean(activation: str, variance):
     if activation == "gelu":
         return variance / jnp.sqrt(2 * jnp.pi * (1 + variance))
     nodes, weights, _ = (jnp.asarray(a, variance.dtype) for a in _hermite())
-    return ACTIVATIONS[activation](jnp.sqrt(variance)[..., None] * nodes) @ weights
+    return ACTIVATIONS[activation](jnp.multiply.outer(jnp.sqrt(variance), nodes)) @ weights
 
 
 # ---- every other activation ---------------------------------------------------------------------------------
@@ -129,8 +129,8 @@ def expanded(function: Callable, covariance: Float[Array, "token token"]) -> Ker
 def _series(function: Callable, std, cosine):
     """`Σ_k φ_k(s_t) φ_k(s_s) ρ_ts^k`, by Horner's rule."""
     nodes, weights, polynomials = (jnp.asarray(a, std.dtype) for a in _hermite())
-    values = function(std[:, None] * nodes)
-    coefficients = (values * weights) @ polynomials
+    values = function(std[:, None] * nodes[None])
+    coefficients = (values * weights[None]) @ polynomials
     rest = jnp.maximum((values**2) @ weights - jnp.sum(coefficients**2, axis=1), 0)
     terms = [*coefficients.T, _root(rest)]
     return reduce(lambda total, term: total * cosine + jnp.outer(term, term), terms[::-1], jnp.zeros_like(cosine))
