@@ -1,4 +1,4 @@
-"""Laws: one-line descriptions of a profile, fitted in logs, with intervals, and the choice between them.
+"""Laws: one-line descriptions of a profile, fitted in logs, with intervals over seeds, and the choice between them.
 
     constant     y = a                     what keeps the gradient
     power        y = a (1 + l/l₀)^k        what independent branches of equal variance give a pre-norm stack: k = −ζ/2
@@ -12,8 +12,8 @@ networks it imitates both so well that β and k could not be told apart. λ is 1
 that saturates the branches already shifts l, which is not fitted.
 
 A law is fitted to each seed by least squares on log y; an estimate is the mean over seeds with its 95% t-interval.
-With a single seed the interval is that of the regression, from residuals over depth, which are not independent: it is
-then too narrow, and `of` says so.
+A single seed has an estimate and no interval: residuals over depth are not independent, and an interval made of them
+covers the truth half as often as it says.
 """
 
 import warnings
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from scipy import optimize, stats
+from scipy import optimize
 
 from .results.statistics import CONFIDENCE, half_width
 
@@ -31,7 +31,7 @@ from .results.statistics import CONFIDENCE, half_width
 class Law:
     """`log y = curve(l, log a, k, …)`, with the names of its numbers, a start for the fit, and how it is told.
 
-    `words` may hold `{x}` (the position), `{k}` (with its interval) and `{l0}`.
+    `words` may hold `{x}` (the position), `{k}` (with its interval, where there is one) and `{l0}`.
     """
 
     name: str
@@ -76,29 +76,28 @@ _NOT_RULED_OUT = -2 * np.log(1 - CONFIDENCE)  # difference in AICc at which the 
 def fit(profile: xr.DataArray, law: Law, *, over: str = "depth", seeds: str = "seed") -> xr.Dataset:
     """The law's numbers for a profile: `estimate`, `low`, `high` [number], and `residual`, the rms of log y's misfit.
 
-    The attribute `identified` is 0 where a number is at the edge of what was searched for some seed; and, for the power
-    law, where the interval of k holds 0 (l₀ is then arbitrary) or l₀ is beyond the last position (the profile then ends
-    before the power begins).
+    With a single seed `low` and `high` are NaN. The attribute `identified` is 0 where a number is at the edge of what was
+    searched for some seed; and, for the power law, where the interval of k holds 0 (l₀ is then arbitrary; with a single seed:
+    where k is 0) or l₀ is beyond the last position (the profile then ends before the power begins).
 
     Parameters
     ----------
     profile : labelled, positive, with the dimension `over` and perhaps `seeds`; no other dimension
     law : `constant`, `power`, `exponential`, `stretched`, `monomial`, or one of your own
 
-    Errors: ValueError where values are not positive and finite, or fewer than the law's numbers plus one.
+    Errors: ValueError where values are not positive and finite, or fewer than the law's numbers plus one; NoFit, a ValueError,
+    where the search comes to no end.
     """
     l, logs = _logs(profile, over, seeds)
     if law is monomial and not (l > 0).all():
         raise ValueError(f"a l^k has no logarithm at {over} = 0: drop it, or fit the power law, which has an offset")
     if l.size <= len(law.names):
         raise ValueError(f"{law.name} has {len(law.names)} numbers: {l.size} positions are too few to fit it")
-    fits = [_fit_one(law, l, row) for row in logs]
-    numbers = np.array([numbers for numbers, _ in fits])
+    numbers = np.array([_fit_one(law, l, row) for row in logs])
     if len(logs) > 1:
         half, of = half_width(numbers.std(0, ddof=1), len(logs)), "95% t-interval over seeds"
     else:
-        t = stats.t.ppf((1 + CONFIDENCE) / 2, l.size - len(law.names))
-        half, of = t * np.sqrt(np.diag(fits[0][1])), "95% interval of one regression; depths are not independent"
+        half, of = np.full(len(law.names), np.nan), "one seed: no interval"
     centre = numbers.mean(0)
     misfit = np.sqrt(np.mean([(law.curve(l, *n) - row) ** 2 for n, row in zip(numbers, logs, strict=True)]))
     values = {"estimate": centre, "low": centre - half, "high": centre + half}
@@ -110,6 +109,7 @@ def fit(profile: xr.DataArray, law: Law, *, over: str = "depth", seeds: str = "s
             "formula": law.formula,
             "words": law.words,
             "of": of,
+            "seeds": len(logs),
             "over": over,
             "quantity": str(profile.name),
         },
@@ -129,19 +129,27 @@ def _logs(profile: xr.DataArray, over: str, seeds: str):
     return np.asarray(profile[over].values, float), np.log(np.asarray(rows, float))
 
 
-def _fit_one(law: Law, l, log_y):
-    """`(numbers, covariance)` by least squares from the law's start, the level taken from the data."""
+class NoFit(ValueError):
+    """The search for a law's numbers came to no end."""
+
+
+def _fit_one(law: Law, l, log_y) -> np.ndarray:
+    """The numbers, by least squares from the law's start, the level taken from the data."""
     start = (log_y[0] if law is power else log_y.mean(), *law.start[1:])
-    with warnings.catch_warnings():  # a covariance that can't be had is infinite, and so is then the interval
+    with warnings.catch_warnings():  # of a covariance that can't be had; it isn't used
         warnings.simplefilter("ignore", optimize.OptimizeWarning)
-        return optimize.curve_fit(law.curve, l, log_y, p0=start, bounds=law.bounds, maxfev=20_000)
+        try:
+            return optimize.curve_fit(law.curve, l, log_y, p0=start, bounds=law.bounds, maxfev=20_000)[0]
+        except RuntimeError:
+            raise NoFit(f"the fit of the law {law.formula} came to no end: try another law") from None
 
 
 def _bends(fitted: xr.Dataset) -> bool:
-    """Whether the interval of k leaves 0 out, and what rounding makes of it."""
+    """Whether the interval of k leaves 0 out, and what rounding makes of it; of a single seed, k itself."""
     if "k" not in fitted["number"]:
         return False
-    low, high = (float(fitted[bound].sel(number="k")) for bound in ("low", "high"))
+    bounds = ("estimate", "estimate") if fitted.attrs["seeds"] == 1 else ("low", "high")
+    low, high = (float(fitted[bound].sel(number="k")) for bound in bounds)
     return low > _ROUNDING or high < -_ROUNDING
 
 
@@ -170,7 +178,8 @@ def choose(
 
     With a single seed `score` is the AICc of Hurvich and Tsai 1989, `n log(RSS/n) + 2K + 2K(K+1)/(n−K−1)`, n positions, K
     numbers and the variance, and `weight` its Akaike weight (Burnham and Anderson 2002, §2.9); a law is `worse` where the
-    evidence is 20 to 1 against it. As positions are not independent, too much may be separated: `by` says which it was.
+    evidence is 20 to 1 against it, and one that is not is `indistinguishable` where it is identified. As positions are not
+    independent, too much may be separated: `by` says which it was.
 
     With these come, by law, all that `fit` returns, `identified`, the `sentence`, and the `curve` at the positions.
 
@@ -201,7 +210,7 @@ def choose(
     }
     names = xr.DataArray([law.name for law in laws], dims="law", name="law")
     fitted = xr.concat(fits, names, join="outer", combine_attrs="drop").assign_coords({over: profile[over].values})
-    shared = {name: fits[0].attrs[name] for name in ("of", "over", "quantity")}
+    shared = {name: fits[0].attrs[name] for name in ("of", "seeds", "over", "quantity")}
     chosen = laws[verdicts.index("chosen")].name
     return fitted.merge(scored).assign(own).assign_attrs(**shared, **scored.attrs, chosen=chosen).drop_vars("worse")
 
@@ -220,7 +229,7 @@ def _verdicts(laws: Sequence[Law], fits: Sequence[xr.Dataset], scored: xr.Datase
 def _by_left_out_seeds(laws: Sequence[Law], l, logs) -> xr.Dataset:
     """`score`, `behind`, `behind_low` and `worse` [law], from predictions of seeds left out."""
     means = (logs.sum(0) - logs) / (len(logs) - 1)  # of the others
-    predicted = np.array([[law.curve(l, *_fit_one(law, l, mean)[0]) for mean in means] for law in laws])
+    predicted = np.array([[law.curve(l, *_fit_one(law, l, mean)) for mean in means] for law in laws])
     squared = ((predicted - logs) ** 2).mean(-1)  # [law, seed]
     behind = squared - squared[squared.mean(1).argmin()]
     low = behind.mean(1) - half_width(behind.std(1, ddof=1), len(logs))
@@ -233,7 +242,7 @@ def _by_left_out_seeds(laws: Sequence[Law], l, logs) -> xr.Dataset:
 def _by_aicc(laws: Sequence[Law], l, log_y) -> xr.Dataset:
     """`score`, `behind`, `weight` and `worse` [law], from the residuals of one profile over its positions."""
     n, count = l.size, np.array([len(law.names) + 1 for law in laws])
-    squared = np.array([np.mean((law.curve(l, *_fit_one(law, l, log_y)[0]) - log_y) ** 2) for law in laws])
+    squared = np.array([np.mean((law.curve(l, *_fit_one(law, l, log_y)) - log_y) ** 2) for law in laws])
     if n <= count.max() + 1:
         raise ValueError(f"one seed at {n} positions is too little to choose between these laws: measure more seeds")
     penalty = 2 * count * n / (n - count - 1)  # 2K + 2K(K+1)/(n−K−1) in one fraction
@@ -251,7 +260,7 @@ def curve(fitted: xr.Dataset, law: Law, l) -> np.ndarray:
 
 
 def sentence(fitted: xr.Dataset) -> str:
-    """The law in words with its exponent's interval, for a legend: `(1 + l/1.9)^(−0.51 ± 0.02)`."""
+    """The law in words with its exponent's interval, where it has one, for a legend: `(1 + l/1.9)^(−0.51 ± 0.02)`."""
     if not fitted.attrs["identified"]:
         return f"{fitted.attrs['formula']}: not identified"
     number, high = (fitted[name].to_series() for name in ("estimate", "high"))
@@ -271,7 +280,10 @@ def told(choice: xr.Dataset) -> str:
 
 
 def _with_half(value: float, half: float) -> str:
-    """`−0.51 ± 0.02`: the half to its first digit (to two where that is a 1), the value to three digits at most."""
+    """`−0.51 ± 0.02`: the half to its first digit (to two where that is a 1), the value to three digits at most.
+
+    `−0.512` where there is no half.
+    """
     size = lambda number, digits: digits - 1 - int(np.floor(np.log10(abs(number)))) if number else 2
     most = max(size(value, 3), 2)
     first = f"{half:.0e}"[0] if np.isfinite(half) else ""

@@ -8,8 +8,9 @@ Axes: 2 examples, 7 tokens, 32 features; L = 3 blocks, 2L sublayers.
 """
 
 import contextlib
+import json
 import os
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import jax
@@ -19,10 +20,12 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments import gradients
+from gradflow.interop import checkpoints, trained
 from gradflow.interop.checkpoints.configs import Config
 from gradflow.interop.checkpoints.families import FAMILIES
 from gradflow.interop.checkpoints.files import json_of
 from gradflow.interop.checkpoints.matching import leaves
+from gradflow.interop.checkpoints.metadata import HARMLESS
 from gradflow.model.equation import sublayer, walk
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -278,3 +281,145 @@ def test_the_meters_read_the_stream_gradients_of_transformers(name, folders):
 def test_every_model_type_that_is_read_is_compared():
     kinds = {getattr(transformers, configuration).model_type for configuration, _, _ in MODELS.values()}
     assert kinds == set(FAMILIES)
+
+
+# ---- what an example begins with ----------------------------------------------------------------------------
+
+
+def tokenizer_of(folder: Path, template: str):
+    """Theirs, of one letter a token, saved in a folder with the rule of what is put around a text."""
+    library = pytest.importorskip("tokenizers", reason="texts need tokenizers: pip install -e '.[hf]'")
+    words = {"?": 0, "<s>": 1, "</s>": 2, "<mask>": 3, **{chr(ord("a") + i): 4 + i for i in range(26)}}
+    own = library.Tokenizer(library.models.WordLevel(words, unk_token="?"))
+    own.pre_tokenizer = library.pre_tokenizers.Split("", "isolated")
+    own.add_special_tokens(["<s>", "</s>", "<mask>"])
+    own.post_processor = library.processors.TemplateProcessing(
+        single=template, special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    whole = transformers.PreTrainedTokenizerFast(tokenizer_object=own, bos_token="<s>", mask_token="<mask>")
+    whole.save_pretrained(folder)
+    return whole
+
+
+def opened_beside(name: str, template: str, folder: Path):
+    """Their model and tokenizer, and what is opened here of the same folder, with a text of 400 letters."""
+    model = made(name, "float32")
+    model.save_pretrained(folder)
+    (folder / "text").write_text("".join(chr(ord("a") + (i * i + i // 7) % 26) for i in range(400)))
+    theirs = tokenizer_of(folder, template)
+    return model, theirs, trained.opened(folder, text=folder / "text", context=TOKENS, batch=3)
+
+
+def test_the_loss_of_an_example_that_begins_is_that_of_transformers_tokenizer_and_model(tmp_path):
+    """Their labels are the inputs: what is in front is read and never asked for."""
+    model, tokenizer, own = opened_beside("llama", "<s> $A </s>", tmp_path)
+    batch = own.text.batch(0, 0)
+    losses = []
+    for targets in np.asarray(batch["targets"]):
+        text = "".join(tokenizer.convert_ids_to_tokens(targets))
+        ids = torch.tensor([tokenizer(text).input_ids[:-1]])  # an example ends within the text
+        losses.append(float(model(input_ids=ids, labels=ids).loss.detach()))
+    single = jax.vmap(lambda inputs, targets: own.model.loss(own.params, forward(own, inputs), targets))
+    np.testing.assert_allclose(single(batch["inputs"], batch["targets"]), losses, rtol=1e-5)
+    assert np.asarray(batch["inputs"])[:, 0].tolist() == [1, 1, 1]
+    plain = trained.opened(tmp_path, text=tmp_path / "text", context=TOKENS, batch=3, begin="none").text.batch(0, 0)
+    np.testing.assert_array_equal(plain["inputs"][:, :-1], batch["inputs"][:, 1:])
+
+
+def test_a_bert_between_its_marks_reads_what_transformers_tokenizer_makes(tmp_path):
+    model, tokenizer, own = opened_beside("bert", "<s> $A </s>", tmp_path)
+    batch = jax.tree.map(np.asarray, own.text.batch(0, 0))
+    asked = batch["targets"] >= 0
+    texts = np.where(asked, batch["targets"], batch["inputs"])
+    losses = []
+    for inputs, targets, text in zip(batch["inputs"], batch["targets"], texts, strict=True):
+        assert tokenizer("".join(tokenizer.convert_ids_to_tokens(text[1:-1]))).input_ids == text.tolist()
+        labels = torch.tensor(np.where(targets < 0, -100, targets)[None], dtype=torch.int64)
+        losses.append(float(model(input_ids=torch.tensor(inputs[None]), labels=labels).loss.detach()))
+    single = jax.vmap(lambda inputs, targets: own.model.loss(own.params, forward(own, inputs), targets))
+    np.testing.assert_allclose(single(batch["inputs"], batch["targets"]), losses, rtol=1e-5)
+    assert asked.sum(1).tolist() == [1, 1, 1]
+    assert own.text.mask == 3
+
+
+def forward(own, tokens):
+    """What leaves the stack."""
+    through = lambda x, parts, _: (sublayer(x, **parts), None)
+    x, _ = walk(own.model.segments, own.params["stack"], own.model.enter(own.params, tokens), through)
+    return own.model.leave(own.params, x)
+
+
+# ---- every value of a configuration -------------------------------------------------------------------------
+
+OTHERS = {  # another value of each kind
+    bool: lambda value: not value,
+    int: lambda value: value + 1,
+    float: lambda value: 2 * value,
+    str: lambda value: "relu",
+    list: lambda value: value[::-1],
+    type(None): lambda value: 1,
+    dict: lambda value: {"rope_type": "linear", "factor": 2.0},
+}
+NEIGHBOURS = {
+    "sliding_window": 3,
+    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+    "use_sliding_window": True,
+    "max_window_layers": 1,
+    "rope_theta": 50.0,
+    "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+    "partial_rotary_factor": 0.5,
+    "rope_local_base_freq": 30.0,
+    "sliding_window_pattern": 2,
+    "n_ctx": 5,
+    "hidden_act": "gelu",
+    "attn_logit_softcapping": 1.0,
+    "query_pre_attn_scalar": 7,
+    "residual_multiplier": 2.0,
+    "norm_topk_prob": False,
+    "rope_interleave": False,
+    "scale_attn_weights": False,
+}
+
+
+def logits_of(name: str, model, values: dict):
+    """Theirs of a configuration with these values and the same weights; None where they refuse them."""
+    configuration, kind, _ = MODELS[name]
+    try:
+        config = getattr(transformers, configuration).from_dict(values)
+        config._attn_implementation = "eager"
+        other = getattr(transformers, kind)(config).eval()
+        if other.load_state_dict(model.state_dict(), strict=False).missing_keys:
+            return None
+        with torch.no_grad():
+            return other(input_ids=torch.tensor(BATCH["inputs"])).logits.numpy()
+    except Exception:  # of whatever their classes do with it
+        return None
+
+
+@pytest.mark.filterwarnings("ignore")
+@over_models
+def test_every_value_of_a_configuration_is_refused_or_computed_as_transformers_does(name, folders):
+    """Each of the default configuration, and of the neighbours', changed in turn."""
+    model, own, run, right = made(name, "float32"), folders / "values" / name, {}, 0
+    model.save_pretrained(own)
+    plain, path = json_of(own / "config.json"), own / "config.json"
+    default = getattr(transformers, MODELS[name][0])().to_dict()
+    keys = dict.fromkeys(
+        key for key in (*default, *plain, *NEIGHBOURS) if key not in HARMLESS - {"pad_token_id", "prefix"}
+    )
+    for key in keys:
+        was = plain.get(key, default.get(key))
+        for value in (OTHERS[type(was)](was), NEIGHBOURS.get(key)):
+            path.write_text(json.dumps({**plain, key: value}))
+            try:
+                architecture = repr(checkpoints.described(Config(json_of(path))))
+                if architecture not in run:
+                    read, params = gf.checkpoint(own)
+                    run[architecture] = np.asarray(jax.jit(jax.vmap(partial(read, params)))(BATCH["inputs"]))
+            except ValueError:
+                continue
+            found = logits_of(name, model, {**plain, key: value})
+            if found is not None:
+                assert apart(run[architecture], found) < 1e-4, (key, value)
+                right += 1
+    assert right > 5

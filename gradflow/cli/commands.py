@@ -167,24 +167,21 @@ def inspect(
 
         import gradflow as gf
 
-        from ..instruments.readings import readings
+        from ..interop.trained import opened
         from ..report import bundle, summary
         from ..results.provenance import provenance
 
         matplotlib.use("agg")
-        origin, _ = provenance(), readings(trained.readings)  # what is misspelt is told before weights are read
+        origin = provenance()
         with warnings.catch_warnings(record=True, action="always") as told:
-            model, params, data = trained.built(folder)
-            chosen = trained.asked(model)
+            read = opened(folder, **asdict(trained))
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(trained).items()}
-        weights = {"folder": str(folder), "config_sha256": options.sha256(folder / "config.json")}
-        configuration = {"command": "inspect", **weights, **asked, "text_sha256": data.sha256}
+        configuration = {"command": "inspect", "folder": str(folder), **asked, **read.sources}
         bundle.prepare(out, configuration, origin)
-    name = folder.resolve().name
-    tree = gf.measure({name: model}, data, params={name: options.with_seeds(params)}, quantities=chosen)
+    tree = read.measured()
     with refusing("inspect", OSError):
         gf.report.write(tree, out, configuration=configuration)
-    print("\n".join([*options.placed(name, model), *(f"note: {one.message}" for one in told), *summary.lines(tree)]))
+    print("\n".join([*read.placed(), *(f"note: {one.message}" for one in told), *summary.lines(tree)]))
     print(_commit_note(origin), end="")
     print(f"\n{time.perf_counter() - begun:.0f} s; figures, tables, data and appendix are in {out}/")
 

@@ -1,7 +1,6 @@
 """What can be said on the command line, as frozen dataclasses: options have the names the Python arguments have."""
 
 import sys
-import warnings
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -167,102 +166,11 @@ class Trained:
     readings: tuple[str, ...] = ()
     """Names of readings and quantities: spectrum (of a whole example), lyapunov and alignment take long where a stream is wide.
     By default backward, partial_jacobian and, of streams up to 1024 wide, spectrum_window (the first tokens)."""
+    begin: str = "auto"
+    """What every example begins with, counted in its context: auto (what the tokenizer puts around a text), none, or a token."""
     mask: int | None = None
     """The token that hides what a model that sees all tokens is asked for; by default the one that its folder names."""
     tied: bool = False
     """Read the logits by the token table, whatever head the files have, or have not."""
     precision: str | None = None
     """float32, or float64, which needs JAX_ENABLE_X64=1."""
-
-    def built(self, folder: Path):
-        """`(model, params, data)`.
-
-        Errors: ValueError, ImportError and OSError, one line or a list.
-        """
-        import gradflow as gf
-
-        from ..interop.checkpoints import checkpoint
-        from ..model.ends import Readout
-
-        model, params = checkpoint(folder, readout=Readout() if self.tied else None, precision=self.precision)
-        ids, name, digest = self.sequence(folder)
-        known, positions = model.embedding.vocabulary, model.embedding.context
-        if len(ids) and not 0 <= ids.min() <= ids.max() < known:
-            raise ValueError(f"{name} has tokens from {ids.min()} to {ids.max()}: the model knows 0 to {known - 1}")
-        if positions and self.context > positions:
-            raise ValueError(f"context is {self.context}: the model has learned {positions} positions")
-        causal = all(getattr(sub.branch, "causal", True) for sub in model.sublayers)
-        shape = {"context": self.context, "batch": self.batch, "ahead": int(causal)}
-        mask = self.mask if causal else self.hidden_by(folder, known)
-        return model, params, gf.data.tokens(ids, name=name, sha256=digest, mask=mask, **shape)
-
-    def asked(self, model) -> tuple:
-        """The reading functions; where none is named the default ones, of which a warning says what was left out."""
-        from ..instruments.readings import readings
-        from ..instruments.spectrum import DENSE
-
-        if self.readings:
-            return readings(self.readings)
-        narrow = model.width <= DENSE
-        if not narrow:
-            warnings.warn(
-                f"spectra are left out at width {model.width}: --readings spectrum_window has them", stacklevel=2
-            )
-        return readings(("backward", "partial_jacobian", *(["spectrum_window"] if narrow else [])))
-
-    def hidden_by(self, folder: Path, known: int) -> int | None:
-        """The token that hides others, one of `known`; without one a warning says that nothing is hidden."""
-        from ..interop import tokens
-
-        mask = tokens.mask(folder) if self.mask is None else self.mask
-        if mask is None:
-            warnings.warn(
-                "this model sees all tokens, and nothing is masked: --mask names the token that hides", stacklevel=2
-            )
-        elif not 0 <= mask < known:
-            raise ValueError(f"mask is {mask}: the model knows tokens 0 to {known - 1}")
-        return mask
-
-    def sequence(self, folder: Path):
-        """The tokens, the name of what they are from, and its SHA-256."""
-        import gradflow as gf
-
-        from ..interop import tokens
-
-        if self.text and self.tokens:
-            raise ValueError("a text and tokens: give one of them")
-        if self.tokens:
-            ids = tokens.of_file(self.tokens)
-            return ids, self.tokens.name, tokens.digest(ids)
-        text = gf.data.text(self.text)
-        return tokens.of_text(folder, text.tokens.tobytes()), text.name, text.sha256
-
-
-def sha256(path: Path) -> str:
-    """Of a file."""
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def with_seeds(params):
-    """The parameters with a leading axis of one seed."""
-    import jax
-
-    return jax.tree.map(lambda a: a[None], params)
-
-
-def placed(name: str, model) -> list[str]:
-    """What a model is, in words: the placement as found, and the sizes."""
-    wirings = dict.fromkeys(sub.wiring for sub in model.sublayers)
-    placements = [f"{name}: placement {w.name}, {w.equation}; Jacobian of a sublayer {w.jacobian}" for w in wirings]
-    kinds = dict.fromkeys(f"{sub.kind} {type(sub.branch).__name__}" for sub in model.sublayers)
-    norm = next(
-        (type(part).__name__ for w in wirings for part in (w.norm_in, w.norm_branch, w.norm_out) if _is_norm(part)), ""
-    )
-    size = f"{model.depth} blocks of {', '.join(kinds)}; {norm or 'no norm'}; width {model.width}"
-    return [*placements, f"  {size}, vocabulary {model.embedding.vocabulary}"]
-
-
-def _is_norm(part) -> bool:
-    return type(part).__name__ != "Identity"

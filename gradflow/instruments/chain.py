@@ -22,9 +22,9 @@ from ..model.equation import given, in_float32, residual, walk
 from ..model.init import at, normal, root
 from ..results.quantities import PROBES
 from .gradients import dials
+from .krylov import bidiagonal, widened
 from .meter import GAIN, meter, metered, norm
 from .operators import where_finite
-from .spectrum import bidiagonal, widened
 
 LEADING = 8
 

@@ -215,7 +215,9 @@ def _noise(norms, both, mean) -> dict:
 
 def frobenius(leaf, gain: float = GAIN):
     """`‖W‖_F = √Σ|w|²`, from squares at the meters' gain, so that float32 does not underflow."""
-    return norm(jnp.sum(squared_modulus(2.0**gain * leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))), gain)
+    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    squares = jnp.sum(squared_modulus(2.0**gain * wide))
+    return norm(squares, gain)
 
 
 def parameter_norms(segments, grads):

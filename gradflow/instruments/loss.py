@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ..model.names import by_part, check_stacked, in_turn, name, part_of
+from ..model.names import by_part, check_stacked, in_turn, name, part_of, stacked_keys
 from ..results.arguments import shown
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
@@ -75,8 +75,7 @@ def measure_function(
     Errors: ValueError naming the meters that read nothing, because the loss does not depend on what they see, and the dials that
     more than one meter reads; and for parameters that have no gradient, or a loss that is no real number.
     """
-    origin, keys = provenance(), (stacked,) if isinstance(stacked, str) else tuple(stacked or ())
-    refuse_module(params)
+    origin, keys = provenance(), stacked_keys(stacked)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     _check_parameters(leaves)
     check_stacked(leaves, keys)

@@ -39,7 +39,25 @@ def meter(x, dial):
     >>> float(reading)  # ‖(3, 3, 3, 3)‖²
     36.0
     """
+    check_dial(x, dial)
     return x
+
+
+def check_dial(x, dial) -> None:
+    """Refuses a dial that is neither one number nor one a token of `x` (or of each of its lanes), with the shape that does."""
+    shape, tokens = jnp.shape(dial), jnp.shape(x)[-2:-1]
+    rows = jnp.shape(x)[:-1]
+    if shape != rows[len(rows) - len(shape) :] or not jnp.issubdtype(jnp.result_type(dial), jnp.floating):
+        raise ValueError(
+            f"a dial is {jnp.result_type(dial)}{list(shape)} for an array of shape {jnp.shape(x)}: a floating number, "
+            f"or {'one a token, ' + str(list(tokens)) + ',' if tokens else 'nothing else'} is expected"
+        )
+
+
+def _seen(x, dial):
+    """Forward: the array unchanged, and the dial for the way back."""
+    check_dial(x, dial)
+    return x, dial
 
 
 def squared_norm(g, dial):
@@ -65,7 +83,7 @@ def power_of_two(dial):
     return jnp.where(jnp.isnan(dial), dial, jnp.ldexp(jnp.ones_like(dial), jnp.nan_to_num(dial).astype(jnp.int32)))
 
 
-meter.defvjp(lambda x, dial: (x, dial), lambda dial, g: (g, squared_norm(g, dial)))
+meter.defvjp(_seen, lambda dial, g: (g, squared_norm(g, dial)))
 
 
 def norm(reading, gain: float = GAIN):

@@ -6,6 +6,7 @@ output can't move along some directions of every token (LayerNorm: the mean and 
 map here is restricted to the *tangent spaces* at both ends:
 
     stream          what the norm that made it lets it do; everything where no norm did (the bottom, pre-norm)
+    skip + branch   less what neither carries on (a norm on the skip, or no skip, where the branch reads a norm)
     norm            from all that it does not take away (the complement of its kernel) to the tangent space of its output
     branch, fork    to what the norm that follows does not take away, so that the norm's effect stands apart
 
@@ -25,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from ..model.equation import PARTS, bound, forked, owned, recorded, terms
-from ..model.layers import NOTHING, coupling
+from ..model.layers import NOTHING, Zero, coupling
 from ..results.quantities import JACOBIANS
 
 NORMALS = 4  # columns kept of each lane: two norms, one at either end of a map
@@ -122,9 +123,20 @@ def without(normals, kernel):
     They are the combinations of the kernel's columns that are orthogonal to all normals: the null space of the cosines.
     """
     cosines = jnp.einsum("tck,tcj->tjk", normals, kernel)
-    units = jnp.broadcast_to(jnp.eye(kernel.shape[-1], dtype=kernel.dtype), (len(kernel), *kernel.shape[-1:] * 2))
-    null = gram_schmidt(jnp.concatenate([cosines, units], axis=-1))[..., cosines.shape[-1] :]
-    return orthonormal(normals, jnp.einsum("tcj,tji->tci", kernel, null), keep=normals.shape[-1])
+    return orthonormal(normals, _combined(kernel, cosines), keep=normals.shape[-1])
+
+
+def common(one, other):
+    """The directions [T, c, K] that the spans of `one` and `other` (both orthonormal, [T, c, K]) share."""
+    apart = one - jnp.einsum("tci,tki,tkj->tcj", other, other, one)
+    return _combined(one, jnp.einsum("tcj,tck->tjk", apart, apart))
+
+
+def _combined(columns, products):
+    """Those combinations of the columns [T, c, K] whose weights are orthogonal to all of `products` [T, K, m]."""
+    units = jnp.broadcast_to(jnp.eye(columns.shape[-1], dtype=columns.dtype), (len(columns), *columns.shape[-1:] * 2))
+    null = gram_schmidt(jnp.concatenate([products, units], axis=-1))[..., products.shape[-1] :]
+    return jnp.einsum("tcj,tji->tci", columns, null)
 
 
 def dimension(normals):
@@ -196,10 +208,21 @@ def _spaces(layers, params, seen, stream) -> dict[str, tuple[jax.Array, jax.Arra
     at["branch"] = (at["norm_in"][1], kernel("norm_branch"))
     at["write"] = across("write", at["norm_branch"][1])
     at["norm_out"] = across("norm_out", everything(seen["norm_out"][0]))
-    at["branch_term"] = (at["norm_in"][0] if coupling(layers["read"]) == NOTHING else stream, at["write"][1])
-    at["fork"] = (stream, kernel("norm_out"))
-    at["sublayer"] = (stream, at["norm_out"][1])
+    first = "norm_in" if coupling(layers["read"]) == NOTHING else "read"
+    at["branch_term"] = (at[first][0], at["write"][1])
+    carried = _carried(stream, layers["skip"], kernel("skip"), kernel(first))
+    at["fork"] = (carried, kernel("norm_out"))
+    at["sublayer"] = (carried, at["norm_out"][1])
     return at
+
+
+def _carried(stream, skip, by_skip, by_branch):
+    """The space `stream` without what neither the skip nor the branch carries on, from what each of them takes."""
+    if isinstance(skip, Zero):
+        return without(stream, by_branch)
+    if not hasattr(skip, "kernel"):
+        return stream
+    return without(stream, common(by_branch, by_skip))
 
 
 def _columns(layer, which: str, x, *args):

@@ -39,15 +39,16 @@ def resolved(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if "stream_gradient_by_token" in found:
         found["stream_gradient_by_token"] = _without_flushed(np.asarray(found["stream_gradient_by_token"]), axis=-2)
     lost = np.isnan(stream) & (np.asarray(arrays["stream_gradient"]) == 0)
-    if not lost.any():
-        return found
-    beneath = lost[..., :-1]  # sublayers whose input has no gradient that is known
+    beneath = lost[..., :-1, None]  # sublayers whose input has no gradient that is known
     for name in ("budget", "split"):
         if name in found:
-            found[name] = np.where(beneath[..., None], np.nan, found[name])
-    if "parameter_gradient" in found:
-        of_sublayer = np.asarray(found["parameter_gradient"])
-        found["parameter_gradient"] = np.where(beneath[..., None] & (of_sublayer == 0), np.nan, of_sublayer)
+            found[name] = np.where(beneath, np.nan, found[name])
+    small = lost | (stream < least_resolved(stream.dtype))
+    at_ends = small[..., :-1, None] | small[..., 1:, None]  # of parameters whose squares may have underflowed too
+    for name, unresolved in (("parameter_gradient", at_ends), ("outer_gradient", small[..., :1])):
+        if name in found:
+            norms = np.asarray(found[name])
+            found[name] = np.where(unresolved & (norms == 0), np.nan, norms)
     return found
 
 

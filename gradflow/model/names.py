@@ -9,6 +9,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from ..results.arguments import shown
+
 
 def named(tree) -> dict:
     """`{name: leaf}`: `query`, `down.bias`, `norm_in.scale`.
@@ -87,6 +89,17 @@ def _in_depth_order(segments):
 
 
 # ---- of any pytree: leaves that are stacked over depth, and others -------------------------------------------
+
+
+def stacked_keys(stacked: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The keys below which leaves are stacked, as a tuple: one key, several, or none.
+
+    Errors: ValueError for what is no text.
+    """
+    keys = (stacked,) if isinstance(stacked, str) else stacked or ()
+    if not isinstance(keys, tuple | list) or not all(isinstance(key, str) for key in keys):
+        raise ValueError(f"stacked is {shown(stacked)}: a key of the parameters, a tuple of keys, or None is needed")
+    return tuple(keys)
 
 
 def part_of(path, stacked: tuple[str, ...]) -> str | None:

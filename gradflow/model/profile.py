@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .batch import the_batch
 from .equation import recorded, walk
 from .init import Profiled, at, replaced, root
 from .settings import usual_settings
@@ -25,7 +26,7 @@ def profiled(models: Mapping, data, key=0) -> dict:
     waiting = {name for name, model in models.items() if _waits(model)}
     if not waiting:
         return dict(models)
-    batch = data if isinstance(data, Mapping) else data.batch(root(key), 0)
+    batch = the_batch(data, models, key)
     first = at(root(key), "seed", 0)
     return {name: _filled(model, batch, first) if name in waiting else model for name, model in models.items()}
 

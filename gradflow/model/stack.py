@@ -9,7 +9,7 @@ Axes: tokens [T]; the stream [T, d]; parameters of a segment stacked over its re
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -216,10 +216,11 @@ def check_scales(stack: Sequence[Segment], width: int) -> None:
     for name, factor in scales.items():
         if not isinstance(factor, OfDepth):
             real(f"the scale of {name}", factor, least=0)
-    own = {name for sub in subs if isinstance(sub.branch, Branch) for name in sub.branch.sides(width)}
-    strange = sorted(set(scales) - own - {*THROUGH, "query", "key"})
+    strange = sorted(scales.keys() - {*THROUGH, "query", "key"})
     if strange and all(isinstance(sub.branch, Branch) for sub in subs):
-        known("matrix, whose initialization is to be scaled:", strange[0], sorted(own))
+        drawn = [jax.eval_shape(partial(sub.branch.init, width=width), jax.random.key(0)) for sub in subs]
+        own = sorted({name for params in drawn for name in params})
+        known("matrix, whose initialization is to be scaled:", strange[0], own)
 
 
 def check_precision(precision: str | None) -> None:

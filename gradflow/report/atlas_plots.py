@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from . import atlas_tables, captions
-from .canvas import COLOURS, PARTS, WIDTHS, by, faded, styled
+from .canvas import COLOURS, PARTS, WIDTHS, by, faded, legend, styled
 
 # Title, numbers with their colours, scale of the axis, the value that means "unchanged".
 PANELS: tuple[tuple[str, dict[str, str], str, float | None], ...] = (
@@ -31,7 +31,7 @@ def atlas(tree, *, width="icml", points: pd.DataFrame | None = None) -> Figure:
     """Every wiring of `gf.atlas` in one row: open circles at initialization, filled ones after the training.
 
     Rows are sorted by the gradient that is left at the bottom after the training. Where a point is missing the number is not
-    defined, or a seed diverged. Bars are 95% intervals over seeds; of measured over theory, two standard errors. `points` are
+    defined, or no seed is finite. Bars are 95% intervals over seeds; of measured over theory, two standard errors. `points` are
     `atlas_tables.points(tree)`, where they are there.
     """
     table = atlas_tables.points(tree) if points is None else points
@@ -47,7 +47,7 @@ def atlas(tree, *, width="icml", points: pd.DataFrame | None = None) -> Figure:
         _frame(ax, len(names), rows["mean"], scale, reference)
         for number, colour in numbers.items():
             _dots(ax, rows[rows["number"] == number], names, colour)
-    places[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    places[0].set_yticks(range(len(names)), [legend(name.replace("_", " ")) for name in names])
     places[0].set_ylim(len(names) - 0.4, -0.6)
     lead = (
         "Wirings side by side: stream gradient at the bottom over that at the top, the budget it is made of, the partial "
@@ -55,10 +55,11 @@ def atlas(tree, *, width="icml", points: pd.DataFrame | None = None) -> Figure:
         "token cosine, held-out loss, and measured over predicted mean square of the stream gradient at its worst position. "
         "Open: at initialization; filled: after the training; triangles: beyond the axis"
     )
-    return captions.attached(whole, tree["training"], lead, "budget", "partial_jacobian", lines=_BARS)
+    return captions.attached(whole, tree["training"], lead, "budget", "partial_jacobian", lines=_BARS, alone=_ALONE)
 
 
 _BARS = "Bars: 95% t-intervals over seeds; of measured over theory two standard errors."
+_ALONE = "Of one seed, without intervals; bars of measured over theory: two standard errors over the seeds that it has."
 
 
 def _dots(ax: Axes, rows: pd.DataFrame, names: list[str], colour: str) -> None:

@@ -1,10 +1,11 @@
 """The numbers of an atlas (`gf.atlas`): one row a wiring, and the points that its figure is drawn from.
 
 A number is there at initialization and after the training: the geometric mean over seeds for positive quantities, else the
-arithmetic one, with its 95% interval; NaN where it is not defined or a seed diverged.
+arithmetic one, of the seeds where it is finite, with its 95% interval; NaN where there is none.
 """
 
 import html
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from .. import laws
 from ..results.agreement import against_theory
 from ..results.statistics import band
 from ..results.tree import settings, variable
-from . import tables
+from . import law_tables, tables
 from .tables import digits, interval, signed
 
 WHEN = ("start", "trained")
@@ -56,7 +57,7 @@ NUMBERS = {
     ),
     "loss": Number("held-out loss (nat)", lambda node: variable(node, "heldout_loss")),
 }
-AGREEMENT = ("theory_ratio", "theory_sem", "theory_z", "theory_depth")
+AGREEMENT = ("theory_ratio", "theory_sem", "theory_z", "theory_depth", "theory_seeds")
 
 
 def ends(node) -> dict[str, xr.DataArray]:
@@ -65,21 +66,27 @@ def ends(node) -> dict[str, xr.DataArray]:
 
 
 def points(tree: xr.DataTree) -> pd.DataFrame:
-    """Every number of every wiring: columns `model`, `number`, `when`, `mean`, `low`, `high`; the best kept gradient first.
+    """Every number of every wiring: columns `model`, `number`, `when`, `mean`, `low`, `high`, `n`; the best kept gradient first.
 
     `theory` is the measured over the predicted mean square of the stream gradient at the worst position, with twice its
     standard error to either side.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, node in _nodes(tree, "training").items():
         for number, column in NUMBERS.items():
             for when, at in ends(column.of(node.to_dataset())).items():
-                shown = {bound: float(value) for bound, value in band(at).items()}
+                shown = {str(bound): float(value) for bound, value in band(at).items()}
                 rows.append({"model": name, "number": number, "when": when, **shown})
-        ratio, sem, *_ = agreement(tree, name).values()
-        low, high = ratio - 2 * sem, ratio + 2 * sem
-        rows.append({"model": name, "number": "theory", "when": "start", "mean": ratio, "low": low, "high": high})
-    frame = pd.DataFrame(rows, columns=["model", "number", "when", "mean", "low", "high"])
+        found = agreement(tree, name)
+        ratio, sem = found["theory_ratio"], found["theory_sem"]
+        bounds = {
+            "mean": ratio,
+            "low": ratio - 2 * sem,
+            "high": ratio + 2 * sem,
+            "n": found["theory_seeds"],
+        }
+        rows.append({"model": name, "number": "theory", "when": "start", **bounds})
+    frame = pd.DataFrame(rows, columns=["model", "number", "when", "mean", "low", "high", "n"])
     last = frame[(frame["number"] == "net") & (frame["when"] == "trained")].set_index("model")["mean"]
     place = {name: i for i, name in enumerate(last.sort_values(ascending=False, na_position="last").index)}
     return frame.sort_values("model", key=lambda names: names.map(place), kind="stable", ignore_index=True)
@@ -90,29 +97,28 @@ def _nodes(tree: xr.DataTree, place: str) -> dict[str, xr.DataTree]:
 
 
 def agreement(tree: xr.DataTree, name: str) -> dict[str, float]:
-    """Measured over predicted mean square of the stream gradient where it is farthest from 1; NaN without a theory."""
+    """Measured over predicted mean square of the stream gradient where it is farthest from 1; NaN without theory or two seeds."""
     nothing = dict.fromkeys(AGREEMENT, float("nan"))
     measured, predicted = (_nodes(tree, place).get(name) for place in ("start", "theory"))
-    if measured is None or predicted is None:
+    if measured is None or predicted is None or measured.sizes.get("seed", 1) < 2:
         return nothing
     alone = lambda node: xr.DataTree.from_dict({name: node.to_dataset()})
     found = against_theory(alone(measured), alone(predicted))[name].to_dataset()
-    if not (np.isfinite(found["ratio"]) & (found["ratio"] > 0)).all():
+    ratio = found["ratio"].values
+    off = np.abs(np.log(ratio, where=ratio > 0, out=np.full(ratio.shape, np.nan)))
+    if not np.isfinite(off).all():
         return nothing
-    worst = found.isel(depth=int(np.abs(np.log(found["ratio"].values)).argmax()))
-    return dict(zip(AGREEMENT, (float(worst[what]) for what in ("ratio", "ratio_sem", "z", "depth")), strict=True))
+    worst = found.isel(depth=int(off.argmax()))
+    return dict(zip(AGREEMENT, (float(worst[what]) for what in ("ratio", "ratio_sem", "z", "depth", "n")), strict=True))
 
 
 def law(name: str, node, step: int) -> tuple[str, dict[str, float]]:
     """The law of the stream gradient over depth in words, as `compare` tells it, and its exponent; nothing where none fits."""
-    try:
-        choice = tables.law_choices({name: node}, steps=(step,)).get((name, step))
-    except RuntimeError:  # a fit that came to no end
-        choice = None
+    choice = law_tables.law_choices({name: node}, steps=(step,)).get((name, step))
     nothing = dict.fromkeys(("estimate", "low", "high"), float("nan"))
     if choice is None:
         return "", nothing
-    row = tables.law_rows({(name, step): choice}).query("verdict == 'chosen'").iloc[0]
+    row = law_tables.law_rows({(name, step): choice}).query("verdict == 'chosen'").iloc[0]
     return laws.told(choice), {bound: float(row[bound]) for bound in nothing}
 
 
@@ -135,7 +141,12 @@ def table(tree: xr.DataTree, found: pd.DataFrame | None = None) -> pd.DataFrame:
             row |= {f"law_{when}_k_{bound}": k[bound] for bound in ("low", "high")}
         for point in of_model[of_model["number"] != "theory"].itertuples():
             column = f"{point.number}_{point.when}"
-            row |= {column: point.mean, f"{column}_low": point.low, f"{column}_high": point.high}
+            row |= {
+                column: point.mean,
+                f"{column}_low": point.low,
+                f"{column}_high": point.high,
+                f"{column}_n": point.n,
+            }
         row |= {**agreement(tree, str(name)), "no_theory": node.attrs.get("no_theory", ""), "failed": ""}
         rows.append(row)
     stopped = [{"wiring": name, "failed": why} for name, why in settings(tree).get("failed", {}).items()]
@@ -183,8 +194,13 @@ def _against(row: Any) -> str:
 def markdown(frame: pd.DataFrame) -> str:
     """`texts` as a Markdown table."""
     shown = texts(frame)
-    line = lambda cells: f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+    line = lambda cells: f"| {' | '.join(map(_in_markdown, cells))} |"
     return "\n".join([line(shown.columns), line("---" for _ in shown), *map(line, shown.itertuples(index=False)), ""])
+
+
+def _in_markdown(cell) -> str:
+    """A cell's text in one line, where nothing ends the cell."""
+    return re.sub(r"([\\\\|`<])", r"\\\1", " ".join(str(cell).split()))
 
 
 def page(frame: pd.DataFrame, caption: str) -> str:

@@ -6,17 +6,11 @@
     tables/         summary.txt, results.csv, laws.csv, total_depth.csv, total_depth_laws.csv
     appendix.tex    compiles with pdflatex where it lies
 
-Files are made in a hidden folder beside their places and moved there whole, so an interrupted run leaves none half-written.
+`results.folder` makes it, and keeps an interrupted run from leaving anything half-written.
 """
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,63 +18,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import xarray as xr
 
-from ..results.configuration import differences, encode
+from ..results.folder import WIRINGS as WIRINGS
+from ..results.folder import filled
+from ..results.folder import prepare as prepare
+from ..results.naming import stem
 from ..results.quantities import TERMS
-from ..results.tree import save, settings
-from . import appendix, atlas_tables, jacobian_tables, plot, summary, tables
-
-MANIFEST = "manifest.json"
-WIRINGS = "wirings"  # where an atlas keeps a file for each
-
-
-def prepare(out: str | Path, configuration: dict, provenance: dict) -> bool:
-    """Makes the output folder with the manifest in it; says whether it holds a finished result of the same configuration.
-
-    What an interrupted run left half-made goes; when and by what it was begun stays in the manifest.
-
-    Errors: FileExistsError where it holds anything but an earlier run of the same configuration; OSError where it can't be
-    written. Nothing is written before all is checked.
-    """
-    out, known = Path(out), encode(configuration)
-    if os.path.lexists(out) and not out.is_dir():
-        raise FileExistsError(f"{out} is a file: name a folder")
-    earlier = _manifest(out)
-    if "configuration" in earlier and (differ := differences(earlier["configuration"], known)):
-        raise FileExistsError(f"{out} holds a run of another configuration: {differ}; name another folder")
-    if out.is_dir() and not earlier and any(not _half_made(path) and path.name != WIRINGS for path in out.iterdir()):
-        raise FileExistsError(f"{out} holds something else: name another folder, or empty this one")
-    finished = "finished" in earlier
-    begun = [] if finished or not earlier else [*earlier.get("begun", []), earlier.get("provenance")]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for path in filter(_half_made, list(out.iterdir())):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        told = {"configuration": known, "provenance": provenance, **({"begun": begun} if begun else {})}
-        _write_atomically(out / MANIFEST, told)
-    except OSError as error:
-        raise OSError(f"can't write to {out} ({error.strerror}): name a folder that can be written") from None
-    return finished
-
-
-def _half_made(path: Path) -> bool:
-    """Whether it is what `write` and `prepare` make their files in; nothing else of that folder's is ever taken away."""
-    return path.name.startswith((".part-", f".{MANIFEST}."))
-
-
-def _manifest(out: Path) -> dict:
-    try:
-        return json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _write_atomically(path: Path, data: dict) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+from ..results.stored import save
+from ..results.tree import on_its_own, settings
+from . import appendix, atlas_tables, jacobian_tables, law_tables, plot, summary, tables
 
 
 def write(
@@ -105,10 +50,11 @@ def write(
     if bare:
         raise ValueError(f"{bare[0]} has no stream gradient to report: measure it with quantities=('backward', …)")
     plain = configuration or _carried(run)
-    with _filled(Path(out), plain, settings(run).get("provenance", {})) as made:
+    with filled(out, plain, settings(run).get("provenance", {})) as made:
         parts = {"training": run, "sweep": sweep, "theory": theory}
-        present = {name: tree for name, tree in parts.items() if tree is not None}
-        save(run if len(present) == 1 else xr.DataTree(children=present), made / "results.nc")
+        save(
+            _together({name: on_its_own(tree) for name, tree in parts.items() if tree is not None}), made / "results.nc"
+        )
         shown = _figures(figures(run, sweep, theory), made / "figures")
         _tables(run, sweep, made / "tables")
         steps = tables.steps_of(run, (0, 10, 100))
@@ -118,13 +64,26 @@ def write(
     return Path(out)
 
 
+def _together(trees: dict[str, xr.DataTree]) -> xr.DataTree:
+    """One tree of several, each with its own attributes, the root with those that all have; a single one as it is."""
+    first = trees["training"]
+    if len(trees) == 1:
+        return first
+    shared = {
+        name: value
+        for name, value in first.attrs.items()
+        if all(tree.attrs.get(name) == value for tree in trees.values())
+    }
+    return xr.DataTree(xr.Dataset(attrs={**shared, "provenance": first.attrs.get("provenance", "{}")}), children=trees)
+
+
 def write_atlas(tree: xr.DataTree, out: str | Path, *, configuration: dict | None = None) -> Path:
     """The folder of an atlas: results.nc, figures/atlas (PDF, PNG, CSV), tables/atlas (CSV, Markdown, a page that sorts).
 
     `out` and `configuration` as for `write`.
     """
     plain = configuration or {**_carried(tree["training"]), "failed": settings(tree).get("failed", {})}
-    with _filled(Path(out), plain, settings(tree).get("provenance", {})) as made:
+    with filled(out, plain, settings(tree).get("provenance", {})) as made:
         save(tree, made / "results.nc")
         found = atlas_tables.points(tree)
         caption = _figures([("atlas", plot.atlas(tree, points=found), found)], made / "figures")["atlas"]
@@ -136,25 +95,6 @@ def write_atlas(tree: xr.DataTree, out: str | Path, *, configuration: dict | Non
     return Path(out)
 
 
-@contextmanager
-def _filled(out: Path, plain: dict, origin: dict) -> Iterator[Path]:
-    """A hidden folder whose files, when all are made, are moved to `out` and told to its manifest."""
-    begun = _manifest(out)
-    if "finished" in begun or begun.get("configuration") != encode(plain):
-        prepare(out, plain, origin)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as scratch:
-        made = Path(scratch)
-        yield made
-        files = sorted(path for path in made.rglob("*") if path.is_file())
-        sums = {str(path.relative_to(made)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-        for path in files:
-            place = out / path.relative_to(made)
-            place.parent.mkdir(exist_ok=True)
-            shutil.move(path, place)
-    finished = datetime.now(UTC).isoformat(timespec="seconds")
-    _write_atomically(out / MANIFEST, {**_manifest(out), "provenance": origin, "finished": finished, "outputs": sums})
-
-
 def _carried(run) -> dict:
     """What the results say of themselves: how they were made, and every model."""
     made = {name: value for name, value in settings(run).items() if name != "provenance"}
@@ -163,12 +103,12 @@ def _carried(run) -> dict:
 
 
 def _figures(drawn_ones: Iterable[tuple], folder: Path) -> dict[str, str]:
-    """Every figure saved with its table; `{name: caption}`."""
+    """Every figure saved with its table under the stem of its name; `{stem: caption}`."""
     folder.mkdir()
     captioned = {}
     for name, drawn, table in drawn_ones:
-        plot.save(drawn, folder / name, table)
-        captioned[name] = str(drawn.get_label())
+        plot.save(drawn, folder / f"{stem(name)}.pdf", table)
+        captioned[stem(name)] = str(drawn.get_label())
         plt.close(drawn if isinstance(drawn, plt.Figure) else drawn.figure)
     return captioned
 
@@ -214,7 +154,7 @@ def moment_figures(run) -> Iterator[tuple]:
     for name, quantity, where in MOMENT:
         if all(quantity in node for node in tables.nodes(run).values()):
             table = tables.profile(run, quantity, **where)
-            if table["mean"].any():
+            if table["mean"].fillna(0).any():
                 yield name, plot.profile(run, quantity, **where), table
 
 
@@ -247,7 +187,7 @@ def _tables(run, sweep, folder: Path) -> None:
     (folder / "summary.txt").write_text("\n".join(summary.lines(run, sweep)) + "\n", encoding="utf-8")
     steps = tables.steps_of(run)
     appendix.results_table(run, steps).to_csv(folder / "results.csv", index=False)
-    tables.law_rows(tables.law_choices(run)).to_csv(folder / "laws.csv", index=False)
+    law_tables.law_rows(law_tables.law_choices(run)).to_csv(folder / "laws.csv", index=False)
     if sweep is not None:
         tables.total_depth(sweep).to_csv(folder / "total_depth.csv", index=False)
-        tables.law_rows(tables.total_depth_laws(sweep)).to_csv(folder / "total_depth_laws.csv", index=False)
+        law_tables.law_rows(law_tables.total_depth_laws(sweep)).to_csv(folder / "total_depth_laws.csv", index=False)

@@ -11,10 +11,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -35,7 +38,10 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
     "savefig.dpi": 300,
+    "text.usetex": False,  # names and formulas are written for matplotlib's own text
 }
+ENDINGS = (".pdf", ".png", ".csv")
+_THIN_SPACE = "\u2009"
 
 
 def styled(draw):
@@ -51,11 +57,24 @@ def styled(draw):
         before = {name: settings[name] for name in STYLE}
         settings.update(STYLE)
         try:
-            return draw(*args, **options)
+            drawn = draw(*args, **options)
+            if before["text.usetex"]:
+                _without_tex(drawn)
+            return drawn
         finally:
             settings.update(before)
 
     return with_style
+
+
+def _without_tex(drawn) -> None:
+    """Sets the texts of a drawing by matplotlib, also those of ticks, which are made when they are first asked for."""
+    artists = drawn if isinstance(drawn, (tuple, list)) else [drawn]
+    for artist in artists:
+        for ax in artist.axes if isinstance(artist, Figure) else [artist] if isinstance(artist, Axes) else []:
+            ax.get_xticklabels(which="both"), ax.get_yticklabels(which="both")
+        for text in artist.findobj(Text) if isinstance(artist, Artist) else []:
+            text.set_usetex(False)
 
 
 @styled
@@ -101,8 +120,9 @@ def curves(table: pd.DataFrame):
 
 
 def curve(ax: Axes, rows: pd.DataFrame, x: str, colour, label: str, **style) -> None:
-    """One line with its band, and markers by kind of sublayer where the rows have it."""
-    ax.plot(rows[x], rows["mean"], color=colour, label=label, **style)
+    """One line with its band, and markers by kind of sublayer where the rows have it; a label says where nothing is finite."""
+    there = np.isfinite(rows["mean"]).any()
+    ax.plot(rows[x], rows["mean"], color=colour, label=label if there else f"{label}: not finite", **style)
     ax.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
     if "kind" not in rows:
         return
@@ -127,9 +147,21 @@ def folded(label: str) -> str:
     return label.replace(" (or ", "\n(or ") if len(label) > 48 else label
 
 
+def legend(name) -> str:
+    r"""A name as matplotlib writes it: no mathematics in it, not hidden for its first `_`, in one line, in letters the font has.
+
+    >>> legend("costs $1 or $2")
+    'costs \\$1 or \\$2'
+    """
+    font = get_font(findfont(FontProperties()))
+    shown = "".join(c if font.get_char_index(ord(c)) else f"U+{ord(c):04X}" for c in " ".join(str(name).split()))
+    visible = _THIN_SPACE + shown if shown.startswith("_") else shown
+    return visible.replace("$", r"\$")
+
+
 def naming(name: str, step) -> str:
     """What a curve is called in the legend."""
-    return name if step is None else f"{name}, step {step}"
+    return legend(name) if step is None else f"{legend(name)}, step {step}"
 
 
 def scale(ax: Axes, positive: bool, reference: float | None) -> None:
@@ -173,10 +205,14 @@ def plain_ticks(axis: Axis) -> None:
 
 @styled
 def save(drawn: Figure | Axes, path: str | Path, table: pd.DataFrame) -> list[Path]:
-    """`path` with .pdf, .png and .csv: the picture, and the table it was drawn from; the caption is in all three."""
+    """`path` with .pdf, .png and .csv: the picture, and the table it was drawn from; the caption is in all three.
+
+    One of these endings may be there already; other dots belong to the name.
+    """
     whole: Any = drawn if isinstance(drawn, Figure) else drawn.figure
-    path, caption = Path(path), str(drawn.get_label())
-    files = [path.with_suffix(suffix) for suffix in (".pdf", ".png", ".csv")]
+    path, caption = Path(path), " ".join(str(drawn.get_label()).split())
+    name = path.name[: -len(path.suffix)] if path.suffix in ENDINGS else path.name
+    files = [path.with_name(name + ending) for ending in ENDINGS]
     whole.savefig(files[0], metadata={"Subject": caption, "CreationDate": None})
     whole.savefig(files[1], metadata={"Description": caption})
     files[2].write_text(f"# {caption}\n{table.to_csv(index=False)}", encoding="utf-8")

@@ -1,19 +1,23 @@
 """Captions: what a figure shows and under which conditions, from the provenance its data carries.
 
 Every confound of a gradient profile is named: probe, mask, context, batch and loss reduction, initialization and the rms
-of the embedding, number of seeds and kind of band, precision.
+of the embedding, number of seeds and kind of band, what was not finite, precision.
 """
 
 import json
+from collections.abc import Iterator, Mapping
+
+import numpy as np
 
 from ..results.agreement import squared
 from ..results.quantities import QUANTITIES
-from ..results.tree import settings
-from .tables import nodes
+from ..results.tree import nodes, settings
+from . import nonfinite, tables
 
 LOSS_PROBE = "probe: the loss's own gradient"
 BANDS = "Lines: means over seeds (geometric for positive quantities); bands: 95% t-intervals."
 LINES = "Lines: means over seeds (geometric for positive quantities)."
+ALONE = "Lines: one seed, which has no interval."
 COMPARISON = (
     "Wirings side by side. (a) Stream gradient relative to the readout, at steps of training; (b) gradient of the last "
     "feed-forward output matrix at initialization against the number of blocks; (c) totals of the budget: log-gains of the "
@@ -21,45 +25,69 @@ COMPARISON = (
 )
 
 
-def theory(predicted, quantity: str) -> str:
-    """What is drawn where theory lies over a measurement, what it assumes, and its Monte Carlo error."""
+def theory(measured, predicted, quantity: str) -> str:
+    """What is drawn where theory lies over a measurement, what it assumes, its Monte Carlo error, and how the two differ."""
     average = "root mean squares" if squared(quantity) else "means"
-    lead = f"Lines: {average} over seeds at initialization; bands: 95% t-intervals; dashed: theory"
-    return f"{lead}, {assumed(predicted, quantity)}"
+    lead = f"Lines: {average} over seeds at initialization; bands: 95% t-intervals"
+    if nonfinite.alone(nodes(measured)):
+        lead = "Lines: one seed at initialization, which has no interval"
+    differ = tables.beside(measured, predicted)
+    told = f" Not alike: {differ}." if differ else ""
+    return f"{lead}; dashed: theory, {assumed(predicted, quantity)}{told}"
 
 
 def assumed(predicted, quantity: str) -> str:
     """What a prediction assumes, how many heads it drew, and the Monte Carlo error of a quantity at its worst place."""
-    told = settings(predicted).get("theory", {})
-    errors = [float((node[f"{quantity}_sem"] / abs(node[quantity])).max()) for node in predicted.leaves]
-    drawn = f"; {told['heads drawn']} attention heads drawn a sublayer, Monte Carlo error at most {max(errors):.1%}"
-    return f"which assumes {'; '.join(told.get('assumptions', []))}{drawn if max(errors) > 0 else ''}."
+    members = nodes(predicted)
+    told = settings(next(iter(members.values()))).get("theory", {})
+    errors = [node[f"{quantity}_sem"] / abs(node[quantity]) for node in members.values()]
+    finite = np.concatenate([error.values[np.isfinite(error.values)].ravel() for error in errors])
+    worst = finite.max(initial=0.0)
+    heads = told.get("heads drawn")
+    drawn = f"; {heads} attention heads drawn a sublayer, Monte Carlo error at most {worst:.1%}" if worst > 0 else ""
+    return f"which assumes {'; '.join(told.get('assumptions', ['what is not recorded']))}{drawn}."
 
 
 def setting(tree) -> dict[str, str]:
     """The conditions of a measurement as `{what: words}`, in the order a reader asks for them."""
     members = nodes(tree)
-    members = {name: next(iter(nodes(node).values())) for name, node in members.items()}  # a sweep has a level more
-    conditions: dict[str, str] = {}
-    models = [json.loads(node.attrs["configuration"]) for node in members.values() if "configuration" in node.attrs]
-    for shape in map(_shape, filter(None, map(_stacked, models))):
-        conditions = {key: _joined(conditions.get(key, words), words) for key, words in shape.items()}
-    root = settings(tree)
+    first = next(iter(members.values()))
+    conditions = _shapes(
+        [json.loads(node.attrs["configuration"]) for node in members.values() if "configuration" in node.attrs]
+    )
+    root = settings(first)
     if root.get("weights") == "given":
         conditions |= {"initialization": "weights as given", "embedding": "as given, kept apart from the stack"}
-    data = root.get("data", {})
-    if "context" in data:
-        conditions["data"] = f"{data['name']}, context {data['context']}, batch {data['batch']}"
-        conditions["loss"] = f"cross-entropy, {data['reduction']}"
+    conditions |= _data(root.get("data", {}))
     if "recipe" in root and "recipes" not in root:  # a tree of several says which is which itself
         conditions["training"] = _training(root["recipe"])
-    first = next(iter(members.values()))
     if "seed" in first.coords:
         conditions["seeds"] = f"{first['seed'].size}, batches {root.get('batches', 'as given')}"
+    if lost := nonfinite.short(members):
+        conditions["not finite"] = f"{lost}, left out of the means"
     kinds = [str(values.dtype) for values in first.data_vars.values() if values.dtype.kind == "f"]
     if kinds:
         conditions["precision"] = kinds[0]
     return conditions
+
+
+def _data(data: Mapping) -> dict[str, str]:
+    """The words for what was read: a text and how it was cut, or the shapes of a batch."""
+    if "context" in data:
+        words = f"{data['name']}, context {data['context']}, batch {data['batch']}"
+        return {"data": words, "loss": f"cross-entropy, {data['reduction']}"}
+    if "shapes" in data:
+        return {"data": f"a batch as given, {', '.join(_arrays(data['shapes']))}"}
+    return {}
+
+
+def _arrays(shapes: Mapping, prefix: str = "") -> Iterator[str]:
+    """`inputs 2 × 6` of every array in nested mappings of shapes."""
+    for name, shape in shapes.items():
+        if isinstance(shape, Mapping):
+            yield from _arrays(shape, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name} {' × '.join(map(str, shape)) or 'a number'}"
 
 
 def _training(recipe: dict) -> str:
@@ -77,10 +105,6 @@ def _training(recipe: dict) -> str:
     return ", ".join(words if recipe["clip"] or recipe["clip_parameter"] else [*words, "no clipping"])
 
 
-def _joined(known: str, words: str) -> str:
-    return known if words in known.split(" / ") else f"{known} / {words}"
-
-
 def _stacked(model: dict) -> dict | None:
     """The configuration of one stack and its ends: a Transformer's, or that of a side of an encoder and decoder."""
     if "whole" in model:
@@ -88,24 +112,78 @@ def _stacked(model: dict) -> dict | None:
     return model if model.get("type") == "Transformer" else None
 
 
-def _shape(model: dict) -> dict[str, str]:
-    """The words for one Transformer's configuration."""
-    subs = [sub for segment in model["stack"] for sub in segment["block"]]
-    blocks = sum(segment["repeats"] for segment in model["stack"])
-    kinds = ", ".join(dict.fromkeys(sub["kind"] for sub in subs))
-    attention = next((sub["branch"] for sub in subs if "causal" in sub["branch"]), None)
-    hidden = next((sub["branch"] for sub in subs if "activation" in sub["branch"]), None)
-    norms = [part["type"] for part in subs[0]["wiring"].values() if isinstance(part, dict) and "Norm" in part["type"]]
-    words = {"stack": f"{blocks} blocks of {kinds}; width {model['width']}"}
+def _shapes(models: list[dict]) -> dict[str, str]:
+    """The words for the configurations of models: what they share is said once, and of depths and widths each."""
+    sizes: dict[str, tuple[list[int], list[int]]] = {}
+    found: dict[str, list[str]] = {}
+    for model in filter(None, map(_stacked, models)):
+        subs = [sub for segment in model["stack"] for sub in segment["block"]]
+        blocks, widths = sizes.setdefault(", ".join(dict.fromkeys(sub["kind"] for sub in subs)), ([], []))
+        blocks.append(sum(segment["repeats"] for segment in model["stack"]))
+        widths.append(model["width"])
+        for what, words in _shape(model, subs).items():
+            found.setdefault(what, []).append(words)
+    if not sizes:
+        return {}
+    stacks = [
+        f"{_listed(blocks)} block{'' if set(blocks) == {1} else 's'} of {kinds}; width {_listed(widths)}"
+        for kinds, (blocks, widths) in sizes.items()
+    ]
+    return {"stack": " / ".join(stacks), **{what: " / ".join(dict.fromkeys(words)) for what, words in found.items()}}
+
+
+def _listed(numbers) -> str:
+    """`6, 12 and 24`, each once and in order."""
+    words = list(map(str, sorted(set(numbers))))
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _shape(model: dict, subs: list[dict]) -> dict[str, str]:
+    """The words for one Transformer's configuration and its sublayers, without its size."""
+    branches = [sub["branch"] for sub in subs]
+    attention = next((branch for branch in branches if {"causal", "heads"} <= set(branch)), None)
+    hidden = next((branch for branch in branches if {"activation", "ratio"} <= set(branch)), None)
+    words = {}
     if attention:
         mask = "causal" if attention["causal"] else "bidirectional"
         words["attention"] = f"{attention['heads']} heads, {mask} mask"
     if hidden:
         words["feed-forward"] = f"{hidden['type']}, {hidden['activation']}, hidden width {hidden['ratio']:.3g} d"
-    words["norm"] = norms[0] if norms else "none"
-    words["initialization"] = _constructor(subs[0]["branch"].get("weights", {}))
-    words["embedding"] = f"rms {model['embedding']['rms']:g}, kept apart from the stack"
+    words["norm"] = ", ".join(dict.fromkeys(_norms(subs))) or "none"
+    words["initialization"] = _constructor(branches[0].get("weights", {}))
+    embedding = model["embedding"]
+    rms = f"rms {embedding['rms']:g}" if "rms" in embedding else _constructor(embedding)
+    words["embedding"] = f"{rms}, kept apart from the stack"
     return words
+
+
+# Layers that stand where a norm may stand and are none; all others there are called by their names.
+_GAINS = ("Zero", "Shift", "Gain", "ScalarGain", "FeatureGain", "Complement")
+_NO_NORM = ("Identity", *_GAINS, "Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
+
+
+def _norms(data, of_layer: bool = False) -> Iterator[str]:
+    """What stands in a norm's place, anywhere in the data of sublayers: in a wiring, lane by lane, in a branch."""
+    if isinstance(data, list):
+        pairs = [item if _named(item) else [None, item] for item in data]
+    elif isinstance(data, dict):
+        pairs = list(data.items())
+    else:
+        return
+    if of_layer and isinstance(data, dict) and not {"layers", "norm"} & set(data):
+        kind = data.get("type", data.get("unregistered"))
+        if kind is not None and kind not in _NO_NORM:
+            yield str(kind)
+        return
+    for name, item in pairs:
+        inside = name in ("layers", "norm") or (name is None and of_layer)
+        place = name is not None and (name.startswith("norm") or name.endswith("_norm"))
+        yield from _norms(item, inside or place or name in ("read", "enter", "leave", "inner"))
+
+
+def _named(item) -> bool:
+    """Whether it is a pair of a place within a branch and the layer there."""
+    return isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
 
 
 def _constructor(data) -> str:
@@ -117,14 +195,20 @@ def _constructor(data) -> str:
     return f"{data['type']}({', '.join(f'{k}={_constructor(v)}' for k, v in data.items() if k != 'type')})"
 
 
-def caption(tree, lead: str, *quantities: str, probe: str = LOSS_PROBE, lines: str = BANDS) -> str:
-    """One paragraph: `lead`, the formulas of the quantities, the probe, all the conditions, what is drawn of seeds."""
+def caption(tree, lead: str, *quantities: str, probe: str = LOSS_PROBE, lines: str = BANDS, alone: str = ALONE) -> str:
+    """One paragraph: `lead`, the formulas of the quantities, the probe, all the conditions, what is drawn of seeds.
+
+    `lines` says that; `alone` in its place where no model has two seeds that are finite.
+    """
     rows = [QUANTITIES[name] for name in quantities if name in QUANTITIES]
     formulas = "; ".join(f"{row.long_name}: {row.formula}" for row in rows)
     conditions = setting(tree)
     shown = "; ".join(f"{what}: {words}" for what, words in conditions.items())
-    sentences = [f"{lead}.", f"{formulas}; {probe}.", f"{shown[:1].upper()}{shown[1:]}."]
-    return " ".join([*sentences, lines] if "seeds" in conditions and lines else sentences)
+    sentences = [f"{lead}.", f"{formulas}; {probe}." if formulas else f"{probe[:1].upper()}{probe[1:]}."]
+    sentences += [f"{shown[:1].upper()}{shown[1:]}."] if shown else []
+    drawn = alone if nonfinite.alone(nodes(tree)) else lines
+    told = " ".join([*sentences, drawn] if "seeds" in conditions and lines else sentences)
+    return " ".join(told.split())
 
 
 def attached(drawn, tree, lead: str, *quantities: str, **told: str):
@@ -137,4 +221,10 @@ def short(tree) -> str:
     """The line under a figure's title: seeds and precision."""
     conditions = setting(tree)
     seeds = conditions.get("seeds", "").split(",")[0]
-    return ", ".join(words for words in (f"{seeds} seeds" if seeds else "", conditions.get("precision", "")) if words)
+    counted = f"{seeds} seed{'' if seeds == '1' else 's'}" if seeds else ""
+    return ", ".join(words for words in (counted, conditions.get("precision", "")) if words)
+
+
+def intervals(tree) -> str:
+    """What intervals there are: `95% over seeds`, or none."""
+    return "no intervals" if nonfinite.alone(nodes(tree)) else "95% over seeds"

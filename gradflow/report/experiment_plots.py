@@ -4,8 +4,9 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..results.tree import families
 from . import captions, experiment_tables
-from .canvas import WIDTHS, axes, by, colours, curve, faded, legend_above, scale, styled
+from .canvas import WIDTHS, axes, by, colours, curve, faded, legend, legend_above, scale, styled
 from .tables import nodes
 
 STYLES = ("-", "--", ":", "-.")
@@ -26,7 +27,9 @@ def outcomes(tree, *, ax=None) -> Axes:
         for length, style in zip(lengths, STYLES, strict=False):
             some = rows if length is None else rows[rows["warmup"] == length]
             words = "" if len(lengths) < 2 else f", {length:g} steps" if length else ", no warm-up"
-            curve(ax, some, x, palette[name], f"{name}{words}", ls=style if over_rates else "", marker="o", ms=3)
+            curve(
+                ax, some, x, palette[name], f"{legend(name)}{words}", ls=style if over_rates else "", marker="o", ms=3
+            )
             lost = some[some["diverged"] > 0]
             ax.plot(lost[x], lost["mean"].fillna(lost["mean"].max()), "x", color=palette[name], ms=6)
     if over_rates:
@@ -36,7 +39,7 @@ def outcomes(tree, *, ax=None) -> Axes:
         ax.minorticks_off()
         ax.set_xlabel("learning rate")
     else:
-        ax.set_xticks(sorted(set(table["place"])), list(dict.fromkeys(table["recipe"])))
+        ax.set_xticks(sorted(set(table["place"])), list(map(legend, dict.fromkeys(table["recipe"]))))
         ax.margins(x=0.3)
     ax.set_ylabel("held-out loss after training (nat)")
     legend_above(ax, columns=2)
@@ -54,7 +57,7 @@ def through(run, *quantities: str, ax=None) -> Axes:
     table = experiment_tables.through(run, chosen)
     for quantity, strength in zip(chosen, (1.0, 0.5), strict=False):
         for name, rows in by(table[table["quantity"] == quantity], "model"):
-            label = f"{name}, {quantity}" if len(chosen) > 1 else name
+            label = f"{legend(name)}, {quantity}" if len(chosen) > 1 else legend(name)
             curve(ax, rows, "step", faded(palette[name], strength), label, marker="o", ms=2)
     last = int(table["step"].max())
     ticks = [step for step in (0, 1, 10, 100, 1000, 10_000, 100_000) if step <= last]
@@ -93,9 +96,13 @@ def collapse(run, *, width="icml") -> Figure:
 @styled
 def amplification(swept, quantity: str = "output_change", *, ax=None) -> Axes:
     """Mean squared change of the output by one update against the number of blocks; dotted: proportional to it."""
-    ax, table, palette = axes(ax), experiment_tables.amplification(swept, quantity), colours(swept.children)
+    ax, table, palette = (
+        axes(ax),
+        experiment_tables.amplification(swept, quantity),
+        colours(families(swept, "total_depth")),
+    )
     for name, rows in by(table, "model"):
-        curve(ax, rows, "total_depth", palette[name], name, marker="o", ms=3)
+        curve(ax, rows, "total_depth", palette[name], legend(name), marker="o", ms=3)
         line = rows["mean"].iloc[0] * rows["total_depth"] / rows["total_depth"].iloc[0]
         ax.plot(rows["total_depth"], line, ":", color=palette[name], linewidth=0.8)
     ax.set_xscale("log")

@@ -32,7 +32,7 @@ def diverged(node) -> xr.DataArray:
 
 
 def outcomes(tree) -> pd.DataFrame:
-    """One row a model and recipe: the final held-out loss over seeds, and how many seeds diverged."""
+    """One row a model and recipe: the final held-out loss over the `n` seeds where it is finite, and how many seeds diverged."""
     frames = []
     for name, node in nodes(tree).items():
         frame = long({name: final(node)})

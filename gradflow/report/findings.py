@@ -1,6 +1,7 @@
 """Findings: an experiment's result in sentences, with intervals, whether or not it is what the textbook says.
 
-Losses are those on held-out text after the last step, in nat; differences are paired over seeds, intervals 95%.
+Losses are those on held-out text after the last step, in nat; differences are paired over seeds, intervals 95%. A difference is
+the changed recipe or model minus the one it is compared with, as warm-up's is with minus without: what is below 0 is better.
 """
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..results.statistics import band
 from ..results.tree import against_size
 from . import experiment_tables
 from .experiment_tables import difference, diverged, final
+from .law_tables import fitting
 from .tables import interval, nodes, signed
 
 
@@ -29,16 +31,19 @@ def _loss(node, recipe: str) -> str:
 
 
 def _verdict(gap, lost: int, lost_with: int, what: str) -> str:
-    """What a paired difference, without minus with, says of something."""
+    """What a paired difference, with minus without, says of something."""
     if lost or lost_with:
         return f"{what} saves {lost} seeds" if lost > lost_with else f"{what} saves none"
     low, high = float(gap["low"]), float(gap["high"])
-    told = f"{interval(gap, _two)} nat"
+    told = f"{interval(gap, _two)} nat (with minus without)"
     if np.isnan(low):
-        return f"{what} gains {told}; one seed says no more"
-    return (
-        f"{what} " + ("helps" if low > 0 else "hurts" if high < 0 else "makes no difference that is seen") + f": {told}"
-    )
+        return f"{what} changes the loss by {told}; one seed says no more"
+    effect = "makes no difference that is seen"
+    if high < 0:
+        effect = "helps"
+    if low > 0:
+        effect = "hurts"
+    return f"{what} {effect}: {told}"
 
 
 def outcomes(tree) -> list[str]:
@@ -50,7 +55,7 @@ def outcomes(tree) -> list[str]:
 
 
 def warmup(tree) -> list[str]:
-    """Whether warm-up is needed: at each learning rate, the final loss with it against that without."""
+    """Whether warm-up is needed: at each learning rate, the final loss with it against that without, and with minus without."""
     told = []
     for name, node in nodes(tree).items():
         rates, lengths = node["lr"].values, node["warmup"].values
@@ -61,7 +66,7 @@ def warmup(tree) -> list[str]:
             for length in [n for n in group if n and 0.0 in group]:
                 without, having = (node.to_dataset().sel(recipe=group[n]) for n in (0.0, length))
                 verdict = _verdict(
-                    difference(final(without), final(having)),
+                    difference(final(having), final(without)),
                     int(diverged(without).sum()),
                     int(diverged(having).sum()),
                     f"{length:g} steps of warm-up",
@@ -83,14 +88,15 @@ def sensitivity(tree) -> list[str]:
 
 
 def adam(tree) -> list[str]:
-    """The first recipe against each other one, by model."""
+    """The first recipe against each other one, by model; differences are the other's loss minus the first's."""
     told = []
     for name, node in nodes(tree).items():
         first, *others = node["recipe"].values
         at = {recipe: node.to_dataset().sel(recipe=recipe) for recipe in (first, *others)}
         for other in others:
-            gap = difference(final(at[first]), final(at[other]))
+            gap = difference(final(at[other]), final(at[first]))
             verdict = _verdict(gap, int(diverged(at[first]).sum()), int(diverged(at[other]).sum()), str(other))
+            verdict = verdict.replace("with minus without", f"{other} minus {first}")
             told.append(f"{name}: {first} {_loss(node, first)}, {other} {_loss(node, other)}; {verdict}")
     return told
 
@@ -105,8 +111,16 @@ def quality(tree) -> list[str]:
         a, b = (final(members[name].to_dataset().sel(recipe=chosen[name])) for name in (other, first))
         gap = difference(a, b)
         low, high = float(gap["low"]), float(gap["high"])
-        words = "worse than" if low > 0 else "better than" if high < 0 else "as good, as far as is seen, as"
-        told.append(f"{other} is {words} {first}: {interval(gap, _two)} nat")
+        shown = f"{interval(gap, _two)} nat"
+        if np.isnan(low):
+            told.append(f"{other} differs from {first} by {shown}; one seed says no more")
+            continue
+        words = "as good, as far as is seen, as"
+        if high < 0:
+            words = "better than"
+        if low > 0:
+            words = "worse than"
+        told.append(f"{other} is {words} {first}: {shown}")
     return told
 
 
@@ -128,6 +142,7 @@ def collapse(run) -> list[str]:
         rows = table[table["model"] == name]
         ratio = rows[rows["quantity"] == "bottom / readout"].set_index("step")
         if not np.isfinite(ratio["mean"]).any():
+            told.append(f"{name}: bottom over readout is not finite at any step")
             continue
         step = int(np.asarray(ratio.index)[np.nanargmin(ratio["mean"].to_numpy())])
         at = rows[rows["step"] == step].set_index("quantity")
@@ -153,8 +168,9 @@ def amplification(swept, quantity: str = "output_change") -> list[str]:
         squares, blocks = (values**2).rename(quantity), values["total_depth"].values
         first, last = (f"{interval(band(squares).isel(total_depth=i))} at {blocks[i]} blocks" for i in (0, -1))
         line = f"{name}: mean squared change of the output {first}, {last}"
-        if len(blocks) > 2:
-            fitted = laws.fit(squares, laws.monomial, over="total_depth").sel(number="k")
+        usable = fitting(squares, "total_depth")
+        if usable is not None:
+            fitted = laws.fit(usable, laws.monomial, over="total_depth").sel(number="k")
             line += f"; it grows as their number to the {interval(fitted, _two)}"
         told.append(line)
     return told

@@ -3,10 +3,10 @@
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..results.quantities import JACOBIANS, QUANTITIES
+from ..results.quantities import JACOBIANS
 from . import captions, jacobian_tables
-from .canvas import COLOURS, MARKERS, axes, by, colours, curve, faded, legend_above, over, scale, styled
-from .tables import nodes
+from .canvas import COLOURS, MARKERS, axes, by, colours, curve, faded, legend, legend_above, over, scale, styled
+from .tables import called, described, nodes
 
 KINDS = dict(zip(MARKERS, COLOURS, strict=False))
 WORDS = {
@@ -41,9 +41,9 @@ def spectrum(node, *, sublayer: int, seed: int = 0, step=None, ax=None) -> Axes:
     scale(ax, True, 1.0)
     ax.set_xlabel("relative index, largest first")
     ax.set_ylabel("singular value")
-    ax.set_title(f"{node.name or ''}, sublayer {sublayer}{_at(step)}", loc="left")
+    ax.set_title(f"{legend(called(node))}, sublayer {sublayer}{_at(step)}", loc="left")
     ax.legend(loc="lower left")
-    lead = f"Singular values of sublayer {sublayer} of {node.name} and of its factors, seed {seed}{_at(step)}"
+    lead = f"Singular values of sublayer {sublayer} of {called(node)} and of its factors, seed {seed}{_at(step)}"
     return captions.attached(ax, node, lead, "singular_values", probe=_probe(node), lines="")
 
 
@@ -61,10 +61,10 @@ def spectrum_bands(node, *, jacobian="sublayer", step=None, ax=None) -> Axes:
     scale(ax, True, 1.0)
     over(ax, "sublayer")
     ax.set_ylabel(f"singular values,\n{WORDS[jacobian]}")
-    ax.set_title(f"{node.name or ''}{_at(step)}", loc="left")
+    ax.set_title(f"{legend(called(node))}{_at(step)}", loc="left")
     legend_above(ax, columns=table["kind"].nunique())
     lead = (
-        f"Singular values of {node.name}, {WORDS[jacobian]}, against depth{_at(step)}: median, 25 to 75% and 5 to 95% of "
+        f"Singular values of {called(node)}, {WORDS[jacobian]}, against depth{_at(step)}: median, 25 to 75% and 5 to 95% of "
         f"them; dotted: smallest and largest"
     )
     return captions.attached(ax, node, lead, "singular_value_quantiles", probe=_probe(node), lines=captions.LINES)
@@ -83,13 +83,14 @@ def spectral_density(node, *, jacobian="sublayer", sublayers=None, step=None, ax
         ax.step(rows["sigma"], rows["mean"], where="mid", color=shade, label=f"{rows['kind'].iloc[0]}, {place}")
     shown = table[table["mean"] > 1e-4]["sigma"]
     ax.set_xscale("log")
-    ax.set_xlim(shown.min() / 1.3, shown.max() * 1.3)
+    if len(shown):
+        ax.set_xlim(shown.min() / 1.3, shown.max() * 1.3)
     ax.axvline(1.0, color="0.6", linewidth=0.6, zorder=0)
     ax.set_xlabel(f"singular value, {WORDS[jacobian]}")
     ax.set_ylabel("share per 0.1 decade")
-    ax.set_title(f"{node.name or ''}{_at(step)}", loc="left")
+    ax.set_title(f"{legend(called(node))}{_at(step)}", loc="left")
     legend_above(ax, columns=2)
-    lead = f"Density of the singular values of {node.name}, {WORDS[jacobian]}, by sublayer{_at(step)}"
+    lead = f"Density of the singular values of {called(node)}, {WORDS[jacobian]}, by sublayer{_at(step)}"
     return captions.attached(ax, node, lead, "spectral_density", probe=_probe(node), lines=captions.LINES)
 
 
@@ -99,13 +100,13 @@ def factors(node, quantity="jacobian_gain", *, step=None, ax=None) -> Axes:
     ax, table = axes(ax), jacobian_tables.factors(node, quantity, step=step)
     for factor, rows in by(table, "jacobian"):
         curve(ax, rows, "sublayer", _PALETTE[factor], WORDS[factor])
-    what = QUANTITIES[quantity]
+    what = described(quantity)
     scale(ax, what.positive, 1.0 if what.positive else 0.0)
     over(ax, "sublayer")
     ax.set_ylabel(what.long_name + (f" ({what.units})" if what.units != "1" else ""))
-    ax.set_title(f"{node.name or ''}{_at(step)}", loc="left")
+    ax.set_title(f"{legend(called(node))}{_at(step)}", loc="left")
     legend_above(ax, columns=2)
-    lead = f"{what.long_name.capitalize()} of the sublayers of {node.name}, factor by factor{_at(step)}"
+    lead = f"{what.long_name.capitalize()} of the sublayers of {called(node)}, factor by factor{_at(step)}"
     return captions.attached(ax, node, lead, quantity, probe=_probe(node))
 
 
@@ -115,7 +116,7 @@ def exponents(tree, *, step=None, ax=None) -> Axes:
     ax, table = axes(ax), jacobian_tables.exponents(tree, step=step)
     palette = colours(nodes(tree))
     for name, rows in by(table, "model"):
-        curve(ax, rows, "direction", palette[name], name, marker="o", ms=2.5)
+        curve(ax, rows, "direction", palette[name], legend(name), marker="o", ms=2.5)
     scale(ax, False, 0.0)
     ax.set_xlabel("leading direction")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -124,9 +125,7 @@ def exponents(tree, *, step=None, ax=None) -> Axes:
     legend_above(ax, columns=max(1, table["model"].nunique()))
     lead = f"Lyapunov exponents of depth{_at(step)}"
     probe = "probe: random tangents of the first example of the batch, kept orthonormal"
-    alone = captions.setting(tree).get("seeds", "1").startswith("1,")
-    lines = "Bands: two standard errors over the sublayers." if alone else captions.BANDS
-    return captions.attached(ax, tree, lead, "lyapunov_exponent", probe=probe, lines=lines)
+    return captions.attached(ax, tree, lead, "lyapunov_exponent", probe=probe)
 
 
 @styled
@@ -141,7 +140,7 @@ def alignment(tree, *, step=None, ax=None) -> Axes:
     for quantity, of_all in by(table, "quantity"):
         line, words = styles[quantity]
         for name, rows in by(of_all, "model"):
-            curve(ax, rows, "depth", palette[name], f"{name}: {words}", linestyle=line)
+            curve(ax, rows, "depth", palette[name], f"{legend(name)}: {words}", linestyle=line)
     ax.set_yticks((0, 0.25, 0.5, 0.75, 1))
     over(ax, "stream position")
     ax.set_ylabel("share of the squared norm")

@@ -1,7 +1,8 @@
 """The numbers behind figures of Jacobians, as long tables: spectra of sublayers and their factors, exponents, alignment.
 
-Columns as in `tables`. Factors that do nothing in a wiring are left out. A number that did not converge is missing in its
-row, and so is the mean over seeds that it belongs to.
+Columns as in `tables`. Factors that do nothing in a wiring are left out. A number that did not converge is missing, and so is
+the mean over seeds that it belongs to: those that converge are no fair sample. A seed that is not finite is left out, and `n`
+says of how many the mean is.
 """
 
 import numpy as np
@@ -10,12 +11,20 @@ import xarray as xr
 
 from ..results.statistics import band
 from ..results.tree import variable
-from .tables import at_steps, long, nodes
+from . import nonfinite
+from .tables import at_steps, called, long, nodes
 
 
 def one_node(node, name: str, step: int | None, **where) -> xr.DataArray:
     """A quantity of one model at one recorded step (the last where there are steps and none is named)."""
-    values = variable(node, name).sel(where)
+    values = _at(variable(node, name), step).sel(where)
+    out = values.isnull().all([dim for dim in values.dims if dim != "seed"]) | _at(nonfinite.lost(node), step)
+    failed = values.isnull() & ~out
+    return values.where(~failed.any("seed")) if "seed" in values.dims and values.dtype.kind == "f" else values
+
+
+def _at(values: xr.DataArray, step: int | None) -> xr.DataArray:
+    """`values` at one recorded step, the last where none is named."""
     if "step" in values.dims:
         values = at_steps(values, (step,)).squeeze("step") if step is not None else values.isel(step=-1)
     return values.reset_coords("step", drop=True) if "step" in values.coords else values
@@ -28,7 +37,7 @@ def active_factors(node) -> list[str]:
     missing = extremes[0].isnull()
     left = ~(idle | missing).all([dim for dim in idle.dims if dim != "jacobian"])
     gain = variable(node, "jacobian_gain")
-    same = lambda one, other: bool((gain.sel(jacobian=one) == gain.sel(jacobian=other)).all())
+    same = lambda one, other: bool(gain.sel(jacobian=one, drop=True).equals(gain.sel(jacobian=other, drop=True)))
     repeated = {one for one, other in (("branch_term", "branch"), ("fork", "sublayer")) if same(one, other)}
     return [str(name) for name in idle["jacobian"].values[left.values] if name not in repeated]
 
@@ -49,7 +58,9 @@ def spectrum(node, *, sublayer: int, seed: int = 0, step: int | None = None) -> 
         kept = values.sel(jacobian=factor).dropna("index").values
         share = (np.arange(len(kept)) + 0.5) / max(len(kept), 1)
         frames.append(pd.DataFrame({"jacobian": factor, "relative_index": share, "singular_value": kept}))
-    table = pd.concat(frames, ignore_index=True)
+    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    if table.empty and (found := nonfinite.lines({called(node): node})):
+        raise ValueError(f"sublayer {sublayer} has no spectrum: {found[0]}")
     if table.empty:
         raise ValueError(
             f"the spectrum of sublayer {sublayer} is an estimate: its singular values were not computed one by one; draw "
@@ -79,7 +90,7 @@ def density(node, *, jacobian: str = "sublayer", sublayers=None, step: int | Non
     ends = [place for kind in dict.fromkeys(kinds) for place in kinds.index[kinds == kind][[0, -1]]]
     chosen = list(dict.fromkeys(ends if sublayers is None else sublayers))
     _there(node, chosen)
-    table = long({node.name or "model": values.sel(sublayer=chosen)})
+    table = long({called(node): values.sel(sublayer=chosen)})
     return table.assign(sigma=10.0 ** table["log_sigma"])
 
 
@@ -89,16 +100,31 @@ def factors(node, quantity: str = "jacobian_gain", *, step: int | None = None) -
     extra = {str(dim) for dim in values.dims} - {"seed", "sublayer", "jacobian"}
     if extra:
         raise ValueError(f"{quantity} has the dimension {sorted(extra)[0]} too: it is not one number a factor")
-    return long({node.name or "model": values.sel(jacobian=active_factors(node))})
+    return long({called(node): values.sel(jacobian=active_factors(node))})
+
+
+def stack_volumes(node) -> xr.DataArray:
+    """Log-volumes of the whole stack by factor: the sums over sublayers where they are those of the product, else NaN.
+
+    log |det| of a product is the sum of its factors' where these are one to one, the first at least on what it keeps: where one
+    loses a direction further up, the product loses it, with all that those below made of it.
+    """
+    lost, missing = variable(node, "lost_directions"), variable(node, "rank_deficit")
+    above = lost.isel(sublayer=slice(1, None))
+    onto = missing.isel(sublayer=0, drop=True) == missing.isel(sublayer=-1, drop=True)
+    whole = (above == 0).all("sublayer") & onto & (missing >= 0).all("sublayer")
+    return variable(node, "log_volume").sum("sublayer", skipna=False).where(whole)
 
 
 def exponents(tree, *, step: int | None = None) -> pd.DataFrame:
-    """Lyapunov exponents of depth by direction, counted from 1: band over seeds, with one seed twice the standard error."""
+    """Lyapunov exponents of depth by direction, counted from 1: band over seeds, and `sem`, which is over sublayers.
+
+    `sem` is the mean over seeds of the scatter of growth along the stack. Sublayers are not independent, so it is no interval
+    of the exponent, and with one seed there is none.
+    """
     table = long({name: one_node(node, "lyapunov_exponent", step) for name, node in nodes(tree).items()})
-    if table["low"].isna().all():
-        sem = [one_node(node, "lyapunov_exponent_sem", step).values.ravel() for node in nodes(tree).values()]
-        reach = 2 * np.concatenate(sem)
-        table = table.assign(low=table["mean"] - reach, high=table["mean"] + reach)
+    errors = long({name: one_node(node, "lyapunov_exponent_sem", step) for name, node in nodes(tree).items()})
+    table["sem"] = errors["mean"].to_numpy()
     return table.assign(direction=table["direction"] + 1)
 
 

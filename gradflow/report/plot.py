@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from ..results.quantities import QUANTITIES
-from . import captions, tables
+from ..results.tree import families
+from . import captions, law_tables, nonfinite, tables
 from .atlas_plots import atlas
 from .canvas import (
     PARTS,
@@ -29,6 +30,7 @@ from .canvas import (
     figure,
     folded,
     law,
+    legend,
     legend_above,
     naming,
     over,
@@ -74,13 +76,13 @@ def profile(
     """A quantity over depth: mean and band over seeds, one colour a model, one shade a step.
 
     `where` chooses one entry along a further dimension (`parameter="down"`). For a gradient pass `relative_to="readout"`
-    (or "top"); by default values are absolute. `laws` (`tables.law_curves`, of the same quantity and reference) are drawn
+    (or "top"); by default values are absolute. `laws` (`law_tables.law_curves`, of the same quantity and reference) are drawn
     dashed, in words in the legend. `theory` (`gf.predict` of the same models) is dashed too, over the average that it
     predicts: the start of training, and root mean squares.
     """
     _agree(laws, quantity, relative_to)
     ax, table = axes(ax), tables.profile(tree, quantity, relative_to=relative_to, steps=steps, theory=theory, **where)
-    what, palette = QUANTITIES[quantity], colours(tables.nodes(tree))
+    what, palette = tables.described(quantity), colours(tables.nodes(tree))
     position = "depth" if "depth" in table else "sublayer"
     for name, step, rows, strength in curves(table):
         colour = faded(palette[name], strength)
@@ -90,20 +92,24 @@ def profile(
     if theory is not None:
         ax.plot([], [], "--", color="0.3", label="theory")
     scale(ax, what.positive, (1.0 if relative_to or what.units != "norm" else None) if what.positive else 0.0)
-    entry = "".join(f", {value}" for value in where.values())
+    entry = "".join(f", {legend(value)}" for value in where.values())
     unit = f" / {relative_to}" if relative_to else f" ({what.units})"
     name = fill(what.long_name, 32)
     ax.set_ylabel(f"{name},\n{entry[2:].replace('_', ' ')}{unit}" if entry else f"{name}{unit}")
     over(ax, "stream position" if position == "depth" else "sublayer")
     legend_above(ax, columns=min(3, table["model"].nunique() + (theory is not None)) if laws is None else 1)
-    lines = captions.BANDS if theory is None else captions.theory(theory, quantity)
+    told = {} if theory is None else {"lines": captions.theory(tree, theory, quantity)}
     lead = f"{what.long_name.capitalize()}{entry} over depth{f', relative to the {relative_to}' if relative_to else ''}"
-    lead += _DASHED if laws is not None else ""
+    lead += _dashed(tree, "l the position") if laws is not None else ""
     probe = f"probe: {where['probe']}, on the sphere" if "probe" in where else captions.LOSS_PROBE
-    return captions.attached(ax, tree, lead, quantity, probe=probe, lines=lines)
+    told |= {"alone": told["lines"]} if told else {}
+    return captions.attached(ax, tree, lead, quantity, probe=probe, **told)
 
 
-_DASHED = "; dashed: the law chosen, l the position, with the 95% interval of its exponent"
+def _dashed(tree, letter: str) -> str:
+    """What the dashed lines of laws are."""
+    interval = "" if nonfinite.alone(tables.nodes(tree)) else ", with the 95% interval of its exponent"
+    return f"; dashed: the law chosen, {letter}{interval}"
 
 
 def _agree(laws, quantity: str, relative_to) -> None:
@@ -127,9 +133,11 @@ def budget(node, *, steps=None, ax=None) -> Axes:
     scale(ax, False, 0.0)
     ax.set_ylabel("log-gain from the top (nat)")
     over(ax, "stream position")
-    ax.set_title(node.name or "", loc="left")
+    ax.set_title(legend(tables.called(node)), loc="left")
     legend_above(ax, columns=len(PARTS))
-    return captions.attached(ax, node, f"Budget of {node.name}, summed from the top of the stack down", "budget")
+    return captions.attached(
+        ax, node, f"Budget of {tables.called(node)}, summed from the top of the stack down", "budget"
+    )
 
 
 @styled
@@ -152,7 +160,7 @@ def budget_totals(tree, *, steps=None, ax=None) -> Axes:
             yerr=bars,
             error_kw={"elinewidth": 0.7, "ecolor": "0.2"},
         )
-    ax.set_xticks(range(len(groups)), [name if step is None else f"{name}\nstep {step}" for name, step in groups])
+    ax.set_xticks(range(len(groups)), [naming(name, step).replace(", step", "\nstep") for name, step in groups])
     scale(ax, False, 0.0)
     ax.set_ylabel("total log-gain (nat)")
     legend_above(ax, columns=len(PARTS))
@@ -166,35 +174,36 @@ def heatmap(node, quantity="stream_gradient", *, relative_to="readout", ax=None)
     """A profile through training: recorded step against depth, log10 of the mean over seeds as colour."""
     ax, values = axes(ax), tables.heat(node, quantity, relative_to=relative_to)
     position, steps = str(values.dims[-1]), values["step"].values
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         mesh = ax.pcolormesh(
             values[position], np.arange(len(steps)), np.log10(values.values), cmap="viridis", shading="nearest"
         )
     ax.set_yticks(range(len(steps)), [str(step) for step in steps])
     ax.set_ylabel("training step")
     over(ax, "stream position")
-    ax.set_title(node.name or "", loc="left")
-    name = QUANTITIES[quantity].long_name + (f" / {relative_to}" if relative_to else "")
+    called = tables.called(node)
+    ax.set_title(legend(called) + ("" if np.isfinite(values).any() else ": not finite"), loc="left")
+    name = tables.described(quantity).long_name + (f" / {relative_to}" if relative_to else "")
     ax.figure.colorbar(mesh, ax=ax, label=f"log$_{{10}}$ {name}")
-    return captions.attached(
-        ax, node, f"{name.capitalize()} of {node.name} through training", quantity, lines=captions.LINES
-    )
+    lead = f"{name[:1].upper()}{name[1:]} of {called} through training"
+    return captions.attached(ax, node, lead, quantity, lines=captions.LINES)
 
 
 @styled
 def total_depth(sweep, quantity="parameter_gradient", *, sublayer=-1, laws=None, ax=None, **where) -> Axes:
     """One entry of a profile against the number of blocks, with the fitted slope; by default the last feed-forward output.
 
-    `laws` (`tables.law_curves` of `tables.total_depth_laws`) are drawn dashed, in words in place of the slope.
+    `laws` (`law_tables.law_curves` of `law_tables.total_depth_laws`) are drawn dashed, in words in place of the slope.
     """
     _agree(laws, quantity, None)
     ax, where = axes(ax), where or {"parameter": "down"}
     table = tables.total_depth(sweep, quantity, sublayer=sublayer, **where)
-    slopes, palette = tables.total_depth_slopes(sweep, quantity, sublayer=sublayer, **where), colours(sweep.children)
+    slopes = law_tables.total_depth_slopes(sweep, quantity, sublayer=sublayer, **where)
+    palette = colours(families(sweep, "total_depth"))
     for name, _, rows, _ in curves(table):
         slope = f", slope {tables.interval(slopes[name].sel(number='k'))}" if name in slopes else ""
         words = law(ax, laws, name, None, "total_depth", palette[name])
-        curve(ax, rows, "total_depth", palette[name], folded(f"{name}{words or slope}"), marker="o", ms=3)
+        curve(ax, rows, "total_depth", palette[name], folded(f"{legend(name)}{words or slope}"), marker="o", ms=3)
     ax.set_xscale("log")
     ax.set_yscale("log")
     depths = sorted(set(table["total_depth"]))
@@ -204,10 +213,11 @@ def total_depth(sweep, quantity="parameter_gradient", *, sublayer=-1, laws=None,
     entry = (
         "last feed-forward output" if where == {"parameter": "down"} else f"last {', '.join(map(str, where.values()))}"
     )
-    ax.set_ylabel(f"{QUANTITIES[quantity].long_name},\n{entry}")
+    what = tables.described(quantity)
+    ax.set_ylabel(f"{what.long_name},\n{legend(entry)}")
     legend_above(ax, columns=1)
-    lead = f"{QUANTITIES[quantity].long_name.capitalize()}, {entry}, at initialization against the number of blocks"
-    lead += _DASHED.replace("l the position", "L their number") if laws is not None else ""
+    lead = f"{what.long_name.capitalize()}, {entry}, at initialization against the number of blocks"
+    lead += _dashed(sweep, "L their number") if laws is not None else ""
     return captions.attached(ax, sweep, lead, quantity)
 
 
@@ -217,7 +227,7 @@ def training(run, quantity: str, *, ax=None) -> Axes:
     ax, table = axes(ax), tables.training(run)
     palette = colours(tables.nodes(run))
     for name, rows in by(table[table["quantity"] == quantity], "model"):
-        curve(ax, rows, "step", palette[name], str(name), marker="o", ms=2)
+        curve(ax, rows, "step", palette[name], legend(name), marker="o", ms=2)
     ticks = [step for step in (0, 1, 10, 100, 1000, 10_000, 100_000) if step <= table["step"].max()]
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks(ticks, [str(step) for step in ticks])
@@ -250,5 +260,6 @@ def comparison(run, sweep, *, profile_steps=(0, 10, 100), budget_steps=(0, 25), 
     )
     for ax, letter, title in zip((a, b, c, d), "abcd", titles, strict=True):
         ax.set_title(f"$\\bf{{{letter}}}$  {title}", loc="left")
-    whole.suptitle(f"probe: the loss's gradient; {captions.short(run)}; bands: 95% over seeds", fontsize=7, color="0.3")
+    below = f"probe: the loss's gradient; {captions.short(run)}; bands: {captions.intervals(run)}"
+    whole.suptitle(below.replace("bands: no", "no"), fontsize=7, color="0.3")
     return captions.attached(whole, run, captions.COMPARISON, "stream_gradient", "parameter_gradient", "budget")

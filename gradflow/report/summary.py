@@ -6,15 +6,17 @@ from functools import partial
 import numpy as np
 
 from .. import laws
-from ..results.quantities import PLACES
 from ..results.statistics import band
 from ..results.tree import settings, variable
-from . import captions, tables
+from . import captions, jacobian_tables, law_tables, nonfinite, tables
 from .tables import interval, signed
 
 
 def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100)) -> list[str]:
-    """The sentences: gradient at the bottom and budget per model and step, the law at the start, pairs, the slope over depth."""
+    """The sentences: gradient at the bottom and budget per model and step, the law at the start, pairs, the slope over depth.
+
+    What is not finite is told seed by seed; numbers are then of the others.
+    """
     chosen = tables.steps_of(run, steps) or (None,)
     told = [f"{'; '.join(f'{what}: {words}' for what, words in captions.setting(run).items())}"]
     told += [sentence for name, node in tables.nodes(run).items() for sentence in _model(name, node, chosen)]
@@ -23,7 +25,9 @@ def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100)) -> list[str]:
     told += _pair(run, chosen[-1])
     if sweep is not None:
         told += _slopes(sweep)
-    return [*told, *_nonfinite(run), f"intervals: 95%, {captions.short(run)}; geometric means"]
+    members = {**tables.nodes(run), **({} if sweep is None else tables.nodes(sweep))}
+    how = "no intervals" if nonfinite.alone(tables.nodes(run)) else "intervals: 95%"
+    return [*told, *nonfinite.lines(members), f"{how}, {captions.short(run)}; geometric means"]
 
 
 def _model(name: str, node, steps) -> list[str]:
@@ -49,7 +53,7 @@ def _laws(run) -> list[str]:
     """The law of each model's stream gradient over depth at initialization, or of given weights, where it is identified."""
     when = "" if settings(run).get("weights") == "given" else " at initialization"
     recorded = tables.steps_of(run)
-    choices = tables.law_choices(run, steps=(0,)) if not recorded or recorded[0] == 0 else {}
+    choices = law_tables.law_choices(run, steps=(0,)) if not recorded or recorded[0] == 0 else {}
     told = []
     for (name, _), choice in choices.items():
         law = choice.sel(law=choice.attrs["chosen"])
@@ -70,7 +74,7 @@ def _jacobians(name: str, node, steps) -> list[str]:
             shown = interval(leading, partial(signed, places=3))
             told.append(f"{name}: leading Lyapunov exponent{when} {shown} nat per sublayer")
         if "log_volume" in node:
-            totals = variable(at, "log_volume").sum("sublayer", skipna=False)
+            totals = jacobian_tables.stack_volumes(at)
             parts = {"skip + branch": "fork", "norm on the path": "norm_out", "whole": "sublayer"}
             sums = {words: band(totals.sel(jacobian=factor)) for words, factor in parts.items()}
             volumes = ", ".join(
@@ -87,46 +91,39 @@ def _pair(run, step) -> list[str]:
     for other in others:
         ratio = tables.compared(run, other, first)
         ratio = ratio if step is None else ratio.sel(step=step)
-        mean, low, high = (float(np.exp(ratio[bound])) for bound in ("mean", "low", "high"))
+        with np.errstate(over="ignore"):
+            mean, low, high = (float(np.exp(ratio[bound])) for bound in ("mean", "low", "high"))
+        lead = f"{other} against {first}{'' if step is None else f' at step {step}'}"
         if not np.isfinite(mean):
+            told.append(f"{lead}: no seed has a finite gradient in both")
             continue
         spread = "" if np.isnan(low) else f" [{tables.digits(low)}, {tables.digits(high)}]"
-        paired = (
-            "" if np.isnan(low) else f", paired over seeds, correlation {tables.digits(float(ratio['correlation']))}"
-        )
-        told.append(
-            f"{other} against {first}{'' if step is None else f' at step {step}'}: {tables.digits(mean)}{spread} times{paired}"
-        )
+        told.append(f"{lead}: {tables.digits(mean)}{spread} times{_paired(ratio, tables.nodes(run)[first])}")
     return told
+
+
+def _paired(ratio, node) -> str:
+    """How a ratio is paired: over how many seeds, where some are left out, and with what correlation."""
+    n, seeds = int(ratio["n"]), node.sizes.get("seed", 1)
+    over = "seeds" if n == seeds else f"{n} of {seeds} seeds"
+    correlation = float(ratio["correlation"])
+    if n < 2:
+        return "" if n == seeds else f", of {over}"
+    shown = f", correlation {tables.digits(correlation)}" if n > 2 and np.isfinite(correlation) else ""
+    return f", paired over {over}{shown}"
 
 
 def _slopes(sweep) -> list[str]:
     """The last feed-forward gradient's exponent in the number of blocks, and the law that was chosen."""
-    slopes = tables.total_depth_slopes(sweep)
+    slopes = law_tables.total_depth_slopes(sweep)
     if not slopes:
         return []
     lead = "last feed-forward gradient at initialization,"
     shown = ", ".join(f"{name} {interval(fitted.sel(number='k'))}" for name, fitted in slopes.items())
-    chosen = ", ".join(f"{name} {laws.told(choice)}" for (name, _), choice in tables.total_depth_laws(sweep).items())
+    chosen = ", ".join(
+        f"{name} {laws.told(choice)}" for (name, _), choice in law_tables.total_depth_laws(sweep).items()
+    )
     return [
         f"{lead} exponent in the number of blocks: {shown}",
         *([f"{lead} law in the number of blocks L: {chosen}"] if chosen else []),
     ]
-
-
-def _nonfinite(run) -> list[str]:
-    """One line for every seed whose loss or gradient stopped being finite."""
-    told = []
-    for name, node in tables.nodes(run).items():
-        if "nonfinite_step" not in node.data_vars:
-            continue
-        last = node.to_dataset().isel(step=-1)
-        last = last[[what for what in last.data_vars if str(what).startswith("nonfinite_")]]
-        for seed in last["seed"].values[(last["nonfinite_step"] >= 0).values]:
-            where = last.sel(seed=seed)
-            step, depth = int(where["nonfinite_step"]), int(where["nonfinite_depth"])
-            first = (
-                f"first the {PLACES[int(where['nonfinite_quantity'])]} " if "nonfinite_quantity" in where else "first "
-            )
-            told.append(f"{name}, seed {seed}: not finite from step {step} on, {first}at stream position {depth}")
-    return told

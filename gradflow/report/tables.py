@@ -2,8 +2,8 @@
 
 A figure is drawn from its table and saved with it, so what is in the picture is in the CSV.
 
-Columns: `model`, the position (`depth`, `sublayer`, `step`, …), and `mean`, `low`, `high`: geometric mean and 95%
-t-interval for positive quantities, arithmetic for others (`results.statistics.band`).
+Columns: `model`, the position (`depth`, `sublayer`, `step`, …), and `mean`, `low`, `high`, `n`: geometric mean and 95%
+t-interval for positive quantities, arithmetic for others (`results.statistics.band`), of the n seeds that are finite there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,19 +13,25 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .. import laws
-from ..results.agreement import at_start, expectation
+from ..results.agreement import at_start, expectation, unlike
+from ..results.quantities import Quantity, row
 from ..results.statistics import band, paired_log_ratio
-from ..results.tree import against_total_depth, relative, variable
+from ..results.tree import against_total_depth, nodes, relative, variable
 
 NET = ("norm", "fork", "net")
 
 
-def nodes(tree) -> dict[str, Any]:
-    """The models of a tree by name; a single model's node counts as itself."""
-    if isinstance(tree, Mapping) and not isinstance(tree, xr.DataTree):
-        return dict(tree)
-    return dict(tree.children) if tree.children else {tree.name or "model": tree}
+def called(node) -> str:
+    """The name of a node's model: its path in the tree that was measured."""
+    for above in node.parents:
+        if "provenance" in above.attrs:
+            return str(node.relative_to(above))
+    return node.path.strip("/") or node.name or "model"
+
+
+def described(quantity: str) -> Quantity:
+    """The row of the table of quantities, or one made up for a meter of the user's own."""
+    return row(quantity) or Quantity(quantity, quantity, "the user's own meter", "1")
 
 
 def steps_of(tree: Any, wanted: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -65,9 +71,17 @@ def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, 
 
     With a prediction in `theory` there is a column of that name, and `mean`, `low` and `high` are of the average that theory
     predicts (`agreement.expectation`), not of the geometric mean.
+
+    Where no seed is finite a row has no mean and `n` is 0; sublayers that have no such quantity have no row.
+
+    Errors: ValueError for a theory of another model, of other data or of another batch.
     """
-    values = _profiles(tree, quantity, relative_to, steps, where)
-    frame = long(values) if theory is None else _beside(values, _profiles(theory, quantity, relative_to, None, where))
+    values = profiles_of(tree, quantity, relative_to, steps, where)
+    if theory is None:
+        frame = long(values)
+    else:
+        beside(tree, theory)
+        frame = _beside(values, profiles_of(theory, quantity, relative_to, None, where))
     if "depth" in frame and "kind" not in frame:  # a position of the stream is marked by the sublayer below it
         node = next(iter(nodes(tree).values()))
         kinds = (
@@ -76,20 +90,33 @@ def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, 
             else {}
         )
         frame["kind"] = [kinds.get(depth, "embedding") for depth in frame["depth"]]
-    return frame.dropna(subset=["mean"])
+    if "sublayer" in frame:
+        rows = frame.groupby(["model", "step"] if "step" in frame else ["model"])["mean"]
+        frame = frame[frame["mean"].notna() | (rows.transform("count") == 0)]
+    return frame
+
+
+def beside(tree, theory) -> str:
+    """In what the models of a tree and their predictions are not of the same, where they may be compared all the same.
+
+    Errors: ValueError for a model without a prediction, and as `agreement.unlike`.
+    """
+    measured, predicted = nodes(tree), nodes(theory)
+    missing = [name for name in measured if name not in predicted]
+    if missing:
+        raise ValueError(f"no theory of {missing[0]!r}: predict {', '.join(measured)}")
+    differ = [unlike(node, predicted[name]) for name, node in measured.items()]
+    return "; ".join(dict.fromkeys(filter(None, differ)))
 
 
 def _beside(values: Mapping[str, xr.DataArray], theory: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     """Measured profiles at the start with the predicted ones in the column `theory`."""
-    missing = sorted(set(values) - set(theory))
-    if missing:
-        raise ValueError(f"no theory of {missing[0]!r}: predict {', '.join(values)}")
     frame = long({name: at_start(array) for name, array in values.items()}, average=expectation)
     lines = long({name: theory[name] for name in values})
     return frame.assign(theory=lines["mean"].to_numpy())
 
 
-def _profiles(tree, quantity: str, relative_to, steps, where: Mapping) -> dict[str, xr.DataArray]:
+def profiles_of(tree, quantity: str, relative_to, steps, where: Mapping) -> dict[str, xr.DataArray]:
     """`{model: quantity}` over depth or sublayers, perhaps steps and seeds, and nothing else."""
     chosen = {
         name: at_steps(relative(node, quantity, relative_to).sel(where), steps) for name, node in nodes(tree).items()
@@ -111,8 +138,9 @@ def net_budget(node) -> xr.DataArray:
         return net.expand_dims(part=["net"], axis=-1).rename("budget")
     budget = variable(node, "budget")
     norm, fork = (budget.sel(factor=factor, drop=True).sum("sublayer", skipna=False) for factor in ("norm_out", "fork"))
-    total = xr.concat([norm, fork, norm + fork], pd.Index(NET, name="part")).rename("budget")
-    return total.assign_attrs(budget.attrs)
+    net = norm + fork
+    parts = [part.where(np.isfinite(net)) for part in (norm, fork, net)]  # all of the same seeds, so that they add up
+    return xr.concat(parts, pd.Index(NET, name="part")).rename("budget").assign_attrs(budget.attrs)
 
 
 def ends(node) -> dict[str, xr.Dataset]:
@@ -135,17 +163,16 @@ def budget_from_top(node, *, steps=None) -> pd.DataFrame:
     budget = at_steps(variable(node, "budget"), steps)
     norm, fork = (budget.sel(factor=factor, drop=True) for factor in ("norm_out", "fork"))
     gains = xr.concat([norm, fork, norm + fork], pd.Index(NET, name="part"))
-    summed = gains.isel(sublayer=slice(None, None, -1)).cumsum("sublayer").isel(sublayer=slice(None, None, -1))
+    gains = gains.where(np.isfinite(gains))
+    summed = (
+        gains.isel(sublayer=slice(None, None, -1)).cumsum("sublayer", skipna=False).isel(sublayer=slice(None, None, -1))
+    )
     below = summed.drop_vars(
         [name for name in summed.coords if name in ("kind", "layer", "relative_depth", "sublayer")]
     )
     values = below.rename(sublayer="depth").pad(depth=(0, 1), constant_values=0.0)
     return long(
-        {
-            node.name or "model": values.assign_coords(depth=node["depth"].values)
-            .rename("budget")
-            .assign_attrs(budget.attrs)
-        }
+        {called(node): values.assign_coords(depth=node["depth"].values).rename("budget").assign_attrs(budget.attrs)}
     )
 
 
@@ -153,87 +180,6 @@ def total_depth(sweep, quantity: str = "parameter_gradient", *, sublayer: int = 
     """One entry of a profile against the number of blocks; by default the last feed-forward output matrix's gradient."""
     where = where or {"parameter": "down"}
     return long(against_total_depth(sweep, quantity, sublayer=sublayer, **where))
-
-
-def total_depth_slopes(
-    sweep, quantity: str = "parameter_gradient", *, sublayer: int = -1, **where
-) -> dict[str, xr.Dataset]:
-    """The fitted law `a L^k` of each model, L the number of blocks; models without three depths are left out."""
-    where = where or {"parameter": "down"}
-    chosen = against_total_depth(sweep, quantity, sublayer=sublayer, **where)
-    usable = {name: values for name, values in chosen.items() if _fit_for_laws(values, "total_depth")}
-    return {name: laws.fit(values, laws.monomial, over="total_depth") for name, values in usable.items()}
-
-
-def total_depth_laws(sweep, quantity: str = "parameter_gradient", *, sublayer: int = -1, **where) -> dict:
-    """As `law_choices`, against the number of blocks: constant, a power of it, or exponential; what `total_depth` shows."""
-    where = where or {"parameter": "down"}
-    chosen = against_total_depth(sweep, quantity, sublayer=sublayer, **where)
-    return _choices({(name, None): values for name, values in chosen.items()}, laws.OVER_TOTAL_DEPTH, "total_depth")
-
-
-def law_choices(
-    tree, quantity: str = "stream_gradient", *, relative_to: str | None = "top", steps=None, **where
-) -> dict[tuple[str, int | None], xr.Dataset]:
-    """`{(model, step): laws.choose(…)}` for a profile, entries as in `profile`; every recorded step where None is told.
-
-    Models and steps without a law (not positive and finite, or too few positions for one seed) are left out.
-    """
-    profiles: dict[tuple[str, int | None], xr.DataArray] = {}
-    for name, values in _profiles(tree, quantity, relative_to, steps, where).items():
-        if "step" in values.dims:
-            profiles |= {(name, int(step)): values.sel(step=step, drop=True) for step in values["step"].values}
-        else:
-            profiles[name, None] = values
-    over = "depth" if any("depth" in values.dims for values in profiles.values()) else "sublayer"
-    chosen = _choices(profiles, laws.OVER_DEPTH, over)
-    return {key: choice.assign_attrs(relative_to=relative_to or "nothing") for key, choice in chosen.items()}
-
-
-def _choices(profiles: Mapping, candidates: Sequence[laws.Law], over: str) -> dict:
-    """`laws.choose` of every profile that has what it takes."""
-    alone = 2 + max(
-        len(law.names) for law in candidates
-    )  # the AICc of a single seed asks for more positions than these
-    enough = lambda values: values.sizes.get("seed", 1) > 1 or values.sizes[over] > alone
-    usable = {key: values for key, values in profiles.items() if _fit_for_laws(values, over) and enough(values)}
-    return {key: laws.choose(values, candidates, over=over) for key, values in usable.items()}
-
-
-def _fit_for_laws(values: xr.DataArray, over: str) -> bool:
-    return values.sizes[over] > 2 and bool((np.isfinite(values) & (values > 0)).all())
-
-
-def law_rows(choices: Mapping[tuple[str, int | None], xr.Dataset]) -> pd.DataFrame:
-    """Every law of `law_choices` or `total_depth_laws`: one row a model, step and law, with its verdict and its score.
-
-    `estimate`, `low` and `high` are those of the exponent k, where it is identified.
-    """
-    rows = []
-    for (model, step), choice in choices.items():
-        for name in choice["law"].values:
-            law = choice.sel(law=name)
-            told = {column: law[column].item() for column in ("verdict", "sentence", "score", "behind")}
-            k = law[["estimate", "low", "high"]].sel(number="k").where(law["identified"] == 1)
-            numbers = {column: k[column].item() for column in ("estimate", "low", "high")}
-            misfit = {"rms_misfit": law["residual"].item(), "scored_by": choice.attrs["by"]}
-            rows.append({"model": model, "step": step, "law": name, **told, **numbers, **misfit})
-    return pd.DataFrame(rows)
-
-
-def law_curves(choices: Mapping[tuple[str, int | None], xr.Dataset]) -> pd.DataFrame:
-    """The chosen laws at the positions they were fitted to, for the `laws` of a plot; `told` is the law in words.
-
-    A law whose numbers are not identified is left out.
-    """
-    frames = []
-    for (model, step), choice in choices.items():
-        law = choice.sel(law=choice.attrs["chosen"])
-        if law["identified"]:
-            of = {"quantity": choice.attrs["quantity"], "relative_to": choice.attrs.get("relative_to", "nothing")}
-            curve = pd.DataFrame({choice.attrs["over"]: law[choice.attrs["over"]], "mean": law["curve"]})
-            frames.append(curve.assign(model=model, step=step, told=laws.told(choice), **of))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"model": [], "step": []})
 
 
 def training(run) -> pd.DataFrame:
@@ -260,9 +206,14 @@ def compared(run, first: str, second: str, quantity: str = "stream_gradient") ->
 
 
 def interval(estimate, show=None) -> str:
-    """`0.52 [0.48, 0.57]`, or `0.52` where there is no interval; `show` writes a number, by default `digits`."""
+    """`0.52 [0.48, 0.57]`, or `0.52` where there is no interval; `show` writes a number, by default `digits`.
+
+    `not finite` where there is no number.
+    """
     show, mean = show or digits, "estimate" if "estimate" in estimate else "mean"
     centre, low, high = (float(estimate[name]) for name in (mean, "low", "high"))
+    if not np.isfinite(centre):
+        return "not finite"
     return show(centre) if np.isnan(low) else f"{show(centre)} [{show(low)}, {show(high)}]"
 
 

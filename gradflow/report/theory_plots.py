@@ -3,22 +3,32 @@
 from matplotlib.axes import Axes
 
 from ..results.agreement import squared
-from ..results.quantities import QUANTITIES
+from ..results.tree import families
 from . import captions, theory_tables
-from .canvas import axes, by, colours, legend_above, scale, styled
-from .tables import nodes
+from .canvas import axes, by, colours, legend, legend_above, scale, styled
+from .tables import beside, described
 
 
 def _over_widths(ax: Axes, tree, table) -> None:
     """A point with its interval at every width, one colour a model; a log axis with the widths as its ticks."""
-    palette = colours(nodes(tree))
+    palette = colours(families(tree, "width"))
     for name, rows in by(table, "model"):
         reach = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
         ax.errorbar(
-            rows["width"], rows["mean"], reach, color=palette[name], label=name, marker="o", ms=3, lw=1, capsize=2
+            rows["width"],
+            rows["mean"],
+            reach,
+            color=palette[name],
+            label=legend(name),
+            marker="o",
+            ms=3,
+            lw=1,
+            capsize=2,
         )
         if "law" in rows:
-            ax.plot(rows["width"], rows["law"], "--", color=palette[name], linewidth=0.7, label=f"{name}, 1/width")
+            ax.plot(
+                rows["width"], rows["law"], "--", color=palette[name], linewidth=0.7, label=f"{legend(name)}, 1/width"
+            )
     widths = sorted(set(table["width"]))
     ax.set_xscale("log")
     ax.set_xticks(widths, [str(width) for width in widths], minor=False)
@@ -37,10 +47,14 @@ def agreement(measured, predicted, quantity="stream_gradient", *, ax=None, **whe
     scale(ax, False, 1.0)
     kind = "mean square" if squared(quantity) else "mean"
     entry = ", ".join(f"{dim} {value}" for dim, value in where.items())
-    ax.set_ylabel(f"{QUANTITIES[quantity].long_name}, {entry}:\n{kind} / theory")
+    ax.set_ylabel(f"{described(quantity).long_name}, {entry}:\n{kind} / theory")
     legend_above(ax, columns=2)
-    lead = f"{QUANTITIES[quantity].long_name.capitalize()} at {entry}: {kind} over seeds over its theory, against the width"
+    lead = (
+        f"{described(quantity).long_name.capitalize()} at {entry}: {kind} over seeds over its theory, against the width"
+    )
     lines = f"Bars: 95% intervals over seeds and Monte Carlo. Theory, {captions.assumed(predicted, quantity)}"
+    if differ := beside(measured, predicted):
+        lines += f" Not alike: {differ}."
     return captions.attached(ax, measured, lead, quantity, lines=lines)
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 from scipy import stats
 
 from ..results.agreement import against_theory
-from ..results.statistics import CONFIDENCE, half_width
+from ..results.statistics import CONFIDENCE, half_width, moments
 from ..results.tree import against_size
 from .tables import signed
 
@@ -20,31 +20,36 @@ def agreement(measured, predicted, quantity: str = "stream_gradient", **where) -
     Both are sweeps over the same widths. `mean` is the ratio of `agreement.against_theory`.
     """
     found = against_theory(measured, predicted, quantity)
-    seeds = next(iter(found.leaves)).attrs["seeds"]
-    ratios, errors = (against_size(found, name, "width", **(where or {"depth": 0})) for name in ("ratio", "ratio_sem"))
+    where = where or {"depth": 0}
+    ratios, errors, counts = (against_size(found, name, "width", **where) for name in ("ratio", "ratio_sem", "n"))
     frames = []
     for name, ratio in ratios.items():
-        reach = half_width(errors[name].values * np.sqrt(seeds), seeds)
-        bounds = {"mean": ratio.values, "low": ratio.values - reach, "high": ratio.values + reach}
+        n = counts[name].values
+        reach = half_width(errors[name].values * np.sqrt(n), n)
+        bounds = {"mean": ratio.values, "low": ratio.values - reach, "high": ratio.values + reach, "n": n}
         frames.append(pd.DataFrame({"model": name, "width": ratio["width"].values, **bounds}))
     return pd.concat(frames, ignore_index=True)
 
 
 def variance(measured) -> pd.DataFrame:
-    """Variance over seeds of `log(g_0/g_readout)` against the width, its 95% interval (χ²), and the nearest c/width (`law`)."""
+    """Variance over seeds of `log(g_0/g_readout)` against the width, its 95% interval (χ²), and the nearest c/width (`law`).
+
+    One seed has no variance (NaN).
+    """
     bottom = against_size(measured, "stream_gradient", "width", depth=0)
     readout = against_size(measured, "readout_gradient", "width")
     frames = []
     for name in bottom:
-        gains = xr.ufuncs.log(bottom[name] / readout[name])
-        freedom, width = gains.sizes["seed"] - 1, gains["width"].values
-        mean = gains.var("seed", ddof=1).values
-        edges = (
-            mean * freedom / stats.chi2.ppf(tail, freedom) for tail in ((1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2)
-        )
-        bounds = dict(zip(("low", "high"), edges, strict=True))
-        law = np.exp(np.mean(np.log(mean * width))) / width
-        frames.append(pd.DataFrame({"model": name, "width": width, "mean": mean, **bounds, "law": law}))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gains = xr.ufuncs.log(bottom[name] / readout[name])
+        _, spread, n = moments(gains.where(np.isfinite(gains)))
+        mean, width = spread.values**2, gains["width"].values
+        freedom = np.where(n > 1, n - 1, np.nan)
+        tails = {"low": (1 + CONFIDENCE) / 2, "high": (1 - CONFIDENCE) / 2}
+        bounds = {end: mean * freedom / stats.chi2.ppf(tail, freedom) for end, tail in tails.items()}
+        there = mean > 0
+        law = np.exp(np.log(mean[there] * width[there]).mean()) / width if there.any() else np.full(len(width), np.nan)
+        frames.append(pd.DataFrame({"model": name, "width": width, "mean": mean, **bounds, "n": n.values, "law": law}))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -7,11 +7,15 @@
 Each returns the value as a plain Python one.
 """
 
+import dataclasses
 import difflib
 import math
 import operator
 from collections.abc import Iterable
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
+
+import jax
 
 SHOWN = 60  # characters of a value in an error
 
@@ -89,3 +93,36 @@ def suggestions(name: str, names: Iterable[str], also: Iterable[str] = ()) -> st
     near = difflib.get_close_matches(str(name)[:SHOWN], dict.fromkeys([*names, *also]), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return f"{hint}known: {', '.join(names)}"
+
+
+# ---- fields --------------------------------------------------------------------------------------------------
+
+PLAIN = (int, float, bool, str, NoneType)
+
+
+def check_fields(value) -> None:
+    """Refuses fields of a dataclass that are not of their declared type, as far as that is plain: numbers, text, true or false.
+
+    A number that is traced, or one that is known later (of the depth, of the block), passes where it is declared.
+    """
+    for field in dataclasses.fields(value):
+        _check_field(f"{type(value).__name__}.{field.name}", getattr(value, field.name), field.type)
+
+
+def _check_field(name: str, value, declared) -> None:
+    kinds = get_args(declared) or (declared,)
+    own = tuple(kind for kind in kinds if kind not in PLAIN)
+    checkable = all(isinstance(kind, type) and not getattr(kind, "_is_protocol", False) for kind in own)
+    if not checkable or len(own) == len(kinds) or isinstance(value, (jax.Array, *own)):
+        return
+    if value is None and NoneType in kinds:
+        return
+    if isinstance(value, bool | str) and type(value) in kinds:
+        return
+    if float in kinds:
+        real(name, value)
+    elif int in kinds:
+        whole(name, value, least=-(2**63))
+    else:
+        words = {bool: "true or false", str: "a text", NoneType: "none"}
+        raise ValueError(f"{name} is {shown(value)}: {' or '.join(words[kind] for kind in kinds)} is needed")

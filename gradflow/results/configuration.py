@@ -8,19 +8,48 @@ readable by eye but does not build.
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import wraps
 from numbers import Integral, Real
 
-from .arguments import suggestions
+from .arguments import SHOWN, check_fields, shown, suggestions
 
 REGISTERED: dict[str, type] = {}
 
 
 def registered(cls: type) -> type:
-    """`cls`, a frozen dataclass, which files may from now on name."""
+    """`cls`, a frozen dataclass, which files may from now on name, and whose fields are checked where one is made."""
     REGISTERED[cls.__name__] = cls
+    own = getattr(cls, "__post_init__", None)
+    if own is None:
+        _check_after(cls, "__init__")
+    else:
+        _check_before(cls, own)
     return cls
+
+
+def _check_before(cls: type, own: Callable) -> None:
+    """Checks the fields in front of the class's own checks, which may compute with them."""
+
+    @wraps(own)
+    def checking(self):
+        check_fields(self)
+        own(self)
+
+    cls.__post_init__ = checking  # type: ignore[attr-defined]
+
+
+def _check_after(cls: type, name: str) -> None:
+    """Checks the fields behind a method that sets them."""
+    own = getattr(cls, name)
+
+    @wraps(own)
+    def checking(self, *args, **fields):
+        own(self, *args, **fields)
+        check_fields(self)
+
+    setattr(cls, name, checking)
 
 
 def encode(value):
@@ -82,15 +111,24 @@ def differences(there, here, most: int = 4) -> str:
 
     Numbers that a profiling pass measured differ by rounding between programs: so they are compared to six digits.
     """
-    old, new = _flat(there), _flat(here)
+    try:
+        old, new = _flat(there), _flat(here)
+    except RecursionError:
+        return "it was nested too deeply to compare"
     differ = [name for name in {**old, **new} if not _same(old.get(name), new.get(name))]
-    shown = [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in differ[:most]]
-    return "; ".join([*shown, *([f"and {len(differ) - most} more"] if len(differ) > most else [])])
+    told = [f"{_cut(name)} was {shown(old.get(name))}, now {shown(new.get(name))}" for name in differ[:most]]
+    return "; ".join([*told, *([f"and {len(differ) - most} more"] if len(differ) > most else [])])
+
+
+def _cut(path: str) -> str:
+    """A path for a line of text: as it is, or as any other value where it is long or would not print."""
+    return path if path.isprintable() and len(path) <= 2 * SHOWN else shown(path)
 
 
 def _same(one, other) -> bool:
-    numbers = isinstance(one, float) and isinstance(other, float)
-    return one == other or (numbers and math.isclose(one, other, rel_tol=1e-6))
+    if not (isinstance(one, float) and isinstance(other, float)):
+        return one == other
+    return math.isclose(one, other, rel_tol=1e-6) or (math.isnan(one) and math.isnan(other))
 
 
 def _flat(data, prefix: str = "") -> dict:

@@ -28,10 +28,10 @@ def provenance() -> dict:
     device = jax.devices()[0]
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "gradflow": importlib.metadata.version("gradflow-jax"),
         "gradflow_source": commit(Path(__file__).parent),
-        "working_directory": commit(Path.cwd()),
+        "working_directory": commit(Path(".")),
         "versions": {
             "python": platform.python_version(),
             **{p: importlib.metadata.version(p) for p in PACKAGES},
@@ -43,6 +43,12 @@ def provenance() -> dict:
         "x64": bool(jax.config.values["jax_enable_x64"]),
         "matmul_precision": str(jax.config.values["jax_default_matmul_precision"] or "default"),
     }
+
+
+def _command() -> str:
+    """The words this process was started with; bytes that are not UTF-8 as escapes, which every file can hold."""
+    words = [*(Path(word).name for word in sys.argv[:1]), *sys.argv[1:]]
+    return shlex.join(words).encode("utf-8", "backslashreplace").decode()
 
 
 def commit(folder: Path) -> dict:

@@ -55,8 +55,22 @@ def _estimated(*row, error: str, **options) -> tuple[Quantity, Quantity]:
 
 # Functionals of a spectrum: name, words, formula, unit, dimensions besides sublayer and factor, positive.
 _FUNCTIONALS: tuple[tuple[str, str, str, str, tuple[str, ...], bool], ...] = (
-    ("jacobian_gain", "mean-square gain", "‖J‖_F²/r = Σ σ_i²/r", "1", (), True),
-    ("log_volume", "log-volume", "Σ_i log σ_i = log |det J|; adds up along the stack", "nat", (), False),
+    (
+        "jacobian_gain",
+        "mean-square gain",
+        "‖J‖_F²/d = Σ σ_i²/d, d directions between the spaces where J acts",
+        "1",
+        (),
+        True,
+    ),
+    (
+        "log_volume",
+        "log-volume",
+        "Σ_i log σ_i over the r; log |det J|, which adds up along the stack, where lost_directions is 0",
+        "nat",
+        (),
+        False,
+    ),
     ("schatten_norm", "Schatten norm", "(Σ_i σ_i^p)^(1/p); p = 1 nuclear, p = 2 Frobenius", "1", ("p",), True),
     (
         "effective_rank",
@@ -69,20 +83,31 @@ _FUNCTIONALS: tuple[tuple[str, str, str, str, tuple[str, ...], bool], ...] = (
     (
         "singular_value_quantiles",
         "quantiles of the singular values",
-        "σ at that share of r",
+        "σ at that share of the r",
         "1",
         ("quantile",),
         True,
     ),
-    ("spectral_density", "spectral density", "share of r in each bin of log10 σ", "1", ("log_sigma",), False),
+    ("spectral_density", "spectral density", "share of the r in each bin of log10 σ", "1", ("log_sigma",), False),
     ("largest_singular_value", "largest singular value", "σ_max = ‖J‖₂", "1", (), True),
-    ("smallest_singular_value", "smallest singular value", "σ_min of the r; NaN: not converged", "1", (), True),
-    ("condition_number", "condition number", "σ_max/σ_min; NaN: not converged", "1", (), True),
+    (
+        "smallest_singular_value",
+        "smallest singular value",
+        "σ_min of the r; NaN: not converged, or r not known",
+        "1",
+        (),
+        True,
+    ),
+    ("condition_number", "condition number", "σ_max/σ_min of the r; NaN: not converged, or r not known", "1", (), True),
 )
 
 
 def _spectral() -> tuple[Quantity, ...]:
-    """What `spectrum` says of every sublayer and factor J, on the r-dimensional spaces where it acts."""
+    """What `spectrum` says of every sublayer and factor J: n entries; d directions between the spaces where it acts, at most.
+
+    r of the d are left: their σ is more than rounding of σ_max in the precision of the stream, √size ε or 8 ε. Where a σ is less
+    than 32 times above that, no run in this precision tells r: what depends on it is NaN, or −1.
+    """
     place, rows = ("sublayer", "jacobian"), list[Quantity]()
     error = "jackknife over probes, and the change when iterations double, in quadrature; 0: exact"
     for name, words, formula, units, own, positive in _FUNCTIONALS:
@@ -91,7 +116,7 @@ def _spectral() -> tuple[Quantity, ...]:
         Quantity(
             "singular_values",
             "singular values of one sublayer and its factors",
-            "σ_i of the r, descending, then NaN; NaN throughout where the spectrum is an estimate",
+            "σ_i of the r, descending, then NaN; without those that may be rounding; NaN throughout where it is an estimate",
             "1",
             (*place, "index"),
             reading="spectrum",
@@ -100,7 +125,16 @@ def _spectral() -> tuple[Quantity, ...]:
         Quantity(
             "rank_deficit",
             "rank deficit",
-            "n − r, what norms take by construction, and singular values that are zero to rounding",
+            "n − r: what norms take by construction, and σ_i ≤ max(8, √size) ε σ_max, which are rounding; −1: r not known",
+            "1",
+            place,
+            False,
+            "spectrum",
+        ),
+        Quantity(
+            "lost_directions",
+            "directions lost between two spaces",
+            "dimension of the larger of the two spaces between which J acts, minus r; 0: J is one to one; −1: r not known",
             "1",
             place,
             False,

@@ -4,6 +4,7 @@ Gradient norms are spread over decades, so a band of a positive quantity is a St
 logarithm, given back as geometric mean and bounds: no bar can leave the valid range.
 """
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -15,53 +16,70 @@ from .quantities import QUANTITIES
 CONFIDENCE = 0.95
 
 
-def half_width(spread, n: int):
-    """`t_{n−1, 0.975} · spread/√n`: half of the 95% interval of a mean, NaN for a single value."""
-    return stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * spread / np.sqrt(n) if n > 1 else spread * np.nan
+def half_width(spread, n):
+    """`t_{n−1, 0.975} · spread/√n`: half of the 95% interval of a mean of n values; NaN for a single one."""
+    n = np.asarray(n, float)
+    return stats.t.ppf((1 + CONFIDENCE) / 2, np.where(n > 1, n - 1, np.nan)) * spread / np.sqrt(np.maximum(n, 1))
 
 
-def standard_deviation(spread, n: int):
+def standard_deviation(spread, n):
     """The spread itself: for `band(values, half=standard_deviation)`."""
     return spread
 
 
+def moments(values: xr.DataArray, dim: str = "seed") -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Mean and standard deviation over `dim` of the values that are there, not NaN, and how many these are.
+
+    Of none the mean is NaN, and of fewer than two the standard deviation is.
+    """
+    n = values.notnull().sum(dim) if dim in values.dims else values.notnull().astype(int)
+    if dim not in values.dims:
+        return values, xr.full_like(values, np.nan, float), n
+    with warnings.catch_warnings():  # of nothing there is no mean: it is NaN, as is said above
+        warnings.simplefilter("ignore", RuntimeWarning)
+        spread = values.std(dim, ddof=1, skipna=True)
+        return values.mean(dim, skipna=True), spread.where(n > 1), n
+
+
 def band(values: xr.DataArray, dim: str = "seed", *, half: Callable = half_width) -> xr.Dataset:
-    """Mean over `dim` with its 95% t-interval: `mean`, `low`, `high`, without the dimension.
+    """Mean over `dim` with its 95% t-interval, without the dimension: `mean`, `low`, `high`, and `n`, how many it is of.
 
     `half` makes half of the band from the standard deviation and the number of values: `half_width` (the interval) or
     `standard_deviation`.
 
-    Positive quantities (see the table) get the geometric mean and an interval in logs, others the arithmetic mean.
-    Zero and values that are not finite stay as they are: such a mean is 0 or NaN. A single seed has no interval (NaN).
+    Positive quantities (by the table; one of the user's own where none is negative) get the geometric mean and an interval in
+    logs, others the arithmetic mean.
+    Values that are not finite are left out, and `n` says so; where none is left the mean is NaN. A zero makes a geometric
+    mean 0. A single seed has no interval (NaN).
     """
     quantity = QUANTITIES.get(str(values.name))
-    logs = quantity is None or quantity.positive
+    finite = values.where(np.isfinite(values))
+    logs = not (finite < 0).any() if quantity is None else quantity.positive
     with np.errstate(divide="ignore", invalid="ignore"):
-        y: xr.DataArray = xr.ufuncs.log(values) if logs else values
-        n = values.sizes.get(dim, 1)
-        mean = y.mean(dim, skipna=False) if dim in values.dims else y
-        spread = y.std(dim, ddof=1, skipna=False) if n > 1 else mean * np.nan
+        mean, spread, n = moments(xr.ufuncs.log(finite) if logs else finite, dim)
         reach = half(spread, n)
         shown = {"mean": mean, "low": mean - reach, "high": mean + reach}
-        return xr.Dataset({name: np.exp(v) if logs else v for name, v in shown.items()}, attrs=values.attrs)
+        bounds = {name: np.exp(v) if logs else v for name, v in shown.items()}
+        return xr.Dataset({**bounds, "n": n}, attrs=values.attrs)
 
 
 def paired_log_ratio(a: xr.DataArray, b: xr.DataArray, dim: str = "seed") -> xr.Dataset:
     """`paired_difference` of the logs, `log(a/b)`."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return paired_difference(xr.ufuncs.log(a), xr.ufuncs.log(b), dim)
+        first, second = (xr.ufuncs.log(values.where(np.isfinite(values))) for values in (a, b))
+        return paired_difference(first, second, dim)
 
 
 def paired_difference(a: xr.DataArray, b: xr.DataArray, dim: str = "seed") -> xr.Dataset:
-    """`a − b` over paired seeds: `mean`, `low`, `high` (95% t-interval) and the `correlation` achieved.
+    """`a − b` over paired seeds: `mean`, `low`, `high` (95% t-interval), the `correlation` achieved, and `n`, of how many pairs.
 
-    The seeds of both must be the same; nothing is dropped silently.
+    The seeds of both must be the same. A pair of which one is NaN or infinite is left out, and `n` says so.
     """
     a, b = xr.align(a, b, join="exact")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        difference, n = a - b, a.sizes[dim]
-        mean = difference.mean(dim, skipna=False)
-        spread = difference.std(dim, ddof=1, skipna=False) if n > 1 else mean * np.nan
+    there = a.notnull() & b.notnull() & (a < np.inf) & (b < np.inf)
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean, spread, n = moments((a - b).where(there), dim)
         half = half_width(spread, n)
-        correlation = xr.corr(a, b, dim).where(np.isfinite(mean))
-    return xr.Dataset({"mean": mean, "low": mean - half, "high": mean + half, "correlation": correlation})
+        correlation = xr.corr(a.where(there), b.where(there), dim).where(np.isfinite(mean))
+    return xr.Dataset({"mean": mean, "low": mean - half, "high": mean + half, "correlation": correlation, "n": n})

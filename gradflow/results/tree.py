@@ -1,21 +1,20 @@
 """Labelled results: one `xarray.DataTree`, one node a model; `label` is the only place that makes labelled data.
 
-The root holds what all models share (`seed`, `step`, provenance, configuration); children inherit it. Measurement and
-theory use the same names, so comparing them is subtraction.
+The root holds what all models share (`seed`, `step`, provenance, configuration); children inherit it. Of its attributes each
+node has those that say how it was made: a node that is cut out leaves the root behind. Measurement and theory use the same
+names, so comparing them is subtraction.
 """
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .arguments import suggestions
+from .arguments import shown, suggestions
 from .configuration import dumps, encode
 from .quantities import FIXED, row
 
@@ -36,12 +35,36 @@ def label(models: Mapping[str, Readings], *, leading: Mapping[str, Any] | None =
     models : `{name: Readings}`
     leading : coordinates of the dimensions in front of every array, in order: `{"seed": …}` or `{"step": …, "seed": …}`
     attributes : plain data for the root (provenance, how it was measured); kept as JSON strings where not a scalar
+
+    Errors: ValueError for names that have no place of their own in a tree.
     """
     leading = dict(leading or {})
+    check_names(models, leading)
     root = xr.Dataset(coords={name: np.asarray(values) for name, values in leading.items()})
     root.attrs = {name: _plain(value) for name, value in attributes.items()}
-    nodes = {name: _node(readings, tuple(leading)) for name, readings in models.items()}
+    how = {name: value for name, value in root.attrs.items() if name != "provenance"}
+    nodes = {name: _node(readings, tuple(leading)).assign_attrs(how) for name, readings in models.items()}
     return xr.DataTree.from_dict({"/": root, **nodes})
+
+
+def check_names(names: Iterable[str], taken: Iterable[str] = ("step", "seed")) -> None:
+    """A ValueError for a model's name that is no path, begins with a dimension in `taken`, or lies inside another model."""
+    names, taken = tuple(names), tuple(taken)
+    for name in names:
+        parts = str(name).split("/")
+        if not isinstance(name, str) or not name.isprintable() or any(part.strip(". ") == "" for part in parts):
+            raise ValueError(
+                f"no model can be called {shown(name)}: use letters, digits, and / between parts of a name"
+            )
+        if parts[0] in taken:
+            raise ValueError(
+                f"no model can be called {shown(name)}: results have a dimension {parts[0]}; choose another name"
+            )
+        outer = {"/".join(parts[:i]) for i in range(1, len(parts))} & set(names)
+        if outer:
+            raise ValueError(
+                f"{shown(name)} would lie inside the model {shown(min(outer))}: choose another name for one of them"
+            )
 
 
 def side_by_side(dim: str, trees: Mapping[str, xr.DataTree], **columns) -> xr.DataTree:
@@ -60,8 +83,8 @@ def side_by_side(dim: str, trees: Mapping[str, xr.DataTree], **columns) -> xr.Da
         nodes[name] = xr.concat(each, names, data_vars="all", **how).assign_coords(along)
     own = {key: {name: settings(tree).get(key) for name, tree in trees.items()} for key in first.attrs}
     differ = {key: values for key, values in own.items() if len({json.dumps(v) for v in values.values()}) > 1}
-    nodes["/"].attrs |= {f"{key}s": _plain(values) for key, values in differ.items() if key != "provenance"}
-    return xr.DataTree.from_dict(nodes)
+    plural = {f"{key}s": _plain(values) for key, values in differ.items() if key != "provenance"}
+    return xr.DataTree.from_dict({path: node.assign_attrs(plural) for path, node in nodes.items()})
 
 
 def entries(tree: xr.DataTree, model: str, dim: str = "recipe", **more: xr.Dataset) -> xr.DataTree:
@@ -73,9 +96,14 @@ def entries(tree: xr.DataTree, model: str, dim: str = "recipe", **more: xr.Datas
 
 
 def _plain(value):
-    """`value` as an attribute of a netCDF file: text and numbers as they are, everything else as JSON."""
+    """`value` as an attribute of a netCDF file: text and numbers as they are, everything else as JSON.
+
+    A file's name may hold bytes that are not UTF-8, which the format can't: they become escapes.
+    """
     plain = encode(value)
-    return json.dumps(plain, ensure_ascii=False) if plain is None or isinstance(plain, (bool, list, dict)) else plain
+    if plain is None or isinstance(plain, (bool, list, dict)):
+        plain = json.dumps(plain, ensure_ascii=False)
+    return plain.encode("utf-8", "backslashreplace").decode() if isinstance(plain, str) else plain
 
 
 def described(data) -> dict:
@@ -131,16 +159,16 @@ def variable(node, name: str) -> xr.DataArray:
 def relative(node: xr.DataTree | xr.Dataset, name: str, to: str | None = "readout") -> xr.DataArray:
     """The quantity divided by the gradient at the readout (`to="readout"`), at the top of the stack ("top"), or by 1."""
     values = variable(node, name)
-    references = {
-        "readout": lambda: node["readout_gradient"],
-        "top": lambda: node["stream_gradient"].isel(depth=-1, drop=True),
-    }
     if to is None:
         return values
-    if to not in references:
-        raise ValueError(f"no reference {to!r}: {suggestions(to, references)}, or None for absolute values")
-    ratio = values / references[to]()
-    ratio.attrs = {**values.attrs, "units": "1", "formula": f"{values.attrs['formula']} relative to {to}"}
+    if to not in ("readout", "top"):
+        raise ValueError(f"no reference {to!r}: {suggestions(to, ('readout', 'top'))}, or None for absolute values")
+    if to == "readout":
+        reference = variable(node, "readout_gradient")
+    else:
+        reference = variable(node, "stream_gradient").isel(depth=-1, drop=True)
+    ratio = values / reference
+    ratio.attrs = {**values.attrs, "units": "1", "formula": f"{values.attrs.get('formula', name)} relative to {to}"}
     return ratio.rename(name)
 
 
@@ -153,48 +181,72 @@ def against_total_depth(tree: xr.DataTree, name: str, **where) -> dict[str, xr.D
 
 
 def against_size(tree: xr.DataTree, name: str, size: str, **where) -> dict[str, xr.DataArray]:
-    """The same against the `size` that was swept: "total_depth" or "width"."""
+    """The same against the `size` that was swept: "total_depth" or "width".
+
+    Errors: ValueError where no such size was swept.
+    """
     positions = {k: v for k, v in where.items() if isinstance(v, Integral)}
     labels = {k: v for k, v in where.items() if not isinstance(v, Integral)}
     chosen = {}
-    for model, family in tree.children.items():
+    for model, family in families(tree, size).items():
         rows = []
-        for node in family.children.values():
+        for n, node in family.items():
             row = variable(node, name).sel(labels).isel(positions).reset_coords(drop=True)
-            rows.append(row.expand_dims({size: [int(node.attrs[size])]}))
+            rows.append(row.expand_dims({size: [n]}))
         chosen[model] = xr.concat(rows, size, join="exact").assign_attrs(rows[0].attrs)
     return chosen
 
 
-def save(tree: xr.DataTree, path: str | Path) -> Path:
-    """The netCDF file (HDF5) of the tree at `path`; it appears there whole or not at all."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        tree.to_netcdf(part, engine="h5netcdf")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+def families(tree: xr.DataTree, size: str) -> dict[str, dict[int, xr.DataTree]]:
+    """From `sweep`: `{model: {size: node}}`; the part of a node's path that names the size is no part of the model's name."""
+    found: dict[str, dict[int, xr.DataTree]] = {}
+    for path, node in nodes(tree).items():
+        if size not in node.attrs:
+            raise ValueError(f"{path} is of no sweep over {size.replace('_', ' ')}: give what `gf.sweep` returned")
+        n = int(node.attrs[size])
+        before, _, after = f"/{path}/".rpartition(f"/{size.removeprefix('total_')}_{n}/")
+        found.setdefault(f"{before}/{after}".strip("/") or tree.name or "model", {})[n] = node
+    return found
 
 
-def load(path: str | Path) -> xr.DataTree:
-    """The tree that `save` wrote, in memory."""
-    with xr.open_datatree(path, engine="h5netcdf") as tree:
-        return tree.load()
+def nodes(tree) -> dict[str, Any]:
+    """The models of a tree by name, in order: its leaves, by their paths; a single model's node counts as itself."""
+    if isinstance(tree, Mapping) and not isinstance(tree, xr.DataTree):
+        return dict(tree)
+    if not tree.children:
+        return {tree.name or "model": tree}
+    found: dict[str, Any] = {}
+    for name, child in tree.children.items():
+        inside = nodes(child) if child.children else {"": child}
+        found |= {f"{name}/{path}".rstrip("/"): node for path, node in inside.items()}
+    return found
+
+
+def on_its_own(tree: xr.DataTree) -> xr.DataTree:
+    """A copy of a tree that lies in a larger one, with the attributes that lie above it."""
+    own = tree.copy()
+    own.attrs = _attributes(tree)
+    return own
 
 
 def settings(tree: xr.DataTree) -> dict:
-    """The root's attributes with JSON strings decoded to plain data: lists, mappings, truth values and None.
+    """How results were made: attributes of the root, of nodes below it, and of this one, the nearest first.
 
-    Text that happens to be one of these in JSON (`null`, `[1]`) is taken for it.
+    JSON strings are decoded to plain data: lists, mappings, truth values and None. Text that happens to be one of these in JSON
+    (`null`, `[1]`) is taken for it.
     """
 
     def decoded(value):
         try:
             written = isinstance(value, str) and (value[:1] in ("[", "{") or value in ("true", "false", "null"))
             return json.loads(value) if written else value
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
 
-    return {name: decoded(value) for name, value in tree.root.attrs.items()}
+    return {name: decoded(value) for name, value in _attributes(tree).items()}
+
+
+def _attributes(tree: xr.DataTree) -> dict:
+    """Those of a node and of all above it, the nearest first."""
+    above = [*reversed(tree.parents), tree]
+    return {name: value for node in above for name, value in node.attrs.items()}

@@ -9,8 +9,10 @@ Three trees of one schema lie side by side, with a node a wiring: `training` (ov
 paired seed by seed. A wiring that theory refuses, one that diverges and one that fails stop none of the others.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +33,11 @@ from ..model.profile import profiled
 from ..model.settings import usual_settings
 from ..results.arguments import whole
 from ..results.configuration import differences, dumps, encode
-from ..results.tree import Readings, label, load, save, settings
+from ..results.files import clear, printable, unwritten
+from ..results.locks import held
+from ..results.naming import stem
+from ..results.stored import load, save
+from ..results.tree import Readings, label, settings
 from .loop import train
 from .plan import Plan
 from .recipe import Recipe, recipe
@@ -100,17 +106,18 @@ def atlas(
         name: encode({**plan.configuration({name: model}, key), "scatter": scatter, "theory": predict is not None})
         for name, model in models.items()
     }
-    parts, failed = _kept(folder, decides), {}
-    missing = [name for name in models if name not in parts]
-    with tqdm(total=len(missing) * (steps + 1), unit="step", delay=1, leave=False) as bar:
-        make = lambda name: _one(name, models[name], plan, key, scatter, predict, bar)
-        for name, made in _side_by_side(make, missing):
-            if isinstance(made, Exception):
-                failed[name] = f"{type(made).__name__}: {made}".splitlines()[0]
-                continue
-            made.attrs["configuration"] = dumps(decides[name])
-            parts[name] = made
-            _keep(folder, name, made)
+    with _opened(folder):
+        parts, failed = _kept(folder, decides), {}
+        missing = [name for name in models if name not in parts]
+        with tqdm(total=len(missing) * (steps + 1), unit="step", delay=1, leave=False) as bar:
+            make = lambda name: _one(name, models[name], plan, key, scatter, predict, bar)
+            for name, made in _side_by_side(make, missing):
+                if isinstance(made, Exception):
+                    failed[name] = f"{type(made).__name__}: {made}".splitlines()[0]
+                    continue
+                made.attrs["configuration"] = dumps(decides[name])
+                parts[name] = made
+                _keep(folder, name, made)
     in_order = lambda found: {name: found[name] for name in models if name in found}
     return _joined(in_order(parts), in_order(failed))
 
@@ -187,26 +194,50 @@ def _words(name: str, model) -> dict[str, str]:
 
 
 def _place(folder: str | Path, name: str) -> Path:
-    return Path(folder) / f"{name.replace('/', '.')}.nc"
+    return Path(folder) / f"{stem(name)}.nc"
+
+
+@contextmanager
+def _opened(folder: str | Path | None) -> Iterator[None]:
+    """The folder is there and held against other processes; what a killed one left half-written goes."""
+    if folder is None:
+        yield
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise unwritten(folder, error) from None
+    with held(folder):
+        clear(Path(folder))
+        yield
 
 
 def _kept(folder: str | Path | None, decides: Mapping[str, dict]) -> dict[str, xr.DataTree]:
-    """The wirings whose files are in the folder; what a killed run left half-written goes."""
+    """The wirings whose files are in the folder.
+
+    Errors: FileExistsError for one of another configuration; OSError for a damaged one, with the remedy.
+    """
     if folder is None:
         return {}
-    found = {name: load(_place(folder, name)) for name in decides if _place(folder, name).exists()}
-    for name, tree in found.items():
-        differ = differences(settings(tree)["configuration"], decides[name])
-        if differ:
-            raise FileExistsError(f"{_place(folder, name)} is of another configuration: {differ}; name another folder")
-    for part in Path(folder).glob(".*.part"):
-        part.unlink()
-    return found
+    places = {name: _place(folder, name) for name in decides}
+    return {name: _read(place, name, decides[name]) for name, place in places.items() if os.path.lexists(place)}
+
+
+def _read(place: Path, name: str, decides: dict) -> xr.DataTree:
+    try:
+        tree = load(place)
+        told, parts = settings(tree).get("configuration"), {f"/training/{name}", f"/start/{name}"}
+        if not isinstance(told, dict) or not parts <= set(tree.groups):
+            raise OSError(f"{printable(place)} is no wiring's file of an atlas")
+    except OSError as error:
+        raise OSError(f"{error}; or delete it, and {name} is made again") from None
+    if differ := differences(told, decides):
+        raise FileExistsError(f"{printable(place)} is of another configuration: {differ}; name another folder")
+    return tree
 
 
 def _keep(folder: str | Path | None, name: str, tree: xr.DataTree) -> None:
     if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
         save(tree, _place(folder, name))
 
 

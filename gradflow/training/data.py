@@ -7,7 +7,8 @@ Axes: a batch is `{"inputs": [B, T], "targets": [B, T]}`, targets the next bytes
 """
 
 import hashlib
-import stat
+from codecs import BOM_UTF8
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,22 +19,30 @@ import numpy as np
 from ..model import size
 from ..model.init import at, root
 from ..model.settings import usual_settings
+from ..results.arguments import whole
+from ..results.files import printable, regular
 
 VOCABULARY = 256
 HELD_OUT = 0.1  # share of the text, its end
 WINDOWS = 64  # examples of the held-out text, at equal distances
 HIDDEN = 0.15  # share of the tokens that a masked language model is asked for
+NONE = -1  # the target where none is asked for
+LARGEST = 2**31 - 1  # token
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text as bytes, and how batches are cut from it. Its SHA-256 goes into every result."""
+    """A text as bytes, and how batches are cut from it. Its SHA-256, that of the file, goes into every result.
+
+    `notes` are what a reader should know of how it was read.
+    """
 
     name: str
     tokens: np.ndarray = field(repr=False, compare=False)
     sha256: str
     context: int = 64
     examples: int = 8
+    notes: tuple[str, ...] = ()
 
     @usual_settings()
     def batch(self, key, step: int) -> dict[str, jax.Array]:
@@ -71,7 +80,8 @@ class Text:
             "reduction": "mean over all targets",
             "held_out": f"the last {HELD_OUT:.0%}, {WINDOWS} examples",
         }
-        return {"name": self.name, "bytes": len(self.tokens), "sha256": self.sha256, **shape}
+        notes = {"notes": list(self.notes)} if self.notes else {}
+        return {"name": self.name, "bytes": len(self.tokens), "sha256": self.sha256, **shape, **notes}
 
 
 @dataclass(frozen=True)
@@ -80,28 +90,50 @@ class Tokens(Text):
 
     The second is for models that see all tokens. With `mask`, the token that hides others, they are asked for hidden ones
     alone, as they were in training (`masked`); without it nothing is hidden, and what they were trained for is not measured.
+
+    Every example has `begin` in front and, where all tokens are seen, `end` behind. The context counts them: with one token
+    in front an example is `[begin, t_1, …, t_(T−1)]`, its targets `[t_1, …, t_T]`. They are never asked for themselves.
     """
 
     ahead: int = 1
     mask: int | None = None
+    begin: tuple[int, ...] = ()
+    end: tuple[int, ...] = ()
 
     def windows(self, offsets) -> dict[str, jax.Array]:
         """The examples that begin there."""
-        both = _windows(self.tokens, offsets, self.context)
+        own = self.context - len(self.begin) - len(self.end)  # tokens of text
+        before, behind = (NONE,) * len(self.begin), (NONE,) * len(self.end)
         if self.ahead:
-            return both
+            rows = _rows(self.tokens, offsets, own + 1)
+            inputs, targets = _between(self.begin, rows), _between(before, rows)
+            return {"inputs": inputs[:, :-1], "targets": targets[:, 1:]}
+        both = self._seen(offsets, own)
+        inputs, targets = _between(self.begin, both["inputs"], self.end), _between(before, both["targets"], behind)
+        return {"inputs": inputs, "targets": targets}
+
+    def _seen(self, offsets, own: int) -> dict[str, jax.Array]:
+        """What a model that sees all is asked for, `own` tokens an example."""
+        rows = _rows(self.tokens, offsets, own)
         if self.mask is None:
-            return both | {"targets": both["inputs"]}
+            return {"inputs": rows, "targets": rows}
         keys = jax.vmap(lambda offset: at(root(0), "masked", offset))(jnp.asarray(offsets))
-        others = jax.vmap(lambda key: whole_numbers(at(key, "other"), self.context, len(self.tokens)))(keys)
-        return jax.vmap(masked, (0, 0, 0, None))(keys, both["inputs"], jnp.asarray(self.tokens[others]), self.mask)
+        others = jax.vmap(lambda key: whole_numbers(at(key, "other"), own, len(self.tokens)))(keys)
+        return jax.vmap(masked, (0, 0, 0, None))(keys, rows, jnp.asarray(self.tokens[others]), self.mask)
 
     def description(self) -> dict:
         """What a result says of its data."""
         told = super().description()
         told["tokens"] = told.pop("bytes")
         hidden = "none masked" if self.mask is None else f"{HIDDEN:.0%} masked, by token {self.mask}"
-        return told | {"targets": "the next token" if self.ahead else f"the token itself, {hidden}"}
+        told["targets"] = "the next token" if self.ahead else f"the token itself, {hidden}"
+        return told | {"begin": list(self.begin), "end": list(self.end)}
+
+
+def _between(before: tuple[int, ...], rows, behind: tuple[int, ...] = ()):
+    """The same tokens in front of every row [B, T], and behind it."""
+    sides = [jnp.tile(jnp.asarray(side, rows.dtype), (len(rows), 1)) for side in (before, behind)]
+    return jnp.concatenate([sides[0], rows, sides[1]], axis=1)
 
 
 def whole_numbers(key, count: int, below: int):
@@ -130,23 +162,55 @@ def tokens(
     batch: int = 8,
     ahead: int = 1,
     mask: int | None = None,
+    begin: int | Iterable[int] = (),
+    end: int | Iterable[int] = (),
+    notes: tuple[str, ...] = (),
 ) -> Tokens:
-    """A sequence of tokens, and how batches are cut from it.
+    """A sequence of tokens, and how batches are cut from it; see `Tokens`.
 
-    Errors: ValueError where it is shorter than 2 (context + 1), and for a `mask` where the next token is asked for.
+    Errors: ValueError where it holds anything but tokens or is shorter than 2 (context + 1), where the context has no room
+    for text, and for a `mask` or an `end` where the next token is asked for.
     """
-    if context < 2 or batch < 1:
-        raise ValueError(f"context is {context} and batch {batch}: at least 2 and 1 are needed")
-    if ahead and mask is not None:
+    context, batch = whole("context", context, 2), whole("batch", batch)
+    ahead = whole("ahead", ahead, 0, 1)
+    first, last = _tokens("begin", begin), _tokens("end", end)
+    if mask is not None:
+        mask = whole("mask", mask, 0, LARGEST)
+    if ahead and (mask is not None or last):
+        given = f"mask is {mask}" if mask is not None else f"end is {list(last)}"
+        raise ValueError(f"{given}, but the next token is asked for: only a model that sees all (ahead=0) has one")
+    if len(first) + len(last) >= context:
         raise ValueError(
-            f"mask is {mask}, but the next token is asked for: only a model that sees all (ahead=0) has one"
+            f"context is {context}, but {len(first) + len(last)} tokens mark an example: give a larger one"
         )
-    if len(array) < 2 * (context + 1):
+    found = sequence(array, name)
+    if len(found) < 2 * (context + 1):
         raise ValueError(
-            f"{name} has {len(array)} tokens, fewer than 2 (context + 1) = {2 * (context + 1)}: "
+            f"{name} has {len(found)} tokens, fewer than 2 (context + 1) = {2 * (context + 1)}: "
             f"give a longer text or a smaller context"
         )
-    return Tokens(name, np.asarray(array), sha256, context, batch, ahead, mask)
+    return Tokens(name, found, sha256, context, batch, tuple(notes), ahead, mask, first, last)
+
+
+def sequence(array, name: str) -> np.ndarray:
+    """The tokens [N], as whole numbers that a model can be given.
+
+    Errors: ValueError for numbers of another shape or kind, and for one that is negative or no int32.
+    """
+    found = np.asarray(array)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} holds {found.dtype} numbers of shape {found.shape}: a line of whole numbers is expected"
+        )
+    if len(found) and not 0 <= found.min() <= found.max() <= LARGEST:
+        raise ValueError(f"{name} has tokens from {found.min()} to {found.max()}: 0 to {LARGEST} are possible")
+    return found.astype(np.int64)
+
+
+def _tokens(name: str, given: int | Iterable[int]) -> tuple[int, ...]:
+    """One token or several, as a tuple."""
+    several = given if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    return tuple(whole(name, token, 0, LARGEST) for token in several)
 
 
 @dataclass(frozen=True)
@@ -182,41 +246,51 @@ def _cut(batch: dict) -> dict:
 
 
 def _windows(tokens: np.ndarray, offsets, context: int) -> dict[str, jax.Array]:
-    rows = tokens[np.asarray(offsets)[:, None] + np.arange(context + 1)]
-    return {"inputs": jnp.asarray(rows[:, :-1], jnp.int32), "targets": jnp.asarray(rows[:, 1:], jnp.int32)}
+    rows = _rows(tokens, offsets, context + 1)
+    return {"inputs": rows[:, :-1], "targets": rows[:, 1:]}
+
+
+def _rows(tokens: np.ndarray, offsets, length: int) -> jax.Array:
+    """So many tokens from each offset on."""
+    return jnp.asarray(tokens[np.asarray(offsets)[:, None] + np.arange(length)], jnp.int32)
 
 
 def text(path: str | Path | None = None, *, context: int = 64, batch: int = 8) -> Text:
     """The bytes of the file at `path`, or by default the language reference that CPython ships (`pydoc_data.topics`).
 
-    The default differs a little between Python versions: its SHA-256 is recorded.
+    The default differs a little between Python versions: its SHA-256 is recorded. A byte-order mark of UTF-8 is left out.
 
     Errors: OSError for a file that can't be read; ValueError for one that is empty or shorter than 2 (context + 1) bytes.
     """
-    if context < 2:
-        raise ValueError(f"context is {context}: at least 2 tokens are needed")
-    if batch < 1:
-        raise ValueError(f"batch is {batch}: at least 1 example is needed")
-    name, content = ("pydoc_data.topics", _topics()) if path is None else (Path(path).name, _bytes(Path(path)))
+    context, batch = whole("context", context, 2), whole("batch", batch)
+    name, content, sha256, notes = read(path)
     if not content:
-        raise ValueError(f"{path} is empty: give a text of at least {2 * (context + 1)} bytes")
+        raise ValueError(f"{name} is empty: give a text of at least {2 * (context + 1)} bytes")
     if len(content) < 2 * (context + 1):
         least = f"2 (context + 1) = {2 * (context + 1)}"
         raise ValueError(
-            f"{path} has {len(content)} bytes, fewer than {least}: give a longer text or a smaller context"
+            f"{name} has {len(content)} bytes, fewer than {least}: give a longer text or a smaller context"
         )
-    return Text(name, np.frombuffer(content, np.uint8), hashlib.sha256(content).hexdigest(), context, batch)
+    return Text(name, np.frombuffer(content, np.uint8), sha256, context, batch, notes)
 
 
-def _bytes(path: Path) -> bytes:
+def read(path: str | Path | None) -> tuple[str, bytes, str, tuple[str, ...]]:
+    """`(name, content, SHA-256 of the file, notes)` of a text; by default of the one that CPython ships."""
+    if path is None:
+        content = _topics()
+        return "pydoc_data.topics", content, hashlib.sha256(content).hexdigest(), ()
     try:
-        held = path.stat()
-        if not (stat.S_ISREG(held.st_mode) or stat.S_ISDIR(held.st_mode)):
-            raise ValueError(f"{path} is no file with an end, but a device or a pipe: name a text file")
-        size.refuse(str(path), "cut it", text=held.st_size)
-        return path.read_bytes()
+        size.refuse(printable(path), "cut it", text=regular(path).stat().st_size)
+        content = Path(path).read_bytes()
     except OSError as error:
-        raise OSError(f"can't read the text {path} ({error.strerror}): name a file that can be read") from None
+        if error.strerror is None:  # it says all itself
+            raise
+        raise OSError(
+            f"can't read the text {printable(path)} ({error.strerror}): name a file that can be read"
+        ) from None
+    own, marked = content.removeprefix(BOM_UTF8), content.startswith(BOM_UTF8)
+    notes = ("begins with a byte-order mark, left out",) if marked else ()
+    return printable(Path(path).name), own, hashlib.sha256(content).hexdigest(), notes
 
 
 def _topics() -> bytes:

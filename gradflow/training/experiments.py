@@ -35,7 +35,7 @@ def grid(
     `options` are those of `train`; `checkpoints` keeps each recipe's run in a folder of its own, numbered in order.
     Recipes that differ in learning rate, warm-up or schedule share one compiled step a model.
     """
-    if not recipes:
+    if not isinstance(recipes, Mapping) or not recipes:
         raise ValueError("name at least one recipe, for example {'no warm-up': Recipe(), 'warm-up': Recipe(warmup=50)}")
     runs = []
     for i, recipe in enumerate(recipes.values()):

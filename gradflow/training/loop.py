@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -80,10 +81,11 @@ def train(
     plan.check(models)
     models = profiled(models, data, key)
     decides = plan.configuration(models, key)
-    keeper = None if checkpoints is None else Checkpoints(checkpoints, decides, checkpoint_every, resume=resume)
+    kept: Any = nullcontext()
+    if checkpoints is not None:
+        kept = Checkpoints.opened(checkpoints, decides, checkpoint_every, resume=resume)
     params, runs = {}, {}
-    own = tqdm(total=len(models) * (steps + 1), unit="step", delay=1, leave=False) if bar is None else nullcontext(bar)
-    with own as shown:
+    with kept as keeper, _bar(bar, len(models) * (steps + 1)) as shown:
         for name, model in models.items():
             shown.set_description(name)
             params[name], records = _run(name, model, plan, keeper, shown, watch)
@@ -101,6 +103,13 @@ def train(
         recipe=plan.recipe,
     )
     return params, run
+
+
+def _bar(given: tqdm | None, total: int):
+    """The caller's progress bar, left open, or one of its own."""
+    if given is None:
+        return tqdm(total=total, unit="step", delay=1, leave=False)
+    return nullcontext(given)
 
 
 def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: Watch | None) -> tuple[dict, Records]:

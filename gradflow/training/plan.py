@@ -69,7 +69,7 @@ class Plan:
     def check(self, models: Mapping) -> None:
         """Refuses what would not fit, and data that a model can't read: a batch, what is held out, all tokens of a text."""
         at_once = 1 if jax.default_backend() == "cpu" else len(self.keys)
-        kept = {"copies": TRAINED, "records": len(self.kept), "at_once": at_once, "steps": self.steps}
+        kept: dict[str, Any] = {"copies": TRAINED, "records": len(self.kept), "at_once": at_once, "steps": self.steps}
         size.check(models, self.data, seeds=len(self.keys), **kept)
         of_seeds = checked(self.data.batches(self.keys, 0), models, leading=1)
         checked(self.data.held_out(), models)

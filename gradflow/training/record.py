@@ -28,8 +28,9 @@ import optax
 import xarray as xr
 
 from ..instruments.gradients import frobenius, parameter_norms
-from ..model.names import by_part, check_stacked, coordinates, in_turn, parameter_names, part_of
+from ..model.names import by_part, check_stacked, coordinates, in_turn, parameter_names, part_of, stacked_keys
 from ..model.settings import usual_settings
+from ..results.arguments import shown
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 
@@ -73,9 +74,9 @@ def record(
     >>> gf.recorded(state)["update"].to_weight["stack"].tolist()
     [0.5, 0.5, 0.5]
     """
-    if not name.isidentifier():
-        raise ValueError(f"a recorder's name becomes that of a variable, which {name!r} cannot be: try 'clipped'")
-    keys = (stacked,) if isinstance(stacked, str) else tuple(stacked or ())
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"a recorder's name becomes that of a variable, which {shown(name)} cannot be: try 'clipped'")
+    keys = stacked_keys(stacked)
 
     @usual_settings()
     def init(params) -> Recorded:

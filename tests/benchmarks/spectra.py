@@ -25,8 +25,9 @@ from torch.func import jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from turns import in_turn, quartiles
 
+from gradflow.instruments.matrices import blocks
 from gradflow.instruments.operators import everything, operators, with_params
-from gradflow.instruments.spectrum import blocks, spectrum
+from gradflow.instruments.spectrum import spectrum
 from gradflow.model.equation import walk
 from gradflow.model.stack import transformers
 from gradflow.results.quantities import JACOBIANS

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gradflow.instruments import jacobians
+from gradflow.instruments.matrices import blocks, singular_values
 from gradflow.instruments.operators import (
     NORMALS,
     by_token,
@@ -21,7 +22,6 @@ from gradflow.instruments.operators import (
     with_params,
     without,
 )
-from gradflow.instruments.spectrum import blocks, singular_values
 from gradflow.model.equation import bound, sublayer, walk
 from gradflow.model.layers import ALL, COUPLINGS, FEATURES, NOTHING, PAST, Gain, Identity, coupling
 from gradflow.model.norms import LayerNorm, RMSNorm
@@ -48,7 +48,7 @@ def read(wiring):
     def visit(carry, own, _):
         y, space, found = operators(*own, *carry)
         every = singular_values(found)
-        values = {name: (every[name], op.rank) for name, op in found.items()}
+        values = {name: (jnp.sort(every[name].ravel(), descending=True), op.rank) for name, op in found.items()}
         dense = jacobians.matrices(bound(*own), carry[0])
         order = by_token(jnp.arange(y.size).reshape(y.shape)).ravel()
         seen = {"space": carry[1], "above": space, "dense": dense["sublayer"][order][:, order]}

@@ -10,8 +10,11 @@ import pytest
 from scipy import stats
 
 from gradflow.instruments import spectrum as spectra
+from gradflow.instruments.functionals import functionals
+from gradflow.instruments.krylov import Krylov, estimated
+from gradflow.instruments.matrices import exactly, singular_values
 from gradflow.instruments.operators import Operator, everything, operators, orthonormal
-from gradflow.instruments.spectrum import Krylov, estimated, exactly, functionals, singular_values, spectrum
+from gradflow.instruments.spectrum import spectrum
 from gradflow.model.layers import ALL, FEATURES, Identity, Zero
 from gradflow.results.quantities import JACOBIANS, LOG_SIGMA, QUANTILES, SCHATTEN
 

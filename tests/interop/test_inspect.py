@@ -9,8 +9,9 @@ from interop_files import CONFIGS, contents, saved
 
 import gradflow as gf
 import gradflow.cli as cli
-from gradflow.cli import options
-from gradflow.interop import tokens
+from gradflow.instruments.readings import readings
+from gradflow.interop import tokenizer, tokens, trained
+from gradflow.results.configuration import differences
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install -e '.[hf]'")
 FIGURES = (
@@ -61,16 +62,33 @@ def test_a_report_says_the_placement_as_found_and_is_complete(here, monkeypatch,
     [
         ("missing --tokens tokens.txt", "missing is no folder: one with config.json and safetensors is expected"),
         ("toy", "toy has no tokenizer.json: give the tokens themselves"),
-        ("toy --tokens absent.txt", "can't read the tokens absent.txt"),
+        ("toy --tokens absent.txt", "there is no file absent.txt"),
         ("toy --tokens toy/config.json", "holds no tokens: whole numbers"),
         ("toy --tokens large.txt", "large.txt has tokens from 0 to 11: the model knows 0 to 10"),
         ("toy --tokens tokens.txt --context 50", "has 40 tokens, fewer than 2 (context + 1) = 102"),
         ("toy --tokens tokens.txt --text tokens.txt", "a text and tokens: give one of them"),
         ("toy --tokens tokens.txt --readings spectrm", "did you mean 'spectrum'"),
+        ("toy --tokens tokens.txt --context 0", "context is 0: at least 2 is needed"),
+        ("toy --tokens tokens.txt --batch 0", "batch is 0: at least 1 is needed"),
+        ("toy --tokens tokens.txt --begin first", "begin is 'first': auto, none or the number of a token is expected"),
+        ("toy --tokens tokens.txt --context 5 --begin 11", "begin is 11: the model knows tokens 0 to 10"),
+        ("toy --tokens toy", "toy is a directory: a regular file is expected"),
+        ("toy --tokens /dev/zero", "/dev/zero is a device"),
+        ("toy --tokens negative.txt", "negative.txt has tokens from -1 to 1: 0 to 2147483647 are possible"),
+        ("toy --tokens floats.npy", "floats.npy holds float64 numbers of shape (40,)"),
+        ("toy --tokens zip.npy", "zip.npy holds no tokens: whole numbers"),
+        ("toy --tokens promise.npy", "promise.npy holds no tokens: whole numbers"),
+        ("gpt2 --tokens tokens.txt --context 7", "context is 7: the model has learned 6 positions"),
     ],
 )
 def test_what_it_cannot_read_is_one_line_that_names_the_remedy(words, remedy, here, monkeypatch, capsys):
     (here / "large.txt").write_text("0 11 " * 100)
+    (here / "negative.txt").write_text("-1 1 " * 100)
+    (here / "zip.npy").write_bytes(b"PK\x03\x04" + bytes(50))
+    np.save(here / "floats.npy", np.ones(40))
+    promise = b"{'descr': '<i8', 'fortran_order': False, 'shape': (10000000000000,), }".ljust(117) + b"\n"
+    (here / "promise.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00" + promise)
+    saved(here / "gpt2", CONFIGS["gpt2"], contents(CONFIGS["gpt2"]))
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, *words.split())
     assert stop.value.code == 2
@@ -91,18 +109,6 @@ def test_tokens_are_read_from_text_and_from_arrays(tmp_path):
             tokens.of_file(tmp_path / f"{name}.npy")
 
 
-def test_a_text_is_cut_by_the_tokenizer_of_the_folder(tmp_path):
-    library = pytest.importorskip("tokenizers", reason="texts need tokenizers: pip install -e '.[hf]'")
-    model = library.models.WordLevel({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]")
-    own = library.Tokenizer(model)
-    own.pre_tokenizer = library.pre_tokenizers.Whitespace()
-    own.save(str(tmp_path / "tokenizer.json"))
-    assert tokens.of_text(tmp_path, b"a b c a").tolist() == [1, 2, 0, 1]
-    (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match="is not a tokenizer that can be read"):
-        tokens.of_text(tmp_path, b"a")
-
-
 def test_a_model_that_sees_all_is_asked_for_masked_tokens(here, monkeypatch, capsys):
     """By the token that its vocabulary or the command names; where none is named a note says that nothing is hidden."""
     words = ("bert", "--tokens", "tokens.txt", "--context", "5", "--batch", "2", "--readings", "backward")
@@ -116,7 +122,7 @@ def test_a_model_that_sees_all_is_asked_for_masked_tokens(here, monkeypatch, cap
     assert "note: this model sees" not in capsys.readouterr().out
     assert targets("masked") == "the token itself, 15% masked, by token 2"
     for name, mask, remedy in [
-        ("bert", "99", "the model knows tokens 0 to"),
+        ("bert", "99", "mask is 99: the model knows tokens 0 to 10"),
         ("toy", "2", "only a model that sees all"),
     ]:
         with pytest.raises(SystemExit):
@@ -126,22 +132,12 @@ def test_a_model_that_sees_all_is_asked_for_masked_tokens(here, monkeypatch, cap
 
 def test_spectra_of_a_wide_stream_are_left_to_who_asks_for_them():
     """A dense matrix of a width beyond 1024 takes minutes a sublayer."""
-    asked = lambda width, *names: options.Trained(readings=names).asked(
-        gf.transformer("pre", depth=1, width=width, heads=1)
-    )
-    narrow = [reading.__name__ for reading in asked(8)]
+    of = lambda width, *names: trained.quantities(readings(names), gf.transformer("pre", depth=1, width=width, heads=1))
+    narrow = [reading.__name__ for reading in of(8)]
     assert narrow == ["reading", "partial_jacobian", "window"]
     with pytest.warns(UserWarning, match="spectra are left out at width 2048"):
-        assert [reading.__name__ for reading in asked(2048)] == narrow[:-1]
-    assert [reading.__name__ for reading in asked(2048, "spectrum_window")] == ["window"]
-
-
-def test_the_token_that_hides_is_that_of_the_tokenizer(tmp_path):
-    assert tokens.mask(tmp_path) is None
-    (tmp_path / "vocab.txt").write_text("<s>\n<mask>\n")
-    assert tokens.mask(tmp_path) == 1
-    (tmp_path / "tokenizer.json").write_text('{"added_tokens": [{"id": 7, "content": "[MASK]"}]}')
-    assert tokens.mask(tmp_path) == 7
+        assert [reading.__name__ for reading in of(2048)] == narrow[:-1]
+    assert [reading.__name__ for reading in of(2048, "spectrum_window")] == ["window"]
 
 
 def test_hidden_tokens_are_those_that_are_asked_for():
@@ -170,3 +166,158 @@ def test_a_token_is_its_own_target_where_a_model_sees_all():
     assert (following["targets"] == (following["inputs"] + 1) % 7).all()
     assert both[0].description()["targets"] == "the token itself, none masked"
     assert both[1].description()["tokens"] == 40
+
+
+# ---- what an example begins with ----------------------------------------------------------------------------
+
+
+def tokenizer_in(folder, post=None, settings=None):
+    """A tokenizer of one letter a token, 3 to 6, with marks 1 and 2 around a text where it is given a rule; and its settings."""
+    library = pytest.importorskip("tokenizers", reason="texts need tokenizers: pip install -e '.[hf]'")
+    words = {"?": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4, "c": 5, "d": 6, "[MASK]": 7}
+    own = library.Tokenizer(library.models.WordLevel(words, unk_token="?"))
+    own.pre_tokenizer = library.pre_tokenizers.Split("", "isolated")
+    own.add_special_tokens(["<s>", "</s>", "[MASK]"])
+    if post:
+        own.post_processor = library.processors.TemplateProcessing(
+            single=post, special_tokens=[("<s>", 1), ("</s>", 2)]
+        )
+    own.save(str(folder / "tokenizer.json"))
+    if settings is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+NOTHING = "nothing is put around an example"
+NAMED = "; config.json names 1 as a beginning: --begin 1 puts it there"
+BOS = {"bos_token": "<s>"}
+RULES = [  # the template, tokenizer_config.json, what is asked for: what an example begins with, and what is told
+    ("<s> $A", None, "auto", (1,), "examples begin with 1 <s>, the tokenizer's rule"),
+    ("<s> $A </s>", None, "auto", (1,), "examples begin with 1 <s>, the tokenizer's rule"),
+    ("<s> <s> $A", None, "auto", (1, 1), "examples begin with 1 <s> 1 <s>, the tokenizer's rule"),
+    ("$A </s>", None, "auto", (), NOTHING + NAMED),
+    (None, None, "auto", (), NOTHING + NAMED),
+    (None, BOS, "auto", (), NOTHING + NAMED),
+    (None, {**BOS, "add_bos_token": False}, "auto", (), NOTHING + NAMED),
+    (
+        None,
+        {**BOS, "add_bos_token": True},
+        "auto",
+        (1,),
+        "examples begin with 1 <s>, as tokenizer_config.json has add_bos_token",
+    ),
+    (None, {"bos_token": {"content": "<s>"}, "add_bos_token": True}, "auto", (1,), "examples begin with 1 <s>, as "),
+    ("<s> $A", {**BOS, "add_bos_token": True}, "auto", (1,), "examples begin with 1 <s>, the tokenizer's rule"),
+    (
+        "<s> $A",
+        {**BOS, "add_bos_token": False},
+        "auto",
+        (1,),
+        "rule, though tokenizer_config.json has add_bos_token false",
+    ),
+    ("<s> $A", None, "none", (), NOTHING + ", as asked for"),
+    ("<s> $A", None, "6", (6,), "examples begin with 6, as asked for"),
+    (None, None, 0, (0,), "examples begin with 0, as asked for"),
+]
+
+
+@pytest.mark.parametrize(("post", "settings", "begin", "marks", "told"), RULES)
+def test_an_example_begins_as_the_tokenizer_has_it_or_as_is_asked_for(post, settings, begin, marks, told, here):
+    saved(here / "toy", CONFIGS["llama"] | {"bos_token_id": 1}, contents(CONFIGS["llama"]))
+    tokenizer_in(here / "toy", post, settings)
+    (here / "text").write_text("abcd" * 10)
+    read = trained.opened("toy", text="text", context=6, batch=3, begin=begin)
+    inputs, targets = (np.asarray(read.text.batch(0, 0)[name]) for name in ("inputs", "targets"))
+    assert (inputs[:, : len(marks)] == marks).all()
+    assert set(inputs[:, len(marks) :].ravel()) == {3, 4, 5, 6}
+    own = targets[:, max(0, len(marks) - 1) :]
+    np.testing.assert_array_equal(own[:, :-1], inputs[:, len(marks) :] if marks else inputs[:, 1:])
+    assert told in read.text.notes[-1]
+    assert read.placed()[-1].endswith(f"text; {read.text.notes[-1]}")
+    assert read.sources["marks"] == {"begin": list(marks), "end": []}
+    assert read.text.description()["notes"] == list(read.text.notes)
+
+
+def test_tokens_begin_as_the_folders_tokenizer_has_it(here):
+    saved(here / "toy", CONFIGS["llama"], contents(CONFIGS["llama"]))
+    tokenizer_in(here / "toy", "<s> $A")
+    assert trained.opened("toy", tokens="tokens.txt", context=5).text.begin == (1,)
+    (here / "toy" / "tokenizer.json").write_text("nonsense")
+    assert trained.opened("toy", tokens="tokens.txt", context=5, begin=3).text.begin == (3,)
+    with pytest.raises(ValueError, match=r"tokenizer.json of toy is not a tokenizer that can be read"):
+        trained.opened("toy", tokens="tokens.txt", context=5)
+
+
+@pytest.mark.filterwarnings("ignore:this model sees all tokens")
+def test_a_bert_reads_between_its_marks(here):
+    """By its tokenizer, or by its vocabulary where there is none."""
+    saved(here / "bert", CONFIGS["bert"], contents(CONFIGS["bert"]))
+    (here / "bert" / "vocab.txt").write_text("a\nb\n[CLS]\n[SEP]\n[MASK]\n")
+    words = trained.opened("bert", tokens="tokens.txt", context=6).text
+    assert (words.begin, words.end, words.mask) == ((2,), (3,), 4)
+    assert words.notes == ("examples begin with 2 [CLS] and end with 3 [SEP], the tokenizer's rule",)
+    tokenizer_in(here / "bert", "<s> $A </s>")
+    own = trained.opened("bert", tokens="tokens.txt", context=6).text
+    assert (own.begin, own.end, own.mask) == ((1,), (2,), 7)
+    plain = trained.opened("bert", tokens="tokens.txt", context=6, begin="none").text
+    assert (plain.begin, plain.end, plain.mask) == ((), (), 7)
+
+
+def test_two_models_with_other_weights_or_tokens_are_not_one_configuration(here):
+    config, tensors = CONFIGS["llama"], contents(CONFIGS["llama"])
+    one = trained.opened(saved(here / "a" / "m", config, tensors), tokens="tokens.txt", context=5)
+    other = trained.opened(
+        saved(here / "b" / "m", config, {n: 1.5 * t for n, t in tensors.items()}), tokens="tokens.txt", context=5
+    )
+    assert "weights_sha256.model.safetensors was " in differences(one.sources, other.sources)
+    tokenizer_in(here / "a" / "m", "<s> $A")
+    marked = trained.opened(here / "a" / "m", tokens="tokens.txt", context=5)
+    assert differences(one.sources, marked.sources) == "marks.begin.0 was None, now 1"
+
+
+# ---- texts --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_utf_8_is_counted_and_told(here):
+    saved(here / "toy", CONFIGS["llama"], contents(CONFIGS["llama"]))
+    tokenizer_in(here / "toy")
+    (here / "text").write_bytes(b"\xef\xbb\xbf" + b"abcd" * 8 + b"\xff\xc3(\xe2\x82")
+    with pytest.warns(UserWarning, match="text: 4 of its 37 bytes are not UTF-8, and are replaced"):
+        text = trained.opened("toy", text="text", context=6).text
+    assert text.notes[:2] == (
+        "begins with a byte-order mark, left out",
+        "4 of its 37 bytes are not UTF-8, and are replaced",
+    )
+    assert text.tokens.tolist() == [3, 4, 5, 6] * 8 + [
+        0,
+        0,
+        0,
+        0,
+    ]  # each run of broken bytes is one sign, and "(" is another
+
+
+@pytest.mark.parametrize(
+    ("content", "bad", "text"),
+    [
+        (b"", 0, ""),
+        ("aé€😀".encode(), 0, "aé€😀"),
+        (b"\x00\x7f", 0, "\x00\x7f"),
+        (b"a\xe9b", 1, "a\ufffdb"),
+        (b"\xed\xa0\x80", 3, "\ufffd" * 3),  # half of a pair
+        (b"\xc0\xaf", 2, "\ufffd" * 2),  # longer than need be
+        (b"\xf4\x90\x80\x80", 4, "\ufffd" * 4),  # beyond the last sign
+        (b"\x80" * 1000, 1000, "\ufffd" * 1000),
+        ("\ufffd".encode(), 0, "\ufffd"),
+    ],
+)
+def test_bytes_that_are_no_text_are_counted(content, bad, text):
+    words, notes = tokenizer.decoded(content, "x")
+    assert words == text
+    assert notes == ([f"{bad} of its {len(content)} bytes are not UTF-8, and are replaced"] if bad else [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-be", "utf-32-be"])
+def test_a_text_in_another_encoding_says_so_and_is_refused(encoding):
+    with pytest.raises(
+        ValueError, match=f"x begins with the byte-order mark of {encoding[:6].upper()}: give a text in UTF-8"
+    ):
+        tokenizer.decoded("\ufeffab".encode(encoding) if encoding.endswith("be") else "ab".encode(encoding), "x")

@@ -208,5 +208,5 @@ def test_a_stage_has_one_wiring_or_one_a_sublayer():
     three = Placement("three", (Stage((pre(), post(), pre())),))
     with pytest.raises(ValueError, match="three has 3 wirings for a block of 2 sublayers: give 1 or 2"):
         model(three, 2)
-    with pytest.raises(ValueError, match="depth is 0: a stack needs at least 1 block"):
+    with pytest.raises(ValueError, match="depth is 0: at least 1 is needed"):
         model(placement("post", LayerNorm()), 0)

@@ -108,7 +108,7 @@ def test_at_depth_keeps_the_shares_of_the_segments():
     assert [segment.repeats for segment in model.at_depth(3).stack] == [1, 2]
     assert [segment.repeats for segment in model.at_depth(4).stack] == [1, 3]  # to whole blocks
     assert [segment.repeats for segment in model.at_depth(1).stack] == [1]
-    with pytest.raises(ValueError, match="depth is 0: a stack needs at least 1 block"):
+    with pytest.raises(ValueError, match="depth is 0: at least 1 is needed"):
         model.at_depth(0)
 
 
@@ -211,7 +211,7 @@ class Unweighted:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: transformer("pre", depth=0), "depth is 0: a stack needs at least 1 block"),
+        (lambda: transformer("pre", depth=0), "depth is 0: at least 1 is needed"),
         (lambda: transformer("pre", width=0), "width is 0: at least 1 is needed"),
         (
             lambda: transformer("pre", width=30, heads=4),

@@ -108,10 +108,42 @@ def test_a_zero_makes_the_geometric_mean_zero():
     assert np.isnan(found["low"])
 
 
-def test_a_seed_that_is_not_finite_is_not_dropped():
-    assert np.isnan(band(values(1, np.nan, 2))["mean"])
-    assert np.isnan(band(values(1, np.nan, 2, name="budget"))["mean"])
-    assert not np.isfinite(band(values(1, np.inf, 2))["mean"])
+@pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["stream_gradient", "budget", "mine"])
+def test_a_band_is_of_the_seeds_that_are_finite_and_says_how_many(name, hole):
+    found, without = band(values(1, hole, 2, 5, name=name)), band(values(1, 2, 5, name=name))
+    assert int(found["n"]) == int(without["n"]) == 3
+    for bound in ("mean", "low", "high"):
+        assert float(found[bound]) == float(without[bound])
+
+
+def test_a_band_of_two_seeds_of_which_one_is_not_finite_has_no_interval():
+    found = band(values(3, np.nan))
+    assert float(found["mean"]) == pytest.approx(3)
+    assert int(found["n"]) == 1
+    assert np.isnan(found["low"])
+    assert np.isnan(found["high"])
+
+
+def test_a_band_of_nothing_is_of_no_seed():
+    for empty in (values(np.nan, np.inf), values(np.nan).isel(seed=0)):
+        found = band(empty)
+        assert int(found["n"]) == 0
+        assert np.isnan(found["mean"])
+
+
+def test_seeds_are_counted_place_by_place():
+    drawn = profiles(3, 4)
+    drawn[1, :2] = np.nan
+    found = band(drawn)
+    assert found["n"].values.tolist() == [2, 2, 3, 3]
+    np.testing.assert_allclose(found["mean"][:2], stats.gmean(drawn.values[[0, 2], :2]), **CLOSE)
+    interval = stats.ttest_1samp(np.log(drawn.values[[0, 2], 0]), 0).confidence_interval(0.95)
+    assert float(found["high"][0]) == pytest.approx(np.exp(interval.high))
+
+
+def test_a_quantity_of_the_users_own_that_is_negative_has_an_arithmetic_mean():
+    assert float(band(values(-1, 4, name="mine"))["mean"]) == pytest.approx(1.5)
 
 
 # ---- paired comparison --------------------------------------------------------------------------------------
@@ -143,8 +175,21 @@ def test_different_seeds_are_refused(other):
         paired_log_ratio(values(1, 2, 3), other)
 
 
-def test_a_pair_that_is_not_finite_is_not_dropped():
-    assert np.isnan(paired_log_ratio(values(3, np.nan, 1), values(2, 1, 1))["mean"])
+@pytest.mark.parametrize("hole", [np.nan, np.inf])
+def test_a_pair_of_which_one_is_not_finite_is_left_out_and_counted(hole):
+    a, b = profiles(6, 1, seed=1), profiles(6, 1, seed=2)
+    a[2], b[4] = hole, hole
+    kept = [0, 1, 3, 5]
+    found, without = paired_log_ratio(a, b), paired_log_ratio(a.isel(seed=kept), b.isel(seed=kept))
+    assert found["n"].item() == 4
+    for what in ("mean", "low", "high", "correlation"):
+        np.testing.assert_allclose(found[what], without[what], **CLOSE)
+
+
+def test_no_pair_at_all_is_no_warning():
+    found = paired_log_ratio(values(np.nan, 2), values(1, np.inf))
+    assert int(found["n"]) == 0
+    assert np.isnan(found["mean"])
 
 
 def test_a_pair_with_a_zero_is_no_warning():

@@ -140,7 +140,7 @@ def test_settings_are_the_roots_attributes_as_plain_data():
     made = tree(provenance=origin, key="0", scale=0.5, wirings=("pre", "post"))
     assert isinstance(made.attrs["provenance"], str)
     assert settings(made) == {"provenance": origin, "key": "0", "scale": 0.5, "wirings": ["pre", "post"]}
-    assert settings(made["pre"]) == settings(made)
+    assert settings(made["pre"]) == {**settings(made), "configuration": {"type": "FanIn", "gain": 2.0}}
 
 
 def test_truth_values_none_and_numpys_numbers_come_back_as_they_were(tmp_path):

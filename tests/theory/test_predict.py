@@ -11,7 +11,8 @@ import xarray as xr
 import gradflow as gf
 from gradflow.interop.functions import FunctionStack
 from gradflow.results.agreement import against_theory, expectation
-from gradflow.results.tree import load, save, settings
+from gradflow.results.stored import load, save
+from gradflow.results.tree import settings
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,18 @@
 """The atlas at toy size: what is in it, what a kill leaves, what theory refuses, what a broken wiring does to the others."""
 
+import os
+import shutil
+import threading
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
 
 import gradflow as gf
 from gradflow.report import atlas_tables
+from gradflow.results.locks import held
+from gradflow.results.stored import load, save
 from gradflow.results.tree import settings
 from gradflow.training import atlas as module
 
@@ -72,7 +79,7 @@ def test_a_refusal_of_theory_is_kept_in_one_line(tree):
 def test_a_killed_run_goes_on_with_what_is_missing_and_ends_with_the_same_bits(tree, models, data, folder, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == ["own.nc", "pre.nc"]
     (folder / "own.nc").unlink()
-    (folder / ".own.nc.1.part").write_text("half")
+    (folder / ".own.nc.99999999.part").write_text("half")
     made, one = [], module._one
     monkeypatch.setattr(module, "_one", lambda name, *rest: (made.append(name), one(name, *rest))[1])
     again = gf.atlas(models, data, predict=refusing, folder=folder, **TOY)
@@ -86,6 +93,48 @@ def test_a_killed_run_goes_on_with_what_is_missing_and_ends_with_the_same_bits(t
 def test_a_changed_configuration_is_refused_and_the_remedy_named(tree, models, data, folder):
     with pytest.raises(FileExistsError, match=r"steps was 2, now 3.*name another folder"):
         gf.atlas(models, data, predict=refusing, folder=folder, **{**TOY, "steps": 3})
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda path: os.truncate(path, 500), "is no result, or damaged"),
+        (lambda path: path.write_bytes(b""), "is no result, or damaged"),
+        (lambda path: path.write_text("not HDF5"), "is no result, or damaged"),
+        (lambda path: (path.unlink(), path.mkdir()), "is a directory: a regular file is expected"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "is a FIFO: a regular file is expected"),
+        (lambda path: (path.unlink(), path.symlink_to("nothing")), "it is a link to nothing"),
+        (lambda path: save(xr.DataTree(), path), "is no wiring's file of an atlas"),
+        (lambda path: save(load(path).assign_attrs(configuration="[1]"), path), "is no wiring's file of an atlas"),
+        (lambda path: save(load(path).filter(lambda node: False), path), "is no wiring's file of an atlas"),
+        (lambda path: path.with_name("own.nc").replace(path), "is no wiring's file of an atlas"),
+    ],
+)
+def test_a_damaged_file_of_a_wiring_is_one_line_with_the_remedy(damage, line, tree, models, data, folder, tmp_path):
+    copy = Path(shutil.copytree(folder, tmp_path / "wirings"))
+    damage(copy / "pre.nc")
+    with pytest.raises(OSError, match=rf"pre\.nc.*{line}.*or delete it, and pre is made again$") as refused:
+        gf.atlas(models, data, predict=refusing, folder=copy, **TOY)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_one_or_that_another_is_at_is_refused_before_anything_runs(models, data, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"can't write to .*file \(File exists\): name a folder"):
+        gf.atlas(models, data, folder=tmp_path / "file", **TOY)
+    told = []
+
+    def atlas():
+        try:
+            gf.atlas(models, data, folder=tmp_path, **TOY)
+        except BlockingIOError as error:
+            told.append(str(error))
+
+    with held(tmp_path):
+        thread = threading.Thread(target=atlas)
+        thread.start()
+        thread.join()
+    assert f"{tmp_path} is in use by process {os.getpid()}" in told[0]
 
 
 def test_a_wiring_that_breaks_stops_none_of_the_others(models, data, folder, tree):

@@ -63,8 +63,8 @@ def test_steps_come_in_order_and_once_whatever_they_are_given_as():
         (["early:3"], "'early:3': give steps"),
         (["1", "early"], "'1 early': give steps"),
         (["-1"], "'-1': give steps"),
-        (["every:0"], r"every\(0\): at least 1"),
-        (["logarithmic:0"], r"logarithmic\(0\): at least 1"),
+        (["every:0"], r"every\(n\): n is 0: at least 1"),
+        (["logarithmic:0"], r"per_decade is 0: at least 1"),
     ],
 )
 def test_words_that_mean_no_schedule_are_refused_with_those_that_do(words, remedy):
@@ -72,9 +72,17 @@ def test_words_that_mean_no_schedule_are_refused_with_those_that_do(words, remed
         moments.named(words)
 
 
-@pytest.mark.parametrize("record", [(), (-1,), (0, 11), lambda steps: ()])
+@pytest.mark.parametrize("record", [(), (0, 11), lambda steps: ()])
 def test_steps_that_a_run_does_not_reach_are_refused(record):
     with pytest.raises(ValueError, match="must lie between 0 and steps = 10"):
+        moments.steps_of(record, 10)
+
+
+@pytest.mark.parametrize("record", [(-1,), (0.7,), ("3",), (True,), "early", 5])
+def test_what_is_no_step_is_refused(record):
+    with pytest.raises(
+        ValueError, match=r"a step of record is .*: (at least 0|a whole number)|record is .*: steps are needed"
+    ):
         moments.steps_of(record, 10)
 
 

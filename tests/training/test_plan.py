@@ -170,7 +170,10 @@ def test_optax_transformations_that_differ_in_a_constant_are_told_apart(plan):
 @pytest.mark.parametrize(
     ("options", "remedy"),
     [
-        ({"readings": "standart"}, "no preset 'standart': did you mean 'standard'.*known: economy, standard, full"),
+        (
+            {"readings": "standart"},
+            "no preset or reading 'standart': did you mean 'standard'.*known: economy, standard, full",
+        ),
         ({"readings": ("updat",)}, "no reading 'updat': did you mean 'update'"),
         ({"readings": (At((0,), "spectrun"),)}, "did you mean 'spectrum'"),
         ({"readings": ("backward", At((0, 3, 7), "spectrum"))}, r"at steps \[3, 7\].*recorded steps are \(0, 5, 10\)"),

@@ -336,13 +336,13 @@ def test_a_recipe_around_an_optax_transformation_is_readable_and_does_not_build(
     [
         ({"optimizer": "adm"}, "no optimizer 'adm': did you mean 'adam'"),
         ({"schedule": "cosin"}, "no schedule 'cosin': did you mean 'cosine'.*known: constant, linear"),
-        ({"lr": 0.0}, "lr is 0.0: a positive number"),
-        ({"lr": float("nan")}, "lr is nan: a positive number"),
-        ({"clip": -1.0}, "clip is -1.0: a positive number"),
-        ({"clip_parameter": 0.0}, "clip_parameter is 0.0: a positive number"),
-        ({"warmup": -1}, "warmup is -1: a number of steps, or 0"),
-        ({"dropout": 1.0}, "dropout is 1.0: a share from 0 to below 1"),
-        ({"dropout": -0.1}, "dropout is -0.1: a share from 0"),
+        ({"lr": 0.0}, "lr is 0.0: a finite number"),
+        ({"lr": float("nan")}, "lr is nan: a finite number"),
+        ({"clip": -1.0}, "clip is -1.0: a finite number"),
+        ({"clip_parameter": 0.0}, "clip_parameter is 0.0: a finite number"),
+        ({"warmup": -1}, "warmup is -1: at least 0"),
+        ({"dropout": 1.0}, "dropout is 1.0: a finite number from 0 below 1"),
+        ({"dropout": -0.1}, "dropout is -0.1: a finite number from 0"),
     ],
 )
 def test_what_is_no_recipe_is_refused_with_the_remedy(options, remedy):

@@ -1,10 +1,11 @@
 """Trained weights: a folder with config.json and safetensors, as a model and its parameters for every instrument.
 
 Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is told all at
-once. Needs the extra `hf`. Bottom up: files, sources, layouts, configs, families, matching.
+once. Needs the extra `hf`. Bottom up: files, metadata, sources, layouts, configs, families, matching.
 """
 
 import dataclasses
+import os
 import warnings
 from pathlib import Path
 
@@ -12,12 +13,42 @@ import jax
 import jax.numpy as jnp
 
 from ...model.ends import Readout
+from ...model.stack import Transformer
+from ...model.zoo.architecture import Architecture
 from ...model.zoo.deepseek import DeepSeek
-from ...results.arguments import suggestions
+from ...results.arguments import shown, suggestions
+from ...results.files import printable
 from .configs import Config
 from .families import FAMILIES
-from .files import json_of, tensors
-from .matching import Match, leaves, listed
+from .files import json_of, plain, several, sums, tensors
+from .matching import Match, leaves
+from .sources import Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A trained model as it lies in a folder: what it is, and where its parameters are; none is read yet.
+
+    `context` is how many tokens it was meant for.
+    """
+
+    folder: Path
+    config: Config
+    model: Transformer
+    context: int
+    match: Match
+
+    def params(self):
+        """The parameters. What is not finite in them is told in a warning."""
+        dtype = jnp.float64 if self.model.precision == "float64" else jnp.float32
+        arrays = [jnp.asarray(self.match.array(leaf, dtype)) for leaf in self.match.leaves]
+        if lost := self.match.lost:
+            warnings.warn(f"not finite in {jnp.dtype(dtype).name}: {several(lost, '; ')}", stacklevel=3)
+        return jax.tree.unflatten(jax.tree.structure(self.model.shapes), arrays)
+
+    def sums(self) -> dict[str, str]:
+        """`{file: SHA-256}` of the files with the weights."""
+        return sums(self.folder)
 
 
 def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision: str | None = None):
@@ -32,37 +63,50 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
     Cost: the files are mapped and read one tensor at a time, a parameter is there twice while it is handed over. In all less
     than three times the size of files with four bytes a number, four times with two.
 
-    Errors: ValueError for what is not such a folder, for a value of the configuration that is not supported, and one that lists
-    all tensors that are unknown, missing, misshaped, or not the copies that they should be. What is left aside, tensors of
-    other heads and values of the configuration that are not understood, is told in a warning.
+    Errors: ValueError for what is not such a folder, for a value of the configuration that is not supported or that nothing
+    here has a use for, and one that names the tensors that are unknown, missing, misshaped, or not the copies that they should
+    be. Tensors of other heads, which are left aside, and weights that are not finite are told in a warning.
     """
+    found = saved(folder, readout=readout, precision=precision)
+    return found.model, found.params()
+
+
+def saved(folder: str | Path, *, readout: Readout | None = None, precision: str | None = None) -> Saved:
+    """What `checkpoint` reads, before it is read."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: one with config.json and safetensors is expected")
-    config, found = Config(json_of(folder / "config.json")), tensors(folder)
-    own, layout = described(config, len(found))
+    if not os.path.isdir(folder):  # whatever the name
+        raise ValueError(f"{printable(folder)} is no folder: one with config.json and safetensors is expected")
+    config = Config(json_of(folder / "config.json"))
+    own, layout = described(config)
+    found = tensors(folder)
+    enough(own, len(found))
     model = own.model(precision)
     model = model if readout is None else dataclasses.replace(model, readout=readout)
     match = Match(layout, leaves(model.shapes), found, replaced=readout is not None)
     if problems := match.problems():
-        raise ValueError(f"{folder} is not the {config.get('model_type')} that it describes:\n{listed(problems)}")
-    aside = config.unknown() + match.aside()
-    if aside:
-        warnings.warn(f"{folder}: left aside: {', '.join(aside)[:500]}", stacklevel=2)
-    dtype = jnp.float64 if precision == "float64" else jnp.float32
-    arrays = [jnp.asarray(match.array(leaf, dtype)) for leaf in match.leaves]
-    return model, jax.tree.unflatten(jax.tree.structure(model.shapes), arrays)
+        kind = config.get("model_type")
+        raise ValueError(f"{printable(folder)} is not the {kind} that it describes: {problems}")
+    if aside := match.aside():
+        warnings.warn(f"{printable(folder)}: left aside: {several([plain(one) for one in aside])}", stacklevel=3)
+    return Saved(folder, config, model, own.context, match)
 
 
-def described(config: Config, tensors: int):
+def described(config: Config) -> tuple[Architecture, Layout]:
     """The architecture that a configuration describes, and the layout of its files."""
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        raise ValueError(f"config.json: no model_type {str(kind)[:60]!r}: {suggestions(str(kind)[:60], FAMILIES)}")
-    config.only(quantization_config=None)
+        raise ValueError(f"config.json: no model_type {shown(kind)}: {suggestions(str(kind)[:60], FAMILIES)}")
+    config.classes(kind)
+    config.only(quantization_config=None, pruned_heads={}, tie_encoder_decoder=False, cross_attention_hidden_size=None)
+    config.only(is_encoder_decoder=False, is_decoder=False, add_cross_attention=False)
     own, layout = FAMILIES[kind](config)
+    config.complete()
+    return own, layout
+
+
+def enough(own: Architecture, tensors: int) -> None:
+    """Whether files with so many tensors can have all the blocks, before one of them is described."""
     counts = {"blocks": own.depth, "experts": own.router.experts if isinstance(own, DeepSeek) else 0}
     for what, count in counts.items():
         if count > tensors:
             raise ValueError(f"config.json: {count} {what}, but the files have {tensors} tensors in all")
-    return own, layout

@@ -1,20 +1,20 @@
 """What a config.json says, value by value: each is checked when it is asked for, and what nobody asked for is known.
 
-A value that changes the model and is not supported is refused by name. Both ways of giving a rotation are read: `rope_theta` and
+A value that changes the model and is not supported is refused by name, and so is one that no part of its family asked for. Null
+is not the same as nothing: it is a value, of those that may be absent. Both ways of giving a rotation are read: `rope_theta` and
 `rope_scaling` beside the other values, or all in `rope_parameters`.
 """
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...model.init import ByBlock
 from ...model.rotary import ByWavelength, Interpolated, Rotary, Yarn
+from ...results.arguments import real, shown, whole
+from .files import plain, several
+from .metadata import HARMLESS, belongs
 
-LARGEST = (
-    2**24
-)  # of any number of a configuration but the context; none is near, and sizes made of them are numbers still
+LARGEST = 2**24  # of any whole number but the context; none is near, and sizes made of them are numbers still
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -24,14 +24,6 @@ ACTIVATIONS = {
     "swish": "silu",
     "tanh": "tanh",
 }
-# Names of values that don't change the function that a model is when it is read.
-INERT = re.compile(
-    r"_name_or_path|name_or_path|architectures|auto_map|model_type|prefix|.*_version|.*dtype|.*_class|finetuning_task|"
-    r"task_specific_params|problem_type|id2label|label2id|(bos|eos|pad|sep|unk|mask)_token_id|initializer_range|init_std|"
-    r".*dropout|.*dropout_prob|.*_pdrop|layerdrop|use_cache|cache_implementation|gradient_checkpointing|chunk_size_feed_forward|"
-    r"pretraining_tp|predict_special_tokens|n_ctx|output_.*|(use_)?return_dict|reorder_and_upcast_attn|_attn_implementation.*|"
-    r"summary_.*|pooler_.*|directionality|hidden_act|layer_types|aux_loss_alpha|seq_aux|max_window_layers|sliding_window"
-)
 
 
 class Config:
@@ -47,51 +39,57 @@ class Config:
         found = self.values.get(name)
         return default if found is None else found
 
+    def given(self, name: str, default):
+        """The value as it is, null too; the default where nothing is written."""
+        self.asked.add(name)
+        return self.values.get(name, default)
+
     def refuse(self, name: str, found, expected: str):
         """The error that names a value."""
-        return ValueError(f"{self.source}: {name} is {_short(found)}; {expected}")
+        return ValueError(f"{self.source}: {name} is {shown(found)}; {expected}")
 
     def whole(self, name: str, default: int | None = None, least: int = 1, most: int = LARGEST) -> int:
         """A whole number."""
-        found = self.get(name, default)
-        if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
-            raise self.refuse(name, found, f"a whole number from {least} to {most} is expected")
-        return found
+        found = self.given(name, default)
+        try:
+            return whole(name, found, least, most)
+        except ValueError:
+            raise self.refuse(name, found, f"a whole number from {least} to {most} is expected") from None
 
-    def perhaps(self, name: str) -> int | None:
-        """A whole number, or None where there is none."""
-        return None if self.get(name) is None else self.whole(name)
+    def perhaps(self, name: str, default: int | None = None) -> int | None:
+        """A whole number, or None where null is written; the default where nothing is."""
+        return None if self.given(name, default) is None else self.whole(name, default)
 
     def real(self, name: str, default: float | None = None) -> float:
         """A positive number."""
-        found = self.get(name, default)
-        if isinstance(found, bool) or not isinstance(found, int | float) or not _positive(found):
-            raise self.refuse(name, found, "a positive number is expected")
-        return float(found)
+        found = self.given(name, default)
+        try:
+            return real(name, found, above=0)
+        except ValueError:
+            raise self.refuse(name, found, "a positive number is expected") from None
 
     def perhaps_real(self, name: str, default: float | None = None) -> float | None:
         """A positive number, or None where null is written; the default where nothing is."""
-        self.asked.add(name)
-        if name in self.values and self.values[name] is None:
-            return None
-        return self.real(name, default) if name in self.values or default is not None else None
+        return None if self.given(name, default) is None else self.real(name, default)
 
     def flag(self, name: str, default: bool) -> bool:
-        """True or false."""
-        found = self.get(name, default)
+        """True or false; null is false where nothing is too."""
+        found = self.given(name, default)
+        found = default if found is None and not default else found
         if not isinstance(found, bool):
             raise self.refuse(name, found, "true or false is expected")
         return found
 
     def only(self, **values) -> None:
-        """Values that must be these, which they are where they are missing too."""
+        """Values that must be these, which they are where they are missing; null is the same as false or nothing."""
         for name, value in values.items():
-            if (found := self.get(name, value)) != value:
-                raise self.refuse(name, found, f"only {_short(value)} is supported")
+            found = self.given(name, value)
+            if found != value and not (found is None and not value):
+                raise self.refuse(name, found, f"only {shown(value)} is supported")
 
     def activation(self, name: str, default: str, known: Mapping[str, str] = ACTIVATIONS) -> str:
         """The activation under our name."""
-        found = self.get(name, default)
+        found = self.given(name, default)
         if not isinstance(found, str) or found not in known:
             raise self.refuse(name, found, f"supported are {', '.join(known)}")
         return known[found]
@@ -105,32 +103,63 @@ class Config:
             raise self.refuse(name, found, "an object is expected")
         return Config(found, f"{self.source}: {name}")
 
-    def unknown(self) -> list[str]:
-        """Names of values that nobody asked for and that are not known to be inert."""
-        return sorted(name for name in self.values if name not in self.asked and not INERT.fullmatch(name))
+    # ---- what nobody asked for
+
+    def aside(self, *names: str) -> None:
+        """Values that don't change what a family computes here."""
+        self.asked |= set(names)
+
+    def classes(self, kind: str) -> None:
+        """Whose model it is by the names of its classes; a neighbour's, or somebody's own code, is refused."""
+        named, code = self.get("architectures", []), self.get("auto_map", {})
+        if not isinstance(named, list) or not all(belongs(name, kind) for name in named):
+            raise self.refuse("architectures", named, f"those of model_type {kind} are expected")
+        if not isinstance(code, Mapping) or not all(belongs(name, kind) for name in _flat(code.values())):
+            raise self.refuse("auto_map", code, f"code of its own is not read: those of model_type {kind} are expected")
+
+    def complete(self) -> None:
+        """Whether all values were asked for, or are known to be harmless. Null is nothing that could be lost.
+
+        Errors: ValueError that names those that would have been ignored.
+        """
+        lost = sorted(
+            name
+            for name, value in self.values.items()
+            if name not in self.asked and name not in HARMLESS and value is not None
+        )
+        if lost:
+            named = several([f"{plain(name)} = {shown(self.values[name])}" for name in lost])
+            remedy = "take out what is known to change nothing"
+            raise ValueError(f"{self.source}: nothing here reads {named}; {remedy}")
 
 
-def _positive(number) -> bool:
-    return 0 < number < math.inf
-
-
-def _short(value, most: int = 60) -> str:
-    """The value's repr, cut."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**most:
-        return "a number of many digits"
-    text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}…"
+def _flat(values) -> list:
+    """The values, of lists among them their entries."""
+    return [one for value in values for one in (value if isinstance(value, list) else [value])]
 
 
 # ---- rotations and windows ----------------------------------------------------------------------------------
 
 
+def positions(config: Config, theta: float) -> "tuple[Config | None, float]":
+    """The object that describes the rotation, where there is one, and its base, whichever way they are given.
+
+    Errors: ValueError where both ways are taken and say different things.
+    """
+    new, old = config.table("rope_parameters"), config.table("rope_scaling")
+    if new and old and new.values != old.values:
+        raise config.refuse("rope_scaling", old.values, "rope_parameters says something else")
+    given = new or old
+    base = config.real("rope_theta", theta)
+    if given and "rope_theta" in config.values and given.values.get("rope_theta", base) != base:
+        raise config.refuse("rope_theta", base, f"{given.source} has another")
+    config.only(partial_rotary_factor=1.0)
+    return given, base
+
+
 def rotary(config: Config, default: float = 10_000.0) -> Rotary:
     """The rotation, whichever way it is given."""
-    theta = config.real("rope_theta", default)
-    given = config.table("rope_parameters") or config.table("rope_scaling")
-    config.asked |= {"rope_parameters", "rope_scaling"}
-    config.only(partial_rotary_factor=1.0)
+    given, theta = positions(config, default)
     return rotation(given, theta) if given else Rotary(theta)
 
 
@@ -138,19 +167,28 @@ def rotation(given: Config, theta: float, yarn: bool = False) -> Rotary:
     """The rotation that an object with `rope_type` and its numbers describes; YaRN's where a family knows what goes with it."""
     given.only(partial_rotary_factor=1.0)
     kind, base = given.get("rope_type", given.get("type", "default")), given.real("rope_theta", theta)
+    if given.get("type", kind) != kind:
+        raise given.refuse("type", given.get("type"), f"rope_type is {shown(kind)}")
+    scaling = _scaling(given, kind, base, yarn)
+    given.complete()
+    return Rotary(base, scaling)
+
+
+def _scaling(given: Config, kind, base: float, yarn: bool) -> Interpolated | ByWavelength | Yarn | None:
+    """What takes the frequencies to those of a longer context."""
     if kind == "default":
-        return Rotary(base)
+        return None
     if kind == "linear":
-        return Rotary(base, Interpolated(given.real("factor")))
+        return Interpolated(given.real("factor"))
     if kind == "yarn" and yarn:
-        return Rotary(base, stretched(given, base))
+        return stretched(given, base)
     if kind != "llama3":
         raise given.refuse("rope_type", kind, "supported are default, linear and llama3")
     low, high = given.real("low_freq_factor"), given.real("high_freq_factor")
     if not low < high:
         raise given.refuse("high_freq_factor", high, f"more than low_freq_factor, {low}, is expected")
     context = given.whole("original_max_position_embeddings", most=2**31)
-    return Rotary(base, ByWavelength(given.real("factor"), low, high, context))
+    return ByWavelength(given.real("factor"), low, high, context)
 
 
 def stretched(given: Config, base: float) -> Yarn:
@@ -180,20 +218,21 @@ def in_turn(values: Sequence):
     return values[0] if length == 1 else ByBlock(tuple(values[:length]))
 
 
-def windows(config: Config, which: list[str], default: int):
+def windows(config: Config, which: list[str], size: int | None):
     """The window of each block: a number, none, or in turn."""
-    size = config.whole("sliding_window", default) if SLIDING in which else None
+    if size is None and SLIDING in which:
+        raise config.refuse("layer_types", which, f"{SLIDING} needs a sliding_window, and here is none")
     return in_turn([size if kind == SLIDING else None for kind in which])
 
 
 def two_rotations(config: Config, which: list[str]) -> Rotary:
     """The rotations of blocks with and without a window, block by block."""
-    near, far = config.real("rope_local_base_freq", 10_000.0), config.real("rope_theta", 1_000_000.0)
-    given, scaled = config.table("rope_parameters"), config.table("rope_scaling")
+    near, (given, far) = config.real("rope_local_base_freq", 10_000.0), positions(config, 1_000_000.0)
     if given and any(kind in given.values for kind in (SLIDING, FULL)):
         tables = {kind: given.table(kind) or Config({}, given.source) for kind in (SLIDING, FULL)}
+        given.complete()
     else:
-        tables = {SLIDING: Config({}), FULL: given or scaled or Config({})}
+        tables = {SLIDING: Config({}), FULL: given or Config({})}
     both = {SLIDING: rotation(tables[SLIDING], near), FULL: rotation(tables[FULL], far)}
     for kind, own in both.items():
         if not isinstance(own.scaling, Interpolated | None):

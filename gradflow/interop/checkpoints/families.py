@@ -17,7 +17,7 @@ from ...model.zoo.gpt import Gpt1, Gpt2
 from ...model.zoo.llama import Llama, Mistral, Olmo2, Qwen3
 from ...model.zoo.opt import Opt, OptPost
 from . import layouts
-from .configs import ACTIVATIONS, FULL, SLIDING, Config, kinds, rotary, rotation, two_rotations, windows
+from .configs import ACTIVATIONS, FULL, SLIDING, Config, kinds, positions, rotary, rotation, two_rotations, windows
 from .sources import Layout
 
 SIZES = {
@@ -27,14 +27,15 @@ SIZES = {
     "hidden": "intermediate_size",
     "vocabulary": "vocab_size",
 }
+POOLER = ("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type")
+LOAD = ("aux_loss_alpha", "seq_aux", "output_router_logits", "router_aux_loss_coef")  # how experts were balanced
 GPT_SIZES = {"depth": "n_layer", "width": "n_embd", "heads": "n_head", "vocabulary": "vocab_size"}
 
 
 def bert(config: Config) -> tuple[Architecture, Layout]:
     """BERT with the head of its masked language model."""
-    config.only(
-        position_embedding_type="absolute", is_decoder=False, add_cross_attention=False, tie_word_embeddings=True
-    )
+    config.only(position_embedding_type="absolute", directionality="bidi", tie_word_embeddings=True)
+    config.aside(*POOLER)
     own = Bert(
         **sizes(config, SIZES, (12, 768, 12, 3072, 30_522)),
         context=config.whole("max_position_embeddings", 512),
@@ -47,13 +48,13 @@ def bert(config: Config) -> tuple[Architecture, Layout]:
 
 def gpt1(config: Config) -> tuple[Architecture, Layout]:
     """GPT-1, whose "gelu" is the tanh approximation."""
-    config.only(tie_word_embeddings=True)
+    config.only(tie_word_embeddings=True, n_special=0)
     own = sizes(config, GPT_SIZES, (12, 768, 12, 40_478))
     known = ACTIVATIONS | {"gelu": "gelu_tanh"}
     model = Gpt1(
         **own,
         hidden=4 * own["width"],
-        context=config.whole("n_positions", 512),
+        context=learned(config, 512),
         eps=config.real("layer_norm_epsilon", 1e-5),
         activation=config.activation("afn", "gelu", known),
     )
@@ -62,12 +63,13 @@ def gpt1(config: Config) -> tuple[Architecture, Layout]:
 
 def gpt2(config: Config) -> tuple[Architecture, Layout]:
     """GPT-2."""
-    config.only(tie_word_embeddings=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
+    config.only(tie_word_embeddings=True, scale_attn_by_inverse_layer_idx=False)
+    config.aside("reorder_and_upcast_attn")
     own = sizes(config, GPT_SIZES, (12, 768, 12, 50_257))
     model = Gpt2(
         **own,
         hidden=config.perhaps("n_inner") or 4 * own["width"],
-        context=config.whole("n_positions", 1024),
+        context=learned(config, 1024),
         eps=config.real("layer_norm_epsilon", 1e-5),
         activation=config.activation("activation_function", "gelu_new"),
         scale=None if config.flag("scale_attn_weights", True) else 1.0,
@@ -92,33 +94,39 @@ def opt(config: Config) -> tuple[Architecture, Layout]:
 
 
 def llama(config: Config) -> tuple[Architecture, Layout]:
-    """LLaMA 1 to 3."""
+    """LLaMA 1 to 3, which have no window."""
+    config.only(sliding_window=None, use_sliding_window=False)
+    config.aside("pretraining_tp", "max_sequence_length")
     more: dict[str, Any] = {"bias": config.flag("attention_bias", False), "mlp_bias": config.flag("mlp_bias", False)}
-    usual = (32, 4096, 32, 11_008, 32_000)
-    return Llama(**gated(config, usual), head=config.perhaps("head_dim"), **more), layouts.LLAMA
+    usual = gated(config, (32, 4096, 32, 11_008, 32_000))
+    alike(config, usual["depth"], FULL)
+    return Llama(**usual, head=config.perhaps("head_dim"), **more), layouts.LLAMA
 
 
 def mistral(config: Config) -> tuple[Architecture, Layout]:
     """Mistral: a window in all blocks, or in none."""
-    usual = gated(config, (32, 4096, 32, 14_336, 32_000), keys=8)
-    window = config.whole("sliding_window", 4096) if config.values.get("sliding_window", 4096) is not None else None
+    usual, window = gated(config, (32, 4096, 32, 14_336, 32_000), keys=8), config.perhaps("sliding_window", 4096)
+    alike(config, usual["depth"], FULL if window is None else SLIDING)
     return Mistral(**usual, head=config.perhaps("head_dim"), window=window), layouts.LLAMA
 
 
 def qwen3(config: Config) -> tuple[Architecture, Layout]:
     """Qwen 3."""
     usual = gated(config, (32, 4096, 32, 22_016, 151_936), keys=32)
-    depth, sliding = usual["depth"], config.flag("use_sliding_window", False)
+    depth, size = usual["depth"], config.perhaps("sliding_window", 4096)
+    size = size if config.flag("use_sliding_window", False) else None
     above = config.whole("max_window_layers", 28, least=0)
-    rule = [SLIDING if sliding and i >= above else FULL for i in range(depth)]
-    window = windows(config, kinds(config, depth, rule), 4096)
+    rule = [SLIDING if size and i >= above else FULL for i in range(depth)]
+    window = windows(config, kinds(config, depth, rule), size)
     bias = config.flag("attention_bias", False)
     return Qwen3(**usual, head=config.whole("head_dim", 128), window=window, bias=bias), layouts.QWEN3
 
 
 def olmo2(config: Config) -> tuple[Architecture, Layout]:
     """OLMo 2."""
+    config.only(sliding_window=None, use_sliding_window=False)
     usual = gated(config, (32, 4096, 32, 11_008, 50_304), eps=1e-5)
+    alike(config, usual["depth"], FULL)
     more: dict[str, Any] = {"head": config.perhaps("head_dim"), "bias": config.flag("attention_bias", False)}
     return Olmo2(**usual, **more), layouts.OLMO2
 
@@ -127,18 +135,20 @@ def gemma2(config: Config) -> tuple[Architecture, Layout]:
     """Gemma 2: every second block, from the first, has a window."""
     own = capped(config, 256_000, (50.0, 30.0))
     rule = [FULL if i % 2 else SLIDING for i in range(own["depth"])]
-    window = windows(config, kinds(config, own["depth"], rule), 4096)
+    window = windows(config, kinds(config, own["depth"], rule), config.perhaps("sliding_window", 4096))
     return Gemma2(**own, rotary=rotary(config), window=window, context=context(config, 8192)), layouts.GEMMA2
 
 
 def gemma3(config: Config) -> tuple[Architecture, Layout]:
     """Gemma 3's text model: two rotations, one where there is a window and one where there is none."""
     own = capped(config, 262_208, (None, None))
-    every = config.whole("sliding_window_pattern", config.get("_sliding_window_pattern", 6))
+    every = config.whole("sliding_window_pattern", 6)
+    config.only(_sliding_window_pattern=every)
     rule = [SLIDING if (i + 1) % every else FULL for i in range(own["depth"])]
     which = kinds(config, own["depth"], rule)
-    more: dict[str, Any] = {"rotary": two_rotations(config, which), "window": windows(config, which, 4096)}
-    return Gemma3(**own, **more, context=context(config, 131_072)), layouts.GEMMA3
+    window = windows(config, which, config.perhaps("sliding_window", 4096))
+    own |= {"rotary": two_rotations(config, which), "window": window, "context": context(config, 131_072)}
+    return Gemma3(**own), layouts.GEMMA3
 
 
 def deepseek_v3(config: Config) -> tuple[Architecture, Layout]:
@@ -147,19 +157,17 @@ def deepseek_v3(config: Config) -> tuple[Architecture, Layout]:
     config.only(scoring_func="sigmoid", topk_method="noaux_tc", moe_layer_freq=1)
     own = sizes(config, SIZES, (61, 7168, 128, 18_432, 129_280))
     config.only(num_key_value_heads=own["heads"])
-    theta = config.real("rope_theta", 10_000.0)
-    given = config.table("rope_parameters") or config.table("rope_scaling")
-    config.asked |= {"rope_parameters", "rope_scaling"}
-    compressed = config.values.get("q_lora_rank", 1536) is not None
+    given, theta = positions(config, 10_000.0)
+    head = config.whole("qk_nope_head_dim", 128)
     model = DeepSeek(
         **own,
         context=context(config, 4096),
         eps=config.real("rms_norm_eps", 1e-6),
         activation=config.activation("hidden_act", "silu"),
-        head=config.whole("qk_nope_head_dim", 128),
+        head=head,
         rotary_head=config.whole("qk_rope_head_dim", 64),
         value_head=config.whole("v_head_dim", 128),
-        query_rank=config.whole("q_lora_rank", 1536) if compressed else None,
+        query_rank=config.perhaps("q_lora_rank", 1536),
         key_value_rank=config.whole("kv_lora_rank", 512),
         rotary=rotation(given, theta, yarn=True) if given else Rotary(theta),
         dense=config.whole("first_k_dense_replace", 3, least=0, most=own["depth"] - 1),
@@ -167,7 +175,8 @@ def deepseek_v3(config: Config) -> tuple[Architecture, Layout]:
         shared=config.whole("n_shared_experts", 1, least=0),
         expert_hidden=config.whole("moe_intermediate_size", 2048),
     )
-    config.asked |= {"q_lora_rank", "num_nextn_predict_layers", "num_mtp_layers", "head_dim", "qk_head_dim", "ep_size"}
+    config.only(head_dim=model.rotary_head, qk_head_dim=head + model.rotary_head)
+    config.aside("num_nextn_predict_layers", "num_mtp_layers", "ep_size", "pretraining_tp", *LOAD)
     return model, layouts.deepseek(model, config.flag("rope_interleave", True))
 
 
@@ -190,13 +199,29 @@ def sizes(config: Config, names: dict[str, str], defaults) -> dict[str, Any]:
     return {own: config.whole(name, usual) for (own, name), usual in zip(names.items(), defaults, strict=True)}
 
 
+def learned(config: Config, default: int) -> int:
+    """Positions of GPT-1 and 2, whose files have two names for their number; and what belongs to other heads of theirs."""
+    found = config.whole("n_positions", default)
+    config.only(n_ctx=found)
+    summary = ("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels")
+    config.aside(*summary, "summary_first_dropout", "predict_special_tokens")
+    return found
+
+
+def alike(config: Config, depth: int, kind: str) -> None:
+    """Whether all blocks are of the one kind that a family has."""
+    found = kinds(config, depth, [kind] * depth)
+    if set(found) != {kind}:
+        raise config.refuse("layer_types", found, f"only {kind} is supported here")
+
+
 def gated(config: Config, defaults, keys: int | None = None, eps: float = 1e-6) -> dict:
     """What LLaMA and its kin share."""
     found = sizes(config, SIZES, defaults)
     tied = config.flag("tie_word_embeddings", False)
     return {
         **found,
-        "kv_heads": config.whole("num_key_value_heads", keys or found["heads"]),
+        "kv_heads": config.perhaps("num_key_value_heads", keys or found["heads"]) or found["heads"],
         "context": context(config, 2048),
         "eps": config.real("rms_norm_eps", eps),
         "activation": config.activation("hidden_act", "silu"),
@@ -209,12 +234,15 @@ def capped(config: Config, vocabulary: int, caps) -> dict:
     """What Gemma 2 and 3 share."""
     config.only(tie_word_embeddings=True, use_bidirectional_attention=False)
     found = sizes(config, SIZES, (26, 2304, 8, 9216, vocabulary))
+    activation = config.activation("hidden_activation", "gelu_pytorch_tanh")
+    if config.activation("hidden_act", config.values.get("hidden_activation", "gelu_pytorch_tanh")) != activation:
+        raise config.refuse("hidden_act", config.get("hidden_act"), "hidden_activation says something else")
     return {
         **found,
         "kv_heads": config.whole("num_key_value_heads", 4),
         "head": config.whole("head_dim", 256),
         "eps": config.real("rms_norm_eps", 1e-6),
-        "activation": config.activation("hidden_activation", "gelu_pytorch_tanh"),
+        "activation": activation,
         "divisor": config.real("query_pre_attn_scalar", 256),
         "score_cap": config.perhaps_real("attn_logit_softcapping", caps[0]),
         "logit_cap": config.perhaps_real("final_logit_softcapping", caps[1]),

@@ -1,16 +1,28 @@
 """Tensors of a folder in the safetensors format, one file or several with an index; nothing is read before it is asked for.
 
 A file is mapped, so that what is read is one tensor at a time. Other formats are refused: a pickle can run code.
+
+What lies in such a folder was written by others: JSON is read up to a size and a depth, names are escaped where they would not
+print, and what a library says of a file is one line.
 """
 
+import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...results.arguments import shown
+from ...results.files import printable, regular
+
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHERS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.npz")
 FLOATS = ("F64", "F32", "F16", "BF16")
+LARGEST = 2**26  # bytes of a JSON file; the longest index that is known has a seventh of it
+DEEPEST = 30  # objects and lists in each other
+NAMED = 4  # names in a line
+LONGEST = 120  # characters of a name, or of what a library says
 
 
 class Tensor(NamedTuple):
@@ -34,15 +46,60 @@ def json_of(path: Path) -> dict:
 
     Errors: ValueError where there is none.
     """
+    own = f"{path.name} of {printable(path.parent)}"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        size = regular(path).stat().st_size
     except OSError as error:
-        why = f"({error.strerror}): a folder with config.json and safetensors is expected"
-        raise ValueError(f"{path.name} of {path.parent} can't be read {why}") from None
+        raise ValueError(f"{error}: a folder with config.json and safetensors is expected") from None
+    if size > LARGEST:
+        raise ValueError(f"{own} has {size} bytes: at most {LARGEST} are read")
+    try:
+        found = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} of {path.parent} is not JSON: {error}") from None
+        raise ValueError(f"{own} is not JSON: {plain(str(error))}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path.name} of {path.parent} holds a {type(found).__name__}: a JSON object is expected")
+        raise ValueError(f"{own} holds a {type(found).__name__}: a JSON object is expected")
+    if _deeper(found, DEEPEST):
+        raise ValueError(f"{own} is not JSON of a model: it has more than {DEEPEST} objects in each other")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict:
+    """The object, no name of which is there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{plain(twice)} is there twice")
+    return found
+
+
+def _deeper(value, most: int) -> bool:
+    """Whether objects and lists are in each other more than so many times."""
+    level = [value]
+    for _ in range(most):
+        inside = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [one for values in inside for one in values]
+    return any(isinstance(one, dict | list) for one in level)
+
+
+def plain(words: str) -> str:
+    """A name, or what a library says, for a line of text: as it is, where it is short and prints."""
+    return words if words.isprintable() and 0 < len(words) <= LONGEST else shown(words)
+
+
+def several(words: list[str], between: str = ", ") -> str:
+    """The first of them for a line of text, and how many more there are."""
+    more = f" and {len(words) - NAMED} more" if len(words) > NAMED else ""
+    return between.join(words[:NAMED]) + more
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """`{file: SHA-256}` of the files that hold the tensors of a folder."""
+    found = {}
+    for path in parts(folder):
+        with regular(path).open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
 
 
@@ -55,7 +112,7 @@ def tensors(folder: Path) -> dict[str, Tensor]:
     for path in parts(folder):
         for name, tensor in read_header(path):
             if name in found:
-                raise ValueError(f"{folder} has {name} in more than one file")
+                raise ValueError(f"{printable(folder)} has {plain(name)} in more than one file")
             found[name] = tensor
     return found
 
@@ -71,29 +128,31 @@ def parts(folder: Path) -> list[Path]:
         return single
     if single:
         raise ValueError(
-            f"{folder} has {len(single)} safetensors files and no {INDEX} that says how they belong together"
+            f"{printable(folder)} has {len(single)} safetensors files and no {INDEX} that says how they belong together"
         )
     other = sorted(path.name for pattern in OTHERS for path in folder.glob(pattern))
     if other:
         raise ValueError(
-            f"{folder} has {other[0]}, and only safetensors is read (a pickle can run code): convert it where you trust it, "
-            f"in Python with transformers: AutoModel….from_pretrained(folder).save_pretrained(new_folder)"
+            f"{printable(folder)} has {plain(other[0])}, and only safetensors is read (a pickle can run code): convert it where "
+            f"you trust it, in Python with transformers: AutoModel….from_pretrained(folder).save_pretrained(new_folder)"
         )
-    raise ValueError(f"{folder} has no {WHOLE}: a folder with config.json and safetensors is expected")
+    raise ValueError(f"{printable(folder)} has no {WHOLE}: a folder with config.json and safetensors is expected")
 
 
 def indexed(folder: Path) -> list[Path]:
     """The files that an index names, each of which must be there."""
     named = json_of(folder / INDEX).get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(file, str) for file in named.values()):
-        raise ValueError(f"{INDEX} of {folder} has no weight_map from tensors to files")
+        raise ValueError(f"{INDEX} of {printable(folder)} has no weight_map from tensors to files")
     files = sorted(set(named.values()))
     outside = [file for file in files if Path(file).name != file or not file.endswith(".safetensors")]
     if outside:
-        raise ValueError(f"{INDEX} of {folder} names {outside[0]!r}: a safetensors file beside it is expected")
-    absent = [file for file in files if not (folder / file).is_file()]
+        raise ValueError(
+            f"{INDEX} of {printable(folder)} names {shown(outside[0])}: a safetensors file beside it is expected"
+        )
+    absent = [file for file in files if not os.path.isfile(folder / file)]  # whatever the name
     if absent:
-        raise ValueError(f"{folder} lacks {', '.join(absent)}, which {INDEX} names")
+        raise ValueError(f"{printable(folder)} lacks {several([plain(one) for one in absent])}, which {INDEX} names")
     return [folder / file for file in files]
 
 
@@ -104,9 +163,14 @@ def read_header(path: Path) -> Iterator[tuple[str, Tensor]]:
     except ImportError:
         raise ImportError("reading checkpoints needs safetensors: pip install 'gradflow-jax[hf]'") from None
     try:
+        regular(path)
+    except OSError as error:
+        raise ValueError(str(error)) from None
+    try:
         file = safe_open(path, framework="numpy")
         for name in file.keys():  # noqa: SIM118  (it is no dict)
             part = file.get_slice(name)
             yield name, Tensor(file, tuple(part.get_shape()), str(part.get_dtype()))
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path.name} of {path.parent} is not a whole safetensors file: {error}") from None
+        own = f"{plain(path.name)} of {printable(path.parent)}"
+        raise ValueError(f"{own} is not a whole safetensors file: {plain(str(error))}") from None

@@ -11,10 +11,9 @@ import jax
 import numpy as np
 
 from ...model.names import name
-from .files import FLOATS, Tensor
+from .files import FLOATS, Tensor, plain, several
 from .sources import From, Layout
 
-SHOWN = 30  # lines of what is wrong
 OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 
 
@@ -43,6 +42,13 @@ def leaves(params) -> list[Leaf]:
     return found
 
 
+class Problem(NamedTuple):
+    """What is wrong with a tensor."""
+
+    kind: str
+    what: str
+
+
 class Match:
     """The parameters of a model, the tensors of its files, and the layout that says which is which."""
 
@@ -50,6 +56,7 @@ class Match:
         self.layout, self.leaves, self.tensors, self.replaced = layout, leaves, tensors, replaced
         self.bare = not any(one.startswith(layout.prefix) for one in tensors)
         self.own = {leaf.name for leaf in leaves}
+        self.lost: list[str] = []
 
     def there(self, theirs: str) -> str:
         """The name that a tensor has in these files: without the prefix, or the old one."""
@@ -87,57 +94,64 @@ class Match:
             other |= (head | copies) & self.tensors.keys()
         return sorted(other)
 
-    def problems(self) -> list[str]:
-        """A line for every tensor that is missing, misshaped, of another type, unknown, or a copy that differs."""
-        lines, used = [], set()
+    def problems(self) -> str:
+        """The tensors that are missing, misshaped, of another type, unknown, or copies that differ; empty where none is."""
+        found, used = [], set()
         for leaf in self.leaves:
             expected = self.source(leaf).shape(leaf.shape)
             for theirs in self.sources(leaf):
                 used.add(theirs)
-                lines += self.wrong(theirs, expected, leaf.name)
+                found += self.wrong(theirs, expected, leaf.name)
         for theirs, leaf in self.copies():
             used.add(theirs)
-            lines += self.differing(theirs, leaf)
+            found += self.differing(theirs, leaf)
         buffers = {one for one in self.tensors if any(re.fullmatch(p, one) for p in self.layout.buffers)}
         unknown = sorted(self.tensors.keys() - used - buffers - set(self.aside()))
-        return lines + [f"unknown: {one} {_shape(self.tensors[one].shape)}" for one in unknown]
+        found += [Problem("unknown", f"{plain(one)} {_shape(self.tensors[one].shape)}") for one in unknown]
+        kinds = dict.fromkeys(problem.kind for problem in found)
+        by_kind = {kind: [problem.what for problem in found if problem.kind == kind] for kind in kinds}
+        return "; ".join(f"{kind}: {several(whats)}" for kind, whats in by_kind.items())
 
-    def wrong(self, theirs: str, expected: tuple[int, ...], ours: str) -> list[str]:
+    def wrong(self, theirs: str, expected: tuple[int, ...], ours: str) -> "list[Problem]":
         """What is wrong with the tensor of a parameter."""
         tensor = self.tensors.get(theirs)
         if tensor is None:
-            return [f"missing: {theirs} {_shape(expected)}, our {ours}"]
+            return [Problem("missing", f"{theirs} {_shape(expected)}, our {ours}")]
         if tensor.shape != expected:
-            return [f"misshaped: {theirs} {_shape(tensor.shape)}, expected {_shape(expected)}"]
-        return [] if tensor.dtype in FLOATS else [f"of type {tensor.dtype}: {theirs}, expected {', '.join(FLOATS)}"]
+            return [Problem("misshaped", f"{theirs} {_shape(tensor.shape)}, expected {_shape(expected)}")]
+        if tensor.dtype not in FLOATS:
+            return [Problem(f"not of {', '.join(FLOATS)}", f"{theirs}, {tensor.dtype}")]
+        return []
 
-    def differing(self, theirs: str, leaf: Leaf) -> list[str]:
+    def differing(self, theirs: str, leaf: Leaf) -> "list[Problem]":
         """What is wrong with a copy of a parameter."""
         original = self.sources(leaf)[0]
         copy, own = self.tensors[theirs], self.tensors.get(original)
         if own is None or self.wrong(theirs, own.shape, leaf.name):
             return self.wrong(theirs, self.source(leaf).shape(leaf.shape), leaf.name)
-        if np.array_equal(copy.file.get_tensor(theirs), own.file.get_tensor(original)):
+        if np.array_equal(copy.file.get_tensor(theirs), own.file.get_tensor(original), equal_nan=True):
             return []
-        return [f"not tied: {theirs} differs from {original}, of which it should be a copy"]
+        return [Problem("not tied", f"{theirs} differs from {original}, of which it should be a copy")]
 
     # ---- the arrays
 
     def array(self, leaf: Leaf, dtype) -> Any:
-        """The parameter, its blocks stacked; of the files, what one block has of it is read at a time."""
+        """The parameter, its blocks stacked; of the files, what one block has of it is read at a time.
+
+        What is not finite in it, or not as a number of that type, enters `lost`.
+        """
         source, tensor = self.source(leaf), lambda theirs: self.tensors[theirs].file.get_tensor(theirs)
         blocks = leaf.blocks or (0,)
         stacked = np.empty((len(blocks), *leaf.shape), dtype)
         for own, block in zip(stacked, blocks, strict=True):
-            own[...] = source([tensor(self.there(one)) for one in source.names(block)])
+            names = [self.there(one) for one in source.names(block)]
+            with np.errstate(over="ignore"):  # it is told below
+                own[...] = source([tensor(one) for one in names])
+            for theirs, part in zip(names, own if source.each else own[None], strict=True):
+                if bad := part.size - np.count_nonzero(np.isfinite(part)):
+                    self.lost.append(f"{theirs} (our {leaf.name}): {bad} of {part.size} entries")
         return stacked if leaf.blocks is not None else stacked[0]
 
 
 def _shape(shape) -> str:
     return f"[{', '.join(map(str, shape))}]"
-
-
-def listed(lines: list[str]) -> str:
-    """The lines one below the other, cut where there are many."""
-    more = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return "\n".join(f"  {line[:300]}" for line in [*lines[:SHOWN], *more])

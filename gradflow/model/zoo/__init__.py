@@ -5,7 +5,7 @@ Of Gemini nothing but its siblings' internals (Gemma) is published.
 
 import pandas as pd
 
-from ...results.arguments import suggestions
+from ...results.arguments import known
 from .architecture import Architecture
 from .bert import BERT
 from .deepseek import DEEPSEEK
@@ -38,9 +38,7 @@ def architecture(name: str) -> Architecture:
     >>> small.heads, small.model().depth
     (2, 4)
     """
-    if name not in ZOO:
-        raise ValueError(f"no architecture {name!r}: {suggestions(name, ZOO)}")
-    return ZOO[name]
+    return ZOO[known("architecture", name, ZOO)]
 
 
 def architectures() -> pd.DataFrame:

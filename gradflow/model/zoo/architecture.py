@@ -8,6 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ...results.arguments import check_fields, whole
 from ..branches import Attention, GatedFeedForward, Joint
 from ..catalogue import placement
 from ..ends import Embedding, Readout
@@ -37,6 +38,11 @@ class Architecture:
     kv_heads: int | None = None
     head: int | None = None
     weights: Initialization = FanIn()
+
+    def __post_init__(self):
+        check_fields(self)
+        for name in ("depth", "width", "heads", "hidden", "vocabulary", "context"):
+            whole(name, getattr(self, name))
 
     # ---- what a family says
 
@@ -89,8 +95,7 @@ class Architecture:
 
     def resized(self, width: int) -> dict:
         """The fields that follow from the width."""
-        if width < 1:
-            raise ValueError(f"width is {width}: at least 1 is needed")
+        width = whole("width", width)
         share = width / self.width
         heads = max(1, int(self.heads * share + 1e-9))
         while self.head is None and (width % heads or (width // heads) % 2 > width % 2):  # a rotation needs even heads

@@ -1,0 +1,83 @@
+"""Spectra that are known exactly: from the matrix of an operator, or from those of its tokens.
+
+A factor that couples no tokens is a `c × c` block a token, all pushed at once; else its matrix is dense, of size n = T·c.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..model.layers import FEATURES, NOTHING
+from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
+from .operators import Operator, by_token, from_tokens
+
+
+def singular_values(ops: Mapping[str, Operator], memory: int = 2**28) -> dict:
+    """All n singular values of each operator, [T, c] or [1, n] as its `blocks`, descending in each. Cost: see `blocks`.
+
+    Of the identity those beyond its rank are 0; of others those that are zero come out at rounding.
+
+    Matrices of one size are decomposed one after the other. On the CPU jaxlib spreads a batch of LAPACK calls over the
+    threads that also run the program, and waits for them there: two batches at a time never end. On a busy machine LAPACK's
+    own threads wait for each other too; OPENBLAS_NUM_THREADS=1 is safe there.
+    """
+    found = {name: (jnp.arange(op.size) < op.rank).astype(op.like.dtype)[None] for name, op in ops.items()}
+    matrices = {name: blocks(op, memory) for name, op in ops.items() if op.through}
+    for size in {m.shape[-1] for m in matrices.values()}:
+        alike = {name: m for name, m in matrices.items() if m.shape[-1] == size}
+        values = one_by_one(partial(jnp.linalg.svd, compute_uv=False))(jnp.concatenate(list(alike.values())))
+        ends = np.cumsum([len(m) for m in alike.values()])[:-1]
+        found |= dict(zip(alike, jnp.split(values, ends), strict=True))
+    return found
+
+
+def one_by_one(decomposition):
+    """`decomposition` of a stack of matrices, one after the other; see `singular_values` for the reason."""
+    return lambda stack: jax.lax.map(decomposition, stack)
+
+
+def blocks(op: Operator, memory: int = 2**28):
+    """The matrix of the operator, [T, c, c] where it couples no tokens, else [1, n, n]; [outputs, inputs].
+
+    Cost: c pushes, or n; as many at a time as `memory` bytes hold (an array and about sixteen of its size between).
+    """
+    tokens, features = by_token(jnp.zeros(op.like.shape)).shape
+    apart = op.couples in (NOTHING, FEATURES)
+    inputs = features if apart else op.size
+    eye = jnp.eye(inputs, dtype=op.like.dtype)
+    rows = (
+        jnp.broadcast_to(eye[:, None], (inputs, tokens, features)) if apart else eye.reshape(inputs, tokens, features)
+    )
+    column = lambda unit: by_token(op.apply(from_tokens(unit, op.like)))
+    together = max(1, min(inputs, memory // (16 * op.size * op.like.dtype.itemsize)))
+    columns = jax.lax.map(column, rows, batch_size=together)
+    return jnp.einsum("itc->tci", columns) if apart else columns.reshape(1, inputs, -1).mT
+
+
+def exactly(op: Operator, values, size: int) -> dict:
+    """Everything that is read from a spectrum known exactly, from `singular_values`; those listed are padded to `size`.
+
+    Each is measured against its own matrix: of the tokens' matrices one may be large and another small.
+    """
+    noise = rounding(values[:, :1], values.shape[-1])
+    height = (values / jnp.where(noise == 0, 1.0, noise)).ravel()  # of a matrix of zeros all are 0
+    order = jnp.argsort(height, descending=True)
+    values, height, within = values.ravel()[order], height[order], jnp.arange(op.size) < op.rank
+    kept = within & ~(height <= 1)  # NaN is kept, and shows
+    doubtful = kept & (height < CLEAR)
+    known, left = ~doubtful.any(), jnp.sum(kept)
+    largest = jnp.max(jnp.where(kept, values, 0.0), initial=0.0)
+    smallest = jnp.where(left > 0, jnp.min(jnp.where(kept, values, jnp.inf), initial=jnp.inf), jnp.nan)
+    read = functionals(values, kept.astype(values.dtype), op.rank) | extremes(largest, smallest)
+    listed = jnp.sort(jnp.where(kept & ~doubtful, values, -1.0), descending=True)
+    return {
+        "singular_values": jnp.pad(
+            jnp.where(listed < 0, jnp.nan, listed), (0, size - op.size), constant_values=jnp.nan
+        ),
+        **deficits(op, left, known),
+        **with_errors(ranked(read, known), {}),
+        "spectrum_probes": jnp.zeros((), jnp.int32),
+    }

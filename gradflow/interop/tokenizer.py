@@ -1,0 +1,163 @@
+"""What the tokenizer in a folder makes of a text, and what it puts around one; asked in a process of its own (`cutter`).
+
+The marks around a text, its beginning and its end, are asked for apart: a text is cut into many examples, and each of them should
+begin as the texts did that the model was trained on. The rule is that of tokenizer.json, or, where that has none, of
+tokenizer_config.json (`add_bos_token`), or of BERT's vocabulary.
+"""
+
+import importlib.util
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..results.arguments import shown
+from ..results.files import printable, regular
+from .checkpoints.files import json_of, plain
+
+TOKENIZER, SETTINGS, VOCABULARY = "tokenizer.json", "tokenizer_config.json", "vocab.txt"
+MASKS = ("[MASK]", "<mask>")
+BERT = ("[CLS]", "[SEP]")
+LARGEST = 2**28  # bytes of a file; the longest tokenizer.json that is known has an eighth of it
+SECONDS, SPEED = 60, 50_000  # what a tokenizer may take: so long, and a second more for so many bytes
+MEMORY, EACH = 2**32, 200  # so many bytes, and so many more for each byte that it reads
+UTF = {BOM_UTF32_LE: "UTF-32", BOM_UTF32_BE: "UTF-32", BOM_UTF16_LE: "UTF-16", BOM_UTF16_BE: "UTF-16"}  # longest first
+BROKEN = re.compile("[\udc80-\udcff]")  # what stands for a byte that is not UTF-8
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The tokens in front of every example, and those behind it, with a note that says so, and by which rule."""
+
+    begin: tuple[int, ...] = ()
+    end: tuple[int, ...] = ()
+    note: str = "nothing is put around an example"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a tokenizer says: the tokens of a text [N], those in front of one and behind it, their words, others by name."""
+
+    ids: np.ndarray
+    begin: tuple[int, ...] = ()
+    end: tuple[int, ...] = ()
+    words: Mapping[int, str] = field(default_factory=dict)
+    known: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def mask(self) -> int | None:
+        """The token that hides others; None where none is named."""
+        return next((self.known[name] for name in MASKS if name in self.known), None)
+
+
+def decoded(content: bytes, name: str) -> tuple[str, list[str]]:
+    """The text, and a note where some of its bytes are not UTF-8: these are replaced.
+
+    Errors: ValueError for a text that says itself that it is something else.
+    """
+    for mark, encoding in UTF.items():
+        if content.startswith(mark):
+            raise ValueError(f"{name} begins with the byte-order mark of {encoding}: give a text in UTF-8")
+    bad = len(BROKEN.findall(content.decode("utf-8", "surrogateescape")))
+    notes = [f"{bad} of its {len(content)} bytes are not UTF-8, and are replaced"] if bad else []
+    return content.decode("utf-8", "replace"), notes
+
+
+def cut(folder: Path, text: str = "", names: Sequence[str] = MASKS) -> Cut:
+    """What the tokenizer in a folder makes of a text, and which tokens have these names.
+
+    Errors: ValueError for a tokenizer that does not work; ImportError, which names the extra, without the library that reads it.
+    """
+    path, content = folder / TOKENIZER, text.encode("utf-8")
+    if importlib.util.find_spec("tokenizers") is None:
+        raise ImportError("reading a tokenizer needs tokenizers: pip install 'gradflow-jax[hf]'")
+    own = f"{TOKENIZER} of {printable(folder)}"
+    size = regular(path).stat().st_size
+    if size > LARGEST:
+        raise ValueError(f"{own} has {size} bytes: at most {LARGEST} are read")
+    asked = {"path": str(path.resolve()), "names": list(names), "memory": MEMORY + EACH * (size + len(content))}
+    seconds = SECONDS + (size + len(content)) / SPEED
+    program = [sys.executable, "-P", str(Path(__file__).with_name("cutter.py"))]
+    try:
+        done = subprocess.run(
+            program, input=json.dumps(asked).encode() + b"\n" + content, capture_output=True, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{own} does not come to an end: it was stopped after {seconds:.0f} s") from None
+    if done.returncode:
+        why = done.stdout.decode("utf-8", "replace") if done.returncode == 3 else f"it ended with {done.returncode}"
+        raise ValueError(f"{own} is not a tokenizer that can be read: {plain(why)}")
+    with np.load(io.BytesIO(done.stdout), allow_pickle=False) as arrays:
+        begin, end, known = (tuple(map(int, arrays[name])) for name in ("begin", "end", "known"))
+        by_name = {name: token for name, token in zip(names, known, strict=True) if token >= 0}
+        words = dict(zip((*begin, *end), map(str, arrays["words"]), strict=True))
+        return Cut(arrays["ids"], begin, end, words, by_name)
+
+
+def by_vocabulary(folder: Path) -> Cut:
+    """What BERT's vocabulary, one token a line, says of marks and of the token that hides; nothing without one."""
+    nothing = Cut(np.empty(0, np.int64))
+    if not os.path.lexists(folder / VOCABULARY):
+        return nothing
+    try:
+        lines = regular(folder / VOCABULARY).read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{VOCABULARY} of {printable(folder)} is not UTF-8: a token a line is expected") from None
+    known = {token.rstrip("\r"): i for i, token in enumerate(lines)}
+    if not all(name in known for name in BERT):
+        return Cut(nothing.ids, known=known)
+    first, last = (known[name] for name in BERT)
+    return Cut(nothing.ids, (first,), (last,), dict(zip((first, last), BERT, strict=True)), known)
+
+
+def beginning(folder: Path) -> tuple[bool | None, str | None]:
+    """`add_bos_token` of a folder's tokenizer_config.json and the name of that token; None where it doesn't say."""
+    if not os.path.lexists(folder / SETTINGS):
+        return None, None
+    settings = json_of(folder / SETTINGS)
+    asked, word = settings.get("add_bos_token"), settings.get("bos_token")
+    word = word.get("content") if isinstance(word, dict) else word
+    if not isinstance(asked, bool | None):
+        raise ValueError(
+            f"{SETTINGS} of {printable(folder)}: add_bos_token is {shown(asked)}; true or false is expected"
+        )
+    return asked, word if isinstance(word, str) else None
+
+
+def by_rule(found: Cut, asked: bool | None, word: str | None) -> Marks:
+    """The marks, by what the tokenizer says and by what its settings say (`beginning`)."""
+    if found.begin or found.end:
+        against = f", though {SETTINGS} has add_bos_token false" if asked is False and found.begin else ""
+        return Marks(
+            found.begin, found.end, f"{told(found.begin, found.end, found.words)}, the tokenizer's rule{against}"
+        )
+    if not asked:
+        return Marks()
+    if word is None or word not in found.known:
+        raise ValueError(
+            f"{SETTINGS} has add_bos_token, but bos_token {shown(word)} is no token here: --begin names its number"
+        )
+    begin = (found.known[word],)
+    return Marks(begin, (), f"{told(begin, (), {begin[0]: word})}, as {SETTINGS} has add_bos_token")
+
+
+def told(begin: Sequence[int], end: Sequence[int], words: Mapping[int, str]) -> str:
+    """The marks, in words."""
+    parts = [
+        *([f"begin with {_named(begin, words)}"] if begin else []),
+        *([f"end with {_named(end, words)}"] if end else []),
+    ]
+    return f"examples {' and '.join(parts)}"
+
+
+def _named(tokens: Sequence[int], words: Mapping[int, str]) -> str:
+    """The tokens, each with its word where it has one."""
+    return " ".join(f"{token} {plain(words[token])}" if words.get(token) else f"{token}" for token in tokens)

@@ -1,0 +1,156 @@
+"""Files: what is asked for as one is looked at before it is opened, and what is written appears whole or not at all."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+WORDS = 100  # characters of another library's message in a line
+LARGEST = 2**26  # bytes of JSON that are read: a run's are some thousand
+SCRATCH = re.compile(r"\..+\.(?P<file>\d+)\.part|\.part-(?:(?P<folder>\d+)-)?\w+")
+KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def regular(path: str | Path) -> Path:
+    """`path`, where a regular file is that can be read, or a link to one; opening anything else may wait, or never end.
+
+    Errors: OSError, of the kind that opening it would give, in one line.
+    """
+    path = Path(path)
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except ValueError:  # a NUL, or what the system's encoding lacks
+        raise FileNotFoundError(f"{printable(path)} is no name of a file") from None
+    except FileNotFoundError:
+        link = ": it is a link to nothing" if path.is_symlink() else ""
+        raise FileNotFoundError(f"there is no file {printable(path)}{link}") from None
+    except OSError as error:
+        raise type(error)(f"can't read {printable(path)} ({error.strerror}): name a file") from None
+    if kind != stat.S_IFREG:
+        unfit = IsADirectoryError if kind == stat.S_IFDIR else OSError
+        raise unfit(f"{printable(path)} is {KINDS.get(kind, 'no file')}: a regular file is expected")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(
+            f"can't read {printable(path)} ({os.strerror(errno.EACCES)}): name a file that can be read"
+        )
+    return path
+
+
+def printable(path: str | Path) -> str:
+    """The path for a line of text: as it is, or with escapes where it holds what would not print, a line's end among it."""
+    text = str(path)
+    return text if text.isprintable() and text else repr(text)
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong in a few words: the system's own, also where another library's exception only quotes them."""
+    number = error.errno if isinstance(error, OSError) else None
+    quoted = re.search(r"os_error_code='(\d+)|OS error (\d+)|errno = (\d+)", str(error))
+    if number is None and quoted:
+        number = int(quoted[quoted.lastindex or 0])
+    if number:
+        return os.strerror(number)
+    words = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError):  # whose words are the key alone
+        words = f"no {words}"
+    return words if len(words) <= WORDS else f"{words[:WORDS]}…"
+
+
+def unwritten(path: str | Path, error: BaseException) -> OSError:
+    """The line about what could not be written at `path`, with the remedy."""
+    why = reason(error)
+    full = why in map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    remedy = "free some space, or name a folder elsewhere" if full else "name a folder that can be written"
+    return OSError(f"can't write to {printable(path)} ({why}): {remedy}")
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A place beside `path` to write to: what is there in the end is moved to `path`, and after a failure nothing is.
+
+    Errors: OSError where the system refuses, in one line.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # HDF5 runs out of space in either
+        raise unwritten(path, error) from None
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: dict) -> None:
+    """The mapping as a file that is whole or not there."""
+    with whole(path) as part:
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        part.write_bytes(text.encode("utf-8", "backslashreplace"))  # a name that is not UTF-8 has its escapes in JSON
+
+
+def read_json(path: Path, remedy: str) -> dict:
+    """The mapping in a file of JSON.
+
+    Errors: OSError for everything else, in one line that ends with the remedy.
+    """
+    try:
+        if regular(path).stat().st_size > LARGEST:
+            raise ValueError(f"more than {LARGEST} bytes")
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError(f"a {type(data).__name__}, where an object is expected")
+    except (ValueError, RecursionError) as error:
+        raise OSError(f"{printable(path)} is damaged ({reason(error)}): {remedy}") from None
+    except OSError as error:
+        raise OSError(f"{error}; {remedy}") from None
+    return data
+
+
+def scratch(path: Path) -> bool:
+    """Whether the name is one of those that are half-written."""
+    return SCRATCH.fullmatch(path.name) is not None
+
+
+def clear(folder: Path) -> None:
+    """Takes away what is half-written in the folder, but what another living process of this host is writing.
+
+    For who holds the folder (see `locks`): processes on other hosts can't be seen from here.
+    """
+    for path in filter(scratch, list(folder.iterdir())):
+        if not _alive(_writer(path)):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _writer(path: Path) -> int:
+    """The process in the name of what is half-written; 0 where none is."""
+    found = SCRATCH.fullmatch(path.name)
+    return int(found["file"] or found["folder"] or 0) if found else 0
+
+
+def _alive(process: int) -> bool:
+    return process not in (0, os.getpid()) and alive(process)
+
+
+def alive(process: int) -> bool:
+    """Whether a process of that number runs on this host, as far as can be known."""
+    if os.name == "nt":  # where the question would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True

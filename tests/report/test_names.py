@@ -1,0 +1,249 @@
+"""Names: one way into a file's name, into LaTeX and into a legend, whatever is in them."""
+
+import re
+import shutil
+import subprocess
+
+import made
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+import gradflow as gf
+from gradflow.report import atlas_tables, canvas, plot, tables
+from gradflow.report.canvas import legend
+from gradflow.report.latex import latex, verbatim
+from gradflow.results import settings
+from gradflow.results.naming import stem
+from gradflow.results.tree import Readings, check_names, families, label, nodes
+
+ODD = (
+    "Llama-3.2-1B",
+    "lr-0.1",
+    "lr-0.3",
+    "a%b#c",
+    "back\\slash",
+    "x/y",
+    "_x",
+    "$a$ for $",
+    "[q]",
+    "*s",
+    "&~^{}`",
+    "模型",
+    "é",
+    "--p",
+)
+ODD += ('say "hi"', "a|b", "training", "stream_gradient", "\\end{verbatim}", "x, y")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("odd") / "out"
+    data = {**made.TEXT, "name": "a_text%.txt"}
+    command = r"gradflow measure --name \end{verbatim} \input{x} 模 " + "long " * 40
+    tree = made.tree(ODD, data=data, provenance={"command": command, "commit": None, "versions": {}})
+    return gf.report.write(tree, out)
+
+
+def test_every_model_has_a_figure_of_its_own(folder):
+    drawn = {path.name for path in (folder / "figures").glob("*.pdf")}
+    expected = {f"{stem(f'budget_{name}')}.pdf" for name in ODD}
+    assert len(expected) == len(ODD)
+    assert expected <= drawn
+    for name in ODD:
+        rows = pd.read_csv(folder / "figures" / f"{stem(f'budget_{name}')}.csv", comment="#")
+        assert set(rows["model"]) == {name}
+
+
+def test_tables_hold_every_name_as_it_is(folder):
+    assert pd.read_csv(folder / "tables" / "results.csv")["model"].tolist() == list(ODD)
+    assert set(nodes(gf.results.load(folder / "results.nc"))) == set(ODD)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_appendix_compiles_whatever_a_model_is_called(folder):
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "appendix.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stdout.decode("latin-1")[-2000:]
+
+
+def test_what_the_appendix_includes_is_there(folder):
+    text = (folder / "appendix.tex").read_text(encoding="utf-8")
+    included = re.findall(r"\\includegraphics\[.*?\]\{\{(.*?)\}\.pdf\}", text)
+    assert len(included) > len(ODD)
+    assert all((folder / f"{name}.pdf").exists() for name in included)
+    assert text.count(r"\begin{verbatim}") == text.count(r"\end{verbatim}")
+
+
+@pytest.mark.parametrize("name", ["lr-0.1", "Llama-3.2-1B", "plain", "a.tar"])
+def test_a_dot_in_a_name_is_no_ending(name, tmp_path):
+    table = pd.DataFrame({"mean": [1.0]})
+    for path in (tmp_path / name, tmp_path / f"{name}.pdf", tmp_path / f"{name}.csv"):
+        files = plot.save(plt.figure(), path, table)
+        assert [file.name for file in files] == [f"{name}.pdf", f"{name}.png", f"{name}.csv"]
+        assert all(file.exists() for file in files)
+
+
+def test_a_caption_of_several_lines_is_one_in_the_csv(tmp_path):
+    drawn = plt.figure()
+    drawn.set_label("one\ntwo\r\nthree")
+    written = plot.save(drawn, tmp_path / "x", pd.DataFrame({"model": ['q"\n,'], "mean": [1.0]}))[2]
+    assert written.read_text(encoding="utf-8").startswith("# one two three\n")
+    assert pd.read_csv(written, comment="#")["model"].tolist() == ['q"\n,']
+
+
+# ---- LaTeX --------------------------------------------------------------------------------------------------
+
+SET = {
+    "50% of x_l": r"50\% of x\_l",
+    "a\\b": r"a\textbackslash{}b",
+    "~^": r"\textasciitilde{}\textasciicircum{}",
+    "#&$_{}": r"\#\&\$\_\{\}",
+    "[a]*": "{[}a{]}{*}",
+    "---": "-{}-{}-",
+    "``": r"\textasciigrave{}\textasciigrave{}",
+    "‖g‖²": r"$\|$g$\|$$^2$",
+    "漢": "U+6F22",
+    "é": "é",
+    "Þ": "U+00DE",
+    "a\n\nb\tc": "a b c",
+    "\x00\x7f": "U+0000U+007F",
+}
+
+
+@pytest.mark.parametrize("text", SET)
+def test_text_for_latex(text):
+    assert latex(text) == SET[text]
+
+
+def test_quoted_text_cannot_end_its_quotation():
+    shown = verbatim("a \\end{verbatim} \\end  {verbatim} \\end{verbatim*}\n漢\x01\n\nz")
+    assert shown.count(r"\end{verbatim}") == 1
+    assert shown.endswith("\n\\end{verbatim}")
+    assert "\\u6f22" in shown
+    assert "\\x01" in shown
+    assert shown.isascii()
+    assert verbatim("") == verbatim("\n") == ""
+
+
+# ---- legends ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*ODD, "$", "$$", "\\$a$", "$\\frac{", "new\nline", "\ttab"])
+def test_a_legend_shows_the_name_and_no_mathematics(name):
+    ax = plt.subplots()[1]
+    ax.plot([0, 1], label=legend(name))
+    ax.legend()
+    ax.set_title(legend(name))
+    ax.figure.canvas.draw()
+    (text,) = ax.get_legend().get_texts()
+    assert text.get_text().strip("\u2009") == legend(name).strip("\u2009")
+    shown, is_math = text._preprocess_math(text.get_text())
+    assert not is_math
+    if name.isascii():
+        assert shown.strip("\u2009") == " ".join(name.split())
+
+
+def test_every_model_is_in_the_legend_of_a_figure():
+    ax = plot.profile(made.tree(ODD))
+    assert len(ax.get_legend().get_texts()) == len(ODD)
+    ax.figure.canvas.draw()
+
+
+def test_figures_do_not_hang_on_the_callers_latex(monkeypatch, tmp_path):
+    """With `text.usetex` every text would go through LaTeX, which knows neither `‖` nor a bare `_`."""
+
+    def called(*_, **__):
+        raise AssertionError("LaTeX was called")
+
+    for reader in ("get_text_width_height_descent", "make_dvi", "make_png"):
+        monkeypatch.setattr(f"matplotlib.texmanager.TexManager.{reader}", called)
+    monkeypatch.setitem(plt.rcParams, "text.usetex", True)
+    run, swept = made.tree(steps=(0, 3)), made.sweep(depths=(1, 2, 4))
+    given = plt.subplots()[1]
+    drawn = [plot.comparison(run, swept), plot.profile(run, ax=given), plot.heatmap(run["pre"])]
+    assert plt.rcParams["text.usetex"] is True
+    for one in drawn:
+        whole = one if isinstance(one, plt.Figure) else one.figure
+        whole.draw_without_rendering()
+        plot.save(one, tmp_path / "x", pd.DataFrame())
+
+
+# ---- names in a tree ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/../b", "/a", "a/", "a//b", " ", "a\nb", "\x00", "\ud800", 3])
+def test_a_name_that_is_no_path_is_refused(name):
+    with pytest.raises(
+        ValueError, match="no model can be called .*: use letters, digits, and / between parts of a name"
+    ):
+        check_names([name])
+
+
+@pytest.mark.parametrize("name", ["seed", "step", "seed/x"])
+def test_a_name_of_a_dimension_is_refused(name):
+    with pytest.raises(ValueError, match="no model can be called .*: results have a dimension .*; choose another name"):
+        label({name: Readings({}, {})}, leading={"step": [0], "seed": [0]})
+
+
+def test_a_model_inside_another_is_refused():
+    with pytest.raises(ValueError, match="'a/b' would lie inside the model 'a': choose another name"):
+        check_names(["a", "a/b"])
+
+
+def test_nested_models_are_models_by_their_paths(tmp_path):
+    tree = made.tree(("t5/encoder", "t5/decoder", "pre"))
+    assert list(nodes(tree)) == ["t5/encoder", "t5/decoder", "pre"]
+    assert list(nodes(tree["t5"])) == ["encoder", "decoder"]
+    assert tables.called(tree["t5/encoder"]) == "t5/encoder"
+    ax = plot.profile(tree)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["t5/encoder", "t5/decoder", "pre"]
+    assert plot.budget(tree["t5/decoder"]).get_title(loc="left") == "t5/decoder"
+    out = gf.report.write(tree, tmp_path / "out", sweep=made.sweep(("t5/encoder", "pre"), depths=(1, 2, 3)))
+    told = (out / "tables" / "summary.txt").read_text(encoding="utf-8")
+    assert "t5/encoder: the gradient at the bottom" in told
+    assert "exponent in the number of blocks: t5/encoder" in told
+    kept = gf.results.load(out / "results.nc")
+    assert list(nodes(kept["training"])) == ["t5/encoder", "t5/decoder", "pre"]
+    assert settings(kept["training/t5/encoder"])["data"] == made.TEXT
+
+
+def test_the_size_of_a_sweep_is_no_part_of_a_models_name():
+    family = lambda *paths: families(
+        type(made.tree()).from_dict(
+            {path: made.tree()["pre"].to_dataset().assign_attrs(total_depth=6) for path in paths}
+        ),
+        "total_depth",
+    )
+    assert list(family("pre/depth_6", "t5/depth_6/encoder", "t5/decoder/depth_6")) == [
+        "pre",
+        "t5/encoder",
+        "t5/decoder",
+    ]
+    assert list(family("depth_6/depth_6")) == ["depth_6"]
+    with pytest.raises(ValueError, match="pre is of no sweep over width: give what `gf.sweep` returned"):
+        families(made.tree(), "width")
+
+
+# ---- cells --------------------------------------------------------------------------------------------------
+
+
+def test_a_markdown_cell_is_one_cell_in_one_line():
+    names = ["a|b", "c\\", "d\\|e", "f\ng", "<script>", "`h`"]
+    told = atlas_tables.markdown(pd.DataFrame({"wiring": names, "failed": ["x|\ny"] * len(names)})).splitlines()
+    assert len(told) == 2 + len(names)
+    bars = {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in told}
+    assert len(bars) == 1
+    page = atlas_tables.page(pd.DataFrame({"wiring": names}), "a caption")
+    assert "<script>`" not in page
+    assert page.count("<td") == len(names) * page.count("<th>")
+
+
+def test_all_that_is_drawn_is_under_one_style():
+    assert canvas.STYLE["text.usetex"] is False
