@@ -248,10 +248,10 @@ def test_letters_that_a_console_has_not_are_printed_as_codes(encoding, monkeypat
 
 
 def test_who_reads_the_first_line_alone_hears_nothing_else(tmp_path):
-    job = command("wirings", cwd=tmp_path)
-    job.stdout.close()
-    assert job.stderr.read() == ""
-    assert job.wait(timeout=120) == 141
+    with command("wirings", cwd=tmp_path) as job:
+        job.stdout.close()
+        assert job.stderr.read() == ""
+        assert job.wait(timeout=120) == 141
 
 
 @pytest.mark.parametrize(
