@@ -14,7 +14,6 @@ from jaxtyping import install_import_hook
 
 compiling.tell_quickly()
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_numpy_rank_promotion", "raise")
 
 install_import_hook(["gradflow.model", "gradflow.instruments"], "typecheck.shaped")
 

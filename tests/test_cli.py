@@ -1,15 +1,19 @@
 """The command line as its user meets it: the main job at toy size, wrong input, an interruption."""
 
+import dataclasses
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
 import gradflow.cli as cli
+from gradflow.training.optimizers import OPTIMIZERS
 
 TOY = ["--depth", "2", "--width", "8", "--heads", "2", "--context", "8", "--batch", "2", "--steps", "2", "--seeds", "2"]
 
@@ -39,6 +43,10 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "empty.txt").touch()
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     (tmp_path / "broken.py").write_text("one = nothing")
+    (tmp_path / "exits.py").write_text("import sys; sys.exit(3)")
+    (tmp_path / "interrupts.py").write_text("raise KeyboardInterrupt")
+    (tmp_path / "prints.py").write_text("print('much' * 1000)")
+    (tmp_path / "long.py").write_text("raise RuntimeError('many\\nlines' * 1000)")
     (tmp_path / "short.txt").write_text("too short")
     (tmp_path / "somebodys").mkdir()
     (tmp_path / "somebodys" / "thesis.txt").write_text("years of work")
@@ -50,18 +58,18 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        ("--text missing.txt", "name a file that can be read"),
+        ("--text missing.txt", "there is no file missing.txt"),
         ("--text empty.txt", "at least 130 bytes"),
         ("--text short.txt", "longer text or a smaller context"),
-        ("--text somebodys", "name a file that can be read"),
-        ("--depth 0", "at least 1 block"),
+        ("--text somebodys", "a regular file is expected"),
+        ("--depth 0", "depth is 0: at least 1 is needed"),
         ("--seeds 0", "at least 1"),
         ("--steps 0", "at least 1"),
         ("--batch 0", "at least 1"),
         ("--context 1", "at least 2"),
         ("--heads 0", "at least 1"),
         ("--width 63", "not a multiple of heads"),
-        ("--lr -1", "positive"),
+        ("--lr -1", "lr is -1.0: a finite number above 0 is needed"),
         ("--wirings pre pots", "did you mean 'post'"),
         ("--wirings pre pre", "different names"),
         ("--wirings nobodys:one", "No module named 'nobodys'; give module:name"),
@@ -73,6 +81,29 @@ def here(tmp_path, monkeypatch):
         ("--out somebodys", "another folder"),
         ("--out empty.txt", "name a folder"),
         ("--out empty.txt/inside", "can be written"),
+        ("--depth 1000000000", "of memory"),
+        ("--seeds 1000000000", "of memory"),
+        ("--batch 1000000000", "of memory"),
+        ("--depth 1000000000000000000000000000000", ""),
+        ("--lr nan", "lr is nan"),
+        ("--b1 2", "b1 is 2.0"),
+        ("--decay 0.5", "adam has no decay"),
+        ("--key -1", "key is -1"),
+        ("--wirings exits:x", "no wiring 'exits:x': it ends by SystemExit; give module:name"),
+        ("--wirings interrupts:x", "it ends by KeyboardInterrupt"),
+        ("--wirings prints:y", "has no attribute 'y'"),
+        ("--wirings long:x", "…; give module:name"),
+        ("--wirings broken:", "no wiring 'broken:'"),
+        ("--wirings :x", "no wiring ':x'"),
+        ("--wirings C:\\\\x", "No module named 'C'"),
+        ("--wirings", "at least one wiring"),
+        (
+            "--depht 3",
+            "Unrecognized options: --depht, 3; did you mean --depth? gradflow compare --help lists what there is",
+        ),
+        ("--depth three", "invalid literal for int() with base 10: 'three'; gradflow compare --help"),
+        ("--depth", "Missing value for argument '--depth'"),
+        ("--seeds 1 2", "Unrecognized options: 2; gradflow compare --help"),
     ],
 )
 def test_wrong_input_is_one_line_that_names_the_remedy(words, remedy, here, capsys, monkeypatch):
@@ -82,11 +113,11 @@ def test_wrong_input_is_one_line_that_names_the_remedy(words, remedy, here, caps
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        ("--warmup -1", "a number of steps, or 0"),
+        ("--warmup -1", "warmup is -1: at least 0 is needed"),
         ("--schedule cosin", "did you mean 'cosine'"),
-        ("--clip 0", "clip is 0.0: a positive number"),
-        ("--clip-parameter -1", "clip_parameter is -1.0: a positive number"),
-        ("--dropout 1", "from 0 to below 1"),
+        ("--clip 0", "clip is 0.0: a finite number above 0 is needed"),
+        ("--clip-parameter -1", "clip_parameter is -1.0: a finite number above 0 is needed"),
+        ("--dropout 1", "dropout is 1.0: a finite number from 0 below 1 is needed"),
         ("--precision bf16", "known: bfloat16, float32, float64"),
         ("--optimizer sgd --b2 0.9", "its constants are momentum, nesterov"),
         ("--record 0 200", "between 0 and steps = 100"),
@@ -95,10 +126,147 @@ def test_wrong_input_is_one_line_that_names_the_remedy(words, remedy, here, caps
         ("--readings backward lyapunv", "did you mean 'lyapunov'"),
         ("--checkpoint-every 0", "at least 1"),
         ("--out somebodys --resume", "another folder"),
+        ("--readings", "readings names none"),
+        ("--record 5 early", "give steps, or early, every:N or logarithmic:N"),
+        ("--record early:3", "give steps, or early, every:N or logarithmic:N"),
+        ("--record logarithmic:100000000", "at most 10000"),
+        ("--record every:1 --steps 1000000000", "of memory"),
     ],
 )
 def test_what_training_cannot_do_is_one_line_too(words, remedy, here, capsys, monkeypatch):
     assert remedy in refused(capsys, monkeypatch, *words.split(), job="train")
+
+
+def printed(capsys, monkeypatch, *words) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    monkeypatch.setattr(sys, "argv", ["gradflow", *words])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code
+    return (code, *capsys.readouterr())
+
+
+def test_a_word_that_is_no_command_is_one_line(capsys, monkeypatch):
+    code, out, errors = printed(capsys, monkeypatch, "compre")
+    assert (code, out) == (2, "")
+    assert errors == "gradflow: Unrecognized options: compre; gradflow --help lists what there is\n"
+
+
+def test_the_version_is_told(capsys, monkeypatch):
+    code, out, errors = printed(capsys, monkeypatch, "--version")
+    assert (code, errors) == (0, "")
+    assert out.startswith("gradflow ")
+
+
+def test_a_wiring_by_its_name_is_its_row(capsys, monkeypatch):
+    code, out, errors = printed(capsys, monkeypatch, "wirings", "post")
+    assert (code, errors) == (0, "")
+    assert out.splitlines()[:2] == ["post", "  N(x + F x)"]
+    assert len(out.splitlines()) == 4
+    code, out, errors = printed(capsys, monkeypatch, "wirings", "pots")
+    assert (code, out) == (2, "")
+    assert "did you mean 'post'" in errors
+
+
+def test_help_shows_what_holds_where_nothing_is_given(capsys, monkeypatch):
+    words = lambda command: " ".join(printed(capsys, monkeypatch, command, "--help")[1].replace("│", " ").split())
+    listed = words("train")
+    assert "None" not in listed.replace("{None}", "")
+    assert "(default: every half minute)" in listed
+    assert "(default: the language reference that CPython ships)" in listed
+    assert "(default: all)" in words("atlas")
+    for name, optimizer in OPTIMIZERS.items():
+        for constant in dataclasses.fields(optimizer):
+            assert f"--{constant.name.replace('_', '-')}" in listed, name
+
+
+DEFAULTS = {
+    "momentum": "0",
+    "b1": "0.9",
+    "b2": "0.999",
+    "beta": "0.95",
+    "decay": "0.9",
+    "eps": "1e-08",
+    "weight_decay": "0",
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_constants_that_are_listed_are_those_that_hold(name):
+    """Those of the others than these, lion's b2 and adamw's decay, stand beside them."""
+    others = {("lion", "b2"): "0.99", ("adamw", "weight_decay"): "0.01"}
+    for field in dataclasses.fields(OPTIMIZERS[name]):
+        if field.name != "nesterov":
+            told = others.get((name, field.name), DEFAULTS[field.name])
+            assert getattr(OPTIMIZERS[name], field.name) == float(told)
+
+
+def test_what_was_not_foreseen_is_two_lines_and_a_traceback_on_request(capsys, monkeypatch):
+    monkeypatch.setattr("gradflow.cli.options.own", lambda word: 1 / 0)
+    code, out, errors = printed(capsys, monkeypatch, "wirings", "a:b")
+    assert (code, out) == (1, "")
+    assert errors.splitlines()[0] == "gradflow wirings: unforeseen ZeroDivisionError: division by zero"
+    assert "GRADFLOW_TRACEBACK=1" in errors.splitlines()[1]
+    monkeypatch.setenv("GRADFLOW_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        printed(capsys, monkeypatch, "wirings", "a:b")
+
+
+def test_memory_that_is_not_there_after_all_is_one_line(capsys, monkeypatch):
+    def too_much(word):
+        raise MemoryError("Unable to allocate 100 GiB")
+
+    monkeypatch.setattr("gradflow.cli.options.own", too_much)
+    code, _, errors = printed(capsys, monkeypatch, "wirings", "a:b")
+    assert code == 2
+    assert errors.startswith("gradflow wirings: out of memory (Unable to allocate 100 GiB): take fewer")
+    assert len(errors.splitlines()) == 1
+
+
+def test_warnings_are_notes(capsys, monkeypatch):
+    def warns(word):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("first\nsecond", stacklevel=1)
+        raise ValueError("and so on")
+
+    monkeypatch.setattr("gradflow.cli.options.own", warns)
+    _, _, errors = printed(capsys, monkeypatch, "wirings", "a:b")
+    assert errors.splitlines() == ["note: first second", "gradflow wirings: and so on"]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_letters_that_a_console_has_not_are_printed_as_codes(encoding, monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    monkeypatch.setattr(sys, "argv", ["gradflow", "wirings", "deepnorm"])
+    cli.main()
+    assert r"\u03b1" in console.buffer.getvalue().decode(encoding)
+    assert console.errors == "strict"
+
+
+def test_who_reads_the_first_line_alone_hears_nothing_else(tmp_path):
+    with command("wirings", cwd=tmp_path) as job:
+        job.stdout.close()
+        assert job.stderr.read() == ""
+        assert job.wait(timeout=120) == 141
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("XLA_FLAGS", "--xla_nonsense=1", "XLA_FLAGS has what this jaxlib can't read, --xla_nonsense=1"),
+        ("JAX_PLATFORMS", "nonsense", "JAX can't start on 'nonsense'"),
+    ],
+)
+def test_what_jax_was_told_wrongly_is_one_line(variable, value, words, tmp_path):
+    job = command("version", cwd=tmp_path, env={**os.environ, variable: value})
+    out, errors = job.communicate(timeout=120)
+    assert (job.returncode, out) == (2, "")
+    assert words in errors
+    assert len(errors.splitlines()) == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -90,6 +90,8 @@ def _job(
 
         matplotlib.use("agg")
         (stacks, data), recipe, origin = models.built(), updates.built(), provenance()
+        if not readings:
+            raise ValueError("readings names none: give economy, standard or full, or names of readings and quantities")
         read = {"record": moments.named(record), "readings": readings[0] if readings[0] in plan.PRESETS else readings}
         checkpoints.interval(run.checkpoint_every)
         planned = plan.Plan.of(data, recipe, run.key, run.seeds, run.steps, **read)

@@ -26,10 +26,10 @@ def refuse(command: str, error: Any) -> None:
     raise SystemExit(2) from None
 
 
-def line(error: Any) -> str:
+def line(error: Any, longest: int = LONGEST) -> str:
     """The words of an error as one line that is not too long."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def _unforeseen(command: str, error: BaseException) -> None:
     """Two lines for an error that should have been a refusal, and exit code 1."""
     kind = type(error).__name__
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        refuse(command, f"out of memory ({line(error)[:120]}): take fewer blocks, features, seeds, examples or tokens")
+        refuse(command, f"out of memory ({line(error, 120)}): take fewer blocks, features, seeds, examples or tokens")
     print(f"gradflow {command}: unforeseen {kind}: {line(error)}", file=sys.stderr)
     print(f"this is a defect: please report it with the command; {TRACEBACK}=1 shows where it is", file=sys.stderr)
     raise SystemExit(1) from None

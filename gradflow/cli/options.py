@@ -63,18 +63,22 @@ def own(word: str):
         return word
     import gradflow as gf
 
+    from ..results.arguments import shown as cut
+
     module, name = word.split(":", 1)
     sys.path.insert(0, str(Path.cwd()))
     try:
         with quietly():
             found = getattr(import_module(module), name)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # of whatever that file does
-        why = line(error) if isinstance(error, Exception) else f"it ends by {type(error).__name__}"
-        raise ValueError(f"no wiring {word!r}: {why}; give module:name of a gf.Wiring in {Path.cwd()}") from None
+        why = line(error, 120) if isinstance(error, Exception) else f"it ends by {type(error).__name__}"
+        raise ValueError(f"no wiring {cut(word)}: {why}; give module:name of a gf.Wiring in {Path.cwd()}") from None
     finally:
         sys.path.pop(0)
     if not isinstance(found, gf.Wiring | gf.Placement):
-        raise ValueError(f"{word} is a {type(found).__name__}: give the module:name of a gf.Wiring or gf.Placement")
+        raise ValueError(
+            f"{cut(word)[1:-1]} is a {type(found).__name__}: give the module:name of a gf.Wiring or gf.Placement"
+        )
     return found
 
 

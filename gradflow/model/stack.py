@@ -147,7 +147,8 @@ class Transformer:
     @cached_property
     def shapes(self):
         """The parameters as shapes and types."""
-        return jax.eval_shape(self._drawn, jax.random.key(0))
+        with usual_settings():
+            return jax.eval_shape(self._drawn, jax.random.key(0))
 
     @cached_property
     def sublayers(self) -> tuple[Sublayer, ...]:
@@ -158,13 +159,13 @@ class Transformer:
         """The same model with `depth` blocks; segments keep their shares of it, or their blocks; one without any is left out."""
         return dataclasses.replace(self, stack=of_depth(self.stack, depth))
 
+    @usual_settings()
     def init(self, key):
         """Parameters, float32; the same key gives the same weights to every wiring, and to the shared blocks of any depth."""
         if not isinstance(key, jax.core.Tracer):
             size.refuse("the model", size.SMALLER, weights=size.held(self.shapes))
         return self._drawn(root(key))
 
-    @usual_settings()
     def _drawn(self, key):
         drawn = {
             "embedding": self.embedding.init(at(key, "embedding"), self.width),

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from ..instruments.chain import partial_jacobian
 from ..instruments.readings import by_node, seed_keys
 from ..instruments.spectrum import Krylov, window
+from ..model import size
 from ..model.catalogue import wirings
 from ..model.init import root
 from ..model.names import coordinates
@@ -96,6 +97,7 @@ def atlas(
     Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
     """
     scatter = whole("scatter", scatter, least=2)
+    size.refuse("the start", "take a smaller scatter", keys=size.KEY * scatter)
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, (0, steps), READ)
     models, _ = by_node(models)
     plan.check(models)
