@@ -116,7 +116,7 @@ def test_without_locks_in_the_file_system_what_is_written_decides(tmp_path, monk
     here = socket.gethostname()
     for process, host in ((os.getppid(), here), (1, "elsewhere")):
         (tmp_path / ".gradflow.lock").write_text(json.dumps({"process": process, "host": host, "since": "noon"}))
-        line = rf"in use by process {process} on {host} \(since noon\): .*or delete .gradflow.lock in it where that process is gone"
+        line = rf"by process {process} on {host} \(since noon\): .*or delete .gradflow.lock in it where that process is gone"
         with pytest.raises(BlockingIOError, match=line), held(tmp_path):
             pass
     (tmp_path / ".gradflow.lock").write_text(json.dumps({"process": gone.pid, "host": here}))
