@@ -74,6 +74,10 @@ REFUSED = [
     (ROTARY, "rope_scaling", LINEAR | {"partial_rotary_factor": 0.5}),
     (("gemma2", "llama"), "rope_local_base_freq", 30.0),
     (("gemma3_text",), "_sliding_window_pattern", 2),
+    (("gemma3_text",), "rope_parameters", LINEAR),
+    (("gemma3_text",), "rope_parameters", {"full_attention": LINEAR, "factor": 2.0}),
+    (("gemma3_text",), "rope_scaling", {"full_attention": LINEAR}),
+    (("llama", "gemma2"), "rope_parameters", {"full_attention": LINEAR}),
     (("deepseek_v3",), "head_dim", 6),
     (("deepseek_v3",), "qk_head_dim", 6),
     (("deepseek_v3",), "norm_topk_prob", False),
@@ -145,6 +149,7 @@ LET_BE = [
     (("deepseek_v3",), "head_dim", 4),
     (("deepseek_v3",), "qk_head_dim", 10),
     (("gemma3_text",), "_sliding_window_pattern", 6),
+    (("opt-pre",), "word_embed_proj_dim", None),
 ]
 
 

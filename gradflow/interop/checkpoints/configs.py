@@ -228,7 +228,8 @@ def windows(config: Config, which: list[str], size: int | None):
 def two_rotations(config: Config, which: list[str]) -> Rotary:
     """The rotations of blocks with and without a window, block by block."""
     near, (given, far) = config.real("rope_local_base_freq", 10_000.0), positions(config, 1_000_000.0)
-    if given and any(kind in given.values for kind in (SLIDING, FULL)):
+    if config.get("rope_parameters"):  # the new way has an object for each of the two, the old one for the second alone
+        given = config.table("rope_parameters") or Config({})
         tables = {kind: given.table(kind) or Config({}, given.source) for kind in (SLIDING, FULL)}
         given.complete()
     else:

@@ -83,7 +83,7 @@ def opt(config: Config) -> tuple[Architecture, Layout]:
     config.only(enable_bias=True, layer_norm_elementwise_affine=True)
     before = config.flag("do_layer_norm_before", True)
     own = sizes(config, SIZES | {"hidden": "ffn_dim"}, (12, 768, 12, 3072, 50_272))
-    features = config.whole("word_embed_proj_dim", own["width"])
+    features = config.perhaps("word_embed_proj_dim") or own["width"]
     model = (Opt if before else OptPost)(
         **own,
         context=config.whole("max_position_embeddings", 2048),
