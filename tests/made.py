@@ -1,5 +1,7 @@
 """Trees of made-up readings with all that a report shows, so that nothing is compiled: what is true of them is known."""
 
+from functools import cache
+
 import numpy as np
 import xarray as xr
 
@@ -62,9 +64,15 @@ def spectra(near) -> dict:
     }
 
 
+@cache
+def models_of(depth: int = 2) -> dict:
+    """Two models whose configurations the nodes have."""
+    return gf.transformers("pre", "post", **{**SHAPE, "depth": depth})
+
+
 def tree(names=("pre", "post"), *, seeds=3, steps=None, jacobians=False, spoil=None, models=None, **attributes):
     """A tree as `measure` returns it, or, with steps, as `train` does; `spoil(arrays by name)` may change the numbers."""
-    made = list((models or gf.transformers("pre", "post", **SHAPE)).values())
+    made = list((models or models_of()).values())
     found = {name: readings(seeds, steps, i, jacobians, made[i % len(made)]) for i, name in enumerate(names)}
     if spoil is not None:
         spoil({name: own.arrays for name, own in found.items()})
@@ -80,8 +88,7 @@ def sweep(names=("pre", "post"), *, depths=(6, 12, 24), **options) -> xr.DataTre
     """A tree as `sweep` over depth returns it."""
     nodes: dict[str, xr.Dataset] = {}
     for n in depths:
-        models = {name: model.at_depth(n) for name, model in gf.transformers("pre", "post", **SHAPE).items()}
-        made = tree(names, models=models, **options)
+        made = tree(names, models=models_of(n), **options)
         nodes.setdefault("/", made.to_dataset())
         for name in names:
             nodes[f"{name}/depth_{n}"] = made[name].to_dataset(inherit=False).assign_attrs(total_depth=n, width=8)

@@ -4,6 +4,7 @@ Colours (Okabe and Ito 2008) tell models apart, lightness tells steps apart: the
 positions are filled circles, feed-forward ones open squares. A finished Axes carries its caption as its label.
 """
 
+import csv
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -179,11 +180,17 @@ def over(ax: Axes, what: str) -> None:
 
 
 def legend_above(ax: Axes, columns: int) -> None:
-    """A legend at the top, in room made for it: no curve lies under it, also where axes share a scale."""
+    """A legend at the top, in room made for it: no curve lies under it, also where axes share a scale.
+
+    Axes that nothing could be drawn on say so.
+    """
+    labels = ax.get_legend_handles_labels()[1]
+    if not labels:
+        ax.text(0.5, 0.5, "not finite", transform=ax.transAxes, ha="center")
+        return
     ax.set_autoscaley_on(True)
     ax.autoscale_view(scalex=False)
     low, high = ax.get_ylim()
-    labels = ax.get_legend_handles_labels()[1]
     rows = -(-sum(1 + label.count("\n") for label in labels) // columns)
     share = 0.13 * rows + 0.03
     log = ax.get_yscale() == "log"
@@ -215,5 +222,8 @@ def save(drawn: Figure | Axes, path: str | Path, table: pd.DataFrame) -> list[Pa
     files = [path.with_name(name + ending) for ending in ENDINGS]
     whole.savefig(files[0], metadata={"Subject": caption, "CreationDate": None})
     whole.savefig(files[1], metadata={"Description": caption})
-    files[2].write_text(f"# {caption}\n{table.to_csv(index=False)}", encoding="utf-8")
+    rows = table.to_csv(index=False)
+    if "#" in rows:  # in quotes it begins no comment
+        rows = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+    files[2].write_text(f"# {caption}\n{rows}", encoding="utf-8")
     return files

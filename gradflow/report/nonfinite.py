@@ -13,26 +13,31 @@ BACKWARD = ("readout_gradient", "stream_gradient", "parameter_gradient", "outer_
 TOLD = 8  # seeds of a model that are told one by one
 
 
-def _bad(values: xr.DataArray) -> xr.DataArray:
+def _bad(values: xr.Variable) -> xr.Variable:
     """Where a value is not finite; what no seed has, as attention has no feed-forward weights, is not there to be so."""
-    nowhere = values.isnull()
-    if "parameter" in values.dims or "outer" in values.dims:
-        nowhere = nowhere & ~nowhere.all(set(values.dims) & {"seed", "step", "recipe"})
-    return nowhere | np.isinf(values)
+    bad = values.copy(data=~np.isfinite(values.values))
+    if "parameter" not in values.dims and "outer" not in values.dims:
+        return bad
+    nowhere = values.copy(data=np.isnan(values.values)).all(_only(values, "recipe", "step", "seed"))
+    return bad & ~nowhere
 
 
-def _over(values: xr.DataArray, *kept: str) -> list:
+def _only(values, *wanted: str) -> list:
+    return [dim for dim in values.dims if dim in wanted]
+
+
+def _over(values, *kept: str) -> list:
     return [dim for dim in values.dims if dim not in kept]
 
 
 def lost(node) -> xr.DataArray:
     """Whether something of a seed was not finite [recipe, step, seed], as far as the node has these."""
-    found = xr.DataArray(False)
+    data, found = node.to_dataset(), xr.Variable((), False)
     for name in (*FORWARD, *BACKWARD):
-        if name in node.data_vars:
-            bad = _bad(node[name]).reset_coords(drop=True)
+        if name in data:
+            bad = _bad(data[name].variable)
             found = found | bad.any(_over(bad, "recipe", "step", "seed"))
-    return found
+    return xr.DataArray(found, coords={dim: data[dim] for dim in found.dims if dim in data.coords})
 
 
 def seeds(node) -> list:
@@ -40,6 +45,8 @@ def seeds(node) -> list:
     mask = lost(node)
     if "seed" not in mask.dims:
         return [None] if mask.any() else []
+    if "nonfinite_step" in node.data_vars:  # between records too
+        mask = mask | (node["nonfinite_step"].reset_coords(drop=True) >= 0)
     ever = mask.any(_over(mask, "seed"))
     return ever["seed"].values[ever.values].tolist() if "seed" in ever.coords else np.flatnonzero(ever).tolist()
 

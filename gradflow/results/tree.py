@@ -44,7 +44,8 @@ def label(models: Mapping[str, Readings], *, leading: Mapping[str, Any] | None =
     root.attrs = {name: _plain(value) for name, value in attributes.items()}
     how = {name: value for name, value in root.attrs.items() if name != "provenance"}
     nodes = {name: _node(readings, tuple(leading)).assign_attrs(how) for name, readings in models.items()}
-    return xr.DataTree.from_dict({"/": root, **nodes})
+    places = {name.split("/")[0]: xr.Dataset() for name in models}  # in the order of the models, nested ones too
+    return xr.DataTree.from_dict({"/": root, **places, **nodes})
 
 
 def check_names(names: Iterable[str], taken: Iterable[str] = ("step", "seed")) -> None:
