@@ -74,7 +74,7 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
 def clear(nodes, weights):
     """Whether every node that counts is clear of rounding: else a direction is lost, or could be, and the rank is not known."""
     counted = weights > jnp.finfo(weights.dtype).eps * weights.sum()
-    return jnp.all(~counted | (nodes >= CLEAR * rounding(nodes.max(), nodes.shape[-1])))
+    return jnp.all(~counted | (nodes > CLEAR * rounding(nodes.max(), nodes.shape[-1])))
 
 
 def _converged(estimate: tuple[dict, dict], before: dict, probes: int) -> tuple[dict, dict]:
