@@ -46,13 +46,14 @@ def functionals(nodes, weights, directions) -> dict:
     below = jnp.cumsum(share) - share / 2
     quantiles = jnp.interp(jnp.asarray(QUANTILES), below, nodes[order]).astype(nodes.dtype)
     in_bin = jnp.searchsorted(jnp.asarray(LOG_SIGMA[:-1]) + (LOG_SIGMA[1] - LOG_SIGMA[0]) / 2, jnp.log10(nodes[order]))
+    density = jnp.zeros(len(LOG_SIGMA), nodes.dtype).at[in_bin].add(share)
     return {
         "jacobian_gain": where(lambda s: s**2) / directions,
         "log_volume": jnp.where(jnp.isnan(left), jnp.nan, where(jnp.log)),
         "schatten_norm": jnp.stack([where(lambda s, p=p: s**p) ** (1 / p) for p in SCHATTEN]),
         "effective_rank": jnp.exp(jnp.log(nuclear) - entropy / nuclear),
         "singular_value_quantiles": jnp.where(jnp.isnan(left), jnp.nan, quantiles),
-        "spectral_density": jnp.zeros(len(LOG_SIGMA), nodes.dtype).at[in_bin].add(share),
+        "spectral_density": jnp.where(jnp.isnan(left), jnp.nan, density),
     }
 
 

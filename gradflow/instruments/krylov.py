@@ -58,7 +58,8 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     largest, before = full[0].max(), half[0].max()
     smallest, uncertain = smallest_singular_value(through, start, largest, at(key, "smallest"), krylov)
     onto = op.rank == jnp.minimum(dimension(op.domain), dimension(op.range))
-    read = ranked(read | extremes(largest, smallest), onto & clear(*full))
+    in_the_stream = (a.astype(op.like.dtype) for a in full)
+    read = ranked(read | extremes(largest, smallest), onto & clear(*in_the_stream))
     known = ~jnp.isnan(read["log_volume"]) | ~jnp.isnan(read["smallest_singular_value"])
     errors |= {"largest_singular_value": jnp.abs(largest - before), "smallest_singular_value": uncertain}
     errors["condition_number"] = (jnp.abs(largest - before) + largest * uncertain / smallest) / smallest
@@ -73,7 +74,7 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
 def clear(nodes, weights):
     """Whether every node that counts is clear of rounding: else a direction is lost, or could be, and the rank is not known."""
     counted = weights > jnp.finfo(weights.dtype).eps * weights.sum()
-    return jnp.all(~counted | (nodes >= CLEAR * rounding(nodes.max(), nodes.shape[-1])))
+    return jnp.all(~counted | (nodes > CLEAR * rounding(nodes.max(), nodes.shape[-1])))
 
 
 def _converged(estimate: tuple[dict, dict], before: dict, probes: int) -> tuple[dict, dict]:

@@ -10,12 +10,16 @@ import pytest
 from scipy import stats
 
 from gradflow.instruments import spectrum as spectra
-from gradflow.instruments.functionals import functionals
+from gradflow.instruments.functionals import OF_THE_RANK, functionals
 from gradflow.instruments.krylov import Krylov, estimated
 from gradflow.instruments.matrices import exactly, singular_values
 from gradflow.instruments.operators import Operator, everything, operators, orthonormal
 from gradflow.instruments.spectrum import spectrum
-from gradflow.model.layers import ALL, FEATURES, Identity, Zero
+from gradflow.model.branches import Attention, FeedForward
+from gradflow.model.equation import PARTS, bound, sublayer
+from gradflow.model.init import at
+from gradflow.model.layers import ALL, FEATURES, Identity, ScalarGain, Zero
+from gradflow.model.norms import LayerNorm, RMSNorm
 from gradflow.results.quantities import JACOBIANS, LOG_SIGMA, QUANTILES, SCHATTEN
 
 WHOLE = JACOBIANS.index("sublayer")
@@ -113,11 +117,125 @@ def test_a_pure_norm_scales_by_one_over_sigma(norm):
     assert low < exact["log_volume"] < high
 
 
-def test_directions_that_rounding_takes_count_as_rank_deficit():
+def test_directions_that_rounding_takes_count_as_lost_and_for_nothing_else():
+    entries = np.append(np.zeros(3), np.linspace(0.5, 2, 37))
+    turned = rotation(40) @ jnp.diag(entries) @ rotation(40, 1)
+    for matrix in (jnp.diag(entries), turned, turned.astype(jnp.float32)):
+        found = summary(of_matrix(matrix))
+        assert found["rank_deficit"] == found["lost_directions"] == 3
+        assert found["log_volume"] == pytest.approx(np.log(entries[3:]).sum(), abs=1e-4)
+        assert found["smallest_singular_value"] == pytest.approx(0.5, rel=1e-5)
+        assert found["condition_number"] == pytest.approx(4, rel=1e-5)
+        assert found["jacobian_gain"] == pytest.approx((entries**2).mean(), rel=1e-5)
+        assert np.isfinite(found["singular_values"]).sum() == 37
+        assert found["spectral_density"].sum() == pytest.approx(1)
+
+
+def test_where_rounding_could_be_a_direction_no_number_hangs_on_it():
+    """A σ of 1e-5 in float32, which is a number in float64; what a small σ does not change is told."""
+    entries = jnp.linspace(0.5, 2, 40).at[0].set(1e-5)
+    fine, coarse = (summary(of_matrix(jnp.diag(entries).astype(dtype))) for dtype in (jnp.float64, jnp.float32))
+    assert fine["log_volume"] == pytest.approx(np.log(entries).sum())
+    assert fine["rank_deficit"] == 0
+    assert coarse["rank_deficit"] == coarse["lost_directions"] == -1
+    for name in OF_THE_RANK:
+        assert np.isnan(coarse[name]).all()
+        assert np.isnan(coarse[f"{name}_sem"]).all()
+    for name in ("jacobian_gain", "effective_rank", "largest_singular_value"):
+        assert coarse[name] == pytest.approx(fine[name], rel=1e-4)
+
+
+def test_each_token_is_measured_by_its_own_scale():
+    """What is small beside another token's Jacobian is no rounding of it; a token without any is lost whole."""
+    scales = np.array([1e6, 1.0, 1e-6, 0.0])
+    turned = jax.scipy.linalg.block_diag(*(scale * rotation(8, i) for i, scale in enumerate(scales)))
+    found = summary(of_matrix(turned.astype(jnp.float32), FEATURES))
+    assert found["rank_deficit"] == 8
+    assert found["condition_number"] == pytest.approx(1e12, rel=1e-4)
+    assert found["log_volume"] == pytest.approx(0, abs=1e-2)
+
+
+def test_of_a_map_that_takes_all_to_zero_nothing_is_left():
+    for krylov in (None, Krylov(probes=2, iterations=4, solves=0)):
+        found = summary(of_matrix(jnp.zeros((16, 16))), krylov)
+        assert found["jacobian_gain"] == found["largest_singular_value"] == 0
+        for name in (*OF_THE_RANK, "effective_rank"):
+            assert np.isnan(found[name]).all()
+        assert found["rank_deficit"] == (16 if krylov is None else -1)
+
+
+def test_an_estimate_does_not_count_what_is_lost():
+    """Three of forty directions, in both precisions: no number that hangs on their count."""
     entries = jnp.linspace(0.5, 2, 40).at[:3].set(0)
-    found = summary(of_matrix(jnp.diag(entries)))
-    assert found["rank_deficit"] == 3
-    assert found["log_volume"] == -np.inf
+    for dtype, solves in ((jnp.float64, 0), (jnp.float32, 4)):
+        matrix = (rotation(40) @ jnp.diag(entries) @ rotation(40, 1)).astype(dtype)
+        found = summary(of_matrix(matrix), Krylov(probes=3, iterations=20, solves=solves))
+        assert found["rank_deficit"] == found["lost_directions"] == -1
+        assert all(np.isnan(found[name]).all() for name in OF_THE_RANK)
+        assert found["largest_singular_value"] == pytest.approx(2, rel=1e-3)
+
+
+# ---- what sublayers lose ------------------------------------------------------------------------------------
+
+
+def low(params):
+    """The same with every weight matrix of rank 2."""
+    left = lambda a: jnp.linalg.svd(a, full_matrices=False)
+    cut = lambda u, s, v: (u[..., :2] * s[..., None, :2]) @ v[..., :2, :]
+    return jax.tree.map(lambda a: cut(*left(a)) if a.ndim == 2 else a, params)
+
+
+LOSING = {
+    "fewer keys than queries": ("branch", {"branch": Attention(3, kv_heads=1)}, None),
+    "weights of low rank": ("branch", {"branch": FeedForward(2, "gelu")}, low),
+    "dead units": ("branch", {"branch": FeedForward(1, "relu")}, None),
+    "a branch that is nothing yet": ("branch_term", {"branch": Attention(3), "write": ScalarGain(0.0)}, None),
+    "a residual from the normalized input": (
+        "sublayer",
+        {"skip": LayerNorm(), "norm_in": LayerNorm(), "branch": Attention(3)},
+        None,
+    ),
+    "no residual from the normalized input": (
+        "sublayer",
+        {"skip": Zero(), "norm_in": RMSNorm(), "branch": Attention(3)},
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+@pytest.mark.parametrize("kind", LOSING)
+def test_a_sublayer_is_read_on_the_space_that_it_leaves_in_both_precisions(kind, dtype):
+    """Against numpy in float64, on bases made by hand of what the norms let through."""
+    factor, given, change = LOSING[kind]
+    layers = {part: given.get(part, Identity()) for part in PARTS}
+    params = {part: layer.init(at(jax.random.key(0), part), 12) for part, layer in layers.items()}
+    params = (change or (lambda same: same))(jax.tree.map(lambda a: a.astype(jnp.float64), params))
+    x = cases.normal(3, 12)
+
+    def run(params, x):
+        op = operators(layers, params, x, everything(x))[2][factor]
+        return exact_summary(op)
+
+    narrow = lambda tree: jax.tree.map(lambda a: a.astype(dtype), tree)
+    found = jax.device_get(cases.jit(run)(narrow(params), narrow(x)))
+    parts = bound(layers, params)
+    if factor != "sublayer":
+        parts["skip"] = jnp.zeros_like
+    matrix = np.asarray(cases.jit(jax.jacfwd(lambda x: sublayer(x, **parts)))(x)).reshape(36, 36)
+    taken = {LayerNorm: lambda row: [np.ones(12), row], RMSNorm: lambda row: [row]}
+    seen = taken.get(type(layers["norm_in"]), lambda row: [np.zeros(12)])
+    spaces = [np.linalg.svd(np.atleast_2d(seen(row)))[2][np.linalg.matrix_rank(seen(row)) :].T for row in np.asarray(x)]
+    basis = jax.scipy.linalg.block_diag(*spaces)
+    values = np.linalg.svd(matrix @ basis, compute_uv=False)
+    left = values[values > 1e-11 * values[0]] if values[0] else values[:0]
+    assert found["rank_deficit"] == 36 - len(left)
+    assert found["jacobian_gain"] == pytest.approx((values**2).sum() / basis.shape[1], rel=1e-4)
+    if len(left):
+        assert found["log_volume"] == pytest.approx(np.log(left).sum(), abs=2e-3)
+        assert found["condition_number"] == pytest.approx(left[0] / left[-1], rel=2e-3)
+        assert found["smallest_singular_value"] == pytest.approx(left[-1], rel=2e-3)
+        np.testing.assert_allclose(found["singular_values"][: len(left)], left, rtol=2e-3)
 
 
 def test_the_spectra_of_a_window_are_those_of_its_tokens():

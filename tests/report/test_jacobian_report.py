@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 
 from gradflow.report import captions, jacobian_tables, plot
 from gradflow.results.quantities import JACOBIANS, LOG_SIGMA, QUANTILES
@@ -132,3 +133,30 @@ def test_an_estimated_spectrum_has_no_single_values_to_draw():
     node["singular_values"] = node["singular_values"] * np.nan
     with pytest.raises(ValueError, match="is an estimate: .* draw `spectrum_bands` or `spectral_density`"):
         plot.spectrum(node, sublayer=1)
+
+
+def counted(lost, missing):
+    """The model of `tree` with these numbers of directions at each sublayer."""
+    node = tree(seeds=1)["post"].to_dataset()
+    rows = lambda numbers: node["log_volume"] * 0 + xr.DataArray(numbers, dims="sublayer")
+    return node.assign(lost_directions=rows(lost), rank_deficit=rows(missing))
+
+
+@pytest.mark.parametrize(
+    ("lost", "missing", "told"),
+    [
+        ([0, 0, 0, 0], [0, 0, 0, 0], True),
+        ([6, 0, 0, 0], [6, 6, 6, 6], True),  # a norm on the stream, whose first sublayer alone takes anything
+        ([3, 0, 0, 0], [9, 6, 6, 6], False),  # the first loses more than that
+        ([0, 3, 0, 0], [0, 3, 0, 0], False),
+        ([6, 6, 6, 6], [6, 6, 6, 6], False),  # each loses directions of its own
+        ([0, -1, 0, 0], [0, -1, 0, 0], False),
+        ([-1, 0, 0, 0], [-1, 0, 0, 0], False),
+    ],
+)
+def test_log_volumes_are_summed_where_the_sum_is_that_of_the_stack(lost, missing, told):
+    node = counted(lost, missing)
+    total = jacobian_tables.stack_volumes(node).sel(jacobian="sublayer")
+    assert np.isnan(total).item() != told
+    if told:
+        assert float(total[0]) == pytest.approx(float(node["log_volume"].sel(jacobian="sublayer").sum()))
