@@ -22,11 +22,11 @@ LONGEST = 400  # characters of a line
 
 def refuse(command: str, error: Any) -> None:
     """One line on standard error, whatever the error has, and the end of the process."""
-    print(f"{' '.join(['gradflow', command]).strip()}: {line(error)}", file=sys.stderr)
+    print(f"{' '.join(['gradflow', command]).strip()}: {one_line(error)}", file=sys.stderr)
     raise SystemExit(2) from None
 
 
-def line(error: Any, longest: int = LONGEST) -> str:
+def one_line(error: Any, longest: int = LONGEST) -> str:
     """The words of an error as one line that is not too long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= longest else f"{text[:longest]}…"
@@ -35,12 +35,20 @@ def line(error: Any, longest: int = LONGEST) -> str:
 @contextmanager
 def refusing(command: str, *errors: type[Exception]) -> Iterator[None]:
     """What is wrong with the input, with the disk or with JAX as it was told to be, becomes one line, and exit code 2."""
+<<<<<<< HEAD
     refused: tuple[type[Exception], ...] = (*errors, Unusable)
+=======
+    told: tuple[type[Exception], ...] = (*errors, Unusable)
+>>>>>>> w-machine
     try:
         yield
     except BrokenPipeError:
         raise
+<<<<<<< HEAD
     except refused as error:
+=======
+    except told as error:
+>>>>>>> w-machine
         refuse(command, error)
 
 
@@ -65,7 +73,7 @@ def _unboxed(text: str, helps: str) -> str:
         sections.append([]) if re.fullmatch("[─-]{3,}", row) else sections[-1].append(row)
     if "│" not in text:
         del sections[0]  # the title, which is otherwise in the frame
-    said, *rest = [line(" ".join(section)) for section in sections]
+    said, *rest = [one_line(" ".join(section)) for section in sections]
     nearest = [section for section in rest if section.startswith("Perhaps you meant")]
     near = dict.fromkeys(option for section in nearest for option in re.findall(r"(?<!\S)--[a-z][\w-]*", section))
     near.pop("--help", None)
@@ -97,17 +105,19 @@ def speaking(words: Sequence[str]) -> Iterator[None]:
             _unforeseen(" ".join(words[:1]), error)
 
 
-def _note(message, category, filename, lineno, file=None, line_of_code=None) -> None:
+def _note(message, category, filename, lineno, file=None, line=None) -> None:
     """A warning, in one line, without the place in a library that it comes from."""
-    print(f"note: {line(message)}", file=sys.stderr)
+    print(f"note: {one_line(message)}", file=sys.stderr)
 
 
 def _unforeseen(command: str, error: BaseException) -> None:
     """Two lines for an error that should have been a refusal, and exit code 1."""
     kind = type(error).__name__
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        refuse(command, f"out of memory ({line(error, 120)}): take fewer blocks, features, seeds, examples or tokens")
-    print(f"gradflow {command}: unforeseen {kind}: {line(error)}", file=sys.stderr)
+        refuse(
+            command, f"out of memory ({one_line(error, 120)}): take fewer blocks, features, seeds, examples or tokens"
+        )
+    print(f"gradflow {command}: unforeseen {kind}: {one_line(error)}", file=sys.stderr)
     print(f"this is a defect: please report it with the command; {TRACEBACK}=1 shows where it is", file=sys.stderr)
     raise SystemExit(1) from None
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from .console import line, quietly
+from .console import one_line, quietly
 
 CONSTANTS = ("momentum", "nesterov", "b1", "b2", "beta", "decay", "eps", "weight_decay")
 CHECKPOINTS = "checkpoints"
@@ -71,7 +71,7 @@ def own(word: str):
         with quietly():
             found = getattr(import_module(module), name)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # of whatever that file does
-        why = line(error, 120) if isinstance(error, Exception) else f"it ends by {type(error).__name__}"
+        why = one_line(error, 120) if isinstance(error, Exception) else f"it ends by {type(error).__name__}"
         raise ValueError(f"no wiring {cut(word)}: {why}; give module:name of a gf.Wiring in {Path.cwd()}") from None
     finally:
         sys.path.pop(0)

@@ -117,7 +117,7 @@ def test_the_whole_is_measured_as_a_node_for_each_side():
     assert {"token", "decoder.stack.0.cross.branch.query"} <= set(tree["encoder"]["outer"].values)
     assert loads(tree["encoder"].attrs["configuration"]) == whole.encoder
     told = captions.setting(tree)
-    assert told["stack"] == "1 blocks of attention, mlp; width 8 / 2 blocks of attention, cross, mlp; width 8"
+    assert told["stack"] == "1 block of attention, mlp; width 8 / 2 blocks of attention, cross, mlp; width 8"
     assert told["attention"] == "2 heads, bidirectional mask / 2 heads, causal mask"
     assert tree["decoder"].sizes["seed"] == 3
 
