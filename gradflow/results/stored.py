@@ -12,7 +12,6 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -36,18 +35,15 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
 
     Errors: OSError where it can't be written.
     """
-    with whole(path) as part:
-        tree.to_netcdf(part, engine="h5netcdf")
-        with open(part, "rb+") as file:
-            file.write(_seal(file, part.stat().st_size))
+    made = tree.to_netcdf(None, engine="h5netcdf")  # in memory: where a disk is full, HDF5 crashes
+    with whole(path) as part, open(part, "wb") as file:
+        file.write(made)
+        file.write(_seal(hashlib.sha256(made)))
     return Path(path)
 
 
-def _seal(file: BinaryIO, size: int) -> bytes:
-    """What ends a file whose first `size` bytes these are; reads them."""
-    digest = hashlib.sha256()
-    for start in range(0, size, BLOCK):
-        digest.update(file.read(min(BLOCK, size - start)))
+def _seal(digest) -> bytes:
+    """What ends a file whose other bytes have this SHA-256."""
     return SEAL + digest.hexdigest().encode()
 
 
@@ -55,10 +51,11 @@ def _unbroken(path: Path) -> None:
     """ValueError where the file's seal is not that of its bytes."""
     size = path.stat().st_size - len(SEAL) - 64
     with open(path, "rb") as file:
-        file.seek(max(size, 0))
-        there = file.read()
-        file.seek(0)
-        if there.startswith(SEAL) and there != _seal(file, size):
+        digest = hashlib.sha256()
+        for start in range(0, size, BLOCK):
+            digest.update(file.read(min(BLOCK, size - start)))
+        there = file.read(len(SEAL) + 64)
+        if there.startswith(SEAL) and there != _seal(digest):
             raise ValueError("its bytes are not those that were written")
 
 
