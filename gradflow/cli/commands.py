@@ -178,10 +178,11 @@ def inspect(
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(trained).items()}
         configuration = {"command": "inspect", "folder": str(folder), **asked, **read.sources}
         bundle.prepare(out, configuration, origin)
+    print("\n".join([*read.placed(), *(f"note: {one.message}" for one in told)]), flush=True)
     tree = read.measured()
     with refusing("inspect", OSError):
         gf.report.write(tree, out, configuration=configuration)
-    print("\n".join([*read.placed(), *(f"note: {one.message}" for one in told), *summary.lines(tree)]))
+    print("\n".join(summary.lines(tree)))
     print(_commit_note(origin), end="")
     print(f"\n{time.perf_counter() - begun:.0f} s; figures, tables, data and appendix are in {out}/")
 
