@@ -55,8 +55,9 @@ def test_a_seed_diverged_where_its_loss_is_not_finite_or_not_below_the_start(gri
 def test_warm_up_is_called_needed_where_it_is(grid):
     told = findings.warmup(grid)
     assert len(told) == 6
+    assert "(with minus without)" in told[0]
     find = lambda start: next(line for line in told if line.startswith(start))
-    assert "helps: +0.30" in find("post, learning rate 0.001")
+    assert "helps: −0.30" in find("post, learning rate 0.001")
     assert "(2 of 4 seeds diverged) without" in find("post, learning rate 0.01")
     assert "saves 2 seeds" in find("post, learning rate 0.01")
     assert find("post, learning rate 0.1:").endswith("diverged without, diverged with; 10 steps of warm-up saves none")
@@ -86,7 +87,8 @@ def test_recipes_of_one_rate_are_told_by_name_one_against_the_other():
     )
     pre, post = findings.adam(tree)
     assert "tuned makes no difference that is seen" in pre
-    assert "tuned helps: +0.40" in post
+    assert "tuned helps: −0.40" in post
+    assert "(tuned minus default)" in post
     ax = plot.outcomes(tree)
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["default", "tuned"]
 

@@ -90,12 +90,13 @@ def test_factors_multiply_to_the_sublayer_in_volume():
     np.testing.assert_allclose(table.unstack().loc[["fork", "norm_out", "sublayer"], 1], expected)
 
 
-def test_exponents_have_a_band_over_seeds_or_their_own_error():
+def test_exponents_have_a_band_over_seeds_and_one_seed_has_none():
     many, one = (jacobian_tables.exponents(tree(seeds=seeds)) for seeds in (3, 1))
     assert many["direction"].tolist() == [1, 2]
     np.testing.assert_allclose(many["mean"], [0.2, -0.4])
-    np.testing.assert_allclose(one["high"] - one["mean"], 0.1)
-    assert "two standard errors" in plot.exponents(tree(seeds=1)).get_label()
+    assert one["high"].isna().all()
+    np.testing.assert_allclose(one["sem"], 0.05)
+    assert captions.ALONE in plot.exponents(tree(seeds=1)).get_label()
     assert captions.BANDS in plot.exponents(tree()).get_label()
 
 
