@@ -35,20 +35,12 @@ def one_line(error: Any, longest: int = LONGEST) -> str:
 @contextmanager
 def refusing(command: str, *errors: type[Exception]) -> Iterator[None]:
     """What is wrong with the input, with the disk or with JAX as it was told to be, becomes one line, and exit code 2."""
-<<<<<<< HEAD
-    refused: tuple[type[Exception], ...] = (*errors, Unusable)
-=======
     told: tuple[type[Exception], ...] = (*errors, Unusable)
->>>>>>> w-machine
     try:
         yield
     except BrokenPipeError:
         raise
-<<<<<<< HEAD
-    except refused as error:
-=======
     except told as error:
->>>>>>> w-machine
         refuse(command, error)
 
 
@@ -92,7 +84,7 @@ def quietly() -> Iterator[None]:
 def speaking(words: Sequence[str]) -> Iterator[None]:
     """A command's run: every letter can be printed, warnings are notes, and no traceback is seen unless it is asked for."""
     with _any_letter(), _leaving_when_interrupted(), warnings.catch_warnings():
-        warnings.showwarning = _note  # type: ignore[assignment]
+        warnings.showwarning = _note
         try:
             yield
             sys.stdout.flush()
