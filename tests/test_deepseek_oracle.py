@@ -313,7 +313,7 @@ def test_what_is_not_read_of_deepseek_is_refused_by_name(tmp_path):
         ({"n_group": 3}, "groups must divide the experts"),
         ({"n_routed_experts": 2**20}, "1048576 experts, but the files have"),
         ({"rope_parameters": YARN | {"mscale": 0.7}}, "mscale is 0.7; only 1 is supported"),
-        ({"kv_lora_rank": 7}, "misshaped: model.layers.0.self_attn.kv_a_proj_with_mqa.weight"),
+        ({"kv_lora_rank": 7}, r"misshaped: model.layers.0.self_attn.kv_b_proj.weight \[22, 6\], expected \[22, 7\]"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(ValueError, match=message):

@@ -141,6 +141,7 @@ def gemma2(config: Config) -> tuple[Architecture, Layout]:
 
 def gemma3(config: Config) -> tuple[Architecture, Layout]:
     """Gemma 3's text model: two rotations, one where there is a window and one where there is none."""
+    config.only(attn_logit_softcapping=None)  # transformers has the value, and doesn't use it
     own = capped(config, 262_208, (None, None))
     every = config.whole("sliding_window_pattern", 6)
     config.only(_sliding_window_pattern=every)
