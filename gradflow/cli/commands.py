@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial, wraps
 from pathlib import Path
@@ -19,7 +20,7 @@ import tyro
 from ..compiler import check_flags, hurry
 from . import options
 from .console import parsed, refusing, speaking
-from .options import CHECKPOINTS, Extent, Models, Run, Trained, Updates
+from .options import Extent, Models, Run, Trained, Updates
 
 app = tyro.extras.SubcommandApp()
 Flat = tyro.conf.OmitArgPrefixes
@@ -76,7 +77,7 @@ def _job(
     command, models: Models, updates: Updates, run: Run, record=("early",), readings=("standard",), sweep=()
 ) -> None:
     """Trains, sweeps over depths, writes the folder and tells."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with refusing(command, ValueError, TypeError, OSError):
         check_flags()
         import matplotlib
@@ -84,7 +85,8 @@ def _job(
         import gradflow as gf
 
         from ..model import size
-        from ..report import bundle, summary
+        from ..report import summary
+        from ..results.folder import CHECKPOINTS, begun
         from ..results.provenance import provenance
         from ..training import checkpoints, moments, plan
 
@@ -99,15 +101,17 @@ def _job(
         if sweep:
             size.check({name: model.at_depth(max(sweep)) for name, model in stacks.items()}, data, seeds=run.seeds)
         configuration = _configuration(command, models, updates, run, data) | {"record": record, "readings": readings}
-        if bundle.prepare(run.out, configuration, origin) and not run.resume:
+        held = ExitStack()  # the folder, against other processes until all is written
+        finished = held.enter_context(begun(run.out, configuration, origin))
+        if finished and not run.resume:
             shutil.rmtree(run.out / CHECKPOINTS, ignore_errors=True)  # of a finished run, which is made again
-    with refusing(command, OSError):
+    with refusing(command, OSError), held:
         _, trained = gf.train(stacks, data, recipe, **run.options(), **read)
         swept = gf.sweep(stacks, data, depth=sweep, seeds=run.seeds, key=run.key) if sweep else None
         gf.report.write(trained, run.out, sweep=swept, configuration=configuration)
     print("\n".join(summary.lines(trained, swept)))
     print(_commit_note(origin), end="")
-    print(f"\n{time.perf_counter() - begun:.0f} s; figures, tables, data and appendix are in {run.out}/")
+    print(f"\n{time.perf_counter() - started:.0f} s; figures, tables, data and appendix are in {run.out}/")
 
 
 @command
@@ -120,7 +124,7 @@ def atlas(
 
     Without --wirings all that are known by name. An interrupted run goes on with the wirings that its folder lacks.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     hurry()
     with refusing("atlas", ValueError, TypeError, OSError):
         check_flags()
@@ -128,7 +132,7 @@ def atlas(
 
         import gradflow as gf
 
-        from ..report import bundle
+        from ..results.folder import WIRINGS, begun
         from ..results.provenance import provenance
         from ..training.plan import Plan
 
@@ -137,14 +141,14 @@ def atlas(
         (stacks, data), recipe, origin = models.built(), updates.built(), provenance()
         Plan.of(data, recipe, run.key, run.seeds, run.steps, (0, run.steps), "economy").check(stacks)
         configuration = _configuration("atlas", models, updates, run, data)
-        bundle.prepare(run.out, configuration, origin)
-        options = {"steps": run.steps, "seeds": run.seeds, "key": run.key, "folder": run.out / bundle.WIRINGS}
-        tree = gf.atlas(stacks, data, recipe, predict=gf.predict, **options)
-        gf.report.write_atlas(tree, run.out, configuration=configuration)
+        options = {"steps": run.steps, "seeds": run.seeds, "key": run.key, "folder": run.out / WIRINGS}
+        with begun(run.out, configuration, origin):
+            tree = gf.atlas(stacks, data, recipe, predict=gf.predict, **options)
+            gf.report.write_atlas(tree, run.out, configuration=configuration)
     for name, why in gf.results.settings(tree)["failed"].items():
         print(f"{name} failed: {why}")
     print(_commit_note(origin), end="")
-    print(f"{time.perf_counter() - begun:.0f} s; figures/atlas.pdf and tables/atlas.html are in {run.out}/")
+    print(f"{time.perf_counter() - started:.0f} s; figures/atlas.pdf and tables/atlas.html are in {run.out}/")
 
 
 @command
@@ -160,7 +164,7 @@ def inspect(
         trained: What the model reads, and what is measured.
         out: A folder that is new, empty, or holds an earlier result of the same configuration.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with refusing("inspect", ValueError, OSError, ImportError):
         check_flags()
         import matplotlib
@@ -168,7 +172,8 @@ def inspect(
         import gradflow as gf
 
         from ..interop.trained import opened
-        from ..report import bundle, summary
+        from ..report import summary
+        from ..results.folder import begun
         from ..results.provenance import provenance
 
         matplotlib.use("agg")
@@ -177,14 +182,15 @@ def inspect(
             read = opened(folder, **asdict(trained))
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(trained).items()}
         configuration = {"command": "inspect", "folder": str(folder), **asked, **read.sources}
-        bundle.prepare(out, configuration, origin)
+        held = ExitStack()  # the folder, against other processes until all is written
+        held.enter_context(begun(out, configuration, origin))
     print("\n".join([*read.placed(), *(f"note: {one.message}" for one in told)]), flush=True)
-    tree = read.measured()
-    with refusing("inspect", OSError):
+    with refusing("inspect", OSError), held:
+        tree = read.measured()
         gf.report.write(tree, out, configuration=configuration)
     print("\n".join(summary.lines(tree)))
     print(_commit_note(origin), end="")
-    print(f"\n{time.perf_counter() - begun:.0f} s; figures, tables, data and appendix are in {out}/")
+    print(f"\n{time.perf_counter() - started:.0f} s; figures, tables, data and appendix are in {out}/")
 
 
 def _configuration(command: str, models: Models, updates: Updates, run: Extent, data) -> dict:

@@ -11,7 +11,6 @@ import tyro
 from .console import one_line, quietly
 
 CONSTANTS = ("momentum", "nesterov", "b1", "b2", "beta", "decay", "eps", "weight_decay")
-CHECKPOINTS = "checkpoints"
 
 
 def shown(metavar: str, default: str) -> Any:
@@ -152,6 +151,8 @@ class Run(Extent):
 
     def options(self) -> dict:
         """What `gf.train` takes."""
+        from ..results.folder import CHECKPOINTS
+
         return {**{k: v for k, v in asdict(self).items() if k != "out"}, "checkpoints": self.out / CHECKPOINTS}
 
 

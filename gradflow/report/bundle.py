@@ -18,9 +18,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import xarray as xr
 
-from ..results.folder import WIRINGS as WIRINGS
 from ..results.folder import filled
-from ..results.folder import prepare as prepare
 from ..results.naming import stem
 from ..results.quantities import TERMS
 from ..results.stored import save

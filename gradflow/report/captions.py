@@ -74,8 +74,8 @@ def setting(tree) -> dict[str, str]:
 def _data(data: Mapping) -> dict[str, str]:
     """The words for what was read: a text and how it was cut, or the shapes of a batch."""
     if "context" in data:
-        words = f"{data['name']}, context {data['context']}, batch {data['batch']}"
-        return {"data": words, "loss": f"cross-entropy, {data['reduction']}"}
+        words = [f"{data['name']}, context {data['context']}, batch {data['batch']}", *data.get("notes", ())]
+        return {"data": ", ".join(words), "loss": f"cross-entropy, {data['reduction']}"}
     if "shapes" in data:
         return {"data": f"a batch as given, {', '.join(_arrays(data['shapes']))}"}
     return {}

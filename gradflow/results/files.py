@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+PATH = 160  # characters of a path in a line
 WORDS = 100  # characters of another library's message in a line
 LARGEST = 2**26  # bytes of JSON that are read: a run's are some thousand
 SCRATCH = re.compile(r"\..+\.(?P<file>\d+)\.part|\.part-(?:(?P<folder>\d+)-)?\w+")
@@ -48,9 +49,10 @@ def regular(path: str | Path) -> Path:
 
 
 def printable(path: str | Path) -> str:
-    """The path for a line of text: as it is, or with escapes where it holds what would not print, a line's end among it."""
+    """The path for a line of text: as it is, with escapes where it holds what would not print, its middle left out if it is long."""
     text = str(path)
-    return text if text.isprintable() and text else repr(text)
+    text = text if text.isprintable() and text else repr(text)
+    return text if len(text) <= PATH else f"{text[: PATH // 2]}…{text[-PATH // 2 :]}"
 
 
 def reason(error: BaseException) -> str:

@@ -10,7 +10,8 @@ import pytest
 import xarray as xr
 
 import gradflow as gf
-from gradflow.report import atlas_tables, bundle
+from gradflow.report import atlas_tables
+from gradflow.results import folder
 from gradflow.results.quantities import FACTORS, JACOBIANS, PROBES
 from gradflow.results.tree import Readings, label
 
@@ -110,7 +111,7 @@ def test_the_figure_has_a_row_a_wiring_and_is_drawn_where_numbers_are_missing(tr
 def test_the_folder_is_whole_and_another_configuration_is_refused(tree, tmp_path):
     out = gf.report.write_atlas(tree, tmp_path / "out", configuration={"steps": 9})
     for name in ("results.nc", "figures/atlas.pdf", "figures/atlas.csv", "tables/atlas.html", "tables/atlas.md"):
-        assert name in json.loads((out / bundle.MANIFEST).read_text())["outputs"]
+        assert name in json.loads((out / folder.MANIFEST).read_text())["outputs"]
         assert (out / name).exists()
     assert pd.read_csv(out / "tables" / "atlas.csv")["wiring"].tolist() == ["grows", "decays", "diverged", "broken"]
     with pytest.raises(FileExistsError, match="steps was 9, now 8; name another folder"):

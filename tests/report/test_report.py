@@ -14,6 +14,7 @@ import xarray as xr
 import gradflow as gf
 from gradflow.report import bundle, captions, law_tables, plot, summary, tables
 from gradflow.report.latex import latex
+from gradflow.results import folder
 from gradflow.results.tree import Readings, label
 
 
@@ -378,10 +379,10 @@ def test_a_folder_with_somebodys_content_is_refused_and_left_alone(run, tmp_path
 
 
 def test_an_earlier_result_is_replaced_only_by_the_same_configuration(tmp_path):
-    bundle.prepare(tmp_path / "out", {"depth": 2}, {})
-    bundle.prepare(tmp_path / "out", {"depth": 2}, {})
+    folder.prepare(tmp_path / "out", {"depth": 2}, {})
+    folder.prepare(tmp_path / "out", {"depth": 2}, {})
     with pytest.raises(FileExistsError, match="another configuration: depth was 2, now 3"):
-        bundle.prepare(tmp_path / "out", {"depth": 3}, {})
+        folder.prepare(tmp_path / "out", {"depth": 3}, {})
 
 
 def test_a_failure_while_writing_leaves_no_half_written_file(run, tmp_path, monkeypatch):

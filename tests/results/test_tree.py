@@ -282,11 +282,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
 
 
 def test_an_interruption_in_the_middle_of_a_write_leaves_no_file(tmp_path, monkeypatch):
-    def interrupted(self, part, **options):
-        part.write_bytes(b"half of a file")
+    def interrupted(digest):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(xr.DataTree, "to_netcdf", interrupted)
+    monkeypatch.setattr("gradflow.results.stored._seal", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save(tree(), tmp_path / "results.nc")
     assert not list(tmp_path.iterdir())
