@@ -49,7 +49,7 @@ def regular(path: str | Path) -> Path:
 
 
 def printable(path: str | Path) -> str:
-    """The path for a line of text: as it is, with escapes where it holds what would not print, its middle left out if it is long."""
+    """The path for a line of text, with escapes where it holds what would not print, and without the middle of a long one."""
     text = str(path)
     text = text if text.isprintable() and text else repr(text)
     return text if len(text) <= PATH else f"{text[: PATH // 2]}…{text[-PATH // 2 :]}"
