@@ -23,9 +23,10 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from ..instruments.chain import partial_jacobian
-from ..instruments.readings import by_node, seed_keys
+from ..instruments.readings import SHARED, by_node, seed_keys
 from ..instruments.spectrum import Krylov, window
 from ..model import size
+from ..model.batch import checked
 from ..model.catalogue import wirings
 from ..model.init import root
 from ..model.names import coordinates
@@ -33,6 +34,7 @@ from ..model.profile import profiled
 from ..model.settings import usual_settings
 from ..results.arguments import whole
 from ..results.configuration import differences, dumps, encode
+from ..results.digest import digest
 from ..results.files import clear, printable, unwritten
 from ..results.locks import held
 from ..results.naming import stem
@@ -167,9 +169,10 @@ def _started(name: str, model, plan: Plan, key, seeds: int) -> xr.DataTree:
     As many seeds at a time as are trained, so that their weights are drawn by programs that are there.
     """
     step, keys, rows = replace(plan.step(model), dropout=0.0), seed_keys(key, seeds), []
+    shared = checked(plan.data.batch(root(key), 0), {name: model})
     for first in range(0, seeds, len(plan.keys)):
         some = keys[first : first + len(plan.keys)]
-        batch = jax.tree.map(lambda a, n=len(some): jnp.broadcast_to(a, (n, *a.shape)), plan.data.batch(root(key), 0))
+        batch = jax.tree.map(lambda a, n=len(some): jnp.broadcast_to(a, (n, *a.shape)), shared)
         start = step.start(some)
         rows += step.over_groups(apart(start), batch, some, plan.rates[0], 0)[1]
     found = jax.device_get(together(rows))
@@ -177,6 +180,8 @@ def _started(name: str, model, plan: Plan, key, seeds: int) -> xr.DataTree:
     return label(
         {name: Readings({quantity: found[quantity] for quantity in COMPARED}, named, model)},
         leading={"seed": np.arange(seeds)},
+        batches=SHARED,
+        batch_sha256=digest(shared),
     )
 
 
