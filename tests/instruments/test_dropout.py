@@ -54,7 +54,7 @@ def test_what_is_dropped_is_dropped_whatever_it_is_and_the_type_stays():
 
 def masks(key, tokens: int = cases.TOKENS):
     """`1/(1 − rate)` where an entry is kept, at the embedding and behind every branch, of one example's key."""
-    draw = lambda k: jax.random.bernoulli(k, 1 - RATE, (tokens, cases.WIDTH)) / (1 - RATE)
+    draw = lambda k: jax.random.bernoulli(k, jnp.float32(1 - RATE), (tokens, cases.WIDTH)) / (1 - RATE)
     return [draw(k) for k in jax.random.split(key, SUBLAYERS + 1)]
 
 
