@@ -207,7 +207,9 @@ def measure_models(
     nodes, given = by_node(models, params)
     one_of("batches", batches, (SHARED, OWN))
     sets = {check_weights(name, nodes[name], weights) for name, weights in given.items()}
-    seeds = max(sets, default=whole("seeds", seeds))
+    seeds = whole("seeds", seeds)
+    if batches == SHARED:
+        seeds = max(sets, default=seeds)
     apart = batches == OWN and isinstance(data, Mapping)
     size.check(nodes, readable(data), seeds=seeds, at_once=1 if apart else None, given=given)
     if batches == SHARED:
