@@ -134,7 +134,7 @@ def _read(loss_fn, params, batch, dials: dict | None):
     """Loss, gradients and the meters' squared norms, once it is known that every meter reads something, and all of a dial."""
     call = (lambda p, d: loss_fn(p, batch)) if dials is None else (lambda p, d: loss_fn(p, batch, d))
     set_to = lambda gain: jax.tree.map(lambda d: jnp.full_like(d, gain, jnp.float32), dict(dials or {}))
-    out = jax.eval_shape(call, params, set_to(0.0))
+    out = _shape_of(call, params, set_to(0.0))
     if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
         raise ValueError(f"the loss is {_words(out)}: one real floating number is needed, without anything beside it")
     shared = shared_dials(lambda d: call(params, d), set_to(0.0))
@@ -150,6 +150,18 @@ def _read(loss_fn, params, batch, dials: dict | None):
         raise ValueError(f"these meters read nothing, since the loss does not depend on what passes them: {names}")
     loss, (grads, squares) = read(GAIN)
     return loss, grads, squares
+
+
+def _shape_of(call, params, dials):
+    """What the loss returns, by shape and type."""
+    try:
+        return jax.eval_shape(call, params, dials)
+    except TypeError as error:
+        if "not a valid JAX type" not in str(error):
+            raise
+        raise ValueError(
+            "the loss is no array: one real floating number is needed, without anything beside it"
+        ) from None
 
 
 def _words(out) -> str:

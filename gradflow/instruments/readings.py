@@ -26,8 +26,8 @@ from ..model.names import coordinates
 from ..model.profile import profiled
 from ..model.settings import usual_settings
 from ..model.weights import check_weights, shapes
+from ..results.arguments import check_options, shown, whole
 from ..results.arguments import known as one_of
-from ..results.arguments import shown, whole
 from ..results.digest import digest
 from ..results.naming import check_names
 from ..results.provenance import provenance
@@ -150,6 +150,8 @@ def measure(models, data, batch=None, **options) -> xr.DataTree:
     Errors: ValueError or TypeError, one line, before anything is compiled. A warning says which seeds are not finite, and where
     gradients underflowed.
     """
+    if isinstance(models, Mapping | Model | Sided):
+        check_options("measure", options, measure_models)
     if isinstance(models, Mapping):
         return measure_models(models, data, **options)
     if isinstance(models, Model | Sided):
@@ -158,6 +160,7 @@ def measure(models, data, batch=None, **options) -> xr.DataTree:
         return measure_models(alone, data, params=None if params is None else {"model": params}, **options)
     refuse_module(models)
     if callable(models):
+        check_options("measure of a loss function", options, measure_function)
         return measure_function(models, data, batch, **options)
     raise TypeError(
         f"measure takes a model, a dict of them, or a loss function (params, batch), not {type(models).__name__}"

@@ -9,6 +9,7 @@ Each returns the value as a plain Python one.
 
 import dataclasses
 import difflib
+import inspect
 import math
 import operator
 import textwrap
@@ -129,3 +130,18 @@ def _check_field(name: str, value, declared) -> None:
     else:
         words = {bool: "true or false", str: "a text", NoneType: "none"}
         raise ValueError(f"{name} is {shown(value)}: {' or '.join(words[kind] for kind in kinds)} is needed")
+
+
+def check_options(name: str, options, function) -> None:
+    """Refuses keyword arguments that `function`, which they are handed on to, does not take, by the name its user called.
+
+    Errors: TypeError, as Python's own.
+    """
+    taken = [
+        own
+        for own, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    for option in options:
+        if option not in taken:
+            raise TypeError(f"{name} has no option {shown(option)}: {suggestions(option, taken)}")

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .arguments import shown
+
 PATH = 160  # characters of a path in a line
 WORDS = 100  # characters of another library's message in a line
 LARGEST = 2**26  # bytes of JSON that are read: a run's are some thousand
@@ -28,7 +30,7 @@ def regular(path: str | Path) -> Path:
 
     Errors: OSError, of the kind that opening it would give, in one line.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
     except ValueError:  # a NUL, or what the system's encoding lacks
@@ -46,6 +48,13 @@ def regular(path: str | Path) -> Path:
             f"can't read {printable(path)} ({os.strerror(errno.EACCES)}): name a file that can be read"
         )
     return path
+
+
+def as_path(path: str | Path) -> Path:
+    """`path` as one of Python's, where it is a path at all."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"a path is {shown(path)}: a text or a pathlib.Path is needed")
+    return Path(path)
 
 
 def printable(path: str | Path) -> str:

@@ -17,7 +17,8 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from .files import printable, reason, regular, whole
+from .arguments import shown
+from .files import as_path, printable, reason, regular, whole
 
 MANY = 200_000  # groups and datasets in a file, or texts in one: the atlas of sixty wirings has some seven thousand
 DEPTH = 30  # groups in one another: names of models may be paths
@@ -35,6 +36,9 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
 
     Errors: OSError where it can't be written.
     """
+    if not isinstance(tree, xr.DataTree):
+        raise TypeError(f"a result is {shown(tree)}: an xarray.DataTree is needed, as gf.measure returns it")
+    path = as_path(path)
     made = tree.to_netcdf(None, engine="h5netcdf")  # in memory: where a disk is full, HDF5 crashes
     with whole(path) as part, open(part, "wb") as file:
         file.write(made)

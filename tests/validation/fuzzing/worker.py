@@ -1,5 +1,6 @@
 """The process that runs cases: reads one a line from standard input, answers with what came of it, in a line of JSON."""
 
+import contextlib
 import functools
 import json
 import linecache
@@ -28,7 +29,9 @@ import gradflow  # noqa: E402
 
 HOME = Path(gradflow.__file__).parent
 DELIBERATE = (ValueError, TypeError, KeyError, OSError, NotImplementedError, ImportError, AttributeError, MemoryError)
-BINDING = re.compile(r"unexpected keyword argument|required .*argument|takes .* positional|multiple values for")
+BINDING = re.compile(
+    r"unexpected keyword argument|required .*argument|takes .* positional|multiple values for|not a valid JAX type"
+)
 MEMORY, FILE = 6 << 30, 512 << 20  # bytes
 TICK, IDLE, STILL = 2.0, 20.0, 0.004  # seconds; of computing within a tick, what is none
 
@@ -51,7 +54,16 @@ def refused(error: BaseException) -> str:
     if not isinstance(error, DELIBERATE):
         return words
     where = traceback.extract_tb(error.__traceback__)[-1]
-    if isinstance(error, TypeError) and BINDING.search(str(error)) and where.filename in ("<string>", *_house()):
+    if (
+        isinstance(error, TypeError)
+        and BINDING.search(str(error))
+        and where.filename
+        in (
+            "<string>",
+            contextlib.__file__,  # of a decorator
+            *_house(),
+        )
+    ):
         return ""
     raised = linecache.getline(where.filename, where.lineno).strip().startswith("raise")
     if where.filename not in _house() or not raised:
