@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import xarray as xr
 
-from ..results.arguments import shown
+from ..results.arguments import shown as in_brief
 from ..results.folder import filled
 from ..results.naming import stem
 from ..results.quantities import TERMS
@@ -47,7 +47,7 @@ def write(
     """
     for name, tree in {"run": run, "sweep": sweep, "theory": theory}.items():
         if not (isinstance(tree, xr.DataTree) or (tree is None and name != "run")):
-            raise TypeError(f"{name} is {shown(tree)}: an xarray.DataTree is needed, as gf.measure returns it")
+            raise TypeError(f"{name} is {in_brief(tree)}: an xarray.DataTree is needed, as gf.measure returns it")
     bare = [name for name, node in tables.nodes(run).items() if "stream_gradient" not in node]
     if bare:
         raise ValueError(f"{bare[0]} has no stream gradient to report: measure it with quantities=('backward', …)")

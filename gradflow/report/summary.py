@@ -73,7 +73,7 @@ def _jacobians(name: str, node, steps) -> list[str]:
             leading = band(variable(at, "lyapunov_exponent").isel(direction=0, drop=True))
             shown = interval(leading, partial(signed, places=3))
             told.append(f"{name}: leading Lyapunov exponent{when} {shown} nat per sublayer")
-        if "log_volume" in node:
+        if "log_volume" in node and "lost_directions" in node:
             totals = jacobian_tables.stack_volumes(at)
             parts = {"skip + branch": "fork", "norm on the path": "norm_out", "whole": "sublayer"}
             sums = {words: band(totals.sel(jacobian=factor)) for words, factor in parts.items()}

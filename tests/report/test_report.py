@@ -265,7 +265,15 @@ def test_the_comparison_has_four_lettered_panels_at_the_venues_width(run, sweep)
 
 def test_a_caption_names_every_confound(run):
     caption = captions.caption(run, "Stream gradient", "stream_gradient")
-    for words in ("‖∂loss/∂x_l‖", "probe", "causal mask", "context 8", "batch 2", "mean over tokens", "FanIn(gain=1)"):
+    for words in (
+        "‖∂loss/∂x_l‖",
+        "probe",
+        "causal mask",
+        "context 8",
+        "batch 2",
+        "mean over all targets",
+        "FanIn(gain=1)",
+    ):
         assert words in caption
     for words in ("rms 1", "seeds: 3", "float32", "95% t-intervals", "2 blocks of attention, mlp", "LayerNorm"):
         assert words in caption

@@ -30,7 +30,7 @@ import gradflow  # noqa: E402
 HOME = Path(gradflow.__file__).parent
 DELIBERATE = (ValueError, TypeError, KeyError, OSError, NotImplementedError, ImportError, AttributeError, MemoryError)
 BINDING = re.compile(
-    r"unexpected keyword argument|required .*argument|takes .* positional|multiple values for|not a valid JAX type"
+    r"unexpected keyword argument|required .*argument|takes .* positional|multiple values for|valid JAX type"
 )
 MEMORY, FILE = 6 << 30, 512 << 20  # bytes
 TICK, IDLE, STILL = 2.0, 20.0, 0.004  # seconds; of computing within a tick, what is none
