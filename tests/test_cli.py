@@ -13,6 +13,7 @@ import warnings
 import pytest
 
 import gradflow.cli as cli
+from gradflow.results.locks import LOCK
 from gradflow.training.optimizers import OPTIMIZERS
 
 TOY = ["--depth", "2", "--width", "8", "--heads", "2", "--context", "8", "--batch", "2", "--steps", "2", "--seeds", "2"]
@@ -349,7 +350,7 @@ def test_an_interrupted_run_leaves_the_manifest_and_nothing_half_written(tmp_pat
     assert "interrupted" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     assert "--resume continues" in errors
-    assert {path.name for path in (tmp_path / "out").iterdir()} <= {"checkpoints", "manifest.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {"checkpoints", "manifest.json", LOCK}
     json.loads((tmp_path / "out" / "manifest.json").read_text())
 
 

@@ -105,7 +105,7 @@ class ManifoldGains(OfTokens):
         lanes, tokens, width = x.shape
         rows = standardized(x.swapaxes(0, 1).reshape(tokens, -1), self.eps, False).reshape(tokens, lanes, width)
         said = jnp.einsum("tjf,jf...->t...", rows, params["weights"])
-        return _ONTO[self.route](params["scale"] * said + params["bias"])
+        return _ONTO[self.route](params["scale"] * said + params["bias"][None])
 
 
 def sinkhorn(log_matrix, rounds: int = 20):

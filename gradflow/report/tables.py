@@ -171,6 +171,7 @@ def budget_from_top(node, *, steps=None) -> pd.DataFrame:
         [name for name in summed.coords if name in ("kind", "layer", "relative_depth", "sublayer")]
     )
     values = below.rename(sublayer="depth").pad(depth=(0, 1), constant_values=0.0)
+    values = values.where(np.isfinite(values.isel(depth=-2, drop=True)))  # a seed that is lost has no zero at the top
     return long(
         {called(node): values.assign_coords(depth=node["depth"].values).rename("budget").assign_attrs(budget.attrs)}
     )

@@ -26,7 +26,6 @@ OTHERS = {
     "jax_random_seed_offset": 7,
     "jax_softmax_custom_jvp": True,
     "jax_threefry_partitionable": False,
-    "jax_transfer_guard": "disallow",
 }
 
 

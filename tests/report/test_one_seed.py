@@ -38,7 +38,7 @@ def test_nothing_that_is_written_has_an_interval(folder):
         frame = pd.read_csv(path, comment="#" if path.parent.name == "figures" else None)
         for column in {"low", "high"} & set(frame):
             assert frame[column].isna().all(), path.name
-        assert not frame.astype(str).map(lambda cell: "±" in cell or " [" in cell).to_numpy().any(), path.name
+        assert not frame.map(str).map(lambda cell: "±" in cell or " [" in cell).to_numpy().any(), path.name
 
 
 DRAWINGS = {

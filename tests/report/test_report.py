@@ -307,7 +307,7 @@ def test_a_single_seed_has_no_interval_and_says_so_by_leaving_it_out(shape, data
 def test_a_divergence_is_told_with_seed_step_and_position(shape, data):
     models = gf.transformers("none", **shape)
     _, run = gf.train(models, data, optax.sgd(1e20), steps=4, seeds=2)
-    told = [line for line in summary.lines(run) if "not finite" in line]
+    told = [line for line in summary.lines(run) if "not finite from" in line]
     assert len(told) == 2
     assert "seed 0: not finite from step" in told[0]
 
