@@ -102,7 +102,7 @@ def atlas(
     size.refuse("the start", "take a smaller scatter", keys=size.KEY * scatter)
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, (0, steps), READ)
     models, _ = by_node(models)
-    plan.check(models)
+    _check_some(plan, models)
     models = profiled(models, data, key)
     decides = {
         name: encode({**plan.configuration({name: model}, key), "scatter": scatter, "theory": predict is not None})
@@ -122,6 +122,18 @@ def atlas(
                 _keep(folder, name, made)
     in_order = lambda found: {name: found[name] for name in models if name in found}
     return _joined(in_order(parts), in_order(failed))
+
+
+def _check_some(plan: Plan, models: Mapping) -> None:
+    """The first model's error where none of them can read the data, or fits; one that can't alone is told when its turn comes."""
+    refused: list[ValueError] = []
+    for name, model in models.items():
+        try:
+            plan.check({name: model})
+        except ValueError as error:
+            refused.append(error)
+    if len(refused) == len(models):
+        raise refused[0]
 
 
 def _side_by_side(

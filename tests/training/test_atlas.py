@@ -95,6 +95,12 @@ def test_a_changed_configuration_is_refused_and_the_remedy_named(tree, models, d
         gf.atlas(models, data, predict=refusing, folder=folder, **{**TOY, "steps": 3})
 
 
+def with_another_configuration(path):
+    tree = load(path)
+    tree.attrs["configuration"] = "[1]"
+    save(tree, path)
+
+
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
@@ -105,7 +111,7 @@ def test_a_changed_configuration_is_refused_and_the_remedy_named(tree, models, d
         (lambda path: (path.unlink(), os.mkfifo(path)), "is a FIFO: a regular file is expected"),
         (lambda path: (path.unlink(), path.symlink_to("nothing")), "it is a link to nothing"),
         (lambda path: save(xr.DataTree(), path), "is no wiring's file of an atlas"),
-        (lambda path: save(load(path).assign_attrs(configuration="[1]"), path), "is no wiring's file of an atlas"),
+        (with_another_configuration, "is no wiring's file of an atlas"),
         (lambda path: save(load(path).filter(lambda node: False), path), "is no wiring's file of an atlas"),
         (lambda path: path.with_name("own.nc").replace(path), "is no wiring's file of an atlas"),
     ],
