@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 import gradflow as gf
-from gradflow.interop.tokenizer import cut
+from gradflow.interop.tokenizer import cut as cut_text
 from gradflow.interop.tokens import of_file
 
 from . import world
@@ -135,7 +135,7 @@ def tokenized(content: bytes) -> None:
     """Tokens of a text by a tokenizer that may be hostile."""
     folder = folder_of()
     (folder / "tokenizer.json").write_bytes(content)
-    found = cut(folder, "a b c a").ids
+    found = cut_text(folder, "a b c a").ids
     need(found.dtype.kind in "iu" and (found >= 0).all(), "tokens that are none")
 
 
@@ -265,7 +265,7 @@ def changed_file(name: str, change, place: float, seed: int) -> None:
     if name == "results.nc":
         gf.results.load(path)
     elif name == "tokenizer.json":
-        cut(path.parent, "a b c")
+        cut_text(path.parent, "a b c")
     else:
         read(path.parent)
 
