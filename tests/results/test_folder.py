@@ -83,7 +83,7 @@ def test_a_manifest_that_is_no_file_and_a_folder_that_is_none_are_one_line(tmp_p
         (tmp_path / "file" / "out", r"can't write to .*out \(Not a directory\): name a folder that can be written"),
         ("/proc/none", r"can't write to /proc/none \(No such file or directory\)"),
         (tmp_path / ("x" * 300), r"can't \w+ .*\(File name too long\)"),
-        (f"{tmp_path}/\0", "can't write to .*embedded null byte"),
+        (f"{tmp_path}/\0", "can't write to .*embedded null"),
     ):
         with pytest.raises(OSError, match=line) as refused:
             prepare(out, KNOWN, {})
