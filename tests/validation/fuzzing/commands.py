@@ -195,7 +195,12 @@ def twice(*words: str) -> None:
 def asked(name: str, **options) -> list[str]:
     """The words of a tiny job, with these options in the place of its own, or beside them."""
     if name == "inspect":
-        options = {"tokens": listed("0 1 2 " * 20), "context": "5", "batch": "2", "readings": "backward"} | options
+        options = {
+            "tokens": _file("own.txt", b"0 1 2 " * 20),
+            "context": "5",
+            "batch": "2",
+            "readings": "backward",
+        } | options
         words = [name, options.pop("folder", str(toy()))]
     else:
         options = SIZES | ({"wirings": "pre"} if name == "atlas" else {}) | {"text": str(world.sample())} | options

@@ -97,7 +97,8 @@ OUT |= {
     "'.hidden'": RIGHT,
     "hollow()": RIGHT,
     "'\\udcff'": EITHER,
-    "''": REFUSED,
+    "''": EITHER,  # the folder one stands in, as "." is: fine where it is empty
+    "'.'": EITHER,
     "'a\\nb'": EITHER,
     "'🙂'": RIGHT,
 }
