@@ -41,6 +41,7 @@ STYLE: dict[str, Any] = {
     "savefig.dpi": 300,
     "text.usetex": False,  # names and formulas are written for matplotlib's own text
 }
+ACROSS = 66  # characters of a legend beside each other; a wider one would leave its axis no room
 ENDINGS = (".pdf", ".png", ".csv")
 _THIN_SPACE = "\u2009"
 
@@ -191,6 +192,8 @@ def legend_above(ax: Axes, columns: int) -> None:
     ax.set_autoscaley_on(True)
     ax.autoscale_view(scalex=False)
     low, high = ax.get_ylim()
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    columns = max(1, min(columns, ACROSS // max(longest, 1)))
     rows = -(-sum(1 + label.count("\n") for label in labels) // columns)
     share = 0.13 * rows + 0.03
     log = ax.get_yscale() == "log"

@@ -34,7 +34,9 @@ def _check_constants(rule) -> None:
     for field in dataclasses.fields(rule):
         if field.name in SHARES:
             real(field.name, getattr(rule, field.name), least=0, below=1)
-        elif field.name in ("eps", "weight_decay"):
+        elif field.name == "eps":  # at 0 a gradient that is zero makes an update that is none, 0/0
+            real(field.name, getattr(rule, field.name), above=0)
+        elif field.name == "weight_decay":
             real(field.name, getattr(rule, field.name), least=0)
 
 
