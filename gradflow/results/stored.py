@@ -39,11 +39,20 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
     if not isinstance(tree, xr.DataTree):
         raise TypeError(f"a result is {shown(tree)}: an xarray.DataTree is needed, as gf.measure returns it")
     path = as_path(path)
-    made = tree.to_netcdf(None, engine="h5netcdf")  # in memory: where a disk is full, HDF5 crashes
+    made = _in_memory(tree)  # where a disk is full, HDF5 crashes
     with whole(path) as part, open(part, "wb") as file:
         file.write(made)
         file.write(_seal(hashlib.sha256(made)))
     return Path(path)
+
+
+def _in_memory(tree: xr.DataTree) -> bytes:
+    """The file's bytes. A view of a buffer is let go at once: the buffer can't be closed while there is one."""
+    made = tree.to_netcdf(None, engine="h5netcdf")
+    if not isinstance(made, memoryview):
+        return made
+    with made:
+        return bytes(made)
 
 
 def _seal(digest) -> bytes:
