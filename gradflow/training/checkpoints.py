@@ -6,7 +6,6 @@ step alone, so nothing else has to be kept: a run that was killed and resumed en
 Each checkpoint says itself whose it is, model and configuration, with a SHA-256 of its arrays; no other run reads it.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..results.configuration import differences, encode
+from ..results.digest import digest
 from ..results.files import printable, read_json, reason, unwritten, write_json
 from ..results.folder import CONFIGURATION
 from ..results.locks import held
@@ -224,13 +224,3 @@ def interval(every: int | None) -> int | None:
     if every is not None and every < 1:
         raise ValueError(f"checkpoint_every is {every}: at least 1 is needed")
     return every
-
-
-def digest(tree: Mapping) -> str:
-    """The SHA-256 of all arrays in nested mappings, with their names, types and shapes."""
-    whole = hashlib.sha256()
-    for path, array in jax.tree_util.tree_leaves_with_path(tree):
-        values = np.ascontiguousarray(array)
-        whole.update(f"{jax.tree_util.keystr(path)} {values.dtype} {np.shape(array)} ".encode())
-        whole.update(values.tobytes())
-    return whole.hexdigest()
