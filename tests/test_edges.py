@@ -97,6 +97,13 @@ def test_whole_numbers_of_every_width_are_the_same_tokens(dtype):
         np.testing.assert_array_equal(array, BATCH[key])
 
 
+@pytest.mark.parametrize("none", [-1, -2, -100, -(2**31), -(2**32) - 1, -(2**40), -(2**63)])
+def test_every_negative_target_is_none(none):
+    targets = np.array([[1, none, 3, 4], [5, 6, none, 8]])
+    found = checked({**BATCH, "targets": targets}, {"pre": MODEL})
+    np.testing.assert_array_equal(found["targets"], [[1, -1, 3, 4], [5, 6, -1, 8]])
+
+
 def test_lists_are_arrays():
     found = checked({key: array.tolist() for key, array in BATCH.items()}, {"pre": MODEL})
     np.testing.assert_array_equal(found["inputs"], BATCH["inputs"])
@@ -220,6 +227,11 @@ CALLS = {
         "a step of record is 0.7",
     ),
     "a run of no folder": (lambda: gf.train({"pre": MODEL}, TEXT, gf.Recipe(), resume=True), "checkpoints='folder/'"),
+    "a folder that is no path": (lambda: gf.checkpoint(3), "a path is 3: a text or a pathlib.Path"),
+    "a grid's checkpoints that are no path": (
+        lambda: gf.experiments.grid({"pre": MODEL}, TEXT, {"a": gf.Recipe()}, checkpoints=1.5),
+        "a path is 1.5: a text or a pathlib.Path",
+    ),
     "no batches": (lambda: gf.measure(MODEL, BATCH, batches="shared"), "did you mean 'shared by seeds'"),
 }
 

@@ -71,6 +71,7 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
     of_tokens = {name: model for name, model in models.items() if isinstance(model, OfTokens)}
     if of_tokens:
         _check_tokens(found, of_tokens, leading)
+        found["targets"] = np.maximum(found["targets"], -1)  # none, before a large one could wrap around
         found = jax.tree.map(lambda a: a.astype(np.int32), found)
     return jax.tree.map(jnp.asarray, found)
 

@@ -10,8 +10,9 @@
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -51,6 +52,7 @@ def write(
     bare = [name for name, node in tables.nodes(run).items() if "stream_gradient" not in node]
     if bare:
         raise ValueError(f"{bare[0]} has no stream gradient to report: measure it with quantities=('backward', …)")
+    _check_configuration(configuration)
     plain = configuration or _carried(run)
     with filled(out, plain, settings(run).get("provenance", {})) as made:
         parts = {"training": run, "sweep": sweep, "theory": theory}
@@ -84,6 +86,9 @@ def write_atlas(tree: xr.DataTree, out: str | Path, *, configuration: dict | Non
 
     `out` and `configuration` as for `write`.
     """
+    _check_configuration(configuration)
+    if not isinstance(tree, xr.DataTree) or "training" not in tree:
+        raise TypeError(f"the atlas is {in_brief(tree)}: give what `gf.atlas` returned")
     plain = configuration or {**_carried(tree["training"]), "failed": settings(tree).get("failed", {})}
     with filled(out, plain, settings(tree).get("provenance", {})) as made:
         save(tree, made / "results.nc")
@@ -95,6 +100,11 @@ def write_atlas(tree: xr.DataTree, out: str | Path, *, configuration: dict | Non
         (place / "atlas.md").write_text(atlas_tables.markdown(frame), encoding="utf-8")
         (place / "atlas.html").write_text(atlas_tables.page(frame, caption), encoding="utf-8")
     return Path(out)
+
+
+def _check_configuration(configuration) -> None:
+    if not isinstance(configuration, Mapping | NoneType):
+        raise TypeError(f"configuration is {in_brief(configuration)}: a dict of names and values is needed")
 
 
 def _carried(run) -> dict:

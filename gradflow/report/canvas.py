@@ -21,6 +21,8 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from ..results.files import as_path
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 PARTS = {"norm": "#CC79A7", "fork": "#009E73", "net": "#333333"}
 MARKERS = {"attention": ("o", True), "mlp": ("s", False)}
@@ -220,7 +222,7 @@ def save(drawn: Figure | Axes, path: str | Path, table: pd.DataFrame) -> list[Pa
     One of these endings may be there already; other dots belong to the name.
     """
     whole: Any = drawn if isinstance(drawn, Figure) else drawn.figure
-    path, caption = Path(path), " ".join(str(drawn.get_label()).split())
+    path, caption = as_path(path), " ".join(str(drawn.get_label()).split())
     name = path.name[: -len(path.suffix)] if path.suffix in ENDINGS else path.name
     files = [path.with_name(name + ending) for ending in ENDINGS]
     whole.savefig(files[0], metadata={"Subject": caption, "CreationDate": None})

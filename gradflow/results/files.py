@@ -92,7 +92,7 @@ def whole(path: str | Path) -> Iterator[Path]:
 
     Errors: OSError where the system refuses, in one line.
     """
-    path = Path(path)
+    path = as_path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part

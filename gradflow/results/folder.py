@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .configuration import differences, encode
-from .files import clear, printable, read_json, reason, scratch, unwritten, write_json
+from .files import as_path, clear, printable, read_json, reason, scratch, unwritten, write_json
 from .locks import LOCK, held
 
 MANIFEST = "manifest.json"
@@ -43,7 +43,7 @@ def begun(out: str | Path, configuration: dict, provenance: dict) -> Iterator[bo
     Errors: FileExistsError where it holds anything but an earlier run of the same configuration; BlockingIOError where another
     process is at it; OSError where it can't be written, or is damaged. Nothing is written before all is checked.
     """
-    out, known = Path(out), encode(configuration)
+    out, known = as_path(out), encode(configuration)
     _checked(out, known)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def filled(out: str | Path, configuration: dict, provenance: dict) -> Iterator[P
 
     Errors: as `begun`; OSError where the disk is full.
     """
-    out = Path(out)
+    out = as_path(out)
     earlier = _checked(out, encode(configuration))
     new = not earlier or "finished" in earlier
     with begun(out, configuration, provenance) if new else held(out):

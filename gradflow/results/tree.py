@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .arguments import shown, suggestions
+from .arguments import known, shown, suggestions
 from .configuration import dumps, encode
 from .quantities import FIXED, row
 
@@ -186,16 +186,24 @@ def against_size(tree: xr.DataTree, name: str, size: str, **where) -> dict[str, 
 
     Errors: ValueError where no such size was swept.
     """
-    positions = {k: v for k, v in where.items() if isinstance(v, Integral)}
-    labels = {k: v for k, v in where.items() if not isinstance(v, Integral)}
     chosen = {}
     for model, family in families(tree, size).items():
-        rows = []
-        for n, node in family.items():
-            row = variable(node, name).sel(labels).isel(positions).reset_coords(drop=True)
-            rows.append(row.expand_dims({size: [n]}))
+        rows = [_entry(variable(node, name), where).expand_dims({size: [n]}) for n, node in family.items()]
         chosen[model] = xr.concat(rows, size, join="exact").assign_attrs(rows[0].attrs)
     return chosen
+
+
+def _entry(values: xr.DataArray, where: Mapping[str, Any]) -> xr.DataArray:
+    """The entry of an array at whole numbers, which are positions, and at labels."""
+    for dim, at in where.items():
+        known("dimension", dim, map(str, values.dims))
+        places, labels = values.sizes[dim], values[dim].values.tolist()
+        if isinstance(at, Integral) and not -places <= at < places:
+            raise IndexError(f"{dim} is {shown(at)}: from {-places} to {places - 1} is possible")
+        if not isinstance(at, Integral) and at not in labels:
+            raise KeyError(f"no {dim} {shown(at)}: {suggestions(str(at), map(str, labels))}")
+        values = values.isel({dim: int(at)}) if isinstance(at, Integral) else values.sel({dim: at})
+    return values.reset_coords(drop=True)
 
 
 def families(tree: xr.DataTree, size: str) -> dict[str, dict[int, xr.DataTree]]:

@@ -35,7 +35,7 @@ from ..model.settings import usual_settings
 from ..results.arguments import whole
 from ..results.configuration import differences, dumps, encode
 from ..results.digest import digest
-from ..results.files import clear, printable, unwritten
+from ..results.files import as_path, clear, printable, unwritten
 from ..results.locks import held
 from ..results.naming import stem
 from ..results.stored import load, save
@@ -211,7 +211,7 @@ def _words(name: str, model) -> dict[str, str]:
 
 
 def _place(folder: str | Path, name: str) -> Path:
-    return Path(folder) / f"{stem(name)}.nc"
+    return as_path(folder) / f"{stem(name)}.nc"
 
 
 @contextmanager
@@ -221,7 +221,7 @@ def _opened(folder: str | Path | None) -> Iterator[None]:
         yield
         return
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        as_path(folder).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise unwritten(folder, error) from None
     with held(folder):

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..results.configuration import differences, encode
 from ..results.digest import digest
-from ..results.files import printable, read_json, reason, unwritten, write_json
+from ..results.files import as_path, printable, read_json, reason, unwritten, write_json
 from ..results.folder import CONFIGURATION
 from ..results.locks import held
 from ..results.naming import stem
@@ -41,7 +41,7 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, configuration: Mapping, every: int | None = None):
         """`configuration`: what decides the run's numbers; `every`: steps between checkpoints. Nothing is written yet."""
-        self.folder, self.every, self.saved = Path(folder).resolve(), interval(every), time.monotonic()
+        self.folder, self.every, self.saved = as_path(folder).resolve(), interval(every), time.monotonic()
         self.configuration = json.loads(json.dumps(encode(configuration)))
 
     @classmethod

@@ -15,6 +15,7 @@ from pathlib import Path
 import xarray as xr
 
 from ..instruments.readings import sweep
+from ..results.files import as_path
 from ..results.tree import side_by_side
 from .loop import train
 from .moments import Schedule, logarithmic
@@ -39,7 +40,7 @@ def grid(
         raise ValueError("name at least one recipe, for example {'no warm-up': Recipe(), 'warm-up': Recipe(warmup=50)}")
     runs = []
     for i, recipe in enumerate(recipes.values()):
-        kept = {} if checkpoints is None else {"checkpoints": Path(checkpoints) / str(i)}
+        kept = {} if checkpoints is None else {"checkpoints": as_path(checkpoints) / str(i)}
         runs.append(train(models, data, recipe, **{"readings": "economy", **kept, **options})[1])
     return side_by_side("recipe", dict(zip(recipes, runs, strict=True)), **_columns(recipes.values()))
 

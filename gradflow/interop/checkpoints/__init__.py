@@ -17,7 +17,7 @@ from ...model.stack import Transformer
 from ...model.zoo.architecture import Architecture
 from ...model.zoo.deepseek import DeepSeek
 from ...results.arguments import shown, suggestions
-from ...results.files import printable
+from ...results.files import as_path, printable
 from .configs import Config
 from .families import FAMILIES
 from .files import json_of, plain, several, sums, tensors
@@ -73,7 +73,7 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
 
 def saved(folder: str | Path, *, readout: Readout | None = None, precision: str | None = None) -> Saved:
     """What `checkpoint` reads, before it is read."""
-    folder = Path(folder)
+    folder = as_path(folder)
     if not os.path.isdir(folder):  # whatever the name
         raise ValueError(f"{printable(folder)} is no folder: one with config.json and safetensors is expected")
     config = Config(json_of(folder / "config.json"))

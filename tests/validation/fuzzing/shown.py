@@ -45,7 +45,7 @@ CALLS = [
     Call(
         "gf.report.write(…)",
         {
-            "run": PLOTTED | of(["swept()", "foretold()"]),
+            "run": PLOTTED | of(["foretold()"], either=["swept()"]),
             "out": of(["None", "3", "''", "sample()", "'a\\0b'", "object()"], ["'out'"]),
             "sweep": of(["3", "'x'", "started()", "object()"], ["None"]),
             "theory": of(["3", "'x'", "swept()", "object()"], ["None"]),
