@@ -24,6 +24,7 @@ import numpy as np
 import xarray as xr
 from scipy import optimize
 
+from .results.arguments import of_class
 from .results.statistics import CONFIDENCE, half_width
 
 
@@ -88,6 +89,8 @@ def fit(profile: xr.DataArray, law: Law, *, over: str = "depth", seeds: str = "s
     Errors: ValueError where values are not positive and finite, or fewer than the law's numbers plus one; NoFit, a ValueError,
     where the search comes to no end.
     """
+    of_class("the profile", profile, xr.DataArray)
+    of_class("the law", law, Law)
     l, logs = _logs(profile, over, seeds)
     if law is monomial and not (l > 0).all():
         raise ValueError(f"a l^k has no logarithm at {over} = 0: drop it, or fit the power law, which has an offset")

@@ -24,19 +24,21 @@ def apply(layer, params, x):
 def _(layer: norms.LayerNorm, params, x):
     centred = x - x.mean(-1, keepdims=True)
     sigma = jnp.sqrt((centred**2).mean(-1, keepdims=True) + layer.eps)
-    return gain_of(layer, params) * centred / sigma + (params.bias[...] if layer.bias else 0)
+    bias = jnp.broadcast_to(params.bias[...], x.shape) if layer.bias else 0
+    return gain_of(layer, params, x) * centred / sigma + bias
 
 
 @apply.register
 def _(layer: norms.RMSNorm, params, x):
-    return gain_of(layer, params) * x / jnp.sqrt((x**2).mean(-1, keepdims=True) + layer.eps)
+    return gain_of(layer, params, x) * x / jnp.sqrt((x**2).mean(-1, keepdims=True) + layer.eps)
 
 
-def gain_of(norm, params):
+def gain_of(norm, params, x):
     """What multiplies a token that was standardized."""
-    return {"gain": lambda: params.scale[...], "one_plus": lambda: 1 + params.scale[...], "none": lambda: 1}[
-        norm.scale
-    ]()
+    if norm.scale == "none":
+        return 1
+    gain = jnp.broadcast_to(params.scale[...], x.shape)
+    return {"gain": gain, "one_plus": 1 + gain}[norm.scale]
 
 
 @apply.register
@@ -52,7 +54,8 @@ PHI = {
 
 
 def linear(params, x):
-    return x @ params.kernel[...] + (0 if params.bias is None else params.bias[...])
+    y = x @ params.kernel[...]
+    return y if params.bias is None else y + jnp.broadcast_to(params.bias[...], y.shape)
 
 
 def untouched(x):
@@ -100,7 +103,7 @@ def turned(x, base):
     """Pairs of features (i, i + h/2) as complex numbers, turned by the token's angle."""
     half = x.shape[-1] // 2
     turn = np.exp(1j * np.arange(len(x))[:, None] * base ** (-np.arange(half) / half))
-    z = (x[:, :half] + 1j * x[:, half:]) * turn
+    z = jax.lax.complex(x[:, :half], x[:, half:]) * turn
     return jnp.concatenate([z.real, z.imag], -1)
 
 

@@ -86,16 +86,18 @@ def _job(
 
         from ..model import size
         from ..report import summary
+        from ..results.arguments import whole
         from ..results.folder import CHECKPOINTS, begun
         from ..results.provenance import provenance
-        from ..training import checkpoints, moments, plan
+        from ..training import moments, plan
 
         matplotlib.use("agg")
         (stacks, data), recipe, origin = models.built(), updates.built(), provenance()
         if not readings:
             raise ValueError("readings names none: give economy, standard or full, or names of readings and quantities")
         read = {"record": moments.named(record), "readings": readings[0] if readings[0] in plan.PRESETS else readings}
-        checkpoints.interval(run.checkpoint_every)
+        if run.checkpoint_every is not None:
+            whole("--checkpoint-every", run.checkpoint_every)
         planned = plan.Plan.of(data, recipe, run.key, run.seeds, run.steps, **read)
         planned.check(stacks)
         if sweep:

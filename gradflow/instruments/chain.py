@@ -18,8 +18,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import given, in_float32, residual, walk
+from ..model.equation import given, residual, walk
 from ..model.init import at, normal, root
+from ..model.precision import in_float32
 from ..results.quantities import PROBES
 from .gradients import dials
 from .krylov import bidiagonal, widened
@@ -201,8 +202,8 @@ def end_to_end(model, params, batch, *, starts=(0,), leading: int = LEADING, ite
         values, before = (
             jnp.linalg.svd(small[:j, :j], compute_uv=False)[:leading] for j in (steps, max(steps // 2, 1))
         )
-        resolved = values > x.size * jnp.finfo(x.dtype).eps * values[0]
-        shift = jnp.sum(jnp.where(jnp.arange(size) >= l, growth, 0.0))
+        resolved = values > x.size * float(jnp.finfo(x.dtype).eps) * values[0]
+        shift = jnp.sum(jnp.where(jnp.arange(size) >= l, growth, 0.0)).astype(values.dtype)
         error = jnp.abs(jnp.log(values) - jnp.log(before))
         return jnp.where(resolved, jnp.log(values) + shift, jnp.nan), jnp.where(resolved, error, jnp.nan)
 

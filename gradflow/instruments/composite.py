@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from ..model.equation import given, in_float32, opened, residual, walk
+from ..model.equation import given, opened, residual, walk
+from ..model.precision import in_float32
 from ..results.quantities import SIDES
 
 

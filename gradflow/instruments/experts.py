@@ -10,7 +10,8 @@ Axes: S sublayers; T tokens; E experts, of the sublayer that has most.
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import bound, given, in_float32, in_precision_of, recorded, walk
+from ..model.equation import bound, given, recorded, walk
+from ..model.precision import in_float32, in_precision_of
 from .operators import with_params
 
 
@@ -53,6 +54,6 @@ def _of_gates(branch, params, x, size: int) -> dict:
 
 def _violation(load):
     """`max load/mean load − 1` [S]; NaN where there are no experts."""
-    number = jnp.sum(~jnp.isnan(load), -1)
+    number = jnp.sum(~jnp.isnan(load), -1, dtype=load.dtype)
     largest = jnp.max(jnp.where(jnp.isnan(load), -jnp.inf, load), -1, initial=-jnp.inf)
     return jnp.where(number > 0, number * largest - 1, jnp.nan)

@@ -23,6 +23,7 @@ from ..model.accounts import METERED
 from ..model.batch import shares
 from ..model.equation import STREAM_ALONE, given, products, recorded, walk
 from ..model.names import named, parameter_names
+from ..model.precision import common, in_float32, wide
 from . import signal
 from .dropout import Dropout, dropped, thinned
 from .meter import GAIN, meter, metered, metered_parts, norm, squared_modulus
@@ -61,7 +62,7 @@ def dials(model, params, batch, gain: float = GAIN, scope: Scope = WHOLE) -> dic
             f"the stream is {x.dtype}: one of real floating numbers is read; put meters in a loss of your own"
         )
     size = sum(segment.repeats * len(segment.block) for segment in model.segments)
-    full = lambda *shape: jnp.full(shape, gain, jnp.promote_types(x.dtype, jnp.float32))
+    full = lambda *shape: jnp.full(shape, gain, wide(x.dtype))
     tokens = x.shape[-2:-1]
     inside = {"stream": full(size, *tokens), **{part: full(size) for part in scope.parts}}
     return {"stack": inside, "top": full(*tokens), "readout": full()}
@@ -217,8 +218,7 @@ def _noise(norms, both, mean) -> dict:
 
 def frobenius(leaf, gain: float = GAIN):
     """`‖W‖_F = √Σ|w|²`, from squares at the meters' gain, so that float32 does not underflow."""
-    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-    squares = jnp.sum(squared_modulus(2.0**gain * wide))
+    squares = jnp.sum(squared_modulus(2.0**gain * in_float32(leaf)))
     return norm(squares, gain)
 
 
@@ -238,7 +238,7 @@ def by_parameter(segments, stacked, of: Callable):
         found = {name: of(leaf) for name, leaf in named(own).items()}
         return x, jnp.stack([found.get(name, jnp.full_like(x, jnp.nan)) for name in names])
 
-    widest = jnp.result_type(jnp.float32, *jax.tree.leaves(stacked))
+    widest = common(jnp.float32, *jax.tree.leaves(stacked))
     zero = jnp.zeros((), jnp.finfo(widest).dtype)  # real, as norms of complex parameters are
     return walk(segments, stacked, zero, visit, bind=lambda layers, own: own)[1] if names else np.zeros((0, 0))
 

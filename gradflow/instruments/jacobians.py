@@ -15,7 +15,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import Part, gains_map, given, in_float32, recorded, residual, terms, walk
+from ..model.equation import Part, gains_map, given, recorded, residual, terms, walk
+from ..model.precision import in_float32
 from ..model.stack import parts_at
 
 LARGEST = 2048

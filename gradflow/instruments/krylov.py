@@ -16,6 +16,7 @@ from matfree import decomp, lstsq
 from scipy import stats
 
 from ..model.init import at, normal
+from ..model.precision import wide
 from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
 from .matrices import one_by_one
 from .operators import Operator, dimension, project
@@ -108,7 +109,7 @@ def narrow(op: Operator):
 
 def widened(linear, dtype):
     """`linear`, a map of arrays of that type, as one of the default type, which matfree allocates."""
-    return lambda v: linear(v.astype(dtype)).astype(jnp.promote_types(dtype, jnp.zeros(()).dtype))
+    return lambda v: linear(v.astype(dtype)).astype(wide(dtype, jnp.zeros(()).dtype))
 
 
 def bidiagonal(through, start, steps: int):

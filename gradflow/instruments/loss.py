@@ -76,7 +76,7 @@ def measure_function(
     more than one meter reads; and for parameters that have no gradient, or a loss that is no real number.
     """
     origin, keys = provenance(), stacked_keys(stacked)
-    leaves = jax.tree_util.tree_leaves_with_path(params)
+    leaves = _leaves(params)
     _check_parameters(leaves)
     check_stacked(leaves, keys)
     loss, grads, squares = _read(loss_fn, params, batch, _checked_dials(dials))
@@ -93,6 +93,16 @@ def measure_function(
     found = jax.device_get(arrays)
     warn_of_nonfinite("model", found)
     return label({"model": Readings(found, coords)}, provenance=origin)
+
+
+def _leaves(params) -> list:
+    """The leaves with their paths."""
+    try:
+        return jax.tree_util.tree_leaves_with_path(params)
+    except ValueError as error:
+        if "sorting pytree dictionary keys" not in str(error):
+            raise
+        raise ValueError("a dict among the parameters has keys that can't be sorted: name all by texts") from None
 
 
 def _norms(stacked: tuple[str, ...], path, leaf):
@@ -118,11 +128,15 @@ def _checked_dials(dials) -> dict | None:
         return None
     if not isinstance(dials, Mapping):
         raise ValueError(f"dials is {shown(dials)}: {{name: array}} is expected, {{'stream': jnp.zeros(depth + 1)}}")
+    if not dials:
+        raise ValueError("dials is empty: {name: array} is expected, or nothing")
     for own, dial in dials.items():
         if not isinstance(own, str) or not own.isidentifier() or own in TAKEN:
             raise ValueError(
                 f"a dial is named {shown(own)}: a name of a variable is needed, and not {', '.join(TAKEN)}"
             )
+        if np.size(dial) == 0:
+            raise ValueError(f"the dial {own} is empty: it needs an element for every meter")
         if not (_is_array(dial) or isinstance(dial, int | float)):
             raise ValueError(
                 f"the dial {own} is a {type(dial).__name__}: an array of the shape of what is read is needed"

@@ -24,7 +24,7 @@ def singular_values(ops: Mapping[str, Operator], memory: int = 2**28) -> dict:
     threads that also run the program, and waits for them there: two batches at a time never end. On a busy machine LAPACK's
     own threads wait for each other too; OPENBLAS_NUM_THREADS=1 is safe there.
     """
-    found = {name: (jnp.arange(op.size) < op.rank).astype(op.like.dtype)[None] for name, op in ops.items()}
+    found = {name: _within(op).astype(op.like.dtype)[None] for name, op in ops.items()}
     matrices = {name: blocks(op, memory) for name, op in ops.items() if op.through}
     for size in {m.shape[-1] for m in matrices.values()}:
         alike = {name: m for name, m in matrices.items() if m.shape[-1] == size}
@@ -57,6 +57,11 @@ def blocks(op: Operator, memory: int = 2**28):
     return jnp.einsum("itc->tci", columns) if apart else columns.reshape(1, inputs, -1).mT
 
 
+def _within(op: Operator):
+    """Which of an operator's singular values, in descending order, are not beyond its rank."""
+    return jnp.arange(op.size) < jnp.asarray(op.rank, int)
+
+
 def exactly(op: Operator, values, size: int) -> dict:
     """Everything that is read from a spectrum known exactly, from `singular_values`; those listed are padded to `size`.
 
@@ -65,7 +70,7 @@ def exactly(op: Operator, values, size: int) -> dict:
     noise = rounding(values[:, :1], values.shape[-1])
     height = (values / jnp.where(noise == 0, 1.0, noise)).ravel()  # of a matrix of zeros all are 0
     order = jnp.argsort(height, descending=True)
-    values, height, within = values.ravel()[order], height[order], jnp.arange(op.size) < op.rank
+    values, height, within = values.ravel()[order], height[order], _within(op)
     kept = within & ~(height <= 1)  # NaN is kept, and shows
     doubtful = kept & (height < CLEAR)
     known, left = ~doubtful.any(), jnp.sum(kept)

@@ -20,9 +20,11 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..model.equation import Parts, decorated, opened, sublayer
-from ..model.layers import beside
+from ..model.precision import beside, wide
+from ..results.arguments import shown
 
 GAIN = 24.0
 FLOOR = (
@@ -45,6 +47,8 @@ def meter(x, dial):
 
 def check_dial(x, dial) -> None:
     """Refuses a dial that is neither one number nor one a token of `x` (or of each of its lanes), with the shape that does."""
+    if not isinstance(x, jax.Array | np.ndarray | float):
+        raise TypeError(f"a meter is on {shown(x)}: an array is needed")
     shape, tokens = jnp.shape(dial), jnp.shape(x)[-2:-1]
     rows = jnp.shape(x)[:-1]
     if shape != rows[len(rows) - len(shape) :] or not jnp.issubdtype(jnp.result_type(dial), jnp.floating):
@@ -65,10 +69,10 @@ def squared_norm(g, dial):
 
     Where the squares of a gradient that is not zero all underflow, the smallest normal number: zero means zero.
     """
-    g = jnp.atleast_1d(g).astype(jnp.promote_types(g.dtype, jnp.float32))
+    g = jnp.atleast_1d(g).astype(wide(g.dtype))
     axes = (*range(g.ndim - 1 - jnp.ndim(dial)), g.ndim - 1)
     squares = jnp.sum(squared_modulus(beside(power_of_two(dial)[..., None], g) * g), axis=axes)
-    floor = jnp.finfo(g.dtype).tiny * jnp.any(g != 0, axis=axes)
+    floor = jnp.where(jnp.any(g != 0, axis=axes), jnp.finfo(g.dtype).tiny, 0.0)
     return jnp.maximum(squares, floor).astype(jnp.result_type(dial))
 
 

@@ -26,7 +26,7 @@ from ..model.names import coordinates
 from ..model.profile import profiled
 from ..model.settings import usual_settings
 from ..model.weights import check_weights, shapes
-from ..results.arguments import check_options, shown, whole
+from ..results.arguments import check_options, function, shown, whole
 from ..results.arguments import known as one_of
 from ..results.digest import digest
 from ..results.naming import check_names
@@ -275,6 +275,7 @@ def sweep(
     """
     models = models if isinstance(models, Mapping) else {"model": models}
     depth, width = _sizes("depth", depth), _sizes("width", width)
+    function("take", take)
     if not depth and not width:
         depth = (6, 12, 24)
     stacks, _ = by_node(models)

@@ -9,10 +9,12 @@ Axes: x is [..., tokens, features].
 
 import jax.numpy as jnp
 
+from ..model.precision import in_float32, wide
+
 
 def mean_square(x):
     """`mean(x²)` over all entries, accumulated in float32 or better."""
-    return jnp.mean(jnp.square(x.astype(jnp.promote_types(x.dtype, jnp.float32))))
+    return jnp.mean(jnp.square(in_float32(x)))
 
 
 def token_cosine(x):
@@ -22,8 +24,8 @@ def token_cosine(x):
     over those that are not empty (B2T and parallel blocks have one that is, between blocks). NaN where x has no axis of tokens.
     """
     if x.ndim < 2:
-        return jnp.full((), jnp.nan, jnp.promote_types(x.dtype, jnp.float32))
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        return jnp.full((), jnp.nan, wide(x.dtype))
+    x = in_float32(x)
     tokens = x.shape[-2]
     length = jnp.linalg.norm(x, axis=-1, keepdims=True)
     unit = x / jnp.where(length > 0, length, 1)

@@ -10,9 +10,10 @@ Axes: n = T·c entries of the stream; S sublayers.
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import given, in_float32, walk
+from ..model.equation import given, walk
 from ..model.init import at, root
 from ..model.layers import FEATURES, NOTHING
+from ..model.precision import in_float32
 from ..results.quantities import JACOBIANS
 from .krylov import Krylov, estimated
 from .matrices import exactly, singular_values

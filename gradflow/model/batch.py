@@ -71,8 +71,9 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
     of_tokens = {name: model for name, model in models.items() if isinstance(model, OfTokens)}
     if of_tokens:
         _check_tokens(found, of_tokens, leading)
-        found["targets"] = np.maximum(found["targets"], -1)  # none, before a large one could wrap around
+        none = found["targets"] < 0
         found = jax.tree.map(lambda a: a.astype(np.int32), found)
+        found["targets"] = np.where(none, np.int32(-1), found["targets"])  # a large negative number has wrapped around
     return jax.tree.map(jnp.asarray, found)
 
 
@@ -125,6 +126,8 @@ def _check_tokens(batch: dict, models: Mapping[str, OfTokens], leading: int) -> 
         raise ValueError(
             f"inputs are {', '.join(map(repr, inputs))}: {{'source': [B, S], 'target': [B, T]}} is expected"
         )
+    if isinstance(targets, Mapping):
+        raise ValueError(f"targets are {', '.join(map(repr, targets))}: one array [B, T] is expected")
     read: dict[str, np.ndarray] = {f"inputs[{name!r}]": inputs[name] for name in SIDES} if two else {"inputs": inputs}
     for key, array in {**read, "targets": targets}.items():
         if array.dtype.kind not in "iu":

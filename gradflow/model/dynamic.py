@@ -22,6 +22,7 @@ from .init import at
 from .lanes import LaneGains
 from .layers import Layer
 from .norms import LayerNorm
+from .precision import beside, in_precision_of
 
 # Einsums over the lane axis with a matrix for each token, by what they do with it.
 BY_TOKEN = {"mix": "tij,jt...->it...", "gather": "tj,jt...->t...", "spread": "ti,t...->it..."}
@@ -66,7 +67,7 @@ class DynamicGains(OfTokens):
     def by_token(self, params, x):
         """`M + s tanh(N(x) w)`."""
         seen = jnp.einsum("jtf,f...->t...j", self.norm(params["norm"], x), params["weights"])
-        return params["matrix"] + params["scale"] * jnp.tanh(seen)
+        return beside(params["matrix"], seen) + params["scale"] * jnp.tanh(seen)
 
 
 @registered
@@ -104,8 +105,9 @@ class ManifoldGains(OfTokens):
         """`P(α RMS(vec x) Φ + b)`."""
         lanes, tokens, width = x.shape
         rows = standardized(x.swapaxes(0, 1).reshape(tokens, -1), self.eps, False).reshape(tokens, lanes, width)
-        said = jnp.einsum("tjf,jf...->t...", rows, params["weights"])
-        return _ONTO[self.route](params["scale"] * said + params["bias"][None])
+        own = in_precision_of(rows, params)
+        said = jnp.einsum("tjf,jf...->t...", rows, own["weights"])
+        return _ONTO[self.route](own["scale"] * said + own["bias"][None])
 
 
 def sinkhorn(log_matrix, rounds: int = 20):

@@ -26,9 +26,10 @@ import jax.numpy as jnp
 from ..results.configuration import registered
 from .branches import Attention
 from .ends import Readout, Sinusoidal
-from .equation import in_precision_of, walk
+from .equation import walk
 from .init import at, resolved, root
 from .layers import FEATURES
+from .precision import in_float32, in_precision_of
 from .settings import usual_settings
 from .stack import Segment, check_precision, init_within, of_depth
 
@@ -128,7 +129,7 @@ class EncoderDecoder:
         """Logits from what left the decoder's stream, float32 or better."""
         table, own = in_precision_of(out, (params["embedding"]["token"].embedding[...], params["readout"]))
         logits = self.readout(own, table, out)
-        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        return in_float32(logits)
 
     def loss(self, params, out, targets):
         """Cross-entropy with smoothed labels, mean over the tokens of one example that have a target; nat."""

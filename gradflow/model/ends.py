@@ -15,6 +15,7 @@ from ..results.configuration import registered
 from .branches import linear
 from .init import FanIn, Initialization, at, normal
 from .layers import Identity, Layer
+from .precision import beside, wide
 
 
 @registered
@@ -60,7 +61,7 @@ class Embedding:
         """The bottom of the stream."""
         x, asked = params["token"].embedding[tokens], tokens.shape[-1]
         x = params["project"](x) if "project" in params else x
-        x = x + params["type"].embedding[0] if "type" in params else x
+        x = x + beside(params["type"].embedding[0], x) if "type" in params else x
         if "position" not in params:
             return x
         table = params["position"].embedding
@@ -94,9 +95,9 @@ class Sinusoidal:
 
 def sinusoids(tokens: int, width: int, dtype=jnp.float32) -> Float[Array, "token feature"]:
     """P: sines of the token's position, and beside each its cosine."""
-    precise = jnp.promote_types(dtype, jnp.float32)
+    precise = wide(dtype)
     slow = 10_000.0 ** (-2 * jnp.arange(-(-width // 2), dtype=precise) / width)
-    angle = jnp.arange(tokens, dtype=precise)[:, None] * slow
+    angle = jnp.arange(tokens, dtype=precise)[:, None] * slow[None, :]
     both = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
     return both.reshape(tokens, -1)[:, :width].astype(dtype)
 
@@ -131,5 +132,5 @@ class Readout:
         """Logits [T, V], with `table` the token rows [V, d]."""
         out = self.before(params.get("before", {}), out)
         z = out @ table.T if self.weights is None else params["matrix"](out)
-        z = z + params["bias"] if self.bias else z
+        z = z + beside(params["bias"], z) if self.bias else z
         return z if self.softcap is None else self.softcap * jnp.tanh(z / self.softcap)

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from .init import at_layer
+from .precision import in_precision_of
 
 Part = Callable[[Any], Any]
 Parts = Mapping[str, Part]
@@ -102,22 +103,6 @@ def owned(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str
 
 def _applied(layer, params, x):
     return layer(in_precision_of(x, params), x)
-
-
-def in_precision_of(x, params):
-    """The parameters in the floating dtype of `x`; as they are where `x` is not one floating array."""
-    dtype = getattr(x, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-        return params
-    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a, params)
-
-
-def in_float32(x):
-    """`x` in float32 or better. The weights follow the stream: so the Jacobians of a stack in bfloat16 are taken.
-
-    A function that rounds to 8 bits at every step has no derivative; it is that of the same weights in float32.
-    """
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def walk(stack, params, x, visit=forward, extra=None, bind=bound, kept=products):

@@ -21,6 +21,7 @@ from ..results.configuration import registered
 from .branches import Branch, GatedFeedForward, linear
 from .init import FanIn, Initialization, at
 from .layers import Identity, Layer
+from .precision import beside, in_float32
 
 
 @registered
@@ -48,7 +49,7 @@ class SigmoidRouter:
     def __call__(self, logits: Float[Array, "token expert"], balance) -> Float[Array, "token expert"]:
         """The weights g [T, E], zero where an expert is not chosen; `balance` is b [E]."""
         scores = jax.nn.sigmoid(logits)
-        chosen = scores * self.chosen(jax.lax.stop_gradient(scores + balance))
+        chosen = scores * self.chosen(jax.lax.stop_gradient(scores + beside(balance, scores)))
         return self.scale * chosen / (chosen.sum(-1, keepdims=True) + 1e-20)
 
     def chosen(self, preference):
@@ -107,7 +108,7 @@ class Experts(Branch):
     def gates(self, params, x) -> Float[Array, "token expert"]:
         """The weights g of every expert, in float32 or better."""
         logits = params["router"](x)
-        return self.router(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), params["balance"])
+        return self.router(in_float32(logits), params["balance"])
 
     def __call__(self, params, x):
         """The branch's output [T, d]."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.scipy.special import erf
 
 from ..results.configuration import registered
+from .precision import in_float32, wide
 
 ACTIVATIONS = {
     "relu": jax.nn.relu,
@@ -48,7 +49,7 @@ def _(eps, centred, primals, tangents):
 
 def _hat_and_scale(x, eps, centred):
     """`x̂` and `1/σ`."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = in_float32(x)
     x = x - _mean(x) if centred else x
     scale = jax.lax.rsqrt(_mean(x * x) + eps)
     return x * scale, scale
@@ -102,7 +103,7 @@ def _(causal, scale, softcap, primals, tangents):
     y, ds = _mixed(p, v), _scores(dq, k, scale) + _scores(q, dk, scale)
     pds = p * (ds if softcap is None else ds * (1 - jnp.tanh(scores / softcap) ** 2))
     total = pds.sum(-1).transpose(2, 0, 1).reshape(len(q), -1, 1)  # [T, H, 1]
-    centre = (total * jnp.ones((1, q.shape[1], v.shape[-1]), q.dtype)).reshape(y.shape).astype(y.dtype)
+    centre = (total * jnp.ones((1, q.shape[1], v.shape[-1]), total.dtype)).reshape(y.shape).astype(y.dtype)
     return y, _mixed(pds, v) + _mixed(p, dv) - centre * y
 
 
@@ -110,7 +111,7 @@ def _scores(q, k, scale: float):
     """`scale q kᵀ` [K, H/K, T, S]."""
     tokens, size = len(q), q.shape[-1]
     grouped = q.reshape(tokens, k.shape[1], -1, size) * scale
-    return jnp.einsum("tkgh,skh->kgts", grouped, k, preferred_element_type=jnp.promote_types(q.dtype, jnp.float32))
+    return jnp.einsum("tkgh,skh->kgts", grouped, k, preferred_element_type=wide(q.dtype))
 
 
 def _attention(scores, reach, causal: bool, softcap: float | None):
@@ -124,7 +125,10 @@ def _attention(scores, reach, causal: bool, softcap: float | None):
 def seen(shape: tuple[int, int], reach=None):
     """Which keys a query sees under a causal mask [T, S]: token t those from t − reach + 1, or the first, to t."""
     past = jnp.tril(jnp.ones(shape, bool))
-    return past if reach is None else past & (jnp.arange(shape[0])[:, None] - jnp.arange(shape[1])[None] < reach)
+    if reach is None:
+        return past
+    behind = jnp.arange(shape[0])[:, None] - jnp.arange(shape[1])[None]
+    return past & (behind.astype(jnp.result_type(reach)) < reach)
 
 
 def _mixed(p, v):

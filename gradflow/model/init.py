@@ -126,7 +126,7 @@ class InTurn(LayerNumber):
 
     def __call__(self, layer):
         """The number at block `layer`."""
-        return 1.0 * ((self.stride * (layer - 1) + self.start) % self.turns == self.turn)
+        return jnp.where((self.stride * (layer - 1) + self.start) % self.turns == self.turn, 1.0, 0.0)
 
 
 @registered

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from ..results.configuration import registered
 from .init import LayerNumber, OfDepth
+from .precision import beside, times
 
 Number = float | OfDepth | LayerNumber
 
@@ -40,16 +41,6 @@ class Layer(Protocol):
     def __call__(self, params, x, /) -> Any:
         """The layer applied."""
         ...
-
-
-def times(value, x):
-    """`value · x` in the precision of `x`, whatever that of the number, which may be traced."""
-    return jnp.asarray(value, x.dtype) * x
-
-
-def beside(a, x):
-    """`a` with axes of length 1 in front, as many axes as `x` has: what is done unasked unless JAX was told not to."""
-    return a if jnp.ndim(a) in (0, jnp.ndim(x)) else jnp.expand_dims(a, tuple(range(jnp.ndim(x) - jnp.ndim(a))))
 
 
 # ---- gains --------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from flax import nnx
 from ..results.arguments import suggestions
 from ..results.configuration import registered
 from .functions import ACTIVATIONS, standardized
-from .layers import FEATURES, Number, beside, times
+from .layers import FEATURES, Number
+from .precision import beside, common, times
 
 # What multiplies a standardized token: γ, trained from 1; 1 + w, w trained from 0 (Gemma Team 2024); nothing.
 SCALES = ("gain", "one_plus", "none")
@@ -64,7 +65,10 @@ class LayerNorm(Standard):
     def __call__(self, params, x):
         """The normalized `x`."""
         gain, shift = beside(self.gain(params), x), beside(self.shift(params), x)
-        return (standardized(x, self.eps, True) * gain + shift).astype(jnp.result_type(x, gain, shift))
+        hat = standardized(x, self.eps, True)
+        dtype = common(hat, gain, shift)
+        y = hat.astype(dtype) * jnp.asarray(gain, dtype) + jnp.asarray(shift, dtype)
+        return y.astype(common(x, gain, shift))
 
     def shift(self, params):
         """β [d], or 0."""
@@ -98,7 +102,9 @@ class RMSNorm(Standard):
     def __call__(self, params, x):
         """The normalized `x`."""
         gain = beside(self.gain(params), x)
-        return (standardized(x, self.eps, False) * gain).astype(jnp.result_type(x, gain))
+        hat = standardized(x, self.eps, False)
+        dtype = common(hat, gain)
+        return (hat.astype(dtype) * jnp.asarray(gain, dtype)).astype(common(x, gain))
 
     def kernel(self, params, x):
         """What it takes from its input `x`, for eps → 0: `x`, a column [T, d, 1]."""

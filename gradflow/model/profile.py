@@ -13,6 +13,7 @@ import numpy as np
 from .batch import the_batch
 from .equation import recorded, walk
 from .init import Profiled, at, replaced, root
+from .precision import wide
 from .settings import usual_settings
 from .stack import Transformer
 
@@ -71,7 +72,7 @@ def _variances(model: Transformer, params, batch):
 
     def visit(x, parts, _):
         x, seen = recorded(parts, x, at=lambda part, u: (y := part(u), y))
-        return x, jnp.var(seen["write"].astype(jnp.promote_types(x.dtype, jnp.float32)))
+        return x, jnp.var(seen["write"].astype(wide(x.dtype)))
 
     one = lambda inputs: walk(model.segments, params["stack"], model.enter(params, inputs), visit)[1]
     return jax.vmap(one)(batch["inputs"]).mean(0)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from ..results.configuration import registered
 from .layers import Number
+from .precision import wide
 
 
 @registered
@@ -84,12 +85,12 @@ class Rotary:
     def __call__(self, x: Float[Array, "token head feature"]) -> Float[Array, "token head feature"]:
         """The turned `x`."""
         tokens, _, size = x.shape
-        dtype = jnp.promote_types(x.dtype, jnp.float32)  # positions past 256 are not numbers of bfloat16
+        dtype = wide(x.dtype)  # positions past 256 are not numbers of bfloat16
         half = jnp.arange(size // 2, dtype=dtype)
         base: Any = self.base  # a number, once the block is known
-        frequency = base ** (-2 * half / size)
+        frequency = jnp.asarray(base, dtype) ** (-2 * half / size)
         frequency = self.scaling(frequency) if self.scaling else frequency
-        angle = jnp.arange(tokens, dtype=dtype)[:, None] * frequency
+        angle = jnp.arange(tokens, dtype=dtype)[:, None] * frequency[None, :].astype(dtype)
         cos, sin = jnp.cos(angle)[:, None].astype(x.dtype), jnp.sin(angle)[:, None].astype(x.dtype)
         a, b = jnp.split(x, 2, axis=-1)
         return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)

@@ -107,7 +107,8 @@ def refuse(what: str, remedy: str, **needed: float) -> None:
 def extent(data) -> tuple[int, int]:
     """Examples of a batch, those of all seeds where it is one a seed, and tokens of an example; 1 where it does not say."""
     if isinstance(data, Mapping):
-        arrays = [leaf for leaf in jax.tree.leaves(data) if isinstance(leaf, np.ndarray | jax.Array)]
+        leaves = [leaf for value in data.values() for leaf in jax.tree.leaves(value)]
+        arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray | jax.Array)]
         lengths = [leaf.shape if leaf.dtype.kind in "iu" else leaf.shape[:-1] for leaf in arrays]  # without features
         *examples, tokens = max(lengths, key=math.prod, default=()) or (1,)
         return math.prod(examples), tokens

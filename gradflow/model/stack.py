@@ -23,10 +23,11 @@ from . import size
 from .branches import Attention, Branch, FeedForward, linear
 from .catalogue import placement as chosen
 from .ends import Embedding, Readout
-from .equation import PARTS, Part, bound, in_precision_of, walk
+from .equation import PARTS, Part, bound, walk
 from .init import FanIn, Initialization, OfDepth, Scaled, at, at_layer, initialization, resolved, root
 from .layers import Layer
 from .placement import Placement, shared_out, wirings_of
+from .precision import in_float32, in_precision_of
 from .settings import usual_settings
 from .wiring import PLAIN, THROUGH, Wiring
 
@@ -197,7 +198,7 @@ class Transformer:
             logits = self.readout(own, in_precision_of(out, params["embedding"]["token"].embedding[...]), out)
         else:
             logits = own(out)
-        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        return in_float32(logits)
 
     def loss(self, params, out, targets):
         """Cross-entropy of one example, mean over its tokens that have a target, from what left the stream; nat.
@@ -352,9 +353,7 @@ def transformers(*placements: str | Wiring | Placement, **shape) -> dict[str, Tr
     """`{name: transformer(one, **shape)}`: models that differ in their wiring alone, paired seed by seed."""
     if not placements:
         raise ValueError("name at least one wiring, for example transformers('pre', 'post')")
-    named: Sequence[tuple[str, str | Wiring | Placement]] = [
-        (p if isinstance(p, str) else p.name, p) for p in placements
-    ]
-    if len({name for name, _ in named}) < len(named):
-        raise ValueError(f"the wirings need different names, not {[name for name, _ in named]}")
-    return {name: transformer(one, **shape) for name, one in named}
+    names = [one if isinstance(one, str) else chosen(one).name for one in placements]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the wirings need different names, not {names}")
+    return {name: transformer(one, **shape) for name, one in zip(names, placements, strict=True)}

@@ -46,9 +46,10 @@ class Wiring:
     source: str = "equation (1)"
 
     def __post_init__(self):
-        for part in LAYERS:
-            if not callable(getattr(self, part)):
-                raise ValueError(f"{part} of the wiring {self.name} is {shown(getattr(self, part))}: a layer is needed")
+        own = [(part, getattr(self, part)) for part in LAYERS]
+        for part, layer in [*own, *self.within]:
+            if not callable(layer):
+                raise ValueError(f"{part} of the wiring {self.name} is {shown(layer)}: a layer is needed")
 
 
 def pre(norm: Layer = LayerNorm()) -> Wiring:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from . import atlas_tables, captions
-from .canvas import COLOURS, PARTS, WIDTHS, by, faded, legend, styled
+from .canvas import COLOURS, PARTS, by, faded, inches, legend, styled
 
 # Title, numbers with their colours, scale of the axis, the value that means "unchanged".
 PANELS: tuple[tuple[str, dict[str, str], str, float | None], ...] = (
@@ -35,12 +35,12 @@ def atlas(tree, *, width="icml", points: pd.DataFrame | None = None) -> Figure:
     `atlas_tables.points(tree)`, where they are there.
     """
     table = atlas_tables.points(tree) if points is None else points
-    names, inches = list(dict.fromkeys(table["model"])), WIDTHS[width] if isinstance(width, str) else width
+    names, across = list(dict.fromkeys(table["model"])), inches(width)
     height, ratios = 0.8 + 0.155 * len(names), [1.35, 1.35, 1, 1, 0.9, 0.9, 0.9]
     label = 0.1 + 0.057 * max(map(len, names), default=1)  # of the names, inches
-    edges = {"left": label / inches, "right": 1 - 0.1 / inches, "bottom": 0.25 / height, "top": 1 - 0.4 / height}
+    edges = {"left": label / across, "right": 1 - 0.1 / across, "bottom": 0.25 / height, "top": 1 - 0.4 / height}
     grid = {"width_ratios": ratios, "wspace": 0.18, **edges}
-    whole, places = plt.subplots(1, len(PANELS), sharey=True, figsize=(inches, height), gridspec_kw=grid)
+    whole, places = plt.subplots(1, len(PANELS), sharey=True, figsize=(across, height), gridspec_kw=grid)
     for ax, (title, numbers, scale, reference) in zip(places, PANELS, strict=True):
         ax.set_title(title, fontsize=6.5)
         rows = table[table["number"].isin(numbers)]

@@ -24,7 +24,7 @@ from ..results.folder import filled
 from ..results.naming import stem
 from ..results.quantities import TERMS
 from ..results.stored import save
-from ..results.tree import on_its_own, settings
+from ..results.tree import check_tree, on_its_own, settings
 from . import appendix, atlas_tables, jacobian_tables, law_tables, plot, summary, tables
 
 
@@ -47,8 +47,8 @@ def write(
     configuration : what makes the run again; by default what the results themselves carry
     """
     for name, tree in {"run": run, "sweep": sweep, "theory": theory}.items():
-        if not (isinstance(tree, xr.DataTree) or (tree is None and name != "run")):
-            raise TypeError(f"{name} is {in_brief(tree)}: an xarray.DataTree is needed, as gf.measure returns it")
+        if tree is not None or name == "run":
+            check_tree(name, tree)
     bare = [name for name, node in tables.nodes(run).items() if "stream_gradient" not in node]
     if bare:
         raise ValueError(f"{bare[0]} has no stream gradient to report: measure it with quantities=('backward', …)")
@@ -87,8 +87,10 @@ def write_atlas(tree: xr.DataTree, out: str | Path, *, configuration: dict | Non
     `out` and `configuration` as for `write`.
     """
     _check_configuration(configuration)
-    if not isinstance(tree, xr.DataTree) or "training" not in tree:
-        raise TypeError(f"the atlas is {in_brief(tree)}: give what `gf.atlas` returned")
+    check_tree("the atlas", tree)
+    if "training" not in tree:
+        why = [f": {name}, {reason}" for name, reason in settings(tree).get("failed", {}).items()][:1]
+        raise ValueError(f"the atlas has no wiring that came to its end{''.join(why)}")
     plain = configuration or {**_carried(tree["training"]), "failed": settings(tree).get("failed", {})}
     with filled(out, plain, settings(tree).get("provenance", {})) as made:
         save(tree, made / "results.nc")

@@ -7,6 +7,7 @@ positions are filled circles, feed-forward ones open squares. A finished Axes ca
 import csv
 from functools import wraps
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -21,6 +22,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from ..results.arguments import known, of_class, real, shown
 from ..results.files import as_path
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -28,6 +30,7 @@ PARTS = {"norm": "#CC79A7", "fork": "#009E73", "net": "#333333"}
 MARKERS = {"attention": ("o", True), "mlp": ("s", False)}
 # Width of the text, or of a column, in inches.
 WIDTHS = {"neurips": 5.5, "iclr": 5.5, "icml": 6.75, "icml-column": 3.25, "acl": 6.3, "acl-column": 3.03, "jmlr": 6.0}
+LARGEST = 100  # inches of a figure
 STYLE: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -84,12 +87,22 @@ def _without_tex(drawn) -> None:
 @styled
 def figure(width: str | float = "icml-column", height: float | None = None) -> tuple[Figure, Axes]:
     """An empty figure at a venue's width (`WIDTHS`, or inches) and its Axes; 0.72 as high as wide unless told."""
-    inches = WIDTHS[width] if isinstance(width, str) else width
-    return plt.subplots(figsize=(inches, height or 0.72 * inches), layout="constrained")
+    across = inches(width)
+    high = 0.72 * across if height is None else real("height", height, above=0, most=LARGEST)
+    return plt.subplots(figsize=(across, high), layout="constrained")
+
+
+def inches(width: str | float) -> float:
+    """A venue's width, or a number of inches, in inches."""
+    return (
+        WIDTHS[known("width", width, WIDTHS)] if isinstance(width, str) else real("width", width, above=0, most=LARGEST)
+    )
 
 
 def axes(ax: Axes | None) -> Axes:
     """`ax`, or that of a new figure."""
+    if not isinstance(ax, Axes | NoneType):
+        raise TypeError(f"ax is {shown(ax)}: matplotlib's Axes are needed, plt.subplots()[1]")
     return figure()[1] if ax is None else ax
 
 
@@ -221,6 +234,8 @@ def save(drawn: Figure | Axes, path: str | Path, table: pd.DataFrame) -> list[Pa
 
     One of these endings may be there already; other dots belong to the name.
     """
+    of_class("drawn", drawn, Figure | Axes)
+    of_class("table", table, pd.DataFrame)
     whole: Any = drawn if isinstance(drawn, Figure) else drawn.figure
     path, caption = as_path(path), " ".join(str(drawn.get_label()).split())
     name = path.name[: -len(path.suffix)] if path.suffix in ENDINGS else path.name

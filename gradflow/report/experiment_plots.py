@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from ..results.tree import families
 from . import captions, experiment_tables
-from .canvas import WIDTHS, axes, by, colours, curve, faded, legend, legend_above, scale, styled
+from .canvas import axes, by, colours, curve, faded, inches, legend, legend_above, scale, styled
 from .tables import nodes
 
 STYLES = ("-", "--", ":", "-.")
@@ -74,8 +74,8 @@ def through(run, *quantities: str, ax=None) -> Axes:
 @styled
 def collapse(run, *, width="icml") -> Figure:
     """The anatomy of a collapse, through training: the gradient at the bottom, the budget, the tokens and the loss."""
-    inches = WIDTHS[width] if isinstance(width, str) else width
-    whole, grid = plt.subplots(2, 2, figsize=(inches, 0.66 * inches), layout="constrained", sharex=True)
+    across = inches(width)
+    whole, grid = plt.subplots(2, 2, figsize=(across, 0.66 * across), layout="constrained", sharex=True)
     panels = {
         "gradient at the bottom": ("bottom / readout",),
         "where it gains and loses": ("norm", "fork"),

@@ -5,19 +5,22 @@ the mean over seeds that it belongs to: those that converge are no fair sample. 
 says of how many the mean is.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ..results.arguments import shown, whole
 from ..results.statistics import band
-from ..results.tree import variable
+from ..results.tree import at_labels, variable
 from . import nonfinite
 from .tables import at_steps, called, long, nodes
 
 
 def one_node(node, name: str, step: int | None, **where) -> xr.DataArray:
     """A quantity of one model at one recorded step (the last where there are steps and none is named)."""
-    values = _at(variable(node, name), step).sel(where)
+    values = at_labels(_at(variable(node, name), step), where)
     out = values.isnull().all([dim for dim in values.dims if dim != "seed"]) | _at(nonfinite.lost(node), step)
     failed = values.isnull() & ~out
     return values.where(~failed.any("seed")) if "seed" in values.dims and values.dtype.kind == "f" else values
@@ -25,8 +28,10 @@ def one_node(node, name: str, step: int | None, **where) -> xr.DataArray:
 
 def _at(values: xr.DataArray, step: int | None) -> xr.DataArray:
     """`values` at one recorded step, the last where none is named."""
-    if "step" in values.dims:
-        values = at_steps(values, (step,)).squeeze("step") if step is not None else values.isel(step=-1)
+    if step is not None:
+        values = at_steps(values, (step,)).squeeze("step")
+    elif "step" in values.dims:
+        values = values.isel(step=-1)
     return values.reset_coords("step", drop=True) if "step" in values.coords else values
 
 
@@ -44,15 +49,20 @@ def active_factors(node) -> list[str]:
 
 def _there(node, sublayers) -> None:
     """An error for a sublayer that the model doesn't have."""
-    beyond = [place for place in sublayers if place not in node["sublayer"].values]
+    if not isinstance(sublayers, Iterable):
+        raise ValueError(f"sublayers is {shown(sublayers)}: whole numbers are needed, (1, 2)")
+    beyond = [
+        place for place in (whole("a sublayer", place) for place in sublayers) if place not in node["sublayer"].values
+    ]
     if beyond:
         raise ValueError(f"no sublayer {beyond[0]}: they are counted from 1 to {node.sizes['sublayer']}")
 
 
 def spectrum(node, *, sublayer: int, seed: int = 0, step: int | None = None) -> pd.DataFrame:
     """Singular values of one sublayer (1 … S) and its active factors, one seed, descending, by relative index."""
+    variable(node, "singular_values")
     _there(node, [sublayer])
-    values = one_node(node, "singular_values", step, sublayer=sublayer, seed=seed)
+    values = one_node(node, "singular_values", step, sublayer=sublayer, seed=whole("seed", seed, least=0))
     frames = []
     for factor in active_factors(node):
         kept = values.sel(jacobian=factor).dropna("index").values
@@ -88,8 +98,9 @@ def density(node, *, jacobian: str = "sublayer", sublayers=None, step: int | Non
     values = one_node(node, "spectral_density", step, jacobian=jacobian)
     kinds = pd.Series(node["kind"].values, index=node["sublayer"].values)
     ends = [place for kind in dict.fromkeys(kinds) for place in kinds.index[kinds == kind][[0, -1]]]
-    chosen = list(dict.fromkeys(ends if sublayers is None else sublayers))
+    chosen = ends if sublayers is None else sublayers
     _there(node, chosen)
+    chosen = list(dict.fromkeys(chosen))
     table = long({called(node): values.sel(sublayer=chosen)})
     return table.assign(sigma=10.0 ** table["log_sigma"])
 

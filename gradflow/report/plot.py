@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from ..results.arguments import known
 from ..results.quantities import QUANTITIES
 from ..results.tree import families
 from . import captions, law_tables, nonfinite, tables
@@ -29,6 +30,7 @@ from .canvas import (
     faded,
     figure,
     folded,
+    inches,
     law,
     legend,
     legend_above,
@@ -225,6 +227,7 @@ def total_depth(sweep, quantity="parameter_gradient", *, sublayer=-1, laws=None,
 def training(run, quantity: str, *, ax=None) -> Axes:
     """Loss or token cosine (at the top of the stack) against the step; the axis is linear below 1, then logarithmic."""
     ax, table = axes(ax), tables.training(run)
+    known("quantity through training", quantity, dict.fromkeys(table["quantity"]))
     palette = colours(tables.nodes(run))
     for name, rows in by(table[table["quantity"] == quantity], "model"):
         curve(ax, rows, "step", palette[name], legend(name), marker="o", ms=2)
@@ -239,8 +242,8 @@ def training(run, quantity: str, *, ax=None) -> Axes:
 @styled
 def comparison(run, sweep, *, profile_steps=(0, 10, 100), budget_steps=(0, 25), width="icml") -> Figure:
     """Wirings side by side on one page: profile through training, gradient against total depth, budget, tokens and loss."""
-    inches = WIDTHS[width] if isinstance(width, str) else width
-    whole = plt.figure(figsize=(inches, 0.78 * inches), layout="constrained")
+    across = inches(width)
+    whole = plt.figure(figsize=(across, 0.78 * across), layout="constrained")
     grid = whole.add_gridspec(2, 2)
     halves = grid[1, 1].subgridspec(2, 1)
     places = (grid[0, 0], grid[0, 1], grid[1, 0], halves[0], halves[1])

@@ -53,7 +53,7 @@ def _laws(run) -> list[str]:
     """The law of each model's stream gradient over depth at initialization, or of given weights, where it is identified."""
     when = "" if settings(run).get("weights") == "given" else " at initialization"
     recorded = tables.steps_of(run)
-    choices = law_tables.law_choices(run, steps=(0,)) if not recorded or recorded[0] == 0 else {}
+    choices = law_tables.law_choices(run, steps=recorded[:1]) if not recorded or recorded[0] == 0 else {}
     told = []
     for (name, _), choice in choices.items():
         law = choice.sel(law=choice.attrs["chosen"])

@@ -6,7 +6,7 @@ Columns: `model`, the position (`depth`, `sublayer`, `step`, …), and `mean`, `
 t-interval for positive quantities, arithmetic for others (`results.statistics.band`), of the n seeds that are finite there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ import pandas as pd
 import xarray as xr
 
 from ..results.agreement import at_start, expectation, unlike
+from ..results.arguments import shown, whole
 from ..results.quantities import Quantity, row
 from ..results.statistics import band, paired_log_ratio
-from ..results.tree import against_total_depth, nodes, relative, variable
+from ..results.tree import against_total_depth, at_labels, nodes, relative, variable
 
 NET = ("norm", "fork", "net")
 
@@ -49,8 +50,15 @@ def at_steps(values: xr.DataArray, steps: Sequence[int] | None) -> xr.DataArray:
 
     Errors: ValueError for a step before that which was not recorded.
     """
-    if not steps or "step" not in values.dims:
+    if steps is None:
         return values
+    if isinstance(steps, str) or not isinstance(steps, Iterable):
+        raise ValueError(f"steps is {shown(steps)}: whole numbers are needed, (0, 10)")
+    steps = [whole("a step", step, least=0) for step in steps]
+    if not steps:
+        return values
+    if "step" not in values.dims:
+        raise ValueError("these results have no steps: leave the steps out")
     recorded = [int(step) for step in values["step"].values]
     chosen = list(dict.fromkeys(min(step, recorded[-1]) for step in steps))
     missing = [step for step in chosen if step not in recorded]
@@ -119,7 +127,8 @@ def _beside(values: Mapping[str, xr.DataArray], theory: Mapping[str, xr.DataArra
 def profiles_of(tree, quantity: str, relative_to, steps, where: Mapping) -> dict[str, xr.DataArray]:
     """`{model: quantity}` over depth or sublayers, perhaps steps and seeds, and nothing else."""
     chosen = {
-        name: at_steps(relative(node, quantity, relative_to).sel(where), steps) for name, node in nodes(tree).items()
+        name: at_steps(at_labels(relative(node, quantity, relative_to), where), steps)
+        for name, node in nodes(tree).items()
     }
     left = sorted({str(dim) for array in chosen.values() for dim in array.dims} - {"depth", "sublayer", "step", "seed"})
     if left:

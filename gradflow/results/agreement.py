@@ -12,7 +12,7 @@ import xarray as xr
 from .configuration import differences
 from .quantities import QUANTITIES
 from .statistics import half_width, moments
-from .tree import settings, variable
+from .tree import check_tree, settings, variable
 
 SHARED = "shared by seeds"  # what a measurement says where all its seeds see the batch that a prediction reads
 
@@ -53,6 +53,8 @@ def against_theory(measured: xr.DataTree, predicted: xr.DataTree, quantity: str 
     Errors: ValueError where the trees have different nodes, are of other models, data or batches, where there is one seed,
     or where step 0 was not recorded.
     """
+    check_tree("measured", measured)
+    check_tree("predicted", predicted)
     paths = [node.path for node in measured.leaves]
     other = [node.path for node in predicted.leaves]
     if paths != other:

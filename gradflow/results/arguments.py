@@ -2,6 +2,8 @@
 
     steps = whole("steps", steps)                  an int from 1 on; numpy's and JAX's whole numbers too
     lr = real("lr", lr, above=0)                   a finite float
+    base = of_class("base", base, Recipe)
+    take = function("take", take)
     known("initialization", init, INITIALIZATIONS)
 
 Each returns the value as a plain Python one.
@@ -14,8 +16,9 @@ import math
 import operator
 import textwrap
 from collections.abc import Iterable
-from types import NoneType
-from typing import Any, get_args
+from itertools import repeat
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
 
 import jax
 
@@ -27,7 +30,7 @@ def shown(value) -> str:
     """The value's repr, cut where it is long: what an error line has room for."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**SHOWN:
         return "a number of many digits"
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
@@ -90,6 +93,27 @@ def known(what: str, name: Any, names: Iterable[str], also: Iterable[str] = ()) 
     return name
 
 
+def of_class(name: str, value: Any, kind: type | UnionType) -> Any:
+    """`value` as it is, of a class, or of one of several.
+
+    Errors: TypeError where it is none of its instances.
+    """
+    if not isinstance(value, kind):
+        kinds = " or ".join(one.__name__ for one in get_args(kind) or (kind,))
+        raise TypeError(f"{name} is {shown(value)}: a {kinds} is needed")
+    return value
+
+
+def function(name: str, value: Any) -> Any:
+    """`value` as it is, something that can be called.
+
+    Errors: TypeError where it can't.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} is {shown(value)}: a function is needed")
+    return value
+
+
 def suggestions(name: str, names: Iterable[str], also: Iterable[str] = ()) -> str:
     """The end of an error line about an unknown `name`: the nearest of all names, then those in `names`, as many as fit."""
     names = tuple(names)
@@ -105,7 +129,8 @@ PLAIN = (int, float, bool, str, NoneType)
 
 
 def check_fields(value) -> None:
-    """Refuses fields of a dataclass that are not of their declared type, as far as that is plain: numbers, text, true or false.
+    """Refuses fields of a dataclass that are not of their declared type, as far as that is plain: numbers, text, true or false,
+    and tuples of these or of values of a class.
 
     A number that is traced, or one that is known later (of the depth, of the block), passes where it is declared.
     """
@@ -114,6 +139,8 @@ def check_fields(value) -> None:
 
 
 def _check_field(name: str, value, declared) -> None:
+    if get_origin(declared) is tuple:
+        return _check_tuple(name, value, get_args(declared))
     kinds = get_args(declared) or (declared,)
     own = tuple(kind for kind in kinds if kind not in PLAIN)
     checkable = all(isinstance(kind, type) and not getattr(kind, "_is_protocol", False) for kind in own)
@@ -130,6 +157,22 @@ def _check_field(name: str, value, declared) -> None:
     else:
         words = {bool: "true or false", str: "a text", NoneType: "none"}
         raise ValueError(f"{name} is {shown(value)}: {' or '.join(words[kind] for kind in kinds)} is needed")
+
+
+def _check_tuple(name: str, value, declared: tuple) -> None:
+    """A tuple, or a list, of as many items as are declared, each of its type."""
+    endless = declared[-1] is Ellipsis
+    if not isinstance(value, tuple | list) or not (endless or len(value) == len(declared)):
+        raise ValueError(f"{name} is {shown(value)}: a tuple{'' if endless else f' of {len(declared)}'} is needed")
+    for item, kind in zip(value, repeat(declared[0]) if endless else declared, strict=False):
+        if _concrete(kind) and not isinstance(item, kind):
+            raise ValueError(f"{name} has {shown(item)}: a {kind.__name__} is needed")
+        _check_field(f"an item of {name}", item, kind)
+
+
+def _concrete(kind) -> bool:
+    """Whether it is a class of which every value must be an instance: no protocol, and no plain type, which has its own check."""
+    return isinstance(kind, type) and kind not in (Any, *PLAIN) and not getattr(kind, "_is_protocol", False)
 
 
 def check_options(name: str, options, function) -> None:

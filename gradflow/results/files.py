@@ -50,9 +50,19 @@ def regular(path: str | Path) -> Path:
     return path
 
 
+def all_regular(folder: str | Path) -> None:
+    """Refuses a folder that holds, at any depth, anything but regular files, for a library that opens all it finds there.
+
+    Errors: OSError, as `regular`.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            regular(Path(place) / name)
+
+
 def as_path(path: str | Path) -> Path:
     """`path` as one of Python's, where it is a path at all."""
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike) or not str(path):
         raise TypeError(f"a path is {shown(path)}: a text or a pathlib.Path is needed")
     return Path(path)
 
@@ -93,6 +103,8 @@ def whole(path: str | Path) -> Iterator[Path]:
     Errors: OSError where the system refuses, in one line.
     """
     path = as_path(path)
+    if not path.name:
+        raise IsADirectoryError(f"{printable(path)} is a folder: name a file")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part

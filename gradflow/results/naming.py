@@ -2,12 +2,15 @@
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .arguments import shown
 
 MOST = 200  # characters of a name
 TAKEN = ("seed", "step", "recipe")  # coordinates that stand at the root, beside the models
-_PLAIN = re.compile(r"\w(?:[\w.-]{0,78}[\w-])?", re.ASCII)
+_DEVICES = r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))"  # which Windows takes for something else
+_PLAIN = re.compile(_DEVICES + r"\w(?:[\w.-]{0,78}[\w-])?", re.ASCII)
 
 
 def stem(name: str) -> str:
@@ -25,24 +28,34 @@ def stem(name: str) -> str:
     return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
 
 
-def check_names(names) -> None:
+def check_names(models: Any, taken: Iterable[str] = TAKEN) -> None:
     """Refuses names of models that a result can't carry: they become nodes of a tree, where `/` leads to a node inside another.
 
-    Errors: ValueError for none at all, for what is no printable text, and where one lies inside another.
+    Errors: TypeError for what is no mapping; ValueError for an empty one, for a name that is no printable text or begins with a
+    coordinate in `taken`, and where one lies inside another.
     """
-    names = list(names)
-    if not names:
+    if not isinstance(models, Mapping):
+        raise TypeError(f"the models are {shown(models)}: {{name: model}} is expected")
+    if not models:
         raise ValueError("no model is given: {name: model} is expected, one at least")
-    for name in names:
+    for name in models:
         parts = name.split("/") if isinstance(name, str) else [""]
-        if name in TAKEN:
-            raise ValueError(f"a model is named {name!r}, as a coordinate of results is: give it another name")
-        if not all(part and part not in (".", "..") for part in parts) or not name.isprintable() or len(name) > MOST:
+        if parts[0] in taken:
+            raise ValueError(f"a model is named {shown(name)}, as a coordinate of results is: give it another name")
+        if not all(part.strip(". ") for part in parts) or not name.isprintable() or len(name) > MOST:
             raise ValueError(
                 f"a model is named {shown(name)}: a text of 1 to {MOST} printable characters is needed, "
                 f"with names on both sides of a '/'"
             )
-    for name in names:
-        inside = [other for other in names if other.startswith(f"{name}/")]
+    folded: dict[str, str] = {}
+    for name in models:
+        if (other := folded.setdefault(name.lower(), name)) != name:
+            raise ValueError(
+                f"{shown(other)} and {shown(name)} differ in case alone, and would share files: rename one"
+            )
+    for name in models:
+        inside = [other for other in models if other.startswith(f"{name}/")]
         if inside:
-            raise ValueError(f"{inside[0]!r} lies inside {name!r}, and both are models: give them names side by side")
+            raise ValueError(
+                f"{shown(inside[0])} lies inside {shown(name)}, and both are models: give them names side by side"
+            )

@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from .arguments import shown
 from .files import as_path, printable, reason, regular, whole
+from .tree import check_tree
 
 MANY = 200_000  # groups and datasets in a file, or texts in one: the atlas of sixty wirings has some seven thousand
 DEPTH = 30  # groups in one another: names of models may be paths
@@ -36,8 +36,7 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
 
     Errors: OSError where it can't be written.
     """
-    if not isinstance(tree, xr.DataTree):
-        raise TypeError(f"a result is {shown(tree)}: an xarray.DataTree is needed, as gf.measure returns it")
+    check_tree("a result", tree)
     path = as_path(path)
     made = _in_memory(tree)  # where a disk is full, HDF5 crashes
     with whole(path) as part, open(part, "wb") as file:

@@ -6,8 +6,8 @@ names, so comparing them is subtraction.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from numbers import Integral
+from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,10 @@ import xarray as xr
 
 from .arguments import known, shown, suggestions
 from .configuration import dumps, encode
+from .naming import TAKEN, check_names
 from .quantities import FIXED, row
+
+PLACES = ("sublayer", "depth")  # dimensions whose entries are chosen by position
 
 
 class Readings(NamedTuple):
@@ -39,33 +42,13 @@ def label(models: Mapping[str, Readings], *, leading: Mapping[str, Any] | None =
     Errors: ValueError for names that have no place of their own in a tree.
     """
     leading = dict(leading or {})
-    check_names(models, leading)
+    check_names(models, {*TAKEN, *leading})
     root = xr.Dataset(coords={name: np.asarray(values) for name, values in leading.items()})
     root.attrs = {name: _plain(value) for name, value in attributes.items()}
     how = {name: value for name, value in root.attrs.items() if name != "provenance"}
     nodes = {name: _node(readings, tuple(leading)).assign_attrs(how) for name, readings in models.items()}
     places = {name.split("/")[0]: xr.Dataset() for name in models}  # in the order of the models, nested ones too
     return xr.DataTree.from_dict({"/": root, **places, **nodes})
-
-
-def check_names(names: Iterable[str], taken: Iterable[str] = ("step", "seed")) -> None:
-    """A ValueError for a model's name that is no path, begins with a dimension in `taken`, or lies inside another model."""
-    names, taken = tuple(names), tuple(taken)
-    for name in names:
-        parts = str(name).split("/")
-        if not isinstance(name, str) or not name.isprintable() or any(part.strip(". ") == "" for part in parts):
-            raise ValueError(
-                f"no model can be called {shown(name)}: use letters, digits, and / between parts of a name"
-            )
-        if parts[0] in taken:
-            raise ValueError(
-                f"no model can be called {shown(name)}: results have a dimension {parts[0]}; choose another name"
-            )
-        outer = {"/".join(parts[:i]) for i in range(1, len(parts))} & set(names)
-        if outer:
-            raise ValueError(
-                f"{shown(name)} would lie inside the model {shown(min(outer))}: choose another name for one of them"
-            )
 
 
 def side_by_side(dim: str, trees: Mapping[str, xr.DataTree], **columns) -> xr.DataTree:
@@ -150,10 +133,12 @@ def _fits(name: str, coordinate, node: xr.Dataset) -> bool:
     return (coordinate[0] if isinstance(coordinate, tuple) else name) in node.dims
 
 
-def variable(node, name: str) -> xr.DataArray:
+def variable(node: Any, name: str) -> xr.DataArray:
     """The quantity of that name, or an error that lists what the node has."""
-    if name not in node.data_vars:
-        raise KeyError(f"no {name!r} here: {suggestions(name, list(node.data_vars))}")
+    if not any(isinstance(node, kind) for kind in (xr.DataTree, xr.Dataset)):
+        raise TypeError(f"{shown(node)} holds no results: one model's are needed, measured['name']")
+    if not isinstance(name, str) or name not in node.data_vars:
+        raise KeyError(f"no {shown(name)} here: {suggestions(str(name), list(node.data_vars))}")
     return node[name]
 
 
@@ -195,15 +180,25 @@ def against_size(tree: xr.DataTree, name: str, size: str, **where) -> dict[str, 
 
 def _entry(values: xr.DataArray, where: Mapping[str, Any]) -> xr.DataArray:
     """The entry of an array at whole numbers, which are positions, and at labels."""
-    for dim, at in where.items():
-        known("dimension", dim, map(str, values.dims))
-        places, labels = values.sizes[dim], values[dim].values.tolist()
-        if isinstance(at, Integral) and not -places <= at < places:
+    positions = {dim: int(at) for dim, at in where.items() if dim in PLACES and isinstance(at, Integral)}
+    chosen = at_labels(values, {dim: at for dim, at in where.items() if dim not in positions})
+    for dim, at in positions.items():
+        places = values.sizes[known("dimension", dim, map(str, values.dims))]
+        if not -places <= at < places:
             raise IndexError(f"{dim} is {shown(at)}: from {-places} to {places - 1} is possible")
-        if not isinstance(at, Integral) and at not in labels:
-            raise KeyError(f"no {dim} {shown(at)}: {suggestions(str(at), map(str, labels))}")
-        values = values.isel({dim: int(at)}) if isinstance(at, Integral) else values.sel({dim: at})
-    return values.reset_coords(drop=True)
+    return chosen.isel(positions).reset_coords(drop=True)
+
+
+def at_labels(values: xr.DataArray, where: Mapping[str, Any]) -> xr.DataArray:
+    """The entry of an array at the labels of dimensions.
+
+    Errors: ValueError for a dimension that it doesn't have; KeyError with the labels that there are.
+    """
+    for dim, label in where.items():
+        labels = values[known("dimension", dim, map(str, values.dims))].values.tolist()
+        if not isinstance(label, str | Real) or label not in labels:
+            raise KeyError(f"no {dim} {shown(label)}: {suggestions(str(label), map(str, labels))}")
+    return values.sel(where)
 
 
 def families(tree: xr.DataTree, size: str) -> dict[str, dict[int, xr.DataTree]]:
@@ -220,7 +215,8 @@ def families(tree: xr.DataTree, size: str) -> dict[str, dict[int, xr.DataTree]]:
 
 def nodes(tree) -> dict[str, Any]:
     """The models of a tree by name, in order: its leaves, by their paths; a single model's node counts as itself."""
-    if isinstance(tree, Mapping) and not isinstance(tree, xr.DataTree):
+    if not isinstance(tree, xr.DataTree):
+        _check_nodes(tree)
         return dict(tree)
     if not tree.children:
         return {tree.name or "model": tree}
@@ -229,6 +225,19 @@ def nodes(tree) -> dict[str, Any]:
         inside = nodes(child) if child.children else {"": child}
         found |= {f"{name}/{path}".rstrip("/"): node for path, node in inside.items()}
     return found
+
+
+def check_tree(what: str, tree) -> None:
+    """Refuses what is no tree of results."""
+    if not isinstance(tree, xr.DataTree):
+        raise TypeError(f"{what} is {shown(tree)}: an xarray.DataTree is needed, as gf.measure returns it")
+
+
+def _check_nodes(tree) -> None:
+    """Refuses what is no mapping from names to one model's results each."""
+    apart = isinstance(tree, Mapping) and not isinstance(tree, xr.Dataset)
+    if not apart or not tree or not all(isinstance(node, xr.DataTree | xr.Dataset) for node in tree.values()):
+        raise TypeError(f"{shown(tree)} holds no results: an xarray.DataTree is needed, as gf.measure returns it")
 
 
 def on_its_own(tree: xr.DataTree) -> xr.DataTree:

@@ -6,7 +6,7 @@ attention, heads are drawn, and every quantity has the Monte Carlo error of that
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import jax
@@ -21,7 +21,7 @@ from ..model.norms import LayerNorm
 from ..model.profile import profiled
 from ..model.settings import usual_settings
 from ..model.stack import Embedding, Transformer
-from ..results.arguments import known, whole
+from ..results.arguments import known, shown, whole
 from ..results.digest import digest
 from ..results.naming import check_names
 from ..results.provenance import provenance
@@ -97,6 +97,8 @@ def readings(quantities: str | Sequence[str]) -> tuple[Callable[..., dict], ...]
     named = {name: READINGS[row.reading] for name, row in QUANTITIES.items() if row.reading in READINGS}
     named |= {**READINGS, "parameter_gradient_per_example": descent.backward}
     asked = [quantities] if isinstance(quantities, str) else quantities
+    if not isinstance(asked, Iterable):
+        raise ValueError(f"quantities is {shown(asked)}: names are needed, ('backward', …)")
     return tuple(dict.fromkeys(named[known("theory of", name, READINGS, also=named)] for name in asked))
 
 

@@ -32,7 +32,7 @@ from ..model.init import root
 from ..model.names import coordinates
 from ..model.profile import profiled
 from ..model.settings import usual_settings
-from ..results.arguments import whole
+from ..results.arguments import function, whole
 from ..results.configuration import differences, dumps, encode
 from ..results.digest import digest
 from ..results.files import as_path, clear, printable, unwritten
@@ -99,6 +99,8 @@ def atlas(
     Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
     """
     scatter = whole("scatter", scatter, least=2)
+    if predict is not None:
+        function("predict", predict)
     size.refuse("the start", "take a smaller scatter", keys=size.KEY * scatter)
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, (0, steps), READ)
     models, _ = by_node(models)

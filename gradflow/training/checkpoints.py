@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..results.arguments import whole
 from ..results.configuration import differences, encode
 from ..results.digest import digest
-from ..results.files import as_path, printable, read_json, reason, unwritten, write_json
+from ..results.files import all_regular, as_path, printable, read_json, reason, unwritten, write_json
 from ..results.folder import CONFIGURATION
 from ..results.locks import held
 from ..results.naming import stem
@@ -41,7 +42,8 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, configuration: Mapping, every: int | None = None):
         """`configuration`: what decides the run's numbers; `every`: steps between checkpoints. Nothing is written yet."""
-        self.folder, self.every, self.saved = as_path(folder).resolve(), interval(every), time.monotonic()
+        self.folder, self.saved = as_path(folder).resolve(), time.monotonic()
+        self.every = None if every is None else whole("checkpoint_every", every)
         self.configuration = json.loads(json.dumps(encode(configuration)))
 
     @classmethod
@@ -166,6 +168,7 @@ class Checkpoints:
         """What the latest checkpoint says of itself: this run's, or an error."""
         step = self.latest(model)
         try:
+            all_regular(self._at(model))
             with self._manager(model) as manager:
                 told = json.loads(manager.metadata(step).custom_metadata.get("gradflow", "{}"))
             if "run" not in told:
@@ -217,10 +220,3 @@ def _quietly() -> Iterator[None]:
     finally:
         log.setLevel(level)
         sys.unraisablehook = told
-
-
-def interval(every: int | None) -> int | None:
-    """`every`, or an error where it is no number of steps."""
-    if every is not None and every < 1:
-        raise ValueError(f"checkpoint_every is {every}: at least 1 is needed")
-    return every

@@ -12,9 +12,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from ..instruments.readings import sweep
+from ..results.arguments import of_class, real, shown, whole
 from ..results.files import as_path
 from ..results.tree import side_by_side
 from .loop import train
@@ -64,16 +66,27 @@ def warmup(
 
     `base` is the recipe that both are changed of, and `options` are those of `grid`.
     """
+    of_class("base", base, Recipe)
+    lrs = [real("lr", lr, above=0) for lr in _listed("lrs", lrs)]
+    warmups = [whole("warmup", n, least=0) for n in _listed("warmups", warmups)]
     name = lambda lr, n: f"lr {lr:g}, {f'{n} steps of warm-up' if n else 'no warm-up'}"
     recipes = {name(lr, n): replace(base, lr=lr, warmup=n) for n in warmups for lr in lrs}
     return grid(models, data, recipes, **options)
+
+
+def _listed(name: str, values) -> list:
+    """Several values, one at least."""
+    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str) or not len(values):
+        raise ValueError(f"{name} is {shown(values)}: one value at least is needed, in a tuple")
+    return list(values)
 
 
 def sensitivity(
     models: Mapping, data, *, lrs: Sequence[float] = RATES, base: Recipe = Recipe(), **options
 ) -> xr.DataTree:
     """How the final loss of every wiring depends on the learning rate (Wortsman et al. 2023, section 2.3)."""
-    return warmup(models, data, lrs=lrs, warmups=(base.warmup,), base=base, **options)
+    warmups = (of_class("base", base, Recipe).warmup,)
+    return warmup(models, data, lrs=lrs, warmups=warmups, base=base, **options)
 
 
 def adam(models: Mapping, data, *, default: Recipe = Recipe(), tuned: Recipe = TUNED, **options) -> xr.DataTree:
@@ -83,12 +96,13 @@ def adam(models: Mapping, data, *, default: Recipe = Recipe(), tuned: Recipe = T
 
 def quality(models: Mapping, data, *, lrs: Sequence[float] = RATES, base: Recipe = STABLE, **options) -> xr.DataTree:
     """Final quality of the wirings where stability is ensured: with warm-up, clipping and decay, each at its own best rate."""
-    return warmup(models, data, lrs=lrs, warmups=(base.warmup,), base=base, **options)
+    warmups = (of_class("base", base, Recipe).warmup,)
+    return warmup(models, data, lrs=lrs, warmups=warmups, base=base, **options)
 
 
 def before_and_after(models: Mapping, data, *, recipe: Recipe = Recipe(warmup=100), **options) -> xr.DataTree:
     """Gradients of the parameters at initialization and when the warm-up is over (Xiong et al. 2020, figure 3)."""
-    if not recipe.warmup:
+    if not of_class("recipe", recipe, Recipe).warmup:
         raise ValueError("before and after warm-up: give a recipe that has one, Recipe(warmup=100)")
     shape = {"steps": recipe.warmup, "record": (0, recipe.warmup), "readings": "economy"}
     return train(models, data, recipe, **{**shape, **options})[1]

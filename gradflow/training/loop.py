@@ -23,6 +23,7 @@ from ..instruments.resolution import resolved, warn_of_underflow
 from ..model.names import coordinates
 from ..model.profile import profiled
 from ..model.settings import usual_settings
+from ..results.arguments import function
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 from .checkpoints import Checkpoints
@@ -76,6 +77,8 @@ def train(
     origin = provenance()
     if resume and checkpoints is None:
         raise ValueError("resume=True continues the run in a folder: name it, checkpoints='folder/'")
+    if watch is not None:
+        function("watch", watch)
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
     models, _ = by_node(models)
     plan.check(models)

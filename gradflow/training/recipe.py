@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ..model.precision import in_float32
 from ..results.arguments import known, real, whole
 from ..results.configuration import registered
 from .optimizers import OPTIMIZERS, Adam, Optimizer, is_rule, named
@@ -79,6 +80,7 @@ class Recipe:
         >>> Recipe.original().rates(10)[:2].tolist()
         [1.746...e-07, 3.493...e-07]
         """
+        width, warmup = whole("width", width), whole("warmup", warmup)
         return cls(Adam(0.9, 0.98, 1e-9), (width * warmup) ** -0.5, warmup, "inverse_sqrt", dropout=dropout)
 
     def direction(self) -> optax.GradientTransformation:
@@ -121,7 +123,7 @@ def clip_by_parameter(largest: float) -> optax.GradientTransformation:
     """`g · min(1, largest/‖g‖)` for each parameter apart; what lies in the stack layer by layer."""
 
     def clipped(g):
-        norm = jnp.linalg.norm(g.astype(jnp.promote_types(g.dtype, jnp.float32)))
+        norm = jnp.linalg.norm(in_float32(g))
         return (g * jnp.minimum(1, largest / jnp.where(norm > 0, norm, 1))).astype(g.dtype)
 
     def update(updates, state, params=None):

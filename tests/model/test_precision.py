@@ -12,9 +12,10 @@ import pytest
 import gradflow as gf
 from gradflow.instruments import chain, gradients, jacobians, spectrum
 from gradflow.model.branches import FeedForward, Rotary
-from gradflow.model.equation import in_precision_of, residual, walk
+from gradflow.model.equation import residual, walk
 from gradflow.model.functions import Mask, attend
 from gradflow.model.norms import LayerNorm, RMSNorm
+from gradflow.model.precision import in_precision_of
 from gradflow.model.stack import PRECISIONS
 from gradflow.model.wiring import post, pre
 from gradflow.training.recipe import Recipe

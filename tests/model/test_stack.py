@@ -161,7 +161,7 @@ def test_a_float32_model_stays_float32_where_float64_is_enabled():
 
 
 def test_a_pure_function_with_stacked_parameters_is_a_stack():
-    function = lambda params, x: jnp.tanh(x @ params["w"] + params["b"])
+    function = lambda params, x: jnp.tanh(x @ params["w"] + params["b"][None])
     params = {"w": cases.normal(3, 4, 4, seed=1), "b": cases.normal(3, 4, seed=2)}
     x = cases.normal(5, 4)
     top, _ = walk(plain(function, 3), plain_params(params), x)

@@ -14,8 +14,8 @@ from gradflow.report import atlas_tables, canvas, plot, tables
 from gradflow.report.canvas import legend
 from gradflow.report.latex import latex, verbatim
 from gradflow.results import settings
-from gradflow.results.naming import stem
-from gradflow.results.tree import Readings, check_names, families, label, nodes
+from gradflow.results.naming import check_names, stem
+from gradflow.results.tree import Readings, families, label, nodes
 
 ODD = (
     "Llama-3.2-1B",
@@ -180,21 +180,19 @@ def test_figures_do_not_hang_on_the_callers_latex(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/../b", "/a", "a/", "a//b", " ", "a\nb", "\x00", "\ud800", 3])
 def test_a_name_that_is_no_path_is_refused(name):
-    with pytest.raises(
-        ValueError, match="no model can be called .*: use letters, digits, and / between parts of a name"
-    ):
-        check_names([name])
+    with pytest.raises(ValueError, match=r"a model is named .*: a text of .* with names on both sides of a '/'"):
+        check_names({name: None})
 
 
 @pytest.mark.parametrize("name", ["seed", "step", "seed/x"])
 def test_a_name_of_a_dimension_is_refused(name):
-    with pytest.raises(ValueError, match="no model can be called .*: results have a dimension .*; choose another name"):
+    with pytest.raises(ValueError, match=r"a model is named .*, as a coordinate of results is: give it another name"):
         label({name: Readings({}, {})}, leading={"step": [0], "seed": [0]})
 
 
 def test_a_model_inside_another_is_refused():
-    with pytest.raises(ValueError, match="'a/b' would lie inside the model 'a': choose another name"):
-        check_names(["a", "a/b"])
+    with pytest.raises(ValueError, match="'a/b' lies inside 'a'"):
+        check_names({"a": None, "a/b": None})
 
 
 def test_nested_models_are_models_by_their_paths(tmp_path):

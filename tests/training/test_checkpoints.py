@@ -236,6 +236,17 @@ def flipped(path: Path) -> None:
     path.write_bytes(data)
 
 
+def piped(path: Path) -> None:
+    """Opening it waits for a writer that never comes."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def linked(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("no such file")
+
+
 DAMAGES = {
     "a step that is empty": lambda run: (shutil.rmtree(run / "pre/3"), (run / "pre/3").mkdir()),
     "a step that is a file": lambda run: (shutil.rmtree(run / "pre/3"), (run / "pre/3").touch()),
@@ -246,6 +257,9 @@ DAMAGES = {
     "no arrays": lambda run: shutil.rmtree(run / "pre/3/default"),
     "a flipped bit in its arrays": lambda run: flipped(largest(run / "pre/3/default/ocdbt.process_0")),
     "half its arrays": lambda run: os.truncate(largest(run / "pre/3/default/ocdbt.process_0"), 999),
+    "a pipe for its metadata": lambda run: piped(run / "pre/3/_CHECKPOINT_METADATA"),
+    "a pipe for its arrays": lambda run: piped(largest(run / "pre/3/default/ocdbt.process_0")),
+    "a link to nothing": lambda run: linked(run / "pre/3/default/_METADATA"),
     "another value": lambda run: written_again(run, lambda tree: tree["state"]["0000"].fill(1), False),
     "a record missing": lambda run: written_again(run, lambda tree: tree["records"].pop("loss"), False),
     "no records": lambda run: written_again(run, lambda tree: tree.pop("records"), False),

@@ -16,7 +16,7 @@ from ...model.ends import Readout
 from ...model.stack import Transformer
 from ...model.zoo.architecture import Architecture
 from ...model.zoo.deepseek import DeepSeek
-from ...results.arguments import shown, suggestions
+from ...results.arguments import of_class, shown, suggestions
 from ...results.files import as_path, printable
 from .configs import Config
 from .families import FAMILIES
@@ -81,7 +81,7 @@ def saved(folder: str | Path, *, readout: Readout | None = None, precision: str 
     found = tensors(folder)
     enough(own, len(found))
     model = own.model(precision)
-    model = model if readout is None else dataclasses.replace(model, readout=readout)
+    model = model if readout is None else dataclasses.replace(model, readout=of_class("readout", readout, Readout))
     match = Match(layout, leaves(model.shapes), found, replaced=readout is not None)
     if problems := match.problems():
         kind = config.get("model_type")

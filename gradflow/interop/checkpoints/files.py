@@ -22,6 +22,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 LARGEST = 2**26  # bytes of a JSON file; the longest index that is known has a seventh of it
 DEEPEST = 30  # objects and lists in each other
 NAMED = 4  # names in a line
+ROOM = 160  # characters of them
 LONGEST = 120  # characters of a name, or of what a library says
 
 
@@ -90,8 +91,9 @@ def plain(words: str) -> str:
 
 def several(words: list[str], between: str = ", ") -> str:
     """The first of them for a line of text, and how many more there are."""
-    more = f" and {len(words) - NAMED} more" if len(words) > NAMED else ""
-    return between.join(words[:NAMED]) + more
+    fits = [word for i, word in enumerate(words[:NAMED]) if i == 0 or sum(map(len, words[: i + 1])) < ROOM]
+    more = f" and {len(words) - len(fits)} more" if len(words) > len(fits) else ""
+    return between.join(fits) + more
 
 
 def sums(folder: Path) -> dict[str, str]:

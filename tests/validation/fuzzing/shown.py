@@ -132,7 +132,7 @@ CALLS = [
     Call(
         "gf.plot.agreement(…)",
         {"measured": PLOTTED, "predicted": PLOTTED | of(["started()"]), "quantity": QUANTITY, "ax": AX},
-        {"measured": "started()", "predicted": "foretold()"},
+        {"measured": "widened()", "predicted": "widened_theory()"},
         "drawn",
         weight=0.5,
     ),
@@ -201,7 +201,7 @@ CALLS = [
             "path": of(["None", "3", "object()", "'no/such/place'", "'a\\0b'"], ["'a'", "'lr-0.1'"], ["''", "'.'"]),
             "table": of(["3", "'x'", "object()", "[]"]),
         },
-        {"figure": "gf.plot.profile(started())", "path": "'a'", "table": "pd.DataFrame({'a': [1]})"},
+        {"drawn": "gf.plot.profile(started())", "path": "'a'", "table": "pd.DataFrame({'a': [1]})"},
         weight=0.4,
     ),
     Call(

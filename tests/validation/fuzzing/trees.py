@@ -248,7 +248,6 @@ LINES += [
         ("stack()", "dials={'stream': [0.0, 0.0, 0.0]}", EITHER),
         ("stack()", "dials={'stream': jnp.zeros(3, int)}", EITHER),
         ("stack()", "dials={'stream': jnp.zeros(3, complex)}", EITHER),
-        ("stack()", "dials={'strem': jnp.zeros(3)}", EITHER),
         ("stack()", "dail={'stream': jnp.zeros(3)}", REFUSED),
         ("stack()", "seeds=3", REFUSED),
         ("stack()", "quantities=('backward',)", REFUSED),

@@ -155,6 +155,18 @@ def swept():
 
 
 @functools.cache
+def widened():
+    """Against the width."""
+    return gf.sweep(two(), text(), width=(8, 16), seeds=2)
+
+
+@functools.cache
+def widened_theory():
+    """The theory of it."""
+    return gf.sweep(two(), text(), width=(8, 16), take=gf.predict, draws=1, replicas=2)
+
+
+@functools.cache
 def spectral():
     """With all that is read of Jacobians."""
     return gf.measure(two(), text(), seeds=2, quantities=("backward", "spectrum", "lyapunov", "alignment"))
