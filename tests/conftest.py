@@ -29,6 +29,19 @@ def quickly_compiled():
     """What holds for every test (compiling.py)."""
 
 
+@pytest.fixture(autouse=True)
+def _strict(request):
+    """A model called by itself runs under its caller's settings: in its tests nothing is promoted in type or rank.
+
+    Entry points set the usual ones (model/settings.py). A test marked `promotes` has formulas of its own that need them.
+    """
+    if "model" not in request.path.parts or request.node.get_closest_marker("promotes"):
+        yield
+        return
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_programs_are_let_go():
     """A file's programs are not kept for the next: a whole run would hold several gigabytes."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradflow.model import branches, layers, norms
+from gradflow.model.settings import usual_settings
 
 # ---- layers -------------------------------------------------------------------------------------------------
 
@@ -110,6 +111,7 @@ def turned(x, base):
 # ---- wirings, as published ----------------------------------------------------------------------------------
 
 
+@usual_settings()
 def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
     """`x'` of one sublayer in block `layer` = 1 … `depth`."""
     F = lambda u, **inside: apply(branch, p["branch"], u, **inside)

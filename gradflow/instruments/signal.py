@@ -30,7 +30,7 @@ def token_cosine(x):
     length = jnp.linalg.norm(x, axis=-1, keepdims=True)
     unit = x / jnp.where(length > 0, length, 1)
     by_lane = (jnp.sum(unit.sum(-2) ** 2, -1) - jnp.sum(unit**2, (-2, -1))) / (tokens * (tokens - 1) or jnp.nan)
-    return by_lane if x.ndim == 2 else jnp.sum(by_lane) / jnp.maximum(jnp.sum(length.any((-2, -1))), 1)
+    return by_lane if x.ndim == 2 else jnp.sum(by_lane) / jnp.maximum(jnp.sum(length.any((-2, -1)), dtype=x.dtype), 1)
 
 
 def size_of_stream(x) -> dict:

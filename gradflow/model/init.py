@@ -111,6 +111,7 @@ class OfLayer(LayerNumber):
 
     def __call__(self, layer):
         """The number at block `layer`."""
+        layer = layer.astype(float) if isinstance(layer, jax.Array) else layer
         return (self.base * layer) ** self.power
 
 

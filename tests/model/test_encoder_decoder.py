@@ -79,6 +79,7 @@ def test_the_singular_values_end_to_end_are_those_of_the_product_of_dense_jacobi
     np.testing.assert_allclose(own["log_singular_values"][0], expected, atol=1e-8)
 
 
+@pytest.mark.promotes
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("name", READINGS)
 def test_every_reading_is_of_the_sides_own_stream(side, name):

@@ -73,6 +73,7 @@ def test_a_tied_readout_is_the_table_and_both_uses_train_it():
     assert (np.abs(grad).sum(1) > 0).all()  # by the readout of every row, also of those that no token has
 
 
+@pytest.mark.promotes
 def test_the_head_before_a_readout_its_bias_and_its_cap_are_applied_in_this_order():
     own = model(Embedding(11, None), HEAD)
     params = cases.drawn(own)

@@ -1,5 +1,6 @@
 """Experts: what a router chooses, what a mixture is where all are chosen, and the reading of their load."""
 
+import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +44,7 @@ def test_the_balance_moves_the_choice_and_has_no_gradient():
 
 def test_one_expert_that_all_tokens_have_is_a_feed_forward_network():
     layer = Experts(SigmoidRouter(1, 1), shared=0, ratio=2)
-    params = layer.init(jax.random.key(0), 8)
+    params = cases.float64(layer.init(jax.random.key(0), 8))
     alone = jax.tree.map(lambda a: a[0], params["routed"])
     np.testing.assert_allclose(layer(params, X), GatedFeedForward(2)(alone, X), rtol=1e-6, atol=1e-6)
     assert "shared" not in params

@@ -32,7 +32,7 @@ def test_a_matrix_acts_on_lanes_and_on_nothing_else(route, kind):
     make, numbers, slow = BETWEEN[route]
     layer, x = make(*numbers, kind=kind), cases.normal(3, 4, 5)
     given = x[0] if route == "spread" else x
-    params = layer.init(None, 5)
+    params = cases.float64(layer.init(None, 5))
     assert cases.distance(layer(params, given), slow(np.asarray(x))) < 1e-15
     assert [leaf.shape for leaf in jax.tree.leaves(params)] == ([np.shape(numbers)] if kind is LaneGains else [])
     assert decode(json.loads(json.dumps(encode(layer)))) == layer

@@ -220,6 +220,7 @@ def test_biases_start_at_zero_and_gains_at_one():
 # ---- gains --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promotes
 def test_gains_multiply():
     x = cases.normal(3, 4)
     value = {"gain": jnp.arange(4.0)}
@@ -330,6 +331,7 @@ def test_a_rule_holds_under_vmap_scan_jit_and_remat(rule):
         assert_equal_trees(grads, jnp.stack(each), EXACT)
 
 
+@pytest.mark.promotes
 @pytest.mark.parametrize("norm", [LayerNorm(), RMSNorm()], ids=repr)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 def test_a_norm_is_flaxs(norm, dtype):

@@ -20,7 +20,7 @@ from gradflow.results.configuration import decode, encode
 def params_of(norm, width: int = 8):
     """Its parameters, moved from their start."""
     start = cases.float64(norm.init(jax.random.key(0), width))
-    return jax.tree.map(lambda a: a + 0.1 * jnp.arange(1, a.size + 1).reshape(a.shape), start)
+    return jax.tree.map(lambda a: a + 0.1 * jnp.arange(1.0, a.size + 1).reshape(a.shape), start)
 
 
 @pytest.mark.parametrize("norm", [LayerNorm, RMSNorm])

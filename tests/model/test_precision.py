@@ -57,6 +57,7 @@ def test_in_bfloat16_the_stream_is_short_and_weights_gradients_loss_and_readings
     assert dtypes(grads) == dtypes(reading) == {jnp.dtype(jnp.float32)}
 
 
+@pytest.mark.promotes
 @pytest.mark.parametrize("optimizer", ["adam", "lion"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_step_of_training_keeps_the_type_of_the_weights(precision, optimizer):
@@ -193,6 +194,7 @@ def test_jacobians_of_a_model_in_bfloat16_are_those_of_its_weights_in_float32():
         np.testing.assert_allclose(matrix, expected[name], atol=10 * BF16, err_msg=name)
 
 
+@pytest.mark.promotes
 @pytest.mark.parametrize("read", [spectrum.spectrum, chain.lyapunov, chain.alignment, chain.end_to_end])
 def test_what_is_read_of_jacobians_in_bfloat16_is_long(read):
     model = replace(cases.model(post(), 1, cases.TWO), precision="bfloat16")

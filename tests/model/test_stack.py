@@ -166,7 +166,7 @@ def test_a_pure_function_with_stacked_parameters_is_a_stack():
     x = cases.normal(5, 4)
     top, _ = walk(plain(function, 3), plain_params(params), x)
     for l in range(3):
-        x = np.tanh(x @ params["w"][l] + params["b"][l])
+        x = np.tanh(np.asarray(x @ params["w"][l]) + np.asarray(params["b"][l]))
     assert distance(top, x) < EXACT
 
 
