@@ -11,6 +11,7 @@ from matplotlib.mathtext import MathTextParser
 import gradflow as gf
 from gradflow.instruments.readings import READINGS, readings
 from gradflow.instruments.updates import UPDATES
+from gradflow.model.settings import usual_settings
 from gradflow.results.quantities import QUANTITIES, SOURCES, row
 from gradflow.theory import predict
 from gradflow.theory.gram import Place
@@ -31,6 +32,12 @@ def batch():
     return {"inputs": tokens, "targets": tokens + 1}
 
 
+@usual_settings()
+def shapes(function, *arguments):
+    """What a function returns, without its numbers, under the settings in which `measure`, `train` and `predict` call it."""
+    return jax.eval_shape(function, *arguments)
+
+
 def of(reading: str) -> set[str]:
     """The quantities that the table says a reading yields."""
     return {name for name, quantity in QUANTITIES.items() if quantity.reading == reading}
@@ -41,23 +48,23 @@ def of(reading: str) -> set[str]:
 
 @pytest.mark.parametrize("name", READINGS)
 def test_what_a_reading_yields_is_in_the_table_as_its_own(name, model, batch):
-    yielded = set(jax.eval_shape(partial(READINGS[name], model), jax.eval_shape(model.init, jax.random.key(0)), batch))
+    yielded = set(shapes(partial(READINGS[name], model), shapes(model.init, jax.random.key(0)), batch))
     assert yielded <= set(QUANTITIES)
     assert SOURCES[name].of or yielded == of(name)
 
 
 @pytest.mark.parametrize("name", UPDATES)
 def test_what_a_reading_of_an_update_yields_is_in_the_table_as_its_own(name, model, batch):
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    assert set(jax.eval_shape(partial(UPDATES[name], model), (params, params), batch)) == of(name)
+    params = shapes(model.init, jax.random.key(0))
+    assert set(shapes(partial(UPDATES[name], model), (params, params), batch)) == of(name)
 
 
 def test_what_a_step_of_training_yields_beyond_the_backward_pass_is_in_the_table_as_its_own(model, batch):
     step = Step(model, gf.Recipe().direction(), eps=1e-8)
     keys = jax.random.split(jax.random.key(0), 2)
-    state = jax.eval_shape(step.start, keys)
+    state = shapes(step.start, keys)
     own = jax.tree.map(lambda a: jnp.stack([a, a]), batch)
-    _, yielded = jax.eval_shape(partial(Step.__call__, step), state, own, keys, jnp.float32(0.1), jnp.int32(0))
+    _, yielded = shapes(partial(Step.__call__, step), state, own, keys, jnp.float32(0.1), jnp.int32(0))
     assert set(yielded) - of("backward") == of("train")
 
 
@@ -65,7 +72,7 @@ def test_the_quantities_that_are_predicted_are_those_the_table_says(model, batch
     place = Place(8, 6, 1, jax.random.key(0))
     yielded = set()
     for reading in predict.READINGS.values():
-        yielded |= set(jax.eval_shape(lambda inputs, reading=reading: reading(model, batch, place), 0))
+        yielded |= set(shapes(lambda inputs, reading=reading: reading(model, batch, place), 0))
     assert yielded == {name for name, quantity in QUANTITIES.items() if quantity.predicted}
 
 
