@@ -23,6 +23,7 @@ NAMES = {
     "model.profile": ("profiled",),
     "model.zoo": ("architecture", "architectures"),
     "model.stack": ("Segment", "Sublayer", "Transformer", "transformer", "transformers"),
+    "results.quantities": ("quantities",),
     "theory.predict": ("predict",),
     "training.atlas": ("atlas",),
     "training.loop": ("train",),

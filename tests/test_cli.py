@@ -14,6 +14,7 @@ import pytest
 
 import gradflow.cli as cli
 from gradflow.results.locks import LOCK
+from gradflow.results.quantities import QUANTITIES, SOURCES
 from gradflow.training.optimizers import OPTIMIZERS
 
 TOY = ["--depth", "2", "--width", "8", "--heads", "2", "--context", "8", "--batch", "2", "--steps", "2", "--seeds", "2"]
@@ -169,6 +170,44 @@ def test_a_wiring_by_its_name_is_its_row(capsys, monkeypatch):
     code, out, errors = printed(capsys, monkeypatch, "wirings", "pots")
     assert (code, out) == (2, "")
     assert "did you mean 'post'" in errors
+
+
+@pytest.mark.parametrize("columns", [20, 60, 300])
+def test_quantities_are_printed_by_reading_within_the_width_of_the_console(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    code, out, errors = printed(capsys, monkeypatch, "quantities")
+    assert (code, errors) == (0, "")
+    assert max(map(len, out.splitlines())) <= min(max(columns, 40), 100)
+    paragraphs = {paragraph.splitlines()[0]: " ".join(paragraph.split()) for paragraph in out.split("\n\n")}
+    assert set(SOURCES) <= set(paragraphs)
+    assert "cost: one forward pass of the batch, and the routers once more" in paragraphs["expert_load"]
+    for name, quantity in QUANTITIES.items():
+        told = f"{name} [{quantity.units}]: {quantity.long_name}"
+        assert (told in paragraphs[quantity.reading]) != name.endswith("_sem"), name
+
+
+def test_a_quantity_by_its_name_is_its_row_in_full(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, errors = printed(capsys, monkeypatch, "quantities", "update_norm", "budget")
+    assert (code, errors) == (0, "")
+    assert out.split("\n\n")[0].splitlines() == [
+        "update_norm",
+        "  meaning:       size of the update",
+        "  formula:       ‖ΔW‖_F",
+        "  latex:         \\|\\Delta W\\|_F",
+        "  unit:          norm",
+        "  mean:          geometric",
+        "  reading:       update",
+        '  how to get it: gf.train(..., readings="update")',
+        "  cost:          a few reductions over the parameters",
+        "  figure:        gf.plot.profile",
+    ]
+    assert f"  latex:         {QUANTITIES['budget'].latex}" in out.splitlines()
+
+
+def test_a_misspelt_quantity_is_one_line(capsys, monkeypatch):
+    told = refused(capsys, monkeypatch, "budget", "bugdet", job="quantities")
+    assert told.startswith("gradflow quantities: no quantity 'bugdet': did you mean 'budget'")
 
 
 def test_help_shows_what_holds_where_nothing_is_given(capsys, monkeypatch):

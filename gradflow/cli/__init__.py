@@ -1,3 +1,3 @@
-"""The command line, bottom up: console, options, commands."""
+"""The command line, bottom up: console, options, listing, commands."""
 
 from .commands import main

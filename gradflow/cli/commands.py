@@ -232,6 +232,23 @@ def wirings(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
 
 
 @command
+def quantities(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Print the table of quantities: what each one means, its formula and unit, how to get it, and what that costs.
+
+    Args:
+        names: Those that are wanted in full, with their formula in LaTeX and their figure; by default all in brief.
+    """
+    with refusing("quantities", ValueError):
+        check_flags()
+        import gradflow as gf
+
+        from . import listing
+
+        asked = [gf.quantities(name) for name in dict.fromkeys(names)]
+    print("\n\n".join(map(listing.in_full, asked)) if asked else listing.in_brief(gf.quantities()))
+
+
+@command
 def version() -> None:
     """Print the versions of gradflow and of what it stands on."""
     with refusing("version"):

@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..results.quantities import JACOBIANS
+from ..results.quantities import GEOMETRIC, JACOBIANS
 from . import captions, jacobian_tables
 from .canvas import COLOURS, MARKERS, axes, by, colours, curve, faded, legend, legend_above, over, scale, styled
 from .tables import called, described, nodes
@@ -101,7 +101,8 @@ def factors(node, quantity="jacobian_gain", *, step=None, ax=None) -> Axes:
     for factor, rows in by(table, "jacobian"):
         curve(ax, rows, "sublayer", _PALETTE[factor], WORDS[factor])
     what = described(quantity)
-    scale(ax, what.positive, 1.0 if what.positive else 0.0)
+    in_logs = what.mean == GEOMETRIC
+    scale(ax, in_logs, 1.0 if in_logs else 0.0)
     over(ax, "sublayer")
     ax.set_ylabel(what.long_name + (f" ({what.units})" if what.units != "1" else ""))
     ax.set_title(f"{legend(called(node))}{_at(step)}", loc="left")

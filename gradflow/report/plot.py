@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from ..results.arguments import known
-from ..results.quantities import QUANTITIES
+from ..results.quantities import GEOMETRIC, QUANTITIES, Quantity
 from ..results.tree import families
 from . import captions, law_tables, nonfinite, tables
 from .atlas_plots import atlas
@@ -93,7 +93,7 @@ def profile(
             ax.plot(rows[position], rows["theory"], "--", color=darker(colour))
     if theory is not None:
         ax.plot([], [], "--", color="0.3", label="theory")
-    scale(ax, what.positive, (1.0 if relative_to or what.units != "norm" else None) if what.positive else 0.0)
+    scale(ax, what.mean == GEOMETRIC, _unchanged(what, relative_to))
     entry = "".join(f", {legend(value)}" for value in where.values())
     unit = f" / {relative_to}" if relative_to else f" ({what.units})"
     name = fill(what.long_name, 32)
@@ -106,6 +106,13 @@ def profile(
     probe = f"probe: {where['probe']}, on the sphere" if "probe" in where else captions.LOSS_PROBE
     told |= {"alone": told["lines"]} if told else {}
     return captions.attached(ax, tree, lead, quantity, probe=probe, **told)
+
+
+def _unchanged(what: Quantity, relative_to) -> float | None:
+    """The value that means "unchanged": 0 where the mean is arithmetic, 1 of a ratio; a norm by itself has none."""
+    if what.mean != GEOMETRIC:
+        return 0.0
+    return 1.0 if relative_to or what.units != "norm" else None
 
 
 def _dashed(tree, letter: str) -> str:

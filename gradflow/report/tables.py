@@ -32,7 +32,7 @@ def called(node) -> str:
 
 def described(quantity: str) -> Quantity:
     """The row of the table of quantities, or one made up for a meter of the user's own."""
-    return row(quantity) or Quantity(quantity, quantity, "the user's own meter", "1")
+    return row(quantity) or Quantity(quantity, quantity, "the user's own meter", "", "1")
 
 
 def steps_of(tree: Any, wanted: Sequence[int] | None = None) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from .quantities import QUANTITIES
+from .quantities import GEOMETRIC, QUANTITIES
 
 CONFIDENCE = 0.95
 
@@ -47,14 +47,14 @@ def band(values: xr.DataArray, dim: str = "seed", *, half: Callable = half_width
     `half` makes half of the band from the standard deviation and the number of values: `half_width` (the interval) or
     `standard_deviation`.
 
-    Positive quantities (by the table; one of the user's own where none is negative) get the geometric mean and an interval in
-    logs, others the arithmetic mean.
+    The table of quantities says which mean; one of the user's own gets the geometric where none is negative. Around a geometric
+    mean the interval is in logs.
     Values that are not finite are left out, and `n` says so; where none is left the mean is NaN. A zero makes a geometric
     mean 0. A single seed has no interval (NaN).
     """
     quantity = QUANTITIES.get(str(values.name))
     finite = values.where(np.isfinite(values))
-    logs = not (finite < 0).any() if quantity is None else quantity.positive
+    logs = not (finite < 0).any() if quantity is None else quantity.mean == GEOMETRIC
     with np.errstate(divide="ignore", invalid="ignore"):
         mean, spread, n = moments(xr.ufuncs.log(finite) if logs else finite, dim)
         reach = half(spread, n)

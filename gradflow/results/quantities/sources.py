@@ -1,0 +1,94 @@
+"""Where quantities come from: every reading by name, the calls that take it, and what it costs.
+
+Instruments, training, theory and reports take readings, and none of these knows all others: the table lies beneath them. A
+reading stands here once, however many quantities it yields; which figure shows a quantity is said with the quantity, since those
+of one reading have several.
+
+In costs B is the number of examples, T that of tokens, n that of entries of one example's stream.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """A reading: the `calls` that take it, its `cost`, and, where its quantities are another's, what it is `of` them."""
+
+    name: str
+    cost: str
+    calls: tuple[str, ...]
+    of: str = ""
+
+
+def _measured(name: str, cost: str, of: str = "") -> Source:
+    """A reading of a model's weights: by `measure` at one moment, by `train` at recorded steps."""
+    return Source(name, cost, (f'gf.measure(..., quantities="{name}")', f'gf.train(..., readings="{name}")'), of)
+
+
+def _of_updates(name: str, cost: str) -> Source:
+    """A reading of what an update does, which only a training has."""
+    return Source(name, cost, (f'gf.train(..., readings="{name}")',))
+
+
+def predicting(reading: str) -> str:
+    """The call that predicts what a reading measures."""
+    return f'gf.predict(..., quantities="{reading}")'
+
+
+_ALL = (
+    _measured("backward", "one backward pass of the batch, and a few reductions a sublayer"),
+    _measured(
+        "economy",
+        "one backward pass of the batch, and a reduction a sublayer",
+        of="of backward: loss, stream and parameter gradients, and the stream's rms",
+    ),
+    _measured(
+        "rematerialized",
+        "one backward pass of the batch, and at most one more forward pass; memory of one stream a block",
+        of="all of backward, in less memory",
+    ),
+    _measured("parameter_gradient_per_example", "one backward pass of the batch, and one of each example in turn"),
+    _measured("heldout_loss", "one forward pass; in training, of the held-out batch at every recorded step"),
+    _measured("partial_jacobian", "`probes` backward passes of the batch for each of the two kinds of probe"),
+    _measured(
+        "spectrum",
+        "of one example, for each sublayer and factor: O(T c³) where tokens of c entries are not coupled; O(n³) up to n = "
+        "`dense`; beyond, 4 · `probes` · `iterations` passes through the sublayer, and for the smallest singular value at most "
+        "4 · `solves` · `solver_iterations`",
+    ),
+    _measured(
+        "spectrum_window",
+        "of one example, for each sublayer and factor: O(n³), n entries of its first tokens, at most `dense`",
+        of="spectrum of the first tokens alone",
+    ),
+    _measured("lyapunov", "of one example: one forward pass, and k = `leading` pushes and a QR of [n, k] a sublayer"),
+    _measured(
+        "alignment",
+        "that of lyapunov, one backward pass of one example, and memory of k = `leading` streams a position",
+    ),
+    _measured(
+        "end_to_end",
+        "that of lyapunov with one direction, and 4 · `iterations` passes of one example through the stack for each start",
+    ),
+    _measured("composite_gain", "one forward pass of one example, and as many skips a sublayer as there are lanes"),
+    _measured("expert_load", "one forward pass of the batch, and the routers once more"),
+    _of_updates("update", "a few reductions over the parameters"),
+    _of_updates("change", "two forward passes of the batch"),
+    Source("train", "nothing beyond the backward pass that training does", ("gf.train(...)",)),
+    Source(
+        "record",
+        "that of the global norms of gradients and weights, at every update",
+        ('gf.labelled(gf.recorded(state)), state of an optimizer that has gf.record("gradient")',),
+    ),
+    Source(
+        "sensitivity", "one training for each recipe", ("gf.findings.sensitivity(gf.experiments.sensitivity(...))",)
+    ),
+    Source(
+        "predict",
+        "O((B T)²) a sublayer; for attention 8 B² T³ · `draws` · `replicas` multiplications, and as many for the way back",
+        ("gf.predict(...)",),
+        of="loss, gradients, budget, split, signal and partial Jacobian, expected over draws of fresh weights",
+    ),
+)
+
+SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
