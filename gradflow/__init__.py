@@ -1,6 +1,7 @@
 """gradflow: how gradients travel through deep residual stacks. A table of contents, imported when first used."""
 
 from importlib import import_module
+from importlib.machinery import PathFinder
 
 from .compiler import tell
 
@@ -38,4 +39,17 @@ def __getattr__(name: str):
     if name in __all__:
         module = import_module(f".{(ROOMS | HOME)[name]}", __name__)
         return module if name in ROOMS else getattr(module, name)
-    raise AttributeError(f"gradflow has no {name!r}; it has {', '.join(__all__)}")
+    raise AttributeError(f"gradflow has no {name!r}{_nearest(name)}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _nearest(name: str) -> str:
+    """What was meant, perhaps; nothing where Python itself looks for a module, or for a name of its own."""
+    if name.startswith("_") or PathFinder.find_spec(name, __path__):
+        return ""
+    from .results.arguments import nearest
+
+    return f": {nearest(name, __all__) or 'dir(gradflow) lists what there is'}"

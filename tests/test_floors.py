@@ -42,4 +42,4 @@ def test_the_tested_setting_is_no_older_than_the_floor(name):
 
 def test_the_gate_runs_a_job_and_tests_at_the_floors():
     gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert "-c constraints-floor.txt" in gate
+    assert '-c "$checkout/constraints-floor.txt"' in gate

@@ -143,9 +143,17 @@ def atlas(
         (stacks, data), recipe, origin = models.built(), updates.built(), provenance()
         Plan.of(data, recipe, run.key, run.seeds, run.steps, (0, run.steps), "economy").check(stacks)
         configuration = _configuration("atlas", models, updates, run, data)
-        options = {"steps": run.steps, "seeds": run.seeds, "key": run.key, "folder": run.out / WIRINGS}
         with begun(run.out, configuration, origin):
-            tree = gf.atlas(stacks, data, recipe, predict=gf.predict, **options)
+            tree = gf.atlas(
+                stacks,
+                data,
+                recipe,
+                steps=run.steps,
+                seeds=run.seeds,
+                key=run.key,
+                predict=gf.predict,
+                folder=run.out / WIRINGS,
+            )
             gf.report.write_atlas(tree, run.out, configuration=configuration)
     for name, why in gf.results.settings(tree)["failed"].items():
         print(f"{name} failed: {why}")

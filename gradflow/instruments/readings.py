@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from ..model.names import coordinates
 from ..model.profile import profiled
 from ..model.settings import usual_settings
 from ..model.weights import check_weights, shapes
-from ..results.arguments import check_options, function, shown, whole
+from ..results.arguments import answering, check_options, function, open_ended, options_of, shown, whole
 from ..results.arguments import known as one_of
 from ..results.digest import digest
 from ..results.naming import check_names
@@ -125,48 +125,6 @@ def _read(model, chosen: tuple[Reading, ...], sets: Iterable, batch, batch_axis:
     return jax.tree.map(lambda *a: np.concatenate(a), *arrays)
 
 
-@usual_settings()
-def measure(models, data, batch=None, **options) -> xr.DataTree:
-    """Labelled readings of one model, of several, or of somebody's own loss.
-
-    `measure(model, data)` and `measure({name: model}, data)`:
-
-    models : `Transformer`, `interop.functions.FunctionStack`, or anything with their methods; an `EncoderDecoder`, whose
-        sides become the nodes `encoder` and `decoder`, inside of its name where it has one
-    data : a `Text`, or a batch `{"inputs": [B, …], "targets": [B, …]}`, the same for all seeds and models
-    seeds : number of draws of the weights (8)
-    key : integer or JAX key that all randomness derives from (0)
-    params : given weights instead of fresh ones, with a leading seed axis; `{name: params}` for several models, of which one that
-        isn't named draws fresh weights
-    batches : "shared by seeds", or "one a seed": a `Text` is cut seed by seed, a batch has a leading seed axis. Given weights may
-        then be one set for all seeds, and what scatters is the text
-    quantities : names in `READINGS` or reading functions; by default what one backward pass gives
-
-    `measure(loss_fn, params, batch, dials=…, stacked=…)`, for any differentiable `loss_fn(params, batch)`:
-    see `measure_function`.
-
-    Returns a `DataTree`: one node a model, `seed` at the root with the provenance.
-
-    Errors: ValueError or TypeError, one line, before anything is compiled. A warning says which seeds are not finite, and where
-    gradients underflowed.
-    """
-    if isinstance(models, Mapping | Model | Sided):
-        check_options("measure", options, measure_models)
-    if isinstance(models, Mapping):
-        return measure_models(models, data, **options)
-    if isinstance(models, Model | Sided):
-        params = options.pop("params", None)
-        alone = {"model": models}
-        return measure_models(alone, data, params=None if params is None else {"model": params}, **options)
-    refuse_module(models)
-    if callable(models):
-        check_options("measure of a loss function", options, measure_function)
-        return measure_function(models, data, batch, **options)
-    raise TypeError(
-        f"measure takes a model, a dict of them, or a loss function (params, batch), not {type(models).__name__}"
-    )
-
-
 def by_node(models: Mapping, params: Mapping | None = None) -> tuple[dict[str, Any], dict]:
     """Models, and weights that are given, by the nodes of a result: the sides of a model lie inside of its name, `t5/encoder`.
 
@@ -250,6 +208,73 @@ def measure_models(
     )
 
 
+@overload
+def measure(
+    models: Model | Sided | Mapping[str, Any],
+    data: Any,
+    *,
+    seeds: int = 8,
+    key: Any = 0,
+    params: Any = None,
+    batches: str = SHARED,
+    quantities: str | Sequence[str | Reading] = ("backward",),
+) -> xr.DataTree: ...
+
+
+@overload
+def measure(
+    models: Callable[..., Any],
+    data: Any,
+    batch: Any,
+    *,
+    dials: Mapping[str, Any] | None = None,
+    stacked: str | tuple[str, ...] | None = None,
+) -> xr.DataTree: ...
+
+
+@answering(measure_models, measure_function)
+@usual_settings()
+def measure(models, data, batch=None, **options) -> xr.DataTree:
+    """Labelled readings of one model, of several, or of somebody's own loss.
+
+    `measure(model, data)` and `measure({name: model}, data)`:
+
+    models : `Transformer`, `interop.functions.FunctionStack`, or anything with their methods; an `EncoderDecoder`, whose
+        sides become the nodes `encoder` and `decoder`, inside of its name where it has one
+    data : a `Text`, or a batch `{"inputs": [B, …], "targets": [B, …]}`, the same for all seeds and models
+    seeds : number of draws of the weights (8)
+    key : integer or JAX key that all randomness derives from (0)
+    params : given weights instead of fresh ones, with a leading seed axis; `{name: params}` for several models, of which one that
+        isn't named draws fresh weights
+    batches : "shared by seeds", or "one a seed": a `Text` is cut seed by seed, a batch has a leading seed axis. Given weights may
+        then be one set for all seeds, and what scatters is the text
+    quantities : names in `READINGS` or reading functions; by default what one backward pass gives
+
+    `measure(loss_fn, params, batch, dials=…, stacked=…)`, for any differentiable `loss_fn(params, batch)`:
+    see `measure_function`.
+
+    Returns a `DataTree`: one node a model, `seed` at the root with the provenance.
+
+    Errors: ValueError or TypeError, one line, before anything is compiled. A warning says which seeds are not finite, and where
+    gradients underflowed.
+    """
+    if isinstance(models, Mapping | Model | Sided):
+        check_options("measure of a model", options, options_of(measure_models))
+    if isinstance(models, Mapping):
+        return measure_models(models, data, **options)
+    if isinstance(models, Model | Sided):
+        params = options.pop("params", None)
+        alone = {"model": models}
+        return measure_models(alone, data, params=None if params is None else {"model": params}, **options)
+    refuse_module(models)
+    if callable(models):
+        check_options("measure of a loss function", options, options_of(measure_function))
+        return measure_function(models, data, batch, **options)
+    raise TypeError(
+        f"measure takes a model, a dict of them, or a loss function (params, batch), not {type(models).__name__}"
+    )
+
+
 def _one_a_seed(data, models: Mapping, key, seeds: int) -> dict:
     """A batch for each seed, on a leading axis."""
     if isinstance(data, Mapping):
@@ -276,6 +301,8 @@ def sweep(
     models = models if isinstance(models, Mapping) else {"model": models}
     depth, width = _sizes("depth", depth), _sizes("width", width)
     function("take", take)
+    if not open_ended(take):
+        check_options("sweep", options, [*options_of(sweep), *options_of(take)])
     if not depth and not width:
         depth = (6, 12, 24)
     stacks, _ = by_node(models)

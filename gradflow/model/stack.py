@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from ..results.arguments import known, real, shown, whole
+from ..results.arguments import answering, known, real, shown, whole
 from ..results.configuration import registered
 from . import size
 from .branches import Attention, Branch, FeedForward, linear
@@ -289,6 +289,7 @@ def plain_params(stacked, kind: str = "function"):
     return ({kind: {name: stacked if name == "branch" else {} for name in PARTS}},)
 
 
+@answering()
 def transformer(
     placement: str | Wiring | Placement,
     *,
@@ -349,6 +350,7 @@ def staged(place: Placement, branches: Mapping[str, Any], depth: int) -> tuple[S
     )
 
 
+@answering(transformer)
 def transformers(*placements: str | Wiring | Placement, **shape) -> dict[str, Transformer]:
     """`{name: transformer(one, **shape)}`: models that differ in their wiring alone, paired seed by seed."""
     if not placements:

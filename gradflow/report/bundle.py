@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import xarray as xr
 
+from ..results.arguments import answering
 from ..results.arguments import shown as in_brief
 from ..results.folder import filled
 from ..results.naming import stem
@@ -28,6 +29,7 @@ from ..results.tree import check_tree, on_its_own, settings
 from . import appendix, atlas_tables, jacobian_tables, law_tables, plot, summary, tables
 
 
+@answering()
 def write(
     run: xr.DataTree,
     out: str | Path,
@@ -81,6 +83,7 @@ def _together(trees: dict[str, xr.DataTree]) -> xr.DataTree:
     return xr.DataTree(xr.Dataset(attrs={**shared, "provenance": first.attrs.get("provenance", "{}")}), children=trees)
 
 
+@answering()
 def write_atlas(tree: xr.DataTree, out: str | Path, *, configuration: dict | None = None) -> Path:
     """The folder of an atlas: results.nc, figures/atlas (PDF, PNG, CSV), tables/atlas (CSV, Markdown, a page that sorts).
 

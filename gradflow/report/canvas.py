@@ -5,10 +5,11 @@ positions are filled circles, feed-forward ones open squares. A finished Axes ca
 """
 
 import csv
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,8 +23,9 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from ..results.arguments import known, of_class, real, shown
+from ..results.arguments import answering, known, of_class, open_ended, real, shown
 from ..results.files import as_path
+from ..results.tree import dimensions
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 PARTS = {"norm": "#CC79A7", "fork": "#009E73", "net": "#333333"}
@@ -50,16 +52,22 @@ ACROSS = 66  # characters of a legend beside each other; a wider one would leave
 ENDINGS = (".pdf", ".png", ".csv")
 _THIN_SPACE = "\u2009"
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-def styled(draw):
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """`draw` under the style of a paper's figure, whatever the caller's matplotlib is set to.
+
+    An option that it doesn't take is refused by its name; where it takes any, they are the dimensions of its tree.
 
     Sets and restores these settings alone: `rc_context` restores all, also what a notebook's backend, chosen when the
     first figure is made, has just set, and later figures would not be shown.
     """
 
+    @answering(further=dimensions if open_ended(draw) else None)
     @wraps(draw)
-    def with_style(*args, **options):
+    def with_style(*args: P.args, **options: P.kwargs) -> R:
         settings: Any = plt.rcParams
         before = {name: settings[name] for name in STYLE}
         settings.update(STYLE)

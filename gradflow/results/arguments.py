@@ -15,15 +15,20 @@ import inspect
 import math
 import operator
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from itertools import repeat
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 
 import jax
 
 SHOWN = 60  # characters of a value in an error
 LISTED = 300  # characters of a list of names
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def shown(value) -> str:
@@ -118,9 +123,13 @@ def suggestions(name: str, names: Iterable[str], also: Iterable[str] = ()) -> st
     """The end of an error line about an unknown `name`: the nearest of all names, then those in `names`, as many as fit."""
     names = tuple(names)
     listed = textwrap.shorten(", ".join(names), LISTED, placeholder=f" … ({len(names)} in all)")
-    near = difflib.get_close_matches(str(name)[:SHOWN], dict.fromkeys([*names, *also]), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return f"{hint}known: {listed}"
+    return f"{nearest(name, [*names, *also])} known: {listed}".lstrip()
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`did you mean 'post'?`, or up to three of them; empty where none is near."""
+    near = difflib.get_close_matches(str(name)[:SHOWN], dict.fromkeys(names), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 # ---- fields --------------------------------------------------------------------------------------------------
@@ -175,16 +184,76 @@ def _concrete(kind) -> bool:
     return isinstance(kind, type) and kind not in (Any, *PLAIN) and not getattr(kind, "_is_protocol", False)
 
 
-def check_options(name: str, options, function) -> None:
-    """Refuses keyword arguments that `function`, which they are handed on to, does not take, by the name its user called.
+# ---- options -------------------------------------------------------------------------------------------------
 
-    Errors: TypeError, as Python's own.
+
+def check_options(name: str, options: Iterable[str], taken: Iterable[str], also: Iterable[str] = ()) -> None:
+    """Refuses names of options that are neither in `taken` nor in `also`, which a refusal does not list.
+
+    Errors: TypeError, as Python's own, with the nearest of all.
     """
-    taken = [
-        own
-        for own, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    taken, also = tuple(taken), tuple(also)
     for option in options:
-        if option not in taken:
-            raise TypeError(f"{name} has no option {shown(option)}: {suggestions(option, taken)}")
+        if option not in (*taken, *also):
+            raise TypeError(f"{name} has no option {shown(option)}: {suggestions(option, taken, also)}")
+
+
+def options_of(function: Callable, without: Iterable[str] = ()) -> list[str]:
+    """The options of a function: what it takes by keyword alone."""
+    alone = [own.name for own in inspect.signature(function).parameters.values() if own.kind is own.KEYWORD_ONLY]
+    return [name for name in alone if name not in without]
+
+
+def open_ended(function: Callable) -> bool:
+    """Whether a function takes options of any name, as far as can be seen."""
+    try:
+        return any(own.kind is own.VAR_KEYWORD for own in inspect.signature(function).parameters.values())
+    except ValueError:  # one written in C says nothing
+        return True
+
+
+def answering(
+    *handed: Callable, without: Iterable[str] = (), further: Callable[[Any], Iterable[str]] | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator: an unknown option is refused by the name of the function that was called, before it runs.
+
+    Parameters
+    ----------
+    handed : the functions that `**options` are handed on to, whose options are options here; a signature shows them
+    without : those of their options that are not, since the function says them itself
+    further : what finds more names in the function's first argument, such as the dimensions of a tree
+    """
+
+    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        signature = _joined(function, handed, tuple(without))
+        own = [name for name, parameter in signature.parameters.items() if parameter.kind in NAMED]
+        alone = [name for name in own if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY]
+
+        @wraps(function)
+        def answered(*args: P.args, **options: P.kwargs) -> R:
+            if not options.keys() <= set(own):
+                more = further(_first(signature, args, options)) if further else ()
+                check_options(function.__name__, options, [*(alone or own), *more], also=own)
+            return function(*args, **options)
+
+        answered.__signature__ = signature  # type: ignore[attr-defined]
+        return answered
+
+    return decorated
+
+
+def _joined(function: Callable, handed: tuple[Callable, ...], without: tuple[str, ...]) -> inspect.Signature:
+    """The signature of a function with the options of those it hands `**options` on to in the place of these."""
+    signature = inspect.signature(function)
+    if not handed:
+        return signature
+    own = {name: one for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD}
+    for other in handed:
+        theirs = inspect.signature(other).parameters
+        own |= {name: theirs[name] for name in options_of(other, without) if name not in own}
+    return signature.replace(parameters=sorted(own.values(), key=lambda one: one.kind))
+
+
+def _first(signature: inspect.Signature, args: tuple, options: dict[str, Any]) -> Any:
+    """The first argument of a call, by its place or by its name."""
+    return args[0] if args else options.get(next(iter(signature.parameters)))

@@ -227,6 +227,11 @@ def nodes(tree) -> dict[str, Any]:
     return found
 
 
+def dimensions(tree) -> list[str]:
+    """Names of the dimensions that the quantities of a tree have, in order."""
+    return list(dict.fromkeys(str(dim) for node in nodes(tree).values() for dim in node.dims))
+
+
 def check_tree(what: str, tree) -> None:
     """Refuses what is no tree of results."""
     if not isinstance(tree, xr.DataTree):

@@ -21,7 +21,7 @@ from ..model.norms import LayerNorm
 from ..model.profile import profiled
 from ..model.settings import usual_settings
 from ..model.stack import Embedding, Transformer
-from ..results.arguments import known, shown, whole
+from ..results.arguments import answering, known, shown, whole
 from ..results.digest import digest
 from ..results.naming import check_names
 from ..results.provenance import provenance
@@ -42,6 +42,7 @@ ASSUMPTIONS = (
 )
 
 
+@answering()
 @usual_settings()
 def predict(
     models: Transformer | Mapping[str, Transformer],

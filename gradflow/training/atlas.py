@@ -32,7 +32,7 @@ from ..model.init import root
 from ..model.names import coordinates
 from ..model.profile import profiled
 from ..model.settings import usual_settings
-from ..results.arguments import function, whole
+from ..results.arguments import answering, function, whole
 from ..results.configuration import differences, dumps, encode
 from ..results.digest import digest
 from ..results.files import as_path, clear, printable, unwritten
@@ -67,6 +67,7 @@ def ends(model, params, batch) -> dict:
 READ = ("backward", partial_jacobian, ends)
 
 
+@answering()
 @usual_settings()
 def atlas(
     models: Mapping,

@@ -19,7 +19,7 @@ import numpy as np
 from ..model import size
 from ..model.init import at, root
 from ..model.settings import usual_settings
-from ..results.arguments import whole
+from ..results.arguments import answering, whole
 from ..results.files import printable, regular
 
 VOCABULARY = 256
@@ -153,6 +153,7 @@ def masked(key, tokens, others, mask: int) -> dict[str, jax.Array]:
     return {"inputs": jnp.where(asked, inputs, tokens).astype(jnp.int32), "targets": jnp.where(asked, tokens, -1)}
 
 
+@answering()
 def tokens(
     array,
     *,
@@ -255,6 +256,7 @@ def _rows(tokens: np.ndarray, offsets, length: int) -> jax.Array:
     return jnp.asarray(tokens[np.asarray(offsets)[:, None] + np.arange(length)], jnp.int32)
 
 
+@answering()
 def text(path: str | Path | None = None, *, context: int = 64, batch: int = 8) -> Text:
     """The bytes of the file at `path`, or by default the language reference that CPython ships (`pydoc_data.topics`).
 

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from ..instruments.readings import sweep
-from ..results.arguments import of_class, real, shown, whole
+from ..results.arguments import answering, of_class, real, shown, whole
 from ..results.files import as_path
 from ..results.tree import side_by_side
 from .loop import train
@@ -30,6 +30,7 @@ STABLE = Recipe(warmup=100, clip=1.0, schedule="cosine")
 NUDGE = Recipe(Noise(), lr=0.01)
 
 
+@answering(train)
 def grid(
     models: Mapping, data, recipes: Mapping[str, Recipe], *, checkpoints: str | Path | None = None, **options
 ) -> xr.DataTree:
@@ -53,6 +54,7 @@ def _columns(recipes) -> dict[str, list]:
     return {name: [float("nan") if (v := getattr(r, name)) is None else float(v) for r in recipes] for name in names}
 
 
+@answering(grid)
 def warmup(
     models: Mapping,
     data,
@@ -61,7 +63,7 @@ def warmup(
     warmups: Sequence[int] = (0, 100),
     base: Recipe = Recipe(),
     **options,
-):
+) -> xr.DataTree:
     """Is warm-up needed? Final loss or divergence of every wiring for every learning rate and length of the warm-up.
 
     `base` is the recipe that both are changed of, and `options` are those of `grid`.
@@ -81,6 +83,7 @@ def _listed(name: str, values) -> list:
     return list(values)
 
 
+@answering(warmup, without=("warmups",))
 def sensitivity(
     models: Mapping, data, *, lrs: Sequence[float] = RATES, base: Recipe = Recipe(), **options
 ) -> xr.DataTree:
@@ -89,17 +92,20 @@ def sensitivity(
     return warmup(models, data, lrs=lrs, warmups=warmups, base=base, **options)
 
 
+@answering(grid)
 def adam(models: Mapping, data, *, default: Recipe = Recipe(), tuned: Recipe = TUNED, **options) -> xr.DataTree:
     """A default Adam against a tuned one: by default optax's constants, and b2 = 0.98, eps = 1e-9, warm-up and clipping."""
     return grid(models, data, {"default": default, "tuned": tuned}, **options)
 
 
+@answering(warmup, without=("warmups",))
 def quality(models: Mapping, data, *, lrs: Sequence[float] = RATES, base: Recipe = STABLE, **options) -> xr.DataTree:
     """Final quality of the wirings where stability is ensured: with warm-up, clipping and decay, each at its own best rate."""
     warmups = (of_class("base", base, Recipe).warmup,)
     return warmup(models, data, lrs=lrs, warmups=warmups, base=base, **options)
 
 
+@answering(train)
 def before_and_after(models: Mapping, data, *, recipe: Recipe = Recipe(warmup=100), **options) -> xr.DataTree:
     """Gradients of the parameters at initialization and when the warm-up is over (Xiong et al. 2020, figure 3)."""
     if not of_class("recipe", recipe, Recipe).warmup:
@@ -108,6 +114,7 @@ def before_and_after(models: Mapping, data, *, recipe: Recipe = Recipe(warmup=10
     return train(models, data, recipe, **{**shape, **options})[1]
 
 
+@answering(train)
 def collapse(
     models: Mapping, data, *, recipe: Recipe = Recipe(), record: Schedule = logarithmic(8), **options
 ) -> xr.DataTree:
@@ -115,6 +122,7 @@ def collapse(
     return train(models, data, recipe, **{"record": record, **options})[1]
 
 
+@answering(sweep, train, without=("take", "steps", "record", "readings"))
 def amplification(
     models: Mapping, data, *, depth: Sequence[int] = (3, 6, 12, 24), recipe: Recipe = NUDGE, **options
 ) -> xr.DataTree:

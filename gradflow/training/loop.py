@@ -23,7 +23,7 @@ from ..instruments.resolution import resolved, warn_of_underflow
 from ..model.names import coordinates
 from ..model.profile import profiled
 from ..model.settings import usual_settings
-from ..results.arguments import function
+from ..results.arguments import answering, function
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 from .checkpoints import Checkpoints
@@ -36,6 +36,7 @@ Records = dict[str, tuple[list[int], list[np.ndarray]]]  # by quantity: steps, a
 Watch = Callable[[dict], None]
 
 
+@answering()
 @usual_settings()
 def train(
     models: Mapping,

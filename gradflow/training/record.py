@@ -30,7 +30,7 @@ import xarray as xr
 from ..instruments.gradients import frobenius, parameter_norms
 from ..model.names import by_part, check_stacked, coordinates, in_turn, parameter_names, part_of, stacked_keys
 from ..model.settings import usual_settings
-from ..results.arguments import shown
+from ..results.arguments import answering, shown
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 
@@ -50,6 +50,7 @@ class Recorded:
     nonfinite_step: Any  # first step with a value that is not finite; −1: never
 
 
+@answering()
 def record(
     name: str = "gradient", *, stacked: str | tuple[str, ...] | None = "stack"
 ) -> optax.GradientTransformationExtraArgs:
@@ -123,6 +124,7 @@ def recorded(state) -> dict[str, Recorded]:
     return dict(zip(names, found, strict=True))
 
 
+@answering()
 @usual_settings()
 def labelled(records, model=None, *, leading: Mapping[str, Any] | None = None) -> xr.DataTree:
     """What recorders saw, as labelled data: one node, `model`, over `step` and `seed` where there are several.

@@ -16,7 +16,7 @@ from ...model.ends import Readout
 from ...model.stack import Transformer
 from ...model.zoo.architecture import Architecture
 from ...model.zoo.deepseek import DeepSeek
-from ...results.arguments import of_class, shown, suggestions
+from ...results.arguments import answering, of_class, shown, suggestions
 from ...results.files import as_path, printable
 from .configs import Config
 from .families import FAMILIES
@@ -51,6 +51,7 @@ class Saved:
         return sums(self.folder)
 
 
+@answering()
 def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision: str | None = None):
     """`(model, params)` of a trained model: a folder with config.json and safetensors, in the layout of Hugging Face.
 

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ...results.arguments import check_fields, whole
+from ...results.arguments import check_fields, check_options, whole
 from ..branches import Attention, GatedFeedForward, Joint
 from ..catalogue import placement
 from ..ends import Embedding, Readout
@@ -90,6 +90,7 @@ class Architecture:
         The size of a head and the ratios (hidden layer, queries a key) stay, as far as whole numbers allow: there is at least
         one head, and where the stream is narrower than a head, the head is narrower too. Tokens and windows stay.
         """
+        check_options("scaled", others, [field.name for field in dataclasses.fields(self)])
         resized = {} if width is None else self.resized(width)
         return dataclasses.replace(self, depth=self.depth if depth is None else depth, **{**resized, **others})
 
