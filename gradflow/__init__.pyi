@@ -32,6 +32,7 @@ from .model.zoo import architecture as architecture
 from .model.zoo import architectures as architectures
 from .report import findings as findings
 from .report import plot as plot
+from .results.quantities import quantities as quantities
 from .theory import closed as closed
 from .theory import gram as gram
 from .theory.predict import predict as predict
