@@ -206,7 +206,7 @@ CALLS = {
     ),
     "a scale that is none": (
         lambda: gf.transformer(gf.Wiring("mine", scales=(("query", "2"),)), **TINY),
-        "scale of query is '2'",
+        r"Wiring.scales\[0\]\[1\] is '2'",
     ),
     "a misspelt place": (
         lambda: gf.transformer(gf.Wiring("mine", within=(("innner", gf.norms.RMSNorm()),)), **TINY),

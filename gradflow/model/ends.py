@@ -61,7 +61,9 @@ class Embedding:
         """The bottom of the stream."""
         x, asked = params["token"].embedding[tokens], tokens.shape[-1]
         x = params["project"](x) if "project" in params else x
-        x = x + beside(params["type"].embedding[0], x) if "type" in params else x
+        if "type" in params:
+            first = beside(params["type"].embedding[0], x)
+            x = x + first
         if "position" not in params:
             return x
         table = params["position"].embedding
@@ -132,5 +134,7 @@ class Readout:
         """Logits [T, V], with `table` the token rows [V, d]."""
         out = self.before(params.get("before", {}), out)
         z = out @ table.T if self.weights is None else params["matrix"](out)
-        z = z + beside(params["bias"], z) if self.bias else z
+        if self.bias:
+            shift = beside(params["bias"], z)
+            z = z + shift
         return z if self.softcap is None else self.softcap * jnp.tanh(z / self.softcap)

@@ -49,7 +49,8 @@ class SigmoidRouter:
     def __call__(self, logits: Float[Array, "token expert"], balance) -> Float[Array, "token expert"]:
         """The weights g [T, E], zero where an expert is not chosen; `balance` is b [E]."""
         scores = jax.nn.sigmoid(logits)
-        chosen = scores * self.chosen(jax.lax.stop_gradient(scores + beside(balance, scores)))
+        preferred = beside(balance, scores)
+        chosen = scores * self.chosen(jax.lax.stop_gradient(scores + preferred))
         return self.scale * chosen / (chosen.sum(-1, keepdims=True) + 1e-20)
 
     def chosen(self, preference):

@@ -52,7 +52,9 @@ def _there(node, sublayers) -> None:
     if not isinstance(sublayers, Iterable):
         raise ValueError(f"sublayers is {shown(sublayers)}: whole numbers are needed, (1, 2)")
     beyond = [
-        place for place in (whole("a sublayer", place) for place in sublayers) if place not in node["sublayer"].values
+        place
+        for place in (whole("a sublayer", place, least=0) for place in sublayers)
+        if place not in node["sublayer"].values
     ]
     if beyond:
         raise ValueError(f"no sublayer {beyond[0]}: they are counted from 1 to {node.sizes['sublayer']}")

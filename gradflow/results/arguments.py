@@ -173,10 +173,11 @@ def _check_tuple(name: str, value, declared: tuple) -> None:
     endless = declared[-1] is Ellipsis
     if not isinstance(value, tuple | list) or not (endless or len(value) == len(declared)):
         raise ValueError(f"{name} is {shown(value)}: a tuple{'' if endless else f' of {len(declared)}'} is needed")
-    for item, kind in zip(value, repeat(declared[0]) if endless else declared, strict=False):
-        if _concrete(kind) and not isinstance(item, kind):
-            raise ValueError(f"{name} has {shown(item)}: a {kind.__name__} is needed")
-        _check_field(f"an item of {name}", item, kind)
+    kinds = repeat(declared[0]) if endless else declared
+    for i, (item, kind) in enumerate(zip(value, kinds, strict=False)):
+        if _concrete(kind):
+            of_class(f"{name}[{i}]", item, kind)
+        _check_field(f"{name}[{i}]", item, kind)
 
 
 def _concrete(kind) -> bool:
