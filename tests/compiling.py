@@ -19,6 +19,19 @@ def tell_quickly() -> None:
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
 
 
+class Compiler:
+    """What the compiler did in this process: programs, and seconds of tracing, lowering and compiling them."""
+
+    def __init__(self):
+        self.programs, self.seconds = 0, 0.0
+        jax.monitoring.register_event_duration_secs_listener(self.heard)
+
+    def heard(self, event: str, seconds: float, **_) -> None:
+        if event.startswith("/jax/core/compile/"):
+            self.seconds += seconds
+            self.programs += event.endswith("backend_compile_duration")
+
+
 def as_users(function, **options):
     """`jax.jit` with all optimizations: for what is said of the programs that a user gets, as bit-equality."""
     return jax.jit(function, compiler_options=USUALLY, **options)

@@ -4,6 +4,7 @@ Programs are compiled quickly, to slower code: a test whose subject is the optim
 """
 
 import os
+import time
 
 os.environ.setdefault("MPLBACKEND", "agg")
 
@@ -13,9 +14,15 @@ import pytest
 from jaxtyping import install_import_hook
 
 compiling.tell_quickly()
+COMPILER = compiling.Compiler()
 jax.config.update("jax_enable_x64", True)
 
 install_import_hook(["gradflow.model", "gradflow.instruments"], "typecheck.shaped")
+
+
+def pytest_addoption(parser):
+    """`pytest --compiled FILE` adds a row a test file to a table: programs, seconds of compiling them, seconds in all."""
+    parser.addoption("--compiled", help="a CSV file to add to: programs, seconds of compiling and in all, by test file")
 
 
 def pytest_collection_modifyitems(items):
@@ -43,7 +50,14 @@ def _strict(request):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _compiled_programs_are_let_go():
-    """A file's programs are not kept for the next: a whole run would hold several gigabytes."""
+def _compiled_programs_are_let_go(request):
+    """A file's programs are not kept for the next: a whole run would hold several gigabytes. `--compiled` has their number."""
+    programs, seconds, begun = COMPILER.programs, COMPILER.seconds, time.monotonic()
     yield
     jax.clear_caches()
+    place = request.config.getoption("--compiled")
+    if place:
+        file = request.path.relative_to(request.config.rootpath / "tests").as_posix()
+        row = (file, COMPILER.programs - programs, COMPILER.seconds - seconds, time.monotonic() - begun)
+        with open(place, "a", encoding="utf-8") as table:
+            table.write("{},{},{:.1f},{:.1f}\n".format(*row))

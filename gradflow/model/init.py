@@ -111,8 +111,8 @@ class OfLayer(LayerNumber):
 
     def __call__(self, layer):
         """The number at block `layer`."""
-        layer = layer.astype(float) if isinstance(layer, jax.Array) else layer
-        return (self.base * layer) ** self.power
+        with jax.numpy_dtype_promotion("standard"):  # the number of a block is whole, and what comes of it has no type of its own
+            return (self.base * layer) ** self.power
 
 
 @registered
