@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 
 from gradflow.instruments import gradients, jacobians
-from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Rotary
-from gradflow.model.catalogue import PLACEMENTS, placement
-from gradflow.model.catalogue import WIRINGS as NAMED
-from gradflow.model.dynamic import DynamicGains
-from gradflow.model.equation import residual, walk
-from gradflow.model.lanes import LaneGains, Then, gathered, mixed, spread
-from gradflow.model.layers import FeatureGain, Gain, ScalarGain
-from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.placement import Placement
-from gradflow.model.stack import Embedding, Transformer, staged
-from gradflow.model.wiring import Wiring
+from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.equation.sublayer import residual, walk
+from gradflow.model.layers.lane_mixing import DynamicGains
+from gradflow.model.layers.lanes import LaneGains, Then, gathered, mixed, spread
+from gradflow.model.layers.layer import FeatureGain, Gain, ScalarGain
+from gradflow.model.layers.norms import LayerNorm, RMSNorm
+from gradflow.model.stacks.embedding_readout import Embedding
+from gradflow.model.stacks.transformer import Transformer, staged
+from gradflow.model.wirings.catalogue import PLACEMENTS, placement
+from gradflow.model.wirings.catalogue import WIRINGS as NAMED
+from gradflow.model.wirings.placement import Placement
+from gradflow.model.wirings.wiring import Wiring
 
 TOKENS, WIDTH, VOCABULARY = 5, 8, 11
 DEPTHS = (1, 3, 8)

@@ -40,7 +40,7 @@ def quickly_compiled():
 def _strict(request):
     """A model called by itself runs under its caller's settings: in its tests nothing is promoted in type or rank.
 
-    Entry points set the usual ones (model/settings.py). A test marked `promotes` has formulas of its own that need them.
+    Entry points set the usual ones (model/numerics/settings.py). A test marked `promotes` has formulas of its own that need them.
     """
     if "model" not in request.path.parts or request.node.get_closest_marker("promotes"):
         yield

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradflow.model import branches, layers, norms
-from gradflow.model.settings import usual_settings
+from gradflow.model.branches import branch as branches
+from gradflow.model.layers import layer as layers
+from gradflow.model.layers import norms
+from gradflow.model.numerics.settings import usual_settings
 
 # ---- layers -------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gradflow.instruments import gradients, jacobians
-from gradflow.model.equation import given, residual, walk
-from gradflow.model.names import named
+from gradflow.model.equation.sublayer import given, residual, walk
+from gradflow.model.parameters.names import named
 from gradflow.results.quantities import FACTORS, TERMS
 
 CLOSE = 1e-10

@@ -26,7 +26,7 @@ from gradflow.interop.checkpoints.families import FAMILIES
 from gradflow.interop.checkpoints.files import json_of
 from gradflow.interop.checkpoints.matching import leaves
 from gradflow.interop.checkpoints.metadata import HARMLESS
-from gradflow.model.equation import sublayer, walk
+from gradflow.model.equation.sublayer import sublayer, walk
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch = pytest.importorskip("torch", reason="the oracle is torch: pip install -e '.[oracle]'")

@@ -12,7 +12,7 @@ import pytest
 from compiling import as_users
 
 from gradflow import compiler
-from gradflow.model.functions import standardized
+from gradflow.model.layers.functional import standardized
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,15 @@ import streams
 
 import gradflow as gf
 from gradflow.instruments import experts
-from gradflow.model.branches import GatedFeedForward
-from gradflow.model.experts import Experts, SigmoidRouter
-from gradflow.model.latent import LatentAttention
-from gradflow.model.norms import RMSNorm
-from gradflow.model.rotary import Rotary, Yarn
-from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
-from gradflow.model.wiring import pre
+from gradflow.model.branches.branch import GatedFeedForward
+from gradflow.model.branches.experts import Experts, SigmoidRouter
+from gradflow.model.branches.latent import LatentAttention
+from gradflow.model.branches.rotary import Rotary, Yarn
+from gradflow.model.layers.norms import RMSNorm
+from gradflow.model.stacks.embedding_readout import Embedding
+from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.transformer import Transformer
+from gradflow.model.wirings.wiring import pre
 
 torch = pytest.importorskip("torch", reason="the oracle is torch: pip install -e '.[oracle]'")
 pytestmark = pytest.mark.long

@@ -17,9 +17,9 @@ from gradflow.instruments import gradients, meter
 from gradflow.instruments.dropout import dropped
 from gradflow.instruments.resolution import least_resolved, resolved
 from gradflow.interop.functions import FunctionStack
-from gradflow.model import names
-from gradflow.model.batch import checked
-from gradflow.model.init import root
+from gradflow.model.inputs.batch import checked
+from gradflow.model.parameters import names
+from gradflow.model.parameters.keys import root
 from gradflow.training.data import Tokens, masked
 from gradflow.training.optimizers import OPTIMIZERS, Adam
 

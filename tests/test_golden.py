@@ -20,13 +20,13 @@ from scipy import integrate, stats
 
 import gradflow as gf
 from gradflow.instruments.readings import seed_keys
-from gradflow.model.branches import Attention, FeedForward, GatedFeedForward
-from gradflow.model.equation import bound, recorded, sublayer, walk
-from gradflow.model.functions import ACTIVATIONS
-from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.scalings import deepnorm
-from gradflow.model.stack import Transformer
-from gradflow.model.wiring import post, pre
+from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward
+from gradflow.model.equation.sublayer import bound, recorded, sublayer, walk
+from gradflow.model.layers.functional import ACTIVATIONS
+from gradflow.model.layers.norms import LayerNorm, RMSNorm
+from gradflow.model.stacks.transformer import Transformer
+from gradflow.model.wirings.residual_scaling import deepnorm
+from gradflow.model.wirings.wiring import post, pre
 
 
 def slope(profile, law, number: str = "k", over: str = "depth"):

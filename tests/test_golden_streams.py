@@ -15,12 +15,13 @@ from montecarlo import assert_mean
 
 import gradflow as gf
 from gradflow.instruments.readings import seed_keys
-from gradflow.model.branches import Attention, FeedForward
-from gradflow.model.init import FanIn, OfDepth
-from gradflow.model.layers import Gain
-from gradflow.model.norms import RMSNorm
-from gradflow.model.scalings import admin, depth_scaled, layernorm_scaling
-from gradflow.model.wiring import post, pre, sandwich
+from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.layers.layer import Gain
+from gradflow.model.layers.norms import RMSNorm
+from gradflow.model.parameters.depth import OfDepth
+from gradflow.model.parameters.initializers import FanIn
+from gradflow.model.wirings.residual_scaling import admin, depth_scaled, layernorm_scaling
+from gradflow.model.wirings.wiring import post, pre, sandwich
 
 pytestmark = pytest.mark.long  # of theory and numbers: no matter of an interpreter
 RELU = {"mlp": FeedForward(1, "relu", bias=False)}

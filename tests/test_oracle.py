@@ -17,9 +17,9 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments import gradients
-from gradflow.model.branches import Attention, FeedForward
-from gradflow.model.equation import sublayer, walk
-from gradflow.model.names import parameter_names
+from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.equation.sublayer import sublayer, walk
+from gradflow.model.parameters.names import parameter_names
 
 torch = pytest.importorskip("torch", reason="the oracle is torch: pip install -e '.[oracle]'")
 

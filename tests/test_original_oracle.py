@@ -16,13 +16,13 @@ import pytest
 import streams
 
 from gradflow.instruments import gradients
-from gradflow.model.branches import Attention, FeedForward
-from gradflow.model.encoder_decoder import CrossAttention, EncoderDecoder, smoothed_cross_entropy
-from gradflow.model.ends import Sinusoidal
-from gradflow.model.names import named
-from gradflow.model.norms import LayerNorm
-from gradflow.model.stack import Segment, Sublayer
-from gradflow.model.wiring import post, pre
+from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.layers.norms import LayerNorm
+from gradflow.model.parameters.names import named
+from gradflow.model.stacks.embedding_readout import Sinusoidal
+from gradflow.model.stacks.encoder_decoder import CrossAttention, EncoderDecoder, smoothed_cross_entropy
+from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.wirings.wiring import post, pre
 
 torch = pytest.importorskip("torch", reason="the oracle is torch: pip install -e '.[oracle]'")
 # Torch says that pre-norm has no fast path.

@@ -15,7 +15,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.cli import commands, options
-from gradflow.model.catalogue import ALIASES
+from gradflow.model.wirings.catalogue import ALIASES
 from gradflow.report.tables import digits
 from gradflow.results.quantities import QUANTITIES
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from gradflow.model.branches import Branch
-from gradflow.model.init import FanIn, Initialization
-from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
+from gradflow.model.branches.branch import Branch
+from gradflow.model.parameters.initializers import FanIn, Initialization
+from gradflow.model.stacks.embedding_readout import Embedding
+from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.transformer import Transformer
 from gradflow.theory.gram import Response, response
 
 # ---- uniform attention, without an output matrix ------------------------------------------------------------

@@ -84,7 +84,7 @@ def _job(
 
         import gradflow as gf
 
-        from ..model import size
+        from ..model.inputs import size
         from ..report import summary
         from ..results.arguments import whole
         from ..results.folder import CHECKPOINTS, begun

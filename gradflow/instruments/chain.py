@@ -18,9 +18,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import given, residual, walk
-from ..model.init import at, normal, root
-from ..model.precision import in_float32
+from ..model.equation.sublayer import given, residual, walk
+from ..model.numerics.precision import in_float32
+from ..model.parameters.initializers import normal
+from ..model.parameters.keys import at, root
 from ..results.quantities import PROBES
 from .gradients import dials
 from .krylov import bidiagonal, widened

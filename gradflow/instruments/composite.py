@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from ..model.equation import given, opened, residual, walk
-from ..model.precision import in_float32
+from ..model.equation.sublayer import given, opened, residual, walk
+from ..model.numerics.precision import in_float32
 from ..results.quantities import SIDES
 
 

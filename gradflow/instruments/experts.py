@@ -10,8 +10,8 @@ Axes: S sublayers; T tokens; E experts, of the sublayer that has most.
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import bound, given, recorded, walk
-from ..model.precision import in_float32, in_precision_of
+from ..model.equation.sublayer import bound, given, recorded, walk
+from ..model.numerics.precision import in_float32, in_precision_of
 from .operators import with_params
 
 

@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model import accounts
-from ..model.accounts import METERED
-from ..model.batch import shares
-from ..model.equation import STREAM_ALONE, given, products, recorded, walk
-from ..model.names import named, parameter_names
-from ..model.precision import common, in_float32, wide
+from ..model.equation import budget as accounts
+from ..model.equation.budget import METERED
+from ..model.equation.sublayer import STREAM_ALONE, given, products, recorded, walk
+from ..model.inputs.batch import shares
+from ..model.numerics.precision import common, in_float32, wide
+from ..model.parameters.names import named, parameter_names
 from . import signal
 from .dropout import Dropout, dropped, thinned
 from .meter import GAIN, meter, metered, metered_parts, norm, squared_modulus

@@ -15,9 +15,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import Part, gains_map, given, recorded, residual, terms, walk
-from ..model.precision import in_float32
-from ..model.stack import parts_at
+from ..model.equation.sublayer import Part, gains_map, given, recorded, residual, terms, walk
+from ..model.numerics.precision import in_float32
+from ..model.stacks.stack import parts_at
 
 LARGEST = 2048
 

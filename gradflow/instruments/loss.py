@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ..model.names import by_part, check_stacked, in_turn, name, part_of, stacked_keys
+from ..model.parameters.names import by_part, check_stacked, in_turn, name, part_of, stacked_keys
 from ..results.arguments import shown
 from ..results.provenance import provenance
 from ..results.tree import Readings, label

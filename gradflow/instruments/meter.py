@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model.equation import Parts, decorated, opened, sublayer
-from ..model.precision import beside, wide
+from ..model.equation.sublayer import Parts, decorated, opened, sublayer
+from ..model.numerics.precision import beside, wide
 from ..results.arguments import shown
 
 GAIN = 24.0

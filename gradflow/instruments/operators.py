@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import PARTS, bound, forked, owned, recorded, terms
-from ..model.layers import NOTHING, Zero, coupling
+from ..model.equation.sublayer import PARTS, bound, forked, owned, recorded, terms
+from ..model.layers.layer import NOTHING, Zero, coupling
 from ..results.quantities import JACOBIANS
 
 NORMALS = 4  # columns kept of each lane: two norms, one at either end of a map

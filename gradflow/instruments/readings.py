@@ -18,14 +18,14 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from ..model import size
-from ..model.batch import checked, checked_data, readable, the_batch
 from ..model.contracts import Drawable, Model, Sided
-from ..model.init import at, root
-from ..model.names import coordinates
-from ..model.profile import profiled
-from ..model.settings import usual_settings
-from ..model.weights import check_weights, shapes
+from ..model.inputs import size
+from ..model.inputs.batch import checked, checked_data, readable, the_batch
+from ..model.inputs.weights import check_weights, shapes
+from ..model.numerics.settings import usual_settings
+from ..model.parameters.keys import at, root
+from ..model.parameters.names import coordinates
+from ..model.stacks.admin_profiling import profiled
 from ..results.arguments import answering, check_options, function, open_ended, options_of, shown, whole
 from ..results.arguments import known as one_of
 from ..results.digest import digest

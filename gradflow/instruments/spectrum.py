@@ -10,10 +10,10 @@ Axes: n = T·c entries of the stream; S sublayers.
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import given, walk
-from ..model.init import at, root
-from ..model.layers import FEATURES, NOTHING
-from ..model.precision import in_float32
+from ..model.equation.sublayer import given, walk
+from ..model.layers.layer import FEATURES, NOTHING
+from ..model.numerics.precision import in_float32
+from ..model.parameters.keys import at, root
 from ..results.quantities import JACOBIANS
 from .krylov import Krylov, estimated
 from .matrices import exactly, singular_values

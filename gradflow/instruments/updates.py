@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import given, residual, walk
+from ..model.equation.sublayer import given, residual, walk
 from .gradients import by_outer, by_parameter, frobenius
 from .signal import mean_square
 

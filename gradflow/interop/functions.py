@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..model.stack import Segment, plain, plain_params
+from ..model.stacks.stack import Segment, plain, plain_params
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ import xarray as xr
 from ..instruments.readings import Reading, measure
 from ..instruments.readings import readings as functions
 from ..instruments.spectrum import DENSE
-from ..model.branches import Attention
-from ..model.ends import Readout
-from ..model.layers import Identity
-from ..model.stack import Transformer
+from ..model.branches.branch import Attention
+from ..model.layers.layer import Identity
+from ..model.stacks.embedding_readout import Readout
+from ..model.stacks.transformer import Transformer
 from ..results.arguments import shown, whole
 from ..results.configuration import dumps
 from ..results.files import printable

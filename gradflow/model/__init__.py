@@ -1,4 +1,4 @@
-"""The model floor, bottom up: settings, contracts, precision, size, init, equation, accounts, functions, layers, norms, rotary,
-branches, latent, experts, lanes, dynamic, wiring, scalings, placement, multilane, catalogue, ends, stack, encoder_decoder, batch,
-profile, names, weights, zoo.
+"""What is measured: one equation for every residual sublayer, its parts, wirings of them, and stacks; knows no instrument.
+
+Bottom up: contracts, numerics, parameters, inputs, equation, layers, branches, wirings, stacks, zoo.
 """

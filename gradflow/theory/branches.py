@@ -9,10 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..model import branches, encoder_decoder, layers, norms
-from ..model.functions import seen
-from ..model.init import at, normal
-from ..model.names import named
+from ..model.branches import branch as branches
+from ..model.layers import layer as layers
+from ..model.layers import norms
+from ..model.layers.functional import seen
+from ..model.parameters.initializers import normal
+from ..model.parameters.keys import at
+from ..model.parameters.names import named
+from ..model.stacks import encoder_decoder
 from .gram import Gram, Place, Push, Response, acts_by_row, factor, response
 from .kernels import kernel, mean
 

@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model import accounts
-from ..model.accounts import METERED
-from ..model.equation import STREAM_ALONE, sublayer, walk
-from ..model.init import at
-from ..model.names import outer_names, parameter_names
-from ..model.stack import Transformer
+from ..model.equation import budget as accounts
+from ..model.equation.budget import METERED
+from ..model.equation.sublayer import STREAM_ALONE, sublayer, walk
+from ..model.parameters.keys import at
+from ..model.parameters.names import outer_names, parameter_names
+from ..model.stacks.transformer import Transformer
 from ..results.quantities import PROBES
 from .ends import embedded, leaning, readout
 from .gram import Gram, Place, Response, on_diagonal

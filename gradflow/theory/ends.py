@@ -8,12 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..model.init import Matrix, normal, resolved
-from ..model.lanes import Lanes, PerLane, Then
-from ..model.layers import Identity
-from ..model.norms import ScaledNorm, Squash, Standard
-from ..model.stack import Embedding, Transformer
-from ..model.wiring import Wiring
+from ..model.layers.lanes import Lanes, PerLane, Then
+from ..model.layers.layer import Identity
+from ..model.layers.norms import ScaledNorm, Squash, Standard
+from ..model.parameters.depth import resolved
+from ..model.parameters.initializers import Matrix, normal
+from ..model.stacks.embedding_readout import Embedding
+from ..model.stacks.transformer import Transformer
+from ..model.wirings.wiring import Wiring
 from .gram import Gram, Place, Response, factor, response
 from .lean import Grams, energy
 

@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..model import layers, norms
-from ..model.functions import ACTIVATIONS
+from ..model.layers import layer as layers
+from ..model.layers import norms
+from ..model.layers.functional import ACTIVATIONS
 from .kernels import expanded, kernel
 
 Gram = Float[Array, "row row"]

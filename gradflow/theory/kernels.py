@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..model.functions import ACTIVATIONS
+from ..model.layers.functional import ACTIVATIONS
 
 DEGREE = 32  # of the expansion
 REACH, NODES = (

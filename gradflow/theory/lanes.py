@@ -6,7 +6,7 @@ summed over features, which a norm further up makes anything but that of two ind
 
 import jax.numpy as jnp
 
-from ..model import lanes
+from ..model.layers import lanes
 from .gram import Gram, Place, Response, acts_by_row, response, scaled
 
 

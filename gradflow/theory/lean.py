@@ -20,7 +20,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.lanes import Lanes
+from ..model.layers.lanes import Lanes
 from .gram import LINEAR, Gram, Place, Response, response
 
 

@@ -13,14 +13,16 @@ import jax
 import jax.numpy as jnp
 import xarray as xr
 
-from ..model import size
-from ..model.batch import readable, the_batch
-from ..model.init import Initialization, at, root
-from ..model.names import coordinates
-from ..model.norms import LayerNorm
-from ..model.profile import profiled
-from ..model.settings import usual_settings
-from ..model.stack import Embedding, Transformer
+from ..model.inputs import size
+from ..model.inputs.batch import readable, the_batch
+from ..model.layers.norms import LayerNorm
+from ..model.numerics.settings import usual_settings
+from ..model.parameters.initializers import Initialization
+from ..model.parameters.keys import at, root
+from ..model.parameters.names import coordinates
+from ..model.stacks.admin_profiling import profiled
+from ..model.stacks.embedding_readout import Embedding
+from ..model.stacks.transformer import Transformer
 from ..results.arguments import answering, known, shown, whole
 from ..results.digest import digest
 from ..results.naming import check_names

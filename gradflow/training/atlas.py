@@ -25,13 +25,13 @@ from tqdm.auto import tqdm
 from ..instruments.chain import partial_jacobian
 from ..instruments.readings import SHARED, by_node, seed_keys
 from ..instruments.spectrum import Krylov, window
-from ..model import size
-from ..model.batch import checked
-from ..model.catalogue import wirings
-from ..model.init import root
-from ..model.names import coordinates
-from ..model.profile import profiled
-from ..model.settings import usual_settings
+from ..model.inputs import size
+from ..model.inputs.batch import checked
+from ..model.numerics.settings import usual_settings
+from ..model.parameters.keys import root
+from ..model.parameters.names import coordinates
+from ..model.stacks.admin_profiling import profiled
+from ..model.wirings.catalogue import wirings
 from ..results.arguments import answering, function, whole
 from ..results.configuration import differences, dumps, encode
 from ..results.digest import digest

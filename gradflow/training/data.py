@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model import size
-from ..model.init import at, root
-from ..model.settings import usual_settings
+from ..model.inputs import size
+from ..model.numerics.settings import usual_settings
+from ..model.parameters.keys import at, root
 from ..results.arguments import answering, whole
 from ..results.files import printable, regular
 

@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 from ..instruments import gradients
 from ..instruments.readings import by_node, over_seeds
 from ..instruments.resolution import resolved, warn_of_underflow
-from ..model.names import coordinates
-from ..model.profile import profiled
-from ..model.settings import usual_settings
+from ..model.numerics.settings import usual_settings
+from ..model.parameters.names import coordinates
+from ..model.stacks.admin_profiling import profiled
 from ..results.arguments import answering, function
 from ..results.provenance import provenance
 from ..results.tree import Readings, label

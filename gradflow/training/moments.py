@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..model import size
+from ..model.inputs import size
 from ..results.arguments import shown, whole
 
 LEAST = 1000  # bytes of a record, at the least

@@ -13,7 +13,8 @@ import numpy as np
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-from ..model.init import at, normal, root
+from ..model.parameters.initializers import normal
+from ..model.parameters.keys import at, root
 from ..results.arguments import known, real
 from ..results.configuration import registered
 

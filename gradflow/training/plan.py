@@ -13,8 +13,8 @@ from ..instruments import gradients
 from ..instruments.readings import READINGS, seed_keys
 from ..instruments.readings import readings as chosen_readings
 from ..instruments.updates import UPDATES, OfUpdate
-from ..model import size
-from ..model.batch import checked, checked_data
+from ..model.inputs import size
+from ..model.inputs.batch import checked, checked_data
 from ..results.arguments import known, shown
 from ..results.configuration import encode
 from .data import Text

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..model.precision import in_float32
+from ..model.numerics.precision import in_float32
 from ..results.arguments import known, real, whole
 from ..results.configuration import registered
 from .optimizers import OPTIMIZERS, Adam, Optimizer, is_rule, named

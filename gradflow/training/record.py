@@ -28,8 +28,16 @@ import optax
 import xarray as xr
 
 from ..instruments.gradients import frobenius, parameter_norms
-from ..model.names import by_part, check_stacked, coordinates, in_turn, parameter_names, part_of, stacked_keys
-from ..model.settings import usual_settings
+from ..model.numerics.settings import usual_settings
+from ..model.parameters.names import (
+    by_part,
+    check_stacked,
+    coordinates,
+    in_turn,
+    parameter_names,
+    part_of,
+    stacked_keys,
+)
 from ..results.arguments import answering, shown
 from ..results.provenance import provenance
 from ..results.tree import Readings, label

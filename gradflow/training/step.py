@@ -20,9 +20,9 @@ import optax
 
 from ..instruments import gradients
 from ..instruments.dropout import Dropout
-from ..model.equation import STREAM_ALONE
-from ..model.init import at
-from ..model.names import present
+from ..model.equation.sublayer import STREAM_ALONE
+from ..model.parameters.keys import at
+from ..model.parameters.names import present
 from .optimizers import direction_of
 
 # Readings that ride on the backward pass of training, by what they hand to it.

@@ -38,7 +38,7 @@ def prepared(wiring, depth, width, tokens, batch):
     """Model, weights and a batch."""
     import jax
 
-    from gradflow.model.stack import transformers
+    from gradflow.model.stacks.transformer import transformers
 
     model = transformers(wiring, depth=depth, width=width, context=tokens)[wiring]
     drawn = jax.random.randint(jax.random.key(1), (batch, tokens + 1), 0, 256)

@@ -14,7 +14,7 @@ import numpy as np
 from turns import in_turn, quartiles, timed
 
 from gradflow.instruments import gradients
-from gradflow.model.stack import transformers
+from gradflow.model.stacks.transformer import transformers
 
 
 def batch(size=8, context=64):

@@ -22,8 +22,9 @@ from torch.nn import functional
 from turns import in_turn, quartiles
 
 from gradflow.instruments import chain
-from gradflow.model.equation import sublayer, walk
-from gradflow.model.stack import parts_at, transformers
+from gradflow.model.equation.sublayer import sublayer, walk
+from gradflow.model.stacks.stack import parts_at
+from gradflow.model.stacks.transformer import transformers
 from gradflow.results.quantities import PROBES
 
 

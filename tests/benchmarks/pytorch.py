@@ -24,7 +24,7 @@ import numpy as np
 from turns import in_turn, quartiles
 
 from gradflow.instruments import gradients
-from gradflow.model.stack import transformers
+from gradflow.model.stacks.transformer import transformers
 
 try:
     import torch

@@ -28,8 +28,8 @@ from turns import in_turn, quartiles
 from gradflow.instruments.matrices import blocks
 from gradflow.instruments.operators import everything, operators, with_params
 from gradflow.instruments.spectrum import spectrum
-from gradflow.model.equation import walk
-from gradflow.model.stack import transformers
+from gradflow.model.equation.sublayer import walk
+from gradflow.model.stacks.transformer import transformers
 from gradflow.results.quantities import JACOBIANS
 
 WHOLE = JACOBIANS.index("sublayer")

@@ -8,11 +8,12 @@ import pytest
 
 from gradflow.instruments import chain
 from gradflow.instruments.spectrum import spectrum
-from gradflow.model.branches import FeedForward
-from gradflow.model.equation import sublayer, walk
-from gradflow.model.init import at, normal, root
-from gradflow.model.layers import Gain
-from gradflow.model.norms import LayerNorm, RMSNorm
+from gradflow.model.branches.branch import FeedForward
+from gradflow.model.equation.sublayer import sublayer, walk
+from gradflow.model.layers.layer import Gain
+from gradflow.model.layers.norms import LayerNorm, RMSNorm
+from gradflow.model.parameters.initializers import normal
+from gradflow.model.parameters.keys import at, root
 from gradflow.results.quantities import JACOBIANS, PROBES
 
 SHARP = {"layernorm": LayerNorm(1e-13), "rmsnorm": RMSNorm(1e-13)}  # eps → 0: what a norm takes is gone

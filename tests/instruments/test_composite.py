@@ -8,12 +8,13 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments import composite
-from gradflow.model.catalogue import placement
-from gradflow.model.lanes import mixed
-from gradflow.model.multilane import hyper_connections, residual
-from gradflow.model.norms import RMSNorm
-from gradflow.model.stack import Embedding, Transformer, staged
-from gradflow.model.wiring import Wiring
+from gradflow.model.layers.lanes import mixed
+from gradflow.model.layers.norms import RMSNorm
+from gradflow.model.stacks.embedding_readout import Embedding
+from gradflow.model.stacks.transformer import Transformer, staged
+from gradflow.model.wirings.catalogue import placement
+from gradflow.model.wirings.multi_lane import hyper_connections, residual
+from gradflow.model.wirings.wiring import Wiring
 
 
 def stack(where, depth: int = 3) -> Transformer:

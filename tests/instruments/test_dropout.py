@@ -10,9 +10,9 @@ import reference
 from gradflow.instruments import gradients
 from gradflow.instruments.dropout import Dropout, dropped, thinned
 from gradflow.interop.functions import FunctionStack
-from gradflow.model.equation import forward, sublayer, walk
-from gradflow.model.names import parameter_names
-from gradflow.model.wiring import sandwich
+from gradflow.model.equation.sublayer import forward, sublayer, walk
+from gradflow.model.parameters.names import parameter_names
+from gradflow.model.wirings.wiring import sandwich
 
 EXACT = 1e-10
 RATE = 0.3

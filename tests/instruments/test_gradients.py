@@ -12,9 +12,10 @@ from cases import over_wirings
 
 from gradflow.instruments import chain, gradients, spectrum
 from gradflow.interop.functions import FunctionStack
-from gradflow.model.names import named, outer_names, parameter_names
-from gradflow.model.stack import Segment, Sublayer, Transformer
-from gradflow.model.wiring import post, pre
+from gradflow.model.parameters.names import named, outer_names, parameter_names
+from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.transformer import Transformer
+from gradflow.model.wirings.wiring import post, pre
 from gradflow.results.quantities import JACOBIANS
 
 EXACT = 1e-10

@@ -10,7 +10,7 @@ import pytest
 from cases import distance
 
 from gradflow.instruments import jacobians
-from gradflow.model.equation import residual, walk
+from gradflow.model.equation.sublayer import residual, walk
 
 
 def small(wiring, branches=cases.TWO, depth: int = 2):

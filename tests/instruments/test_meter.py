@@ -9,8 +9,8 @@ from compiling import as_users
 
 from gradflow.instruments import gradients
 from gradflow.instruments.meter import FLOOR, GAIN, meter, metered, norm, squared_norm, unread
-from gradflow.model.equation import forward, walk
-from gradflow.model.wiring import post, pre
+from gradflow.model.equation.sublayer import forward, walk
+from gradflow.model.wirings.wiring import post, pre
 
 
 def reads(function, dial=0.0):

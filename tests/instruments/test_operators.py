@@ -22,9 +22,9 @@ from gradflow.instruments.operators import (
     with_params,
     without,
 )
-from gradflow.model.equation import bound, sublayer, walk
-from gradflow.model.layers import ALL, COUPLINGS, FEATURES, NOTHING, PAST, Gain, Identity, coupling
-from gradflow.model.norms import LayerNorm, RMSNorm
+from gradflow.model.equation.sublayer import bound, sublayer, walk
+from gradflow.model.layers.layer import ALL, COUPLINGS, FEATURES, NOTHING, PAST, Gain, Identity, coupling
+from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.results.quantities import JACOBIANS
 
 TOKENS, WIDTH = cases.TOKENS, cases.WIDTH

@@ -15,11 +15,11 @@ from gradflow.instruments.krylov import Krylov, estimated
 from gradflow.instruments.matrices import exactly, singular_values
 from gradflow.instruments.operators import Operator, everything, operators, orthonormal
 from gradflow.instruments.spectrum import spectrum
-from gradflow.model.branches import Attention, FeedForward
-from gradflow.model.equation import PARTS, bound, sublayer
-from gradflow.model.init import at
-from gradflow.model.layers import ALL, FEATURES, Identity, ScalarGain, Zero
-from gradflow.model.norms import LayerNorm, RMSNorm
+from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.equation.sublayer import PARTS, bound, sublayer
+from gradflow.model.layers.layer import ALL, FEATURES, Identity, ScalarGain, Zero
+from gradflow.model.layers.norms import LayerNorm, RMSNorm
+from gradflow.model.parameters.keys import at
 from gradflow.results.quantities import JACOBIANS, LOG_SIGMA, QUANTILES, SCHATTEN
 
 WHOLE = JACOBIANS.index("sublayer")

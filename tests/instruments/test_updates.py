@@ -10,8 +10,8 @@ import reference
 from gradflow.instruments import updates
 from gradflow.instruments.updates import UPDATES
 from gradflow.interop.functions import FunctionStack
-from gradflow.model.names import named, outer_names, parameter_names
-from gradflow.model.wiring import post
+from gradflow.model.parameters.names import named, outer_names, parameter_names
+from gradflow.model.wirings.wiring import post
 
 EXACT = 1e-10
 MODEL = cases.model(post(), 2, cases.TWO)

@@ -20,9 +20,9 @@ from gradflow.interop.checkpoints.configs import Config
 from gradflow.interop.checkpoints.families import FAMILIES
 from gradflow.interop.checkpoints.files import INDEX, WHOLE
 from gradflow.interop.checkpoints.matching import leaves
-from gradflow.model.ends import Readout
-from gradflow.model.init import ByBlock
-from gradflow.model.rotary import ByWavelength, Interpolated, Rotary
+from gradflow.model.branches.rotary import ByWavelength, Interpolated, Rotary
+from gradflow.model.parameters.depth import ByBlock
+from gradflow.model.stacks.embedding_readout import Readout
 from gradflow.model.zoo.architecture import Architecture
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install -e '.[hf]'")

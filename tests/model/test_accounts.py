@@ -10,8 +10,8 @@ import pytest
 from cases import over_wirings
 
 from gradflow.instruments.meter import metered
-from gradflow.model.accounts import METERED, budget, split
-from gradflow.model.equation import walk
+from gradflow.model.equation.budget import METERED, budget, split
+from gradflow.model.equation.sublayer import walk
 from gradflow.results.quantities import FACTORS, TERMS
 
 EXACT = 1e-10

@@ -16,10 +16,10 @@ import streams
 import gradflow as gf
 from gradflow.instruments import chain, gradients, updates
 from gradflow.instruments.readings import READINGS
-from gradflow.model.encoder_decoder import CrossAttention, EncoderDecoder
-from gradflow.model.equation import given
-from gradflow.model.names import parameter_names
-from gradflow.model.rotary import Rotary
+from gradflow.model.branches.rotary import Rotary
+from gradflow.model.equation.sublayer import given
+from gradflow.model.parameters.names import parameter_names
+from gradflow.model.stacks.encoder_decoder import CrossAttention, EncoderDecoder
 from gradflow.report import captions
 from gradflow.results.configuration import dumps, loads
 from gradflow.results.quantities import row

@@ -8,13 +8,13 @@ import pytest
 from cases import distance
 
 import gradflow as gf
-from gradflow.model.branches import Dense
-from gradflow.model.ends import Embedding, Readout
-from gradflow.model.init import FanIn
-from gradflow.model.lanes import Then
-from gradflow.model.names import outer_names
-from gradflow.model.norms import LayerNorm
-from gradflow.model.stack import Transformer
+from gradflow.model.branches.branch import Dense
+from gradflow.model.layers.lanes import Then
+from gradflow.model.layers.norms import LayerNorm
+from gradflow.model.parameters.initializers import FanIn
+from gradflow.model.parameters.names import outer_names
+from gradflow.model.stacks.embedding_readout import Embedding, Readout
+from gradflow.model.stacks.transformer import Transformer
 from gradflow.results.configuration import dumps, loads
 
 TOKENS = jnp.array([3, 1, 3])

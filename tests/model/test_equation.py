@@ -11,7 +11,7 @@ import pytest
 import reference
 from cases import distance, over_wirings
 
-from gradflow.model.equation import (
+from gradflow.model.equation.sublayer import (
     PARTS,
     bound,
     decorated,
@@ -26,8 +26,8 @@ from gradflow.model.equation import (
     terms,
     walk,
 )
-from gradflow.model.stack import Segment, Sublayer, init_stack
-from gradflow.model.wiring import post, pre
+from gradflow.model.stacks.stack import Segment, Sublayer, init_stack
+from gradflow.model.wirings.wiring import post, pre
 
 EXACT = 1e-12
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.model.branches import GatedFeedForward
-from gradflow.model.experts import Experts, SigmoidRouter
+from gradflow.model.branches.branch import GatedFeedForward
+from gradflow.model.branches.experts import Experts, SigmoidRouter
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(50, 8)))
 LOGITS, BALANCE = X @ jnp.ones((8, 12)) + 3 * np.random.default_rng(1).normal(size=(50, 12)), jnp.linspace(-1, 1, 12)

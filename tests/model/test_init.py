@@ -11,25 +11,24 @@ import pytest
 from compiling import as_users
 
 from gradflow.instruments.readings import seed_keys
-from gradflow.model.branches import GatedFeedForward
-from gradflow.model.catalogue import WIRINGS
-from gradflow.model.init import (
+from gradflow.model.branches.branch import GatedFeedForward
+from gradflow.model.parameters.depth import OfDepth, resolved
+from gradflow.model.parameters.initializers import (
     INITIALIZATIONS,
     FanIn,
     Matrix,
     Normal,
-    OfDepth,
     Scaled,
     WidthScaled,
     Xavier,
-    at,
     draw,
     initialization,
-    resolved,
-    root,
 )
-from gradflow.model.stack import Segment, Sublayer, Transformer, transformer, transformers
-from gradflow.model.wiring import post, pre
+from gradflow.model.parameters.keys import at, root
+from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.transformer import Transformer, transformer, transformers
+from gradflow.model.wirings.catalogue import WIRINGS
+from gradflow.model.wirings.wiring import post, pre
 
 SHAPE = {"width": 8, "heads": 2, "context": 5, "vocabulary": 11}
 

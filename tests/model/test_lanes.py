@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradflow.model.branches import Attention
-from gradflow.model.dynamic import DynamicGains, ManifoldGains, sinkhorn
-from gradflow.model.equation import bound
-from gradflow.model.init import OfLayer, at_layer
-from gradflow.model.lanes import LaneGains, Lanes, PerLane, Then, gathered, mixed, spread
-from gradflow.model.layers import ALL, FEATURES, Gain, Identity
-from gradflow.model.norms import LayerNorm
+from gradflow.model.branches.branch import Attention
+from gradflow.model.equation.sublayer import bound
+from gradflow.model.layers.lane_mixing import DynamicGains, ManifoldGains, sinkhorn
+from gradflow.model.layers.lanes import LaneGains, Lanes, PerLane, Then, gathered, mixed, spread
+from gradflow.model.layers.layer import ALL, FEATURES, Gain, Identity
+from gradflow.model.layers.norms import LayerNorm
+from gradflow.model.parameters.depth import OfLayer, at_layer
 from gradflow.results.configuration import decode, encode
 
 MATRIX = np.array([[0.5, 2.0, 0.0], [1.0, -1.0, 3.0], [0.0, 0.25, 1.0]])

@@ -10,13 +10,15 @@ import pytest
 import reference
 from cases import distance
 
-from gradflow.model import branches, layers, norms
-from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Joint
-from gradflow.model.functions import ACTIVATIONS, Mask, attend, standardized
-from gradflow.model.init import ByBlock, at_layer
-from gradflow.model.layers import Complement, FeatureGain, Gain, Identity, ScalarGain, Shift, Zero
-from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.rotary import ByWavelength, Interpolated, Rotary
+from gradflow.model.branches import branch as branches
+from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Joint
+from gradflow.model.branches.rotary import ByWavelength, Interpolated, Rotary
+from gradflow.model.layers import layer as layers
+from gradflow.model.layers import norms
+from gradflow.model.layers.functional import ACTIVATIONS, Mask, attend, standardized
+from gradflow.model.layers.layer import Complement, FeatureGain, Gain, Identity, ScalarGain, Shift, Zero
+from gradflow.model.layers.norms import LayerNorm, RMSNorm
+from gradflow.model.parameters.depth import ByBlock, at_layer
 
 EXACT = 1e-12
 

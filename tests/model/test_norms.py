@@ -12,8 +12,8 @@ import scipy
 
 import gradflow as gf
 from gradflow.instruments.operators import orthonormal
-from gradflow.model import names
-from gradflow.model.norms import Derf, DyT, LayerNorm, RMSNorm, ScaledNorm
+from gradflow.model.layers.norms import Derf, DyT, LayerNorm, RMSNorm, ScaledNorm
+from gradflow.model.parameters import names
 from gradflow.results.configuration import decode, encode
 
 

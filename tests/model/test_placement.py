@@ -11,13 +11,14 @@ import reference
 from jax.flatten_util import ravel_pytree
 
 from gradflow.instruments import gradients
-from gradflow.model.catalogue import PLACEMENTS, placement, wirings
-from gradflow.model.equation import walk
-from gradflow.model.multilane import b2t, hyper_connections
-from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.placement import Placement, Stage, hybrid_norm_star, keel, mix_ln
-from gradflow.model.stack import Embedding, Transformer, staged, transformer
-from gradflow.model.wiring import Wiring, post, pre
+from gradflow.model.equation.sublayer import walk
+from gradflow.model.layers.norms import LayerNorm, RMSNorm
+from gradflow.model.stacks.embedding_readout import Embedding
+from gradflow.model.stacks.transformer import Transformer, staged, transformer
+from gradflow.model.wirings.catalogue import PLACEMENTS, placement, wirings
+from gradflow.model.wirings.multi_lane import b2t, hyper_connections
+from gradflow.model.wirings.placement import Placement, Stage, hybrid_norm_star, keel, mix_ln
+from gradflow.model.wirings.wiring import Wiring, post, pre
 from gradflow.results.configuration import decode, encode
 
 EXACT = 1e-12

@@ -11,13 +11,13 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments import chain, gradients, jacobians, spectrum
-from gradflow.model.branches import FeedForward, Rotary
-from gradflow.model.equation import residual, walk
-from gradflow.model.functions import Mask, attend
-from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.precision import in_precision_of
-from gradflow.model.stack import PRECISIONS
-from gradflow.model.wiring import post, pre
+from gradflow.model.branches.branch import FeedForward, Rotary
+from gradflow.model.equation.sublayer import residual, walk
+from gradflow.model.layers.functional import Mask, attend
+from gradflow.model.layers.norms import LayerNorm, RMSNorm
+from gradflow.model.numerics.precision import in_precision_of
+from gradflow.model.stacks.transformer import PRECISIONS
+from gradflow.model.wirings.wiring import post, pre
 from gradflow.training.recipe import Recipe
 from gradflow.training.step import Step
 

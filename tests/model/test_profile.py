@@ -9,7 +9,8 @@ import pytest
 import reference
 
 import gradflow as gf
-from gradflow.model.init import Profiled, at, root
+from gradflow.model.parameters.depth import Profiled
+from gradflow.model.parameters.keys import at, root
 from gradflow.results.configuration import decode, encode
 
 DEPTH = 3

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import gradflow as gf
-from gradflow.model.settings import USUAL, usual_settings
+from gradflow.model.numerics.settings import USUAL, usual_settings
 
 TEXT = gf.data.text(context=4, batch=1)
 MODEL = gf.transformer("post", depth=1, width=8, heads=2, context=4)

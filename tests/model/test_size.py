@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.model import size
+from gradflow.model.inputs import size
 
 TINY = {"depth": 1, "width": 8, "heads": 2, "context": 8}
 TEXT = gf.data.text(context=8, batch=2)

@@ -10,24 +10,17 @@ import pytest
 import reference
 from cases import distance
 
-from gradflow.model.branches import Attention, FeedForward
-from gradflow.model.equation import PARTS, sublayer, walk
-from gradflow.model.init import Normal, OfDepth, Scaled, Xavier
-from gradflow.model.layers import Gain, Identity
-from gradflow.model.norms import RMSNorm
-from gradflow.model.scalings import deepnorm
-from gradflow.model.stack import (
-    Embedding,
-    Segment,
-    Sublayer,
-    Transformer,
-    parts_at,
-    plain,
-    plain_params,
-    transformer,
-    transformers,
-)
-from gradflow.model.wiring import Wiring, none, post, pre
+from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.equation.sublayer import PARTS, sublayer, walk
+from gradflow.model.layers.layer import Gain, Identity
+from gradflow.model.layers.norms import RMSNorm
+from gradflow.model.parameters.depth import OfDepth
+from gradflow.model.parameters.initializers import Normal, Scaled, Xavier
+from gradflow.model.stacks.embedding_readout import Embedding
+from gradflow.model.stacks.stack import Segment, Sublayer, parts_at, plain, plain_params
+from gradflow.model.stacks.transformer import Transformer, transformer, transformers
+from gradflow.model.wirings.residual_scaling import deepnorm
+from gradflow.model.wirings.wiring import Wiring, none, post, pre
 
 EXACT = 1e-12
 SMALL = {"width": 8, "heads": 2, "context": 5, "vocabulary": 11}

@@ -6,10 +6,10 @@ import cases
 import pytest
 from reference import norm_of
 
-from gradflow.model.catalogue import WIRINGS
-from gradflow.model.init import OfDepth
-from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.wiring import Wiring
+from gradflow.model.layers.norms import LayerNorm, RMSNorm
+from gradflow.model.parameters.depth import OfDepth
+from gradflow.model.wirings.catalogue import WIRINGS
+from gradflow.model.wirings.wiring import Wiring
 
 
 @pytest.mark.parametrize("name", WIRINGS)

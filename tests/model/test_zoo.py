@@ -15,9 +15,9 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments import gradients
-from gradflow.model.equation import gains_map, linearized, sublayer, terms, walk
-from gradflow.model.init import ByBlock
-from gradflow.model.names import present
+from gradflow.model.equation.sublayer import gains_map, linearized, sublayer, terms, walk
+from gradflow.model.parameters.depth import ByBlock
+from gradflow.model.parameters.names import present
 from gradflow.model.zoo import ZOO
 from gradflow.results.configuration import dumps, loads
 

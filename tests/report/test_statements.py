@@ -46,7 +46,7 @@ def test_the_norm_of_every_wiring_is_told(name):
 def test_norms_of_heads_and_of_ones_own_are_told():
     from dataclasses import dataclass
 
-    from gradflow.model.layers import Identity
+    from gradflow.model.layers.layer import Identity
 
     @registered
     @dataclass(frozen=True)

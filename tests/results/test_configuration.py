@@ -13,22 +13,17 @@ import pytest
 
 import gradflow as gf
 from gradflow.interop.functions import FunctionStack
-from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Rotary
-from gradflow.model.catalogue import WIRINGS
-from gradflow.model.init import INITIALIZATIONS, FanIn, Normal, OfDepth, Scaled
-from gradflow.model.layers import Gain
-from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
-from gradflow.model.wiring import PLAIN, Wiring, pre
-from gradflow.results.configuration import (
-    REGISTERED,
-    decode,
-    differences,
-    dumps,
-    encode,
-    loads,
-    registered,
-)
+from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.layers.layer import Gain
+from gradflow.model.layers.norms import LayerNorm, RMSNorm
+from gradflow.model.parameters.depth import OfDepth
+from gradflow.model.parameters.initializers import INITIALIZATIONS, FanIn, Normal, Scaled
+from gradflow.model.stacks.embedding_readout import Embedding
+from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.transformer import Transformer
+from gradflow.model.wirings.catalogue import WIRINGS
+from gradflow.model.wirings.wiring import PLAIN, Wiring, pre
+from gradflow.results.configuration import REGISTERED, decode, differences, dumps, encode, loads, registered
 
 
 @pytest.mark.parametrize("placement", WIRINGS)

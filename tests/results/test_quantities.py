@@ -11,7 +11,7 @@ from matplotlib.mathtext import MathTextParser
 import gradflow as gf
 from gradflow.instruments.readings import READINGS, readings
 from gradflow.instruments.updates import UPDATES
-from gradflow.model.settings import usual_settings
+from gradflow.model.numerics.settings import usual_settings
 from gradflow.results.quantities import QUANTITIES, SOURCES, row
 from gradflow.theory import predict
 from gradflow.theory.gram import Place

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gradflow.model.init import FanIn
+from gradflow.model.parameters.initializers import FanIn
 from gradflow.results import against_total_depth, load, relative, save, settings
 from gradflow.results.configuration import dumps, loads
 from gradflow.results.quantities import FACTORS, FIXED, JACOBIANS, PROBES, QUANTITIES, TERMS

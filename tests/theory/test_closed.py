@@ -10,11 +10,11 @@ import theories
 from scipy import integrate, stats
 
 import gradflow as gf
-from gradflow.model.branches import Attention, FeedForward
-from gradflow.model.init import FanIn, Scaled
-from gradflow.model.norms import LayerNorm
-from gradflow.model.scalings import deepnorm as deepnorm_wiring
-from gradflow.model.wiring import post, pre
+from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.layers.norms import LayerNorm
+from gradflow.model.parameters.initializers import FanIn, Scaled
+from gradflow.model.wirings.residual_scaling import deepnorm as deepnorm_wiring
+from gradflow.model.wirings.wiring import post, pre
 from gradflow.theory import closed, descent
 from gradflow.theory.gram import Place, response
 

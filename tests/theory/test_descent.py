@@ -11,10 +11,12 @@ import pytest
 import theories
 
 import gradflow as gf
-from gradflow.model.branches import Attention, FeedForward, GatedFeedForward, Rotary
-from gradflow.model.norms import RMSNorm
-from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
-from gradflow.model.wiring import post, pre
+from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.layers.norms import RMSNorm
+from gradflow.model.stacks.embedding_readout import Embedding
+from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.transformer import Transformer
+from gradflow.model.wirings.wiring import post, pre
 from gradflow.theory import descent, ends
 from gradflow.theory.gram import Place
 

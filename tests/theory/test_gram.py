@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import theories
 
-from gradflow.model import layers, norms
-from gradflow.model.branches import Attention, FeedForward, GatedFeedForward
-from gradflow.model.init import FanIn, Scaled, WidthScaled
-from gradflow.model.names import named
-from gradflow.model.rotary import Interpolated, Rotary
+from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward
+from gradflow.model.branches.rotary import Interpolated, Rotary
+from gradflow.model.layers import layer as layers
+from gradflow.model.layers import norms
+from gradflow.model.parameters.initializers import FanIn, Scaled, WidthScaled
+from gradflow.model.parameters.names import named
 from gradflow.theory import gram
 from gradflow.theory.gram import Place, response
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradflow.model.functions import ACTIVATIONS
+from gradflow.model.layers.functional import ACTIVATIONS
 from gradflow.theory.kernels import CLOSED, expanded, kernel
 
 # Variances and correlation of a pair.

@@ -10,9 +10,9 @@ import pytest
 import theories
 
 import gradflow as gf
-from gradflow.model.init import at
-from gradflow.model.layers import Gain, Identity
-from gradflow.model.norms import RMSNorm, ScaledNorm
+from gradflow.model.layers.layer import Gain, Identity
+from gradflow.model.layers.norms import RMSNorm, ScaledNorm
+from gradflow.model.parameters.keys import at
 from gradflow.theory import lean
 from gradflow.theory.gram import Place
 from gradflow.theory.lean import Grams

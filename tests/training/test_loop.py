@@ -13,9 +13,11 @@ import pytest
 import gradflow as gf
 from gradflow.instruments import gradients
 from gradflow.instruments.readings import seed_keys
-from gradflow.model.branches import FeedForward
-from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
-from gradflow.model.wiring import none, pre
+from gradflow.model.branches.branch import FeedForward
+from gradflow.model.stacks.embedding_readout import Embedding
+from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.transformer import Transformer
+from gradflow.model.wirings.wiring import none, pre
 from gradflow.training.loop import _scalars
 from gradflow.training.moments import At
 from gradflow.training.optimizers import Adam

@@ -13,11 +13,13 @@ import gradflow as gf
 from gradflow.instruments import gradients
 from gradflow.instruments.dropout import Dropout
 from gradflow.instruments.readings import seed_keys
-from gradflow.model.branches import FeedForward
-from gradflow.model.init import at
-from gradflow.model.names import parameter_names, present
-from gradflow.model.stack import Embedding, Segment, Sublayer, Transformer
-from gradflow.model.wiring import none, pre
+from gradflow.model.branches.branch import FeedForward
+from gradflow.model.parameters.keys import at
+from gradflow.model.parameters.names import parameter_names, present
+from gradflow.model.stacks.embedding_readout import Embedding
+from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.transformer import Transformer
+from gradflow.model.wirings.wiring import none, pre
 from gradflow.training.optimizers import Adam
 from gradflow.training.recipe import Recipe
 from gradflow.training.step import Step, _first_nonfinite, apart, together

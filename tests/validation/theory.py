@@ -24,10 +24,10 @@ import xarray as xr
 
 import gradflow as gf
 from gradflow.instruments import gradients
-from gradflow.model.branches import Attention, FeedForward, GatedFeedForward
-from gradflow.model.init import at
-from gradflow.model.norms import LayerNorm, RMSNorm
-from gradflow.model.stack import Transformer
+from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward
+from gradflow.model.layers.norms import LayerNorm, RMSNorm
+from gradflow.model.parameters.keys import at
+from gradflow.model.stacks.transformer import Transformer
 
 WIRINGS = ("pre", "post", "res_post", "sandwich", "none", "deepnorm", "rezero", "layerscale", "depth_scaled")
 SEEDS = dict.fromkeys(WIRINGS, 32) | {"pre": 96, "sandwich": 128, "post": 560, "res_post": 640}

@@ -25,7 +25,7 @@ from theory import QUANTITIES, worst
 
 import gradflow as gf
 from gradflow.instruments import gradients
-from gradflow.model.profile import profiled
+from gradflow.model.stacks.admin_profiling import profiled
 
 DEPTH, HEADS, CONTEXT, DRAWS = 6, 8, 32, 256
 SCORES = ("query", "key")

@@ -12,8 +12,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from ...model.ends import Readout
-from ...model.stack import Transformer
+from ...model.stacks.embedding_readout import Readout
+from ...model.stacks.transformer import Transformer
 from ...model.zoo.architecture import Architecture
 from ...model.zoo.deepseek import DeepSeek
 from ...results.arguments import answering, of_class, shown, suggestions

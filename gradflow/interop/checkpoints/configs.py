@@ -8,8 +8,8 @@ is not the same as nothing: it is a value, of those that may be absent. Both way
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...model.init import ByBlock
-from ...model.rotary import ByWavelength, Interpolated, Rotary, Yarn
+from ...model.branches.rotary import ByWavelength, Interpolated, Rotary, Yarn
+from ...model.parameters.depth import ByBlock
 from ...results.arguments import real, shown, whole
 from .files import plain, several
 from .metadata import HARMLESS, belongs

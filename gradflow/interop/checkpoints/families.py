@@ -6,9 +6,9 @@ Defaults are those that a file means by leaving a value out.
 from collections.abc import Callable
 from typing import Any
 
-from ...model.experts import SigmoidRouter
-from ...model.init import FanIn
-from ...model.rotary import Rotary
+from ...model.branches.experts import SigmoidRouter
+from ...model.branches.rotary import Rotary
+from ...model.parameters.initializers import FanIn
 from ...model.zoo.architecture import Architecture
 from ...model.zoo.bert import Bert
 from ...model.zoo.deepseek import DeepSeek

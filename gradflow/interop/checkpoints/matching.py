@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ...model.names import name
+from ...model.parameters.names import name
 from .files import FLOATS, Tensor, plain, several
 from .sources import From, Layout
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...results.arguments import check_fields, check_options, whole
-from ..branches import Attention, GatedFeedForward, Joint
-from ..catalogue import placement
-from ..ends import Embedding, Readout
-from ..init import FanIn, Initialization, LayerNumber
-from ..layers import Identity, Layer
-from ..stack import Transformer, staged
-from ..wiring import Wiring
+from ..branches.branch import Attention, GatedFeedForward, Joint
+from ..layers.layer import Identity, Layer
+from ..parameters.depth import LayerNumber
+from ..parameters.initializers import FanIn, Initialization
+from ..stacks.embedding_readout import Embedding, Readout
+from ..stacks.transformer import Transformer, staged
+from ..wirings.catalogue import placement
+from ..wirings.wiring import Wiring
 
 
 @dataclass(frozen=True, kw_only=True)

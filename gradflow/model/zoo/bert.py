@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...results.configuration import registered
-from ..branches import Dense, FeedForward
-from ..ends import Embedding, Readout
-from ..init import Initialization, Normal
-from ..lanes import Then
-from ..norms import LayerNorm
-from ..wiring import post
+from ..branches.branch import Dense, FeedForward
+from ..layers.lanes import Then
+from ..layers.norms import LayerNorm
+from ..parameters.initializers import Initialization, Normal
+from ..stacks.embedding_readout import Embedding, Readout
+from ..wirings.wiring import post
 from .architecture import Architecture, entering
 
 

@@ -5,16 +5,16 @@ from math import log
 from typing import Any, ClassVar
 
 from ...results.configuration import registered
-from ..branches import GatedFeedForward
-from ..catalogue import placement
-from ..ends import Embedding
-from ..experts import Experts, SigmoidRouter
-from ..init import Initialization, Normal
-from ..latent import LatentAttention
-from ..norms import RMSNorm
-from ..rotary import Rotary, Yarn
-from ..stack import Transformer, staged
-from ..wiring import pre
+from ..branches.branch import GatedFeedForward
+from ..branches.experts import Experts, SigmoidRouter
+from ..branches.latent import LatentAttention
+from ..branches.rotary import Rotary, Yarn
+from ..layers.norms import RMSNorm
+from ..parameters.initializers import Initialization, Normal
+from ..stacks.embedding_readout import Embedding
+from ..stacks.transformer import Transformer, staged
+from ..wirings.catalogue import placement
+from ..wirings.wiring import pre
 from .architecture import Architecture
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...results.configuration import registered
-from ..branches import GatedFeedForward
-from ..ends import Embedding, Readout
-from ..init import ByBlock, LayerNumber
-from ..layers import Gain
-from ..norms import RMSNorm
-from ..rotary import Interpolated, Rotary
-from ..wiring import pre, sandwich
+from ..branches.branch import GatedFeedForward
+from ..branches.rotary import Interpolated, Rotary
+from ..layers.layer import Gain
+from ..layers.norms import RMSNorm
+from ..parameters.depth import ByBlock, LayerNumber
+from ..stacks.embedding_readout import Embedding, Readout
+from ..wirings.wiring import pre, sandwich
 from .architecture import Architecture, entering
 
 

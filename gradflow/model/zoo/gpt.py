@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...results.configuration import registered
-from ..branches import FeedForward
-from ..ends import Embedding, Readout
-from ..init import INITIALIZATIONS, ByBlock, Initialization, Normal
-from ..norms import LayerNorm
-from ..wiring import post, pre
+from ..branches.branch import FeedForward
+from ..layers.norms import LayerNorm
+from ..parameters.depth import ByBlock
+from ..parameters.initializers import INITIALIZATIONS, Initialization, Normal
+from ..stacks.embedding_readout import Embedding, Readout
+from ..wirings.wiring import post, pre
 from .architecture import Architecture
 
 

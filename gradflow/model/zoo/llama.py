@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...results.configuration import registered
-from ..branches import GatedFeedForward, Joint
-from ..ends import Embedding, Readout
-from ..init import FanIn, Initialization, LayerNumber, Normal
-from ..norms import RMSNorm
-from ..rotary import ByWavelength, Rotary
-from ..wiring import pre, res_post
+from ..branches.branch import GatedFeedForward, Joint
+from ..branches.rotary import ByWavelength, Rotary
+from ..layers.norms import RMSNorm
+from ..parameters.depth import LayerNumber
+from ..parameters.initializers import FanIn, Initialization, Normal
+from ..stacks.embedding_readout import Embedding, Readout
+from ..wirings.wiring import pre, res_post
 from .architecture import Architecture
 
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...results.configuration import registered
-from ..branches import Dense, FeedForward
-from ..ends import Embedding, Readout
-from ..init import Initialization, Normal, OfDepth, Scaled
-from ..layers import Identity
-from ..norms import LayerNorm
-from ..wiring import post, pre
+from ..branches.branch import Dense, FeedForward
+from ..layers.layer import Identity
+from ..layers.norms import LayerNorm
+from ..parameters.depth import OfDepth
+from ..parameters.initializers import Initialization, Normal, Scaled
+from ..stacks.embedding_readout import Embedding, Readout
+from ..wirings.wiring import post, pre
 from .architecture import Architecture
 
 INITIAL = Scaled(Normal(0.006), (("out", OfDepth(2, -0.5)), ("down", OfDepth(2, -0.5))))

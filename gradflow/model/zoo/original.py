@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...results.configuration import registered
-from ..branches import FeedForward
-from ..catalogue import placement
-from ..encoder_decoder import CrossAttention, EncoderDecoder
-from ..ends import Sinusoidal
-from ..init import Initialization, Xavier
-from ..norms import LayerNorm
-from ..stack import staged
-from ..wiring import post
+from ..branches.branch import FeedForward
+from ..layers.norms import LayerNorm
+from ..parameters.initializers import Initialization, Xavier
+from ..stacks.embedding_readout import Sinusoidal
+from ..stacks.encoder_decoder import CrossAttention, EncoderDecoder
+from ..stacks.transformer import staged
+from ..wirings.catalogue import placement
+from ..wirings.wiring import post
 from .architecture import Architecture, words
 
 

@@ -1,0 +1,257 @@
+"""Branches: F of equation (1), made of matrices, with the layers that a wiring may set between them.
+
+A *place* is where a layer can act inside a branch: `inner`, in front of the last matrix, on the hidden layer or on the
+concatenated heads; in attention also on the queries, keys and values of each head and, one number a head, on the heads.
+All are the identity unless they are set, by the branch's field or by a wiring's `within`.
+
+Axes: x is [tokens, features] for one example. T tokens, d features, H heads, h features a head.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from flax import nnx
+
+from ...results.arguments import known, real, whole
+from ...results.configuration import registered
+from ..layers.functional import ACTIVATIONS, Mask, attend
+from ..layers.layer import ALL, FEATURES, PAST, Identity, Layer, coupling
+from ..parameters.depth import LayerNumber
+from ..parameters.initializers import FanIn, Initialization, Matrix, draw
+from ..parameters.keys import at
+from .rotary import Rotary
+
+
+def linear(key, weights: Initialization, name: str, fan_in: int, fan_out: int, width: int, bias: bool) -> nnx.Linear:
+    """`nnx.Linear` with its kernel drawn from `weights` and a zero bias where there is one."""
+    kernel = draw(weights, at(key, name), Matrix(name, fan_in, fan_out, width))
+    return nnx.Linear(fan_in, fan_out, use_bias=bias, kernel_init=lambda *_: kernel, rngs=nnx.Rngs(0))
+
+
+class Branch:
+    """A layer that is made of matrices: `sides(width)` names them, all are drawn from `weights`, each with a `bias` or none.
+
+    `places(width)` names the fields that are layers themselves, with the number of features each acts on.
+    """
+
+    weights: Initialization
+    bias: bool
+
+    def sides(self, width: int) -> dict[str, tuple[int, int]]:
+        """`{name: (fan_in, fan_out)}` of its matrices, the last of them the one that writes the output."""
+        raise NotImplementedError
+
+    def places(self, width: int) -> dict[str, int]:
+        """`{field: features}` of the layers inside it."""
+        return {}
+
+    def init(self, key, width: int):
+        """`{name: Linear}` for every matrix in `sides`, and the parameters of the layers in `places` that have some."""
+        sides = self.sides(width)
+        matrices = {name: linear(key, self.weights, name, *side, width, self.bias) for name, side in sides.items()}
+        inside = {name: getattr(self, name).init(at(key, name), size) for name, size in self.places(width).items()}
+        return matrices | {name: params for name, params in inside.items() if params != {}}
+
+    def at(self, place: str, params, x):
+        """The layer at a place, applied."""
+        return getattr(self, place)(params.get(place, {}), x)
+
+    def gains(self, width: int) -> dict[str, float]:
+        """`std² · fan_in` of every matrix: what a mean square is multiplied by at initialization."""
+        matrices = {name: Matrix(name, *side, width) for name, side in self.sides(width).items()}
+        return {name: self.weights.std(matrix) ** 2 * matrix.fan_in for name, matrix in matrices.items()}
+
+
+class OneHidden(Branch):
+    """What feed-forward networks share: one hidden layer, of `ratio` times the width, on which `inner` acts."""
+
+    ratio: float
+    activation: str
+    inner: Layer
+
+    def __post_init__(self):
+        known("activation", self.activation, ACTIVATIONS)
+        real("ratio", self.ratio, above=0)
+
+    @property
+    def couples(self) -> str:
+        """The features of a token, or what the layer inside couples, if that is more."""
+        return coupling(self.inner, least=FEATURES)
+
+    def places(self, width: int):
+        """`inner` on the hidden layer."""
+        return {"inner": round(self.ratio * width)}
+
+
+@registered
+@dataclass(frozen=True)
+class FeedForward(OneHidden):
+    """`W_down φ(W_up x + b_up) + b_down`, hidden width `ratio · d` (Vaswani et al. 2017, eq. 2, with φ = ReLU)."""
+
+    ratio: float = 4
+    activation: str = "gelu"
+    weights: Initialization = FanIn()
+    bias: bool = True
+    inner: Layer = Identity()
+
+    def sides(self, width: int):
+        """`up`, d -> ratio·d, and `down`, ratio·d -> d."""
+        hidden = round(self.ratio * width)
+        return {"up": (width, hidden), "down": (hidden, width)}
+
+    def __call__(self, params, x):
+        """The branch's output [T, d]."""
+        hidden = ACTIVATIONS[self.activation](params["up"](x))
+        return params["down"](self.at("inner", params, hidden))
+
+
+@registered
+@dataclass(frozen=True)
+class GatedFeedForward(OneHidden):
+    """`W_down (φ(W_gate x) ⊙ W_up x)`, no biases by default (Shazeer 2020, eq. 6, SwiGLU with φ = SiLU)."""
+
+    ratio: float = 8 / 3
+    activation: str = "silu"
+    weights: Initialization = FanIn()
+    bias: bool = False
+    inner: Layer = Identity()
+
+    def sides(self, width: int):
+        """`gate` and `up`, d -> ratio·d, and `down`, ratio·d -> d."""
+        hidden = round(self.ratio * width)
+        return {"gate": (width, hidden), "up": (width, hidden), "down": (hidden, width)}
+
+    def __call__(self, params, x):
+        """The branch's output [T, d]."""
+        hidden = ACTIVATIONS[self.activation](params["gate"](x)) * params["up"](x)
+        return params["down"](self.at("inner", params, hidden))
+
+
+@registered
+@dataclass(frozen=True)
+class Attention(Branch):
+    """Multi-head attention (Vaswani et al. 2017, eq. 1 and section 3.2.2), with grouped keys (Ainslie et al. 2023).
+
+    A head has `head` features, `d/H` by default. `window` is how many tokens of the past a token sees, itself among them;
+    `scale` and `softcap` are those of the scores (see `attend`).
+
+    `query_norm`, `key_norm` and `value_norm` act on each head, before positions turn it (QK-norm: Henry et al. 2020, here
+    with a norm of one's choice, as Qwen 3 and Gemma 3 have it; OLMo 2's acts on all heads together, `Joint`);
+    `head_gain` sees a token's heads as its features.
+    """
+
+    heads: int = 4
+    kv_heads: int | None = None
+    causal: bool = True
+    rotary: Rotary | None = None
+    weights: Initialization = FanIn()
+    bias: bool = False
+    query_norm: Layer = Identity()
+    key_norm: Layer = Identity()
+    value_norm: Layer = Identity()
+    head_gain: Layer = Identity()
+    inner: Layer = Identity()
+    head: int | None = None
+    window: int | LayerNumber | None = None
+    scale: float | None = None
+    softcap: float | None = None
+
+    @property
+    def mask(self) -> Mask:
+        """Which tokens a token sees."""
+        return Mask(self.causal, self.window)
+
+    @property
+    def couples(self) -> str:
+        """A token and those before it under a causal mask, else all tokens."""
+        return PAST if self.causal else ALL
+
+    def __post_init__(self):
+        whole("heads", self.heads)
+        for name in ("kv_heads", "head"):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name))
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"kv_heads = {self.kv_heads} must divide heads = {self.heads}")
+        Mask(self.causal, self.window)
+
+    def size(self, width: int) -> int:
+        """Features of a head."""
+        if not self.head and width % self.heads:
+            raise ValueError(f"width = {width} is not a multiple of heads = {self.heads}: change one of them")
+        return self.head or width // self.heads
+
+    def sides(self, width: int):
+        """`query`, `key`, `value` and `out`; key and value have `kv_heads · h` outputs."""
+        size = self.size(width)
+        if self.rotary and size % 2:
+            raise ValueError(f"rotary positions need an even width a head, not {self.head or f'{width}/{self.heads}'}")
+        all_heads, shared = size * self.heads, size * (self.kv_heads or self.heads)
+        return {
+            "query": (width, all_heads),
+            "key": (width, shared),
+            "value": (width, shared),
+            "out": (all_heads, width),
+        }
+
+    def places(self, width: int):
+        """Norms on the features of a head, `head_gain` on the heads, `inner` on their concatenation."""
+        size = self.size(width)
+        by_head = dict.fromkeys(("query_norm", "key_norm", "value_norm"), size)
+        return {**by_head, "head_gain": self.heads, "inner": size * self.heads}
+
+    def seen(self, params, x):
+        """What keys and values are made of: the stream that the queries are of too."""
+        return x
+
+    def __call__(self, params, x):
+        """The branch's output [T, d]."""
+        tokens, head, seen = len(x), self.size(x.shape[-1]), self.seen(params, x)
+        of = {"query": x, "key": seen, "value": seen}
+        heads = {name: params[name](u).reshape(len(u), -1, head) for name, u in of.items()}
+        q, k, v = (self.at(f"{name}_norm", params, u) for name, u in heads.items())
+        if self.rotary:
+            q, k = self.rotary(q), self.rotary(k)
+        read = attend(q, k, v, self.mask, self.scale, self.softcap)
+        if self.head_gain != Identity():
+            by_head = read.reshape(tokens, self.heads, head).swapaxes(1, 2)
+            read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)
+        return params["out"](self.at("inner", params, read))
+
+
+@registered
+@dataclass(frozen=True)
+class Joint:
+    """A layer that acts on `heads` heads [T, heads, h] together, as on `heads · h` features: the QK-norm of OLMo 2."""
+
+    layer: Layer
+    heads: int
+    couples: ClassVar[str] = FEATURES
+
+    def init(self, key, width: int):
+        """Those of the layer, for heads of `width` features."""
+        return self.layer.init(key, self.heads * width)
+
+    def __call__(self, params, x):
+        """The layer applied to the concatenated heads."""
+        return self.layer(params, x.reshape(len(x), -1)).reshape(x.shape)
+
+
+@registered
+@dataclass(frozen=True)
+class Dense(Branch):
+    """`φ(W x + b)`, to `features` or as many as came in: what stands between tables and the stream, or in front of a readout."""
+
+    features: int | None = None
+    activation: str = "linear"
+    weights: Initialization = FanIn()
+    bias: bool = True
+    couples: ClassVar[str] = FEATURES
+
+    def sides(self, width: int):
+        """`dense`, width -> features."""
+        return {"dense": (width, self.features or width)}
+
+    def __call__(self, params, x):
+        """`φ(W x + b)`."""
+        return ACTIVATIONS[self.activation](params["dense"](x))

@@ -1,0 +1,119 @@
+"""Experts: many feed-forward networks, of which a router chooses a few for each token, beside one that every token goes through.
+
+    y_t = f_shared(x_t) + Σ_e g_te f_e(x_t),     g_te = scale · s_te / Σ_{chosen e'} s_te' where e is chosen, else 0
+    s_te = sigmoid(⟨w_e, x_t⟩);   chosen: the largest s_te + b_e, in the groups whose two largest sum to most
+
+(DeepSeek-AI 2024 (DeepSeek-V3), section 2.1.2; the scale is only in deepseek-ai/DeepSeek-V3, inference/model.py, `Gate`.
+What is here agrees with an independent library, see the tests.) The choice is piecewise constant: gradients go through
+g and f, not through what was chosen, and b_e, which balances the load, has none at all. DeepSeek moves it by the load of
+each expert, a rule that is not here.
+
+Axes: x is [T, d]; E experts, k of them active, G groups.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ...results.configuration import registered
+from ..layers.layer import Identity, Layer
+from ..numerics.precision import beside, in_float32
+from ..parameters.initializers import FanIn, Initialization
+from ..parameters.keys import at
+from .branch import Branch, GatedFeedForward, linear
+
+
+@registered
+@dataclass(frozen=True)
+class SigmoidRouter:
+    """Which of `experts` a token goes to, and how much: the `active` largest, from the best `active_groups` of `groups`."""
+
+    experts: int = 8
+    active: int = 2
+    groups: int = 1
+    active_groups: int = 1
+    scale: float = 1.0
+
+    def __post_init__(self):
+        if not 1 <= self.active_groups <= self.groups or self.experts % max(1, self.groups):
+            raise ValueError(
+                f"{self.active_groups} of {self.groups} groups of {self.experts} experts: groups must divide the experts"
+            )
+        if not 1 <= self.active <= self.experts // self.groups * self.active_groups:
+            raise ValueError(
+                f"active is {self.active}: {self.active_groups} of {self.groups} groups hold "
+                f"{self.experts // self.groups * self.active_groups} of {self.experts} experts"
+            )
+
+    def __call__(self, logits: Float[Array, "token expert"], balance) -> Float[Array, "token expert"]:
+        """The weights g [T, E], zero where an expert is not chosen; `balance` is b [E]."""
+        scores = jax.nn.sigmoid(logits)
+        preferred = beside(balance, scores)
+        chosen = scores * self.chosen(jax.lax.stop_gradient(scores + preferred))
+        return self.scale * chosen / (chosen.sum(-1, keepdims=True) + 1e-20)
+
+    def chosen(self, preference):
+        """1 where an expert is chosen, else 0, [T, E]."""
+        if self.active_groups < self.groups:
+            grouped = preference.reshape(len(preference), self.groups, -1)
+            best = jax.lax.top_k(grouped, min(2, grouped.shape[-1]))[0].sum(-1)
+            open_groups = _largest(best, self.active_groups)[..., None] > 0
+            preference = jnp.where(open_groups, grouped, -jnp.inf).reshape(preference.shape)
+        return _largest(preference, self.active)
+
+
+def _largest(values, number: int):
+    """1 at the `number` largest of the last axis, else 0; the first of equal ones."""
+    places = jax.lax.top_k(values, number)[1]
+    return jax.nn.one_hot(places, values.shape[-1], dtype=values.dtype).sum(-2)
+
+
+@registered
+@dataclass(frozen=True)
+class Experts(Branch):
+    """Gated feed-forward networks behind a router, `shared` of them for every token, as one that is so much wider.
+
+    Each expert has the hidden width `ratio · d`, and `inner` acts on it. All E experts are computed for all tokens, and those
+    not chosen multiplied by zero: E/k times the operations of a sparse one, and exact gradients in every transformation.
+    """
+
+    router: SigmoidRouter = SigmoidRouter()
+    shared: int = 1
+    ratio: float = 2 / 3
+    activation: str = "silu"
+    weights: Initialization = FanIn()
+    bias: bool = False
+    inner: Layer = Identity()
+
+    @property
+    def couples(self) -> str:
+        """The features of a token, or what the layer inside couples, if that is more."""
+        return self.expert().couples
+
+    def expert(self, times: int = 1) -> GatedFeedForward:
+        """One expert, `times` as wide."""
+        return GatedFeedForward(times * self.ratio, self.activation, self.weights, self.bias, self.inner)
+
+    def init(self, key, width: int):
+        """`{"router": Linear, "balance": [E], "routed": experts stacked [E, …], "shared": one}`; no `shared` where it is 0."""
+        keys = jax.vmap(lambda e: at(key, "routed", e))(jnp.arange(self.router.experts))
+        shared = {"shared": self.expert(self.shared).init(at(key, "shared"), width)} if self.shared else {}
+        return {
+            "router": linear(key, self.weights, "router", width, self.router.experts, width, False),
+            "balance": jnp.zeros(self.router.experts, jnp.float32),
+            "routed": jax.vmap(lambda k: self.expert().init(k, width))(keys),
+            **shared,
+        }
+
+    def gates(self, params, x) -> Float[Array, "token expert"]:
+        """The weights g of every expert, in float32 or better."""
+        logits = params["router"](x)
+        return self.router(in_float32(logits), params["balance"])
+
+    def __call__(self, params, x):
+        """The branch's output [T, d]."""
+        each = jax.vmap(self.expert(), (0, None))(params["routed"], x)  # [E, T, d]
+        routed = jnp.einsum("te,etd->td", self.gates(params, x).astype(x.dtype), each)
+        return routed + self.expert(self.shared)(params["shared"], x) if self.shared else routed

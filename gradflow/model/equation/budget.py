@@ -1,0 +1,82 @@
+"""The accounts of equation (1): budget and split of a backward pass, signal of a forward pass, from squares at its parts.
+
+Measurement hands in what meters read, theory what it expects.
+
+The budget says where, along the backward pass, the gradient gains and loses; it adds up exactly. With ‖·‖ the norms at the
+inputs of the parts of equation (1), g_l the cotangent of sublayer l's output and g_{l−1} that of its input:
+
+    norm_out:  log(‖u‖/‖g_l‖)        u the cotangent of N_out's input
+    fork:      log(‖g_{l−1}‖/‖u‖)    skip plus branch
+    Σ_l (norm_out + fork) = log(‖g_0‖/‖g_S‖)
+
+and down the branch, one log-gain a part: write, norm_branch, branch, norm_in, read. These describe one arm of the fork
+and are not summands of the above; nor is that of the path through gains that read the stream, `gains: log(‖g_gains‖/‖u‖)`
+(NaN where none does).
+
+    split:     ‖Aᵀu‖²/‖g_{l−1}‖² (skip) + ‖branchᵀu‖²/‖g_{l−1}‖² (branch) + ‖g_gains‖²/‖g_{l−1}‖² (gains) + interference = 1
+"""
+
+import jax.numpy as jnp
+
+from ...results.quantities import FACTORS, TERMS
+
+# Whose input, whose output (None: the sublayer's own): a meter sits at the input of each.
+_ENDS = {
+    "norm_out": ("norm_out", None),
+    "fork": ("stream", "norm_out"),
+    "write": ("write", "norm_out"),
+    "norm_branch": ("norm_branch", "write"),
+    "branch": ("branch", "norm_branch"),
+    "norm_in": ("norm_in", "branch"),
+    "read": ("read", "norm_in"),
+    "gains": ("gains", "norm_out"),
+}
+METERED = ("skip", "read", "norm_in", "branch", "norm_branch", "write", "norm_out", "gains")
+
+
+def budget(dials: dict, above):
+    """Log-gains [S, factor], in nat. `dials` are squared norms [S] (with `stream`), `above` those of the sublayers' outputs."""
+    reach = dials["gains"]
+    ends = {**dials, "gains": jnp.where(reach == 0, jnp.nan, reach), None: above}
+    log_gain = lambda start, end: (jnp.log(ends[start]) - jnp.log(ends[end])) / 2
+    return jnp.stack([log_gain(*_ENDS[factor]) for factor in FACTORS], axis=-1)
+
+
+def split(dials: dict):
+    """Shares [S, term] of the squared gradient at each fork: skip, branch, gains, interference. They sum to 1."""
+    paths = {"skip": "skip", "branch": "read", "gains": "gains"}
+    shares = {term: dials[part] / dials["stream"] for term, part in paths.items()}
+    shares["interference"] = 1 - sum(shares.values())
+    return jnp.stack([shares[term] for term in TERMS], axis=-1)
+
+
+def backward(read: dict, root=jnp.sqrt) -> dict:
+    """What the squares along one backward pass say: stream gradients, `leave_gain`, and, of parts, budget and split.
+
+    `read` has squared norms: `stack`, at the inputs of the parts [S] and of the sublayers (`stream`, [S] or by token
+    [S, T]), `top` of the stack and `readout`. `root` takes a square to its norm.
+    """
+    by_token = jnp.concatenate([read["stack"]["stream"], read["top"][None]])
+    total = by_token.reshape(len(by_token), -1).sum(-1)
+    at_parts = {**read["stack"], "stream": total[:-1]}
+    inside = {"budget": budget(at_parts, above=total[1:]), "split": split(at_parts)} if len(at_parts) > 1 else {}
+    return {
+        "stream_gradient": root(total),
+        "readout_gradient": root(read["readout"]),
+        **({"stream_gradient_by_token": root(by_token)} if by_token.ndim > 1 else {}),
+        "leave_gain": (jnp.log(total[-1]) - jnp.log(read["readout"])) / 2,
+        **inside,
+    }
+
+
+def signal(sublayers: dict, top: dict) -> dict:
+    """Rms of the stream by depth, and, where they were looked at, of skip and branch, their ratio, and the token cosine.
+
+    `sublayers` has `stream_rms` and perhaps `token_cosine`, `skip_rms` and `branch_rms` [S], still mean squares, `top` what of
+    the first two there is at the top of the stream.
+    """
+    profile = {name: jnp.append(sublayers[name], value) for name, value in top.items()}
+    means = {**sublayers, **profile}
+    found = {name: value if name == "token_cosine" else jnp.sqrt(value) for name, value in means.items()}
+    both = {"branch_to_skip": found["branch_rms"] / found["skip_rms"]} if "branch_rms" in found else {}
+    return {**found, **both}

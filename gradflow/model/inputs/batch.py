@@ -1,0 +1,181 @@
+"""Batches: what a model reads, checked once, before anything is compiled.
+
+    {"inputs": [B, T], "targets": [B, T]}                                        a Transformer's
+    {"inputs": {"source": [B, S], "target": [B, T]}, "targets": [B, T]}          an EncoderDecoder's
+
+Tokens are whole numbers of the model's vocabulary. A negative target is none: that token is not asked for. The loss of a batch is
+the mean over all its targets, so an example counts by how many it has (`shares`).
+
+Axes: B examples, S and T tokens; perhaps seeds in front.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...results.arguments import known, shown
+from ..contracts import Data, OfTokens, OfTwoSequences
+from ..parameters.keys import root
+
+KEYS = ("inputs", "targets")
+SIDES = ("source", "target")
+EXAMPLE = "{'inputs': ids[:, :-1], 'targets': ids[:, 1:]}"
+# What other libraries put into a batch, and what stands for it here.
+ELSEWHERE = {
+    "input_ids": f"call tokens 'inputs', and the token after each 'targets': {EXAMPLE}",
+    "labels": "call them 'targets', the token after each input, labels[:, 1:]; a negative number is no target",
+    "attention_mask": "padding is not masked: cut examples to one length, or give padding behind the text targets of −1",
+    "token_type_ids": "all tokens of an example are of one type: leave them out",
+    "position_ids": "positions are counted from 0: leave them out",
+    "decoder_input_ids": "give an encoder and decoder {'inputs': {'source': …, 'target': …}, 'targets': …}",
+}
+
+
+def checked_data(data) -> Data:
+    """The data, where batches can be cut from it.
+
+    Errors: TypeError with the remedy.
+    """
+    if isinstance(data, Data):
+        return data
+    remedy = f"a batch of tokens is {EXAMPLE}"
+    if isinstance(data, str | Path):
+        remedy = "the text in a file is gf.data.text(path)"
+    raise TypeError(f"the data are a {type(data).__name__}: a gf.data.text(…) or a batch is expected; {remedy}")
+
+
+def readable(data) -> Data | Mapping:
+    """A batch as it is, and data where batches can be cut from it."""
+    return data if isinstance(data, Mapping) else checked_data(data)
+
+
+def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
+    """The batch as arrays, tokens as int32, where it is one for all of the models; `leading` axes stand in front of the examples.
+
+    Errors: ValueError or TypeError, one line with the remedy.
+    """
+    if not isinstance(batch, Mapping):
+        raise TypeError(f"the batch is a {type(batch).__name__}: {{'inputs': [B, T], 'targets': [B, T]}} is expected")
+    _check_keys(batch)
+    found = {key: _arrays(key, batch[key]) for key in KEYS}
+    sizes = {np.shape(leaf)[: leading + 1] for leaf in jax.tree.leaves(found)}
+    if len(sizes) != 1 or len(next(iter(sizes))) != leading + 1 or 0 in next(iter(sizes)):
+        raise ValueError(
+            f"inputs and targets have {_shapes(found['inputs'])} and {_shapes(found['targets'])}: the same number of "
+            f"examples, one at least, is needed in front{' of each, behind the seeds' if leading else ''}"
+        )
+    of_tokens = {name: model for name, model in models.items() if isinstance(model, OfTokens)}
+    if of_tokens:
+        _check_tokens(found, of_tokens, leading)
+        none = found["targets"] < 0
+        found = jax.tree.map(lambda a: a.astype(np.int32), found)
+        found["targets"] = np.where(none, np.int32(-1), found["targets"])  # a large negative number has wrapped around
+    return jax.tree.map(jnp.asarray, found)
+
+
+def the_batch(data, models: Mapping, key) -> dict:
+    """The batch that all seeds and models share: the one given, or the first of the data."""
+    if isinstance(data, Mapping):
+        return checked(data, models)
+    return checked(checked_data(data).batch(root(key), 0), models)
+
+
+def _check_keys(batch: Mapping) -> None:
+    strange = [key for key in batch if key not in KEYS]
+    for key in strange:
+        if key in ELSEWHERE:
+            raise ValueError(f"the batch has {key!r}: {ELSEWHERE[key]}")
+        known("entry of a batch", key, KEYS)
+    missing = [key for key in KEYS if key not in batch]
+    if missing:
+        raise ValueError(f"the batch has no {missing[0]!r}: for the tokens of a text it is {EXAMPLE}")
+
+
+def _arrays(key: str, tree):
+    """Arrays of numbers, from those of any library, or from lists."""
+    if isinstance(tree, Mapping):
+        return {name: _arrays(f"{key}[{name!r}]", leaf) for name, leaf in tree.items()}
+    try:
+        array = np.asarray(tree)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{key} can't be made an array ({shown(reason)[1:-1]}): one array of numbers is needed, examples of one length"
+        ) from None
+    if array.dtype.kind in "OUSMm":
+        raise ValueError(f"{key} holds {array.dtype} of shape {array.shape}: an array of numbers is needed")
+    return array
+
+
+def _shapes(tree) -> str:
+    """Shapes of the arrays in a tree, in few words."""
+    return shown(jax.tree.map(np.shape, tree)) if isinstance(tree, Mapping) else f"shape {np.shape(tree)}"
+
+
+def _check_tokens(batch: dict, models: Mapping[str, OfTokens], leading: int) -> None:
+    """Tokens and targets are whole numbers, of one shape, that every model knows."""
+    inputs, targets = batch["inputs"], batch["targets"]
+    two = [name for name, model in models.items() if isinstance(model, OfTwoSequences)]
+    if isinstance(inputs, Mapping) != bool(two) or len(two) not in (0, len(models)):
+        raise ValueError(_of_sequences(two, models))
+    if two and set(inputs) != set(SIDES):
+        raise ValueError(
+            f"inputs are {', '.join(map(repr, inputs))}: {{'source': [B, S], 'target': [B, T]}} is expected"
+        )
+    if isinstance(targets, Mapping):
+        raise ValueError(f"targets are {', '.join(map(repr, targets))}: one array [B, T] is expected")
+    read: dict[str, np.ndarray] = {f"inputs[{name!r}]": inputs[name] for name in SIDES} if two else {"inputs": inputs}
+    for key, array in {**read, "targets": targets}.items():
+        if array.dtype.kind not in "iu":
+            raise ValueError(f"{key} are {array.dtype}: tokens are whole numbers, {key}.astype('int32')")
+        if array.ndim != leading + 2 or array.shape[-1] < 1:
+            expected = "[seeds, B, T]" if leading else "[B, T]"
+            raise ValueError(
+                f"{key} have shape {array.shape}: {expected}, a row of tokens for every example, is expected"
+            )
+    asked_of = next(reversed(read))
+    if targets.shape != read[asked_of].shape:
+        raise ValueError(
+            f"targets have shape {targets.shape}, {asked_of} {read[asked_of].shape}: every token needs its target, or −1 for none"
+        )
+    for name, model in models.items():
+        _check_range(name, model, read, targets)
+    without = np.argwhere((targets < 0).all(-1))
+    if len(without):
+        raise ValueError(f"example {without[0][-1]} has no target: one at least is needed (negative targets are none)")
+
+
+def _of_sequences(two: list[str], models: Mapping) -> str:
+    if two and len(two) < len(models):
+        return f"{two[0]} reads a source and a target, and others one text: measure them apart"
+    if two:
+        return f"{two[0]} reads {{'source': [B, S], 'target': [B, T]}}: give such inputs, or gf.data.Halves(text)"
+    return f"{next(iter(models))} reads one array of tokens [B, T], not {{'source': …, 'target': …}}"
+
+
+def _check_range(name: str, model: OfTokens, read: Mapping[str, np.ndarray], targets: np.ndarray) -> None:
+    """Tokens and targets lie in a model's vocabulary, and there are no more tokens than it has positions."""
+    for key, array in {**read, "targets": np.maximum(targets, 0)}.items():
+        least, most = int(array.min()), int(array.max())
+        if least < 0 or most >= model.vocabulary:
+            raise ValueError(f"{key} has tokens from {least} to {most}: {name} knows 0 to {model.vocabulary - 1}")
+        if model.positions is not None and array.shape[-1] > model.positions:
+            raise ValueError(
+                f"{array.shape[-1]} tokens, but {name} has {model.positions} positions: context={array.shape[-1]}"
+            )
+
+
+def shares(model, targets):
+    """How much the loss of each example [B] counts: `B n_b/Σ n_b`, n_b its targets; 1 where all have as many.
+
+    The mean over examples of `share · loss`, each loss the mean over an example's targets, is the mean over all targets.
+    """
+    precision = jnp.result_type(float)
+    if not isinstance(model, OfTokens):
+        return jnp.ones(len(jax.tree.leaves(targets)[0]), precision)
+    counts = jnp.sum(targets >= 0, axis=-1).astype(precision)
+    return counts / jnp.mean(counts)

@@ -1,0 +1,180 @@
+"""What a job takes in memory, estimated from shapes before anything is drawn or written, and what this machine has.
+
+    check(models, data, seeds=4)                          measuring
+    check(models, data, seeds=4, copies=6, records=8)     training with Adam, recorded at eight steps
+
+An estimate is good to a factor of two or three: for the backward pass what came out of each matrix is kept, and of one sublayer
+the T² weights of its heads. What needs more than there is would end in the compiler, or be killed by the system without a word.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from ..contracts import Drawable, Model
+
+SMALLER = "take fewer blocks, features, seeds, examples or tokens"
+GRAMS, DRAWN = 32, 5  # Gram matrices at a time, and for each head
+MEASURED = 2  # copies of the weights: these and their gradients
+AROUND = 4  # arrays of attention's weights, of one sublayer at a time
+KEY = 64  # bytes of a seed's key, and of what it is made from
+RATE = 64  # bytes of a learning rate on its way
+COLUMNS = 32  # numbers a sublayer and record, beside one for each of its parameters
+LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+
+
+@runtime_checkable
+class OfHeads(Protocol):
+    """A branch that mixes tokens, with a weight for every pair of them and every head."""
+
+    heads: int
+
+
+def check(
+    models: Mapping[str, Any],
+    data,
+    *,
+    seeds: int,
+    copies: int = MEASURED,
+    records: int = 1,
+    at_once: int | None = None,
+    steps: int = 0,
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """An error where one of the models would not fit.
+
+    Parameters
+    ----------
+    copies : arrays of the size of the weights, these among them
+    records : steps at which readings are kept
+    at_once : seeds that pass together, by default all
+    steps : learning rates, one each
+    given : weights by model, with a leading seed axis, where they are there already
+
+    Errors: ValueError, one line with the estimate.
+    """
+    examples, tokens = extent(data)
+    drawable = {name: model for name, model in models.items() if name in given or isinstance(model, Drawable)}
+    for name, model in drawable.items():
+        one = lambda name=name: jax.tree.map(lambda a: a[0], given[name])
+        shapes = jax.eval_shape(one) if name in given else jax.eval_shape(model.init, jax.random.key(0))
+        refuse(
+            name,
+            SMALLER,
+            weights=seeds * copies * held(shapes),
+            activations=(at_once or seeds) * activations(model, shapes, examples, tokens),
+            records=seeds * records * recorded(model, shapes) + RATE * steps,
+        )
+
+
+def check_rows(models: Mapping[str, Model], data, draws: int, replicas: int) -> None:
+    """An error where theory would not fit: Gram matrices of all tokens of a batch, some for each of the drawn heads.
+
+    Errors: ValueError, one line with the estimate.
+    """
+    examples, tokens = extent(data)
+    rows = (examples * tokens) ** 2
+    for name, model in models.items():
+        sublayers = _sublayers(model)
+        refuse(
+            name,
+            "take fewer examples, tokens, draws, replicas or blocks",
+            grams=4 * rows * (GRAMS + sublayers),
+            heads=4 * rows * DRAWN * draws,
+            records=8 * COLUMNS * sublayers * (replicas + 8) + KEY * replicas,
+        )
+
+
+def refuse(what: str, remedy: str, **needed: float) -> None:
+    """An error where these bytes are more than there are."""
+    total, limit = sum(needed.values()), memory()
+    if total > limit:
+        parts = ", ".join(f"{name} {readable(count)}" for name, count in needed.items() if count > total / 100)
+        raise ValueError(
+            f"{what} needs about {readable(total)} of memory ({parts}), of {readable(limit)} here: {remedy}"
+        )
+
+
+def extent(data) -> tuple[int, int]:
+    """Examples of a batch, those of all seeds where it is one a seed, and tokens of an example; 1 where it does not say."""
+    if isinstance(data, Mapping):
+        leaves = [leaf for value in data.values() for leaf in jax.tree.leaves(value)]
+        arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray | jax.Array)]
+        lengths = [leaf.shape if leaf.dtype.kind in "iu" else leaf.shape[:-1] for leaf in arrays]  # without features
+        *examples, tokens = max(lengths, key=math.prod, default=()) or (1,)
+        return math.prod(examples), tokens
+    told = data.description()
+    return int(told.get("batch", 1)), int(told.get("context", 1))
+
+
+def held(shapes) -> int:
+    """Bytes of arrays of these shapes and types."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+
+def activations(model, shapes, examples: int, tokens: int) -> int:
+    """Bytes that a backward pass of one set of weights keeps."""
+    leaves = jax.tree.leaves(shapes)
+    precise = 8 if any(leaf.dtype.itemsize > 4 for leaf in leaves) else 4
+    out = sum(math.prod(leaf.shape) // (math.prod(leaf.shape[-2:-1]) or 1) for leaf in leaves)
+    branches = [sub.branch for segment in model.segments for sub in segment.block]
+    heads = max((branch.heads for branch in branches if isinstance(branch, OfHeads)), default=0)
+    return precise * examples * tokens * (out + AROUND * heads * tokens)
+
+
+def recorded(model, shapes) -> int:
+    """Bytes of the readings of one set of weights at one step."""
+    return 8 * _sublayers(model) * (COLUMNS + len(jax.tree.leaves(shapes)))
+
+
+def _sublayers(model: Model) -> int:
+    return sum(segment.repeats * len(segment.block) for segment in model.segments)
+
+
+def readable(count: float) -> str:
+    """A number of bytes, in words."""
+    power = min(int(math.log10(max(count, 1))) // 3, 6)
+    unit = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")[power]
+    return f"{count / 1000**power:.3g} {unit}"
+
+
+def memory() -> int:
+    """Bytes that there are for arrays: the accelerator's, or the least of the machine's, its container's and the process's."""
+    stats = jax.devices()[0].memory_stats()  # None on a CPU
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return int(min(_physical(), *map(_limit, LIMITS), _own()))
+
+
+def _physical() -> float:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not everywhere
+        return math.inf
+
+
+def _limit(path: str) -> float:
+    """What a control group allows."""
+    try:
+        return float(Path(path).read_text())
+    except (ValueError, OSError):  # "max", or none
+        return math.inf
+
+
+def _own() -> float:
+    """What `ulimit -v` allows."""
+    try:
+        import resource
+    except ImportError:  # not everywhere
+        return math.inf
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return math.inf if soft == resource.RLIM_INFINITY else soft

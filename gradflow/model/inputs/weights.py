@@ -1,0 +1,53 @@
+"""Weights that are given: each has the shape of the model's own, for as many seeds as there are sets of them."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..contracts import Drawable, Model
+from ..parameters.names import named
+
+
+def check_weights(name: str, model: Model, weights) -> int:
+    """How many sets of weights are given, along the leading axis of every array.
+
+    Errors: ValueError that names the first parameter that is missing, unknown or of another shape.
+    """
+    if not isinstance(weights, Mapping) or "stack" not in weights:
+        raise ValueError(f"{name}: the params are a {type(weights).__name__}: those of model.init(key) are expected")
+    found = {path: np.shape(leaf) for path, leaf in named(weights).items()}
+    if isinstance(model, Drawable):
+        _check_shapes(name, {path: leaf.shape for path, leaf in named(shapes(model)).items()}, found)
+    sets = {shape[:1] for shape in found.values()}
+    if len(sets) != 1 or () in sets or (0,) in sets:
+        raise ValueError(f"{name}: all params need one leading axis, of seeds: jax.tree.map(lambda a: a[None], params)")
+    return next(iter(sets))[0]
+
+
+def shapes(model: Drawable):
+    """The parameters as shapes and types."""
+    return jax.eval_shape(model.init, jax.random.key(0))
+
+
+def _check_shapes(name: str, expected: Mapping[str, tuple], found: Mapping[str, tuple]) -> None:
+    missing, unknown = ([path for path in a if path not in b] for a, b in ((expected, found), (found, expected)))
+    if missing or unknown:
+        words = [f"lack {missing[0]}"] if missing else []
+        words += [f"have {unknown[0]}, which the model has not"] if unknown else []
+        raise ValueError(f"{name}: the params {' and '.join(words)}: those of this model's init(key) are expected")
+    if found == expected:
+        raise ValueError(f"{name}: the params need a leading axis of seeds: jax.tree.map(lambda a: a[None], params)")
+    for path, shape in expected.items():
+        if found[path][1:] != shape:
+            raise ValueError(f"{name}: {path} has shape {found[path]}, but (seeds, {str(shape)[1:]} is expected")
+
+
+def first_not_finite(weights) -> str | None:
+    """The first parameter that holds a NaN or an infinity, and how many."""
+    for path, leaf in named(weights).items():
+        bad = int(jnp.sum(~jnp.isfinite(jnp.asarray(leaf))))
+        if bad:
+            return f"{path} holds {bad} of {np.size(leaf)} numbers that are not finite"
+    return None

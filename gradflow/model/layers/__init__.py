@@ -1,0 +1,6 @@
+"""What can stand in a place of equation (1): gains, norms, and maps between lanes; each has its formula and its citation.
+
+Bottom up: functional, layer, norms, lanes, lane_mixing.
+"""
+
+from .layer import Complement, FeatureGain, Gain, Identity, ScalarGain, Shift, Zero

@@ -1,0 +1,136 @@
+"""The functions that layers are made of: activations, normalization, attention; with own derivatives where that is faster.
+
+A rule here is the derivative written out, with what it needs from the forward pass named once: what a compiler derives by
+itself sums more often, and computes again what several readers share.
+
+Axes: T tokens, S of them keys, d features, H heads, K heads of keys, h features a head, g of a value.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import erf
+
+from ...results.configuration import registered
+from ..numerics.precision import in_float32, wide
+
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "gelu": lambda u: u * (1 + erf(u / 2**0.5)) / 2,  # u Φ(u) (Hendrycks and Gimpel 2016, eq. 1); erfc is far slower
+    "gelu_tanh": lambda u: jax.nn.gelu(u, approximate=True),
+    "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
+    "erf": erf,
+    "linear": lambda u: u,
+}
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def standardized(x, eps: float, centred: bool):
+    """`(x − mean)/σ` over features, `σ² = mean((x − mean)²) + eps`, in float32 or better; not centred: mean 0."""
+    return _hat_and_scale(x, eps, centred)[0]
+
+
+@standardized.defjvp
+def _(eps, centred, primals, tangents):
+    """`dx̂ = (dx − mean(dx) − x̂ mean(x̂ dx))/σ`.
+
+    Backward, the barrier is where a gradient comes out: without it a compiler computes it again for each of its readers.
+    """
+    (x,), (dx,) = primals, tangents
+    hat, scale = _hat_and_scale(x, eps, centred)
+    dx = jax.lax.optimization_barrier(dx).astype(hat.dtype)
+    change = dx - hat * _mean(hat * dx)
+    return hat, scale * (change - _mean(dx) if centred else change)
+
+
+def _hat_and_scale(x, eps, centred):
+    """`x̂` and `1/σ`."""
+    x = in_float32(x)
+    x = x - _mean(x) if centred else x
+    scale = jax.lax.rsqrt(_mean(x * x) + eps)
+    return x * scale, scale
+
+
+def _mean(x):
+    """Mean over features, the axis kept."""
+    return jnp.mean(x, axis=-1, keepdims=True)
+
+
+@registered
+@dataclass(frozen=True)
+class Mask:
+    """Which keys a query sees: all, or where `causal` itself and those before it; of them the last `window`, or all (None).
+
+    A window may be a traced number: one that depends on the block (`init.ByBlock`).
+    """
+
+    causal: bool = True
+    window: Any = None
+
+    def __post_init__(self):
+        if self.window is not None and not self.causal:
+            raise ValueError(f"a window of {self.window} tokens is one of the past: it needs causal=True")
+        if isinstance(self.window, int) and self.window < 1:
+            raise ValueError(f"window is {self.window}: a token sees at least 1, itself")
+
+
+def attend(q, k, v, mask: Mask = Mask(), scale: float | None = None, softcap: float | None = None):
+    """`softmax(s) v` per head, `s = scale q kᵀ`, heads sharing keys and values in groups; the softmax in float32 or better.
+
+    `scale` is 1/√h by default; scores are `c tanh(s/c)` where there is a `softcap` c (Gemma Team 2024, Gemma 2).
+    Our own lines, since the fused one of `jax.nn` takes its softmax in float32 always, which breaks float64 identities.
+    Shapes: q [T, H, h]; k [S, K, h] and v [S, K, g] with K dividing H; the value [T, H g]. Cost: O(T S H (h + g)).
+    """
+    reach = None if mask.window is None else jnp.asarray(mask.window, jnp.float32)
+    return _attended(q, k, v, reach, mask.causal, q.shape[-1] ** -0.5 if scale is None else scale, softcap)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
+def _attended(q, k, v, reach, causal: bool, scale: float, softcap: float | None):
+    return _mixed(_attention(_scores(q, k, scale), reach, causal, softcap), v)
+
+
+@_attended.defjvp
+def _(causal, scale, softcap, primals, tangents):
+    """`dy = (p ⊙ ds) v − (Σ p ⊙ ds) y + p dv`, p the softmax of the scores s, which takes no sum over T² backward."""
+    (q, k, v, reach), (dq, dk, dv, _) = primals, tangents
+    scores = _scores(q, k, scale)
+    p = _attention(scores, reach, causal, softcap)
+    y, ds = _mixed(p, v), _scores(dq, k, scale) + _scores(q, dk, scale)
+    pds = p * (ds if softcap is None else ds * (1 - jnp.tanh(scores / softcap) ** 2))
+    total = pds.sum(-1).transpose(2, 0, 1).reshape(len(q), -1, 1)  # [T, H, 1]
+    centre = (total * jnp.ones((1, q.shape[1], v.shape[-1]), total.dtype)).reshape(y.shape).astype(y.dtype)
+    return y, _mixed(pds, v) + _mixed(p, dv) - centre * y
+
+
+def _scores(q, k, scale: float):
+    """`scale q kᵀ` [K, H/K, T, S]."""
+    tokens, size = len(q), q.shape[-1]
+    grouped = q.reshape(tokens, k.shape[1], -1, size) * scale
+    return jnp.einsum("tkgh,skh->kgts", grouped, k, preferred_element_type=wide(q.dtype))
+
+
+def _attention(scores, reach, causal: bool, softcap: float | None):
+    """The softmax of the scores, capped and masked."""
+    scores = scores if softcap is None else softcap * jnp.tanh(scores / softcap)
+    if causal:
+        scores = jnp.where(seen(scores.shape[-2:], reach), scores, -jnp.inf)
+    return jax.nn.softmax(scores, axis=-1)
+
+
+def seen(shape: tuple[int, int], reach=None):
+    """Which keys a query sees under a causal mask [T, S]: token t those from t − reach + 1, or the first, to t."""
+    past = jnp.tril(jnp.ones(shape, bool))
+    if reach is None:
+        return past
+    behind = jnp.arange(shape[0])[:, None] - jnp.arange(shape[1])[None]
+    return past & (behind.astype(jnp.result_type(reach)) < reach)
+
+
+def _mixed(p, v):
+    """`p v` [T, H g], in the dtype of `v`."""
+    return jnp.einsum("kgts,skh->tkgh", p.astype(v.dtype), v).reshape(p.shape[-2], -1)

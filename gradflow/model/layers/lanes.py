@@ -1,0 +1,156 @@
+"""Lanes: layers of a stream that has several, `[lanes, tokens, features]`.
+
+Of equation (1) the gains are then matrices on the lane axis, and norms act lane by lane:
+
+    skip    A: lanes -> lanes  (`mixed`)          read    C: lanes -> one  (`gathered`)
+    write   B: one -> lanes    (`spread`)         norms   one a lane       (`PerLane`)
+
+A matrix is a number for each pair of lanes, the same for all tokens and features; `Lanes` keeps it, `LaneGains` trains it.
+Of gains that read the stream (`DynamicGains`, `ManifoldGains`) each token has a matrix of its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+
+from ...results.arguments import suggestions
+from ...results.configuration import registered
+from ..parameters.keys import at
+from .layer import FEATURES, Number, coupling
+
+# Einsums over the lane axis, by what they do with it.
+ROUTES = {"mix": "ij,j...->i...", "gather": "j,j...->...", "spread": "i,...->i..."}
+
+
+@registered
+@dataclass(frozen=True)
+class Lanes:
+    """`M x` on the lane axis, M not trained; `route` is one of `ROUTES`."""
+
+    trained: ClassVar[bool] = False
+    route: str
+    matrix: tuple[Number, ...] | tuple[tuple[Number, ...], ...]
+    couples: ClassVar[str] = FEATURES
+
+    def __post_init__(self):
+        if self.route not in ROUTES:
+            raise ValueError(f"no route {self.route!r} between lanes: {suggestions(self.route, ROUTES)}")
+        rows = [row for row in self.matrix if isinstance(row, tuple)]
+        square = len(rows) == len(self.matrix) and {len(row) for row in rows} == {len(self.matrix)}
+        if not (square if self.route == "mix" else self.matrix and not rows):
+            shape = "a row of as many numbers for each lane" if self.route == "mix" else "one number a lane"
+            raise ValueError(f"the matrix of a {self.route} between lanes is {self.matrix}: it needs {shape}")
+
+    def init(self, key, width: int):
+        """No parameters."""
+        return {}
+
+    def __call__(self, params, x):
+        """`M x`."""
+        return jnp.einsum(ROUTES[self.route], self.numbers(x.dtype), x)
+
+    def normals(self, params, y, inherited):
+        """Where one lane is gathered alone, those of its input that lie within it; of other routes none are carried on."""
+        given = [i for i, weight in enumerate(self.matrix) if not (isinstance(weight, float) and weight == 0)]
+        if self.route != "gather" or len(given) != 1 or self.trained:
+            return jnp.zeros((y.shape[-2], y.size // y.shape[-2], 1), y.dtype)
+        own = inherited.reshape(len(inherited), len(self.matrix), -1, inherited.shape[-1])[:, given[0]]
+        return jnp.where(jnp.sum(own**2, axis=-2, keepdims=True) > 1 - 1e-6, own, 0.0)
+
+    def numbers(self, dtype):
+        """M as an array, [lanes, lanes] or [lanes]."""
+        return jnp.stack([jnp.asarray(row, dtype) for row in self.matrix])
+
+
+@registered
+@dataclass(frozen=True)
+class LaneGains(Lanes):
+    """`M x` on the lane axis, M trained, `matrix` at the start."""
+
+    trained: ClassVar[bool] = True
+
+    def init(self, key, width: int):
+        """`{"matrix": M}`, float32."""
+        return {"matrix": self.numbers(jnp.float32)}
+
+    def __call__(self, params, x):
+        """`M x`."""
+        return jnp.einsum(ROUTES[self.route], params["matrix"], x)
+
+
+def mixed(*rows: tuple[Number, ...], kind: Callable[..., Lanes] = Lanes) -> Lanes:
+    """Lanes to lanes, `x'_i = Σ_j M_ij x_j`, from the rows of M."""
+    return kind("mix", rows)
+
+
+def gathered(*weights: Number, kind: Callable[..., Lanes] = Lanes) -> Lanes:
+    """Lanes to one, `Σ_j w_j x_j`."""
+    return kind("gather", weights)
+
+
+def spread(*weights: Number, kind: Callable[..., Lanes] = Lanes) -> Lanes:
+    """One to lanes, `x'_i = w_i x`."""
+    return kind("spread", weights)
+
+
+@dataclass(frozen=True)
+class Several:
+    """A layer that is made of others."""
+
+    layers: tuple[Any, ...]
+
+    @property
+    def couples(self) -> str:
+        """What the widest couples."""
+        return coupling(*self.layers)
+
+    def init(self, key, width: int):
+        """`{place: params}`, places counted from 1."""
+        return {str(i): layer.init(at(key, i), width) for i, layer in enumerate(self.layers, 1)}
+
+
+@registered
+@dataclass(frozen=True)
+class PerLane(Several):
+    """One layer a lane."""
+
+    @property
+    def couples(self) -> str:
+        """What the widest couples; the features of a token at the least, for lanes are some of them."""
+        return coupling(*self.layers, least=FEATURES)
+
+    def __call__(self, params, x):
+        """Each lane through its layer."""
+        if len(x) != len(self.layers):
+            raise ValueError(f"a stream of {len(x)} lanes, but {len(self.layers)} layers: give one a lane")
+        return jnp.stack([layer(params[str(i)], x[i - 1]) for i, layer in enumerate(self.layers, 1)])
+
+    def kernel(self, params, x):
+        """What each lane's norm takes from its input, columns [T, lanes · d, K], each within one lane."""
+        return self._columns("kernel", params, x)
+
+    def normals(self, params, y, inherited):
+        """What the output of each lane's norm can't move along, columns as in `kernel`; a lane without a norm moves freely."""
+        return self._columns("normals", params, y, jnp.zeros((*y.shape[1:], 1), y.dtype))
+
+    def _columns(self, which: str, params, x, *inherited):
+        """What the lanes' layers say, as the blocks on a diagonal."""
+        nothing = lambda *_: jnp.zeros((*x.shape[1:], 0), x.dtype)
+        asked = [(getattr(layer, which, nothing), params[str(i)]) for i, layer in enumerate(self.layers, 1)]
+        own = [say(given, lane, *inherited) for (say, given), lane in zip(asked, x, strict=True)]
+        row = lambda i: [block if i == j else jnp.zeros_like(block) for j, block in enumerate(own)]
+        return jnp.concatenate([jnp.concatenate(row(i), axis=-1) for i in range(len(own))], axis=-2)
+
+
+@registered
+@dataclass(frozen=True)
+class Then(Several):
+    """Layers one after the other."""
+
+    def __call__(self, params, x):
+        """The last layer's output."""
+        for i, layer in enumerate(self.layers, 1):
+            x = layer(params[str(i)], x)
+        return x

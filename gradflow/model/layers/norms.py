@@ -1,0 +1,200 @@
+"""Norms: layers that set the scale of a token, and what is put in their place.
+
+What an analyzer asks a norm beyond what it asks of any layer: the directions it takes from the stream, at its input
+(`kernel`) and at its output (`normals`). What only squashes takes none.
+
+Axes: x is [tokens, features] for one example. T tokens, d features.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from flax import nnx
+
+from ...results.arguments import suggestions
+from ...results.configuration import registered
+from ..numerics.precision import beside, common, times
+from .functional import ACTIVATIONS, standardized
+from .layer import FEATURES, Number
+
+# What multiplies a standardized token: γ, trained from 1; 1 + w, w trained from 0 (Gemma Team 2024); nothing.
+SCALES = ("gain", "one_plus", "none")
+
+
+class Standard:
+    """What LayerNorm and RMSNorm share: the gain γ of a standardized token, as `scale` says."""
+
+    eps: float
+    scale: str
+    couples: ClassVar[str] = FEATURES
+
+    def __post_init__(self):
+        if self.scale not in SCALES:
+            raise ValueError(f"no scale {self.scale!r} of a norm: {suggestions(self.scale, SCALES)}")
+
+    def of_flax(self, make, width: int, **options):
+        """Flax's own layer, made with this eps and scale."""
+        start = nnx.initializers.zeros if self.scale == "one_plus" else nnx.initializers.ones
+        scaled = {"use_scale": self.scale != "none", "scale_init": start}
+        return make(width, epsilon=self.eps, use_fast_variance=False, rngs=nnx.Rngs(0), **scaled, **options)
+
+    def gain(self, params):
+        """γ [d], or 1."""
+        if self.scale == "none":
+            return 1.0
+        return 1 + params.scale[...] if self.scale == "one_plus" else params.scale[...]
+
+
+@registered
+@dataclass(frozen=True)
+class LayerNorm(Standard):
+    """`γ (x − mean)/σ + β` over features, `σ² = var + eps` (Ba et al. 2016, eq. 4); β where there is a `bias`.
+
+    Jacobian at γ = 1: `(1/σ)(I − 11ᵀ/d − x̂x̂ᵀ/d)`.
+    """
+
+    eps: float = 1e-5
+    scale: str = "gain"
+    bias: bool = True
+
+    def init(self, key, width: int):
+        """`nnx.LayerNorm` with γ = 1 and β = 0; the variance from centred values, not `E x² − (E x)²`."""
+        return self.of_flax(nnx.LayerNorm, width, use_bias=self.bias)
+
+    def __call__(self, params, x):
+        """The normalized `x`."""
+        gain, shift = beside(self.gain(params), x), beside(self.shift(params), x)
+        hat = standardized(x, self.eps, True)
+        dtype = common(hat, gain, shift)
+        y = hat.astype(dtype) * jnp.asarray(gain, dtype) + jnp.asarray(shift, dtype)
+        return y.astype(common(x, gain, shift))
+
+    def shift(self, params):
+        """β [d], or 0."""
+        return params.bias[...] if self.bias else 0.0
+
+    def kernel(self, params, x):
+        """What it takes from its input `x`, for eps → 0: `1` and `x − mean`, columns [T, d, 2]."""
+        return jnp.stack([jnp.ones_like(x), x - x.mean(-1, keepdims=True)], axis=-1)
+
+    def normals(self, params, y, inherited):
+        """What its output `y` can't move along, for eps → 0: `1/γ` and `(y − β)/γ²`, columns [T, d, 2]."""
+        gain, shift = beside(self.gain(params), y), beside(self.shift(params), y)
+        return jnp.stack([jnp.broadcast_to(1 / gain, y.shape), (y - shift) / gain**2], axis=-1)
+
+
+@registered
+@dataclass(frozen=True)
+class RMSNorm(Standard):
+    """`γ x/σ` over features, `σ² = mean(x²) + eps` (Zhang and Sennrich 2019, eq. 4).
+
+    Jacobian at γ = 1: `(1/σ)(I − x̂x̂ᵀ/d)`.
+    """
+
+    eps: float = 1e-6
+    scale: str = "gain"
+
+    def init(self, key, width: int):
+        """`nnx.RMSNorm` with γ = 1."""
+        return self.of_flax(nnx.RMSNorm, width)
+
+    def __call__(self, params, x):
+        """The normalized `x`."""
+        gain = beside(self.gain(params), x)
+        hat = standardized(x, self.eps, False)
+        dtype = common(hat, gain)
+        return (hat.astype(dtype) * jnp.asarray(gain, dtype)).astype(common(x, gain))
+
+    def kernel(self, params, x):
+        """What it takes from its input `x`, for eps → 0: `x`, a column [T, d, 1]."""
+        return x[..., None]
+
+    def normals(self, params, y, inherited):
+        """What its output `y` can't move along, for eps → 0: `y/γ²`, a column [T, d, 1]."""
+        return (y / beside(self.gain(params), y) ** 2)[..., None]
+
+
+@registered
+@dataclass(frozen=True)
+class ScaledNorm:
+    """`value · N(x)`: a norm whose output has a gain that is not trained."""
+
+    norm: Any
+    value: Number
+    couples: ClassVar[str] = FEATURES
+
+    def init(self, key, width: int):
+        """Those of the norm."""
+        return self.norm.init(key, width)
+
+    def __call__(self, params, x):
+        """`value · N(x)`."""
+        return times(self.value, self.norm(params, x))
+
+    def kernel(self, params, x):
+        """That of the norm."""
+        return self.norm.kernel(params, x)
+
+    def normals(self, params, y, inherited):
+        """Those of the norm at its own output."""
+        return self.norm.normals(params, y / self.value, inherited)
+
+
+class Squash:
+    """What stands in a norm's place and squashes each entry: `γ φ(α x + s) + β`; α one trained number, s too, where it is there.
+
+    It takes no direction from the stream.
+    """
+
+    activation: ClassVar[str]
+    shifted: ClassVar[bool]
+    alpha: float
+    couples: ClassVar[str] = FEATURES
+
+    def init(self, key, width: int):
+        """`{"alpha": [], ["shift": [],] "scale": [d], "bias": [d]}` with γ = 1, β = 0 and s = 0."""
+        ones = jnp.ones(width, jnp.float32)
+        shift = {"shift": jnp.zeros((), jnp.float32)} if self.shifted else {}
+        return {"alpha": jnp.asarray(self.alpha, jnp.float32), **shift, "scale": ones, "bias": 0 * ones}
+
+    def __call__(self, params, x):
+        """The squashed `x`."""
+        u = params["alpha"] * x
+        u = u + params["shift"] if self.shifted else u
+        return beside(params["scale"], x) * ACTIVATIONS[self.activation](u) + beside(params["bias"], x)
+
+    def kernel(self, params, x):
+        """It takes nothing from its input: one column of zeros, [T, d, 1]."""
+        return jnp.zeros_like(x)[..., None]
+
+    def normals(self, params, y, inherited):
+        """Its output can move along everything: one column of zeros, [T, d, 1]."""
+        return jnp.zeros_like(y)[..., None]
+
+
+@registered
+@dataclass(frozen=True)
+class DyT(Squash):
+    """`γ tanh(α x) + β`, dynamic tanh (Zhu et al. 2025, Transformers without Normalization).
+
+    α = 0.5 at the start, as in the authors' code; for language models they give attention, feed-forward and the last one each its
+    own, and a trained gain √d to the embedding.
+    """
+
+    activation: ClassVar[str] = "tanh"
+    shifted: ClassVar[bool] = False
+    alpha: float = 0.5
+
+
+@registered
+@dataclass(frozen=True)
+class Derf(Squash):
+    """`γ erf(α x + s) + β`, dynamic erf, s one number (Chen et al. 2025, Stronger Normalization-Free Transformers).
+
+    α = 0.5 and s = 0 at the start, as in the authors' code.
+    """
+
+    activation: ClassVar[str] = "erf"
+    shifted: ClassVar[bool] = True
+    alpha: float = 0.5

@@ -1,0 +1,146 @@
+"""Numbers that depend on the depth of the stack, on the block, or on a profile of the stack's own forward pass.
+
+They stand in the fields of layers and wirings, and are replaced by plain numbers where the depth, or the block, is known.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from ...results.configuration import registered
+
+
+@registered
+@dataclass(frozen=True)
+class OfDepth:
+    """The number `(base · L)^power`, with L the number of blocks: known once the stack is. See `resolved`."""
+
+    base: float
+    power: float
+
+    def __call__(self, depth: int) -> float:
+        """The number at `depth` blocks."""
+        return (self.base * depth) ** self.power
+
+
+@registered
+@dataclass(frozen=True)
+class LogOfDepth(OfDepth):
+    """The number `(ln(base · L))^power`."""
+
+    def __call__(self, depth: int) -> float:
+        """The number at `depth` blocks."""
+        return math.log(self.base * depth) ** self.power
+
+
+@registered
+@dataclass(frozen=True)
+class Share(OfDepth):
+    """The number `(base · L)^power`, 1 at the most: of two terms whose squares sum to one, the first."""
+
+    def __call__(self, depth: int) -> float:
+        """The number at `depth` blocks."""
+        return min(super().__call__(depth), 1.0)
+
+
+@registered
+@dataclass(frozen=True)
+class Rest(Share):
+    """The number `√(1 − share²)`: the second of two terms whose squares sum to one."""
+
+    def __call__(self, depth: int) -> float:
+        """The number at `depth` blocks."""
+        return (1 - super().__call__(depth) ** 2) ** 0.5
+
+
+class LayerNumber:
+    """A number that depends on the block, counted from the bottom, l = 1 … L: known inside `walk`. See `at_layer`."""
+
+    def __call__(self, layer):
+        """The number at block `layer`, which may be traced."""
+        raise NotImplementedError
+
+
+@registered
+@dataclass(frozen=True)
+class OfLayer(LayerNumber):
+    """`(base · l)^power`."""
+
+    base: float
+    power: float
+
+    def __call__(self, layer):
+        """The number at block `layer`."""
+        with jax.numpy_dtype_promotion(
+            "standard"
+        ):  # the number of a block is whole, and what comes of it has no type of its own
+            return (self.base * layer) ** self.power
+
+
+@registered
+@dataclass(frozen=True)
+class InTurn(LayerNumber):
+    """1 where `(stride · (l − 1) + start) mod turns` is `turn`, else 0: what goes round, as which lane a sublayer reads."""
+
+    turn: int
+    turns: int
+    start: int = 0
+    stride: int = 1
+
+    def __call__(self, layer):
+        """The number at block `layer`."""
+        return jnp.where((self.stride * (layer - 1) + self.start) % self.turns == self.turn, 1.0, 0.0)
+
+
+@registered
+@dataclass(frozen=True)
+class ByBlock(LayerNumber):
+    """The numbers of `values` in turn, the first at block 1; None is a number that nothing exceeds: a window without an end."""
+
+    values: tuple[float | None, ...]
+
+    def __call__(self, layer):
+        """The number at block `layer`."""
+        numbers = [math.inf if value is None else float(value) for value in self.values]
+        return jnp.asarray(numbers, jnp.float32)[(layer - 1) % len(numbers)]
+
+
+@registered
+@dataclass(frozen=True)
+class Profiled(LayerNumber):
+    """A number for each block, from the stack's own forward pass (`profile.profiled`); 1 where it has not been profiled."""
+
+    values: tuple[float, ...] = ()
+
+    def __call__(self, layer):
+        """The number at block `layer`."""
+        return jnp.asarray(self.values)[layer - 1] if self.values else 1.0
+
+
+def resolved(value, depth: int):
+    """`value` (a dataclass, a tuple, a number) with every `OfDepth` in it replaced by its number at `depth` blocks."""
+    return replaced(value, OfDepth, lambda number: number(depth))
+
+
+def at_layer(value, layer):
+    """`value` with every `LayerNumber` in it replaced by its number at block `layer`."""
+    return replaced(value, LayerNumber, lambda number: number(layer))
+
+
+def replaced(value, kind: type, make: Callable):
+    """`value` with everything of that kind in it replaced by `make(it)`; the same object where there is nothing."""
+    if isinstance(value, kind):
+        return make(value)
+    if isinstance(value, tuple):
+        new = tuple(replaced(item, kind, make) for item in value)
+        return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        filled = {name: replaced(item, kind, make) for name, item in fields.items()}
+        changed = {name: item for name, item in filled.items() if item is not fields[name]}
+        return dataclasses.replace(value, **changed) if changed else value
+    return value

@@ -1,0 +1,155 @@
+"""Names: of parameters, in the field's words, and of the places of a stack, as the coordinates of its readings.
+
+Parameters may be any pytree: gradflow's own, nested dicts, dataclasses, named tuples, modules of Flax or Equinox. Names within
+one tree are different, always.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from ...results.arguments import shown
+
+
+def named(tree) -> dict:
+    """`{name: leaf}`: `query`, `down.bias`, `norm_in.scale`.
+
+    In the field's words; where these give two leaves one name, the words of the full path, joined by dots; and where a key has
+    a dot in it, so that these do too, the path as Python writes it.
+
+    >>> named({"branch": {"down": {"kernel": 1}}, "norm_in": {"scale": 2}})
+    {'down': 1, 'norm_in.scale': 2}
+    >>> named({"branch": {"down": 1}, "down": 2})
+    {'branch.down': 1, 'down': 2}
+    """
+    places = jax.tree_util.tree_leaves_with_path(tree)
+    names: list[str] = []
+    for form in (name, _dotted, jax.tree_util.keystr):
+        names = [form(path) for path, _ in places]
+        if len(set(names)) == len(names):
+            return dict(zip(names, (leaf for _, leaf in places), strict=True))
+    twice = next(one for one in names if names.count(one) > 1)
+    raise ValueError(f"two parameters have the path {twice}: give the keys of the tree different names")
+
+
+def name(path) -> str:
+    """The field's name of a leaf at a path of JAX's."""
+    if path and path[-1] == jax.tree_util.GetAttrKey("value"):  # of a Flax variable
+        path = path[:-1]
+    words = _dotted(path).removeprefix("branch.").removeprefix("embedding.")
+    return words.removesuffix(".kernel").removesuffix(".embedding") or "params"
+
+
+def _dotted(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def parameter_names(segments, stacked) -> list[str]:
+    """Names of the parameters inside the stack, in order of first appearance."""
+    trees = (params[sub.kind] for segment, params in zip(segments, stacked, strict=True) for sub in segment.block)
+    return list(dict.fromkeys(name for tree in trees for name in named(tree)))
+
+
+def present(segments, stacked) -> np.ndarray:
+    """Which of `parameter_names` every sublayer has [S, P]: where a reading by parameter is a number, not NaN."""
+    names, rows = parameter_names(segments, stacked), []
+    for segment, params in zip(segments, stacked, strict=True):
+        rows += [[name in named(params[sub.kind]) for name in names] for sub in segment.block] * segment.repeats
+    return np.array(rows, bool)
+
+
+def outer_names(params) -> list[str]:
+    """Names of the parameters outside the stack."""
+    return list(named({k: v for k, v in params.items() if k != "stack"}))
+
+
+def coordinates(model, params) -> dict:
+    """Coordinates of a model's readings: sublayers with layer, kind and relative depth; parameter names."""
+    kinds = [(sub.kind, layer) for layer, sub in _in_depth_order(model.segments)]
+    size = len(kinds)
+    return {
+        "depth": np.arange(size + 1),
+        "sublayer": np.arange(1, size + 1),
+        "kind": ("sublayer", [kind for kind, _ in kinds]),
+        "layer": ("sublayer", [layer for _, layer in kinds]),
+        "relative_depth": ("sublayer", np.arange(1, size + 1) / size),
+        "parameter": ("parameter", parameter_names(model.segments, params["stack"])),
+        "outer": ("outer", outer_names(params)),
+    }
+
+
+def _in_depth_order(segments):
+    """`(layer, sublayer)` from the bottom up, layers counted from 1."""
+    layer = 0
+    for segment in segments:
+        for _ in range(segment.repeats):
+            layer += 1
+            yield from ((layer, sub) for sub in segment.block)
+
+
+# ---- of any pytree: leaves that are stacked over depth, and others -------------------------------------------
+
+
+def stacked_keys(stacked: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The keys below which leaves are stacked, as a tuple: one key, several, or none.
+
+    Errors: ValueError for what is no text.
+    """
+    keys = (stacked,) if isinstance(stacked, str) else stacked or ()
+    if not isinstance(keys, tuple | list) or not all(isinstance(key, str) for key in keys):
+        raise ValueError(f"stacked is {shown(stacked)}: a key of the parameters, a tuple of keys, or None is needed")
+    return tuple(keys)
+
+
+def part_of(path, stacked: tuple[str, ...]) -> str | None:
+    """The stacked key that a leaf is below, with its place in the sequence there if it is one of segments; else None.
+
+    A key is written as a path, `outer.inner`.
+    """
+    for end in range(1, len(path) + 1):
+        if _dotted(path[:end]) in stacked:
+            of_segments = end < len(path) and isinstance(path[end], jax.tree_util.SequenceKey)
+            return _dotted(path[: end + of_segments])
+    return None
+
+
+def by_part(tree, stacked: tuple[str, ...]) -> dict[str | None, dict]:
+    """`{part: {parameter: leaf}}`, under None what is not stacked."""
+    parts: dict[str | None, dict] = {}
+    for (path, leaf), own in zip(jax.tree_util.tree_leaves_with_path(tree), named(tree), strict=True):
+        parts.setdefault(part_of(path, stacked), {})[own] = leaf
+    return parts
+
+
+def in_turn(parts: list[dict]) -> dict:
+    """`{parameter: [..., S]}`: the layers of each part after those of the one before; NaN where a part lacks a parameter."""
+    names = dict.fromkeys(name for own in parts for name in own)
+    columns: dict[str, list] = {name: [] for name in names}
+    for own in parts:
+        missing = np.full_like(next(iter(own.values())), np.nan)
+        for name, column in columns.items():
+            column.append(own.get(name, missing))
+    return {name: np.concatenate(column, axis=-1) for name, column in columns.items()}
+
+
+def check_stacked(leaves, stacked: tuple[str, ...], ignored: Callable = lambda leaf: False) -> None:
+    """Refuses stacked keys that are not there, or below which axis 0 is not one number of layers throughout.
+
+    `leaves` are `(path, leaf)`; those that are `ignored` have no shape, and count as there.
+    """
+    missing = [key for key in stacked if leaves and not any(part_of(path, (key,)) for path, _ in leaves)]
+    if missing:
+        there = ", ".join(dict.fromkeys(_dotted(path[:1]) for path, _ in leaves))
+        raise ValueError(
+            f"no {missing[0]!r} to be stacked among the parameters' keys, {there}: name the one whose leaves have their "
+            f"layer on axis 0, stacked='layers', or say stacked=None"
+        )
+    sizes: dict[str, dict] = {}
+    for path, leaf in leaves:
+        part = part_of(path, stacked)
+        if part is not None and not ignored(leaf):
+            sizes.setdefault(part, {})[np.shape(leaf)[:1]] = _dotted(path)
+    for part, own in sizes.items():
+        if len(own) > 1 or () in own:
+            raise ValueError(f"below {part!r} axis 0 is not the layer throughout: {own}; give only keys where it is")

@@ -1,0 +1,79 @@
+"""The profiling pass: numbers of a wiring that are read from the stack's own forward pass before it is used (Admin).
+
+ω_1² = 1,    ω_i² = 1 + Σ_{j<i} Var f_j,    f_j what sublayer j adds to its skip at ω = 1              (Liu et al. 2020, eq. 6)
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..equation.sublayer import recorded, walk
+from ..inputs.batch import the_batch
+from ..numerics.precision import wide
+from ..numerics.settings import usual_settings
+from ..parameters.depth import Profiled, replaced
+from ..parameters.keys import at, root
+from .transformer import Transformer
+
+
+@usual_settings()
+def profiled(models: Mapping, data, key=0) -> dict:
+    """The models with every number to profile filled in, from the weights of the first seed of `key` on its first batch.
+
+    A model without such a number, or with as many as it has blocks, stays as it is. Cost: one forward pass.
+    """
+    waiting = {name for name, model in models.items() if _waits(model)}
+    if not waiting:
+        return dict(models)
+    batch = the_batch(data, models, key)
+    first = at(root(key), "seed", 0)
+    return {name: _filled(model, batch, first) if name in waiting else model for name, model in models.items()}
+
+
+def _waits(model) -> bool:
+    """Whether a number of the model was not profiled, or at another depth."""
+    lengths: list[int] = []
+
+    def seen(number):
+        lengths.append(len(number.values))
+        return number
+
+    if isinstance(model, Transformer):
+        replaced(model.stack, Profiled, seen)
+    return any(length != model.depth for length in lengths)
+
+
+def _filled(model: Transformer, batch, key) -> Transformer:
+    """The model with ω of each sublayer, from its own forward pass at ω = 1."""
+    start = dataclasses.replace(model, stack=replaced(model.stack, Profiled, lambda number: Profiled()))
+    added = np.asarray(jax.jit(_variances, static_argnums=0)(start, start.init(key), batch), float)
+    omega = np.sqrt(1 + np.concatenate([[0.0], np.cumsum(added)[:-1]]))
+    stack, position, below = [], 0, 0
+    for segment in start.stack:
+        own = omega[position : position + segment.repeats * len(segment.block)].reshape(segment.repeats, -1)
+        ones = (
+            np.ones((below, len(segment.block))),
+            np.ones((model.depth - below - segment.repeats, len(segment.block))),
+        )
+        columns = np.concatenate([ones[0], own, ones[1]]).T
+        filled = [
+            replaced(sub, Profiled, lambda _, column=column: Profiled(tuple(column.tolist())))
+            for sub, column in zip(segment.block, columns, strict=True)
+        ]
+        stack.append(dataclasses.replace(segment, block=tuple(filled)))
+        position, below = position + own.size, below + segment.repeats
+    return dataclasses.replace(start, stack=tuple(stack))
+
+
+def _variances(model: Transformer, params, batch):
+    """`Var f_j` [S] over tokens and features, mean over examples."""
+
+    def visit(x, parts, _):
+        x, seen = recorded(parts, x, at=lambda part, u: (y := part(u), y))
+        return x, jnp.var(seen["write"].astype(wide(x.dtype)))
+
+    one = lambda inputs: walk(model.segments, params["stack"], model.enter(params, inputs), visit)[1]
+    return jax.vmap(one)(batch["inputs"]).mean(0)

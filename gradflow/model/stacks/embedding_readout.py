@@ -1,0 +1,141 @@
+"""Both ends of a Transformer: the embedding, from tokens to rows, and the readout, from what left the stream to logits.
+
+Axes: tokens [T]; rows and stream [T, d]; V the vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ...results.arguments import real, whole
+from ...results.configuration import registered
+from ..branches.branch import linear
+from ..layers.layer import Identity, Layer
+from ..numerics.precision import beside, wide
+from ..parameters.initializers import FanIn, Initialization, normal
+from ..parameters.keys import at
+
+
+@registered
+@dataclass(frozen=True)
+class Embedding:
+    """One row a token, plus one row a position where `context` is given; each entry of their sum has rms `rms`.
+
+    `context` is the largest number of tokens (learned positions); None adds no positions (rotary attention has its own).
+    `first` is the row of the first position (OPT counts from 2; those below are never read). With `types`, the first of that
+    many rows is added to every token: the whole example is of one type (BERT's segments). With `features`, a token's row has
+    that many, and a matrix takes it to the stream before positions are added (OPT 350M; Lan et al. 2020, section 3.1).
+    """
+
+    vocabulary: int = 256
+    context: int | None = 64
+    rms: float = 1.0
+    first: int = 0
+    types: int = 0
+    features: int | None = None
+
+    def __post_init__(self):
+        whole("vocabulary", self.vocabulary)
+        if self.context is not None:
+            whole("context", self.context)
+        real("rms", self.rms, least=0)
+
+    def rows(self) -> dict[str, int]:
+        """`{table: rows}` of what is added up."""
+        learned = {"position": self.context + self.first} if self.context else {}
+        return {"token": self.vocabulary, **learned, **({"type": self.types} if self.types else {})}
+
+    def init(self, key, width: int):
+        """`{"token": Embed[, "position": Embed, "type": Embed, "project": Linear]}`, entries `N(0, rms²/number of tables)`."""
+        rows = self.rows()
+        std = self.rms * len(rows) ** -0.5
+        sizes = {name: (n, self.features or width if name == "token" else width) for name, n in rows.items()}
+        tables = {name: _embed(std * normal(at(key, name), *size)) for name, size in sizes.items()}
+        if not self.features:
+            return tables
+        return tables | {"project": linear(key, FanIn(), "project", self.features, width, width, False)}
+
+    def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
+        """The bottom of the stream."""
+        x, asked = params["token"].embedding[tokens], tokens.shape[-1]
+        x = params["project"](x) if "project" in params else x
+        if "type" in params:
+            first = beside(params["type"].embedding[0], x)
+            x = x + first
+        if "position" not in params:
+            return x
+        table = params["position"].embedding
+        learned = table.shape[0] - self.first
+        if asked > learned:
+            raise ValueError(f"{asked} tokens, but the model has learned {learned} positions: give it context={asked}")
+        return x + table[self.first : self.first + asked]
+
+
+@registered
+@dataclass(frozen=True)
+class Sinusoidal:
+    """`√d E[t] + P`, with `P[t, 2i] = sin(t/10000^(2i/d))` and `P[t, 2i + 1]` its cosine (Vaswani et al. 2017, section 3.5).
+
+    Rows are drawn from `N(0, rms²/d)`, so that √d E has that rms (they don't say how theirs are drawn), and P has 1/√2.
+    """
+
+    vocabulary: int = 256
+    rms: float = 1.0
+    context: ClassVar[None] = None  # positions are computed, as many as there are tokens
+
+    def init(self, key, width: int):
+        """`{"token": Embed}`."""
+        return {"token": _embed(self.rms * width**-0.5 * normal(at(key, "token"), self.vocabulary, width))}
+
+    def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
+        """The bottom of the stream."""
+        rows = params["token"].embedding[tokens]
+        return rows.shape[-1] ** 0.5 * rows + sinusoids(len(rows), rows.shape[-1], rows.dtype)
+
+
+def sinusoids(tokens: int, width: int, dtype=jnp.float32) -> Float[Array, "token feature"]:
+    """P: sines of the token's position, and beside each its cosine."""
+    precise = wide(dtype)
+    slow = 10_000.0 ** (-2 * jnp.arange(-(-width // 2), dtype=precise) / width)
+    angle = jnp.arange(tokens, dtype=precise)[:, None] * slow[None, :]
+    both = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    return both.reshape(tokens, -1)[:, :width].astype(dtype)
+
+
+def _embed(table) -> nnx.Embed:
+    return nnx.Embed(*table.shape, embedding_init=lambda *_: table, rngs=nnx.Rngs(0))
+
+
+@registered
+@dataclass(frozen=True)
+class Readout:
+    """`z = W B(out) + b`, where `softcap` c is given `c tanh(z/c)`: what reads the logits, if it isn't a matrix alone.
+
+    W is the table of token rows (tied, Press and Wolf 2017) or, drawn from `weights`, its own. `before` is B: BERT's transform,
+    the matrix from the stream to narrower rows.
+    """
+
+    weights: Initialization | None = None
+    bias: bool = False
+    before: Layer = Identity()
+    softcap: float | None = None
+
+    def init(self, key, width: int, vocabulary: int, features: int | None = None):
+        """`{["before": …,] ["matrix": Linear,] ["bias": [V]]}`; `features` are those of a token's row, if not `width`."""
+        before, rows = self.before.init(at(key, "before"), width), features or width
+        drawn = {"before": before} if before != {} else {}
+        if self.weights is not None:
+            drawn["matrix"] = linear(key, self.weights, "readout", rows, vocabulary, width, False)
+        return drawn | ({"bias": jnp.zeros(vocabulary, jnp.float32)} if self.bias else {})
+
+    def __call__(self, params, table, out):
+        """Logits [T, V], with `table` the token rows [V, d]."""
+        out = self.before(params.get("before", {}), out)
+        z = out @ table.T if self.weights is None else params["matrix"](out)
+        if self.bias:
+            shift = beside(params["bias"], z)
+            z = z + shift
+        return z if self.softcap is None else self.softcap * jnp.tanh(z / self.softcap)

@@ -1,0 +1,277 @@
+"""Encoder and decoder: two stacks, of which the second reads what the first has made, its memory, through cross-attention.
+
+    memory = leave(x_S) of the encoder on the source;   cross-attention: softmax(Q x (K memory)ᵀ/√h) V memory
+
+Cross-attention closes over the memory, so a sublayer has one input, as in equation (1): to the stream of the decoder the memory
+is a constant, as weights are. Each stack is seen as a model of its own, a *side*, in which the other is a function of it:
+
+    encoder     x_0 from the source, read out as the memory; its loss is that of the decoder on this memory
+    decoder     x_0 from the target; `given` puts the memory, made from the source, behind its cross-attention
+
+Both are functions of the same weights and have the same loss and the same gradients of all weights: either trains the whole.
+A batch is `{"inputs": {"source": [B, S], "target": [B, T]}, "targets": [B, T]}`, `target` what the decoder reads and `targets`
+what it is to say. Padding is not covered: the sequences of a batch are equally long.
+
+Axes: S tokens of the source, T of the target; d features.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from ...results.configuration import registered
+from ..branches.branch import Attention
+from ..equation.sublayer import walk
+from ..layers.layer import FEATURES
+from ..numerics.precision import in_float32, in_precision_of
+from ..numerics.settings import usual_settings
+from ..parameters.depth import resolved
+from ..parameters.keys import at, root
+from .embedding_readout import Readout, Sinusoidal
+from .stack import Segment, init_within, of_depth
+from .transformer import check_precision
+
+
+@registered
+@dataclass(frozen=True)
+class CrossAttention(Attention):
+    """Attention whose keys and values are made of the memory: to the stream a function of each token alone."""
+
+    causal: bool = False
+    couples: ClassVar[str] = FEATURES
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.causal or self.rotary:
+            raise ValueError("cross-attention sees all of its memory: it has no causal mask and no rotary positions")
+
+    def seen(self, params, x):
+        """The memory, which lies where a parameter would."""
+        if "memory" not in params:
+            raise ValueError("cross-attention without a memory: it belongs in the decoder of an EncoderDecoder")
+        return params["memory"]
+
+
+def remembering(segments, stacked, memory):
+    """The parameters of a stack with the memory behind every cross-attention of it."""
+
+    def held(sub, own, repeats):
+        if not isinstance(sub.branch, CrossAttention):
+            return own
+        copies = jnp.broadcast_to(memory, (repeats, *memory.shape))
+        return {**own, "branch": {**own["branch"], "memory": copies}}
+
+    return tuple(
+        {sub.kind: held(sub, params[sub.kind], segment.repeats) for sub in segment.block}
+        for segment, params in zip(segments, stacked, strict=True)
+    )
+
+
+@registered
+@dataclass(frozen=True)
+class EncoderDecoder:
+    """Two stacks over one embedding, by default also the readout: `(params, {"source", "target"}) -> logits` for one example.
+
+    Its parameters are `{"embedding", "encoder", "decoder", "readout"}`, each side's `{"enter", "stack", "leave"}`. `smoothing` is
+    that of the labels in the loss, `precision` that of both streams, as of a `Transformer`. `sides` are the models that
+    instruments read, each with a node of its own. A profiling pass is not taken here: of Admin, ω is 1.
+    """
+
+    encoder_stack: tuple[Segment, ...]
+    decoder_stack: tuple[Segment, ...]
+    width: int
+    embedding: Any = Sinusoidal()
+    readout: Readout = Readout()
+    smoothing: float = 0.0
+    precision: str | None = None
+
+    def __post_init__(self):
+        check_precision(self.precision)
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing is {self.smoothing}: a share from 0 to below 1 is needed")
+        jax.eval_shape(self.init, jax.random.key(0))  # every layer's own checks, before anything is drawn
+
+    @property
+    def encoder(self) -> "Encoder":
+        """The encoder as a model of its own."""
+        return Encoder(self)
+
+    @property
+    def decoder(self) -> "Decoder":
+        """The decoder as a model of its own."""
+        return Decoder(self)
+
+    @property
+    def sides(self) -> "dict[str, Side]":
+        """Both, by name."""
+        return {"encoder": self.encoder, "decoder": self.decoder}
+
+    def at_depth(self, depth: int) -> "EncoderDecoder":
+        """The same model with `depth` blocks in either stack."""
+        return dataclasses.replace(
+            self, encoder_stack=of_depth(self.encoder_stack, depth), decoder_stack=of_depth(self.decoder_stack, depth)
+        )
+
+    @usual_settings()
+    def init(self, key):
+        """Parameters, float32."""
+        key = root(key)
+        drawn = {
+            "embedding": self.embedding.init(at(key, "embedding"), self.width),
+            **{name: side.drawn(at(key, name)) for name, side in self.sides.items()},
+            "readout": self.readout.init(at(key, "readout"), self.width, self.embedding.vocabulary),
+        }
+        return jax.tree.map(lambda a: a.astype(jnp.float64), drawn) if self.precision == "float64" else drawn
+
+    def logits(self, params, out):
+        """Logits from what left the decoder's stream, float32 or better."""
+        table, own = in_precision_of(out, (params["embedding"]["token"].embedding[...], params["readout"]))
+        logits = self.readout(own, table, out)
+        return in_float32(logits)
+
+    def loss(self, params, out, targets):
+        """Cross-entropy with smoothed labels, mean over the tokens of one example that have a target; nat."""
+        losses = smoothed_cross_entropy(self.logits(params, out), jnp.maximum(targets, 0), self.smoothing)
+        return losses.mean(where=targets >= 0)
+
+    def __call__(self, params, inputs):
+        """Logits [T, V]."""
+        side = self.decoder
+        own = side.given(side.arranged(params), inputs)
+        return self.logits(own, side.run(own, side.enter(own, inputs)))
+
+
+def smoothed_cross_entropy(logits, targets, smoothing: float):
+    """`−Σ_v q_v log p_v` [T] with `q = (1 − ε) δ_target + ε/V` (Szegedy et al. 2016, section 7), ε the `smoothing`.
+
+    >>> import jax.numpy as jnp
+    >>> smoothed_cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3]), 0.1).round(4).tolist()  # log 4
+    [1.386..., 1.386...]
+    """
+    log_p = jax.nn.log_softmax(logits)
+    own = jnp.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0]
+    return -(1 - smoothing) * own - smoothing * log_p.mean(-1)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One stack of an `EncoderDecoder` as a model, with the parameters of the other beside it.
+
+    `{"embedding", "readout", "enter", "stack", "leave", <the other side>: {"enter", "stack", "leave"}}`: readings by parameter
+    are of this stack, and those of the other are among the outer ones, stacked over depth. Training knows one stack, this one:
+    dropout thins it alone, Muon takes its matrices alone. Without these two, both sides train alike.
+    """
+
+    whole: EncoderDecoder
+    name: ClassVar[str]
+    other: ClassVar[str]
+    reads: ClassVar[str]
+
+    @property
+    def stack(self) -> tuple[Segment, ...]:
+        """As the whole has it."""
+        return getattr(self.whole, f"{self.name}_stack")
+
+    @property
+    def width(self) -> int:
+        """Features of the stream."""
+        return self.whole.width
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return sum(segment.repeats for segment in self.stack)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many different tokens there are, in the source as in the target."""
+        return self.whole.embedding.vocabulary
+
+    @property
+    def positions(self) -> int | None:
+        """The largest number of tokens of either; None: any."""
+        return self.whole.embedding.context
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The stack with every number that depends on its depth filled in."""
+        return resolved(self.stack, self.depth)
+
+    def at_depth(self, depth: int):
+        """The same side where both stacks have `depth` blocks."""
+        return type(self)(self.whole.at_depth(depth))
+
+    def drawn(self, key) -> dict:
+        """Parameters of this side alone."""
+        return init_within(self.segments, key, self.width)
+
+    def init(self, key) -> dict:
+        """The parameters of the whole, arranged for this side; the same key gives the same weights to both sides."""
+        return self.arranged(self.whole.init(key))
+
+    def arranged(self, params) -> dict:
+        """The parameters of the whole, arranged for this side."""
+        return {**_ends(params), **params[self.name], self.other: params[self.other]}
+
+    def enter(self, params, inputs):
+        """The bottom of the stream, from the tokens that this side reads."""
+        x = self.whole.embedding(params["embedding"], inputs[self.reads])
+        x = x.astype(self.whole.precision) if self.whole.precision else x
+        return self.segments[0].block[0].wiring.enter(in_precision_of(x, params["enter"]), x)
+
+    def leave(self, params, x):
+        """What is read out, from the top of the stream."""
+        return self.segments[-1].block[-1].wiring.leave(in_precision_of(x, params["leave"]), x)
+
+    def run(self, params, x):
+        """What is read out, from the bottom of the stream."""
+        return self.leave(params, walk(self.segments, params["stack"], x)[0])
+
+
+def _ends(params) -> dict:
+    """What both sides share."""
+    return {name: params[name] for name in ("embedding", "readout")}
+
+
+@registered
+@dataclass(frozen=True)
+class Encoder(Side):
+    """The encoder, read out as the decoder's memory."""
+
+    name: ClassVar[str] = "encoder"
+    other: ClassVar[str] = "decoder"
+    reads: ClassVar[str] = "source"
+
+    def given(self, params, inputs):
+        """The parameters, and with them the tokens that the decoder reads."""
+        return {**params, "inputs": inputs}
+
+    def loss(self, params, out, targets):
+        """That of the decoder whose memory is `out`."""
+        side, other = self.whole.decoder, {**_ends(params), **params["decoder"]}
+        own = {**other, "stack": remembering(side.segments, other["stack"], out)}
+        return self.whole.loss(own, side.run(own, side.enter(own, params["inputs"])), targets)
+
+
+@registered
+@dataclass(frozen=True)
+class Decoder(Side):
+    """The decoder, behind the memory that the encoder makes."""
+
+    name: ClassVar[str] = "decoder"
+    other: ClassVar[str] = "encoder"
+    reads: ClassVar[str] = "target"
+
+    def given(self, params, inputs):
+        """The parameters with the memory behind every cross-attention."""
+        side, other = self.whole.encoder, {**_ends(params), **params["encoder"]}
+        memory = side.run(other, side.enter(other, inputs))
+        return {**params, "stack": remembering(self.segments, params["stack"], memory)}
+
+    def loss(self, params, out, targets):
+        """That of the whole, from what left the stream."""
+        return self.whole.loss(params, out, targets)

@@ -1,0 +1,231 @@
+"""The Transformer around a stack: embedding, stack, final norm, readout.
+
+Axes: tokens [T]; the stream [T, d].
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from ...results.arguments import answering, known, real, whole
+from ...results.configuration import registered
+from ..branches.branch import Attention, FeedForward, linear
+from ..equation.sublayer import walk
+from ..inputs import size
+from ..layers.layer import Layer
+from ..numerics.precision import in_float32, in_precision_of
+from ..numerics.settings import usual_settings
+from ..parameters.depth import resolved
+from ..parameters.initializers import FanIn, Initialization, initialization
+from ..parameters.keys import at, root
+from ..wirings.catalogue import placement as chosen
+from ..wirings.placement import Placement, wirings_of
+from ..wirings.wiring import Wiring
+from .embedding_readout import Embedding, Readout
+from .stack import Segment, Sublayer, check_scales, fields_of, init_within, of_depth
+
+PRECISIONS = ("bfloat16", "float32", "float64")
+
+
+@registered
+@dataclass(frozen=True)
+class Transformer:
+    """Embedding, a stack of residual sublayers, what leaves the stream (the final norm), and a readout.
+
+    A function `(params, tokens) -> logits` for one example. Its parameters are `{"embedding", "enter", "stack", "leave",
+    "readout"}` with `stack` a tuple, one entry a segment, every leaf stacked over the segment's repeats. The readout is a
+    matrix of its own, given by how it is drawn, or a `Readout` (tied to the token table, with a bias, …).
+
+    `precision` is that of the stream and of every product with weights; by default that of the weights. In "bfloat16" the
+    weights stay float32, and sums (of products, norms, the softmax, the loss) are taken in float32; "float64" draws float64
+    weights, which JAX keeps only under `jax_enable_x64`.
+    """
+
+    stack: tuple[Segment, ...]
+    width: int
+    embedding: Embedding = Embedding()
+    readout: Initialization | Readout = FanIn()
+    precision: str | None = None
+
+    def __post_init__(self):
+        whole("width", self.width)
+        check_precision(self.precision)
+        if not self.stack:
+            raise ValueError("a stack needs at least one segment")
+        check_scales(self.stack, self.width)
+        self.shapes  # noqa: B018  (every layer's own checks, before anything is drawn)
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return sum(segment.repeats for segment in self.stack)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many different tokens there are."""
+        return self.embedding.vocabulary
+
+    @property
+    def positions(self) -> int | None:
+        """The largest number of tokens; None: any."""
+        return self.embedding.context
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The stack with every number that depends on the depth filled in: what `walk` takes."""
+        return resolved(self.stack, self.depth)
+
+    @cached_property
+    def shapes(self):
+        """The parameters as shapes and types."""
+        with usual_settings():
+            return jax.eval_shape(self._drawn, jax.random.key(0))
+
+    @cached_property
+    def sublayers(self) -> tuple[Sublayer, ...]:
+        """All sublayers in depth order."""
+        return tuple(sub for segment in self.segments for _ in range(segment.repeats) for sub in segment.block)
+
+    def at_depth(self, depth: int) -> "Transformer":
+        """The same model with `depth` blocks; segments keep their shares of it, or their blocks; one without any is left out."""
+        return dataclasses.replace(self, stack=of_depth(self.stack, depth))
+
+    @usual_settings()
+    def init(self, key):
+        """Parameters, float32; the same key gives the same weights to every wiring, and to the shared blocks of any depth."""
+        if not isinstance(key, jax.core.Tracer):
+            size.refuse("the model", size.SMALLER, weights=size.held(self.shapes))
+        return self._drawn(root(key))
+
+    def _drawn(self, key):
+        drawn = {
+            "embedding": self.embedding.init(at(key, "embedding"), self.width),
+            **init_within(self.segments, key, self.width),
+            "readout": self._readout(key, resolved(self.readout, self.depth)),
+        }
+        return jax.tree.map(lambda a: a.astype(jnp.float64), drawn) if self.precision == "float64" else drawn
+
+    def _readout(self, key, readout):
+        """Its parameters: a matrix, or those of a `Readout`."""
+        if isinstance(readout, Readout):
+            return readout.init(at(key, "readout"), self.width, self.embedding.vocabulary, self.embedding.features)
+        return linear(key, readout, "readout", self.width, self.embedding.vocabulary, self.width, False)
+
+    def enter(self, params, inputs):
+        """The bottom of the stream, `x_0`, from the tokens of one example."""
+        x = self.embedding(params["embedding"], inputs)
+        x = x.astype(self.precision) if self.precision else x
+        return self.segments[0].block[0].wiring.enter(in_precision_of(x, params["enter"]), x)
+
+    def leave(self, params, x):
+        """What is read out, from the top of the stream `x_S`: the final norm, where the wiring has one."""
+        return self.segments[-1].block[-1].wiring.leave(in_precision_of(x, params["leave"]), x)
+
+    def logits(self, params, out):
+        """Logits, float32 or better, from what left the stream."""
+        own = in_precision_of(out, params["readout"])
+        if isinstance(self.readout, Readout):
+            logits = self.readout(own, in_precision_of(out, params["embedding"]["token"].embedding[...]), out)
+        else:
+            logits = own(out)
+        return in_float32(logits)
+
+    def loss(self, params, out, targets):
+        """Cross-entropy of one example, mean over its tokens that have a target, from what left the stream; nat.
+
+        A negative number is no target: that of a token which a masked language model is not asked for. One at least is needed.
+        """
+        losses = optax.softmax_cross_entropy_with_integer_labels(self.logits(params, out), jnp.maximum(targets, 0))
+        return losses.mean(where=targets >= 0)
+
+    def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token vocabulary"]:
+        """Logits."""
+        x, _ = walk(self.segments, params["stack"], self.enter(params, tokens))
+        return self.logits(params, self.leave(params, x))
+
+
+def check_precision(precision: str | None) -> None:
+    """An error in one line where there is no such precision, or JAX does not keep it."""
+    if precision is not None:
+        known("precision", precision, PRECISIONS)
+    if precision == "float64" and not jax.config.values["jax_enable_x64"]:
+        raise ValueError("float64 needs jax.config.update('jax_enable_x64', True), or JAX_ENABLE_X64=1, first")
+
+
+@answering()
+def transformer(
+    placement: str | Wiring | Placement,
+    *,
+    depth: int = 12,
+    width: int = 64,
+    heads: int = 4,
+    context: int | None = 64,
+    norm: Layer | None = None,
+    attention: Any = None,
+    mlp: Any = None,
+    init: str | Initialization | None = None,
+    vocabulary: int = 256,
+    embedding_rms: float = 1.0,
+    precision: str | None = None,
+) -> Transformer:
+    """A `Transformer` of `depth` blocks (attention, then feed-forward) in one placement of the norm.
+
+    Parameters
+    ----------
+    placement : name (see `wirings()`), Wiring or Placement
+    heads : number of heads of the default attention (causal); ignored where `attention` is given
+    context : largest number of tokens (learned positions), or None for no positions
+    norm : the norm in all its places; the wiring's own default is `LayerNorm()`
+    attention, mlp : branches; by default causal `Attention(heads)` and `FeedForward()`
+    init : name (`INITIALIZATIONS`) or value, for every matrix; None leaves each branch its own (`FanIn()` by default)
+    precision : "bfloat16", "float32" or "float64", see `Transformer`
+
+    Errors: ValueError, one line that names the remedy.
+    """
+    whole("depth", depth)
+    whole("width", width)
+    whole("heads", heads)
+    whole("vocabulary", vocabulary)
+    real("embedding_rms", embedding_rms, above=0)
+    if context is not None:
+        whole("context", context)
+    branches = {"attention": attention or Attention(heads), "mlp": mlp or FeedForward()}
+    if init is not None:
+        undrawn = [kind for kind, own in branches.items() if "weights" not in fields_of(own)]
+        if undrawn:
+            raise ValueError(f"init is given, but {undrawn[0]} has no `weights` to be drawn from it: leave init out")
+        branches = {kind: dataclasses.replace(own, weights=initialization(init)) for kind, own in branches.items()}
+    readout = FanIn() if init is None else initialization(init)
+    rows = Embedding(vocabulary, context, embedding_rms)
+    return Transformer(staged(chosen(placement, norm), branches, depth), width, rows, readout, precision)
+
+
+def staged(place: Placement, branches: Mapping[str, Any], depth: int) -> tuple[Segment, ...]:
+    """`depth` blocks of one sublayer for each of `branches`, wired as the placement says; a stage without blocks is left out."""
+
+    def block(stage):
+        own = wirings_of(stage, len(branches), place.name)
+        return tuple(Sublayer(*one) for one in zip(branches, own, branches.values(), strict=True))
+
+    held = zip(place.stages, place.counts(depth), strict=True)
+    return tuple(
+        Segment(block(stage), count, fixed=stage.blocks is not None and count < depth) for stage, count in held if count
+    )
+
+
+@answering(transformer)
+def transformers(*placements: str | Wiring | Placement, **shape) -> dict[str, Transformer]:
+    """`{name: transformer(one, **shape)}`: models that differ in their wiring alone, paired seed by seed."""
+    if not placements:
+        raise ValueError("name at least one wiring, for example transformers('pre', 'post')")
+    names = [one if isinstance(one, str) else chosen(one).name for one in placements]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the wirings need different names, not {names}")
+    return {name: transformer(one, **shape) for name, one in zip(names, placements, strict=True)}

@@ -1,0 +1,82 @@
+"""The catalogue: every wiring and placement of the field by name."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from ...results.arguments import known, shown
+from ..layers.layer import Layer
+from .multi_lane import b2t, dynamic_hyper_connections, hyper_connections, mhc, parallel, residual, siamese
+from .placement import Placement, Stage, hybrid_norm, hybrid_norm_star, keel, mix_ln, normformer
+from .residual_scaling import (
+    admin,
+    deepnorm,
+    deepscale,
+    depth_scaled,
+    fixup,
+    layernorm_scaling,
+    layerscale,
+    ngpt,
+    rezero,
+    t_fixup,
+)
+from .wiring import Wiring, none, post, pre, res_post, sandwich, sub_ln
+
+WIRINGS: dict[str, Callable[..., Wiring]] = {
+    "pre": pre,
+    "post": post,
+    "res_post": res_post,
+    "sandwich": sandwich,
+    "none": none,
+    "sub_ln": sub_ln,
+    "deepnorm": deepnorm,
+    "admin": admin,
+    "rezero": rezero,
+    "layerscale": layerscale,
+    "depth_scaled": depth_scaled,
+    "layernorm_scaling": layernorm_scaling,
+    "deepscale": deepscale,
+    "fixup": fixup,
+    "t_fixup": t_fixup,
+    "ngpt": ngpt,
+    "residual": residual,
+    "siamese": siamese,
+    "mhc": mhc,
+}
+ALIASES: dict[str, str] = {"peri": "sandwich", "skipinit": "rezero"}
+PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
+    **WIRINGS,
+    "keel": keel,
+    "mix_ln": mix_ln,
+    "normformer": normformer,
+    "hybrid_norm": hybrid_norm,
+    "hybrid_norm_star": hybrid_norm_star,
+    "parallel": parallel,
+    "b2t": b2t,
+    "hyper_connections": hyper_connections,
+    "dynamic_hyper_connections": dynamic_hyper_connections,
+}
+PLACEMENTS |= {alias: PLACEMENTS[name] for alias, name in ALIASES.items()}
+
+
+def placement(name: str | Wiring | Placement, norm: Layer | None = None) -> Placement:
+    """The placement of that name with `norm` in its places; a wiring stands everywhere; one given as a value passes through."""
+    if isinstance(name, str):
+        known("wiring", name, PLACEMENTS)
+        name = PLACEMENTS[name]() if norm is None else PLACEMENTS[name](norm)
+    if isinstance(name, Placement):
+        return name
+    if not isinstance(name, Wiring):
+        raise TypeError(f"a wiring is {shown(name)}: a name, a gf.Wiring or a gf.Placement is needed")
+    return Placement(name.name, (Stage((name,)),))
+
+
+def wirings(*own: Wiring | Placement) -> pd.DataFrame:
+    """The table of all named wirings, and of your `own`: name, equation, Jacobian of a sublayer or block, source.
+
+    >>> wirings().loc["pre", "equation"]
+    'x + F(N x)'
+    """
+    made = [make() for make in dict.fromkeys(PLACEMENTS.values())]
+    rows = [{"name": w.name, "equation": w.equation, "jacobian": w.jacobian, "source": w.source} for w in (*made, *own)]
+    return pd.DataFrame(rows).set_index("name")
