@@ -13,7 +13,8 @@ FLOORS = {
     "model.branches": ("experts", "latent"),
     "model.layers": ("norms",),
     "model.stacks": ("encoder_decoder",),
-    "report": ("findings", "plot"),
+    "report": ("plot",),
+    "report.text": ("findings",),
     "theory": ("closed", "gram"),
     "training": ("data", "experiments", "moments", "optimizers"),
 }

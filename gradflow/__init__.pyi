@@ -30,8 +30,8 @@ from .model.wirings.catalogue import Wiring as Wiring
 from .model.wirings.catalogue import wirings as wirings
 from .model.zoo import architecture as architecture
 from .model.zoo import architectures as architectures
-from .report import findings as findings
 from .report import plot as plot
+from .report.text import findings as findings
 from .results.quantities import quantities as quantities
 from .theory import closed as closed
 from .theory import gram as gram

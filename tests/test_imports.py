@@ -27,7 +27,7 @@ FLOORS = {
 
 
 def dotted(path: Path) -> str:
-    """`report/plot.py` -> `report.plot`, `report/__init__.py` -> `report`, the package itself -> ``."""
+    """`report/bundle.py` -> `report.bundle`, `report/__init__.py` -> `report`, the package itself -> ``."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -107,8 +107,8 @@ def everywhere(wanted) -> list[str]:
 def test_the_graph_is_read_right():
     """A few edges that are known to be there: a dotted, a bare and a nested import, and a package."""
     assert "model.equation.sublayer" in GRAPH["instruments.meter"]
-    assert {"report.captions", "report.tables"} <= GRAPH["report.plot"]
-    assert "laws" in GRAPH["report.law_tables"]
+    assert {"report.text.captions", "report.tables"} <= GRAPH["report.plot.profiles"]
+    assert "laws" in GRAPH["report.tables.fits"]
     assert "training.plan" in GRAPH["cli.commands"]
     assert "results.tree" in GRAPH["results"]
 

@@ -16,7 +16,7 @@ import pytest
 import gradflow as gf
 from gradflow.cli import commands, options
 from gradflow.model.wirings.catalogue import ALIASES
-from gradflow.report.tables import digits
+from gradflow.report.tables.profiles import digits
 from gradflow.results.quantities import QUANTITIES
 
 ROOT = Path(__file__).parent.parent

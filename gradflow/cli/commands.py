@@ -85,7 +85,7 @@ def _job(
         import gradflow as gf
 
         from ..model.inputs import size
-        from ..report import summary
+        from ..report.text import summary
         from ..results.arguments import whole
         from ..results.folder import CHECKPOINTS, begun
         from ..results.provenance import provenance
@@ -182,7 +182,7 @@ def inspect(
         import gradflow as gf
 
         from ..interop.trained import opened
-        from ..report import summary
+        from ..report.text import summary
         from ..results.folder import begun
         from ..results.provenance import provenance
 

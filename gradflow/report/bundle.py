@@ -26,7 +26,9 @@ from ..results.naming import stem
 from ..results.quantities import TERMS
 from ..results.stored import save
 from ..results.tree import check_tree, on_its_own, settings
-from . import appendix, atlas_tables, jacobian_tables, law_tables, plot, summary, tables
+from . import plot, tables
+from .tables import atlas, fits, jacobians
+from .text import appendix, summary
 
 
 @answering()
@@ -97,13 +99,13 @@ def write_atlas(tree: xr.DataTree, out: str | Path, *, configuration: dict | Non
     plain = configuration or {**_carried(tree["training"]), "failed": settings(tree).get("failed", {})}
     with filled(out, plain, settings(tree).get("provenance", {})) as made:
         save(tree, made / "results.nc")
-        found = atlas_tables.points(tree)
+        found = atlas.points(tree)
         caption = _figures([("atlas", plot.atlas(tree, points=found), found)], made / "figures")["atlas"]
-        frame, place = atlas_tables.table(tree, found), made / "tables"
+        frame, place = atlas.table(tree, found), made / "tables"
         place.mkdir()
         frame.to_csv(place / "atlas.csv", index=False)
-        (place / "atlas.md").write_text(atlas_tables.markdown(frame), encoding="utf-8")
-        (place / "atlas.html").write_text(atlas_tables.page(frame, caption), encoding="utf-8")
+        (place / "atlas.md").write_text(atlas.markdown(frame), encoding="utf-8")
+        (place / "atlas.html").write_text(atlas.page(frame, caption), encoding="utf-8")
     return Path(out)
 
 
@@ -180,12 +182,12 @@ def jacobian_figures(run, step=None) -> Iterator[tuple]:
     at, members = "" if step is None else f"_step_{step}", tables.nodes(run)
     for name, node in members.items():
         if "jacobian_gain" in node:
-            bands, factors = (make(node, step=step) for make in (jacobian_tables.bands, jacobian_tables.factors))
+            bands, factors = (make(node, step=step) for make in (jacobians.bands, jacobians.factors))
             yield f"spectrum_bands_{name}{at}", plot.spectrum_bands(node, step=step), bands
             yield f"factors_{name}{at}", plot.factors(node, step=step), factors
     for name, quantity in (("exponents", "lyapunov_exponent"), ("alignment", "cotangent_share")):
         if all(quantity in node for node in members.values()):
-            yield f"{name}{at}", getattr(plot, name)(run, step=step), getattr(jacobian_tables, name)(run, step=step)
+            yield f"{name}{at}", getattr(plot, name)(run, step=step), getattr(jacobians, name)(run, step=step)
 
 
 def _comparison_table(run, sweep, steps, ends):
@@ -204,7 +206,7 @@ def _tables(run, sweep, folder: Path) -> None:
     (folder / "summary.txt").write_text("\n".join(summary.lines(run, sweep)) + "\n", encoding="utf-8")
     steps = tables.steps_of(run)
     appendix.results_table(run, steps).to_csv(folder / "results.csv", index=False)
-    law_tables.law_rows(law_tables.law_choices(run)).to_csv(folder / "laws.csv", index=False)
+    fits.law_rows(fits.law_choices(run)).to_csv(folder / "laws.csv", index=False)
     if sweep is not None:
         tables.total_depth(sweep).to_csv(folder / "total_depth.csv", index=False)
-        law_tables.law_rows(law_tables.total_depth_laws(sweep)).to_csv(folder / "total_depth_laws.csv", index=False)
+        fits.law_rows(fits.total_depth_laws(sweep)).to_csv(folder / "total_depth_laws.csv", index=False)

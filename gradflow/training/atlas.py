@@ -2,7 +2,7 @@
 
     models = gf.transformers(*gf.wirings().index, depth=12, width=64, context=32)
     tree = gf.atlas(models, gf.data.text(context=32, batch=4), predict=gf.predict)
-    gf.plot.atlas(tree); gf.report.atlas_tables.texts(tree)
+    gf.plot.atlas(tree); gf.report.tables.atlas.texts(tree)
 
 Three trees of one schema lie side by side, with a node a wiring: `training` (over `step`, 0 and the last, and `seed`), `start`
 (stream gradients at initialization of more seeds, all on the batch that theory reads) and `theory`. Weights and batches are

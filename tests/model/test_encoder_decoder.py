@@ -20,7 +20,7 @@ from gradflow.model.branches.rotary import Rotary
 from gradflow.model.equation.sublayer import given
 from gradflow.model.parameters.names import parameter_names
 from gradflow.model.stacks.encoder_decoder import CrossAttention, EncoderDecoder
-from gradflow.report import captions
+from gradflow.report.text import captions
 from gradflow.results.configuration import dumps, loads
 from gradflow.results.quantities import row
 

@@ -6,7 +6,9 @@ import optax
 import pytest
 
 import gradflow as gf
-from gradflow.report import captions, experiment_tables, findings, plot
+from gradflow.report import plot
+from gradflow.report.tables import experiments
+from gradflow.report.text import captions, findings
 from gradflow.results import configuration
 from gradflow.results.quantities import FACTORS
 from gradflow.results.tree import Readings, entries, label, side_by_side
@@ -46,7 +48,7 @@ def _close_figures():
 
 
 def test_a_seed_diverged_where_its_loss_is_not_finite_or_not_below_the_start(grid):
-    table = experiment_tables.outcomes(grid).set_index(["model", "recipe"])
+    table = experiments.outcomes(grid).set_index(["model", "recipe"])
     assert table["diverged"].unstack().loc["post"].tolist() == [0, 2, 4, 0, 0, 4]
     assert table["diverged"].unstack().loc["pre"].tolist() == [0, 0, 4, 0, 0, 0]
     assert table.loc[("post", "d"), "mean"] == pytest.approx(np.exp(np.log(2.8 + WOBBLE).mean()))
@@ -66,14 +68,14 @@ def test_warm_up_is_called_needed_where_it_is(grid):
 
 
 def test_the_best_recipe_has_no_seed_that_diverged_and_models_are_paired_at_their_best(grid):
-    assert experiment_tables.best(grid) == {"pre": "b", "post": "d"}
+    assert experiments.best(grid) == {"pre": "b", "post": "d"}
     assert findings.quality(grid)[-1] == "post is better than pre: −0.10 [−0.10, −0.10] nat"
     hopeless = side_by_side("recipe", {"a": run(pre=9.0, post=3.0)}, lr=[1.0], warmup=[0.0])
     assert findings.quality(hopeless)[-1] == "pre: no recipe is stable"
 
 
 def test_sensitivity_is_the_mean_excess_over_the_best_where_a_diverged_run_counts_as_the_start(grid):
-    pre = experiment_tables.sensitivity(grid["pre"])
+    pre = experiments.sensitivity(grid["pre"])
     losses = np.stack([3.0, 2.9, 5.5, 3.0, 2.9] * np.ones((4, 1)), axis=0) + WOBBLE[:, None]
     losses = np.column_stack([losses, np.array([2.7, 2.9, 3.1, 3.0]) + WOBBLE])
     excess = (losses - losses.min(axis=1, keepdims=True)).mean(axis=1)

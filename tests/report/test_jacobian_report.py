@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gradflow.report import captions, jacobian_tables, plot
+from gradflow.report import plot
+from gradflow.report.tables import jacobians
+from gradflow.report.text import captions
 from gradflow.results.quantities import JACOBIANS, LOG_SIGMA, QUANTILES
 from gradflow.results.tree import Readings, label
 
@@ -57,18 +59,18 @@ def tree(values=VALUES, seeds=SEEDS):
 
 
 def test_only_factors_that_do_something_are_shown_and_each_map_once():
-    assert jacobian_tables.active_factors(tree()["post"]) == ["branch", "fork", "norm_out", "sublayer"]
+    assert jacobians.active_factors(tree()["post"]) == ["branch", "fork", "norm_out", "sublayer"]
 
 
 def test_a_spectrum_is_that_of_one_seed_in_order():
-    table = jacobian_tables.spectrum(tree()["post"], sublayer=2, seed=1)
+    table = jacobians.spectrum(tree()["post"], sublayer=2, seed=1)
     whole = table[table["jacobian"] == "sublayer"]
     np.testing.assert_allclose(whole["singular_value"], VALUES * np.e)
     np.testing.assert_allclose(whole["relative_index"], (np.arange(SIZE) + 0.5) / SIZE)
 
 
 def test_bands_are_geometric_means_over_seeds_of_the_quantiles():
-    table = jacobian_tables.bands(tree()["post"])
+    table = jacobians.bands(tree()["post"])
     assert table["kind"].tolist() == ["attention", "mlp"] * 2
     middle = np.exp(np.mean(np.arange(SEEDS)))
     np.testing.assert_allclose(table["0.5"], np.median(VALUES) * middle)
@@ -77,21 +79,21 @@ def test_bands_are_geometric_means_over_seeds_of_the_quantiles():
 
 
 def test_a_density_is_of_the_first_and_last_sublayer_of_each_kind_unless_told():
-    table = jacobian_tables.density(tree()["post"])
+    table = jacobians.density(tree()["post"])
     assert sorted(set(table["sublayer"])) == [1, 2, 3, 4]
-    one = jacobian_tables.density(tree()["post"], sublayers=(2,))
+    one = jacobians.density(tree()["post"], sublayers=(2,))
     assert one["mean"].sum() == pytest.approx(1)
     assert one.loc[one["mean"].idxmax(), "sigma"] == pytest.approx(1)
 
 
 def test_factors_multiply_to_the_sublayer_in_volume():
-    table = jacobian_tables.factors(tree(seeds=1)["post"], "log_volume").set_index(["jacobian", "sublayer"])["mean"]
+    table = jacobians.factors(tree(seeds=1)["post"], "log_volume").set_index(["jacobian", "sublayer"])["mean"]
     expected = SIZE * np.log([2, 0.25, 1.0]) + np.log(VALUES).sum()
     np.testing.assert_allclose(table.unstack().loc[["fork", "norm_out", "sublayer"], 1], expected)
 
 
 def test_exponents_have_a_band_over_seeds_and_one_seed_has_none():
-    many, one = (jacobian_tables.exponents(tree(seeds=seeds)) for seeds in (3, 1))
+    many, one = (jacobians.exponents(tree(seeds=seeds)) for seeds in (3, 1))
     assert many["direction"].tolist() == [1, 2]
     np.testing.assert_allclose(many["mean"], [0.2, -0.4])
     assert one["high"].isna().all()
@@ -101,7 +103,7 @@ def test_exponents_have_a_band_over_seeds_and_one_seed_has_none():
 
 
 def test_alignment_sums_the_directions_and_its_bands_are_shares():
-    table = jacobian_tables.alignment(tree())
+    table = jacobians.alignment(tree())
     cotangent = table[table["quantity"] == "cotangent_share"]
     np.testing.assert_allclose(cotangent["mean"], 0.9)
     assert cotangent["high"].max() == 1
@@ -119,9 +121,9 @@ def test_a_caption_says_no_band_where_none_is_drawn():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda node: jacobian_tables.spectrum(node, sublayer=5), "no sublayer 5: they are counted from 1 to 4"),
-        (lambda node: jacobian_tables.density(node, sublayers=(0,)), "no sublayer 0"),
-        (lambda node: jacobian_tables.factors(node, "schatten_norm"), "schatten_norm has the dimension p too"),
+        (lambda node: jacobians.spectrum(node, sublayer=5), "no sublayer 5: they are counted from 1 to 4"),
+        (lambda node: jacobians.density(node, sublayers=(0,)), "no sublayer 0"),
+        (lambda node: jacobians.factors(node, "schatten_norm"), "schatten_norm has the dimension p too"),
     ],
 )
 def test_what_is_not_there_is_refused_in_words(ask, message):
@@ -157,7 +159,7 @@ def counted(lost, missing):
 )
 def test_log_volumes_are_summed_where_the_sum_is_that_of_the_stack(lost, missing, told):
     node = counted(lost, missing)
-    total = jacobian_tables.stack_volumes(node).sel(jacobian="sublayer")
+    total = jacobians.stack_volumes(node).sel(jacobian="sublayer")
     assert np.isnan(total).item() != told
     if told:
         assert float(total[0]) == pytest.approx(float(node["log_volume"].sel(jacobian="sublayer").sum()))

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 import gradflow as gf
-from gradflow.report import captions, experiment_tables, jacobian_tables, law_tables, nonfinite, plot, summary, tables
+from gradflow.report import plot, tables
+from gradflow.report.tables import experiments, fits, jacobians, nonfinite
+from gradflow.report.text import captions, summary
 from gradflow.results import band
 from gradflow.results.agreement import against_theory, expectation
 from gradflow.results.statistics import paired_log_ratio
@@ -149,33 +151,31 @@ def test_a_divergence_in_training_leaves_earlier_steps_as_they_were():
 
 
 def test_laws_are_of_the_seeds_that_are_finite(one_lost):
-    found, kept = (law_tables.law_rows(law_tables.law_choices(tree)) for tree in (one_lost, only(one_lost, 0, 2)))
+    found, kept = (fits.law_rows(fits.law_choices(tree)) for tree in (one_lost, only(one_lost, 0, 2)))
     post = lambda rows: rows[rows["model"] == "post"].reset_index(drop=True)
     pd.testing.assert_frame_equal(post(found), post(kept))
     assert set(post(found)["n"]) == {2}
     swept = made.sweep(spoil=made.without(1))
-    assert {fitted.attrs["seeds"] for fitted in law_tables.total_depth_slopes(swept).values()} == {2}
+    assert {fitted.attrs["seeds"] for fitted in fits.total_depth_slopes(swept).values()} == {2}
 
 
 def test_no_law_at_all_is_a_table_with_its_columns(tmp_path):
-    empty = law_tables.law_rows(law_tables.law_choices(made.tree(spoil=made.without(0, 1, 2))))
+    empty = fits.law_rows(fits.law_choices(made.tree(spoil=made.without(0, 1, 2))))
     assert empty.empty
     empty.to_csv(tmp_path / "laws.csv", index=False)
-    assert pd.read_csv(tmp_path / "laws.csv").columns.tolist() == list(law_tables.LAW_COLUMNS)
+    assert pd.read_csv(tmp_path / "laws.csv").columns.tolist() == list(fits.LAW_COLUMNS)
 
 
 def test_spectra_are_of_the_finite_seeds_and_where_one_did_not_converge_there_is_no_mean(one_lost):
-    bands = jacobian_tables.bands(one_lost["post"])
-    kept = jacobian_tables.bands(only(one_lost, 0, 2)["post"])
+    bands = jacobians.bands(one_lost["post"])
+    kept = jacobians.bands(only(one_lost, 0, 2)["post"])
     pd.testing.assert_frame_equal(bands, kept)
-    assert jacobian_tables.active_factors(one_lost["post"]) == jacobian_tables.active_factors(
-        only(one_lost, 0, 2)["post"]
-    )
+    assert jacobians.active_factors(one_lost["post"]) == jacobians.active_factors(only(one_lost, 0, 2)["post"])
 
     def spoil(models):
         models["pre"]["smallest_singular_value"][0, 1] = np.nan
 
-    missing = jacobian_tables.bands(made.tree(spoil=spoil, jacobians=True)["pre"])["smallest"]
+    missing = jacobians.bands(made.tree(spoil=spoil, jacobians=True)["pre"])["smallest"]
     assert missing.isna().tolist() == [False, True, False, False]
 
 
@@ -209,6 +209,6 @@ def test_outcomes_are_of_the_runs_that_are_finite_and_count_those_that_diverged(
     tree["pre"]["heldout_loss"][0] = 9.0
     recipes = tree.to_dataset(), tree["pre"].to_dataset(inherit=False).expand_dims(recipe=["a"])
     run = type(tree).from_dict({"/": recipes[0], "pre": recipes[1]})
-    (row,) = experiment_tables.outcomes(run).to_dict("records")
+    (row,) = experiments.outcomes(run).to_dict("records")
     assert (row["diverged"], row["n"], row["seeds"]) == (1, 2, 3)
     assert np.isfinite(row["mean"])

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 import gradflow as gf
-from gradflow.report import captions, findings, jacobian_tables, law_tables, plot, summary, tables, theory_tables
+from gradflow.report import plot, tables
+from gradflow.report.tables import fits, jacobians, theory
+from gradflow.report.text import captions, findings, summary
 
 ALONE = {"one": {"seeds": 1}, "two, one lost": {"seeds": 2, "spoil": made.without(1)}}
 
@@ -43,18 +45,14 @@ def test_nothing_that_is_written_has_an_interval(folder):
 
 DRAWINGS = {
     "profile": lambda tree, swept: plot.profile(tree),
-    "laws": lambda tree, swept: plot.profile(
-        tree, relative_to="top", laws=law_tables.law_curves(law_tables.law_choices(tree))
-    ),
+    "laws": lambda tree, swept: plot.profile(tree, relative_to="top", laws=fits.law_curves(fits.law_choices(tree))),
     "budget": lambda tree, swept: plot.budget(tree["post"]),
     "totals": lambda tree, swept: plot.budget_totals(tree),
     "bands": lambda tree, swept: plot.spectrum_bands(tree["post"]),
     "factors": lambda tree, swept: plot.factors(tree["post"]),
     "exponents": lambda tree, swept: plot.exponents(tree),
     "alignment": lambda tree, swept: plot.alignment(tree),
-    "depth": lambda tree, swept: plot.total_depth(
-        swept, laws=law_tables.law_curves(law_tables.total_depth_laws(swept))
-    ),
+    "depth": lambda tree, swept: plot.total_depth(swept, laws=fits.law_curves(fits.total_depth_laws(swept))),
 }
 
 
@@ -68,7 +66,7 @@ def test_no_caption_promises_a_band(name):
 
 
 def test_exponents_have_the_scatter_along_the_stack_beside_them_and_no_band_of_it():
-    table = jacobian_tables.exponents(made.tree(seeds=1, jacobians=True))
+    table = jacobians.exponents(made.tree(seeds=1, jacobians=True))
     assert table[["low", "high"]].isna().all(axis=None)
     assert (table["sem"] > 0).all()
 
@@ -82,7 +80,7 @@ def test_one_seed_is_in_the_singular():
 def test_one_seed_has_no_variance_over_seeds():
     widths = {n: made.tree(("pre",), seeds=1) for n in (8, 16)}
     nodes = {f"pre/width_{n}": tree["pre"].to_dataset().assign_attrs(width=n) for n, tree in widths.items()}
-    table = theory_tables.variance(type(widths[8]).from_dict(nodes))
+    table = theory.variance(type(widths[8]).from_dict(nodes))
     assert table[["mean", "low", "high", "law"]].isna().all(axis=None)
 
 

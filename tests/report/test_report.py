@@ -12,8 +12,10 @@ import pytest
 import xarray as xr
 
 import gradflow as gf
-from gradflow.report import bundle, captions, law_tables, plot, summary, tables
-from gradflow.report.latex import latex
+from gradflow.report import bundle, plot, tables
+from gradflow.report.tables import fits
+from gradflow.report.text import captions, summary
+from gradflow.report.text.latex import latex
 from gradflow.results import folder
 from gradflow.results.tree import Readings, label
 
@@ -113,10 +115,10 @@ DRAWINGS = {
     "alignment": lambda run, sweep, start, ax: plot.alignment(start, ax=ax),
     "total_depth": lambda run, sweep, start, ax: plot.total_depth(sweep, ax=ax),
     "laws": lambda run, sweep, start, ax: plot.profile(
-        start, relative_to="top", laws=law_tables.law_curves(law_tables.law_choices(start)), ax=ax
+        start, relative_to="top", laws=fits.law_curves(fits.law_choices(start)), ax=ax
     ),
     "depth_laws": lambda run, sweep, start, ax: plot.total_depth(
-        sweep, laws=law_tables.law_curves(law_tables.total_depth_laws(sweep)), ax=ax
+        sweep, laws=fits.law_curves(fits.total_depth_laws(sweep)), ax=ax
     ),
     "training": lambda run, sweep, start, ax: plot.training(run, "loss", ax=ax),
 }
@@ -159,7 +161,7 @@ def profiles(*names: str, steps=None) -> xr.DataTree:
 
 
 def test_a_table_of_laws_lists_every_candidate_with_its_score_and_one_is_chosen():
-    table = law_tables.law_rows(law_tables.law_choices(profiles("falling", "flat")))
+    table = fits.law_rows(fits.law_choices(profiles("falling", "flat")))
     assert len(table) == 2 * 4
     chosen = table[table["verdict"] == "chosen"].set_index("model")
     assert chosen["law"].to_dict() == {"falling": "exponential", "flat": "constant"}
@@ -172,13 +174,13 @@ def test_a_table_of_laws_lists_every_candidate_with_its_score_and_one_is_chosen(
 
 def test_laws_are_chosen_at_every_step_or_at_those_asked_for():
     tree = profiles("falling", "flat", steps=(0, 10, 100))
-    assert set(law_tables.law_choices(tree)) == {(name, step) for name in ("falling", "flat") for step in (0, 10, 100)}
-    assert set(law_tables.law_choices(tree, steps=(0,))) == {("falling", 0), ("flat", 0)}
+    assert set(fits.law_choices(tree)) == {(name, step) for name in ("falling", "flat") for step in (0, 10, 100)}
+    assert set(fits.law_choices(tree, steps=(0,))) == {("falling", 0), ("flat", 0)}
 
 
 def test_the_reference_of_a_profile_moves_its_level_and_not_its_law():
     tree = profiles("falling", "flat")
-    top, absolute = (law_tables.law_rows(law_tables.law_choices(tree, relative_to=to)) for to in ("top", None))
+    top, absolute = (fits.law_rows(fits.law_choices(tree, relative_to=to)) for to in ("top", None))
     pd.testing.assert_frame_equal(top[["law", "verdict"]], absolute[["law", "verdict"]])
     sure = top["law"] != "power"  # where it is not identified, its numbers are any
     np.testing.assert_allclose(top["estimate"][sure], absolute["estimate"][sure], atol=1e-6)
@@ -187,25 +189,25 @@ def test_the_reference_of_a_profile_moves_its_level_and_not_its_law():
 def test_a_profile_without_logarithms_or_seeds_enough_has_no_law():
     tree = profiles("falling", "flat")
     holes = tree.map_over_datasets(lambda node: node.where(node["depth"] != 3) if "depth" in node.dims else node)
-    assert law_tables.law_choices(holes) == {}
-    assert law_tables.law_rows({}).empty
+    assert fits.law_choices(holes) == {}
+    assert fits.law_rows({}).empty
     short = tree.map_over_datasets(lambda node: node.isel(depth=slice(4)) if "depth" in node.dims else node)
-    assert set(law_tables.law_choices(short, relative_to=None)) == {("falling", None), ("flat", None)}
+    assert set(fits.law_choices(short, relative_to=None)) == {("falling", None), ("flat", None)}
     alone = xr.DataTree.from_dict({name: node.to_dataset().isel(seed=[0]) for name, node in short.children.items()})
-    assert law_tables.law_choices(alone, relative_to=None) == {}
+    assert fits.law_choices(alone, relative_to=None) == {}
 
 
 def test_the_gradient_of_a_parameter_has_its_law_over_sublayers(start):
-    choices = law_tables.law_choices(start, "parameter_gradient", relative_to=None, parameter="down")
+    choices = fits.law_choices(start, "parameter_gradient", relative_to=None, parameter="down")
     assert choices == {}  # attention has none: not finite at every sublayer
-    choices = law_tables.law_choices(start, "branch_rms", relative_to=None)
+    choices = fits.law_choices(start, "branch_rms", relative_to=None)
     assert {choice.attrs["over"] for choice in choices.values()} == {"sublayer"}
 
 
 def test_the_legend_tells_the_chosen_law_and_draws_it_dashed():
     tree = profiles("falling", "flat")
-    choices = law_tables.law_choices(tree)
-    ax = plot.profile(tree, relative_to="top", laws=law_tables.law_curves(choices))
+    choices = fits.law_choices(tree)
+    ax = plot.profile(tree, relative_to="top", laws=fits.law_curves(choices))
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == [f"{name}: {gf.laws.told(choices[name, None])}" for name in ("falling", "flat")]
     assert texts[1] == "flat: constant"
@@ -218,7 +220,7 @@ def test_the_legend_tells_the_chosen_law_and_draws_it_dashed():
 
 def test_a_long_legend_lies_within_a_columns_width():
     tree = profiles("falling", "flat")
-    curves = law_tables.law_curves(law_tables.law_choices(tree))
+    curves = fits.law_curves(fits.law_choices(tree))
     told = "exp((−0.316 ± 0.111) l^0.5) (or exponential, power)"
     ax = plot.profile(tree, relative_to="top", laws=curves.assign(told=told))
     ax.figure.canvas.draw()
@@ -230,16 +232,16 @@ def test_a_long_legend_lies_within_a_columns_width():
 
 def test_laws_of_something_else_are_refused():
     tree = profiles("falling", "flat")
-    laws = law_tables.law_curves(law_tables.law_choices(tree, relative_to="top"))
+    laws = fits.law_curves(fits.law_choices(tree, relative_to="top"))
     with pytest.raises(ValueError, match="laws are of stream_gradient relative to top, the figure of .* to readout"):
         plot.profile(tree, relative_to="readout", laws=laws)
 
 
 def test_laws_against_the_total_depth_are_those_of_the_sweep(sweep):
-    choices = law_tables.total_depth_laws(sweep)
+    choices = fits.total_depth_laws(sweep)
     assert set(choices) == {("pre", None), ("post", None)}
     assert all(tuple(c["law"].values) == ("constant", "monomial", "exponential") for c in choices.values())
-    table = law_tables.law_curves(choices)
+    table = fits.law_curves(choices)
     assert set(table["total_depth"]) == {1, 2, 4}
     drawn = plot.total_depth(sweep, laws=table)
     assert drawn.get_legend().get_texts()[0].get_text() == f"pre: {gf.laws.told(choices['pre', None])}"
@@ -247,7 +249,7 @@ def test_laws_against_the_total_depth_are_those_of_the_sweep(sweep):
 
 def test_the_summary_tells_the_law_at_initialization_and_no_other(run, sweep):
     told = "\n".join(summary.lines(run, sweep))
-    for (name, _), choice in law_tables.law_choices(run, steps=(0,)).items():
+    for (name, _), choice in fits.law_choices(run, steps=(0,)).items():
         law = choice.sel(law=choice.attrs["chosen"])
         line = f"{name}: stream gradient over positions l at initialization: {gf.laws.told(choice)}"
         assert (line in told) == bool(law["identified"])

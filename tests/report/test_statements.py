@@ -7,7 +7,8 @@ import matplotlib.pyplot as plt
 import pytest
 
 import gradflow as gf
-from gradflow.report import captions, plot, tables
+from gradflow.report import plot, tables
+from gradflow.report.text import captions
 from gradflow.results import against_theory, settings
 from gradflow.results.agreement import unlike
 from gradflow.results.configuration import encode, registered

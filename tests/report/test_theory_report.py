@@ -6,7 +6,8 @@ import optax
 import pytest
 
 import gradflow as gf
-from gradflow.report import bundle, plot, tables, theory_tables
+from gradflow.report import bundle, plot, tables
+from gradflow.report.tables import theory as theory_tables
 from gradflow.results.agreement import expectation
 
 

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import gradflow as gf
-from gradflow.report import atlas_tables
+from gradflow.report.tables import atlas as atlas_tables
 from gradflow.results.locks import held
 from gradflow.results.stored import load, save
 from gradflow.results.tree import settings

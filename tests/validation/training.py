@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 import gradflow as gf
-from gradflow.report import experiment_tables
+from gradflow.report.tables import experiments as experiment_tables
 from gradflow.training.experiments import STABLE
 
 RATES = (3e-4, 1e-3, 3e-3)

@@ -23,9 +23,9 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from ..results.arguments import answering, known, of_class, open_ended, real, shown
-from ..results.files import as_path
-from ..results.tree import dimensions
+from ...results.arguments import answering, known, of_class, open_ended, real, shown
+from ...results.files import as_path
+from ...results.tree import dimensions
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 PARTS = {"norm": "#CC79A7", "fork": "#009E73", "net": "#333333"}

@@ -2,11 +2,12 @@
 
 from matplotlib.axes import Axes
 
-from ..results.agreement import squared
-from ..results.tree import families
-from . import captions, theory_tables
+from ...results.agreement import squared
+from ...results.tree import families
+from ..tables import theory
+from ..tables.profiles import beside, described
+from ..text import captions
 from .canvas import axes, by, colours, legend, legend_above, scale, styled
-from .tables import beside, described
 
 
 def _over_widths(ax: Axes, tree, table) -> None:
@@ -43,7 +44,7 @@ def agreement(measured, predicted, quantity="stream_gradient", *, ax=None, **whe
     Both are sweeps over the same widths, `gf.sweep(..., width=…)` and the same with `take=gf.predict`.
     """
     ax, where = axes(ax), where or {"depth": 0}
-    _over_widths(ax, measured, theory_tables.agreement(measured, predicted, quantity, **where))
+    _over_widths(ax, measured, theory.agreement(measured, predicted, quantity, **where))
     scale(ax, False, 1.0)
     kind = "mean square" if squared(quantity) else "mean"
     entry = ", ".join(f"{dim} {value}" for dim, value in where.items())
@@ -62,7 +63,7 @@ def agreement(measured, predicted, quantity="stream_gradient", *, ax=None, **whe
 def variance(measured, *, ax=None) -> Axes:
     """Variance over seeds of the log-gain from the readout to the bottom, against the width; dashed: 1/width."""
     ax = axes(ax)
-    _over_widths(ax, measured, theory_tables.variance(measured))
+    _over_widths(ax, measured, theory.variance(measured))
     scale(ax, True, None)
     ax.set_ylabel("variance over seeds\nof the log-gain")
     legend_above(ax, columns=2)

@@ -5,11 +5,13 @@ from functools import partial
 
 import numpy as np
 
-from .. import laws
-from ..results.statistics import band
-from ..results.tree import settings, variable
-from . import captions, jacobian_tables, law_tables, nonfinite, tables
-from .tables import interval, signed
+from ... import laws
+from ...results.statistics import band
+from ...results.tree import settings, variable
+from .. import tables
+from ..tables import fits, jacobians, nonfinite
+from ..tables.profiles import interval, signed
+from . import captions
 
 
 def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100)) -> list[str]:
@@ -53,7 +55,7 @@ def _laws(run) -> list[str]:
     """The law of each model's stream gradient over depth at initialization, or of given weights, where it is identified."""
     when = "" if settings(run).get("weights") == "given" else " at initialization"
     recorded = tables.steps_of(run)
-    choices = law_tables.law_choices(run, steps=recorded[:1]) if not recorded or recorded[0] == 0 else {}
+    choices = fits.law_choices(run, steps=recorded[:1]) if not recorded or recorded[0] == 0 else {}
     told = []
     for (name, _), choice in choices.items():
         law = choice.sel(law=choice.attrs["chosen"])
@@ -74,7 +76,7 @@ def _jacobians(name: str, node, steps) -> list[str]:
             shown = interval(leading, partial(signed, places=3))
             told.append(f"{name}: leading Lyapunov exponent{when} {shown} nat per sublayer")
         if "log_volume" in node and "lost_directions" in node:
-            totals = jacobian_tables.stack_volumes(at)
+            totals = jacobians.stack_volumes(at)
             parts = {"skip + branch": "fork", "norm on the path": "norm_out", "whole": "sublayer"}
             sums = {words: band(totals.sel(jacobian=factor)) for words, factor in parts.items()}
             volumes = ", ".join(
@@ -115,14 +117,12 @@ def _paired(ratio, node) -> str:
 
 def _slopes(sweep) -> list[str]:
     """The last feed-forward gradient's exponent in the number of blocks, and the law that was chosen."""
-    slopes = law_tables.total_depth_slopes(sweep)
+    slopes = fits.total_depth_slopes(sweep)
     if not slopes:
         return []
     lead = "last feed-forward gradient at initialization,"
     shown = ", ".join(f"{name} {interval(fitted.sel(number='k'))}" for name, fitted in slopes.items())
-    chosen = ", ".join(
-        f"{name} {laws.told(choice)}" for (name, _), choice in law_tables.total_depth_laws(sweep).items()
-    )
+    chosen = ", ".join(f"{name} {laws.told(choice)}" for (name, _), choice in fits.total_depth_laws(sweep).items())
     return [
         f"{lead} exponent in the number of blocks: {shown}",
         *([f"{lead} law in the number of blocks L: {chosen}"] if chosen else []),

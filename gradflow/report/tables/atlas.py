@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .. import laws
-from ..results.agreement import against_theory
-from ..results.statistics import band
-from ..results.tree import settings, variable
-from . import law_tables, tables
-from .tables import digits, interval, signed
+from ... import laws
+from ...results.agreement import against_theory
+from ...results.statistics import band
+from ...results.tree import settings, variable
+from . import fits, profiles
+from .profiles import digits, interval, signed
 
 WHEN = ("start", "trained")
 
@@ -32,7 +32,7 @@ class Number(NamedTuple):
 
 
 def _budget(part: str) -> Callable:
-    return lambda node: tables.net_budget(node).sel(part=part, drop=True)
+    return lambda node: profiles.net_budget(node).sel(part=part, drop=True)
 
 
 def _median(name: str) -> Callable:
@@ -114,11 +114,11 @@ def agreement(tree: xr.DataTree, name: str) -> dict[str, float]:
 
 def law(name: str, node, step: int) -> tuple[str, dict[str, float]]:
     """The law of the stream gradient over depth in words, as `compare` tells it, and its exponent; nothing where none fits."""
-    choice = law_tables.law_choices({name: node}, steps=(step,)).get((name, step))
+    choice = fits.law_choices({name: node}, steps=(step,)).get((name, step))
     nothing = dict.fromkeys(("estimate", "low", "high"), float("nan"))
     if choice is None:
         return "", nothing
-    row = law_tables.law_rows({(name, step): choice}).query("verdict == 'chosen'").iloc[0]
+    row = fits.law_rows({(name, step): choice}).query("verdict == 'chosen'").iloc[0]
     return laws.told(choice), {bound: float(row[bound]) for bound in nothing}
 
 

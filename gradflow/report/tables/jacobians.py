@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..results.arguments import shown, whole
-from ..results.statistics import band
-from ..results.tree import at_labels, variable
+from ...results.arguments import shown, whole
+from ...results.statistics import band
+from ...results.tree import at_labels, variable
 from . import nonfinite
-from .tables import at_steps, called, long, nodes
+from .profiles import at_steps, called, long, nodes
 
 
 def one_node(node, name: str, step: int | None, **where) -> xr.DataArray:

@@ -1,9 +1,4 @@
-"""Figures, drawn from labelled data: each function takes a tree (or node) and perhaps `ax`, and returns the Axes.
-
-Depth runs left to right, from the input to the output; a quantity that spans decades has a log axis. Nothing is computed
-here: numbers come from `tables`. What is returned carries its caption as its label (`ax.get_label()`): quantity, probe and
-every condition; `save` writes picture, table and caption.
-"""
+"""Figures of profiles over depth, of the budget and of training, and the page that puts wirings side by side."""
 
 from textwrap import fill
 
@@ -13,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ..results.arguments import known
-from ..results.quantities import GEOMETRIC, QUANTITIES, Quantity
-from ..results.tree import families
-from . import captions, law_tables, nonfinite, tables
-from .atlas_plots import atlas
+from ...results.arguments import known
+from ...results.quantities import GEOMETRIC, QUANTITIES, Quantity
+from ...results.tree import families
+from .. import tables
+from ..tables import fits, nonfinite
+from ..text import captions
 from .canvas import (
     PARTS,
-    WIDTHS,
     axes,
     by,
     colours,
@@ -28,7 +23,6 @@ from .canvas import (
     curves,
     darker,
     faded,
-    figure,
     folded,
     inches,
     law,
@@ -36,39 +30,9 @@ from .canvas import (
     legend_above,
     naming,
     over,
-    save,
     scale,
     styled,
 )
-from .experiment_plots import amplification, collapse, outcomes, through
-from .jacobian_plots import alignment, exponents, factors, spectral_density, spectrum, spectrum_bands
-from .theory_plots import agreement, variance
-
-__all__ = [
-    "WIDTHS",
-    "agreement",
-    "alignment",
-    "amplification",
-    "atlas",
-    "budget",
-    "budget_totals",
-    "collapse",
-    "comparison",
-    "exponents",
-    "factors",
-    "figure",
-    "heatmap",
-    "outcomes",
-    "profile",
-    "save",
-    "spectral_density",
-    "spectrum",
-    "spectrum_bands",
-    "through",
-    "total_depth",
-    "training",
-    "variance",
-]
 
 
 @styled
@@ -78,7 +42,7 @@ def profile(
     """A quantity over depth: mean and band over seeds, one colour a model, one shade a step.
 
     `where` chooses one entry along a further dimension (`parameter="down"`). For a gradient pass `relative_to="readout"`
-    (or "top"); by default values are absolute. `laws` (`law_tables.law_curves`, of the same quantity and reference) are drawn
+    (or "top"); by default values are absolute. `laws` (`fits.law_curves`, of the same quantity and reference) are drawn
     dashed, in words in the legend. `theory` (`gf.predict` of the same models) is dashed too, over the average that it
     predicts: the start of training, and root mean squares.
     """
@@ -202,12 +166,12 @@ def heatmap(node, quantity="stream_gradient", *, relative_to="readout", ax=None)
 def total_depth(sweep, quantity="parameter_gradient", *, sublayer=-1, laws=None, ax=None, **where) -> Axes:
     """One entry of a profile against the number of blocks, with the fitted slope; by default the last feed-forward output.
 
-    `laws` (`law_tables.law_curves` of `law_tables.total_depth_laws`) are drawn dashed, in words in place of the slope.
+    `laws` (`fits.law_curves` of `fits.total_depth_laws`) are drawn dashed, in words in place of the slope.
     """
     _agree(laws, quantity, None)
     ax, where = axes(ax), where or {"parameter": "down"}
     table = tables.total_depth(sweep, quantity, sublayer=sublayer, **where)
-    slopes = law_tables.total_depth_slopes(sweep, quantity, sublayer=sublayer, **where)
+    slopes = fits.total_depth_slopes(sweep, quantity, sublayer=sublayer, **where)
     palette = colours(families(sweep, "total_depth"))
     for name, _, rows, _ in curves(table):
         slope = f", slope {tables.interval(slopes[name].sel(number='k'))}" if name in slopes else ""

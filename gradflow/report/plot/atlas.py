@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from . import atlas_tables, captions
+from ..tables import atlas as atlas_tables
+from ..text import captions
 from .canvas import COLOURS, PARTS, by, faded, inches, legend, styled
 
 # Title, numbers with their colours, scale of the axis, the value that means "unchanged".

@@ -8,10 +8,10 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from ..results.agreement import against_theory
-from ..results.statistics import CONFIDENCE, half_width, moments
-from ..results.tree import against_size
-from .tables import signed
+from ...results.agreement import against_theory
+from ...results.statistics import CONFIDENCE, half_width, moments
+from ...results.tree import against_size
+from .profiles import signed
 
 
 def agreement(measured, predicted, quantity: str = "stream_gradient", **where) -> pd.DataFrame:

@@ -7,8 +7,10 @@ import re
 
 import pandas as pd
 
-from ..results.tree import settings
-from . import captions, law_tables, nonfinite, tables
+from ...results.tree import settings
+from .. import tables
+from ..tables import fits, nonfinite
+from . import captions
 from .latex import latex, verbatim
 
 
@@ -46,7 +48,7 @@ def document(run, figures: dict[str, str], *, steps, configuration: dict) -> str
     """The whole document; `figures` is `{file name without its ending: caption}`, looked for in `figures/`."""
     origin = settings(run).get("provenance", {})
     blocks = [_figure(name, caption) for name, caption in figures.items()]
-    laws = law_tables.law_rows(law_tables.law_choices(run, steps=(steps[0], steps[-1]) if steps else None))
+    laws = fits.law_rows(fits.law_choices(run, steps=(steps[0], steps[-1]) if steps else None))
     alone = nonfinite.alone(tables.nodes(run))
     plain = "\n".join(f"{k} = {v}" for k, v in configuration.items() if not isinstance(v, dict))
     parts = [

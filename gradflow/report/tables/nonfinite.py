@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from ..results.quantities import PLACES, QUANTITIES
+from ...results.quantities import PLACES, QUANTITIES
 
 # What is finite wherever a model was read, in the order it is computed: the way forward, then back from the top.
 FORWARD = ("stream_rms", "loss", "heldout_loss")

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..results.agreement import at_start, expectation, unlike
-from ..results.arguments import shown, whole
-from ..results.quantities import Quantity, row
-from ..results.statistics import band, paired_log_ratio
-from ..results.tree import against_total_depth, at_labels, nodes, relative, variable
+from ...results.agreement import at_start, expectation, unlike
+from ...results.arguments import shown, whole
+from ...results.quantities import Quantity, row
+from ...results.statistics import band, paired_log_ratio
+from ...results.tree import against_total_depth, at_labels, nodes, relative, variable
 
 NET = ("norm", "fork", "net")
 

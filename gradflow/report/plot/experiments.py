@@ -4,10 +4,11 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..results.tree import families
-from . import captions, experiment_tables
+from ...results.tree import families
+from ..tables import experiments
+from ..tables.profiles import nodes
+from ..text import captions
 from .canvas import axes, by, colours, curve, faded, inches, legend, legend_above, scale, styled
-from .tables import nodes
 
 STYLES = ("-", "--", ":", "-.")
 
@@ -18,7 +19,7 @@ def outcomes(tree, *, ax=None) -> Axes:
 
     Where recipes do not differ in their learning rate, they stand side by side by name. A cross: a seed diverged.
     """
-    ax, table, palette = axes(ax), experiment_tables.outcomes(tree), colours(nodes(tree))
+    ax, table, palette = axes(ax), experiments.outcomes(tree), colours(nodes(tree))
     over_rates = table["lr"].nunique() > 1
     x = "lr" if over_rates else "place"
     table = table.assign(place=[list(dict.fromkeys(table["recipe"])).index(name) for name in table["recipe"]])
@@ -49,12 +50,12 @@ def outcomes(tree, *, ax=None) -> Axes:
 
 @styled
 def through(run, *quantities: str, ax=None) -> Axes:
-    """Quantities of `experiment_tables.THROUGH` against the step, a colour a model; linear below step 1, then logarithmic.
+    """Quantities of `experiments.THROUGH` against the step, a colour a model; linear below step 1, then logarithmic.
 
     By default the gradient at the bottom relative to the readout.
     """
     ax, palette, chosen = axes(ax), colours(nodes(run)), quantities or ("bottom / readout",)
-    table = experiment_tables.through(run, chosen)
+    table = experiments.through(run, chosen)
     for quantity, strength in zip(chosen, (1.0, 0.5), strict=False):
         for name, rows in by(table[table["quantity"] == quantity], "model"):
             label = f"{legend(name)}, {quantity}" if len(chosen) > 1 else legend(name)
@@ -98,7 +99,7 @@ def amplification(swept, quantity: str = "output_change", *, ax=None) -> Axes:
     """Mean squared change of the output by one update against the number of blocks; dotted: proportional to it."""
     ax, table, palette = (
         axes(ax),
-        experiment_tables.amplification(swept, quantity),
+        experiments.amplification(swept, quantity),
         colours(families(swept, "total_depth")),
     )
     for name, rows in by(table, "model"):

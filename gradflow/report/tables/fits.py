@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .. import laws
-from ..results.tree import against_total_depth
-from .tables import profiles_of
+from ... import laws
+from ...results.tree import against_total_depth
+from .profiles import profiles_of
 
 TOLD = ("verdict", "sentence", "score", "behind")
 NUMBERS = ("estimate", "low", "high")

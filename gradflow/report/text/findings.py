@@ -6,13 +6,13 @@ the changed recipe or model minus the one it is compared with, as warm-up's is w
 
 import numpy as np
 
-from .. import laws
-from ..results.statistics import band
-from ..results.tree import against_size
-from . import experiment_tables
-from .experiment_tables import difference, diverged, final
-from .law_tables import fitting
-from .tables import interval, nodes, signed
+from ... import laws
+from ...results.statistics import band
+from ...results.tree import against_size
+from ..tables import experiments
+from ..tables.experiments import difference, diverged, final
+from ..tables.fits import fitting
+from ..tables.profiles import interval, nodes, signed
 
 
 def _two(value: float) -> str:
@@ -78,11 +78,11 @@ def warmup(tree) -> list[str]:
 
 def sensitivity(tree) -> list[str]:
     """How much of the loss hangs on the recipe, by model."""
-    chosen = experiment_tables.best(tree)
+    chosen = experiments.best(tree)
     told = []
     for name, node in nodes(tree).items():
         at_best = f"; best: {chosen[name]}, {_loss(node, chosen[name])}" if name in chosen else "; no recipe is stable"
-        spread = interval(experiment_tables.sensitivity(node), _two)
+        spread = interval(experiments.sensitivity(node), _two)
         told.append(f"{name}: sensitivity to the learning rate {spread} nat{at_best}")
     return told
 
@@ -103,7 +103,7 @@ def adam(tree) -> list[str]:
 
 def quality(tree) -> list[str]:
     """Each model at its own best recipe, and every other against the first; the best is chosen by the same held-out text."""
-    chosen, members = experiment_tables.best(tree), nodes(tree)
+    chosen, members = experiments.best(tree), nodes(tree)
     told = [f"{name} at its best ({recipe}): {_loss(members[name], recipe)}" for name, recipe in chosen.items()]
     told += [f"{name}: no recipe is stable" for name in members if name not in chosen]
     first, *others = chosen or [""]
@@ -127,7 +127,7 @@ def quality(tree) -> list[str]:
 def before_and_after(run) -> list[str]:
     """The gradient of the first feed-forward output over that of the last, at initialization and after warm-up."""
     told = []
-    for name, ratio in experiment_tables.ends_of_sublayers(run).items():
+    for name, ratio in experiments.ends_of_sublayers(run).items():
         steps = ratio["step"].values
         shown = ", ".join(f"{interval(ratio.sel(step=step))} at step {step}" for step in (steps[0], steps[-1]))
         told.append(f"{name}: gradient of the first feed-forward output over that of the last: {shown}")
@@ -137,7 +137,7 @@ def before_and_after(run) -> list[str]:
 def collapse(run) -> list[str]:
     """Where the gradient at the bottom is smallest in training, and what made it so."""
     told = []
-    table = experiment_tables.through(run)
+    table = experiments.through(run)
     for name in nodes(run):
         rows = table[table["model"] == name]
         ratio = rows[rows["quantity"] == "bottom / readout"].set_index("step")

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..results.arguments import suggestions
-from ..results.statistics import band, paired_difference
-from ..results.tree import against_size, relative, variable
-from . import tables
-from .tables import NET, long, net_budget, nodes
+from ...results.arguments import suggestions
+from ...results.statistics import band, paired_difference
+from ...results.tree import against_size, relative, variable
+from . import profiles
+from .profiles import NET, long, net_budget, nodes
 
 THROUGH = ("bottom / readout", "norm", "fork", "token cosine", "held-out loss")
 
@@ -96,7 +96,7 @@ def _through(node, quantity: str) -> xr.DataArray:
 def ends_of_sublayers(run, kind: str = "mlp", parameter: str = "down") -> dict[str, xr.Dataset]:
     """`log(first/last)` of a parameter's gradient among the sublayers of a kind, by step, as bands over seeds."""
     found = {}
-    for name, node in tables.nodes(run).items():
+    for name, node in profiles.nodes(run).items():
         profile = variable(node, "parameter_gradient").sel(parameter=parameter, drop=True)
         profile = profile.isel(sublayer=np.flatnonzero(node["kind"].values == kind))
         ratio = profile.isel(sublayer=0, drop=True) / profile.isel(sublayer=-1, drop=True)

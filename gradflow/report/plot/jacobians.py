@@ -3,10 +3,11 @@
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..results.quantities import GEOMETRIC, JACOBIANS
-from . import captions, jacobian_tables
+from ...results.quantities import GEOMETRIC, JACOBIANS
+from ..tables import jacobians
+from ..tables.profiles import called, described, nodes
+from ..text import captions
 from .canvas import COLOURS, MARKERS, axes, by, colours, curve, faded, legend, legend_above, over, scale, styled
-from .tables import called, described, nodes
 
 KINDS = dict(zip(MARKERS, COLOURS, strict=False))
 WORDS = {
@@ -35,7 +36,7 @@ def _probe(node) -> str:
 @styled
 def spectrum(node, *, sublayer: int, seed: int = 0, step=None, ax=None) -> Axes:
     """Singular values of one sublayer and of its factors, largest first, on the spaces where they act."""
-    ax, table = axes(ax), jacobian_tables.spectrum(node, sublayer=sublayer, seed=seed, step=step)
+    ax, table = axes(ax), jacobians.spectrum(node, sublayer=sublayer, seed=seed, step=step)
     for factor, rows in by(table, "jacobian"):
         ax.plot(rows["relative_index"], rows["singular_value"], color=_PALETTE[factor], label=WORDS[factor])
     scale(ax, True, 1.0)
@@ -50,7 +51,7 @@ def spectrum(node, *, sublayer: int, seed: int = 0, step=None, ax=None) -> Axes:
 @styled
 def spectrum_bands(node, *, jacobian="sublayer", step=None, ax=None) -> Axes:
     """Singular values against depth: median, 25 to 75% and 5 to 95% of them, and the extremes; one colour a kind."""
-    ax, table = axes(ax), jacobian_tables.bands(node, jacobian=jacobian, step=step)
+    ax, table = axes(ax), jacobians.bands(node, jacobian=jacobian, step=step)
     for kind, rows in by(table, "kind"):
         colour, x = KINDS.get(kind, COLOURS[-1]), rows["sublayer"]
         ax.plot(x, rows["0.5"], color=colour, label=kind)
@@ -74,7 +75,7 @@ def spectrum_bands(node, *, jacobian="sublayer", step=None, ax=None) -> Axes:
 def spectral_density(node, *, jacobian="sublayer", sublayers=None, step=None, ax=None) -> Axes:
     """How singular values are distributed, for a few sublayers: share a bin of a tenth of a decade; deeper is darker."""
     ax = axes(ax)
-    table = jacobian_tables.density(node, jacobian=jacobian, sublayers=sublayers, step=step)
+    table = jacobians.density(node, jacobian=jacobian, sublayers=sublayers, step=step)
     deepest = table["sublayer"].max()
     for place in sorted(set(table["sublayer"])):
         rows = table[table["sublayer"] == place]
@@ -97,7 +98,7 @@ def spectral_density(node, *, jacobian="sublayer", sublayers=None, step=None, ax
 @styled
 def factors(node, quantity="jacobian_gain", *, step=None, ax=None) -> Axes:
     """One number of the spectrum factor by factor against depth: norm, skip + branch, and their product."""
-    ax, table = axes(ax), jacobian_tables.factors(node, quantity, step=step)
+    ax, table = axes(ax), jacobians.factors(node, quantity, step=step)
     for factor, rows in by(table, "jacobian"):
         curve(ax, rows, "sublayer", _PALETTE[factor], WORDS[factor])
     what = described(quantity)
@@ -114,7 +115,7 @@ def factors(node, quantity="jacobian_gain", *, step=None, ax=None) -> Axes:
 @styled
 def exponents(tree, *, step=None, ax=None) -> Axes:
     """Lyapunov exponents of depth, the leading ones in order: above 0 a perturbation grows, below it decays."""
-    ax, table = axes(ax), jacobian_tables.exponents(tree, step=step)
+    ax, table = axes(ax), jacobians.exponents(tree, step=step)
     palette = colours(nodes(tree))
     for name, rows in by(table, "model"):
         curve(ax, rows, "direction", palette[name], legend(name), marker="o", ms=2.5)
@@ -132,7 +133,7 @@ def exponents(tree, *, step=None, ax=None) -> Axes:
 @styled
 def alignment(tree, *, step=None, ax=None) -> Axes:
     """The share of the leading tangent that is the same on all tokens, and of the loss's cotangent that lies along them all."""
-    ax, table = axes(ax), jacobian_tables.alignment(tree, step=step)
+    ax, table = axes(ax), jacobians.alignment(tree, step=step)
     palette = colours(nodes(tree))
     styles = {
         "token_mean_share": ("-", "leading tangent, token-mean"),

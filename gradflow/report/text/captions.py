@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ..results.agreement import squared
-from ..results.quantities import QUANTITIES
-from ..results.tree import nodes, settings
-from . import nonfinite, tables
+from ...results.agreement import squared
+from ...results.quantities import QUANTITIES
+from ...results.tree import nodes, settings
+from .. import tables
+from ..tables import nonfinite
 
 LOSS_PROBE = "probe: the loss's own gradient"
 BANDS = "Lines: means over seeds (geometric for positive quantities); bands: 95% t-intervals."

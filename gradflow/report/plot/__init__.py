@@ -1,0 +1,39 @@
+"""Figures, drawn from labelled data: each function takes a tree (or node) and perhaps `ax`, and returns the Axes.
+
+Depth runs left to right, from the input to the output; a quantity that spans decades has a log axis. Nothing is computed here:
+numbers come from `tables`. What is returned carries its caption as its label (`ax.get_label()`): quantity, probe and every
+condition; `save` writes picture, table and caption. Bottom up: canvas, profiles, jacobians, theory, experiments, atlas.
+"""
+
+from .atlas import atlas
+from .canvas import WIDTHS, figure, save
+from .experiments import amplification, collapse, outcomes, through
+from .jacobians import alignment, exponents, factors, spectral_density, spectrum, spectrum_bands
+from .profiles import budget, budget_totals, comparison, heatmap, profile, total_depth, training
+from .theory import agreement, variance
+
+__all__ = [
+    "WIDTHS",
+    "agreement",
+    "alignment",
+    "amplification",
+    "atlas",
+    "budget",
+    "budget_totals",
+    "collapse",
+    "comparison",
+    "exponents",
+    "factors",
+    "figure",
+    "heatmap",
+    "outcomes",
+    "profile",
+    "save",
+    "spectral_density",
+    "spectrum",
+    "spectrum_bands",
+    "through",
+    "total_depth",
+    "training",
+    "variance",
+]
