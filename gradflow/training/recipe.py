@@ -22,6 +22,7 @@ from ..results.configuration import registered
 from .optimizers import OPTIMIZERS, Adam, Optimizer, is_rule, named
 
 # Shapes after the warm-up, at peak 1: functions of the warm-up's length and the number of steps.
+MOST = 2**31 - 1  # steps: what an optimizer counts them in
 SCHEDULES: dict[str, Callable[[int, int], optax.Schedule]] = {
     "constant": lambda warmup, steps: optax.constant_schedule(1.0),
     "linear": lambda warmup, steps: optax.linear_schedule(1.0, 0.0, max(1, steps - warmup)),
@@ -67,7 +68,7 @@ class Recipe:
         for name in ("clip", "clip_parameter"):
             if getattr(self, name) is not None:
                 real(name, getattr(self, name), above=0)
-        whole("warmup", self.warmup, least=0)
+        whole("warmup", self.warmup, least=0, most=MOST)
         real("dropout", self.dropout, least=0, below=1)
 
     @classmethod
@@ -80,7 +81,7 @@ class Recipe:
         >>> Recipe.original().rates(10)[:2].tolist()
         [1.746...e-07, 3.493...e-07]
         """
-        width, warmup = whole("width", width), whole("warmup", warmup)
+        width, warmup = whole("width", width), whole("warmup", warmup, most=MOST)
         return cls(Adam(0.9, 0.98, 1e-9), (width * warmup) ** -0.5, warmup, "inverse_sqrt", dropout=dropout)
 
     def direction(self) -> optax.GradientTransformation:

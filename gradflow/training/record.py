@@ -13,6 +13,8 @@ In front of clipping it reads the gradient, at the end ΔW: `‖u‖_F`, and `�
 What passes is handed on as it came. Inside `optax.MultiSteps` a recorder sees the mean gradient of each update that is
 applied, inside `optax.apply_if_finite` what is let through, inside `optax.masked` the parameters that are not masked.
 
+Until the first update its state holds NaN, on purpose: a step of your own under `jax_debug_nans` stops there.
+
 Axes: a leaf stacked over depth has its L layers on axis 0 and one norm a layer, [L]; any other leaf one norm, [].
 """
 
