@@ -21,8 +21,8 @@ from ..results.arguments import known, real, whole
 from ..results.configuration import registered
 from .optimizers import OPTIMIZERS, Adam, Optimizer, is_rule, named
 
-# Shapes after the warm-up, at peak 1: functions of the warm-up's length and the number of steps.
 MOST = 2**31 - 1  # steps: what an optimizer counts them in
+# Shapes after the warm-up, at peak 1: functions of the warm-up's length and the number of steps.
 SCHEDULES: dict[str, Callable[[int, int], optax.Schedule]] = {
     "constant": lambda warmup, steps: optax.constant_schedule(1.0),
     "linear": lambda warmup, steps: optax.linear_schedule(1.0, 0.0, max(1, steps - warmup)),
