@@ -9,6 +9,8 @@ import pytest
 import gradflow as gf
 from gradflow.model.numerics.settings import USUAL, usual_settings
 
+pytestmark = pytest.mark.promotes  # each sets the settings of its own
+
 TEXT = gf.data.text(context=4, batch=1)
 MODEL = gf.transformer("post", depth=1, width=8, heads=2, context=4)
 OTHERS = {
