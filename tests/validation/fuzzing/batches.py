@@ -84,7 +84,7 @@ def with_loss(batch, model=None, plain=None, **options) -> None:
 def _gradient_of_the_loss(model, params, batch, norms, tree) -> None:
     """The norm of the readout's gradient is that of the loss over all targets."""
     inputs, targets = (np.asarray(batch[name]) for name in ("inputs", "targets"))
-    targets = np.where(targets < 0, -1, targets)  # a large one wraps around in 32 bits
+    targets = np.where(targets < 0, np.int64(-1), targets.astype(np.int64))  # a large one wraps around in 32 bits
     inputs, targets = (jnp.asarray(tokens, jnp.int32) for tokens in (inputs, targets))
     grads = _gradients(model)(jax.tree.map(lambda a: a[0], params), inputs, targets)
     expected = np.linalg.norm(np.asarray(jax.tree.leaves(grads["readout"])[0]))
