@@ -54,6 +54,11 @@ def write(
         if tree is not None or name == "run":
             check_tree(name, tree)
     bare = [name for name, node in tables.nodes(run).items() if "stream_gradient" not in node]
+    seedless = [name for name, node in tables.nodes(run).items() if "seed" not in node.sizes]
+    if seedless:
+        raise ValueError(
+            f"{seedless[0]} has no seeds, as a theory has none: give a measurement, and this one as theory="
+        )
     if bare:
         raise ValueError(f"{bare[0]} has no stream gradient to report: measure it with quantities=('backward', …)")
     _check_configuration(configuration)

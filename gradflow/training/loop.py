@@ -23,7 +23,7 @@ from ..instruments.resolution import resolved, warn_of_underflow
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import coordinates
 from ..model.stacks.admin_profiling import profiled
-from ..results.arguments import answering, function
+from ..results.arguments import answering, function, whole
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 from .checkpoints import Checkpoints
@@ -78,6 +78,8 @@ def train(
     origin = provenance()
     if resume and checkpoints is None:
         raise ValueError("resume=True continues the run in a folder: name it, checkpoints='folder/'")
+    if checkpoint_every is not None:
+        whole("checkpoint_every", checkpoint_every)
     if watch is not None:
         function("watch", watch)
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
