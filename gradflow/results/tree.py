@@ -135,11 +135,12 @@ def _fits(name: str, coordinate, node: xr.Dataset) -> bool:
 
 def variable(node: Any, name: str) -> xr.DataArray:
     """The quantity of that name, or an error that lists what the node has."""
-    if not any(isinstance(node, kind) for kind in (xr.DataTree, xr.Dataset)):
+    if not isinstance(node, xr.DataTree | xr.Dataset):
         raise TypeError(f"{shown(node)} holds no results: one model's are needed, measured['name']")
-    if not isinstance(name, str) or name not in node.data_vars:
-        raise KeyError(f"no {shown(name)} here: {suggestions(str(name), list(node.data_vars))}")
-    return node[name]
+    held = dict(node.data_vars)
+    if not isinstance(name, str) or name not in held:
+        raise KeyError(f"no {shown(name)} here: {suggestions(str(name), map(str, held))}")
+    return held[name]
 
 
 def relative(node: xr.DataTree | xr.Dataset, name: str, to: str | None = "readout") -> xr.DataArray:

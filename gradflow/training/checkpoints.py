@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..results.arguments import whole
 from ..results.configuration import differences, encode
 from ..results.digest import digest
 from ..results.files import all_regular, as_path, printable, read_json, reason, unwritten, write_json
@@ -42,8 +41,7 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, configuration: Mapping, every: int | None = None):
         """`configuration`: what decides the run's numbers; `every`: steps between checkpoints. Nothing is written yet."""
-        self.folder, self.saved = as_path(folder).resolve(), time.monotonic()
-        self.every = None if every is None else whole("checkpoint_every", every)
+        self.folder, self.every, self.saved = as_path(folder).resolve(), every, time.monotonic()
         self.configuration = json.loads(json.dumps(encode(configuration)))
 
     @classmethod

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from ...results.configuration import registered
 from ..layers.layer import Identity, Layer
-from ..numerics.precision import beside, in_float32
+from ..numerics.precision import in_float32
 from ..parameters.initializers import FanIn, Initialization
 from ..parameters.keys import at
 from .branch import Branch, GatedFeedForward, linear
@@ -50,8 +50,7 @@ class SigmoidRouter:
     def __call__(self, logits: Float[Array, "token expert"], balance) -> Float[Array, "token expert"]:
         """The weights g [T, E], zero where an expert is not chosen; `balance` is b [E]."""
         scores = jax.nn.sigmoid(logits)
-        preferred = beside(balance, scores)
-        chosen = scores * self.chosen(jax.lax.stop_gradient(scores + preferred))
+        chosen = scores * self.chosen(jax.lax.stop_gradient(scores + balance[None]))
         return self.scale * chosen / (chosen.sum(-1, keepdims=True) + 1e-20)
 
     def chosen(self, preference):

@@ -14,7 +14,7 @@ from flax import nnx
 
 from ...results.arguments import suggestions
 from ...results.configuration import registered
-from ..numerics.precision import beside, common, times
+from ..numerics.precision import alike, beside, common, times
 from .functional import ACTIVATIONS, standardized
 from .layer import FEATURES, Number
 
@@ -65,10 +65,9 @@ class LayerNorm(Standard):
     def __call__(self, params, x):
         """The normalized `x`."""
         gain, shift = beside(self.gain(params), x), beside(self.shift(params), x)
-        hat = standardized(x, self.eps, True)
-        dtype = common(hat, gain, shift)
-        y = hat.astype(dtype) * jnp.asarray(gain, dtype) + jnp.asarray(shift, dtype)
-        return y.astype(common(x, gain, shift))
+        dtype = common(x, gain, shift)
+        hat, gain, shift = alike(standardized(x, self.eps, True), gain, shift)
+        return (hat * gain + shift).astype(dtype)
 
     def shift(self, params):
         """β [d], or 0."""
@@ -102,9 +101,9 @@ class RMSNorm(Standard):
     def __call__(self, params, x):
         """The normalized `x`."""
         gain = beside(self.gain(params), x)
-        hat = standardized(x, self.eps, False)
-        dtype = common(hat, gain)
-        return (hat.astype(dtype) * jnp.asarray(gain, dtype)).astype(common(x, gain))
+        dtype = common(x, gain)
+        hat, gain = alike(standardized(x, self.eps, False), gain)
+        return (hat * gain).astype(dtype)
 
     def kernel(self, params, x):
         """What it takes from its input `x`, for eps → 0: `x`, a column [T, d, 1]."""

@@ -19,6 +19,12 @@ def common(*arrays):
         return jnp.result_type(*arrays)
 
 
+def alike(*arrays):
+    """All of them in their common dtype; numbers become arrays."""
+    dtype = common(*arrays)
+    return [jnp.asarray(a, dtype) for a in arrays]
+
+
 def in_float32(x):
     """`x` in float32 or better. Of a stack whose stream is, the weights follow: so the Jacobians of one in bfloat16 are taken.
 

@@ -14,7 +14,7 @@ from ...results.arguments import real, whole
 from ...results.configuration import registered
 from ..branches.branch import linear
 from ..layers.layer import Identity, Layer
-from ..numerics.precision import beside, wide
+from ..numerics.precision import wide
 from ..parameters.initializers import FanIn, Initialization, normal
 from ..parameters.keys import at
 
@@ -62,9 +62,7 @@ class Embedding:
         """The bottom of the stream."""
         x, asked = params["token"].embedding[tokens], tokens.shape[-1]
         x = params["project"](x) if "project" in params else x
-        if "type" in params:
-            first = beside(params["type"].embedding[0], x)
-            x = x + first
+        x = x + params["type"].embedding[:1] if "type" in params else x
         if "position" not in params:
             return x
         table = params["position"].embedding
@@ -135,7 +133,5 @@ class Readout:
         """Logits [T, V], with `table` the token rows [V, d]."""
         out = self.before(params.get("before", {}), out)
         z = out @ table.T if self.weights is None else params["matrix"](out)
-        if self.bias:
-            shift = beside(params["bias"], z)
-            z = z + shift
+        z = z + params["bias"][None] if self.bias else z
         return z if self.softcap is None else self.softcap * jnp.tanh(z / self.softcap)

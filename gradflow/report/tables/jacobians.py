@@ -51,13 +51,9 @@ def _there(node, sublayers) -> None:
     """An error for a sublayer that the model doesn't have."""
     if not isinstance(sublayers, Iterable):
         raise ValueError(f"sublayers is {shown(sublayers)}: whole numbers are needed, (1, 2)")
-    beyond = [
-        place
-        for place in (whole("a sublayer", place, least=0) for place in sublayers)
-        if place not in node["sublayer"].values
-    ]
-    if beyond:
-        raise ValueError(f"no sublayer {beyond[0]}: they are counted from 1 to {node.sizes['sublayer']}")
+    for place in sublayers:
+        if whole("a sublayer", place, least=0) not in node["sublayer"].values:
+            raise ValueError(f"no sublayer {place}: they are counted from 1 to {node.sizes['sublayer']}")
 
 
 def spectrum(node, *, sublayer: int, seed: int = 0, step: int | None = None) -> pd.DataFrame:
