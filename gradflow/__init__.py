@@ -21,7 +21,7 @@ FLOORS = {
 ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {
     "instruments.meter": ("meter",),
-    "instruments.readings": ("measure", "sweep"),
+    "instruments.measurement": ("measure", "sweep"),
     "interop.checkpoints": ("checkpoint",),
     "model.equation.sublayer": ("walk",),
     "model.wirings.catalogue": ("Placement", "Stage", "Wiring", "wirings"),

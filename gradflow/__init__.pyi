@@ -6,9 +6,9 @@ from . import results as results
 from .instruments import chain as chain
 from .instruments import jacobians as jacobians
 from .instruments import spectrum as spectrum
+from .instruments.measurement import measure as measure
+from .instruments.measurement import sweep as sweep
 from .instruments.meter import meter as meter
-from .instruments.readings import measure as measure
-from .instruments.readings import sweep as sweep
 from .interop.checkpoints import checkpoint as checkpoint
 from .model import branches as branches
 from .model import layers as layers

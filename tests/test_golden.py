@@ -19,7 +19,7 @@ from montecarlo import UNLIKELY, assert_mean, error
 from scipy import integrate, stats
 
 import gradflow as gf
-from gradflow.instruments.readings import seed_keys
+from gradflow.instruments.seeds import seed_keys
 from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward
 from gradflow.model.equation.sublayer import bound, recorded, sublayer, walk
 from gradflow.model.layers.functional import ACTIVATIONS

@@ -14,7 +14,7 @@ import theories
 from montecarlo import assert_mean
 
 import gradflow as gf
-from gradflow.instruments.readings import seed_keys
+from gradflow.instruments.seeds import seed_keys
 from gradflow.model.branches.branch import Attention, FeedForward
 from gradflow.model.layers.layer import Gain
 from gradflow.model.layers.norms import RMSNorm

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 import xarray as xr
 
-from ..instruments.readings import Reading, measure
+from ..instruments.measurement import measure
+from ..instruments.readings import Reading
 from ..instruments.readings import readings as functions
 from ..instruments.spectrum import DENSE
 from ..model.branches.branch import Attention
@@ -26,7 +27,7 @@ from ..model.stacks.transformer import Transformer
 from ..results.arguments import shown, whole
 from ..results.configuration import dumps
 from ..results.files import printable
-from ..training import data
+from ..training import corpus, data
 from . import tokenizer
 from .checkpoints import Saved, saved
 from .tokenizer import MASKS, TOKENIZER, Cut, Marks, by_rule, told
@@ -150,7 +151,7 @@ def read(text, tokens) -> Source:
     if tokens:
         ids = of_file(tokens)
         return Source(printable(Path(tokens).name), digest(ids), None, ids, ())
-    name, content, sha256, notes = data.read(text)
+    name, content, sha256, notes = corpus.read(text)
     words, more = tokenizer.decoded(content, name)
     for note in more:
         warnings.warn(f"{name}: {note}", stacklevel=3)

@@ -6,7 +6,7 @@ attention, heads are drawn, and every quantity has the Monte Carlo error of that
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import jax
@@ -23,11 +23,11 @@ from ..model.parameters.names import coordinates
 from ..model.stacks.admin_profiling import profiled
 from ..model.stacks.embedding_readout import Embedding
 from ..model.stacks.transformer import Transformer
-from ..results.arguments import answering, known, shown, whole
+from ..results.arguments import answering, known, whole
 from ..results.digest import digest
 from ..results.naming import check_names
 from ..results.provenance import provenance
-from ..results.quantities import QUANTITIES
+from ..results.quantities import by_what_they_yield, listed
 from ..results.tree import Readings, described, label
 from . import descent
 from .gram import Place, response
@@ -97,12 +97,9 @@ def predict(
 
 def readings(quantities: str | Sequence[str]) -> tuple[Callable[..., dict], ...]:
     """The functions behind names, of readings or of what they yield."""
-    named = {name: READINGS[row.reading] for name, row in QUANTITIES.items() if row.reading in READINGS}
-    named |= {**READINGS, "parameter_gradient_per_example": descent.backward}
-    asked = [quantities] if isinstance(quantities, str) else quantities
-    if not isinstance(asked, Iterable):
-        raise ValueError(f"quantities is {shown(asked)}: names are needed, ('backward', …)")
-    return tuple(dict.fromkeys(named[known("theory of", name, READINGS, also=named)] for name in asked))
+    functions = by_what_they_yield(READINGS) | {"parameter_gradient_per_example": descent.backward}
+    names = [known("theory of", name, READINGS, also=functions) for name in listed(quantities)]
+    return tuple(dict.fromkeys(functions[name] for name in names))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -1,1 +1,1 @@
-"""Training, bottom up: data, record, optimizers, recipe, moments, step, plan, checkpoints, loop, experiments, atlas."""
+"""Training, bottom up: corpus, data, record, optimizers, recipe, moments, step, plan, checkpoints, loop, experiments, atlas."""

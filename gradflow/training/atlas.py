@@ -23,7 +23,8 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from ..instruments.chain import partial_jacobian
-from ..instruments.readings import SHARED, by_node, seed_keys
+from ..instruments.measurement import SHARED, by_node
+from ..instruments.seeds import seed_keys
 from ..instruments.spectrum import Krylov, window
 from ..model.inputs import size
 from ..model.inputs.batch import checked

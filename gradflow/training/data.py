@@ -6,8 +6,6 @@ first nine tenths of the text; the last tenth is held out.
 Axes: a batch is `{"inputs": [B, T], "targets": [B, T]}`, targets the next bytes; vocabulary 256.
 """
 
-import hashlib
-from codecs import BOM_UTF8
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model.inputs import size
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.keys import at, root
 from ..results.arguments import answering, whole
-from ..results.files import printable, regular
+from . import corpus
 
 VOCABULARY = 256
 HELD_OUT = 0.1  # share of the text, its end
@@ -265,7 +262,7 @@ def text(path: str | Path | None = None, *, context: int = 64, batch: int = 8) -
     Errors: OSError for a file that can't be read; ValueError for one that is empty or shorter than 2 (context + 1) bytes.
     """
     context, batch = whole("context", context, 2), whole("batch", batch)
-    name, content, sha256, notes = read(path)
+    name, content, sha256, notes = corpus.read(path)
     if not content:
         raise ValueError(f"{name} is empty: give a text of at least {2 * (context + 1)} bytes")
     if len(content) < 2 * (context + 1):
@@ -274,28 +271,3 @@ def text(path: str | Path | None = None, *, context: int = 64, batch: int = 8) -
             f"{name} has {len(content)} bytes, fewer than {least}: give a longer text or a smaller context"
         )
     return Text(name, np.frombuffer(content, np.uint8), sha256, context, batch, notes)
-
-
-def read(path: str | Path | None) -> tuple[str, bytes, str, tuple[str, ...]]:
-    """`(name, content, SHA-256 of the file, notes)` of a text; by default of the one that CPython ships."""
-    if path is None:
-        content = _topics()
-        return "pydoc_data.topics", content, hashlib.sha256(content).hexdigest(), ()
-    try:
-        size.refuse(printable(path), "cut it", text=regular(path).stat().st_size)
-        content = Path(path).read_bytes()
-    except OSError as error:
-        if error.strerror is None:  # it says all itself
-            raise
-        raise OSError(
-            f"can't read the text {printable(path)} ({error.strerror}): name a file that can be read"
-        ) from None
-    own, marked = content.removeprefix(BOM_UTF8), content.startswith(BOM_UTF8)
-    notes = ("begins with a byte-order mark, left out",) if marked else ()
-    return printable(Path(path).name), own, hashlib.sha256(content).hexdigest(), notes
-
-
-def _topics() -> bytes:
-    from pydoc_data.topics import topics
-
-    return "\n\n".join(topics[name] for name in sorted(topics)).encode()

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from ..instruments.readings import sweep
+from ..instruments.measurement import sweep
 from ..results.arguments import answering, of_class, real, shown, whole
 from ..results.files import as_path
 from ..results.tree import side_by_side

@@ -18,8 +18,9 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from ..instruments import gradients
-from ..instruments.readings import by_node, over_seeds
+from ..instruments.measurement import by_node
 from ..instruments.resolution import resolved, warn_of_underflow
+from ..instruments.seeds import over_seeds
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import coordinates
 from ..model.stacks.admin_profiling import profiled

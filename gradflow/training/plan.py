@@ -10,8 +10,9 @@ import numpy as np
 import optax
 
 from ..instruments import gradients
-from ..instruments.readings import READINGS, seed_keys
+from ..instruments.readings import READINGS
 from ..instruments.readings import readings as chosen_readings
+from ..instruments.seeds import seed_keys
 from ..instruments.updates import UPDATES, OfUpdate
 from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data

@@ -14,7 +14,7 @@ from turns import in_turn, quartiles
 
 import gradflow as gf
 from gradflow.instruments import gradients
-from gradflow.instruments.readings import over_seeds, seed_keys
+from gradflow.instruments.seeds import over_seeds, seed_keys
 from gradflow.training.plan import Plan
 from gradflow.training.recipe import Recipe
 from gradflow.training.step import Step, apart

@@ -14,7 +14,8 @@ import xarray as xr
 import gradflow as gf
 from gradflow.instruments import chain, gradients
 from gradflow.instruments.meter import FLOOR
-from gradflow.instruments.readings import READINGS, drawn, readings, seed_keys
+from gradflow.instruments.readings import READINGS, readings
+from gradflow.instruments.seeds import drawn, seed_keys
 from gradflow.results.configuration import loads
 from gradflow.results.quantities import QUANTITIES
 
@@ -265,7 +266,7 @@ def test_a_model_of_several_segments_is_labelled_in_depth_order(data):
 def test_seeds_whose_weights_are_too_many_at_once_are_read_part_by_part(models, data, monkeypatch):
     whole = gf.measure(models, data, seeds=5)
     monkeypatch.setattr(
-        "gradflow.instruments.readings.AT_ONCE", 2 * sum(a.nbytes for a in jax.tree.leaves(models["post"].init(0)))
+        "gradflow.instruments.seeds.AT_ONCE", 2 * sum(a.nbytes for a in jax.tree.leaves(models["post"].init(0)))
     )
     assert [len(jax.tree.leaves(part)[0]) for part in drawn(models["post"], seed_keys(0, 5))] == [2, 2, 1]
     parts = gf.measure(models, data, seeds=5)

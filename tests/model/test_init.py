@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from compiling import as_users
 
-from gradflow.instruments.readings import seed_keys
+from gradflow.instruments.seeds import seed_keys
 from gradflow.model.branches.branch import GatedFeedForward
 from gradflow.model.parameters.depth import OfDepth, resolved
 from gradflow.model.parameters.initializers import (

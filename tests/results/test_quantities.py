@@ -171,6 +171,12 @@ def test_a_quantity_by_its_name_is_its_row():
     assert gf.quantities("loss_sem").loc["loss_sem", "how to get it"] == "gf.predict(...)"
 
 
+def test_a_reading_by_its_name_is_all_that_it_yields():
+    told = gf.quantities("lyapunov")
+    assert set(told["reading"]) == {"lyapunov"}
+    assert list(told.index) == [name for name, row in QUANTITIES.items() if row.reading == "lyapunov"]
+
+
 @pytest.mark.parametrize("name", ["bugdet", "learning_rate_sem", "", 3, ["budget"]])
 def test_an_unknown_name_is_refused_in_one_line(name):
     with pytest.raises(ValueError, match=r"no quantity .*known: loss, stream_gradient") as refused:

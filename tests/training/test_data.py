@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.instruments.readings import seed_keys
+from gradflow.instruments.seeds import seed_keys
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments import gradients
-from gradflow.instruments.readings import seed_keys
+from gradflow.instruments.seeds import seed_keys
 from gradflow.model.branches.branch import FeedForward
 from gradflow.model.stacks.embedding_readout import Embedding
 from gradflow.model.stacks.stack import Segment, Sublayer

@@ -14,7 +14,7 @@ from flax import nnx
 
 import gradflow as gf
 from gradflow.instruments import gradients
-from gradflow.instruments.readings import seed_keys
+from gradflow.instruments.seeds import seed_keys
 from gradflow.interop.functions import FunctionStack
 
 DEPTH, STEPS = 3, 5

@@ -11,5 +11,5 @@ Bottom up: vocabulary, quantity, sources, passes, jacobians, training, table.
 
 from .quantity import ARITHMETIC, GEOMETRIC, Quantity
 from .sources import SOURCES, Source
-from .table import QUANTITIES, quantities, row
+from .table import QUANTITIES, by_what_they_yield, listed, quantities, row
 from .vocabulary import FACTORS, FIXED, JACOBIANS, LOG_SIGMA, PLACES, PROBES, QUANTILES, SCHATTEN, SIDES, TERMS

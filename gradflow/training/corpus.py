@@ -1,0 +1,33 @@
+"""The bytes of a text: a file of the user's, or the language reference that CPython ships; with their SHA-256."""
+
+import hashlib
+from codecs import BOM_UTF8
+from pathlib import Path
+
+from ..model.inputs import size
+from ..results.files import printable, regular
+
+
+def read(path: str | Path | None) -> tuple[str, bytes, str, tuple[str, ...]]:
+    """`(name, content, SHA-256 of the file, notes)` of a text; by default of the one that CPython ships."""
+    if path is None:
+        content = _topics()
+        return "pydoc_data.topics", content, hashlib.sha256(content).hexdigest(), ()
+    try:
+        size.refuse(printable(path), "cut it", text=regular(path).stat().st_size)
+        content = Path(path).read_bytes()
+    except OSError as error:
+        if error.strerror is None:  # it says all itself
+            raise
+        raise OSError(
+            f"can't read the text {printable(path)} ({error.strerror}): name a file that can be read"
+        ) from None
+    own, marked = content.removeprefix(BOM_UTF8), content.startswith(BOM_UTF8)
+    notes = ("begins with a byte-order mark, left out",) if marked else ()
+    return printable(Path(path).name), own, hashlib.sha256(content).hexdigest(), notes
+
+
+def _topics() -> bytes:
+    from pydoc_data.topics import topics
+
+    return "\n\n".join(topics[name] for name in sorted(topics)).encode()
