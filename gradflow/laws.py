@@ -225,7 +225,8 @@ def _verdicts(laws: Sequence[Law], fits: Sequence[xr.Dataset], scored: xr.Datase
     says_more = [fitted.attrs["identified"] and _bends(fitted) for fitted in fits]
     verdicts = ["worse"] * len(laws)
     for i in kept:
-        verdicts[i] = "chosen" if i == simplest else "indistinguishable" if says_more[i] else "needless"
+        verdicts[i] = "indistinguishable" if says_more[i] else "needless"
+    verdicts[simplest] = "chosen"
     return verdicts
 
 
@@ -289,7 +290,8 @@ def _with_half(value: float, half: float) -> str:
     """
     size = lambda number, digits: digits - 1 - int(np.floor(np.log10(abs(number)))) if number else 2
     most = max(size(value, 3), 2)
-    first = f"{half:.0e}"[0] if np.isfinite(half) else ""
-    places = int(np.clip(size(half, 2 if first == "1" else 1), 0, most)) if half and first else most
-    words = f"{value:.{places}f} ± {half:.{places}f}" if first else f"{value:.{places}f}"
-    return words.replace("-", "−")
+    if not np.isfinite(half):
+        return f"{value:.{most}f}".replace("-", "−")
+    digits = 2 if f"{half:.0e}".startswith("1") else 1
+    places = int(np.clip(size(half, digits), 0, most)) if half else most
+    return f"{value:.{places}f} ± {half:.{places}f}".replace("-", "−")

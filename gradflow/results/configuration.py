@@ -133,7 +133,7 @@ def _same(one, other) -> bool:
 
 def _flat(data, prefix: str = "") -> dict:
     """`{path: plain value}` of nested plain data."""
-    items = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else None
-    if items is None:
+    if not isinstance(data, Mapping | list):
         return {prefix: data}
+    items = data.items() if isinstance(data, Mapping) else enumerate(data)
     return {k: v for name, value in items for k, v in _flat(value, f"{prefix}.{name}" if prefix else str(name)).items()}

@@ -110,7 +110,8 @@ def _last_norm(steps, lane: int) -> str | None:
         several = isinstance(layer, PerLane)
         own = layer.layers[lane] if several else layer
         if own != Identity():
-            return (f"{name}.{lane + 1}" if several else name) if _is_norm(own) else None
+            full = f"{name}.{lane + 1}" if several else name
+            return full if _is_norm(own) else None
     return None
 
 

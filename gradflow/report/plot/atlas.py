@@ -112,7 +112,8 @@ def _ticks(ax: Axes, scale: str) -> None:
     """Few of them, with room for their labels."""
     low, high = ax.get_xlim()
     gains = [-30, 0, 30] if max(-low, high) > 40 else [-5, 0, 5]
-    chosen = gains if scale == "symlog" else [0.1, 0.3, 1, 3] if high > 8 * low else [0.5, 1, 2]
+    ratios = [0.1, 0.3, 1, 3] if high > 8 * low else [0.5, 1, 2]
+    chosen = gains if scale == "symlog" else ratios
     if scale == "linear":
         ax.xaxis.set_major_locator(MaxNLocator(2))
     elif scale == "log" and high > 300 * low:

@@ -21,7 +21,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from ...results.arguments import answering, known, of_class, open_ended, real, shown
 from ...results.files import as_path
@@ -86,10 +86,17 @@ def _without_tex(drawn) -> None:
     """Sets the texts of a drawing by matplotlib, also those of ticks, which are made when they are first asked for."""
     artists = drawn if isinstance(drawn, (tuple, list)) else [drawn]
     for artist in artists:
-        for ax in artist.axes if isinstance(artist, Figure) else [artist] if isinstance(artist, Axes) else []:
+        for ax in _axes_of(artist):
             ax.get_xticklabels(which="both"), ax.get_yticklabels(which="both")
         for text in artist.findobj(Text) if isinstance(artist, Artist) else []:
             text.set_usetex(False)
+
+
+def _axes_of(artist) -> list[Axes]:
+    """The axes of a figure, or the one that it is itself."""
+    if isinstance(artist, Figure):
+        return artist.axes
+    return [artist] if isinstance(artist, Axes) else []
 
 
 @styled
@@ -201,6 +208,24 @@ def over(ax: Axes, what: str) -> None:
     """Names the axis over depth, on which only whole numbers are places."""
     ax.set_xlabel(f"{what} (input → output)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def over_steps(ax: Axes, steps: pd.Series) -> None:
+    """Makes the horizontal axis one of training steps: linear below step 1, then logarithmic."""
+    ticks = [step for step in (0, 1, 10, 100, 1000, 10_000, 100_000) if step <= steps.max()]
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set_xticks(ticks, [str(step) for step in ticks])
+    ax.set_xlabel("training step")
+
+
+def over_total_depth(ax: Axes, depths: pd.Series) -> None:
+    """Makes both axes logarithmic, and the horizontal one of numbers of blocks, a tick at each."""
+    ticks = sorted(set(depths))
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xticks(ticks, [str(depth) for depth in ticks], minor=False)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("number of blocks")
 
 
 def legend_above(ax: Axes, columns: int) -> None:

@@ -8,7 +8,20 @@ from ...results.tree import families
 from ..tables import experiments
 from ..tables.profiles import nodes
 from ..text import captions
-from .canvas import axes, by, colours, curve, faded, inches, legend, legend_above, scale, styled
+from .canvas import (
+    axes,
+    by,
+    colours,
+    curve,
+    faded,
+    inches,
+    legend,
+    legend_above,
+    over_steps,
+    over_total_depth,
+    scale,
+    styled,
+)
 
 STYLES = ("-", "--", ":", "-.")
 
@@ -27,10 +40,9 @@ def outcomes(tree, *, ax=None) -> Axes:
     for name, rows in by(table, "model"):
         for length, style in zip(lengths, STYLES, strict=False):
             some = rows if length is None else rows[rows["warmup"] == length]
-            words = "" if len(lengths) < 2 else f", {length:g} steps" if length else ", no warm-up"
-            curve(
-                ax, some, x, palette[name], f"{legend(name)}{words}", ls=style if over_rates else "", marker="o", ms=3
-            )
+            words = f", {length:g} steps" if length else ", no warm-up"
+            label = f"{legend(name)}{words}" if len(lengths) > 1 else legend(name)
+            curve(ax, some, x, palette[name], label, ls=style if over_rates else "", marker="o", ms=3)
             lost = some[some["diverged"] > 0]
             ax.plot(lost[x], lost["mean"].fillna(lost["mean"].max()), "x", color=palette[name], ms=6)
     if over_rates:
@@ -60,13 +72,12 @@ def through(run, *quantities: str, ax=None) -> Axes:
         for name, rows in by(table[table["quantity"] == quantity], "model"):
             label = f"{legend(name)}, {quantity}" if len(chosen) > 1 else legend(name)
             curve(ax, rows, "step", faded(palette[name], strength), label, marker="o", ms=2)
-    last = int(table["step"].max())
-    ticks = [step for step in (0, 1, 10, 100, 1000, 10_000, 100_000) if step <= last]
-    ax.set_xscale("symlog", linthresh=1)
-    ax.set_xticks(ticks, [str(step) for step in ticks])
-    ax.set_xlabel("training step")
+    over_steps(ax, table["step"])
     gradient, gains = "bottom / readout" in chosen, "norm" in chosen or "fork" in chosen
-    scale(ax, gradient, 1.0 if gradient else 0.0 if gains else None)
+    if gradient:
+        scale(ax, True, 1.0)
+    else:
+        scale(ax, False, 0.0 if gains else None)
     ax.set_ylabel(f"{' and '.join(chosen)}{' (nat)' if gains or 'held-out loss' in chosen else ''}")
     legend_above(ax, columns=2)
     return captions.attached(ax, run, f"{' and '.join(chosen).capitalize()} through training", "stream_gradient")
@@ -106,12 +117,7 @@ def amplification(swept, quantity: str = "output_change", *, ax=None) -> Axes:
         curve(ax, rows, "total_depth", palette[name], legend(name), marker="o", ms=3)
         line = rows["mean"].iloc[0] * rows["total_depth"] / rows["total_depth"].iloc[0]
         ax.plot(rows["total_depth"], line, ":", color=palette[name], linewidth=0.8)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    depths = sorted(set(table["total_depth"]))
-    ax.set_xticks(depths, [str(depth) for depth in depths], minor=False)
-    ax.minorticks_off()
-    ax.set_xlabel("number of blocks")
+    over_total_depth(ax, table["total_depth"])
     ax.set_ylabel("mean squared change\nof the output by one update")
     legend_above(ax, columns=2)
     lead = "Mean squared change of the output by one update, against the number of blocks; dotted: in proportion to it"

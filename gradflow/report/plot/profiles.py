@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from ...results.arguments import known
 from ...results.quantities import GEOMETRIC, QUANTITIES, Quantity
@@ -30,6 +29,8 @@ from .canvas import (
     legend_above,
     naming,
     over,
+    over_steps,
+    over_total_depth,
     scale,
     styled,
 )
@@ -177,12 +178,7 @@ def total_depth(sweep, quantity="parameter_gradient", *, sublayer=-1, laws=None,
         slope = f", slope {tables.interval(slopes[name].sel(number='k'))}" if name in slopes else ""
         words = law(ax, laws, name, None, "total_depth", palette[name])
         curve(ax, rows, "total_depth", palette[name], folded(f"{legend(name)}{words or slope}"), marker="o", ms=3)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    depths = sorted(set(table["total_depth"]))
-    ax.set_xticks(depths, [str(depth) for depth in depths], minor=False)
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("number of blocks")
+    over_total_depth(ax, table["total_depth"])
     entry = (
         "last feed-forward output" if where == {"parameter": "down"} else f"last {', '.join(map(str, where.values()))}"
     )
@@ -202,10 +198,7 @@ def training(run, quantity: str, *, ax=None) -> Axes:
     palette = colours(tables.nodes(run))
     for name, rows in by(table[table["quantity"] == quantity], "model"):
         curve(ax, rows, "step", palette[name], legend(name), marker="o", ms=2)
-    ticks = [step for step in (0, 1, 10, 100, 1000, 10_000, 100_000) if step <= table["step"].max()]
-    ax.set_xscale("symlog", linthresh=1)
-    ax.set_xticks(ticks, [str(step) for step in ticks])
-    ax.set_xlabel("training step")
+    over_steps(ax, table["step"])
     ax.set_ylabel(f"{QUANTITIES[quantity].long_name}{' (nat)' if quantity == 'loss' else ', top'}")
     return captions.attached(ax, run, f"{QUANTITIES[quantity].long_name.capitalize()} through training", quantity)
 

@@ -64,10 +64,16 @@ def alone(members: Mapping) -> bool:
     return all(most(node) < 2 for node in members.values())
 
 
+def _of_seed(data: xr.Dataset, seed) -> xr.Dataset:
+    """One seed's data, by its label where seeds have one; all, where there are no seeds."""
+    if seed is None:
+        return data
+    return data.sel(seed=seed) if "seed" in data.coords else data.isel(seed=seed)
+
+
 def first(node, seed) -> str:
     """The end of a sentence on where a seed was first not finite: ` from step 3 on, first the stream at stream position 2`."""
-    data = node.to_dataset()
-    of_seed = data if seed is None else data.sel(seed=seed) if "seed" in data.coords else data.isel(seed=seed)
+    of_seed = _of_seed(node.to_dataset(), seed)
     if "nonfinite_step" in of_seed and "step" in of_seed.dims:
         last = of_seed.isel(step=-1)
         if last["nonfinite_step"].ndim == 0 and int(last["nonfinite_step"]) >= 0:
@@ -104,9 +110,15 @@ def short(members: Mapping) -> str:
     for name, node in members.items():
         found = seeds(node)
         if found:
-            shown = ", ".join(map(str, found[:TOLD])) + (f" and {len(found) - TOLD} more" if len(found) > TOLD else "")
-            told.append(name if found == [None] else f"{name}, seed{'s' if len(found) > 1 else ''} {shown}")
+            told.append(name if found == [None] else f"{name}, {_in_few_words(found)}")
     return "; ".join(told)
+
+
+def _in_few_words(numbers: list) -> str:
+    """`seed 1`, `seeds 0, 2`, or the first of many."""
+    plural = "s" if len(numbers) > 1 else ""
+    more = f" and {len(numbers) - TOLD} more" if len(numbers) > TOLD else ""
+    return f"seed{plural} {', '.join(map(str, numbers[:TOLD]))}{more}"
 
 
 def lines(members: Mapping) -> list[str]:

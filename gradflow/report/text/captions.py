@@ -222,7 +222,8 @@ def short(tree) -> str:
     """The line under a figure's title: seeds and precision."""
     conditions = setting(tree)
     seeds = conditions.get("seeds", "").split(",")[0]
-    counted = f"{seeds} seed{'' if seeds == '1' else 's'}" if seeds else ""
+    unit = "seed" if seeds == "1" else "seeds"
+    counted = f"{seeds} {unit}" if seeds else ""
     return ", ".join(words for words in (counted, conditions.get("precision", "")) if words)
 
 
