@@ -3,9 +3,9 @@
 from importlib import import_module
 from importlib.machinery import PathFinder
 
-from .compiler import tell
+from .compiler import apply_cpu_workaround
 
-tell()
+apply_cpu_workaround()
 FLOORS = {
     "": ("laws", "report", "results"),
     "instruments": ("chain", "jacobians", "spectrum"),
@@ -16,13 +16,13 @@ FLOORS = {
     "report": ("plot",),
     "report.text": ("findings",),
     "theory": ("closed", "gram"),
-    "training": ("data", "experiments", "moments", "optimizers"),
+    "training": ("data", "experiments", "optimizers", "record_schedule"),
 }
 ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {
     "instruments.meter": ("meter",),
     "instruments.measurement": ("measure", "sweep"),
-    "interop.checkpoints": ("checkpoint",),
+    "interop.pretrained": ("checkpoint",),
     "model.equation.sublayer": ("walk",),
     "model.wirings.catalogue": ("Placement", "Stage", "Wiring", "wirings"),
     "model.stacks.admin_profiling": ("profiled",),

@@ -9,7 +9,7 @@ from .instruments import spectrum as spectrum
 from .instruments.measurement import measure as measure
 from .instruments.measurement import sweep as sweep
 from .instruments.meter import meter as meter
-from .interop.checkpoints import checkpoint as checkpoint
+from .interop.pretrained import checkpoint as checkpoint
 from .model import branches as branches
 from .model import layers as layers
 from .model import zoo as zoo
@@ -38,8 +38,8 @@ from .theory import gram as gram
 from .theory.predict import predict as predict
 from .training import data as data
 from .training import experiments as experiments
-from .training import moments as moments
 from .training import optimizers as optimizers
+from .training import record_schedule as record_schedule
 from .training.atlas import atlas as atlas
 from .training.loop import train as train
 from .training.recipe import Recipe as Recipe

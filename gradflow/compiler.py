@@ -27,7 +27,7 @@ class Unusable(RuntimeError):
     """JAX can't be used as it was told to be: one line that names the variable to change."""
 
 
-def tell(jaxlib: str | None = None) -> None:
+def apply_cpu_workaround(jaxlib: str | None = None) -> None:
     """Adds `REMEDY` to `XLA_FLAGS` where this jaxlib needs it and nobody has decided otherwise; without effect once JAX ran."""
     numbers = tuple(map(int, re.findall(r"\d+", jaxlib or version("jaxlib"))[:3]))
     flags = os.environ.get("XLA_FLAGS", "")
@@ -35,7 +35,7 @@ def tell(jaxlib: str | None = None) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {REMEDY}".strip()
 
 
-def hurry() -> None:
+def use_fast_compilation() -> None:
     """Has programs compiled with fewer optimizations, in about two thirds of the time: for many that each run briefly.
 
     Numbers move by rounding alone. Who decided otherwise in `XLA_FLAGS` is left alone; without effect once JAX ran. Garbage is

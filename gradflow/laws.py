@@ -30,7 +30,7 @@ from .results.statistics import CONFIDENCE, half_width
 
 @dataclass(frozen=True)
 class Law:
-    """`log y = curve(l, log a, k, …)`, with the names of its numbers, a start for the fit, and how it is told.
+    """`log y = curve(l, log a, k, …)`, with the names of its numbers, a start for the fit, and how it is written.
 
     `words` may hold `{x}` (the position), `{k}` (with its interval, where there is one) and `{l0}`.
     """
@@ -195,7 +195,7 @@ def choose(
 
     >>> l, noise = np.arange(20), np.random.default_rng(0).normal(0, 0.01, (4, 20))
     >>> profile = xr.DataArray(np.exp(-0.1 * l + noise), dims=("seed", "depth"), coords={"depth": l})
-    >>> told(choose(profile))
+    >>> to_text(choose(profile))
     'e^((−0.100 ± 0.001) l)'
     """
     l, logs = _logs(profile, over, seeds)
@@ -276,7 +276,7 @@ def sentence(fitted: xr.Dataset) -> str:
     return fitted.attrs["words"].format(**told)
 
 
-def told(choice: xr.Dataset) -> str:
+def to_text(choice: xr.Dataset) -> str:
     """The chosen law's sentence, and the names of those it can't be told from: `exp((−0.31 ± 0.02) l^0.5) (or power)`."""
     others = choice["law"].values[choice["verdict"].values == "indistinguishable"]
     words = choice["sentence"].sel(law=choice.attrs["chosen"]).item()

@@ -13,7 +13,7 @@ if version("jaxlib").startswith("0.10."):  # a flag that a release doesn't know 
     USUALLY |= {"xla_cpu_use_fusion_emitters": True, "xla_cpu_parallel_codegen_split_count": 32}
 
 
-def tell_quickly() -> None:
+def use_fast_compilation() -> None:
     """Has every program compiled quickly, in child processes too; to be called before JAX is first used."""
     flags = [f"--{name}={str(value).lower()}" for name, value in QUICKLY.items()]
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()

@@ -13,7 +13,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-compiling.tell_quickly()
+compiling.use_fast_compilation()
 COMPILER = compiling.Compiler()
 jax.config.update("jax_enable_x64", True)
 

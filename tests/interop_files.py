@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gradflow.interop.checkpoints.configs import Config
-from gradflow.interop.checkpoints.families import FAMILIES
-from gradflow.interop.checkpoints.files import WHOLE
-from gradflow.interop.checkpoints.matching import leaves
+from gradflow.interop.pretrained.configs import Config
+from gradflow.interop.pretrained.families import FAMILIES
+from gradflow.interop.pretrained.files import WHOLE
+from gradflow.interop.pretrained.matching import leaves
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 11}
 SIZES |= {"max_position_embeddings": 6}

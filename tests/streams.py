@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradflow.instruments import gradients, jacobians
-from gradflow.model.equation.sublayer import given, residual, walk
+from gradflow.model.equation.sublayer import residual, walk, with_context
 from gradflow.model.parameters.names import named
 from gradflow.results.quantities import FACTORS, TERMS
 
@@ -23,7 +23,7 @@ def read(model, params, batch) -> dict:
         visit = lambda x, parts, nudge: (residual(x + nudge, parts), None)
 
         def example(inputs, targets, nudges):
-            own = given(model, params, inputs)
+            own = with_context(model, params, inputs)
             x, _ = walk(model.segments, own["stack"], model.enter(params, inputs), visit, nudges[:-1])
             return model.loss(own, model.leave(own, x + nudges[-1]), targets)
 
@@ -35,7 +35,7 @@ def read(model, params, batch) -> dict:
 
 def dense(model, params, inputs) -> dict:
     """Dense Jacobians of all sublayers and their parts for one example, `{name: [S, outputs, inputs]}`; of one kind of stream."""
-    own = given(model, params, inputs)
+    own = with_context(model, params, inputs)
     visit = lambda x, parts, _: (residual(x, parts), jacobians.matrices(parts, x))
     return walk(model.segments, own["stack"], model.enter(params, inputs), visit)[1]
 

@@ -20,12 +20,12 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments import gradients
-from gradflow.interop import checkpoints, trained
-from gradflow.interop.checkpoints.configs import Config
-from gradflow.interop.checkpoints.families import FAMILIES
-from gradflow.interop.checkpoints.files import json_of
-from gradflow.interop.checkpoints.matching import leaves
-from gradflow.interop.checkpoints.metadata import HARMLESS
+from gradflow.interop import pretrained, trained
+from gradflow.interop.pretrained.configs import Config
+from gradflow.interop.pretrained.families import FAMILIES
+from gradflow.interop.pretrained.files import json_of
+from gradflow.interop.pretrained.matching import leaves
+from gradflow.interop.pretrained.metadata import HARMLESS
 from gradflow.model.equation.sublayer import sublayer, walk
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -412,7 +412,7 @@ def test_every_value_of_a_configuration_is_refused_or_computed_as_transformers_d
         for value in (OTHERS[type(was)](was), NEIGHBOURS.get(key)):
             path.write_text(json.dumps({**plain, key: value}))
             try:
-                architecture = repr(checkpoints.described(Config(json_of(path))))
+                architecture = repr(pretrained.described(Config(json_of(path))))
                 if architecture not in run:
                     read, params = gf.checkpoint(own)
                     run[architecture] = np.asarray(jax.jit(jax.vmap(partial(read, params)))(BATCH["inputs"]))

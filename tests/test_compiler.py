@@ -20,22 +20,22 @@ from gradflow.model.layers.functional import standardized
 )
 def test_releases_that_sum_wrongly_are_told(jaxlib, told, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--other=1")
-    compiler.tell(jaxlib)
-    compiler.tell(jaxlib)
+    compiler.apply_cpu_workaround(jaxlib)
+    compiler.apply_cpu_workaround(jaxlib)
     assert os.environ["XLA_FLAGS"] == ("--other=1 " + compiler.REMEDY if told else "--other=1")
 
 
 def test_who_decided_otherwise_is_left_alone(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", f"{compiler.FLAG}=individual_dot")
-    compiler.tell("0.10.2")
+    compiler.apply_cpu_workaround("0.10.2")
     assert os.environ["XLA_FLAGS"] == f"{compiler.FLAG}=individual_dot"
 
 
 def test_in_a_hurry_the_compiler_is_told_what_nobody_decided(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3 --other=1")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    compiler.hurry()
-    compiler.hurry()
+    compiler.use_fast_compilation()
+    compiler.use_fast_compilation()
     told = ["--xla_llvm_disable_expensive_passes=true", "--xla_disable_hlo_passes=tree_reduction_rewriter"]
     assert os.environ["XLA_FLAGS"].split() == ["--xla_backend_optimization_level=3", "--other=1", *told]
     assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
@@ -44,7 +44,7 @@ def test_in_a_hurry_the_compiler_is_told_what_nobody_decided(monkeypatch):
 def test_in_a_hurry_who_gave_lapack_threads_is_left_alone(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
-    compiler.hurry()
+    compiler.use_fast_compilation()
     assert os.environ["OPENBLAS_NUM_THREADS"] == "4"
 
 

@@ -201,19 +201,19 @@ CALLS = {
     "a number for a wiring": (lambda: gf.transformer(3), "a wiring is 3"),
     "a misspelt initialization": (lambda: gf.transformer("pre", init="fanin"), "did you mean 'fan_in'"),
     "a misspelt scale": (
-        lambda: gf.transformer(gf.Wiring("mine", scales=(("qurey", 2.0),)), **TINY),
+        lambda: gf.transformer(gf.Wiring("mine", init_scales=(("qurey", 2.0),)), **TINY),
         "no matrix, whose initialization is to be scaled: 'qurey': did you mean 'query'",
     ),
     "a scale that is none": (
-        lambda: gf.transformer(gf.Wiring("mine", scales=(("query", "2"),)), **TINY),
-        r"Wiring.scales\[0\]\[1\] is '2'",
+        lambda: gf.transformer(gf.Wiring("mine", init_scales=(("query", "2"),)), **TINY),
+        r"Wiring.init_scales\[0\]\[1\] is '2'",
     ),
     "a misspelt place": (
-        lambda: gf.transformer(gf.Wiring("mine", within=(("innner", gf.norms.RMSNorm()),)), **TINY),
+        lambda: gf.transformer(gf.Wiring("mine", inner_layers=(("innner", gf.norms.RMSNorm()),)), **TINY),
         "sets 'innner' inside the branch",
     ),
     "a method for a place": (
-        lambda: gf.transformer(gf.Wiring("mine", within=(("init", gf.norms.RMSNorm()),)), **TINY),
+        lambda: gf.transformer(gf.Wiring("mine", inner_layers=(("init", gf.norms.RMSNorm()),)), **TINY),
         "sets 'init' inside the branch",
     ),
     "no learning rate": (lambda: gf.Recipe(lr=None), "lr is None: a finite number is needed"),

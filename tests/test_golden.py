@@ -21,7 +21,7 @@ from scipy import integrate, stats
 import gradflow as gf
 from gradflow.instruments.seeds import seed_keys
 from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward
-from gradflow.model.equation.sublayer import bound, recorded, sublayer, walk
+from gradflow.model.equation.sublayer import bind, recorded, sublayer, walk
 from gradflow.model.layers.functional import ACTIVATIONS
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.stacks.transformer import Transformer
@@ -143,7 +143,7 @@ def last_feed_forward_gradients(placement: str) -> xr.DataArray:
 
         def gradient(own, x, targets):
             def loss(down):
-                parts = bound(layers, {**own, "branch": {**own["branch"], "down": down}})
+                parts = bind(layers, {**own, "branch": {**own["branch"], "down": down}})
                 return model.loss(params, model.leave(params, sublayer(x, **parts)), targets)
 
             return jax.grad(loss)(own["branch"]["down"]).kernel[...]

@@ -157,7 +157,7 @@ def test_every_library_that_is_imported_is_declared():
     others = set().union(*used.values()) - names(project["dependencies"]) - set(sys.stdlib_module_names)
     assert others == {"gradflow"} | names(project["optional-dependencies"]["hf"])
     where = {name: [m for m in used if name in used[m]] for name in ("safetensors", "tokenizers")}
-    assert where == {"safetensors": ["interop.checkpoints.files"], "tokenizers": ["interop.cutter"]}
+    assert where == {"safetensors": ["interop.pretrained.files"], "tokenizers": ["interop.cutter"]}
 
 
 # ---- what is written once -----------------------------------------------------------------------------------

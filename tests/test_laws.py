@@ -146,8 +146,8 @@ def test_the_choice_of_one_seed_is_told_without_an_interval_and_says_it_is_of_on
     assert choice.attrs["seeds"] == 1
     assert choice.attrs["by"] == "AICc of one seed; depths are not independent"
     assert choice[["low", "high"]].isnull().all().to_array().all()
-    assert laws.told(choice).startswith("e^((−0.0")
-    assert "±" not in laws.told(choice)
+    assert laws.to_text(choice).startswith("e^((−0.0")
+    assert "±" not in laws.to_text(choice)
 
 
 def test_a_search_that_comes_to_no_end_is_one_line(monkeypatch):
@@ -312,7 +312,7 @@ def test_laws_that_a_short_profile_cannot_tell_apart_are_said_to_be_so():
     short = [laws.choose(drifting("exponential", key=key, positions=7, noise=0.1)) for key in range(40)]
     both = [c for c in short if not {verdicts(c)["exponential"], verdicts(c)["stretched"]} & {"worse", "needless"}]
     assert len(both) > 20
-    assert all("(or " in laws.told(choice) for choice in both)
+    assert all("(or " in laws.to_text(choice) for choice in both)
     assert verdicts(laws.choose(drifting("exponential", positions=60))) == {
         "constant": "worse",
         "exponential": "chosen",
@@ -394,7 +394,7 @@ def test_a_law_of_ones_own_is_a_candidate_like_any_other():
     profile = drifting("constant") * np.exp(-0.001 * np.arange(33.0) ** 2)[None]
     choice = laws.choose(profile, (*laws.OVER_DEPTH, mine))
     assert choice.attrs["chosen"] == "mine"
-    assert laws.told(choice).startswith("exp((−0.00")
+    assert laws.to_text(choice).startswith("exp((−0.00")
 
 
 def test_more_numbers_than_positions_leave_a_law_out():

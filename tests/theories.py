@@ -22,7 +22,7 @@ class UniformAttention(Branch):
     weights: Initialization = FanIn()
     bias: bool = False
 
-    def sides(self, width: int):
+    def matrix_shapes(self, width: int):
         return {"value": (width, width)}
 
     def __call__(self, params, x):

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import tyro
 
-from ..compiler import check_flags, hurry
+from ..compiler import check_flags, use_fast_compilation
 from . import options
 from .console import parsed, refusing, speaking
 from .options import Extent, Models, Run, Trained, Updates
@@ -89,13 +89,16 @@ def _job(
         from ..results.arguments import whole
         from ..results.folder import CHECKPOINTS, begun
         from ..results.provenance import provenance
-        from ..training import moments, plan
+        from ..training import plan, record_schedule
 
         matplotlib.use("agg")
         (stacks, data), recipe, origin = models.built(), updates.built(), provenance()
         if not readings:
             raise ValueError("readings names none: give economy, standard or full, or names of readings and quantities")
-        read = {"record": moments.named(record), "readings": readings[0] if readings[0] in plan.PRESETS else readings}
+        read = {
+            "record": record_schedule.named(record),
+            "readings": readings[0] if readings[0] in plan.PRESETS else readings,
+        }
         if run.checkpoint_every is not None:
             whole("--checkpoint-every", run.checkpoint_every)
         planned = plan.Plan.of(data, recipe, run.key, run.seeds, run.steps, **read)
@@ -127,7 +130,7 @@ def atlas(
     Without --wirings all that are known by name. An interrupted run goes on with the wirings that its folder lacks.
     """
     started = time.perf_counter()
-    hurry()
+    use_fast_compilation()
     with refusing("atlas", ValueError, TypeError, OSError):
         check_flags()
         import matplotlib

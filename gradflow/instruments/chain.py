@@ -18,7 +18,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import given, residual, walk
+from ..model.equation.sublayer import residual, walk, with_context
 from ..model.numerics.precision import in_float32
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at, root
@@ -42,7 +42,7 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
     if probes < 2:
         raise ValueError(f"probes is {probes}: an error needs at least 2")
     x = jax.vmap(model.enter, (None, 0))(params, batch["inputs"])
-    own = lambda inputs: given(model, params, inputs)["stack"]
+    own = lambda inputs: with_context(model, params, inputs)["stack"]
     through = lambda x, inputs, d: walk(model.segments, own(inputs), x, metered, d)[0]
     settings = {"stream": dials(model, params, batch)["stack"]["stream"]}
     top, pull = jax.vjp(lambda d: jax.vmap(through, (0, 0, None))(x, batch["inputs"], d), settings)
@@ -104,7 +104,7 @@ def _scatter(growth, period: int):
 def _directions(model, params, batch, leading: int, key, keep):
     """Growths [S, k], what is kept of the orthonormal directions at positions 0 … S, and their token-mean shares [S+1, k]."""
     inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
-    own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
+    own, x = with_context(model, params, inputs), in_float32(model.enter(params, inputs))
     if not 1 <= leading <= x.size:
         raise ValueError(f"leading is {leading}: between 1 and tokens × features = {x.size} directions can be followed")
     first = normal(at(root(key), "tangents"), leading, *x.shape).astype(x.dtype)
@@ -157,7 +157,7 @@ def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
     """
     _, kept, _ = _directions(model, params, batch, leading, key, keep=lambda q: q)
     one = jax.tree.map(lambda a: a[0], batch)
-    own, x = given(model, params, one["inputs"]), in_float32(model.enter(params, one["inputs"]))
+    own, x = with_context(model, params, one["inputs"]), in_float32(model.enter(params, one["inputs"]))
     along = lambda x, eps, q: x + jnp.tensordot(eps, q, 1)
 
     def loss(eps, settings):
@@ -192,7 +192,7 @@ def end_to_end(model, params, batch, *, starts=(0,), leading: int = LEADING, ite
         raise ValueError(f"starts = {tuple(starts)}: choose positions of the stream, 0 … {size}")
     growth = _directions(model, params, batch, 1, key, keep=lambda q: ())[0][:, 0]
     inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
-    own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
+    own, x = with_context(model, params, inputs), in_float32(model.enter(params, inputs))
     v = normal(at(root(key), "end_to_end"), *x.shape).astype(jnp.zeros(()).dtype)
     steps = min(2 * iterations, x.size)
     leading = min(leading, max(1, steps // 2))

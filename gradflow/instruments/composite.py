@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from ..model.equation.sublayer import given, opened, residual, walk
+from ..model.equation.sublayer import bind_dynamic_gains, residual, walk, with_context
 from ..model.numerics.precision import in_float32
 from ..results.quantities import SIDES
 
@@ -47,8 +47,8 @@ def matrices(model, params, inputs) -> Float[Array, "sublayer token lane lane"]:
     unit = in_float32(jnp.eye(like.shape[0], dtype=like.dtype))[..., None, None]
     units = jnp.broadcast_to(unit, (like.shape[0], *like.shape))
     made = lambda skip: jax.vmap(skip, out_axes=-1)(units).mean(-2)  # [i, T, j]
-    see = lambda x, parts, _: (residual(x, parts), made(opened(parts, x)["skip"]))
-    own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
+    see = lambda x, parts, _: (residual(x, parts), made(bind_dynamic_gains(parts, x)["skip"]))
+    own, x = with_context(model, params, inputs), in_float32(model.enter(params, inputs))
     _, found = walk(model.segments, own["stack"], x, see)
     return jnp.swapaxes(found, 1, 2)
 

@@ -28,7 +28,7 @@ def dropped(x, rate: float, key):
     return jnp.where(kept, x / (1 - rate), 0)
 
 
-def thinned(visit: Callable, rate: float) -> Callable:
+def with_dropout(visit: Callable, rate: float) -> Callable:
     """`visit` where branches are dropped out; its extra is `(extra, key)`."""
 
     def dropping(x, parts, extra_and_key):

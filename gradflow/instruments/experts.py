@@ -10,7 +10,7 @@ Axes: S sublayers; T tokens; E experts, of the sublayer that has most.
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import bound, given, recorded, walk
+from ..model.equation.sublayer import bind, recorded, walk, with_context
 from ..model.numerics.precision import in_float32, in_precision_of
 from .operators import with_params
 
@@ -25,11 +25,11 @@ def load(model, params, batch) -> dict:
 
     def visit(x, own, _):
         layers, own = own
-        y, seen = recorded(bound(layers, own), x, at=lambda part, u: (part(u), u))
+        y, seen = recorded(bind(layers, own), x, at=lambda part, u: (part(u), u))
         return y, _of_gates(layers["branch"], own["branch"], seen["branch"], size)
 
     def one(inputs):
-        own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
+        own, x = with_context(model, params, inputs), in_float32(model.enter(params, inputs))
         return walk(model.segments, own["stack"], x, visit, bind=with_params)[1]
 
     read = jax.tree.map(lambda a: a.mean(0), jax.vmap(one)(batch["inputs"]))

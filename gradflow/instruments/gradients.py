@@ -4,7 +4,7 @@ Every meter of the stack is read by differentiating the loss with respect to its
 backward pass is the one training does. What it costs beyond is a few reductions a sublayer; how many, a `Scope` says.
 
 A model is anything with `segments`, `init(key)`, `enter(params, inputs) -> x_0`, `leave(params, x_S) -> out` and
-`loss(params, out, targets)`, each for one example; `Transformer` is one. `given(params, inputs)`, where it has that, makes
+`loss(params, out, targets)`, each for one example; `Transformer` is one. `with_context(params, inputs)`, where it has that, makes
 the parameters that one example sees in the stack, in `leave` and in `loss`.
 
 Axes: a batch is `{"inputs": [B, …], "targets": [B, …]}`; S sublayers, T tokens, P parameter names.
@@ -20,12 +20,12 @@ import numpy as np
 
 from ..model.equation import budget as accounts
 from ..model.equation.budget import METERED
-from ..model.equation.sublayer import STREAM_ALONE, given, products, recorded, walk
+from ..model.equation.sublayer import STREAM_ALONE, products, recorded, walk, with_context
 from ..model.inputs.batch import shares
 from ..model.numerics.precision import common, in_float32, wide
 from ..model.parameters.names import named, parameter_names
 from . import signal
-from .dropout import Dropout, dropped, thinned
+from .dropout import Dropout, dropped, with_dropout
 from .meter import GAIN, meter, metered, metered_parts, norm, squared_modulus
 
 
@@ -70,11 +70,11 @@ def dials(model, params, batch, gain: float = GAIN, scope: Scope = WHOLE) -> dic
 
 def metered_loss(model, params, dials, batch, scope: Scope = WHOLE, kept=products, dropout: Dropout | None = None):
     """Loss of the batch (mean over its targets) and its signal, with a meter behind every dial."""
-    visit = thinned(scope.visit, dropout.rate) if dropout else scope.visit
+    visit = with_dropout(scope.visit, dropout.rate) if dropout else scope.visit
     keys = jax.random.split(dropout.key, len(batch["targets"])) if dropout else None
 
     def example(inputs, targets, key):
-        own, x, extra = given(model, params, inputs), model.enter(params, inputs), dials["stack"]
+        own, x, extra = with_context(model, params, inputs), model.enter(params, inputs), dials["stack"]
         if dropout:
             at_bottom, *inside = jax.random.split(key, len(extra["stream"]) + 1)
             x, extra = dropped(x, dropout.rate, at_bottom), (extra, jnp.stack(inside))
@@ -95,7 +95,7 @@ def example_losses(model, params, batch):
     """Losses [B] of the examples, without instruments."""
 
     def example(inputs, targets):
-        own = given(model, params, inputs)
+        own = with_context(model, params, inputs)
         x, _ = walk(model.segments, own["stack"], model.enter(params, inputs))
         return model.loss(own, model.leave(own, x), targets)
 

@@ -15,7 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import Part, gains_map, given, recorded, residual, terms, walk
+from ..model.equation.sublayer import Part, gains_map, recorded, residual, terms, walk, with_context
 from ..model.numerics.precision import in_float32
 from ..model.stacks.stack import parts_at
 
@@ -57,7 +57,7 @@ def _matrix(push, like):
 
 def at_sublayer(model, params, inputs, position: int) -> dict[str, jax.Array]:
     """`matrices` of the sublayer at `position` (0 … S − 1; negative from the top), for the inputs of one example."""
-    own = given(model, params, inputs)
+    own = with_context(model, params, inputs)
     _, streams = walk(
         model.segments,
         own["stack"],

@@ -28,7 +28,7 @@ from ..results.tree import Readings, described, label
 from .loss import measure_function, refuse_module
 from .readings import Reading, readings
 from .resolution import resolved, warn_of_nonfinite, warn_of_underflow
-from .seeds import drawn, over, read, seed_keys
+from .seeds import init_seeds, over, read, seed_keys
 
 SHARED, OWN = "shared by seeds", "one a seed"
 
@@ -100,7 +100,7 @@ def measure_models(
     nodes = nodes if params is not None else profiled(nodes, first, key)
     measured = {}
     for name, model in nodes.items():
-        weights = over(given[name], seeds) if name in given else drawn(model, keys)
+        weights = over(given[name], seeds) if name in given else init_seeds(model, keys)
         found = read(model, chosen, weights, batch, None if batches == SHARED else 0)
         warn_of_nonfinite(name, found, given.get(name))
         found = resolved(found)

@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model.equation.sublayer import Parts, decorated, opened, sublayer
-from ..model.numerics.precision import beside, wide
+from ..model.equation.sublayer import Parts, bind_dynamic_gains, decorated, sublayer
+from ..model.numerics.precision import wide, with_leading_axes
 from ..results.arguments import shown
 
 GAIN = 24.0
@@ -71,7 +71,7 @@ def squared_norm(g, dial):
     """
     g = jnp.atleast_1d(g).astype(wide(g.dtype))
     axes = (*range(g.ndim - 1 - jnp.ndim(dial)), g.ndim - 1)
-    squares = jnp.sum(squared_modulus(beside(power_of_two(dial)[..., None], g) * g), axis=axes)
+    squares = jnp.sum(squared_modulus(with_leading_axes(power_of_two(dial)[..., None], g) * g), axis=axes)
     floor = jnp.where(jnp.any(g != 0, axis=axes), jnp.finfo(g.dtype).tiny, 0.0)
     return jnp.maximum(squares, floor).astype(jnp.result_type(dial))
 
@@ -107,7 +107,7 @@ def at_inputs(dials: Mapping[str, jax.Array]):
 def metered_parts(x, parts: Parts, dials: Mapping[str, jax.Array]):
     """The parts with a meter at the input of each that has a dial, and (dial `gains`) on the stream as gains read it."""
     seen = meter(x, dials["gains"]) if "gains" in dials else x
-    return decorated(opened(parts, seen), at_inputs(dials))
+    return decorated(bind_dynamic_gains(parts, seen), at_inputs(dials))
 
 
 def metered(x, parts: Parts, dials: Mapping[str, jax.Array]):

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import PARTS, bound, forked, owned, recorded, terms
+from ..model.equation.sublayer import PARTS, bind, forked, recorded, resolve_shared_params, terms
 from ..model.layers.layer import NOTHING, Zero, coupling
 from ..results.quantities import JACOBIANS
 
@@ -119,7 +119,7 @@ def project(v, normals):
 
 
 def without(normals, kernel):
-    """The space with those normals, less the directions of `kernel` (orthonormal, [T, c, K]) that lie in it.
+    """The space with those normals, less the directions of `null_directions` (orthonormal, [T, c, K]) that lie in it.
 
     They are the combinations of the kernel's columns that are orthogonal to all normals: the null space of the cosines.
     """
@@ -165,7 +165,7 @@ def operators(layers: Mapping, params: Mapping, x, stream) -> tuple[Any, Any, di
 
     Cost: one linearization; each application of an operator is a push through its parts.
     """
-    parts = bound(layers, params)
+    parts = bind(layers, params)
     y, records = recorded(parts, x, at=_linearized_with_ends)
     seen = {part: (u, out) for part, (u, out, _) in records.items()}
     maps = {part: push for part, (_, _, push) in records.items()}
@@ -176,7 +176,7 @@ def operators(layers: Mapping, params: Mapping, x, stream) -> tuple[Any, Any, di
         "fork": fork,
         "sublayer": lambda v: maps["norm_out"](fork(v)),
     }
-    spaces = _spaces(layers, owned(layers, params), seen, stream)
+    spaces = _spaces(layers, resolve_shared_params(layers, params), seen, stream)
     found = {}
     for name in JACOBIANS:
         u = seen[THROUGH[name][0]][0] if name in seen else x
@@ -196,12 +196,12 @@ def _linearized_with_ends(part, u):
 
 def _spaces(layers, params, seen, stream) -> dict[str, tuple[jax.Array, jax.Array]]:
     """`{part or factor: (normals of its domain, normals of its range)}`, from the values `seen` at every part."""
-    kernel = lambda part: _columns(layers[part], "kernel", seen[part][0], params[part], seen[part][0])
+    kernel = lambda part: _columns(layers[part], "null_directions", seen[part][0], params[part], seen[part][0])
 
     def across(part, incoming):
         """Domain and range of one part, fed from the space `incoming`."""
         y = seen[part][1]
-        return without(incoming, kernel(part)), _columns(layers[part], "normals", y, params[part], y, incoming)
+        return without(incoming, kernel(part)), _columns(layers[part], "output_normals", y, params[part], y, incoming)
 
     at = {"read": across("read", stream)}
     at["norm_in"] = across("norm_in", at["read"][1])
@@ -221,13 +221,13 @@ def _carried(stream, skip, by_skip, by_branch):
     """The space `stream` without what neither the skip nor the branch carries on, from what each of them takes."""
     if isinstance(skip, Zero):
         return without(stream, by_branch)
-    if not hasattr(skip, "kernel"):
+    if not hasattr(skip, "null_directions"):
         return stream
     return without(stream, common(by_branch, by_skip))
 
 
 def _columns(layer, which: str, x, *args):
-    """What `layer.kernel(…)` or `layer.normals(…)` says of the array `x`, orthonormal; nothing where it says nothing."""
+    """Returns `layer.null_directions(…)` or `layer.output_normals(…)`, orthonormal; zeros where there is none."""
     whole = everything(x)
     if not hasattr(layer, which):
         return whole

@@ -47,7 +47,7 @@ def seed_keys(key, seeds: int):
     return jax.vmap(lambda i: at(root(key), "seed", i))(jnp.arange(seeds))
 
 
-def drawn(model, keys) -> Iterator:
+def init_seeds(model, keys) -> Iterator:
     """Weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part."""
     size = sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(jax.eval_shape(model.init, keys[0])))
     parts = min(len(keys), max(1, -(-len(keys) * size // AT_ONCE)))

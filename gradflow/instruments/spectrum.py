@@ -10,7 +10,7 @@ Axes: n = T·c entries of the stream; S sublayers.
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import given, walk
+from ..model.equation.sublayer import walk, with_context
 from ..model.layers.layer import FEATURES, NOTHING
 from ..model.numerics.precision import in_float32
 from ..model.parameters.keys import at, root
@@ -52,7 +52,7 @@ def spectrum(
     if unknown or not factors:
         raise ValueError(f"factors {tuple(factors)}: choose from {', '.join(JACOBIANS)}")
     inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
-    own, x = given(model, params, inputs), in_float32(model.enter(params, inputs))
+    own, x = with_context(model, params, inputs), in_float32(model.enter(params, inputs))
     positions = sum(segment.repeats * len(segment.block) for segment in model.segments)
 
     def visit(carry, own, position):

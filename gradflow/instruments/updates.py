@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import given, residual, walk
+from ..model.equation.sublayer import residual, walk, with_context
 from .gradients import by_outer, by_parameter, frobenius
 from .signal import mean_square
 
@@ -70,7 +70,7 @@ def change(model, weights, batch) -> dict:
     """
 
     def streams(params, inputs):
-        own = given(model, params, inputs)
+        own = with_context(model, params, inputs)
         x, below = walk(model.segments, own["stack"], model.enter(params, inputs), _seen)
         return jnp.concatenate([below, x[None]]), model.leave(own, x)
 

@@ -1,1 +1,1 @@
-"""The interop floor, bottom up: functions, checkpoints, tokens, cutter, tokenizer, trained. Models that were not built here."""
+"""The interop floor, bottom up: functions, pretrained, tokens, cutter, tokenizer, trained. Models that were not built here."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..results.arguments import shown
 from ..results.files import printable, regular
-from .checkpoints.files import json_of, plain
+from .pretrained.files import json_of, plain
 
 TOKENIZER, SETTINGS, VOCABULARY = "tokenizer.json", "tokenizer_config.json", "vocab.txt"
 MASKS = ("[MASK]", "<mask>")
@@ -137,7 +137,7 @@ def by_rule(found: Cut, asked: bool | None, word: str | None) -> Marks:
     if found.begin or found.end:
         against = f", though {SETTINGS} has add_bos_token false" if asked is False and found.begin else ""
         return Marks(
-            found.begin, found.end, f"{told(found.begin, found.end, found.words)}, the tokenizer's rule{against}"
+            found.begin, found.end, f"{to_text(found.begin, found.end, found.words)}, the tokenizer's rule{against}"
         )
     if not asked:
         return Marks()
@@ -146,10 +146,10 @@ def by_rule(found: Cut, asked: bool | None, word: str | None) -> Marks:
             f"{SETTINGS} has add_bos_token, but bos_token {shown(word)} is no token here: --begin names its number"
         )
     begin = (found.known[word],)
-    return Marks(begin, (), f"{told(begin, (), {begin[0]: word})}, as {SETTINGS} has add_bos_token")
+    return Marks(begin, (), f"{to_text(begin, (), {begin[0]: word})}, as {SETTINGS} has add_bos_token")
 
 
-def told(begin: Sequence[int], end: Sequence[int], words: Mapping[int, str]) -> str:
+def to_text(begin: Sequence[int], end: Sequence[int], words: Mapping[int, str]) -> str:
     """The marks, in words."""
     parts = [
         *([f"begin with {_named(begin, words)}"] if begin else []),

@@ -29,8 +29,8 @@ from ..results.configuration import dumps
 from ..results.files import printable
 from ..training import corpus, data
 from . import tokenizer
-from .checkpoints import Saved, saved
-from .tokenizer import MASKS, TOKENIZER, Cut, Marks, by_rule, told
+from .pretrained import Saved, saved
+from .tokenizer import MASKS, TOKENIZER, Cut, Marks, by_rule, to_text
 from .tokens import digest, of_file
 
 AUTO, NOTHING = "auto", "none"
@@ -95,7 +95,7 @@ def opened(
     tied : read the logits by the token table, whatever head the files have
     precision : as for `checkpoint`
 
-    Errors: ValueError, ImportError and OSError, one line or a list. What a reader should know is told in warnings.
+    Errors: ValueError, ImportError and OSError, one line or a list. What a reader should know is said in warnings.
     """
     asked, context, batch = functions(readings), whole("context", context, 2), whole("batch", batch)
     first, source = start(begin), read(text, tokens)
@@ -145,7 +145,7 @@ class Source(NamedTuple):
 
 
 def read(text, tokens) -> Source:
-    """The text or the tokens that are asked for. What was replaced in a text is told in a warning."""
+    """The text or the tokens that are asked for. What was replaced in a text is said in a warning."""
     if text and tokens:
         raise ValueError("a text and tokens: give one of them")
     if tokens:
@@ -192,7 +192,7 @@ def start(begin: str | int) -> str | int:
 def marked(own: Saved, found: Cut, first: str | int, causal: bool) -> Marks:
     """What every example has in front and behind."""
     if isinstance(first, int):
-        return Marks((first,), (), f"{told((first,), (), {})}, as asked for")
+        return Marks((first,), (), f"{to_text((first,), (), {})}, as asked for")
     if first == NOTHING:
         return Marks(note=f"{Marks.note}, as asked for")
     found = replace(found, end=()) if causal else found  # an example ends within a text

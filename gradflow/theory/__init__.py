@@ -1,3 +1,3 @@
-"""Theory, bottom up: kernels, closed, gram, branches, lanes, lean, ends, descent, predict."""
+"""Theory, bottom up: kernels, closed, gram, branches, lanes, mean_cotangent, embedding_readout, descent, predict."""
 
 from . import branches, lanes

@@ -17,11 +17,11 @@ from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at
 from ..model.parameters.names import named
 from ..model.stacks import encoder_decoder
-from .gram import Gram, Place, Push, Response, acts_by_row, factor, response
+from .gram import Gram, Push, Response, TheoryContext, acts_by_row, factor, response
 from .kernels import kernel, mean
 
 
-def inside(layer, hidden: Gram, average, place: Place) -> Response:
+def inside(layer, hidden: Gram, average, place: TheoryContext) -> Response:
     """The response of a layer that acts between matrices, on features of the mean `average` [N] that are not Gaussian.
 
     What LayerNorm subtracts is that mean; a tangent has none.
@@ -36,14 +36,16 @@ def inside(layer, hidden: Gram, average, place: Place) -> Response:
     return response(layer, hidden - jnp.outer(average, average) if subtracts else hidden, place)
 
 
-def branch(layer, sigma: Gram, place: Place, hidden: Gram, paths: dict[str, Push], average=None, own=None) -> Response:
+def branch(
+    layer, sigma: Gram, place: TheoryContext, hidden: Gram, paths: dict[str, Push], average=None, own=None
+) -> Response:
     """The response of a layer made of matrices, the last of which reads `hidden`, all others the input.
 
     `paths` takes the Gram matrix of a tangent at the output of each matrix but the last to `hidden`, whose mean is `average`;
     `own` are sources there. What acts on `hidden` is the branch's `head_gain` and `inner`. Of gains of heads no gradient is
     predicted: a norm behind them takes what they share, one direction of as many as there are heads. It is NaN, not a guess.
     """
-    sides, gains = layer.sides(place.width), layer.gains(place.width)
+    sides, gains = layer.matrix_shapes(place.width), layer.gains(place.width)
     last = list(sides)[-1]
     average = jnp.zeros(len(sigma)) if average is None else average
     heads = inside(getattr(layer, "head_gain", layers.Identity()), hidden, average, place)
@@ -62,14 +64,14 @@ def branch(layer, sigma: Gram, place: Place, hidden: Gram, paths: dict[str, Push
 
 
 @response.register
-def _(layer: branches.FeedForward, sigma: Gram, place: Place) -> Response:
+def _(layer: branches.FeedForward, sigma: Gram, place: TheoryContext) -> Response:
     variance = layer.gains(place.width)["up"] * sigma
     value, slope = kernel(layer.activation, variance)
     return branch(layer, sigma, place, value, {"up": lambda k: slope * k}, mean(layer.activation, jnp.diag(variance)))
 
 
 @response.register
-def _(layer: branches.GatedFeedForward, sigma: Gram, place: Place) -> Response:
+def _(layer: branches.GatedFeedForward, sigma: Gram, place: TheoryContext) -> Response:
     gains = layer.gains(place.width)
     value, slope = kernel(layer.activation, gains["gate"] * sigma)
     linear = gains["up"] * sigma
@@ -78,7 +80,7 @@ def _(layer: branches.GatedFeedForward, sigma: Gram, place: Place) -> Response:
 
 
 @response.register
-def _(layer: branches.Attention, sigma: Gram, place: Place) -> Response:
+def _(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> Response:
     """Many heads of finite width: the mean over `draws` of them, queries and keys drawn as Gaussian processes.
 
     With A the attention of one head, v and o = A v its values and outputs, and c a change of its scores, the outputs change
@@ -126,7 +128,7 @@ def mixed(a: Float[Array, "draw example token token"], k: Gram) -> Gram:
 
 
 @response.register
-def _(layer: encoder_decoder.CrossAttention, sigma: Gram, place: Place) -> Response:
+def _(layer: encoder_decoder.CrossAttention, sigma: Gram, place: TheoryContext) -> Response:
     """None: attention it is, but of a memory."""
     raise NotImplementedError("no theory for CrossAttention: the Gram matrix of its memory is not carried, measure it")
 
@@ -148,7 +150,7 @@ class Vectors(NamedTuple):
     norm: dict[str, Array]
 
 
-def _heads(layer: branches.Attention, sigma: Gram, place: Place) -> tuple[Vectors, Vectors, Array]:
+def _heads(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> tuple[Vectors, Vectors, Array]:
     """Queries and keys of the drawn heads, normalized and turned by position, and a feature of the values [n, E, T]."""
     gains, size = layer.gains(place.width), layer.size(place.width)
     drawn = lambda name, *shape: normal(at(place.key, name), place.draws, *shape).astype(sigma.dtype)

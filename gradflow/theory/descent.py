@@ -26,9 +26,9 @@ from ..model.parameters.keys import at
 from ..model.parameters.names import outer_names, parameter_names
 from ..model.stacks.transformer import Transformer
 from ..results.quantities import PROBES
-from .ends import embedded, leaning, readout
-from .gram import Gram, Place, Response, on_diagonal
-from .lean import Grams, passed, shared
+from .embedding_readout import embedded, leaning, readout
+from .gram import Gram, Response, TheoryContext, on_diagonal
+from .mean_cotangent import GramPair, passed, shared
 
 MEAN_SQUARES = {"skip": "skip_rms", "write": "branch_rms"}
 STREAM = ("loss", "stream_gradient", "readout_gradient", "stream_rms", "token_cosine")
@@ -68,7 +68,7 @@ def named(part: str, made: Response) -> dict[str, Gram]:
     return {name if part == "branch" else f"{part}.{name}": g for name, g in made.sources.items()}
 
 
-def visit(x: Grams, layers, extra, *, place: Place, rows: Rows, names: list[str]):
+def visit(x: GramPair, layers, extra, *, place: TheoryContext, rows: Rows, names: list[str]):
     """One sublayer: Σ and K through (1), with dials on the stream, at the inputs of the parts and on the weights `names`.
 
     Reports mean squares and token cosine, and for each weight 0, or NaN where no part has one of that name.
@@ -79,7 +79,7 @@ def visit(x: Grams, layers, extra, *, place: Place, rows: Rows, names: list[str]
     def acting(part, layer):
         """A part on Gram matrices, with what its dials add at its input and, for its weights, at its output."""
 
-        def act(u: Grams) -> Grams:
+        def act(u: GramPair) -> GramPair:
             here = replace(u, tangent=on_diagonal(u.tangent, dials["parts"][part]))
             y, made = passed(layer, here, place._replace(key=at(key, part)), fresh=part == "branch")
             if part in MEAN_SQUARES:
@@ -125,7 +125,7 @@ def at_rest(size: int, rows: Rows, inside: list[str], outside: list[str]) -> dic
     return {"stack": stack, "top": jnp.zeros(rows.tokens), "readout": jnp.zeros(()), "outer": jnp.zeros(len(outside))}
 
 
-def through(model: Transformer, batch, place: Place):
+def through(model: Transformer, batch, place: TheoryContext):
     """`(end, dials, known)`: `end(dials)` is K at the top of the stack, Σ and K at the readout, and what was seen on the way.
 
     `known` are the parameters outside the stack that make a tangent: those of which a gradient is predicted.
@@ -141,12 +141,12 @@ def through(model: Transformer, batch, place: Place):
     def end(dials):
         outer = dict(zip(outside, dials["outer"], strict=True))
 
-        def moved(u: Grams, part: str, made: Response) -> Grams:
+        def moved(u: GramPair, part: str, made: Response) -> GramPair:
             sources = named(part, made)
             known.update(sources)
             return replace(u, tangent=sum((outer[name] * g for name, g in sources.items()), u.tangent))
 
-        x = moved(Grams(bottom.value, jnp.zeros_like(bottom.value)), "branch", bottom)
+        x = moved(GramPair(bottom.value, jnp.zeros_like(bottom.value)), "branch", bottom)
         x, enter = passed(first.enter, x, place)
         x, seen = walk(
             model.segments,
@@ -165,7 +165,7 @@ def through(model: Transformer, batch, place: Place):
     return end, at_rest(size, rows, inside, outside), known
 
 
-def backward(model: Transformer, batch, place: Place) -> dict:
+def backward(model: Transformer, batch, place: TheoryContext) -> dict:
     """What one backward pass of the loss reads (`instruments.gradients`), as expected over draws of the weights.
 
     Norms are roots of mean squares. One transposed walk reads them all. `parameter_gradient_per_example` comes with it: the
@@ -199,13 +199,13 @@ def backward(model: Transformer, batch, place: Place) -> dict:
     }
 
 
-def stream(model: Transformer, batch, place: Place) -> dict:
+def stream(model: Transformer, batch, place: TheoryContext) -> dict:
     """Of `backward` what is said of the stream alone: nothing else is computed, nor compiled, which takes a third less."""
     found = backward(model, batch, place)
     return {name: found[name] for name in STREAM}
 
 
-def partial_jacobian(model: Transformer, batch, place: Place) -> dict:
+def partial_jacobian(model: Transformer, batch, place: TheoryContext) -> dict:
     """`partial_jacobian` [S+1, probe], expected over draws of the weights and all probes of a kind.
 
     An isotropic probe has the Gram matrix I at the top of the stack, a token-common one 1 within an example.

@@ -35,7 +35,7 @@ Gram = Float[Array, "row row"]
 Push = Callable[[Gram], Gram]
 
 
-class Place(NamedTuple):
+class TheoryContext(NamedTuple):
     """Where a layer acts: width of the stream, tokens of an example, heads to draw, and the key to draw them from."""
 
     width: int
@@ -53,7 +53,7 @@ class Response(NamedTuple):
 
 
 @singledispatch
-def response(layer, sigma: Gram, place: Place) -> Response:
+def response(layer, sigma: Gram, place: TheoryContext) -> Response:
     """The response of a layer at initialization to tokens with the Gram matrix `sigma`.
 
     Errors: NotImplementedError for a type that has not been registered.
@@ -72,38 +72,38 @@ def scaled(sigma: Gram, square, sources: dict[str, Gram] | None = None) -> Respo
 
 
 @response.register
-def _(layer: layers.Identity, sigma: Gram, place: Place) -> Response:
+def _(layer: layers.Identity, sigma: Gram, place: TheoryContext) -> Response:
     return Response(sigma, lambda k: k)
 
 
 @response.register
-def _(layer: layers.Zero, sigma: Gram, place: Place) -> Response:
+def _(layer: layers.Zero, sigma: Gram, place: TheoryContext) -> Response:
     return scaled(sigma, 0.0)
 
 
 @response.register
-def _(layer: layers.Gain, sigma: Gram, place: Place) -> Response:
+def _(layer: layers.Gain, sigma: Gram, place: TheoryContext) -> Response:
     return scaled(sigma, jnp.square(jnp.asarray(layer.value)))
 
 
 @response.register(layers.ScalarGain)
 @response.register(layers.FeatureGain)
-def _(layer, sigma: Gram, place: Place) -> Response:
+def _(layer, sigma: Gram, place: TheoryContext) -> Response:
     return scaled(sigma, jnp.square(jnp.asarray(layer.value)), {"gain": sigma})
 
 
 @response.register
-def _(layer: layers.Complement, sigma: Gram, place: Place) -> Response:
+def _(layer: layers.Complement, sigma: Gram, place: TheoryContext) -> Response:
     return scaled(sigma, jnp.square(1 - jnp.asarray(layer.value)), {"gain": sigma})
 
 
 @response.register
-def _(layer: layers.Shift, sigma: Gram, place: Place) -> Response:
+def _(layer: layers.Shift, sigma: Gram, place: TheoryContext) -> Response:
     return Response(sigma, lambda k: k, {"shift": jnp.ones_like(sigma)})
 
 
 @response.register
-def _(layer: norms.RMSNorm, sigma: Gram, place: Place) -> Response:
+def _(layer: norms.RMSNorm, sigma: Gram, place: TheoryContext) -> Response:
     """`Σ/(σ σᵀ)`, `σ² = diag Σ + eps`; the direction that J_N takes out is one of d."""
     inverse = jax.lax.rsqrt(jnp.diag(sigma) + layer.eps)
     square = jnp.outer(inverse, inverse)
@@ -111,21 +111,21 @@ def _(layer: norms.RMSNorm, sigma: Gram, place: Place) -> Response:
 
 
 @response.register
-def _(layer: norms.LayerNorm, sigma: Gram, place: Place) -> Response:
+def _(layer: norms.LayerNorm, sigma: Gram, place: TheoryContext) -> Response:
     """As RMSNorm: features that are linear in fresh weights have mean zero."""
     normed = response.dispatch(norms.RMSNorm)(layer, sigma, place)
     return normed._replace(sources=normed.sources | ({"bias": jnp.ones_like(sigma)} if layer.bias else {}))
 
 
 @response.register
-def _(layer: norms.ScaledNorm, sigma: Gram, place: Place) -> Response:
+def _(layer: norms.ScaledNorm, sigma: Gram, place: TheoryContext) -> Response:
     normed, square = response(layer.norm, sigma, place), jnp.square(jnp.asarray(layer.value))
     sources = {name: square * g for name, g in normed.sources.items()}
     return Response(square * normed.value, lambda k: square * normed.push(k), sources)
 
 
 @response.register
-def _(layer: norms.Squash, sigma: Gram, place: Place) -> Response:
+def _(layer: norms.Squash, sigma: Gram, place: TheoryContext) -> Response:
     """`E φ(αu)φ(αv)` of Gaussian features, and `α² E φ'(αu)φ'(αv)` for a tangent.
 
     A change of α makes one of `x φ'(α x)`, a change of the shift one of `φ'(α x)`.

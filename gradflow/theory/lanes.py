@@ -7,7 +7,7 @@ summed over features, which a norm further up makes anything but that of two ind
 import jax.numpy as jnp
 
 from ..model.layers import lanes
-from .gram import Gram, Place, Response, acts_by_row, response, scaled
+from .gram import Gram, Response, TheoryContext, acts_by_row, response, scaled
 
 
 def _on_lanes(matrix, k: Gram) -> Gram:
@@ -24,13 +24,13 @@ def _as_matrix(layer: lanes.Lanes, dtype):
 
 
 @response.register
-def _(layer: lanes.Lanes, sigma: Gram, place: Place) -> Response:
+def _(layer: lanes.Lanes, sigma: Gram, place: TheoryContext) -> Response:
     matrix = _as_matrix(layer, sigma.dtype)
     return Response(_on_lanes(matrix, sigma), lambda k: _on_lanes(matrix, k))
 
 
 @response.register
-def _(layer: lanes.PerLane, sigma: Gram, place: Place) -> Response:
+def _(layer: lanes.PerLane, sigma: Gram, place: TheoryContext) -> Response:
     """Layers that multiply entry by entry (gains, norms): each lane's factor is its layer's on the diagonal.
 
     Errors: NotImplementedError for others: what they do to the Gram matrix between two lanes is not known.
@@ -55,7 +55,7 @@ def _(layer: lanes.PerLane, sigma: Gram, place: Place) -> Response:
 
 
 @response.register
-def _(layer: lanes.Then, sigma: Gram, place: Place) -> Response:
+def _(layer: lanes.Then, sigma: Gram, place: TheoryContext) -> Response:
     """One after the other."""
     made: list[Response] = []
     for one in layer.layers:

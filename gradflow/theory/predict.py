@@ -30,7 +30,7 @@ from ..results.provenance import provenance
 from ..results.quantities import by_what_they_yield, listed
 from ..results.tree import Readings, described, label
 from . import descent
-from .gram import Place, response
+from .gram import TheoryContext, response
 
 READINGS: dict[str, Callable[..., dict]] = {
     "backward": descent.backward,
@@ -107,7 +107,7 @@ def over_replicas(model: Transformer, chosen, draws: int, batch, keys) -> dict:
     """Mean and standard error over replicas of all the readings in `chosen`."""
 
     def one(key):
-        place = Place(model.width, batch["inputs"].shape[1], draws, key)
+        place = TheoryContext(model.width, batch["inputs"].shape[1], draws, key)
         return {name: a for reading in chosen for name, a in reading(model, batch, place).items()}
 
     each = jax.lax.map(one, keys)
@@ -115,14 +115,14 @@ def over_replicas(model: Transformer, chosen, draws: int, batch, keys) -> dict:
     return {name: a.mean(0) for name, a in each.items()} | sem
 
 
-def within(layer) -> Iterator:
+def inner_layers(layer) -> Iterator:
     """A layer, and all that it is made of."""
     yield layer
     for field in dataclasses.fields(layer) if dataclasses.is_dataclass(layer) else ():
         held = getattr(layer, field.name)
         for inner in held if isinstance(held, tuple) else (held,):
             if hasattr(inner, "init"):
-                yield from within(inner)
+                yield from inner_layers(inner)
 
 
 def refuse(name: str, model) -> None:
@@ -142,7 +142,7 @@ def refuse(name: str, model) -> None:
     sublayers = [sub for segment in model.segments for sub in segment.block]
     ends = [part for sub in sublayers for part in (sub.wiring.enter, sub.wiring.leave)]
     placed = dict.fromkeys([*ends, *(layer for sub in sublayers for layer in sub.layers.values())])
-    layers = dict.fromkeys(inner for layer in placed for inner in within(layer))
+    layers = dict.fromkeys(inner for layer in placed for inner in inner_layers(layer))
     missing = [type(layer).__name__ for layer in layers if response.dispatch(type(layer)) is response.dispatch(object)]
     if missing:
         raise NotImplementedError(

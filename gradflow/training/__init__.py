@@ -1,1 +1,3 @@
-"""Training, bottom up: corpus, data, record, optimizers, recipe, moments, step, plan, checkpoints, loop, experiments, atlas."""
+"""Training, bottom up: corpus, data, record, optimizers, recipe, record_schedule, step, plan, checkpoints, loop, experiments,
+atlas.
+"""

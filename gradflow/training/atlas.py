@@ -44,7 +44,7 @@ from ..results.tree import Readings, label, settings
 from .loop import train
 from .plan import Plan
 from .recipe import Recipe, recipe
-from .step import apart, together
+from .step import concat_seeds, split_seeds
 
 TOGETHER = 3  # wirings made at a time: some wait for the compiler while another computes
 KEPT = 16  # wirings whose programs are kept
@@ -190,8 +190,8 @@ def _started(name: str, model, plan: Plan, key, seeds: int) -> xr.DataTree:
         some = keys[first : first + len(plan.keys)]
         batch = jax.tree.map(lambda a, n=len(some): jnp.broadcast_to(a, (n, *a.shape)), shared)
         start = step.start(some)
-        rows += step.over_groups(apart(start), batch, some, plan.rates[0], 0)[1]
-    found = jax.device_get(together(rows))
+        rows += step.over_groups(split_seeds(start), batch, some, plan.rates[0], 0)[1]
+    found = jax.device_get(concat_seeds(rows))
     named = coordinates(model, start["params"])
     return label(
         {name: Readings({quantity: found[quantity] for quantity in COMPARED}, named, model)},

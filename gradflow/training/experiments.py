@@ -20,9 +20,9 @@ from ..results.arguments import answering, of_class, real, shown, whole
 from ..results.files import as_path
 from ..results.tree import side_by_side
 from .loop import train
-from .moments import Schedule, logarithmic
 from .optimizers import Adam, Noise
 from .recipe import Recipe
+from .record_schedule import Schedule, logarithmic
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 TUNED = Recipe(Adam(b2=0.98, eps=1e-9), warmup=100, clip=1.0)

@@ -28,10 +28,10 @@ from ..results.arguments import answering, function, whole
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 from .checkpoints import Checkpoints
-from .moments import Schedule
 from .plan import Plan
 from .recipe import recipe
-from .step import apart, together
+from .record_schedule import Schedule
+from .step import concat_seeds, split_seeds
 
 Records = dict[str, tuple[list[int], list[np.ndarray]]]  # by quantity: steps, and values [seed, …]
 Watch = Callable[[dict], None]
@@ -63,7 +63,7 @@ def train(
     data : a `Text`
     optimizer : a `Recipe`, or any optax transformation, whose learning rate is its own
     steps : number of updates
-    record : steps at which readings are kept, 0 … steps, or a schedule of `moments`; by default `moments.early`
+    record : steps at which readings are kept, 0 … steps, or a schedule of `record_schedule`; by default `record_schedule.early`
     readings : a preset, or a tuple of names, reading functions and `At(steps, …)` for what is read at fewer steps
         "economy" (loss, stream and parameter gradients, stream rms), "standard" (all that one backward pass gives, and the
         size of the updates) or "full" (change of the output, gradient noise, Jacobians).
@@ -123,14 +123,14 @@ def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: W
     """One model's weights after the last step, and its records, from the start or from the latest checkpoint."""
     step, rates, shown = plan.step(model), plan.rates, 0.0
     begin, start, records = keeper.restore(name, step.start(plan.keys)) if keeper else (0, step.start(plan.keys), {})
-    states = apart(start)
+    states = split_seeds(start)
     bar.update(begin)
     for i in range(begin, plan.steps + 1):
         batch = plan.data.batches(plan.keys, i)
         afters, readings = step.over_groups(states, batch, plan.keys, rates[i], i)
         if i in plan.kept:
-            weights = [together([state["params"] for state in side]) for side in (states, afters)]
-            found = jax.device_get({**together(readings), **_further(model, plan, i, weights, batch)})
+            weights = [concat_seeds([state["params"] for state in side]) for side in (states, afters)]
+            found = jax.device_get({**concat_seeds(readings), **_separate(model, plan, i, weights, batch)})
             for quantity, values in found.items():
                 for column, item in zip(records.setdefault(quantity, ([], [])), (i, values), strict=True):
                     column.append(item)
@@ -138,15 +138,17 @@ def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: W
                 watch({"model": name, "step": i, **_scalars(found)})
         states = afters if i < plan.steps else states
         if keeper and keeper.due(i, plan.steps):
-            keeper.save(name, i + 1, together(states), records)
+            keeper.save(name, i + 1, concat_seeds(states), records)
         if time.monotonic() - shown > 0.2:
-            bar.set_postfix(_scalars(together(jax.device_get(readings)), ("loss", "bottom_to_readout")), refresh=False)
+            bar.set_postfix(
+                _scalars(concat_seeds(jax.device_get(readings)), ("loss", "bottom_to_readout")), refresh=False
+            )
             shown = time.monotonic()
         bar.update()
-    return together(states)["params"], records
+    return concat_seeds(states)["params"], records
 
 
-def _further(model, plan: Plan, i: int, weights, batch) -> dict:
+def _separate(model, plan: Plan, i: int, weights, batch) -> dict:
     """What is read at a recorded step, of the weights before and after it, beyond the training's own backward pass."""
     before, after = weights
     of_weights, of_updates = plan.further_at(i)

@@ -19,10 +19,10 @@ from ..model.inputs.batch import checked, checked_data
 from ..results.arguments import known, shown
 from ..results.configuration import encode
 from .data import Text
-from .moments import At, Schedule, steps_of
 from .optimizers import program
 from .recipe import Recipe
-from .step import RIDING, Step
+from .record_schedule import At, Schedule, steps_of
+from .step import INLINE, Step
 
 # What is read, from the least that training's own backward pass yields to all there is.
 PRESETS: dict[str, tuple] = {
@@ -37,7 +37,7 @@ TRAINED = 6  # arrays of the size of the weights: weights, two moments, before t
 class Plan:
     """A run before it is run: data, recipe, one key a seed, steps, those recorded, and what is read.
 
-    `riding` is read of training's own backward pass; `further` at the steps of each `At`, by passes of its own.
+    `inline` is read of training's own backward pass; `separate` at the steps of each `At`, by passes of its own.
     """
 
     data: Any
@@ -45,8 +45,8 @@ class Plan:
     keys: Any = field(repr=False)
     steps: int
     kept: tuple[int, ...]
-    riding: Callable
-    further: tuple[At, ...]
+    inline: Callable
+    separate: tuple[At, ...]
 
     @classmethod
     def of(cls, data, recipe: Recipe, key, seeds: int, steps: int, record: Schedule | None, readings) -> "Plan":
@@ -62,10 +62,10 @@ class Plan:
         if missed:
             raise ValueError(f"readings are asked for at steps {missed}, but the recorded steps are {kept}")
         every = [reading for group in chosen for reading in group.readings]
-        riding: Callable = next((reading for reading in reversed(RIDING) if reading in every), gradients.economy)
-        always = {*RIDING, gradients.heldout_loss}  # the loop reads the latter of held-out text, not of the batch
+        inline: Callable = next((reading for reading in reversed(INLINE) if reading in every), gradients.economy)
+        always = {*INLINE, gradients.heldout_loss}  # the loop reads the latter of held-out text, not of the batch
         rest = [At(group.steps, *(r for r in group.readings if r not in always)) for group in chosen]
-        return cls(data, recipe, keys, steps, kept, riding, tuple(group for group in rest if group.readings))
+        return cls(data, recipe, keys, steps, kept, inline, tuple(group for group in rest if group.readings))
 
     def check(self, models: Mapping) -> None:
         """Refuses what would not fit, and data that a model can't read: a batch, what is held out, all tokens of a text."""
@@ -86,11 +86,11 @@ class Plan:
 
     def step(self, model) -> Step:
         """What is compiled for a model."""
-        return Step(model, self.recipe.direction(), self.riding, self.recipe.dropout, self.recipe.eps)
+        return Step(model, self.recipe.direction(), self.inline, self.recipe.dropout, self.recipe.eps)
 
     def further_at(self, step: int) -> tuple[tuple, tuple]:
         """Readings of the weights at a step, and of the update that follows it: none at the last."""
-        due = [reading for group in self.further if step in group.steps for reading in group.readings]
+        due = [reading for group in self.separate if step in group.steps for reading in group.readings]
         updates = tuple(reading for reading in due if isinstance(reading, OfUpdate))
         return tuple(r for r in due if r not in updates), updates if step < self.steps else ()
 
@@ -105,9 +105,9 @@ class Plan:
             "seeds": len(self.keys),
             "steps": self.steps,
             "record": list(self.kept),
-            "riding": _name(self.riding),
-            "further": [
-                {"steps": list(group.steps), "readings": [*map(_name, group.readings)]} for group in self.further
+            "inline": _name(self.inline),
+            "separate": [
+                {"steps": list(group.steps), "readings": [*map(_name, group.readings)]} for group in self.separate
             ],
         }
 

@@ -26,7 +26,7 @@ from ..model.parameters.names import present
 from .optimizers import direction_of
 
 # Readings that ride on the backward pass of training, by what they hand to it.
-RIDING: dict[Any, dict] = {
+INLINE: dict[Any, dict] = {
     gradients.economy: {"scope": gradients.STREAM},
     gradients.reading: {},
     gradients.rematerialized: {"kept": STREAM_ALONE},
@@ -44,7 +44,7 @@ class Step:
 
     model: Any
     direction: optax.GradientTransformation
-    riding: Any = gradients.reading
+    inline: Any = gradients.reading
     dropout: float = 0.0
     eps: float | None = None  # Adam's
 
@@ -66,13 +66,13 @@ class Step:
     def over_groups(self, states, batch, keys, rate, i) -> tuple[list, list]:
         """States after the update, and readings, of groups of seeds; `states` is a list of them, batch and keys are of all."""
         rate, i = jnp.asarray(rate), jnp.asarray(i)
-        done = [self(*group, rate, i) for group in zip(states, apart(batch), apart(keys), strict=True)]
+        done = [self(*group, rate, i) for group in zip(states, split_seeds(batch), split_seeds(keys), strict=True)]
         return [after for after, _ in done], [reading for _, reading in done]
 
     def _step(self, state, batch, key, rate, i):
         params = state["params"]
         dropout = Dropout(self.dropout, at(key, "dropout", i)) if self.dropout else None
-        grads, reading = gradients.backward(self.model, params, batch, **RIDING[self.riding], dropout=dropout)
+        grads, reading = gradients.backward(self.model, params, batch, **INLINE[self.inline], dropout=dropout)
         loss = partial(gradients.bare_loss, self.model, batch=batch)
         direction, optimizer = direction_of(
             self.direction, grads, state["optimizer"], params, reading["loss"], value_fn=loss
@@ -89,11 +89,11 @@ class Step:
         return {"gradient_in_epsilons": reading["parameter_gradient"] / roots / self.eps}
 
 
-def apart(tree) -> list:
+def split_seeds(tree) -> list:
     """What has a leading seed axis, in groups of seeds.
 
-    By NumPy, as is `together`: several groups are there on a CPU alone, where arrays are shared with it, and JAX would compile
-    a program for each shape.
+    By NumPy, as is `concat_seeds`: several groups exist on a CPU alone, where arrays are shared with it, and JAX would
+    compile a program for each shape.
     """
     seeds = len(jax.tree.leaves(tree)[0])
     if jax.default_backend() != "cpu" or seeds == 1:
@@ -102,8 +102,8 @@ def apart(tree) -> list:
     return [jax.tree.map(lambda a, s=start: a[s : s + 1], rows) for start in range(seeds)]
 
 
-def together(groups: list):
-    """What `apart` took apart."""
+def concat_seeds(groups: list):
+    """The groups of `split_seeds` as one tree again."""
     return groups[0] if len(groups) == 1 else jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)), *groups)
 
 

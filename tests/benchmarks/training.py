@@ -17,7 +17,7 @@ from gradflow.instruments import gradients
 from gradflow.instruments.seeds import over_seeds, seed_keys
 from gradflow.training.plan import Plan
 from gradflow.training.recipe import Recipe
-from gradflow.training.step import Step, apart
+from gradflow.training.step import Step, split_seeds
 
 
 def bare_step(model, direction):
@@ -39,10 +39,10 @@ def rows(depth: int, seeds: int, width: int, batch: int, wiring: str = "post"):
     economy, standard = (
         Step(model, direction, riding, 0.0, recipe.eps) for riding in (gradients.economy, gradients.reading)
     )
-    states, seen, bare = apart(standard.start(keys)), data.batches(keys, 0), bare_step(model, direction)
+    states, seen, bare = split_seeds(standard.start(keys)), data.batches(keys, 0), bare_step(model, direction)
     alone = lambda s, batch: bare(s["params"], s["optimizer"], batch)
     return {
-        "bare": lambda: [alone(*group) for group in zip(states, apart(seen), strict=True)],
+        "bare": lambda: [alone(*group) for group in zip(states, split_seeds(seen), strict=True)],
         "economy": lambda: economy.over_groups(states, seen, keys, 1e-3, 0),
         "standard": lambda: standard.over_groups(states, seen, keys, 1e-3, 0),
     }

@@ -8,7 +8,7 @@ import pytest
 import reference
 
 from gradflow.instruments import gradients
-from gradflow.instruments.dropout import Dropout, dropped, thinned
+from gradflow.instruments.dropout import Dropout, dropped, with_dropout
 from gradflow.interop.functions import FunctionStack
 from gradflow.model.equation.sublayer import forward, sublayer, walk
 from gradflow.model.parameters.names import parameter_names
@@ -143,7 +143,7 @@ def dropped_places(x, key):
     def example(x, key):
         bottom, *inside = jax.random.split(key, SUBLAYERS + 1)
         below = dropped(x, RATE, bottom)
-        _, above = walk(ones.segments, params["stack"], below, thinned(seen, RATE), (None, jnp.stack(inside)))
+        _, above = walk(ones.segments, params["stack"], below, with_dropout(seen, RATE), (None, jnp.stack(inside)))
         return jnp.concatenate([below[None], above])
 
     return jax.vmap(example)(x, jax.random.split(key, len(x))) == 0
@@ -175,5 +175,5 @@ def test_the_visit_inside_gets_its_own_extra():
     inside = lambda x, parts, extra: (forward(x, parts, None)[0], extra)
     params, x = cases.drawn(MODEL), cases.normal(cases.TOKENS, cases.WIDTH)
     extra = (jnp.arange(SUBLAYERS), jax.random.split(KEY, SUBLAYERS))
-    _, seen = walk(MODEL.segments, params["stack"], x, thinned(inside, RATE), extra)
+    _, seen = walk(MODEL.segments, params["stack"], x, with_dropout(inside, RATE), extra)
     assert seen.tolist() == list(range(SUBLAYERS))

@@ -22,7 +22,7 @@ from gradflow.instruments.operators import (
     with_params,
     without,
 )
-from gradflow.model.equation.sublayer import bound, sublayer, walk
+from gradflow.model.equation.sublayer import bind, sublayer, walk
 from gradflow.model.layers.layer import ALL, COUPLINGS, FEATURES, NOTHING, PAST, Gain, Identity, coupling
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.results.quantities import JACOBIANS
@@ -49,7 +49,7 @@ def read(wiring):
         y, space, found = operators(*own, *carry)
         every = singular_values(found)
         values = {name: (jnp.sort(every[name].ravel(), descending=True), op.rank) for name, op in found.items()}
-        dense = jacobians.matrices(bound(*own), carry[0])
+        dense = jacobians.matrices(bind(*own), carry[0])
         order = by_token(jnp.arange(y.size).reshape(y.shape)).ravel()
         seen = {"space": carry[1], "above": space, "dense": dense["sublayer"][order][:, order]}
         return (y, space), {"values": values, **seen}

@@ -15,7 +15,7 @@ import gradflow as gf
 from gradflow.instruments import chain, gradients
 from gradflow.instruments.meter import FLOOR
 from gradflow.instruments.readings import READINGS, readings
-from gradflow.instruments.seeds import drawn, seed_keys
+from gradflow.instruments.seeds import init_seeds, seed_keys
 from gradflow.results.configuration import loads
 from gradflow.results.quantities import QUANTITIES
 
@@ -268,7 +268,7 @@ def test_seeds_whose_weights_are_too_many_at_once_are_read_part_by_part(models, 
     monkeypatch.setattr(
         "gradflow.instruments.seeds.AT_ONCE", 2 * sum(a.nbytes for a in jax.tree.leaves(models["post"].init(0)))
     )
-    assert [len(jax.tree.leaves(part)[0]) for part in drawn(models["post"], seed_keys(0, 5))] == [2, 2, 1]
+    assert [len(jax.tree.leaves(part)[0]) for part in init_seeds(models["post"], seed_keys(0, 5))] == [2, 2, 1]
     parts = gf.measure(models, data, seeds=5)
     for name in models:
         for quantity, values in parts[name].data_vars.items():

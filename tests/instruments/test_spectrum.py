@@ -16,7 +16,7 @@ from gradflow.instruments.matrices import exactly, singular_values
 from gradflow.instruments.operators import Operator, everything, operators, orthonormal
 from gradflow.instruments.spectrum import spectrum
 from gradflow.model.branches.branch import Attention, FeedForward
-from gradflow.model.equation.sublayer import PARTS, bound, sublayer
+from gradflow.model.equation.sublayer import PARTS, bind, sublayer
 from gradflow.model.layers.layer import ALL, FEATURES, Identity, ScalarGain, Zero
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.parameters.keys import at
@@ -219,7 +219,7 @@ def test_a_sublayer_is_read_on_the_space_that_it_leaves_in_both_precisions(kind,
 
     narrow = lambda tree: jax.tree.map(lambda a: a.astype(dtype), tree)
     found = jax.device_get(cases.jit(run)(narrow(params), narrow(x)))
-    parts = bound(layers, params)
+    parts = bind(layers, params)
     if factor != "sublayer":
         parts["skip"] = jnp.zeros_like
     matrix = np.asarray(cases.jit(jax.jacfwd(lambda x: sublayer(x, **parts)))(x)).reshape(36, 36)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from interop_files import CONFIGS, saved
 
-from gradflow.interop.checkpoints import described
-from gradflow.interop.checkpoints.configs import Config
-from gradflow.interop.checkpoints.files import DEEPEST, json_of
-from gradflow.interop.checkpoints.metadata import CLASSES, HARMLESS
+from gradflow.interop.pretrained import described
+from gradflow.interop.pretrained.configs import Config
+from gradflow.interop.pretrained.files import DEEPEST, json_of
+from gradflow.interop.pretrained.metadata import CLASSES, HARMLESS
 
 SLIDING, FULL = ["sliding_attention"] * 2, ["full_attention"] * 2
 LINEAR = {"rope_type": "linear", "factor": 2.0}

@@ -17,7 +17,7 @@ import gradflow as gf
 from gradflow.instruments import chain, gradients, updates
 from gradflow.instruments.readings import READINGS
 from gradflow.model.branches.rotary import Rotary
-from gradflow.model.equation.sublayer import given
+from gradflow.model.equation.sublayer import with_context
 from gradflow.model.parameters.names import parameter_names
 from gradflow.model.stacks.encoder_decoder import CrossAttention, EncoderDecoder
 from gradflow.report.text import captions
@@ -102,7 +102,7 @@ def test_cross_attention_couples_no_tokens_of_the_stream():
     for kind, matrix in zip(kinds, read()["jacobians"]["dense"]["branch"], strict=True):
         across = abs(matrix.reshape(5, 8, 5, 8)).max((1, 3))
         assert (across[~np.eye(5, dtype=bool)] > 0).any() == (kind == "attention")
-    inside = given(side, own, jax.tree.map(lambda a: a[0], batch()["inputs"]))["stack"]
+    inside = with_context(side, own, jax.tree.map(lambda a: a[0], batch()["inputs"]))["stack"]
     assert inside[0]["cross"]["branch"]["memory"].shape == (2, 4, 8)
     assert "memory" not in parameter_names(side.segments, own["stack"])
 
@@ -141,7 +141,7 @@ def test_both_streams_and_the_memory_are_in_the_precision(precision):
     params = jax.eval_shape(whole.init, jax.random.key(0))
     for side in whole.sides.values():
         assert jax.eval_shape(side.enter, side.arranged(params), inputs).dtype == precision
-    held = jax.eval_shape(whole.decoder.given, whole.decoder.arranged(params), inputs)["stack"]
+    held = jax.eval_shape(whole.decoder.with_context, whole.decoder.arranged(params), inputs)["stack"]
     assert held[0]["cross"]["branch"]["memory"].dtype == precision
     better = "float32" if precision == "bfloat16" else "float64"
     assert jax.eval_shape(whole, params, inputs).dtype == better

@@ -13,7 +13,7 @@ from cases import distance, over_wirings
 
 from gradflow.model.equation.sublayer import (
     PARTS,
-    bound,
+    bind,
     decorated,
     forked,
     forward,
@@ -137,7 +137,7 @@ def test_the_block_matrix_of_residual_is_the_published_one():
     model, params, x = cases.deepest(wiring)
     sub, own = model.sublayers[1], jax.tree.map(lambda a: a[0], params["stack"][0]["gated"])
     gains = {name: getattr(wiring, name).init(None, cases.WIDTH) for name in ("skip", "read", "write")}
-    parts = bound(sub.layers, {**own, **jax.tree.map(lambda a: a.astype(float), gains)})
+    parts = bind(sub.layers, {**own, **jax.tree.map(lambda a: a.astype(float), gains)})
     J = jax.jacobian(lambda x: sublayer(x, **parts))(x).reshape(2, x[0].size, 2, x[0].size)
     one = x[0].size
     branch = jax.jacobian(parts["branch"])(x[0]).reshape(one, one)
@@ -213,7 +213,7 @@ def test_reports_and_extras_come_in_depth_order_over_several_segments():
     for position, (segment, l, kind) in enumerate(order):
         np.testing.assert_allclose(report["x"][position], x, rtol=1e-12, atol=1e-12)
         sub = next(sub for sub in stack[segment].block if sub.kind == kind)
-        x = sublayer(x, **bound(sub.layers, jax.tree.map(lambda a, l=l: a[l], params[segment][kind])))
+        x = sublayer(x, **bind(sub.layers, jax.tree.map(lambda a, l=l: a[l], params[segment][kind])))
     np.testing.assert_allclose(top, x, rtol=1e-12, atol=1e-12)
 
 

@@ -50,7 +50,7 @@ def initial(model, key):
     return as_users(model.init)(root(key))
 
 
-@pytest.mark.parametrize("name", [name for name, make in WIRINGS.items() if name != "pre" and not make().scales])
+@pytest.mark.parametrize("name", [name for name, make in WIRINGS.items() if name != "pre" and not make().init_scales])
 def test_two_wirings_with_one_seed_share_every_common_draw_bit_by_bit(name):
     models = transformers("pre", name, depth=2, **SHAPE)
     ours, theirs = (flat(model.init(3)) for model in models.values())

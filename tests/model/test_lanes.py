@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradflow.model.branches.branch import Attention
-from gradflow.model.equation.sublayer import bound
+from gradflow.model.equation.sublayer import bind
 from gradflow.model.layers.lane_mixing import DynamicGains, ManifoldGains, sinkhorn
 from gradflow.model.layers.lanes import LaneGains, Lanes, PerLane, Then, gathered, mixed, spread
 from gradflow.model.layers.layer import ALL, FEATURES, Gain, Identity
@@ -118,6 +118,6 @@ def test_a_gain_that_reads_the_stream_says_where_it_can_stand():
     params = layer.init(jax.random.key(0), 5)
     with pytest.raises(TypeError, match="can stand only in `write`"):
         layer(params, cases.normal(4, 5))
-    parts = bound({"write": layer}, {"write": params})
+    parts = bind({"write": layer}, {"write": params})
     with pytest.raises(TypeError, match=r"use `residual\(x, parts\)`"):
         parts["write"](cases.normal(4, 5))

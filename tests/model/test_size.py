@@ -67,7 +67,7 @@ REFUSED = {
     "blocks to train": lambda: gf.train(models(depth=BILLION), TEXT, gf.Recipe()),
     "seeds to train": lambda: gf.train(models(), TEXT, gf.Recipe(), seeds=BILLION),
     "steps": lambda: gf.train(models(), TEXT, gf.Recipe(), steps=2 * BILLION),
-    "records": lambda: gf.train(models(), TEXT, gf.Recipe(), steps=2 * BILLION, record=gf.moments.every(1)),
+    "records": lambda: gf.train(models(), TEXT, gf.Recipe(), steps=2 * BILLION, record=gf.record_schedule.every(1)),
     "depths to sweep": lambda: gf.sweep(models(), TEXT, depth=(1, BILLION)),
     "blocks of an atlas": lambda: gf.atlas(models(depth=BILLION), TEXT),
     "seeds of an atlas": lambda: gf.atlas(models(), TEXT, scatter=BILLION),
@@ -91,7 +91,7 @@ def test_a_model_of_a_billion_blocks_is_described_without_being_drawn():
 
 def test_a_record_may_be_dense_up_to_a_point():
     with pytest.raises(ValueError, match="at most 10000 is possible"):
-        gf.moments.logarithmic(10**8)
+        gf.record_schedule.logarithmic(10**8)
 
 
 def test_a_text_that_does_not_fit_is_not_read(tmp_path, monkeypatch):

@@ -106,7 +106,7 @@ def test_at_depth_keeps_the_shares_of_the_segments():
 
 
 def test_the_scales_of_a_wiring_reach_the_branch():
-    sub = Sublayer("mlp", Wiring("w", scales=(("up", 0.5),)), FeedForward(weights=Xavier()))
+    sub = Sublayer("mlp", Wiring("w", init_scales=(("up", 0.5),)), FeedForward(weights=Xavier()))
     assert sub.layers["branch"].weights == Scaled(Xavier(), (("up", 0.5),))
 
 
@@ -235,7 +235,7 @@ def test_numbers_of_depth_in_the_readout_are_filled_in_too():
 
 
 def test_a_wiring_that_sets_what_a_branch_does_not_have_is_refused_in_one_line():
-    mine = Wiring("mine", within=(("head_gain", Gain(2.0)),))
+    mine = Wiring("mine", inner_layers=(("head_gain", Gain(2.0)),))
     with pytest.raises(ValueError, match="the wiring sets 'head_gain' inside the branch, which FeedForward") as error:
         transformer(mine, depth=1, width=8, heads=2)
     assert "\n" not in str(error.value)

@@ -39,7 +39,7 @@ def test_fixup_scales_each_matrix_by_how_many_its_branch_has():
     """Zhang et al. 2019: 0 for the last of m, `(2L)^(−1/(2m − 2))` for the others of 2L branches; m = 4 in attention, else 2."""
     inner, up = OfDepth(2, -1 / 6), OfDepth(2, -1 / 2)
     expected = {**dict.fromkeys(("query", "key", "value"), inner), "up": up, "out": 0.0, "down": 0.0}
-    assert dict(WIRINGS["fixup"]().scales) == expected
+    assert dict(WIRINGS["fixup"]().init_scales) == expected
     assert up(8) == 1 / 4
     assert inner(4) == pytest.approx(2**-0.5, rel=1e-15)
 
@@ -48,4 +48,4 @@ def test_deepnorm_scales_value_out_and_feed_forward_alone():
     """Wang et al. 2022, figure 2."""
     made = WIRINGS["deepnorm"]()
     assert made.skip.value == OfDepth(2, 0.25)
-    assert dict(made.scales) == dict.fromkeys(("value", "out", "gate", "up", "down"), OfDepth(8, -0.25))
+    assert dict(made.init_scales) == dict.fromkeys(("value", "out", "gate", "up", "down"), OfDepth(8, -0.25))

@@ -192,7 +192,7 @@ def test_any_width_gives_whole_numbers(name):
         small = ZOO[name].scaled(width=width)
         assert (small.width, small.heads >= 1, small.hidden >= 1) == (width, True, True)
         assert small.heads % (small.kv_heads or small.heads) == 0
-        assert small.attention().sides(width) if name != "llama3-8b" or width % 2 == 0 else True
+        assert small.attention().matrix_shapes(width) if name != "llama3-8b" or width % 2 == 0 else True
 
 
 @pytest.mark.parametrize(("name", "rms"), [("llama2-7b", 1.0), ("qwen3-0.6b", 0.25), ("gemma2-2b", 1.0)])

@@ -209,7 +209,7 @@ def test_the_legend_tells_the_chosen_law_and_draws_it_dashed():
     choices = fits.law_choices(tree)
     ax = plot.profile(tree, relative_to="top", laws=fits.law_curves(choices))
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert texts == [f"{name}: {gf.laws.told(choices[name, None])}" for name in ("falling", "flat")]
+    assert texts == [f"{name}: {gf.laws.to_text(choices[name, None])}" for name in ("falling", "flat")]
     assert texts[1] == "flat: constant"
     dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
     expected = choices["falling", None]["curve"].sel(law="exponential")
@@ -244,14 +244,14 @@ def test_laws_against_the_total_depth_are_those_of_the_sweep(sweep):
     table = fits.law_curves(choices)
     assert set(table["total_depth"]) == {1, 2, 4}
     drawn = plot.total_depth(sweep, laws=table)
-    assert drawn.get_legend().get_texts()[0].get_text() == f"pre: {gf.laws.told(choices['pre', None])}"
+    assert drawn.get_legend().get_texts()[0].get_text() == f"pre: {gf.laws.to_text(choices['pre', None])}"
 
 
 def test_the_summary_tells_the_law_at_initialization_and_no_other(run, sweep):
     told = "\n".join(summary.lines(run, sweep))
     for (name, _), choice in fits.law_choices(run, steps=(0,)).items():
         law = choice.sel(law=choice.attrs["chosen"])
-        line = f"{name}: stream gradient over positions l at initialization: {gf.laws.told(choice)}"
+        line = f"{name}: stream gradient over positions l at initialization: {gf.laws.to_text(choice)}"
         assert (line in told) == bool(law["identified"])
     assert "law in the number of blocks L: pre " in told
     late = run.isel(step=slice(1, None))

@@ -54,7 +54,7 @@ def test_norms_of_heads_and_of_ones_own_are_told():
     class Cube(Identity):
         """Somebody's own."""
 
-    own = gf.Wiring("mine", norm_in=Cube(), within=(("inner", gf.norms.RMSNorm()),))
+    own = gf.Wiring("mine", norm_in=Cube(), inner_layers=(("inner", gf.norms.RMSNorm()),))
     assert of_models(gf.transformer(own, **made.SHAPE))["norm"] == "Cube, RMSNorm"
     both = of_models(*gf.transformers("pre", "none", **made.SHAPE).values())
     assert both["norm"] == "LayerNorm / none"

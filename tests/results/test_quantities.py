@@ -14,7 +14,7 @@ from gradflow.instruments.updates import UPDATES
 from gradflow.model.numerics.settings import usual_settings
 from gradflow.results.quantities import QUANTITIES, SOURCES, row
 from gradflow.theory import predict
-from gradflow.theory.gram import Place
+from gradflow.theory.gram import TheoryContext
 from gradflow.training.step import Step
 
 WITHOUT_READING = {"train", "record", "sensitivity", "predict"}  # taken by calls of their own
@@ -69,7 +69,7 @@ def test_what_a_step_of_training_yields_beyond_the_backward_pass_is_in_the_table
 
 
 def test_the_quantities_that_are_predicted_are_those_the_table_says(model, batch):
-    place = Place(8, 6, 1, jax.random.key(0))
+    place = TheoryContext(8, 6, 1, jax.random.key(0))
     yielded = set()
     for reading in predict.READINGS.values():
         yielded |= set(shapes(lambda inputs, reading=reading: reading(model, batch, place), 0))

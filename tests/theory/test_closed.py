@@ -16,14 +16,14 @@ from gradflow.model.parameters.initializers import FanIn, Scaled
 from gradflow.model.wirings.residual_scaling import deepnorm as deepnorm_wiring
 from gradflow.model.wirings.wiring import post, pre
 from gradflow.theory import closed, descent
-from gradflow.theory.gram import Place, response
+from gradflow.theory.gram import TheoryContext, response
 
 WIDTH = 64
 
 
-def place(tokens: int) -> Place:
+def place(tokens: int) -> TheoryContext:
     """Where the layers of a test act."""
-    return Place(WIDTH, tokens, 4, jax.random.key(0))
+    return TheoryContext(WIDTH, tokens, 4, jax.random.key(0))
 
 
 def partial_jacobian(wiring, branches: dict, depth: int, tokens: int = 4):
@@ -211,7 +211,7 @@ def deviations(layer, draws: int, measured, predicted) -> np.ndarray:
 
     def theory(setting):
         scale, rho, correlation = setting
-        made = response(layer, scale**2 * correlated(rho), Place(SIZE, TOKENS, 256, jax.random.key(1)))
+        made = response(layer, scale**2 * correlated(rho), TheoryContext(SIZE, TOKENS, 256, jax.random.key(1)))
         return predicted(made, correlated(correlation))
 
     def mean():
@@ -241,7 +241,7 @@ def test_a_feed_forward_networks_variance_is_met_closer_than_published():
     off = deviations(layer, 1500, mean_square, lambda made, delta: jnp.mean(jnp.diag(made.value)))
     assert (off < [0.4, 1.4, 2.8]).all(), off
     mean, variance = closed.relu_moments(1.0)
-    made = response(layer, jnp.eye(1), Place(SIZE, 1, 1, None))
+    made = response(layer, jnp.eye(1), TheoryContext(SIZE, 1, 1, None))
     assert float(made.value[0, 0]) == pytest.approx(mean**2 + variance)
 
 
@@ -249,7 +249,7 @@ def test_a_layer_norms_gradient_is_met_closer_than_published():
     """Off by 0.4, 1.5 and 3.2% in the paper."""
     off = deviations(LayerNorm(), 1, square_of_gradient(LayerNorm()), pulled)
     assert (off < [0.4, 1.5, 3.2]).all(), off
-    made = response(LayerNorm(), 2.25 * jnp.eye(1), Place(SIZE, 1, 1, None))
+    made = response(LayerNorm(), 2.25 * jnp.eye(1), TheoryContext(SIZE, 1, 1, None))
     assert float(made.push(jnp.eye(1))[0, 0]) == pytest.approx(closed.layer_norm_gradient(1.0, 2.25), rel=1e-4)
 
 
@@ -263,7 +263,7 @@ def test_attentions_gradient_is_met_closer_than_published():
 def test_the_value_path_of_uniform_attention_is_the_published_formula():
     tokens, correlation = 8, 0.3
     g = (1 - correlation) * jnp.eye(tokens) + correlation
-    made = response(theories.UniformAttention(), jnp.eye(tokens), Place(WIDTH, tokens, 1, None))
+    made = response(theories.UniformAttention(), jnp.eye(tokens), TheoryContext(WIDTH, tokens, 1, None))
     pulled = jax.linear_transpose(made.push, g)(g)[0]
     expected = closed.value_gradient(1.0, correlation, tokens)
     np.testing.assert_allclose(np.diag(pulled), expected, rtol=1e-6)

@@ -18,14 +18,14 @@ from gradflow.model.stacks.stack import Segment, Sublayer
 from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.wiring import post, pre
 from gradflow.theory import descent, ends
-from gradflow.theory.gram import Place
+from gradflow.theory.gram import TheoryContext
 
 KEY = jax.random.key(0)
 
 
 def read(model, batch, draws: int = 8) -> dict:
     """`descent.backward`, compiled, of one replica."""
-    place = Place(model.width, batch["inputs"].shape[1], draws, KEY)
+    place = TheoryContext(model.width, batch["inputs"].shape[1], draws, KEY)
     return jax.device_get(jax.jit(lambda: descent.backward(model, batch, place))())
 
 
@@ -138,7 +138,7 @@ def test_gains_of_the_last_norms_feel_that_the_cotangent_leans_along_what_is_rea
     theory = gf.predict(model, batch, draws=32)
     last = model.sublayers[-1].wiring
     sigma = jnp.eye(10 * (2 if name in ("residual", "b2t") else 4 if "hyper" in name else 1))
-    felt = ends.leaning(last, sigma, jnp.ones(10), Place(128, 5, 1, KEY))
+    felt = ends.leaning(last, sigma, jnp.ones(10), TheoryContext(128, 5, 1, KEY))
     expected = {"post": {"norm_out.scale"}, "residual": {"norm_out.1.scale", "leave.1.2.scale"}}
     expected |= {"b2t": {"norm_out.1.scale"}, "hyper_connections": {"leave.2.scale"}}
     assert set(felt) == expected[name]

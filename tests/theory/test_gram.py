@@ -14,7 +14,7 @@ from gradflow.model.layers import norms
 from gradflow.model.parameters.initializers import FanIn, Scaled, WidthScaled
 from gradflow.model.parameters.names import named
 from gradflow.theory import gram
-from gradflow.theory.gram import Place, response
+from gradflow.theory.gram import TheoryContext, response
 
 TOKENS, WIDTH, DRAWS = 6, 256, 256
 BETA = Scaled(FanIn(), (("value", 0.5), ("out", 0.8), ("up", 0.7), ("down", 0.6)))
@@ -72,7 +72,7 @@ def predicted(layer, draws: int = 512) -> dict:
     sigma, k, delta = gram_matrices()
 
     def one(key):
-        made = response(layer, sigma, Place(WIDTH, TOKENS, draws, key))
+        made = response(layer, sigma, TheoryContext(WIDTH, TOKENS, draws, key))
         back = jax.linear_transpose(made.push, k)(delta)[0]
         squares = {name: jnp.vdot(WIDTH * delta, source) for name, source in made.sources.items()}
         return {"value": made.value, "push": made.push(k), "pull": back, **squares}
@@ -103,7 +103,7 @@ def test_a_norms_response_is_exact_for_what_is_orthogonal_to_its_input(norm):
     x, dx, g = exact(gram_matrices())
     sigma, k, delta = gram_matrices()
     params = norm.init(None, WIDTH)
-    made = response(norm, sigma, Place(WIDTH, TOKENS, 1, None))
+    made = response(norm, sigma, TheoryContext(WIDTH, TOKENS, 1, None))
     y, push = jax.linearize(lambda x: norm(params, x), x)
     weights, back = jax.vjp(lambda p, x: norm(p, x), params, x)[1](g)
     np.testing.assert_allclose(y @ y.T / WIDTH, made.value, rtol=1e-6, atol=1e-6)
@@ -117,7 +117,7 @@ def test_a_squash_acts_on_gaussian_features_by_its_kernel(layer):
     """Output, tangent and every parameter's tangent, means over 200,000 features in units of their standard errors."""
     features = 200_000
     sigma, k, _ = gram_matrices()
-    made = response(layer, sigma, Place(WIDTH, TOKENS, 1, None))
+    made = response(layer, sigma, TheoryContext(WIDTH, TOKENS, 1, None))
     noise = np.random.default_rng(0).normal(size=(2, TOKENS, features))
     x, dx = jnp.linalg.cholesky(sigma) @ noise[0], jnp.linalg.cholesky(k) @ noise[1]
     params = cases.float64(layer.init(None, features))
@@ -145,7 +145,7 @@ def test_a_squash_acts_on_gaussian_features_by_its_kernel(layer):
 )
 def test_a_gain_acts_as_its_square(layer, square):
     sigma, k, _ = gram_matrices()
-    made = response(layer, sigma, Place(WIDTH, TOKENS, 1, None))
+    made = response(layer, sigma, TheoryContext(WIDTH, TOKENS, 1, None))
     np.testing.assert_allclose(made.value, square * sigma, rtol=1e-6)
     np.testing.assert_allclose(made.push(k), square * k, rtol=1e-6)
     assert set(made.sources) == set(named(layer.init(None, WIDTH)))
@@ -159,7 +159,7 @@ def test_a_gains_squared_gradient_is_the_contraction(layer):
     noise = np.random.default_rng(0).normal(size=(2000, TOKENS, WIDTH))
     g = jnp.linalg.cholesky(delta) @ noise
     squares = jax.vmap(lambda g: jnp.sum(jax.vjp(lambda p: layer(p, x), params)[1](g)[0]["gain"] ** 2))(g)
-    expected = jnp.vdot(WIDTH * delta, response(layer, sigma, Place(WIDTH, TOKENS, 1, None)).sources["gain"])
+    expected = jnp.vdot(WIDTH * delta, response(layer, sigma, TheoryContext(WIDTH, TOKENS, 1, None)).sources["gain"])
     assert abs(squares.mean() - expected) < 4 * squares.std() / len(squares) ** 0.5
 
 
@@ -174,19 +174,19 @@ def test_examples_of_a_batch_mix_their_own_tokens_alone():
     """Two examples in one Gram matrix: the blocks on the diagonal are those of one example."""
     layer, both = Attention(4), jnp.kron(jnp.ones((2, 2)), gram_matrices()[0]) + jnp.eye(2 * TOKENS)
     key = jax.random.key(0)
-    made = response(layer, both, Place(WIDTH, TOKENS, 4096, key))
-    one = response(layer, both[:TOKENS, :TOKENS], Place(WIDTH, TOKENS, 4096, key))
+    made = response(layer, both, TheoryContext(WIDTH, TOKENS, 4096, key))
+    one = response(layer, both[:TOKENS, :TOKENS], TheoryContext(WIDTH, TOKENS, 4096, key))
     np.testing.assert_allclose(made.value[:TOKENS, :TOKENS], one.value, atol=0.05)
     np.testing.assert_allclose(made.value[:TOKENS, :TOKENS], made.value[TOKENS:, TOKENS:], atol=0.05)
 
 
 def test_a_layer_without_a_theory_says_how_to_give_it_one():
     with pytest.raises(NotImplementedError, match=r"no theory for int: .* gf.gram.response.register"):
-        response(3, jnp.eye(2), Place(WIDTH, 2, 1, None))
+        response(3, jnp.eye(2), TheoryContext(WIDTH, 2, 1, None))
 
 
 def test_what_acts_between_matrices_multiplies_rows_or_is_refused():
-    sigma, place = gram_matrices()[0], Place(WIDTH, TOKENS, 1, jax.random.key(0))
+    sigma, place = gram_matrices()[0], TheoryContext(WIDTH, TOKENS, 1, jax.random.key(0))
     with pytest.raises(NotImplementedError, match="no theory for DyT inside a branch: gains and norms have one"):
         response(FeedForward(inner=norms.DyT()), sigma, place)
     with pytest.raises(NotImplementedError, match="no theory for a norm on the values of heads of finite width"):

@@ -104,7 +104,7 @@ def test_another_configuration_is_refused_and_the_difference_named(models, data,
         ({"seeds": 3}, "seeds was 2, now 3"),
         ({"steps": 5}, "steps was 2, now 5"),
         ({"key": 1}, "key was '0', now '1'"),
-        ({"readings": "economy"}, "riding was 'reading', now 'economy'"),
+        ({"readings": "economy"}, "inline was 'reading', now 'economy'"),
         ({"data": gf.data.text(context=8, batch=3)}, "data.batch was 2, now 3"),
     ):
         asked = {"models": models, "data": data, "optimizer": recipe, **options, **other}

@@ -19,10 +19,10 @@ from gradflow.model.stacks.stack import Segment, Sublayer
 from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.wiring import none, pre
 from gradflow.training.loop import _scalars
-from gradflow.training.moments import At
 from gradflow.training.optimizers import Adam
 from gradflow.training.plan import PRESETS
 from gradflow.training.recipe import Recipe
+from gradflow.training.record_schedule import At
 from gradflow.training.step import Step, _first_nonfinite
 
 RATE = 0.1

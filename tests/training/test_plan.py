@@ -11,11 +11,11 @@ import pytest
 import gradflow as gf
 from gradflow.instruments import chain, gradients, spectrum
 from gradflow.instruments.updates import UPDATES
-from gradflow.training.moments import At, every
 from gradflow.training.optimizers import Adam
 from gradflow.training.plan import PRESETS, Plan
 from gradflow.training.recipe import Recipe
 from gradflow.training.recipe import recipe as recipe_of
+from gradflow.training.record_schedule import At, every
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def own(model, params, batch):
 
 
 @pytest.mark.parametrize(
-    ("readings", "riding"),
+    ("readings", "inline"),
     [
         ("economy", gradients.economy),
         ("standard", gradients.reading),
@@ -53,10 +53,10 @@ def own(model, params, batch):
         (("budget",), gradients.reading),  # by the name of a quantity
     ],
 )
-def test_the_backward_pass_of_training_reads_the_most_that_is_asked_of_one(readings, riding, plan):
+def test_the_backward_pass_of_training_reads_the_most_that_is_asked_of_one(readings, inline, plan):
     found = plan(readings)
-    assert found.riding is riding
-    assert riding not in [r for at in found.further for r in at.readings]
+    assert found.inline is inline
+    assert inline not in [r for at in found.separate for r in at.readings]
 
 
 def test_what_is_not_of_the_backward_pass_is_read_at_every_record_of_weights_or_of_updates(plan):
@@ -79,7 +79,7 @@ def test_readings_at_some_steps_are_due_there_alone(plan):
 def test_held_out_text_is_read_by_the_loop_and_never_of_the_training_batch(plan):
     for name in ("heldout_loss", gradients.heldout_loss):
         found = plan(("backward", name))
-        assert found.further == ()
+        assert found.separate == ()
 
 
 def test_every_preset_reads_what_the_one_before_it_reads():
@@ -127,14 +127,14 @@ def test_a_configuration_is_plain_data_with_all_that_decides_the_numbers(plan, d
     assert gf.results.configuration.decode(written["recipe"]) == Recipe(Adam(b2=0.9))
     assert written["data"] == data.description()
     assert (written["key"], written["seeds"], written["steps"], written["record"]) == ("3", 2, 10, [0, 5, 10])
-    assert written["riding"] == "reading"
-    assert written["further"] == [{"steps": [0], "readings": ["spectrum", "sizes"]}]
+    assert written["inline"] == "reading"
+    assert written["separate"] == [{"steps": [0], "readings": ["spectrum", "sizes"]}]
 
 
 def test_a_reading_with_options_is_named_by_them_the_same_in_every_process(plan):
     quick = partial(chain.partial_jacobian, probes=4)
     inner = partial(quick, key=1)
-    names = plan(("backward", quick, inner, own)).configuration({}, 0)["further"]
+    names = plan(("backward", quick, inner, own)).configuration({}, 0)["separate"]
     assert [item["readings"] for item in names] == [
         ["partial_jacobian(probes=4)"],
         ["partial_jacobian(probes=4, key=1)"],

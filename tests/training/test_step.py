@@ -22,7 +22,7 @@ from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.wiring import none, pre
 from gradflow.training.optimizers import Adam
 from gradflow.training.recipe import Recipe
-from gradflow.training.step import Step, _first_nonfinite, apart, together
+from gradflow.training.step import Step, _first_nonfinite, concat_seeds, split_seeds
 
 SEEDS, EPS = 8, 1e-3
 RATES = (0.1, 0.05, 0.2)
@@ -90,13 +90,13 @@ def test_every_seed_is_the_run_of_that_seed_alone(ran, data):
 
 def test_seeds_in_groups_are_the_seeds_all_at_once(ran, data):
     states, readings, _ = ran
-    groups = apart(jax.tree.map(jnp.asarray, states[0]))
-    for a, b in zip(jax.tree.leaves(together(groups)), jax.tree.leaves(states[0]), strict=True):
+    groups = split_seeds(jax.tree.map(jnp.asarray, states[0]))
+    for a, b in zip(jax.tree.leaves(concat_seeds(groups)), jax.tree.leaves(states[0]), strict=True):
         np.testing.assert_array_equal(a, b)
     afters, read = STEP.over_groups(groups, data.batches(KEYS, 0), KEYS, np.float32(RATES[0]), 0)
-    for a, b in zip(jax.tree.leaves(together(afters)), jax.tree.leaves(states[1]), strict=True):
+    for a, b in zip(jax.tree.leaves(concat_seeds(afters)), jax.tree.leaves(states[1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-    for name, values in together(read).items():
+    for name, values in concat_seeds(read).items():
         np.testing.assert_allclose(values, readings[0][name], rtol=1e-3, atol=1e-6, err_msg=name)
 
 

@@ -2,7 +2,7 @@
 
 A *place* is where a layer can act inside a branch: `inner`, in front of the last matrix, on the hidden layer or on the
 concatenated heads; in attention also on the queries, keys and values of each head and, one number a head, on the heads.
-All are the identity unless they are set, by the branch's field or by a wiring's `within`.
+All are the identity unless they are set, by the branch's field or by a wiring's `inner_layers`.
 
 Axes: x is [tokens, features] for one example. T tokens, d features, H heads, h features a head.
 """
@@ -29,27 +29,29 @@ def linear(key, weights: Initialization, name: str, fan_in: int, fan_out: int, w
 
 
 class Branch:
-    """A layer that is made of matrices: `sides(width)` names them, all are drawn from `weights`, each with a `bias` or none.
+    """A layer made of matrices: `matrix_shapes(width)` names them, all are drawn from `weights`, each with a `bias` or none.
 
-    `places(width)` names the fields that are layers themselves, with the number of features each acts on.
+    `inner_widths(width)` names the fields that are layers themselves, with the number of features each acts on.
     """
 
     weights: Initialization
     bias: bool
 
-    def sides(self, width: int) -> dict[str, tuple[int, int]]:
+    def matrix_shapes(self, width: int) -> dict[str, tuple[int, int]]:
         """`{name: (fan_in, fan_out)}` of its matrices, the last of them the one that writes the output."""
         raise NotImplementedError
 
-    def places(self, width: int) -> dict[str, int]:
+    def inner_widths(self, width: int) -> dict[str, int]:
         """`{field: features}` of the layers inside it."""
         return {}
 
     def init(self, key, width: int):
-        """`{name: Linear}` for every matrix in `sides`, and the parameters of the layers in `places` that have some."""
-        sides = self.sides(width)
+        """`{name: Linear}` for every matrix, and the parameters of the layers in `inner_widths` that have some."""
+        sides = self.matrix_shapes(width)
         matrices = {name: linear(key, self.weights, name, *side, width, self.bias) for name, side in sides.items()}
-        inside = {name: getattr(self, name).init(at(key, name), size) for name, size in self.places(width).items()}
+        inside = {
+            name: getattr(self, name).init(at(key, name), size) for name, size in self.inner_widths(width).items()
+        }
         return matrices | {name: params for name, params in inside.items() if params != {}}
 
     def at(self, place: str, params, x):
@@ -58,7 +60,7 @@ class Branch:
 
     def gains(self, width: int) -> dict[str, float]:
         """`std² · fan_in` of every matrix: what a mean square is multiplied by at initialization."""
-        matrices = {name: Matrix(name, *side, width) for name, side in self.sides(width).items()}
+        matrices = {name: Matrix(name, *side, width) for name, side in self.matrix_shapes(width).items()}
         return {name: self.weights.std(matrix) ** 2 * matrix.fan_in for name, matrix in matrices.items()}
 
 
@@ -78,7 +80,7 @@ class OneHidden(Branch):
         """The features of a token, or what the layer inside couples, if that is more."""
         return coupling(self.inner, least=FEATURES)
 
-    def places(self, width: int):
+    def inner_widths(self, width: int):
         """`inner` on the hidden layer."""
         return {"inner": round(self.ratio * width)}
 
@@ -94,7 +96,7 @@ class FeedForward(OneHidden):
     bias: bool = True
     inner: Layer = Identity()
 
-    def sides(self, width: int):
+    def matrix_shapes(self, width: int):
         """`up`, d -> ratio·d, and `down`, ratio·d -> d."""
         hidden = round(self.ratio * width)
         return {"up": (width, hidden), "down": (hidden, width)}
@@ -116,7 +118,7 @@ class GatedFeedForward(OneHidden):
     bias: bool = False
     inner: Layer = Identity()
 
-    def sides(self, width: int):
+    def matrix_shapes(self, width: int):
         """`gate` and `up`, d -> ratio·d, and `down`, ratio·d -> d."""
         hidden = round(self.ratio * width)
         return {"gate": (width, hidden), "up": (width, hidden), "down": (hidden, width)}
@@ -181,7 +183,7 @@ class Attention(Branch):
             raise ValueError(f"width = {width} is not a multiple of heads = {self.heads}: change one of them")
         return self.head or width // self.heads
 
-    def sides(self, width: int):
+    def matrix_shapes(self, width: int):
         """`query`, `key`, `value` and `out`; key and value have `kv_heads · h` outputs."""
         size = self.size(width)
         if self.rotary and size % 2:
@@ -194,7 +196,7 @@ class Attention(Branch):
             "out": (all_heads, width),
         }
 
-    def places(self, width: int):
+    def inner_widths(self, width: int):
         """Norms on the features of a head, `head_gain` on the heads, `inner` on their concatenation."""
         size = self.size(width)
         by_head = dict.fromkeys(("query_norm", "key_norm", "value_norm"), size)
@@ -248,7 +250,7 @@ class Dense(Branch):
     bias: bool = True
     couples: ClassVar[str] = FEATURES
 
-    def sides(self, width: int):
+    def matrix_shapes(self, width: int):
         """`dense`, width -> features."""
         return {"dense": (width, self.features or width)}
 

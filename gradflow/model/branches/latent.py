@@ -62,7 +62,7 @@ class LatentAttention(Branch):
         """A token and those before it under a causal mask, else all tokens."""
         return PAST if self.causal else ALL
 
-    def sides(self, width: int):
+    def matrix_shapes(self, width: int):
         """The matrices by the paper's letters: DQ, UQ, QR, DKV, UK, KR, UV and O."""
         latent, from_latent = (self.query_rank or width), self.key_value_rank
         down = {"query_down": (width, self.query_rank)} if self.query_rank else {}
@@ -77,7 +77,7 @@ class LatentAttention(Branch):
             "out": (self.heads * self.value_head, width),
         }
 
-    def places(self, width: int):
+    def inner_widths(self, width: int):
         """Norms on what queries, and keys and values, are made from; `inner` on the concatenated heads."""
         query = {"query_latent": self.query_rank} if self.query_rank else {}
         return {**query, "key_value_latent": self.key_value_rank, "inner": self.heads * self.value_head}

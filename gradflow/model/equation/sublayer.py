@@ -4,7 +4,7 @@
 
 with `skip` = A, `read` = C and `write` = B the gains, and `branch` = F attention or a feed-forward network.
 The seven are *parts*: callables of one argument. A gain that reads the stream, A(x), B(x) or C(x), is bound at x first
-(`opened`), so that it is one too. Three kinds of thing go through the same function:
+(`bind_dynamic_gains`), so that it is one too. Three kinds of thing go through the same function:
 
 - arrays: the forward pass;
 - linear maps: each part replaced by what it is, to first order, at the point where (1) calls it (`linearized`);
@@ -56,7 +56,7 @@ def sublayer(x, *, skip, read, norm_in, branch, norm_branch, write, norm_out):
 
 def residual(x, parts: Parts):
     """`x'` of (1) from the parts of a sublayer, its gains bound at `x`."""
-    return sublayer(x, **opened(parts, x))
+    return sublayer(x, **bind_dynamic_gains(parts, x))
 
 
 def forward(x, parts: Parts, _):
@@ -64,9 +64,9 @@ def forward(x, parts: Parts, _):
     return residual(x, parts), None
 
 
-def bound(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Part]:
+def bind(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Part]:
     """Each layer `(params, x) -> x` with its parameters filled in: a part. Weights are used in the stream's precision."""
-    params = owned(layers, params)
+    params = resolve_shared_params(layers, params)
     part = lambda layer, own: OfStream(layer, own) if hasattr(layer, "at_stream") else partial(_applied, layer, own)
     return {name: part(layer, params[name]) for name, layer in layers.items()}
 
@@ -85,18 +85,18 @@ class OfStream:
     def __call__(self, u):
         """Refused: nothing says where the stream is."""
         raise TypeError(
-            "a gain that reads the stream acts where it is known: use `residual(x, parts)` or `opened(parts, x)`"
+            "a gain that reads the stream acts where it is known: use `residual(x, parts)` or `bind_dynamic_gains(parts, x)`"
         )
 
 
-def opened(parts: Parts, x) -> Parts:
+def bind_dynamic_gains(parts: Parts, x) -> Parts:
     """The parts, those that read the stream bound at `x`."""
     if not any(isinstance(part, OfStream) for part in parts.values()):
         return parts
     return {name: part.at(x) if isinstance(part, OfStream) else part for name, part in parts.items()}
 
 
-def owned(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_shared_params(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of each part; a layer that is `of` another part has those of that part."""
     return {name: params[getattr(layer, "of", name)] for name, layer in layers.items()}
 
@@ -105,7 +105,7 @@ def _applied(layer, params, x):
     return layer(in_precision_of(x, params), x)
 
 
-def walk(stack, params, x, visit=forward, extra=None, bind=bound, kept=products):
+def walk(stack, params, x, visit=forward, extra=None, bind=bind, kept=products):
     """Stream after the last sublayer, and the visits' reports in depth order.
 
     Parameters
@@ -159,14 +159,14 @@ def _block(block, visit, bind, x, at_depth):
     return x, jax.tree.map(lambda *r: jnp.stack(r), *reports)
 
 
-def given(model, params, inputs):
-    """The parameters as they are used on one example: by the model's `given(params, inputs)` where it has one, else `params`.
+def with_context(model, params, inputs):
+    """Returns the parameters as one example uses them: `model.with_context(params, inputs)` where there is one.
 
     What a sublayer reads besides the stream is put in the place of a parameter of its own, so that equation (1) keeps one input:
     in this way cross-attention closes over the encoder's memory. A gradient is taken with respect to `params`, outside of
     this function: it counts nothing that is given as trained, and goes on to the parameters that made it.
     """
-    return model.given(params, inputs) if hasattr(model, "given") else params
+    return model.with_context(params, inputs) if hasattr(model, "with_context") else params
 
 
 def decorated(parts: Parts, instrument: Callable[[str, Part], Part]) -> dict[str, Part]:
@@ -185,7 +185,7 @@ def recorded(parts: Parts, x, at: Callable[[Part, Any], tuple[Any, Any]]):
 
         return call
 
-    return sublayer(x, **decorated(opened(parts, x), instrument)), records
+    return sublayer(x, **decorated(bind_dynamic_gains(parts, x), instrument)), records
 
 
 def linearized(parts: Parts, x):
@@ -198,10 +198,10 @@ def gains_map(parts: Parts, x) -> Part:
 
     Zero where no gain reads it. Cost: one forward pass where one does.
     """
-    if opened(parts, x) is parts:
+    if bind_dynamic_gains(parts, x) is parts:
         return jnp.zeros_like
     inside = {**parts, "norm_out": lambda u: u}
-    return jax.linearize(lambda seen: sublayer(x, **opened(inside, seen)), x)[1]
+    return jax.linearize(lambda seen: sublayer(x, **bind_dynamic_gains(inside, seen)), x)[1]
 
 
 def terms(maps: Parts, gains: Part, dx):
@@ -220,6 +220,6 @@ def terms(maps: Parts, gains: Part, dx):
 def forked(parts: Parts, maps: Parts, x) -> Part:
     """`dx` to skip plus branch, all of `J dx` but `norm_out`: (1) on the maps; where a gain reads x, linearized as a whole."""
     end = lambda u: u
-    if opened(parts, x) is parts:
+    if bind_dynamic_gains(parts, x) is parts:
         return lambda dx: sublayer(dx, **{**maps, "norm_out": end})
     return jax.linearize(partial(residual, parts={**parts, "norm_out": end}), x)[1]

@@ -17,7 +17,7 @@ from jax.scipy.special import logit, logsumexp
 
 from ...results.configuration import registered
 from ..equation.sublayer import Part
-from ..numerics.precision import beside, in_precision_of
+from ..numerics.precision import in_precision_of, with_leading_axes
 from ..parameters.keys import at
 from .functional import standardized
 from .lanes import LaneGains
@@ -67,7 +67,7 @@ class DynamicGains(OfTokens):
     def by_token(self, params, x):
         """`M + s tanh(N(x) w)`."""
         seen = jnp.einsum("jtf,f...->t...j", self.norm(params["norm"], x), params["weights"])
-        return beside(params["matrix"], seen) + params["scale"] * jnp.tanh(seen)
+        return with_leading_axes(params["matrix"], seen) + params["scale"] * jnp.tanh(seen)
 
 
 @registered

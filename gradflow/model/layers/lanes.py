@@ -51,7 +51,7 @@ class Lanes:
         """`M x`."""
         return jnp.einsum(ROUTES[self.route], self.numbers(x.dtype), x)
 
-    def normals(self, params, y, inherited):
+    def output_normals(self, params, y, inherited):
         """Where one lane is gathered alone, those of its input that lie within it; of other routes none are carried on."""
         given = [i for i, weight in enumerate(self.matrix) if not (isinstance(weight, float) and weight == 0)]
         if self.route != "gather" or len(given) != 1 or self.trained:
@@ -127,13 +127,13 @@ class PerLane(Several):
             raise ValueError(f"a stream of {len(x)} lanes, but {len(self.layers)} layers: give one a lane")
         return jnp.stack([layer(params[str(i)], x[i - 1]) for i, layer in enumerate(self.layers, 1)])
 
-    def kernel(self, params, x):
+    def null_directions(self, params, x):
         """What each lane's norm takes from its input, columns [T, lanes · d, K], each within one lane."""
-        return self._columns("kernel", params, x)
+        return self._columns("null_directions", params, x)
 
-    def normals(self, params, y, inherited):
-        """What the output of each lane's norm can't move along, columns as in `kernel`; a lane without a norm moves freely."""
-        return self._columns("normals", params, y, jnp.zeros((*y.shape[1:], 1), y.dtype))
+    def output_normals(self, params, y, inherited):
+        """What the output of each lane's norm can't move along, as columns; a lane without a norm moves freely."""
+        return self._columns("output_normals", params, y, jnp.zeros((*y.shape[1:], 1), y.dtype))
 
     def _columns(self, which: str, params, x, *inherited):
         """What the lanes' layers say, as the blocks on a diagonal."""

@@ -6,7 +6,7 @@ A layer's fields describe it, `init(key, width)` draws its parameters, `layer(pa
 
 What an analyzer wants to know of a layer, it asks: `couples`, which entries of the output a change of one entry of the
 input reaches (one of `COUPLINGS`; a layer that does not say couples all tokens), and the directions a norm takes from
-the stream, at its input (`kernel`) and at its output (`normals`).
+the stream, at its input (`null_directions`) and at its output (`output_normals`).
 
 Axes: x is [tokens, features] for one example; `vmap` goes outside. T tokens, d features, H heads, h features a head.
 """
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 import jax.numpy as jnp
 
 from ...results.configuration import registered
-from ..numerics.precision import beside, times
+from ..numerics.precision import times, with_leading_axes
 from ..parameters.depth import LayerNumber, OfDepth
 
 Number = float | OfDepth | LayerNumber
@@ -61,7 +61,7 @@ class Identity:
         """`x`."""
         return x
 
-    def normals(self, params, y, inherited):
+    def output_normals(self, params, y, inherited):
         """Those of its input."""
         return inherited
 
@@ -98,7 +98,7 @@ class Gain:
         """`value · x`."""
         return times(self.value, x)
 
-    def normals(self, params, y, inherited):
+    def output_normals(self, params, y, inherited):
         """Those of its input."""
         return inherited
 
@@ -119,7 +119,7 @@ class ScalarGain:
         """`a · x`."""
         return params["gain"] * x
 
-    def normals(self, params, y, inherited):
+    def output_normals(self, params, y, inherited):
         """Those of its input."""
         return inherited
 
@@ -138,11 +138,11 @@ class FeatureGain:
 
     def __call__(self, params, x):
         """`λ ⊙ x`."""
-        return beside(params["gain"], x) * x
+        return with_leading_axes(params["gain"], x) * x
 
-    def normals(self, params, y, inherited):
+    def output_normals(self, params, y, inherited):
         """Those of its input, divided by the gains."""
-        return inherited / beside(params["gain"][:, None], inherited)
+        return inherited / with_leading_axes(params["gain"][:, None], inherited)
 
 
 @registered
@@ -163,11 +163,11 @@ class Complement:
 
     def __call__(self, params, x):
         """`(1 − λ) ⊙ x`."""
-        return beside(1 - params["gain"], x) * x
+        return with_leading_axes(1 - params["gain"], x) * x
 
-    def normals(self, params, y, inherited):
+    def output_normals(self, params, y, inherited):
         """Those of its input, divided by the gains."""
-        return inherited / beside(1 - params["gain"][:, None], inherited)
+        return inherited / with_leading_axes(1 - params["gain"][:, None], inherited)
 
 
 @registered
@@ -185,6 +185,6 @@ class Shift:
         """`x + b`."""
         return x + params["shift"]
 
-    def normals(self, params, y, inherited):
+    def output_normals(self, params, y, inherited):
         """Those of its input."""
         return inherited

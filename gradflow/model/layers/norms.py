@@ -1,7 +1,7 @@
 """Norms: layers that set the scale of a token, and what is put in their place.
 
 What an analyzer asks a norm beyond what it asks of any layer: the directions it takes from the stream, at its input
-(`kernel`) and at its output (`normals`). What only squashes takes none.
+(`null_directions`) and at its output (`output_normals`). What only squashes takes none.
 
 Axes: x is [tokens, features] for one example. T tokens, d features.
 """
@@ -14,7 +14,7 @@ from flax import nnx
 
 from ...results.arguments import suggestions
 from ...results.configuration import registered
-from ..numerics.precision import alike, beside, common, times
+from ..numerics.precision import alike, common, times, with_leading_axes
 from .functional import ACTIVATIONS, standardized
 from .layer import FEATURES, Number
 
@@ -64,7 +64,7 @@ class LayerNorm(Standard):
 
     def __call__(self, params, x):
         """The normalized `x`."""
-        gain, shift = beside(self.gain(params), x), beside(self.shift(params), x)
+        gain, shift = with_leading_axes(self.gain(params), x), with_leading_axes(self.shift(params), x)
         dtype = common(x, gain, shift)
         hat, gain, shift = alike(standardized(x, self.eps, True), gain, shift)
         return (hat * gain + shift).astype(dtype)
@@ -73,13 +73,13 @@ class LayerNorm(Standard):
         """β [d], or 0."""
         return params.bias[...] if self.bias else 0.0
 
-    def kernel(self, params, x):
+    def null_directions(self, params, x):
         """What it takes from its input `x`, for eps → 0: `1` and `x − mean`, columns [T, d, 2]."""
         return jnp.stack([jnp.ones_like(x), x - x.mean(-1, keepdims=True)], axis=-1)
 
-    def normals(self, params, y, inherited):
+    def output_normals(self, params, y, inherited):
         """What its output `y` can't move along, for eps → 0: `1/γ` and `(y − β)/γ²`, columns [T, d, 2]."""
-        gain, shift = beside(self.gain(params), y), beside(self.shift(params), y)
+        gain, shift = with_leading_axes(self.gain(params), y), with_leading_axes(self.shift(params), y)
         return jnp.stack([jnp.broadcast_to(1 / gain, y.shape), (y - shift) / gain**2], axis=-1)
 
 
@@ -100,18 +100,18 @@ class RMSNorm(Standard):
 
     def __call__(self, params, x):
         """The normalized `x`."""
-        gain = beside(self.gain(params), x)
+        gain = with_leading_axes(self.gain(params), x)
         dtype = common(x, gain)
         hat, gain = alike(standardized(x, self.eps, False), gain)
         return (hat * gain).astype(dtype)
 
-    def kernel(self, params, x):
+    def null_directions(self, params, x):
         """What it takes from its input `x`, for eps → 0: `x`, a column [T, d, 1]."""
         return x[..., None]
 
-    def normals(self, params, y, inherited):
+    def output_normals(self, params, y, inherited):
         """What its output `y` can't move along, for eps → 0: `y/γ²`, a column [T, d, 1]."""
-        return (y / beside(self.gain(params), y) ** 2)[..., None]
+        return (y / with_leading_axes(self.gain(params), y) ** 2)[..., None]
 
 
 @registered
@@ -131,13 +131,13 @@ class ScaledNorm:
         """`value · N(x)`."""
         return times(self.value, self.norm(params, x))
 
-    def kernel(self, params, x):
+    def null_directions(self, params, x):
         """That of the norm."""
-        return self.norm.kernel(params, x)
+        return self.norm.null_directions(params, x)
 
-    def normals(self, params, y, inherited):
+    def output_normals(self, params, y, inherited):
         """Those of the norm at its own output."""
-        return self.norm.normals(params, y / self.value, inherited)
+        return self.norm.output_normals(params, y / self.value, inherited)
 
 
 class Squash:
@@ -161,13 +161,15 @@ class Squash:
         """The squashed `x`."""
         u = params["alpha"] * x
         u = u + params["shift"] if self.shifted else u
-        return beside(params["scale"], x) * ACTIVATIONS[self.activation](u) + beside(params["bias"], x)
+        return with_leading_axes(params["scale"], x) * ACTIVATIONS[self.activation](u) + with_leading_axes(
+            params["bias"], x
+        )
 
-    def kernel(self, params, x):
+    def null_directions(self, params, x):
         """It takes nothing from its input: one column of zeros, [T, d, 1]."""
         return jnp.zeros_like(x)[..., None]
 
-    def normals(self, params, y, inherited):
+    def output_normals(self, params, y, inherited):
         """Its output can move along everything: one column of zeros, [T, d, 1]."""
         return jnp.zeros_like(y)[..., None]
 

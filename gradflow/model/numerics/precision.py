@@ -46,6 +46,6 @@ def times(value, x):
     return jnp.asarray(value, x.dtype) * x
 
 
-def beside(a, x):
+def with_leading_axes(a, x):
     """`a` with axes of length 1 in front, as many axes as `x` has."""
     return a if jnp.ndim(a) in (0, jnp.ndim(x)) else jnp.expand_dims(a, tuple(range(jnp.ndim(x) - jnp.ndim(a))))

@@ -6,7 +6,7 @@ Cross-attention closes over the memory, so a sublayer has one input, as in equat
 is a constant, as weights are. Each stack is seen as a model of its own, a *side*, in which the other is a function of it:
 
     encoder     x_0 from the source, read out as the memory; its loss is that of the decoder on this memory
-    decoder     x_0 from the target; `given` puts the memory, made from the source, behind its cross-attention
+    decoder     x_0 from the target; `with_context` puts the memory, made from the source, behind its cross-attention
 
 Both are functions of the same weights and have the same loss and the same gradients of all weights: either trains the whole.
 A batch is `{"inputs": {"source": [B, S], "target": [B, T]}, "targets": [B, T]}`, `target` what the decoder reads and `targets`
@@ -141,7 +141,7 @@ class EncoderDecoder:
     def __call__(self, params, inputs):
         """Logits [T, V]."""
         side = self.decoder
-        own = side.given(side.arranged(params), inputs)
+        own = side.with_context(side.arranged(params), inputs)
         return self.logits(own, side.run(own, side.enter(own, inputs)))
 
 
@@ -246,7 +246,7 @@ class Encoder(Side):
     other: ClassVar[str] = "decoder"
     reads: ClassVar[str] = "source"
 
-    def given(self, params, inputs):
+    def with_context(self, params, inputs):
         """The parameters, and with them the tokens that the decoder reads."""
         return {**params, "inputs": inputs}
 
@@ -266,7 +266,7 @@ class Decoder(Side):
     other: ClassVar[str] = "encoder"
     reads: ClassVar[str] = "target"
 
-    def given(self, params, inputs):
+    def with_context(self, params, inputs):
         """The parameters with the memory behind every cross-attention."""
         side, other = self.whole.encoder, {**_ends(params), **params["encoder"]}
         memory = side.run(other, side.enter(other, inputs))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from ...results.arguments import known, real, shown, whole
 from ...results.configuration import registered
 from ..branches.branch import Branch
-from ..equation.sublayer import PARTS, Part, bound
+from ..equation.sublayer import PARTS, Part, bind
 from ..layers.layer import Layer
 from ..parameters.depth import OfDepth, at_layer
 from ..parameters.initializers import Scaled
@@ -44,9 +44,9 @@ class Sublayer:
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
-        """The seven parts of (1); the branch with the wiring's `scales` on its initialization and what it sets `within`."""
+        """The seven parts of (1); the branch with the wiring's `init_scales` and `inner_layers`."""
         parts = {name: getattr(self.wiring, name) for name in PARTS if name != "branch"}
-        return {**parts, "branch": _rescaled(_refitted(self.branch, self.wiring.within), self.wiring.scales)}
+        return {**parts, "branch": _rescaled(_refitted(self.branch, self.wiring.inner_layers), self.wiring.init_scales)}
 
     def init(self, key, width: int, depth):
         """`{part: params}` of the sublayer at block `depth`: every part draws from its own key."""
@@ -96,7 +96,7 @@ def check_scales(stack: Sequence[Segment], width: int) -> None:
     One wiring stands around branches of several kinds, so it may name what only some of them have.
     """
     subs = [sub for segment in stack for sub in segment.block]
-    scales = {name: factor for sub in subs for name, factor in sub.wiring.scales}
+    scales = {name: factor for sub in subs for name, factor in sub.wiring.init_scales}
     for name, factor in scales.items():
         if not isinstance(factor, OfDepth):
             real(f"the scale of {name}", factor, least=0)
@@ -141,7 +141,7 @@ def parts_at(segments, params, position: int) -> dict[str, Part]:
     places = [(l, *where, sub) for l, where in enumerate(blocks, 1) for sub in segments[where[0]].block]
     number, segment, repeat, sub = places[position]
     layers = {name: at_layer(layer, number) for name, layer in sub.layers.items()}
-    return bound(layers, jax.tree.map(lambda a: a[repeat], params[segment][sub.kind]))
+    return bind(layers, jax.tree.map(lambda a: a[repeat], params[segment][sub.kind]))
 
 
 def plain(layer: Any, depth: int, kind: str = "function") -> tuple[Segment, ...]:

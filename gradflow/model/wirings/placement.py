@@ -125,10 +125,10 @@ def normformer(norm: Layer = LayerNorm()) -> Placement:
         "normformer_attention",
         norm_in=norm,
         norm_branch=norm,
-        within=(("head_gain", FeatureGain(1.0)),),
+        inner_layers=(("head_gain", FeatureGain(1.0)),),
         leave=norm,
     )
-    mlp = Wiring("normformer_mlp", norm_in=norm, within=(("inner", norm),), leave=norm)
+    mlp = Wiring("normformer_mlp", norm_in=norm, inner_layers=(("inner", norm),), leave=norm)
     return Placement(
         "normformer",
         (Stage((attention, mlp)),),
@@ -143,7 +143,7 @@ def hybrid_norm(norm: Layer = LayerNorm()) -> Placement:
 
     A final norm reads the stream out.
     """
-    attention = Wiring("hybrid_norm_attention", norm_out=norm, within=of_heads(norm), leave=norm)
+    attention = Wiring("hybrid_norm_attention", norm_out=norm, inner_layers=of_heads(norm), leave=norm)
     mlp = Wiring("hybrid_norm_mlp", leave=norm)
     return Placement(
         "hybrid_norm",
@@ -156,7 +156,7 @@ def hybrid_norm(norm: Layer = LayerNorm()) -> Placement:
 
 def hybrid_norm_star(norm: Layer = LayerNorm()) -> Placement:
     """HybridNorm*: HybridNorm whose first block is pre-norm, with the norms of queries, keys and values all the same."""
-    first = (Wiring("hybrid_norm_first", norm_in=norm, within=of_heads(norm), leave=norm), pre(norm))
+    first = (Wiring("hybrid_norm_first", norm_in=norm, inner_layers=of_heads(norm), leave=norm), pre(norm))
     rest = hybrid_norm(norm)
     return replace(
         rest,

@@ -16,7 +16,7 @@ def deepnorm(norm: Layer = LayerNorm()) -> Wiring:
         "deepnorm",
         skip=Gain(OfDepth(2, 0.25)),
         norm_out=norm,
-        scales=tuple((name, beta) for name in THROUGH),
+        init_scales=tuple((name, beta) for name in THROUGH),
         equation="N(α x + F x)",
         jacobian="J_N (α I + J_F)",
         source="Wang et al. 2022 (DeepNet), figure 2, and the authors' code",
@@ -124,13 +124,13 @@ def fixup(norm: Layer = Identity()) -> Wiring:
         "fixup",
         norm_in=Shift(),
         write=ScalarGain(1.0),
-        scales=(
+        init_scales=(
             *((name, inner) for name in ("query", "key", "value")),
             ("up", OfDepth(2, -0.5)),
             ("out", 0.0),
             ("down", 0.0),
         ),
-        within=(("inner", Shift()),),
+        inner_layers=(("inner", Shift()),),
         equation="x + a F(x + b), F(x) = W (f(x) + c), W = 0 at the start",
         jacobian="I + a J_F",
         source="Zhang et al. 2019 (Fixup), as in the authors' code of the Transformer",
@@ -147,7 +147,7 @@ def t_fixup(norm: Layer = Identity()) -> Wiring:
     return Wiring(
         "t_fixup",
         enter=Gain(OfDepth(9, -0.25)),
-        scales=tuple((name, factor) for name in THROUGH),
+        init_scales=tuple((name, factor) for name in THROUGH),
         equation="x + F x, W at 0.67 N^(−1/4)",
         jacobian="I + J_F",
         source="Huang et al. 2020 (T-Fixup), as in the authors' code",

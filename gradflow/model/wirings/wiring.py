@@ -25,8 +25,8 @@ class Wiring:
     """The parts of equation (1) around the branch, and how the stream is entered and left.
 
     `enter` takes the embedding to the bottom of the stream (to its lanes, where it has several), `leave` takes the top
-    of the stream to what is read out: the final norm, where the wiring needs one. `scales` multiplies the standard
-    deviation of named matrices at initialization (DeepNorm's β), `within` sets layers inside the branch, by its fields
+    of the stream to what is read out: the final norm, where the wiring needs one. `init_scales` multiplies the standard
+    deviation of named matrices at initialization (DeepNorm's β), `inner_layers` sets layers inside the branch, by its fields
     (Sub-LN's inner norm). `equation` and `jacobian` say which instance of (1) it is, `source` where it comes from.
     """
 
@@ -39,15 +39,15 @@ class Wiring:
     norm_out: Layer = Identity()
     enter: Layer = Identity()
     leave: Layer = Identity()
-    scales: tuple[tuple[str, float | OfDepth], ...] = ()
-    within: tuple[tuple[str, Layer], ...] = ()
+    init_scales: tuple[tuple[str, float | OfDepth], ...] = ()
+    inner_layers: tuple[tuple[str, Layer], ...] = ()
     equation: str = "N_out(A x + B N_branch(F(N_in(C x))))"
     jacobian: str = "J_N_out (A + B J_N_branch J_F J_N_in C)"
     source: str = "equation (1)"
 
     def __post_init__(self):
         own = [(part, getattr(self, part)) for part in LAYERS]
-        for part, layer in [*own, *self.within]:
+        for part, layer in [*own, *self.inner_layers]:
             if not callable(layer):
                 raise ValueError(f"{part} of the wiring {self.name} is {shown(layer)}: a layer is needed")
 
@@ -121,8 +121,8 @@ def sub_ln(norm: Layer = LayerNorm()) -> Wiring:
         "sub_ln",
         norm_in=norm,
         leave=norm,
-        scales=tuple((name, gamma) for name in THROUGH),
-        within=(("inner", norm),),
+        init_scales=tuple((name, gamma) for name in THROUGH),
+        inner_layers=(("inner", norm),),
         equation="x + W N(f(N x)), F = W f",
         jacobian="I + W J_N J_f J_N",
         source="Wang et al. 2022 (Foundation Transformers), as in the authors' code",

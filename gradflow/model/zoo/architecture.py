@@ -119,7 +119,7 @@ class Architecture:
 
     def attends(self) -> str:
         """Its attention in words."""
-        return words(self.attention())
+        return to_text(self.attention())
 
     def activates(self) -> str:
         """Its hidden layer in words."""
@@ -143,7 +143,7 @@ class Architecture:
         }
 
 
-def words(attention: Attention) -> str:
+def to_text(attention: Attention) -> str:
     """What its fields say of an attention: mask, heads, positions, norms."""
     shared = attention.kv_heads or attention.heads
     keys = {attention.heads: "", 1: ", one key for all heads"}.get(shared, f", {shared} keys")

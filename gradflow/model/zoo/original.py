@@ -17,7 +17,7 @@ from ..stacks.encoder_decoder import CrossAttention, EncoderDecoder
 from ..stacks.transformer import staged
 from ..wirings.catalogue import placement
 from ..wirings.wiring import post
-from .architecture import Architecture, words
+from .architecture import Architecture, to_text
 
 
 @registered
@@ -73,7 +73,7 @@ class Original(Architecture):
     def attends(self) -> str:
         """Of both stacks."""
         own, across = self.decoder()["attention"], "cross-attention"
-        return f"encoder {words(self.attention())}; decoder {words(own)}, {across}"
+        return f"encoder {to_text(self.attention())}; decoder {to_text(own)}, {across}"
 
 
 ORIGINAL = {

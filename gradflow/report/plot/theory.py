@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from ...results.agreement import squared
 from ...results.tree import families
 from ..tables import theory
-from ..tables.profiles import beside, described
+from ..tables.profiles import context_differences, described
 from ..text import captions
 from .canvas import axes, by, colours, legend, legend_above, scale, styled
 
@@ -54,7 +54,7 @@ def agreement(measured, predicted, quantity="stream_gradient", *, ax=None, **whe
         f"{described(quantity).long_name.capitalize()} at {entry}: {kind} over seeds over its theory, against the width"
     )
     lines = f"Bars: 95% intervals over seeds and Monte Carlo. Theory, {captions.assumed(predicted, quantity)}"
-    if differ := beside(measured, predicted):
+    if differ := context_differences(measured, predicted):
         lines += f" Not alike: {differ}."
     return captions.attached(ax, measured, lead, quantity, lines=lines)
 

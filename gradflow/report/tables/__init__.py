@@ -6,11 +6,11 @@ Bottom up: profiles, nonfinite, fits, jacobians, theory, experiments, atlas.
 from .profiles import (
     NET,
     at_steps,
-    beside,
     budget_from_top,
     budget_totals,
     called,
     compared,
+    context_differences,
     described,
     digits,
     ends,

@@ -119,7 +119,7 @@ def law(name: str, node, step: int) -> tuple[str, dict[str, float]]:
     if choice is None:
         return "", nothing
     row = fits.law_rows({(name, step): choice}).query("verdict == 'chosen'").iloc[0]
-    return laws.told(choice), {bound: float(row[bound]) for bound in nothing}
+    return laws.to_text(choice), {bound: float(row[bound]) for bound in nothing}
 
 
 def table(tree: xr.DataTree, found: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -111,5 +111,5 @@ def law_curves(choices: Mapping[tuple[str, int | None], xr.Dataset]) -> pd.DataF
         if law["identified"]:
             of = {"quantity": choice.attrs["quantity"], "relative_to": choice.attrs.get("relative_to", "nothing")}
             curve = pd.DataFrame({choice.attrs["over"]: law[choice.attrs["over"]], "mean": law["curve"]})
-            frames.append(curve.assign(model=model, step=step, told=laws.told(choice), **of))
+            frames.append(curve.assign(model=model, step=step, told=laws.to_text(choice), **of))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"model": [], "step": []})

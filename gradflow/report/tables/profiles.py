@@ -88,7 +88,7 @@ def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, 
     if theory is None:
         frame = long(values)
     else:
-        beside(tree, theory)
+        context_differences(tree, theory)
         frame = _beside(values, profiles_of(theory, quantity, relative_to, None, where))
     if "depth" in frame and "kind" not in frame:  # a position of the stream is marked by the sublayer below it
         node = next(iter(nodes(tree).values()))
@@ -104,7 +104,7 @@ def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, 
     return frame
 
 
-def beside(tree, theory) -> str:
+def context_differences(tree, theory) -> str:
     """In what the models of a tree and their predictions are not of the same, where they may be compared all the same.
 
     Errors: ValueError for a model without a prediction, and as `agreement.unlike`.

@@ -32,7 +32,7 @@ def theory(measured, predicted, quantity: str) -> str:
     lead = f"Lines: {average} over seeds at initialization; bands: 95% t-intervals"
     if nonfinite.alone(nodes(measured)):
         lead = "Lines: one seed at initialization, which has no interval"
-    differ = tables.beside(measured, predicted)
+    differ = tables.context_differences(measured, predicted)
     told = f" Not alike: {differ}." if differ else ""
     return f"{lead}; dashed: theory, {assumed(predicted, quantity)}{told}"
 

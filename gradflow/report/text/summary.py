@@ -61,7 +61,7 @@ def _laws(run) -> list[str]:
         law = choice.sel(law=choice.attrs["chosen"])
         if law["identified"]:
             misfit = f"rms misfit of the log {tables.digits(law['residual'].item())}"
-            told.append(f"{name}: stream gradient over positions l{when}: {laws.told(choice)}, {misfit}")
+            told.append(f"{name}: stream gradient over positions l{when}: {laws.to_text(choice)}, {misfit}")
     return told
 
 
@@ -122,7 +122,7 @@ def _slopes(sweep) -> list[str]:
         return []
     lead = "last feed-forward gradient at initialization,"
     shown = ", ".join(f"{name} {interval(fitted.sel(number='k'))}" for name, fitted in slopes.items())
-    chosen = ", ".join(f"{name} {laws.told(choice)}" for (name, _), choice in fits.total_depth_laws(sweep).items())
+    chosen = ", ".join(f"{name} {laws.to_text(choice)}" for (name, _), choice in fits.total_depth_laws(sweep).items())
     return [
         f"{lead} exponent in the number of blocks: {shown}",
         *([f"{lead} law in the number of blocks L: {chosen}"] if chosen else []),

@@ -237,8 +237,10 @@ CALLS = [
         {},
         weight=0.3,
     ),
-    Call("gf.moments.every(…)", {"n": whole("3", large="either")}, {"n": "2"}, weight=0.4),
-    Call("gf.moments.logarithmic(…)", {"per_decade": whole("3", large="huge")}, {"per_decade": "2"}, weight=0.4),
+    Call("gf.record_schedule.every(…)", {"n": whole("3", large="either")}, {"n": "2"}, weight=0.4),
+    Call(
+        "gf.record_schedule.logarithmic(…)", {"per_decade": whole("3", large="huge")}, {"per_decade": "2"}, weight=0.4
+    ),
     Call(
         "gf.architecture(…)", {"name": names("gpt2", "llama3-8b", "transformer-base")}, {"name": "'gpt2'"}, weight=0.7
     ),

@@ -113,18 +113,18 @@ RECORD = of(
         'every:2' | (0, 5) | object() | lambda n: 3 | lambda n: (n + 1,) | lambda n: () | lambda: (0,) | ((0,),)
         (True,) | {} | b'0' | (2**70,)
     """),
-    ["(0, 1)", "[1]", "gf.moments.early", "gf.moments.every(1)", "None", "(np.int64(0),)"],
+    ["(0, 1)", "[1]", "gf.record_schedule.early", "gf.record_schedule.every(1)", "None", "(np.int64(0),)"],
     ["1", "range(2)", "np.array([0, 1])", "(0, 0)", "{0, 1}", "iter((0, 1))"],
 )
 READINGS = of(
     [code for name in ("economy", "standard") for code in misspelt(name)]
     + list(NOT_NAMES)
     + words(r"""
-        (3,) | ('economi',) | None | ('standard',) | (gf.moments.At((5,), 'backward'),)
-        (gf.moments.At((0.5,), 'backward'),) | (gf.moments.At((0,), 'backwrd'),)
+        (3,) | ('economi',) | None | ('standard',) | (gf.record_schedule.At((5,), 'backward'),)
+        (gf.record_schedule.At((0.5,), 'backward'),) | (gf.record_schedule.At((0,), 'backwrd'),)
     """),
     ["'economy'", "('economy',)"],
-    ["()", "'backward'", "(gf.moments.At((), 'backward'),)", "(gf.moments.At((0,)),)"],
+    ["()", "'backward'", "(gf.record_schedule.At((), 'backward'),)", "(gf.record_schedule.At((0,)),)"],
 )
 PATHS = of(
     ["3", "1.5", "[]", "{}", "object()", "True", "''", "b'x'"],

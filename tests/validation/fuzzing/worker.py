@@ -19,7 +19,7 @@ from pathlib import Path
 
 import compiling
 
-compiling.tell_quickly()
+compiling.use_fast_compilation()
 
 from validation.fuzzing import checks, world  # noqa: E402
 from validation.fuzzing.cases import Case  # noqa: E402

@@ -66,7 +66,7 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
 
     Errors: ValueError for what is not such a folder, for a value of the configuration that is not supported or that nothing
     here has a use for, and one that names the tensors that are unknown, missing, misshaped, or not the copies that they should
-    be. Tensors of other heads, which are left aside, and weights that are not finite are told in a warning.
+    be. Tensors of other heads, which are ignored, and weights that are not finite raise a warning.
     """
     found = saved(folder, readout=readout, precision=precision)
     return found.model, found.params()
@@ -87,8 +87,8 @@ def saved(folder: str | Path, *, readout: Readout | None = None, precision: str 
     if problems := match.problems():
         kind = config.get("model_type")
         raise ValueError(f"{printable(folder)} is not the {kind} that it describes: {problems}")
-    if aside := match.aside():
-        warnings.warn(f"{printable(folder)}: left aside: {several([plain(one) for one in aside])}", stacklevel=3)
+    if ignored := match.ignored_tensors():
+        warnings.warn(f"{printable(folder)}: ignored: {several([plain(one) for one in ignored])}", stacklevel=3)
     return Saved(folder, config, model, own.context, match)
 
 

@@ -35,7 +35,7 @@ GPT_SIZES = {"depth": "n_layer", "width": "n_embd", "heads": "n_head", "vocabula
 def bert(config: Config) -> tuple[Architecture, Layout]:
     """BERT with the head of its masked language model."""
     config.only(position_embedding_type="absolute", directionality="bidi", tie_word_embeddings=True)
-    config.aside(*POOLER)
+    config.ignore(*POOLER)
     own = Bert(
         **sizes(config, SIZES, (12, 768, 12, 3072, 30_522)),
         context=config.whole("max_position_embeddings", 512),
@@ -64,7 +64,7 @@ def gpt1(config: Config) -> tuple[Architecture, Layout]:
 def gpt2(config: Config) -> tuple[Architecture, Layout]:
     """GPT-2."""
     config.only(tie_word_embeddings=True, scale_attn_by_inverse_layer_idx=False)
-    config.aside("reorder_and_upcast_attn")
+    config.ignore("reorder_and_upcast_attn")
     own = sizes(config, GPT_SIZES, (12, 768, 12, 50_257))
     model = Gpt2(
         **own,
@@ -96,7 +96,7 @@ def opt(config: Config) -> tuple[Architecture, Layout]:
 def llama(config: Config) -> tuple[Architecture, Layout]:
     """LLaMA 1 to 3, which have no window."""
     config.only(sliding_window=None, use_sliding_window=False)
-    config.aside("pretraining_tp", "max_sequence_length")
+    config.ignore("pretraining_tp", "max_sequence_length")
     more: dict[str, Any] = {"bias": config.flag("attention_bias", False), "mlp_bias": config.flag("mlp_bias", False)}
     usual = gated(config, (32, 4096, 32, 11_008, 32_000))
     alike(config, usual["depth"], FULL)
@@ -177,7 +177,7 @@ def deepseek_v3(config: Config) -> tuple[Architecture, Layout]:
         expert_hidden=config.whole("moe_intermediate_size", 2048),
     )
     config.only(head_dim=model.rotary_head, qk_head_dim=head + model.rotary_head)
-    config.aside("num_nextn_predict_layers", "num_mtp_layers", "ep_size", "pretraining_tp", *LOAD)
+    config.ignore("num_nextn_predict_layers", "num_mtp_layers", "ep_size", "pretraining_tp", *LOAD)
     return model, layouts.deepseek(model, config.flag("rope_interleave", True))
 
 
@@ -205,7 +205,7 @@ def learned(config: Config, default: int) -> int:
     found = config.whole("n_positions", default)
     config.only(n_ctx=found)
     summary = ("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels")
-    config.aside(*summary, "summary_first_dropout", "predict_special_tokens")
+    config.ignore(*summary, "summary_first_dropout", "predict_special_tokens")
     return found
 
 

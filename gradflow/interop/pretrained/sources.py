@@ -38,13 +38,13 @@ class Part:
 
 @dataclass(frozen=True)
 class From:
-    """A tensor's name, and what makes a parameter of it: `turned` from [out, in], a `part` of its last axis.
+    """A tensor's name, and what makes a parameter of it: `transposed` from [out, in], a `part` of its last axis.
 
     With `each`, a parameter is so many tensors a block, stacked: the second `{}` of the name counts them.
     """
 
     name: str
-    turned: bool = False
+    transposed: bool = False
     part: Part | None = None
     each: int | None = None
 
@@ -56,12 +56,12 @@ class From:
         """A tensor's shape, from the parameter's."""
         own = own[1:] if self.each else own
         whole = (*own[:-1], self.part.whole(own[-1])) if self.part else own
-        return whole[::-1] if self.turned else whole
+        return whole[::-1] if self.transposed else whole
 
     def __call__(self, tensors):
         """The parameter of one block, from its tensors."""
-        turned = [tensor.T if self.turned else tensor for tensor in tensors]
-        parts = [self.part(tensor) for tensor in turned] if self.part else turned
+        tensors = [tensor.T if self.transposed else tensor for tensor in tensors]
+        parts = [self.part(tensor) for tensor in tensors] if self.part else tensors
         return np.stack(parts) if self.each else parts[0]
 
 
@@ -83,7 +83,7 @@ class Layout:
 def linear(ours: str, theirs: str, bias: bool = True) -> dict[str, From]:
     """A matrix that is stored [out, in], and its bias where a model has one."""
     biases = {f"{ours}.bias": From(f"{theirs}.bias")} if bias else {}
-    return {ours: From(f"{theirs}.weight", turned=True), **biases}
+    return {ours: From(f"{theirs}.weight", transposed=True), **biases}
 
 
 def norm(ours: str, theirs: str) -> dict[str, From]:

@@ -79,7 +79,9 @@ def steps_of(schedule: Schedule | None, steps: int) -> tuple[int, ...]:
     asked = early if schedule is None else schedule
     marks: Any = asked(steps) if callable(asked) else asked
     if not isinstance(marks, Iterable) or isinstance(marks, str):
-        raise ValueError(f"record is {shown(marks)}: steps are needed, (0, 10, 100), or a schedule of gf.moments")
+        raise ValueError(
+            f"record is {shown(marks)}: steps are needed, (0, 10, 100), or a schedule of gf.record_schedule"
+        )
     chosen = tuple(sorted({whole("a step of record", step, least=0) for step in marks}))
     if not chosen or chosen[-1] > steps:
         raise ValueError(f"record = {shown(chosen)} must lie between 0 and steps = {steps}")

@@ -104,7 +104,7 @@ OPT_PRE, OPT_POST = _opt("norm_in"), _opt("norm_out")
 BLOCK = "model.layers.{}"
 BUFFERS = (r".*rotary_emb\.inv_freq",)
 OUTER = joined(
-    {"token": From("model.embed_tokens.weight"), "readout": From("lm_head.weight", turned=True)},
+    {"token": From("model.embed_tokens.weight"), "readout": From("lm_head.weight", transposed=True)},
     norm("leave", "model.norm"),
 )
 HEADS = joined(
@@ -153,26 +153,26 @@ def deepseek(own: DeepSeek, interleaved: bool) -> Layout:
     heads, mlp = f"{BLOCK}.self_attn", f"{BLOCK}.mlp"
     queries, keys = (own.head, own.rotary_head), (own.head, own.value_head)
     up = "q_b_proj" if own.query_rank else "q_proj"
-    part = lambda name, *which, **how: From(f"{heads}.{name}.weight", turned=True, part=Part(*which, **how))
+    part = lambda name, *which, **how: From(f"{heads}.{name}.weight", transposed=True, part=Part(*which, **how))
     attention = {
         "query": part(up, 0, queries, own.heads),
         "query_rotary": part(up, 1, queries, own.heads, interleaved=interleaved),
-        "query_down": From(f"{heads}.q_a_proj.weight", turned=True),
+        "query_down": From(f"{heads}.q_a_proj.weight", transposed=True),
         "query_latent.scale": From(f"{heads}.q_a_layernorm.weight"),
         "key_value_down": part("kv_a_proj_with_mqa", 0, (own.key_value_rank, own.rotary_head)),
         "key_rotary": part("kv_a_proj_with_mqa", 1, (own.key_value_rank, own.rotary_head), interleaved=interleaved),
         "key_value_latent.scale": From(f"{heads}.kv_a_layernorm.weight"),
         "key": part("kv_b_proj", 0, keys, own.heads),
         "value": part("kv_b_proj", 1, keys, own.heads),
-        "out": From(f"{heads}.o_proj.weight", turned=True),
+        "out": From(f"{heads}.o_proj.weight", transposed=True),
     }
     matrices = ("gate", "up", "down")
-    each: dict[str, Any] = {"turned": True, "each": own.router.experts}
+    each: dict[str, Any] = {"transposed": True, "each": own.router.experts}
     experts = {
-        "router": From(f"{mlp}.gate.weight", turned=True),
+        "router": From(f"{mlp}.gate.weight", transposed=True),
         "balance": From(f"{mlp}.gate.e_score_correction_bias"),
         **{f"routed.{name}": From(f"{mlp}.experts.{{}}.{name}_proj.weight", **each) for name in matrices},
-        **{f"shared.{name}": From(f"{mlp}.shared_experts.{name}_proj.weight", turned=True) for name in matrices},
+        **{f"shared.{name}": From(f"{mlp}.shared_experts.{name}_proj.weight", transposed=True) for name in matrices},
     }
     table = joined(
         OUTER,

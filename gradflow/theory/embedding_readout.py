@@ -16,8 +16,8 @@ from ..model.parameters.initializers import Matrix, normal
 from ..model.stacks.embedding_readout import Embedding
 from ..model.stacks.transformer import Transformer
 from ..model.wirings.wiring import Wiring
-from .gram import Gram, Place, Response, factor, response
-from .lean import Grams, energy
+from .gram import Gram, Response, TheoryContext, factor, response
+from .mean_cotangent import GramPair, energy
 
 LOGITS = 16384
 
@@ -62,13 +62,13 @@ def readout(model: Transformer, out: Gram, targets, key) -> dict:
     d = jnp.diag(along) / 2
     return {
         "loss": jnp.mean((jax.nn.logsumexp(z, axis=-1) - z.mean(-1)) @ weight),
-        "cotangent": Grams(d, gain * residual + energy(d, out, model.width)),
+        "cotangent": GramPair(d, gain * residual + energy(d, out, model.width)),
         "readout": jnp.vdot(model.width * out, residual),
         "along": along,
     }
 
 
-def leaning(last: Wiring, sigma: Gram, along, place: Place) -> dict[str, Gram]:
+def leaning(last: Wiring, sigma: Gram, along, place: TheoryContext) -> dict[str, Gram]:
     """`{parameter: [N, N]}`: what a cotangent that leans along what is read out adds to the squared gradients of norms' gains.
 
     Of a norm whose output y reaches the readout, out = Σ w y + …, through gains between lanes alone: by pairs of tokens

@@ -15,11 +15,11 @@ import pytest
 from interop_files import CONFIGS, GATED, contents, encoded, saved
 
 import gradflow as gf
-from gradflow.interop import checkpoints
-from gradflow.interop.checkpoints.configs import Config
-from gradflow.interop.checkpoints.families import FAMILIES
-from gradflow.interop.checkpoints.files import INDEX, WHOLE
-from gradflow.interop.checkpoints.matching import leaves
+from gradflow.interop import pretrained
+from gradflow.interop.pretrained.configs import Config
+from gradflow.interop.pretrained.families import FAMILIES
+from gradflow.interop.pretrained.files import INDEX, WHOLE
+from gradflow.interop.pretrained.matching import leaves
 from gradflow.model.branches.rotary import ByWavelength, Interpolated, Rotary
 from gradflow.model.parameters.depth import ByBlock
 from gradflow.model.stacks.embedding_readout import Readout
@@ -348,8 +348,8 @@ def test_a_copy_of_what_is_not_finite_is_a_copy(tmp_path):
 
 def test_the_sums_are_those_of_the_files(tmp_path):
     config, tensors = CONFIGS["llama"], contents(CONFIGS["llama"])
-    one, more = checkpoints.saved(saved(tmp_path / "one", config, tensors)), {n: 1.5 * t for n, t in tensors.items()}
-    other = checkpoints.saved(saved(tmp_path / "other", config, more))
+    one, more = pretrained.saved(saved(tmp_path / "one", config, tensors)), {n: 1.5 * t for n, t in tensors.items()}
+    other = pretrained.saved(saved(tmp_path / "other", config, more))
     assert one.sums() == {WHOLE: hashlib.sha256((tmp_path / "one" / WHOLE).read_bytes()).hexdigest()}
     assert other.sums() != one.sums()
 

@@ -13,14 +13,14 @@ import gradflow as gf
 from gradflow.model.layers.layer import Gain, Identity
 from gradflow.model.layers.norms import RMSNorm, ScaledNorm
 from gradflow.model.parameters.keys import at
-from gradflow.theory import lean
-from gradflow.theory.gram import Place
-from gradflow.theory.lean import Grams
+from gradflow.theory import mean_cotangent
+from gradflow.theory.gram import TheoryContext
+from gradflow.theory.mean_cotangent import GramPair
 
 KEY = jax.random.key(0)
 TOKENS, WIDTH = 6, 256
 NORM = RMSNorm(scale="none")
-PLACE = Place(WIDTH, TOKENS, 1, KEY)
+PLACE = TheoryContext(WIDTH, TOKENS, 1, KEY)
 
 
 def gram(x):
@@ -39,16 +39,16 @@ def stream(d: int = WIDTH):
     return x, jax.random.normal(at(KEY, 2), (TOKENS, TOKENS)) / TOKENS
 
 
-def below(through, sigma, cotangent: Grams) -> Grams:
-    """(D, Δ) below a function of `Grams`."""
-    (read,) = jax.vjp(through, Grams(sigma, jnp.zeros_like(sigma)))[1](cotangent)
+def below(through, sigma, cotangent: GramPair) -> GramPair:
+    """(D, Δ) below a function of `GramPair`."""
+    (read,) = jax.vjp(through, GramPair(sigma, jnp.zeros_like(sigma)))[1](cotangent)
     return read
 
 
-def at_the_top(loss, sigma) -> Grams:
-    """(D, Δ) where nothing but the loss is above: all of Δ is the lean."""
+def at_the_top(loss, sigma) -> GramPair:
+    """(D, Δ) where nothing but the loss is above: all of Δ is the mean_cotangent."""
     d = jax.grad(loss)(sigma)
-    return Grams(d, lean.energy(d, sigma, WIDTH))
+    return GramPair(d, mean_cotangent.energy(d, sigma, WIDTH))
 
 
 @pytest.mark.parametrize("layer", [NORM, ScaledNorm(NORM, 0.5), Gain(1.7), Identity()])
@@ -57,7 +57,7 @@ def test_behind_a_layer_without_weights_all_is_exact(layer):
     x, d = stream()
     y = layer({}, x)
     g = jax.grad(lambda x: loss(d)(gram(layer({}, x))))(x)
-    read = below(lambda u: lean.passed(layer, u, PLACE)[0], gram(x), at_the_top(loss(d), gram(y)))
+    read = below(lambda u: mean_cotangent.passed(layer, u, PLACE)[0], gram(x), at_the_top(loss(d), gram(y)))
     np.testing.assert_allclose(read.tangent, g @ g.T, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(g, (read.stream + read.stream.T) @ x / WIDTH, rtol=1e-9, atol=1e-12)
 
@@ -69,8 +69,8 @@ def test_where_two_ways_down_meet_their_means_add_up():
     g = jax.grad(lambda x: loss(d)(gram(NORM({}, x))) + loss(other)(gram(x)))(x)
 
     def through(u):
-        one, two = lean.shared(u, WIDTH)
-        return lean.passed(NORM, one, PLACE)[0], two
+        one, two = mean_cotangent.shared(u, WIDTH)
+        return mean_cotangent.passed(NORM, one, PLACE)[0], two
 
     ends = at_the_top(loss(d), gram(NORM({}, x))), at_the_top(loss(other), gram(x))
     read = below(through, gram(x), ends)
@@ -88,11 +88,11 @@ def test_fresh_weights_bring_the_lean_anew():
         return g @ g.T
 
     seen = np.asarray(jax.jit(lambda: jax.lax.map(one, jax.random.split(KEY, 400)))())
-    value = lean.passed(layer, Grams(gram(x), gram(x)), PLACE)[0].stream
-    through = lambda u: lean.passed(layer, u, PLACE, fresh=True)[0]
+    value = mean_cotangent.passed(layer, GramPair(gram(x), gram(x)), PLACE)[0].stream
+    through = lambda u: mean_cotangent.passed(layer, u, PLACE, fresh=True)[0]
     read = below(through, gram(x), at_the_top(linear, value))
     montecarlo.assert_mean(seen[:, 0, 1] / float(read.tangent[0, 1]), 1, resolution=0.02, allowance=0.02)
-    own = lean.energy(read.stream, gram(x), WIDTH)
+    own = mean_cotangent.energy(read.stream, gram(x), WIDTH)
     np.testing.assert_allclose(own, read.tangent / 2, rtol=1e-9)
 
 

@@ -84,7 +84,7 @@ class Match:
 
     # ---- what is wrong
 
-    def aside(self) -> list[str]:
+    def ignored_tensors(self) -> list[str]:
         """Tensors of other heads, and of the files' own head where another stands in for it."""
         other = {one for one in self.tensors if any(re.fullmatch(pattern, one) for pattern in self.layout.beside)}
         if self.replaced:
@@ -106,7 +106,7 @@ class Match:
             used.add(theirs)
             found += self.differing(theirs, leaf)
         buffers = {one for one in self.tensors if any(re.fullmatch(p, one) for p in self.layout.buffers)}
-        unknown = sorted(self.tensors.keys() - used - buffers - set(self.aside()))
+        unknown = sorted(self.tensors.keys() - used - buffers - set(self.ignored_tensors()))
         found += [Problem("unknown", f"{plain(one)} {_shape(self.tensors[one].shape)}") for one in unknown]
         kinds = dict.fromkeys(problem.kind for problem in found)
         by_kind = {kind: [problem.what for problem in found if problem.kind == kind] for kind in kinds}

@@ -21,18 +21,18 @@ import jax
 import jax.numpy as jnp
 
 from ..model.layers.lanes import Lanes
-from .gram import LINEAR, Gram, Place, Response, response
+from .gram import LINEAR, Gram, Response, TheoryContext, response
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Grams:
+class GramPair:
     """What goes up together: the Gram matrix Σ of the stream, and K of a tangent. Backward, D and Δ come down in their places."""
 
     stream: Gram
     tangent: Gram
 
-    def __add__(self, other: "Grams") -> "Grams":
+    def __add__(self, other: "GramPair") -> "GramPair":
         return jax.tree.map(jnp.add, self, other)
 
 
@@ -42,7 +42,7 @@ def energy(d: Gram, sigma: Gram, width: int, other: Gram | None = None) -> Gram:
     return (d + d.T) @ sigma @ (other + other.T) / width
 
 
-def passed(layer, u: Grams, place: Place, fresh: bool = False) -> tuple[Grams, Response]:
+def passed(layer, u: GramPair, place: TheoryContext, fresh: bool = False) -> tuple[GramPair, Response]:
     """`u` behind a layer, and the layer's response. `fresh`: its weights, drawn anew, make the mean that it hands down.
 
     Backward, of (D', Δ'): D by the derivative of the value, and Δ by the transpose of `push`, to which is added what the lean
@@ -51,11 +51,11 @@ def passed(layer, u: Grams, place: Place, fresh: bool = False) -> tuple[Grams, R
     """
     if isinstance(layer, (*LINEAR, Lanes)):
         made = response(layer, u.stream, place)
-        return Grams(made.value, made.push(u.tangent)), made
+        return GramPair(made.value, made.push(u.tangent)), made
     sigma, k, nothing = _leaning(u.stream, u.tangent, place.width)
     made = response(layer, jax.lax.stop_gradient(sigma), place)  # K is zero where derivatives are taken
     value = response(layer, sigma, place).value
-    return Grams(value if fresh else value + made.push(nothing), made.push(k)), made
+    return GramPair(value if fresh else value + made.push(nothing), made.push(k)), made
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -73,7 +73,7 @@ _leaning.defvjp(lambda sigma, k, width: (_leaning(sigma, k, width), sigma), _lea
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def shared(x: Grams, width: int) -> tuple[Grams, Grams]:
+def shared(x: GramPair, width: int) -> tuple[GramPair, GramPair]:
     """`x` for each of two ways up. Backward `(D₁ + D₂, Δ₁ + Δ₂ + (4/d)(D₁ Σ D₂ + D₂ Σ D₁))`: the means of both add up."""
     return x, x
 
@@ -81,7 +81,7 @@ def shared(x: Grams, width: int) -> tuple[Grams, Grams]:
 def _shared_down(width, sigma, pulled):
     one, other = pulled
     both = energy(one.stream, sigma, width, other.stream)
-    return (one + other + Grams(jnp.zeros_like(sigma), both + both.T),)
+    return (one + other + GramPair(jnp.zeros_like(sigma), both + both.T),)
 
 
 shared.defvjp(lambda x, width: ((x, x), x.stream), _shared_down)

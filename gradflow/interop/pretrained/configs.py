@@ -105,7 +105,7 @@ class Config:
 
     # ---- what nobody asked for
 
-    def aside(self, *names: str) -> None:
+    def ignore(self, *names: str) -> None:
         """Values that don't change what a family computes here."""
         self.asked |= set(names)
 
