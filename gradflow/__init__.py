@@ -27,7 +27,7 @@ NAMES = {
     "model.wirings.catalogue": ("Placement", "Stage", "Wiring", "wirings"),
     "model.stacks.admin_profiling": ("profiled",),
     "model.zoo": ("architecture", "architectures"),
-    "model.stacks.stack": ("Segment", "Sublayer"),
+    "model.stacks.stack": ("Segment", "Stack", "Sublayer"),
     "model.stacks.transformer": ("Transformer", "transformer", "transformers"),
     "results.quantities": ("quantities",),
     "theory.predict": ("predict",),

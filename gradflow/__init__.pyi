@@ -20,6 +20,7 @@ from .model.layers import norms as norms
 from .model.stacks import encoder_decoder as encoder_decoder
 from .model.stacks.admin_profiling import profiled as profiled
 from .model.stacks.stack import Segment as Segment
+from .model.stacks.stack import Stack as Stack
 from .model.stacks.stack import Sublayer as Sublayer
 from .model.stacks.transformer import Transformer as Transformer
 from .model.stacks.transformer import transformer as transformer

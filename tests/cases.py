@@ -22,6 +22,7 @@ from gradflow.model.layers.lanes import LaneGains, Then, gathered, mixed, spread
 from gradflow.model.layers.layer import FeatureGain, Gain, ScalarGain
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.stacks.embedding_readout import Embedding
+from gradflow.model.stacks.stack import Stack
 from gradflow.model.stacks.transformer import Transformer, staged
 from gradflow.model.wirings.catalogue import PLACEMENTS, placement
 from gradflow.model.wirings.catalogue import WIRINGS as NAMED
@@ -127,9 +128,9 @@ def model(wiring: Wiring | Placement, depth: int, branches=None, width: int = WI
     return Transformer(stack, width, Embedding(VOCABULARY, TOKENS))
 
 
-def shallower(segments, params, depth: int):
-    """The first `depth` blocks of a stack of one segment: its segments and its parameters."""
-    return (dataclasses.replace(segments[0], repeats=depth),), jax.tree.map(lambda a: a[:depth], params)
+def shallower(stack, params, depth: int):
+    """The first `depth` blocks of a stack of one segment, and their parameters."""
+    return Stack((dataclasses.replace(stack.segments[0], repeats=depth),)), jax.tree.map(lambda a: a[:depth], params)
 
 
 def normal(*shape: int, seed: int = 0):
@@ -149,7 +150,7 @@ def drawn(model, seed: int = 0):
     """
     noise = np.random.default_rng(seed)
     moved = jax.tree.map(lambda a: np.asarray(a) + 0.05 * noise.normal(size=a.shape), float64(model.init(seed)))
-    size = 0.3 if model.stack[0].block[0].wiring.name in ("none", "t_fixup") else 1.0
+    size = 0.3 if model.stack.sublayers[0].wiring.name in ("none", "t_fixup") else 1.0
     return jax.tree.map(jnp.asarray, {**moved, "stack": jax.tree.map(lambda a: size * a, moved["stack"])})
 
 
@@ -189,7 +190,7 @@ def dense(wiring: Wiring) -> dict:
     """Dense Jacobians of the deepest model's sublayers and of all their parts, `{name: [S, outputs, inputs]}`."""
     deep, params, x = deepest(wiring)
     visit = lambda x, parts, _: (residual(x, parts), jacobians.matrices(parts, x))
-    found = jit(lambda p, x: walk(deep.segments, p, x, visit)[1])(params["stack"], x)
+    found = jit(lambda p, x: walk(deep.stack, p, x, visit)[1])(params["stack"], x)
     return jax.device_get(found)
 
 

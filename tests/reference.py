@@ -239,7 +239,7 @@ def stream(model, params, x, nudges=None):
     positions, at, block = [x], 0, 0
     nudge = lambda x, l: x if nudges is None else x + nudges[l]
     x = positions[0] = nudge(x, 0)
-    for segment, stacked in zip(model.stack, params["stack"], strict=True):
+    for segment, stacked in zip(model.stack.segments, params["stack"], strict=True):
         for l in range(segment.repeats):
             block += 1
             for sub in segment.block:
@@ -253,7 +253,7 @@ def stream(model, params, x, nudges=None):
 
 def leave(model, params, x):
     """What is read out."""
-    wiring, p = model.stack[-1].block[-1].wiring, params["leave"]
+    wiring, p = model.stack.sublayers[-1].wiring, params["leave"]
     match wiring.name:
         case "residual":
             return x[0] + apply(norm_of(wiring), p["1"]["2"], x[1])
@@ -274,7 +274,7 @@ def embedded(model, params, tokens):
     """The bottom of the stream."""
     rows = [params["embedding"]["token"].embedding[...][t] for t in np.asarray(tokens)]
     x = jnp.stack(rows) + params["embedding"]["position"].embedding[...][: len(rows)]
-    wiring, p = model.stack[0].block[0].wiring, params["enter"]
+    wiring, p = model.stack.sublayers[0].wiring, params["enter"]
     match wiring.name:
         case "mhc":
             return jnp.stack([x] * 4)
@@ -313,7 +313,7 @@ def examples(batch):
 
 def backward(model, params, batch) -> list:
     """Per example: its own loss, and the gradients with respect to parameters, stream [S+1] and what is read out."""
-    size = sum(segment.repeats * len(segment.block) for segment in model.stack)
+    size = model.stack.size
     bottom = embedded(model, params, batch["inputs"][0])
     zeros = [jnp.zeros(bottom.shape)] * (size + 1), jnp.zeros(bottom.shape[-2:])
     pull = jax.value_and_grad(lambda p, e, nudges, top: loss(model, p, e, nudges, top), (0, 2, 3))

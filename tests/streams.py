@@ -16,7 +16,7 @@ CLOSE = 1e-10
 def read(model, params, batch) -> dict:
     """Loss, the gradients of all parameters, and of every entry of the stream [S + 1, B, T, d]: no meter, one backward pass."""
     like = jax.eval_shape(jax.vmap(model.enter, (None, 0)), params, batch["inputs"])
-    size = sum(segment.repeats * len(segment.block) for segment in model.segments)
+    size = model.stack.size
     zeros = jnp.zeros((like.shape[0], size + 1, *like.shape[1:]), like.dtype)
 
     def nudged(params, nudges):
@@ -24,7 +24,7 @@ def read(model, params, batch) -> dict:
 
         def example(inputs, targets, nudges):
             own = with_context(model, params, inputs)
-            x, _ = walk(model.segments, own["stack"], model.enter(params, inputs), visit, nudges[:-1])
+            x, _ = walk(model.stack, own["stack"], model.enter(params, inputs), visit, nudges[:-1])
             return model.loss(own, model.leave(own, x + nudges[-1]), targets)
 
         return jax.vmap(example)(batch["inputs"], batch["targets"], nudges).mean()
@@ -37,7 +37,7 @@ def dense(model, params, inputs) -> dict:
     """Dense Jacobians of all sublayers and their parts for one example, `{name: [S, outputs, inputs]}`; of one kind of stream."""
     own = with_context(model, params, inputs)
     visit = lambda x, parts, _: (residual(x, parts), jacobians.matrices(parts, x))
-    return walk(model.segments, own["stack"], model.enter(params, inputs), visit)[1]
+    return walk(model.stack, own["stack"], model.enter(params, inputs), visit)[1]
 
 
 def assert_identities(model, params, batch):

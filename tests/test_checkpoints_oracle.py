@@ -211,7 +211,7 @@ def ours(name: str, precision: str, folder: Path) -> dict:
         visit = lambda x, parts, nudge: (sublayer(x + nudge, **parts), None)
 
         def example(inputs, targets, nudges, top):
-            x, _ = walk(model.segments, params["stack"], model.enter(params, inputs), visit, nudges)
+            x, _ = walk(model.stack, params["stack"], model.enter(params, inputs), visit, nudges)
             out = model.leave(params, x + top)
             return model.loss(params, out, targets), model.logits(params, out)
 
@@ -345,7 +345,7 @@ def test_a_bert_between_its_marks_reads_what_transformers_tokenizer_makes(tmp_pa
 def forward(own, tokens):
     """What leaves the stack."""
     through = lambda x, parts, _: (sublayer(x, **parts), None)
-    x, _ = walk(own.model.segments, own.params["stack"], own.model.enter(own.params, tokens), through)
+    x, _ = walk(own.model.stack, own.params["stack"], own.model.enter(own.params, tokens), through)
     return own.model.leave(own.params, x)
 
 

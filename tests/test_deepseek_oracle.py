@@ -22,7 +22,7 @@ from gradflow.model.branches.latent import LatentAttention
 from gradflow.model.branches.rotary import Rotary, Yarn
 from gradflow.model.layers.norms import RMSNorm
 from gradflow.model.stacks.embedding_readout import Embedding
-from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.wiring import pre
 
@@ -114,9 +114,11 @@ def model(case: Case) -> Transformer:
     routed = Experts(SigmoidRouter(EXPERTS, 3, 4, 2, 2.5), shared=2, ratio=HIDDEN / WIDTH)
     wiring = pre(RMSNorm(1e-6))
     block = lambda kind, mlp: (Sublayer("attention", wiring, attention), Sublayer(kind, wiring, mlp))
-    stack = (
-        Segment(block("mlp", GatedFeedForward(1.5)), DENSE),
-        Segment(block("experts", routed), LAYERS - DENSE),
+    stack = Stack(
+        (
+            Segment(block("mlp", GatedFeedForward(1.5)), DENSE),
+            Segment(block("experts", routed), LAYERS - DENSE),
+        )
     )
     return Transformer(stack, WIDTH, Embedding(VOCABULARY, None))
 

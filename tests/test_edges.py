@@ -337,7 +337,7 @@ def test_gradients_of_single_examples_average_to_the_batchs_where_targets_are_ra
     np.testing.assert_allclose(mean, down(grad(params, batch)), rtol=1e-10)
     variance = sum(np.sum((down(g) - mean) ** 2) for g in own) / (len(own) - 1)
     found = gradients.per_example(MODEL, params, batch)
-    at = names.parameter_names(MODEL.segments, params["stack"]).index("down")
+    at = names.parameter_names(MODEL.stack, params["stack"]).index("down")
     assert float(found["gradient_variance"][1, at]) == pytest.approx(variance, rel=1e-9)
 
 

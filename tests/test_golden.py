@@ -94,7 +94,7 @@ def squares_in_xiongs_setting(placement: str):
 
     def draw(key):
         x = jax.random.normal(jax.random.fold_in(key, 1), (TOKENS, WIDTH))
-        top, seen = walk(model.segments, model.init(key)["stack"], x, visit)
+        top, seen = walk(model.stack, model.init(key)["stack"], x, visit)
         return {"stream": jnp.append(seen["skip"], mean_square(top)), "sums": seen["norm_out"]}
 
     return jax.device_get(jax.jit(jax.vmap(draw))(seed_keys(0, DRAWS)))
@@ -149,7 +149,7 @@ def last_feed_forward_gradients(placement: str) -> xr.DataArray:
             return jax.grad(loss)(own["branch"]["down"]).kernel[...]
 
         def example(inputs, targets):
-            _, stream = walk(model.segments, params["stack"], model.enter(params, inputs), see)
+            _, stream = walk(model.stack, params["stack"], model.enter(params, inputs), see)
             return jax.vmap(gradient, (0, 0, None))(params["stack"][0]["mlp"], stream[1::2], targets)
 
         return jnp.linalg.norm(jax.vmap(example)(inputs, targets).mean(0), axis=(1, 2))

@@ -141,7 +141,7 @@ def test_the_sum_over_pairs_is_measured():
     def ratio(key):
         params = model.init(key)
         x = jax.vmap(model.enter, (None, 0))(params, inputs)
-        top = jax.vmap(lambda x: gf.walk(model.segments, params["stack"], x)[0])(x)
+        top = jax.vmap(lambda x: gf.walk(model.stack, params["stack"], x)[0])(x)
         return together(top) / together(x)
 
     assert_mean(jax.jit(jax.vmap(ratio))(seed_keys(0, 64)), (1 + 1 / 32) ** 64, resolution=0.02)
@@ -203,7 +203,7 @@ def moved(wiring, depth: int):
         stack = tuple(
             {kind: {**still["stack"][0][kind], "branch": p["branch"]} for kind, p in s.items()} for s in noise["stack"]
         )
-        out = lambda p: model.leave(p, gf.walk(model.segments, p["stack"], model.enter(p, data["inputs"][0]))[0])
+        out = lambda p: model.leave(p, gf.walk(model.stack, p["stack"], model.enter(p, data["inputs"][0]))[0])
         _, change = jax.jvp(out, (params,), ({**still, "stack": stack},))
         return jnp.mean(change**2)
 

@@ -64,7 +64,7 @@ def ours(case: Case) -> dict:
         visit = lambda x, parts, nudge: (sublayer(x + nudge, **parts), None)
 
         def example(inputs, targets, nudges):
-            x, _ = walk(model.segments, params["stack"], model.enter(params, inputs), visit, nudges)
+            x, _ = walk(model.stack, params["stack"], model.enter(params, inputs), visit, nudges)
             return model.loss(params, model.leave(params, x), targets)
 
         return jax.vmap(example)(batch["inputs"], batch["targets"], nudges).mean()
@@ -205,7 +205,7 @@ def test_the_budget_of_the_norms_is_what_torchs_norms_do_to_the_gradient(case):
 @over_cases
 def test_every_parameter_gradient_inside_the_stack_is_torchs(case):
     grads, reading = ours(case)["backward"]
-    names = parameter_names(ours(case)["model"].segments, ours(case)["params"]["stack"])
+    names = parameter_names(ours(case)["model"].stack, ours(case)["params"]["stack"])
     for l, block in enumerate(theirs(case)["blocks"]):
         mine = jax.tree.map(lambda a, l=l: a[l], grads["stack"][0])
         for name, own in weights(mine, NORM[case.placement]).items():

@@ -21,7 +21,7 @@ from gradflow.model.layers.norms import LayerNorm
 from gradflow.model.parameters.names import named
 from gradflow.model.stacks.embedding_readout import Sinusoidal
 from gradflow.model.stacks.encoder_decoder import CrossAttention, EncoderDecoder, smoothed_cross_entropy
-from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.wirings.wiring import post, pre
 
 torch = pytest.importorskip("torch", reason="the oracle is torch: pip install -e '.[oracle]'")
@@ -58,7 +58,7 @@ def model(case: Case) -> EncoderDecoder:
         "decoder": {"attention": attention(True), "cross": CrossAttention(HEADS, bias=True), "mlp": mlp},
     }
     stacks = {
-        name: (Segment(tuple(Sublayer(kind, wiring, branch) for kind, branch in own.items()), DEPTH[name]),)
+        name: Stack((Segment(tuple(Sublayer(kind, wiring, branch) for kind, branch in own.items()), DEPTH[name]),))
         for name, own in block.items()
     }
     return EncoderDecoder(stacks["encoder"], stacks["decoder"], WIDTH, Sinusoidal(VOCABULARY), smoothing=SMOOTHING)

@@ -8,7 +8,7 @@ import numpy as np
 from gradflow.model.branches.branch import Branch
 from gradflow.model.parameters.initializers import FanIn, Initialization
 from gradflow.model.stacks.embedding_readout import Embedding
-from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.stacks.transformer import Transformer
 from gradflow.theory.gram import Response, response
 
@@ -45,7 +45,7 @@ def _(layer: UniformAttention, sigma, place):
 def stack(wiring, branches: dict, depth: int, width: int) -> Transformer:
     """A stack of any branches, without positions; the stream starts at rms 1."""
     block = tuple(Sublayer(kind, wiring, branch) for kind, branch in branches.items())
-    return Transformer((Segment(block, depth),), width, Embedding(256, None))
+    return Transformer(Stack((Segment(block, depth),)), width, Embedding(256, None))
 
 
 def different_tokens(tokens: int, examples: int = 1) -> dict:

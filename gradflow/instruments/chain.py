@@ -43,7 +43,7 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
         raise ValueError(f"probes is {probes}: an error needs at least 2")
     x = jax.vmap(model.enter, (None, 0))(params, batch["inputs"])
     own = lambda inputs: with_context(model, params, inputs)["stack"]
-    through = lambda x, inputs, d: walk(model.segments, own(inputs), x, metered, d)[0]
+    through = lambda x, inputs, d: walk(model.stack, own(inputs), x, metered, d)[0]
     settings = {"stream": dials(model, params, batch)["stack"]["stream"]}
     top, pull = jax.vjp(lambda d: jax.vmap(through, (0, 0, None))(x, batch["inputs"], d), settings)
 
@@ -83,7 +83,7 @@ def lyapunov(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
     Cost: one forward pass, and k pushes and a QR of [n, k] a sublayer; memory of one sublayer.
     """
     growth, _, shares = _directions(model, params, batch, leading, key, keep=lambda q: ())
-    period = len(model.segments[0].block)
+    period = model.stack.layer_numbers.count(1)
     return {
         "tangent_growth": growth,
         "lyapunov_exponent": growth.mean(0),
@@ -116,7 +116,7 @@ def _directions(model, params, batch, leading: int, key, keep):
         q, growth = _orthonormalized(jax.vmap(push)(q))
         return (y, q), where_finite(y, (growth, keep(q), _token_mean_share(q)))
 
-    _, (growth, kept, shares) = walk(model.segments, own["stack"], (x, bottom), visit)
+    _, (growth, kept, shares) = walk(model.stack, own["stack"], (x, bottom), visit)
     below = lambda a, rest: jnp.concatenate([a[None], rest])
     return growth, jax.tree.map(below, keep(bottom), kept), below(_token_mean_share(bottom), shares)
 
@@ -165,7 +165,7 @@ def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
             q, here, dial = extra
             return residual(meter(along(x, here, q), dial), parts), None
 
-        top, _ = walk(model.segments, own["stack"], x, visit, (kept[:-1], eps[:-1], settings[:-1]))
+        top, _ = walk(model.stack, own["stack"], x, visit, (kept[:-1], eps[:-1], settings[:-1]))
         out = model.leave(own, meter(along(top, eps[-1], kept[-1]), settings[-1]))
         return model.loss(own, out, one["targets"])
 
@@ -186,7 +186,7 @@ def end_to_end(model, params, batch, *, starts=(0,), leading: int = LEADING, ite
 
     Cost: `lyapunov` with one direction, and `4 · iterations` passes through the stack for each start, linearized once.
     """
-    size = sum(segment.repeats * len(segment.block) for segment in model.segments)
+    size = model.stack.size
     chosen = [start % (size + 1) if -size - 1 <= start <= size else None for start in starts]
     if not chosen or None in chosen:
         raise ValueError(f"starts = {tuple(starts)}: choose positions of the stream, 0 … {size}")
@@ -223,5 +223,5 @@ def _scaled_chain(model, params, x, nudge, l, growth):
         fixed = jax.lax.stop_gradient(y)
         return fixed + jnp.exp(-log_gain) * (y - fixed), None
 
-    top, _ = walk(model.segments, params["stack"], x, visit, (jnp.arange(len(growth)), growth))
+    top, _ = walk(model.stack, params["stack"], x, visit, (jnp.arange(len(growth)), growth))
     return top + jnp.where(l == len(growth), nudge, 0.0)

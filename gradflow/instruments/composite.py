@@ -30,7 +30,7 @@ def gain(model, params, batch) -> dict:
     """
     inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
     if jax.eval_shape(model.enter, params, inputs).ndim < 3:
-        size = sum(segment.repeats * len(segment.block) for segment in model.segments)
+        size = model.stack.size
         return {"composite_gain": jnp.full((size + 1, len(SIDES)), jnp.nan)}
     logs, signs = _pulled(model, params, matrices(model, params, inputs))
     forward, _ = logsumexp(logs[..., :-1, :], axis=-1, b=signs[..., :-1, :], return_sign=True)
@@ -49,7 +49,7 @@ def matrices(model, params, inputs) -> Float[Array, "sublayer token lane lane"]:
     made = lambda skip: jax.vmap(skip, out_axes=-1)(units).mean(-2)  # [i, T, j]
     see = lambda x, parts, _: (residual(x, parts), made(bind_dynamic_gains(parts, x)["skip"]))
     own, x = with_context(model, params, inputs), in_float32(model.enter(params, inputs))
-    _, found = walk(model.segments, own["stack"], x, see)
+    _, found = walk(model.stack, own["stack"], x, see)
     return jnp.swapaxes(found, 1, 2)
 
 
@@ -74,5 +74,5 @@ def _pulled(model, params, found):
         below = logsumexp(logs, axis=-2, b=signs * a[:, None], return_sign=True)
         return below, below
 
-    _, seen = walk(model.segments, params["stack"], top, visit, found[::-1])
+    _, seen = walk(model.stack, params["stack"], top, visit, found[::-1])
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest])[::-1], top, seen)

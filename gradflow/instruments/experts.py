@@ -2,10 +2,12 @@
 
     load_e = share of the choices that fall on expert e, Σ_e load_e = 1;  1/E each where the load is balanced
 
-Read of any branch that has `gates(params, x)` [T, E], zero where an expert is not chosen; NaN of one that has not.
+Read of every branch that is `Routed`; NaN of others.
 
 Axes: S sublayers; T tokens; E experts, of the sublayer that has most.
 """
+
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +17,23 @@ from ..model.numerics.precision import in_float32, in_precision_of
 from .operators import with_params
 
 
+@runtime_checkable
+class Routed(Protocol):
+    """A branch of experts behind a router, such as `gf.experts.Experts`."""
+
+    router: Any  # of so many `experts`
+
+    def gates(self, params, x) -> Any:
+        """Returns the weights of every expert [T, E], zero where one is not chosen."""
+        ...
+
+
 def load(model, params, batch) -> dict:
     """`expert_load` [S, E], `load_violation` [S] and `gate_entropy` [S], over all tokens of the batch.
 
     Cost: a forward pass of each example, and the routers once more.
     """
-    routed = [sub.branch for segment in model.segments for sub in segment.block if hasattr(sub.branch, "gates")]
+    routed = [sub.branch for sub in model.stack.different if isinstance(sub.branch, Routed)]
     size = max((branch.router.experts for branch in routed), default=1)
 
     def visit(x, own, _):
@@ -30,7 +43,7 @@ def load(model, params, batch) -> dict:
 
     def one(inputs):
         own, x = with_context(model, params, inputs), in_float32(model.enter(params, inputs))
-        return walk(model.segments, own["stack"], x, visit, bind=with_params)[1]
+        return walk(model.stack, own["stack"], x, visit, bind=with_params)[1]
 
     read = jax.tree.map(lambda a: a.mean(0), jax.vmap(one)(batch["inputs"]))
     return {**read, "load_violation": _violation(read["expert_load"])}
@@ -38,7 +51,7 @@ def load(model, params, batch) -> dict:
 
 def _of_gates(branch, params, x, size: int) -> dict:
     """Load [E] and mean entropy of the gates over the tokens of one example; NaN where there are none."""
-    if not hasattr(branch, "gates"):
+    if not isinstance(branch, Routed):
         return {"expert_load": jnp.full(size, jnp.nan, x.dtype), "gate_entropy": jnp.full((), jnp.nan, x.dtype)}
     gates = branch.gates(in_precision_of(x, params), x)
     chosen = gates > 0

@@ -3,7 +3,7 @@
 Every meter of the stack is read by differentiating the loss with respect to its dial, next to the parameters: the
 backward pass is the one training does. What it costs beyond is a few reductions a sublayer; how many, a `Scope` says.
 
-A model is anything with `segments`, `init(key)`, `enter(params, inputs) -> x_0`, `leave(params, x_S) -> out` and
+A model is anything with `stack`, `init(key)`, `enter(params, inputs) -> x_0`, `leave(params, x_S) -> out` and
 `loss(params, out, targets)`, each for one example; `Transformer` is one. `with_context(params, inputs)`, where it has that, makes
 the parameters that one example sees in the stack, in `leave` and in `loss`.
 
@@ -61,7 +61,7 @@ def dials(model, params, batch, gain: float = GAIN, scope: Scope = WHOLE) -> dic
         raise ValueError(
             f"the stream is {x.dtype}: one of real floating numbers is read; put meters in a loss of your own"
         )
-    size = sum(segment.repeats * len(segment.block) for segment in model.segments)
+    size = model.stack.size
     full = lambda *shape: jnp.full(shape, gain, wide(x.dtype))
     tokens = x.shape[-2:-1]
     inside = {"stream": full(size, *tokens), **{part: full(size) for part in scope.parts}}
@@ -78,7 +78,7 @@ def metered_loss(model, params, dials, batch, scope: Scope = WHOLE, kept=product
         if dropout:
             at_bottom, *inside = jax.random.split(key, len(extra["stream"]) + 1)
             x, extra = dropped(x, dropout.rate, at_bottom), (extra, jnp.stack(inside))
-        x, signals = walk(model.segments, own["stack"], x, visit, extra, kept=kept)
+        x, signals = walk(model.stack, own["stack"], x, visit, extra, kept=kept)
         out = model.leave(own, meter(x, dials["top"]))
         return model.loss(own, meter(out, dials["readout"]), targets), (signals, scope.top(x))
 
@@ -96,7 +96,7 @@ def example_losses(model, params, batch):
 
     def example(inputs, targets):
         own = with_context(model, params, inputs)
-        x, _ = walk(model.segments, own["stack"], model.enter(params, inputs))
+        x, _ = walk(model.stack, own["stack"], model.enter(params, inputs))
         return model.loss(own, model.leave(own, x), targets)
 
     return jax.vmap(example)(batch["inputs"], batch["targets"])
@@ -138,7 +138,7 @@ def backward(model, params, batch, gain: float = GAIN, **how):
     return grads, {
         "loss": loss,
         **accounts.backward(read, root=partial(norm, gain=gain)),
-        "parameter_gradient": parameter_norms(model.segments, grads["stack"]),
+        "parameter_gradient": parameter_norms(model.stack, grads["stack"]),
         "outer_gradient": outer_norms(grads),
         **accounts.signal(*signals),
     }
@@ -176,12 +176,12 @@ def per_example(model, params, batch) -> dict:
         example, share = example_and_share
         own = grad(params, jax.tree.map(lambda a: a[None], example))["stack"]
         own = jax.tree.map(lambda g: share.astype(g.dtype) * g, own)
-        norms = parameter_norms(model.segments, own)
-        both = parameter_norms(model.segments, jax.tree.map(jnp.add, own, mean))
+        norms = parameter_norms(model.stack, own)
+        both = parameter_norms(model.stack, jax.tree.map(jnp.add, own, mean))
         return norms, both
 
     norms, both = jax.lax.map(one, (batch, shares(model, batch["targets"])))
-    return _noise(norms, both, parameter_norms(model.segments, mean))
+    return _noise(norms, both, parameter_norms(model.stack, mean))
 
 
 def _noise(norms, both, mean) -> dict:
@@ -222,25 +222,25 @@ def frobenius(leaf, gain: float = GAIN):
     return norm(squares, gain)
 
 
-def parameter_norms(segments, grads):
+def parameter_norms(stack, grads):
     """`‖g‖_F` [S, P] of every parameter of every sublayer; NaN where a sublayer has none of that name."""
-    return by_parameter(segments, grads, frobenius)
+    return by_parameter(stack, grads, frobenius)
 
 
-def by_parameter(segments, stacked, of: Callable):
+def by_parameter(stack, params, of: Callable):
     """`of(leaf)` [S, P] of every parameter of every sublayer; NaN where a sublayer has none of that name.
 
     A walk over the parameters: what `bind` hands the visit are the sublayer's own.
     """
-    names = parameter_names(segments, stacked)
+    names = parameter_names(stack, params)
 
     def visit(x, own, _):
         found = {name: of(leaf) for name, leaf in named(own).items()}
         return x, jnp.stack([found.get(name, jnp.full_like(x, jnp.nan)) for name in names])
 
-    widest = common(jnp.float32, *jax.tree.leaves(stacked))
+    widest = common(jnp.float32, *jax.tree.leaves(params))
     zero = jnp.zeros((), jnp.finfo(widest).dtype)  # real, as norms of complex parameters are
-    return walk(segments, stacked, zero, visit, bind=lambda layers, own: own)[1] if names else np.zeros((0, 0))
+    return walk(stack, params, zero, visit, bind=lambda layers, own: own)[1] if names else np.zeros((0, 0))
 
 
 def outer_norms(grads):

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 
 from ..model.equation.sublayer import Part, gains_map, recorded, residual, terms, walk, with_context
 from ..model.numerics.precision import in_float32
-from ..model.stacks.stack import parts_at
 
 LARGEST = 2048
 
@@ -59,9 +58,9 @@ def at_sublayer(model, params, inputs, position: int) -> dict[str, jax.Array]:
     """`matrices` of the sublayer at `position` (0 … S − 1; negative from the top), for the inputs of one example."""
     own = with_context(model, params, inputs)
     _, streams = walk(
-        model.segments,
+        model.stack,
         own["stack"],
         in_float32(model.enter(params, inputs)),
         lambda x, parts, _: (residual(x, parts), x),
     )
-    return matrices(parts_at(model.segments, own["stack"], position), streams[position])
+    return matrices(model.stack.parts_at(own["stack"], position), streams[position])

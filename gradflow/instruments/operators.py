@@ -196,12 +196,16 @@ def _linearized_with_ends(part, u):
 
 def _spaces(layers, params, seen, stream) -> dict[str, tuple[jax.Array, jax.Array]]:
     """`{part or factor: (normals of its domain, normals of its range)}`, from the values `seen` at every part."""
-    kernel = lambda part: _columns(layers[part], "null_directions", seen[part][0], params[part], seen[part][0])
+
+    def kernel(part):
+        """What one part takes from its input."""
+        u, _ = seen[part]
+        return _columns(u, layers[part].null_directions(params[part], u))
 
     def across(part, incoming):
         """Domain and range of one part, fed from the space `incoming`."""
-        y = seen[part][1]
-        return without(incoming, kernel(part)), _columns(layers[part], "output_normals", y, params[part], y, incoming)
+        _, y = seen[part]
+        return without(incoming, kernel(part)), _columns(y, layers[part].output_normals(params[part], y, incoming))
 
     at = {"read": across("read", stream)}
     at["norm_in"] = across("norm_in", at["read"][1])
@@ -211,24 +215,20 @@ def _spaces(layers, params, seen, stream) -> dict[str, tuple[jax.Array, jax.Arra
     at["norm_out"] = across("norm_out", everything(seen["norm_out"][0]))
     first = "norm_in" if coupling(layers["read"]) == NOTHING else "read"
     at["branch_term"] = (at[first][0], at["write"][1])
-    carried = _carried(stream, layers["skip"], kernel("skip"), kernel(first))
+    by_skip = layers["skip"].null_directions(params["skip"], seen["skip"][0])
+    carried = stream
+    if isinstance(layers["skip"], Zero):
+        carried = without(stream, kernel(first))
+    elif by_skip is not None:
+        carried = without(stream, common(kernel(first), kernel("skip")))
     at["fork"] = (carried, kernel("norm_out"))
     at["sublayer"] = (carried, at["norm_out"][1])
     return at
 
 
-def _carried(stream, skip, by_skip, by_branch):
-    """The space `stream` without what neither the skip nor the branch carries on, from what each of them takes."""
-    if isinstance(skip, Zero):
-        return without(stream, by_branch)
-    if not hasattr(skip, "null_directions"):
-        return stream
-    return without(stream, common(by_branch, by_skip))
-
-
-def _columns(layer, which: str, x, *args):
-    """Returns `layer.null_directions(…)` or `layer.output_normals(…)`, orthonormal; zeros where there is none."""
-    whole = everything(x)
-    if not hasattr(layer, which):
-        return whole
-    return orthonormal(getattr(layer, which)(*args).reshape(*whole.shape[:2], -1), keep=whole.shape[-1])
+def _columns(x, directions):
+    """Returns directions [T, c, K] of the array `x` as orthonormal columns; zeros where there are none."""
+    none = everything(x)
+    if directions is None:
+        return none
+    return orthonormal(directions.reshape(*none.shape[:2], -1), keep=none.shape[-1])

@@ -53,7 +53,7 @@ def spectrum(
         raise ValueError(f"factors {tuple(factors)}: choose from {', '.join(JACOBIANS)}")
     inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
     own, x = with_context(model, params, inputs), in_float32(model.enter(params, inputs))
-    positions = sum(segment.repeats * len(segment.block) for segment in model.segments)
+    positions = model.stack.size
 
     def visit(carry, own, position):
         y, space, found = operators(*own, *carry)
@@ -63,7 +63,7 @@ def spectrum(
 
     start = (x, everything(x))
     with jax.default_matmul_precision("highest"):  # some accelerators round the factors of a product to fewer bits
-        return walk(model.segments, own["stack"], start, visit, jnp.arange(positions), bind=with_params)[1]
+        return walk(model.stack, own["stack"], start, visit, jnp.arange(positions), bind=with_params)[1]
 
 
 def window(model, params, batch, *, tokens: int | None = None, factors=WINDOWED, dense: int = DENSE, **options) -> dict:

@@ -37,7 +37,7 @@ def sizes(model, weights, batch) -> dict:
     before, after = weights
     pair = {name: _paired(before[name], after[name], axis=int(name == "stack")) for name in before}
     ofs = {"update_norm": _change, "update_to_weight": _relative_change, "update_angle": _angle}
-    inside = {name: by_parameter(model.segments, pair["stack"], of) for name, of in ofs.items()}
+    inside = {name: by_parameter(model.stack, pair["stack"], of) for name, of in ofs.items()}
     return {**inside, **{f"outer_{name}": by_outer(pair, of) for name, of in ofs.items()}}
 
 
@@ -71,7 +71,7 @@ def change(model, weights, batch) -> dict:
 
     def streams(params, inputs):
         own = with_context(model, params, inputs)
-        x, below = walk(model.segments, own["stack"], model.enter(params, inputs), _seen)
+        x, below = walk(model.stack, own["stack"], model.enter(params, inputs), _seen)
         return jnp.concatenate([below, x[None]]), model.leave(own, x)
 
     def moved(inputs):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..model.stacks.stack import Segment, plain, plain_params
+from ..model.stacks.stack import Stack, plain, plain_params
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class FunctionStack:
     objective: Callable[[Any, Any, Any], Any]
 
     @property
-    def segments(self) -> tuple[Segment, ...]:
+    def stack(self) -> Stack:
         """The stack, for `walk`."""
         return plain(self.layer, self.depth)
 

@@ -12,8 +12,8 @@ class Model(Protocol):
     """One stack; `Transformer`, the sides of an `EncoderDecoder` and `FunctionStack` are such. Parameters have a key `stack`."""
 
     @property
-    def segments(self) -> Any:
-        """The stack, for `walk`."""
+    def stack(self) -> Any:
+        """The `Stack`, for `walk`."""
         ...
 
     def enter(self, params, inputs) -> Any:

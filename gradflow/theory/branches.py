@@ -48,8 +48,8 @@ def branch(
     sides, gains = layer.matrix_shapes(place.width), layer.gains(place.width)
     last = list(sides)[-1]
     average = jnp.zeros(len(sigma)) if average is None else average
-    heads = inside(getattr(layer, "head_gain", layers.Identity()), hidden, average, place)
-    inner = inside(getattr(layer, "inner", layers.Identity()), heads.value, average, place)
+    heads = inside(layer.layer_at("head_gain"), hidden, average, place)
+    inner = inside(layer.layer_at("inner"), heads.value, average, place)
     onward = lambda k: gains[last] * inner.push(heads.push(k))
     after = lambda path: lambda k: onward(path(k))
     ends: dict[str, Push] = {**{name: after(path) for name, path in paths.items()}, last: lambda k: k}
@@ -165,10 +165,15 @@ def _heads(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> tupl
 
 def _vectors(layer: branches.Attention, norm: str, u, signs) -> Vectors:
     """Through the norm and the rotation, with both kinds of change."""
-    rotary, acts = layer.rotary or (lambda x: x), getattr(layer, norm)
+    acts = layer.layer_at(norm)
     params = jax.tree.map(lambda a: a.astype(u.dtype), acts.init(None, u.shape[-1]))
-    turned = jax.vmap(jax.vmap(lambda x: rotary(x[:, None])[:, 0]))
-    through = lambda params, u: turned(acts(params, u))
+
+    def rotated(x):
+        return layer.rotary(x[:, None])[:, 0] if layer.rotary else x
+
+    def through(params, u):
+        return jax.vmap(jax.vmap(rotated))(acts(params, u))
+
     value, push = jax.linearize(through, params, u)
     nothing, still = jax.tree.map(jnp.zeros_like, params), jnp.zeros_like(u)
     direction = push(nothing, jnp.broadcast_to(signs, u.shape))

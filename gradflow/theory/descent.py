@@ -84,7 +84,7 @@ def visit(x: GramPair, layers, extra, *, place: TheoryContext, rows: Rows, names
             y, made = passed(layer, here, place._replace(key=at(key, part)), fresh=part == "branch")
             if part in MEAN_SQUARES:
                 squares[MEAN_SQUARES[part]] = jnp.mean(jnp.diag(y.stream))
-            own = named(getattr(layer, "of", part), made)
+            own = named(layer.params_from(part), made)
             present.update(own)
             weighted = (rows.by_examples(g, dials["parameter"][names.index(name)]) for name, g in own.items())
             return replace(y, tangent=sum(weighted, y.tangent))
@@ -112,7 +112,7 @@ def of_stream(sigma: Gram, rows: Rows) -> dict:
 def parameters(model: Transformer) -> tuple[list[str], list[str]]:
     """Names of the parameters inside the stack and outside, as they come in a measurement."""
     weights = jax.eval_shape(model.init, jax.random.key(0))
-    return parameter_names(model.segments, weights["stack"]), outer_names(weights)
+    return parameter_names(model.stack, weights["stack"]), outer_names(weights)
 
 
 def at_rest(size: int, rows: Rows, inside: list[str], outside: list[str]) -> dict:
@@ -131,10 +131,9 @@ def through(model: Transformer, batch, place: TheoryContext):
     `known` are the parameters outside the stack that make a tangent: those of which a gradient is predicted.
     """
     rows, size = Rows(*batch["inputs"].shape), len(model.sublayers)
-    first, last = model.segments[0].block[0].wiring, model.segments[-1].block[-1].wiring
     bottom = embedded(model.embedding, batch["inputs"])
     keys = jax.vmap(lambda l: at(place.key, l))(jnp.arange(size))
-    nothing = tuple({sub.kind: () for sub in segment.block} for segment in model.segments)
+    nothing = model.stack.structured([()] * len(model.stack.different))
     inside, outside = parameters(model)
     known: set[str] = set()
 
@@ -147,9 +146,9 @@ def through(model: Transformer, batch, place: TheoryContext):
             return replace(u, tangent=sum((outer[name] * g for name, g in sources.items()), u.tangent))
 
         x = moved(GramPair(bottom.value, jnp.zeros_like(bottom.value)), "branch", bottom)
-        x, enter = passed(first.enter, x, place)
+        x, enter = passed(model.stack.entrance, x, place)
         x, seen = walk(
-            model.segments,
+            model.stack,
             nothing,
             moved(x, "enter", enter),
             partial(visit, place=place, rows=rows, names=inside),
@@ -158,7 +157,7 @@ def through(model: Transformer, batch, place: TheoryContext):
             kept=STREAM_ALONE,
         )
         top = replace(x, tangent=rows.by_token(x.tangent, dials["top"]))
-        out, leave = passed(last.leave, top, place)
+        out, leave = passed(model.stack.exit, top, place)
         out = moved(out, "leave", leave)
         return (top.tangent, replace(out, tangent=on_diagonal(out.tangent, dials["readout"]))), (top.stream, seen)
 
@@ -182,7 +181,7 @@ def backward(model: Transformer, batch, place: TheoryContext) -> dict:
     by_name = zip(outside, read["outer"], strict=True)
     outer = {name: square if name in made else jnp.full_like(square, jnp.nan) for name, square in by_name}
     outer["readout"] = final["readout"]
-    for name, squared in leaning(model.segments[-1].block[-1].wiring, sigma, final["along"], place).items():
+    for name, squared in leaning(model.stack.sublayers[-1].wiring, sigma, final["along"], place).items():
         if name in outer:
             outer[name] += squared.sum()
         elif name in inside:

@@ -15,6 +15,7 @@ import xarray as xr
 
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
+from ..model.layers.layer import Layer
 from ..model.layers.norms import LayerNorm
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.initializers import Initialization
@@ -118,10 +119,10 @@ def over_replicas(model: Transformer, chosen, draws: int, batch, keys) -> dict:
 def inner_layers(layer) -> Iterator:
     """A layer, and all that it is made of."""
     yield layer
-    for field in dataclasses.fields(layer) if dataclasses.is_dataclass(layer) else ():
-        held = getattr(layer, field.name)
+    for field in dataclasses.fields(layer):
+        held = vars(layer)[field.name]
         for inner in held if isinstance(held, tuple) else (held,):
-            if hasattr(inner, "init"):
+            if isinstance(inner, Layer):
                 yield from inner_layers(inner)
 
 
@@ -131,24 +132,25 @@ def refuse(name: str, model) -> None:
     LayerNorm subtracts the mean over features, which is zero where features are linear in fresh weights. A layer of a user's
     that ends otherwise says so by `centred = False`.
     """
-    untied = isinstance(getattr(model, "readout", None), Initialization)
-    if not (isinstance(model, Transformer) and untied and isinstance(model.embedding, Embedding)):
+    covered = f"{name}: theory covers a Transformer with an Embedding and a readout of its own, not"
+    if not isinstance(model, Transformer):
+        raise ValueError(f"{covered} a {type(model).__name__}: measure it")
+    if not isinstance(model.readout, Initialization) or not isinstance(model.embedding, Embedding):
         raise ValueError(
-            f"{name}: theory covers a Transformer with an Embedding and a readout of its own, not {type(model).__name__} "
-            f"with {getattr(model, 'readout', 'no readout')!r} (tied to the embedding, or your own): measure it"
+            f"{covered} one with {model.embedding!r} and {model.readout!r} (tied to the embedding, or your own): measure it"
         )
     if model.embedding.features:
         raise NotImplementedError(f"{name}: no theory of a matrix between token rows and the stream: measure it")
-    sublayers = [sub for segment in model.segments for sub in segment.block]
-    ends = [part for sub in sublayers for part in (sub.wiring.enter, sub.wiring.leave)]
-    placed = dict.fromkeys([*ends, *(layer for sub in sublayers for layer in sub.layers.values())])
-    layers = dict.fromkeys(inner for layer in placed for inner in inner_layers(layer))
+    placed = [model.stack.entrance, model.stack.exit]
+    for sub in model.stack.different:
+        placed += sub.layers.values()
+    layers = dict.fromkeys(inner for layer in dict.fromkeys(placed) for inner in inner_layers(layer))
     missing = [type(layer).__name__ for layer in layers if response.dispatch(type(layer)) is response.dispatch(object)]
     if missing:
         raise NotImplementedError(
             f"{name}: no theory for {missing[0]}: say what it does to a Gram matrix by gf.gram.response.register, or measure it"
         )
-    uncentred = [type(layer).__name__ for layer in layers if not getattr(layer, "centred", True)]
+    uncentred = [type(layer).__name__ for layer in layers if not layer.centred]
     if uncentred and any(isinstance(layer, LayerNorm) for layer in layers):
         raise NotImplementedError(
             f"{name}: LayerNorm subtracts a mean that theory does not carry, and {uncentred[0]} has features whose mean is "

@@ -201,10 +201,10 @@ def _of_model(one: Recorded, tree, model) -> dict[str, Any]:
     """`{parameter: [..., S]}` in depth order, by a walk over the model's stack."""
     if one.stacked != ("stack",):
         raise ValueError(f"the model's layers are below 'stack', not below {one.stacked}: gf.record({one.name!r})")
-    walked = partial(parameter_norms, model.segments)
+    walked = partial(parameter_norms, model.stack)
     for _ in range(np.ndim(one.count)):
         walked = jax.vmap(walked)
-    names = parameter_names(model.segments, tree["stack"])
+    names = parameter_names(model.stack, tree["stack"])
     return dict(zip(names, np.moveaxis(jax.device_get(walked(tree["stack"])), -1, 0), strict=True))
 
 

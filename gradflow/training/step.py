@@ -78,14 +78,14 @@ class Step:
             self.direction, grads, state["optimizer"], params, reading["loss"], value_fn=loss
         )
         updates = jax.tree.map(lambda u: rate.astype(u.dtype) * u, direction)
-        first = _first_nonfinite(state["first"], reading, present(self.model.segments, params["stack"]), i)
+        first = _first_nonfinite(state["first"], reading, present(self.model.stack, params["stack"]), i)
         after = {"params": optax.apply_updates(params, updates), "optimizer": optimizer, "first": first}
         return after, {**reading, **first, "learning_rate": rate, **self._in_epsilons(reading, params)}
 
     def _in_epsilons(self, reading, params) -> dict:
         if self.eps is None:
             return {}
-        roots = gradients.by_parameter(self.model.segments, params["stack"], lambda leaf: jnp.asarray(leaf.size**0.5))
+        roots = gradients.by_parameter(self.model.stack, params["stack"], lambda leaf: jnp.asarray(leaf.size**0.5))
         return {"gradient_in_epsilons": reading["parameter_gradient"] / roots / self.eps}
 
 

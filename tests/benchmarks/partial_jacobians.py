@@ -23,7 +23,6 @@ from turns import in_turn, quartiles
 
 from gradflow.instruments import chain
 from gradflow.model.equation.sublayer import sublayer, walk
-from gradflow.model.stacks.stack import parts_at
 from gradflow.model.stacks.transformer import transformers
 from gradflow.results.quantities import PROBES
 
@@ -60,16 +59,16 @@ def by_copies(twin, data, probes):
 
 def separately(model, params, x, probes):
     """`l -> ` compiled pull from x_S to x_l of all probes."""
-    kinds = len(model.segments[0].block)
+    kinds = len(model.stack.different)
 
     def rest(stack, x, l):
         """x_S from x_l."""
         if l == len(model.sublayers):
             return x
         if l % kinds:
-            parts = parts_at(model.segments, stack, l)
+            parts = model.stack.parts_at(stack, l)
             return rest(stack, jax.vmap(lambda x: sublayer(x, **parts))(x), l + 1)
-        left = tuple(segment.__class__(segment.block, segment.repeats - l // kinds) for segment in model.segments)
+        left = model.stack.at_depth(model.depth - l // kinds)
         above = jax.tree.map(lambda a: a[l // kinds :], stack)
         return jax.vmap(lambda x: walk(left, above, x)[0])(x)
 
@@ -78,7 +77,7 @@ def separately(model, params, x, probes):
         return jnp.sum(pulled.reshape(len(pulled), -1) ** 2, axis=1)
 
     visit = lambda x, parts, _: (sublayer(x, **parts), x)
-    streams = jax.vmap(lambda x: walk(model.segments, params["stack"], x, visit)[1])(x)
+    streams = jax.vmap(lambda x: walk(model.stack, params["stack"], x, visit)[1])(x)
     size = streams.shape[1]
     compiled = [
         jax.jit(lambda stack, x, v, l=l: squares(stack, x, v, l)).lower(params["stack"], x, probes).compile()

@@ -29,6 +29,7 @@ from gradflow.instruments.matrices import blocks
 from gradflow.instruments.operators import everything, operators, with_params
 from gradflow.instruments.spectrum import spectrum
 from gradflow.model.equation.sublayer import walk
+from gradflow.model.stacks.stack import Stack
 from gradflow.model.stacks.transformer import transformers
 from gradflow.results.quantities import JACOBIANS
 
@@ -64,7 +65,7 @@ def pushes(model, params, batch):
         y, space, found = operators(*own, *carry)
         return (y, space), blocks(found["sublayer"]).sum()
 
-    return walk(model.segments, params["stack"], (x, everything(x)), visit, bind=with_params)[1]
+    return walk(model.stack, params["stack"], (x, everything(x)), visit, bind=with_params)[1]
 
 
 def domains(model, params, batch):
@@ -75,7 +76,7 @@ def domains(model, params, batch):
         y, space, found = operators(*own, *carry)
         return (y, space), found["sublayer"].domain
 
-    return walk(model.segments, params["stack"], (x, everything(x)), visit, bind=with_params)[1]
+    return walk(model.stack, params["stack"], (x, everything(x)), visit, bind=with_params)[1]
 
 
 def check(ours, matrices, normals):
@@ -112,8 +113,8 @@ def compared(model, pre, tokens, rounds):
 
 def feed_forward_alone(model):
     """The model without its attention."""
-    alone = (dataclasses.replace(segment, block=segment.block[1:]) for segment in model.stack)
-    return dataclasses.replace(model, stack=tuple(alone))
+    alone = (dataclasses.replace(segment, block=segment.block[1:]) for segment in model.stack.segments)
+    return dataclasses.replace(model, stack=Stack(tuple(alone)))
 
 
 def main():

@@ -33,7 +33,7 @@ def exact_partials(model, params, batch):
 
     def top(nudges, x):
         visit = lambda x, parts, nudge: (sublayer(x + nudge, **parts), None)
-        return walk(model.segments, params["stack"], x, visit, nudges)[0]
+        return walk(model.stack, params["stack"], x, visit, nudges)[0]
 
     squares = []
     for inputs in batch["inputs"]:
@@ -89,7 +89,7 @@ def from_position(model, params, x, l: int):
 
     def top(nudge):
         visit = lambda x, parts, position: (sublayer(x + jnp.where(position == l, nudge, 0.0), **parts), None)
-        y, _ = walk(model.segments, params["stack"], x, visit, jnp.arange(len(model.sublayers)))
+        y, _ = walk(model.stack, params["stack"], x, visit, jnp.arange(len(model.sublayers)))
         return y
 
     return np.asarray(cases.jit(jax.jacfwd(top))(jnp.zeros_like(x))).reshape(x.size, x.size)

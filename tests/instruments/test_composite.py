@@ -81,7 +81,7 @@ def test_the_backward_sums_are_what_the_skips_do_to_a_cotangent_that_is_the_same
     silent = jax.tree_util.tree_map_with_path(
         lambda path, a: jnp.zeros_like(a) if "'write'" in jax.tree_util.keystr(path) else a, params["stack"]
     )
-    through = lambda x: gf.walk(small.segments, silent, x)[0]
+    through = lambda x: gf.walk(small.stack, silent, x)[0]
     x = cases.normal(4, cases.TOKENS, cases.WIDTH)
     top, pull = jax.vjp(through, x)
     pulled = pull(jnp.ones_like(top))[0]
@@ -105,7 +105,7 @@ class EntersAsItIs:
     """A stack whose inputs are its stream."""
 
     def __init__(self, model):
-        self.segments = model.segments
+        self.stack = model.stack
 
     def enter(self, params, inputs):
         return inputs

@@ -63,7 +63,7 @@ def loss_by_hand(params, example, key, nudges):
     apply, kept = reference.apply, masks(key)
     x = kept[0] * reference.embedded(MODEL, params, example["inputs"]) + nudges[0]
     for at in range(SUBLAYERS):
-        sub = MODEL.stack[0].block[at % 2]
+        sub = MODEL.stack.segments[0].block[at % 2]
         own = jax.tree.map(lambda a, l=at // 2: a[l], params["stack"][0][sub.kind])
         y = apply(sub.branch, own["branch"], apply(sub.wiring.norm_in, own["norm_in"], x))
         x = x + apply(sub.wiring.norm_branch, own["norm_branch"], kept[at + 1] * y) + nudges[at + 1]
@@ -105,7 +105,7 @@ def test_a_backward_pass_under_dropout_is_the_one_by_hand_with_the_same_masks(re
 
 def test_norms_of_parameters_are_those_of_the_gradients_under_dropout(read, slow):
     _, _, _, reading = read
-    names = parameter_names(MODEL.segments, slow[1]["stack"])
+    names = parameter_names(MODEL.stack, slow[1]["stack"])
     own = slow[1]["stack"][0]["gated"]["branch"]["down"].kernel[...][1]
     found = reading["parameter_gradient"][3, names.index("down")]
     assert found == pytest.approx(np.linalg.norm(own), rel=EXACT)
@@ -143,7 +143,7 @@ def dropped_places(x, key):
     def example(x, key):
         bottom, *inside = jax.random.split(key, SUBLAYERS + 1)
         below = dropped(x, RATE, bottom)
-        _, above = walk(ones.segments, params["stack"], below, with_dropout(seen, RATE), (None, jnp.stack(inside)))
+        _, above = walk(ones.stack, params["stack"], below, with_dropout(seen, RATE), (None, jnp.stack(inside)))
         return jnp.concatenate([below[None], above])
 
     return jax.vmap(example)(x, jax.random.split(key, len(x))) == 0
@@ -175,5 +175,5 @@ def test_the_visit_inside_gets_its_own_extra():
     inside = lambda x, parts, extra: (forward(x, parts, None)[0], extra)
     params, x = cases.drawn(MODEL), cases.normal(cases.TOKENS, cases.WIDTH)
     extra = (jnp.arange(SUBLAYERS), jax.random.split(KEY, SUBLAYERS))
-    _, seen = walk(MODEL.segments, params["stack"], x, with_dropout(inside, RATE), extra)
+    _, seen = walk(MODEL.stack, params["stack"], x, with_dropout(inside, RATE), extra)
     assert seen.tolist() == list(range(SUBLAYERS))

@@ -13,7 +13,7 @@ from cases import over_wirings
 from gradflow.instruments import chain, gradients, spectrum
 from gradflow.interop.functions import FunctionStack
 from gradflow.model.parameters.names import named, outer_names, parameter_names
-from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.wiring import post, pre
 from gradflow.results.quantities import JACOBIANS
@@ -95,7 +95,7 @@ def named_norms(read, gradient) -> dict:
 @cases.over_single_lane_wirings
 def test_parameter_gradients_have_their_names_and_norms(wiring):
     read = cases.read(wiring)
-    names = parameter_names(read["model"].segments, read["params"]["stack"])
+    names = parameter_names(read["model"].stack, read["params"]["stack"])
     table = read["reading"]["parameter_gradient"]
     mean = slow(wiring)["parameters"]
     expected = named_norms(read, mean)
@@ -150,7 +150,7 @@ def of_examples(wiring):
 @over_two
 def test_parameter_gradients_of_one_example_equal_a_loop(wiring):
     model, params, batch, found, grads = of_examples(wiring)
-    each = [gradients.parameter_norms(model.segments, g) for g in grads]
+    each = [gradients.parameter_norms(model.stack, g) for g in grads]
     np.testing.assert_allclose(found["parameter_gradient_per_example"], np.mean(each, axis=0), rtol=EXACT)
     sem = np.std(each, axis=0, ddof=1) / EXAMPLES**0.5
     np.testing.assert_allclose(found["parameter_gradient_per_example_sem"], sem, rtol=1e-8)
@@ -178,7 +178,7 @@ def jackknife(g) -> np.ndarray:
 @over_two
 def test_the_noise_of_every_parameter_is_that_of_its_stacked_gradients_with_brute_force_errors(wiring):
     model, params, _, found, grads = of_examples(wiring)
-    names, finite = parameter_names(model.segments, params["stack"]), 0
+    names, finite = parameter_names(model.stack, params["stack"]), 0
     for sublayer in range(4):
         layer, kind = sublayer // 2, list(cases.TWO)[sublayer % 2]
         own = [named(jax.tree.map(lambda a, l=layer: a[l], g[0][kind])) for g in grads]
@@ -191,7 +191,7 @@ def test_the_noise_of_every_parameter_is_that_of_its_stacked_gradients_with_brut
                 np.testing.assert_allclose(found[f"{quantity}_sem"][at], error, rtol=1e-6, err_msg=f"{quantity} {at}")
             finite += np.isfinite(found["gradient_noise_scale_sem"][at])
     assert finite > 5
-    missing = np.isnan(gradients.parameter_norms(model.segments, grads[0]))
+    missing = np.isnan(gradients.parameter_norms(model.stack, grads[0]))
     assert (np.isnan(found["gradient_variance"]) == missing).all()
 
 
@@ -264,14 +264,14 @@ def test_a_batch_of_one_has_no_error_over_examples():
 def test_names_come_in_order_of_first_appearance_over_segments():
     first = Segment((Sublayer("gated", pre(), cases.TWO["gated"]),), 2)
     second = Segment((Sublayer("causal", post(), cases.TWO["causal"]),), 1)
-    model = Transformer((first, second), cases.WIDTH)
+    model = Transformer(Stack((first, second)), cases.WIDTH)
     params = model.init(0)
-    names = parameter_names(model.segments, params["stack"])
+    names = parameter_names(model.stack, params["stack"])
     gated = [name for name in names if name in ("gate", "up", "down", "norm_in.scale", "norm_in.bias")]
     assert names[: len(gated)] == gated
     assert len(gated) == 5
     assert {"query", "key", "value", "out", "norm_out.scale", "norm_out.bias"} == set(names[len(gated) :])
-    norms = gradients.parameter_norms(model.segments, params["stack"])
+    norms = gradients.parameter_norms(model.stack, params["stack"])
     assert norms.shape == (3, len(names))
     assert np.isnan(norms[2, : len(gated)]).all()
     assert np.isnan(norms[:2, len(gated) :]).all()
@@ -318,7 +318,7 @@ def test_a_pure_function_has_stream_and_parameter_gradients():
             y = layer({"w": w[l], "b": stacked["b"][l]}, y)
         return jnp.sum((y - batch["targets"]) ** 2) / 2
 
-    names = parameter_names(model.segments, params["stack"])
+    names = parameter_names(model.stack, params["stack"])
     by_weight = np.linalg.norm(jax.grad(of_weights)(stacked["w"]), axis=(1, 2))
     np.testing.assert_allclose(reading["parameter_gradient"][:, names.index("w")], by_weight, rtol=EXACT)
 

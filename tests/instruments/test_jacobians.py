@@ -25,7 +25,7 @@ def by_autodiff(wiring):
     model, params, batch = small(wiring)
     x = model.enter(params, batch["inputs"][0])
     visit = lambda x, parts, _: (residual(x, parts), jax.jacrev(lambda x: residual(x, parts))(x))
-    return np.asarray(cases.jit(lambda p, x: walk(model.segments, p, x, visit)[1])(params["stack"], x)).reshape(
+    return np.asarray(cases.jit(lambda p, x: walk(model.stack, p, x, visit)[1])(params["stack"], x)).reshape(
         4, x.size, x.size
     )
 

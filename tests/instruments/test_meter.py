@@ -192,7 +192,7 @@ def test_gradients_with_meters_on_the_stream_alone_are_bit_equal(wiring, dtype):
     dials = {"stream": jnp.full((6, cases.TOKENS), GAIN, dtype)}
 
     def loss(params, x, dials, visit):
-        return jnp.vdot(c, walk(model.segments, params["stack"], x, visit, dials)[0])
+        return jnp.vdot(c, walk(model.stack, params["stack"], x, visit, dials)[0])
 
     grad = as_users(jax.value_and_grad(loss, (0, 1)), static_argnums=3)
     plain, seen = (grad(params, x, dials, visit) for visit in (forward, metered))

@@ -54,7 +54,7 @@ def read(wiring):
         seen = {"space": carry[1], "above": space, "dense": dense["sublayer"][order][:, order]}
         return (y, space), {"values": values, **seen}
 
-    run = cases.jit(lambda p, x: walk(model.segments, p, (x, everything(x)), visit, bind=with_params)[1])
+    run = cases.jit(lambda p, x: walk(model.stack, p, (x, everything(x)), visit, bind=with_params)[1])
     return model, jax.device_get(run(params["stack"], x))
 
 
@@ -149,7 +149,7 @@ def test_the_space_of_the_stream_is_where_the_norm_can_move_it(wiring):
         return
     params = cases.drawn(model)
     x = model.enter(params, cases.batch()["inputs"][0])
-    _, streams = walk(model.segments, params["stack"], x, lambda x, parts, _: (sublayer(x, **parts),) * 2)
+    _, streams = walk(model.stack, params["stack"], x, lambda x, parts, _: (sublayer(x, **parts),) * 2)
     y, norm = np.asarray(streams[0]), params["stack"][0]["causal"]["norm_out"]
     gain = np.asarray(norm.scale[...])[0]
     if isinstance(wiring.norm_out, LayerNorm):
@@ -219,7 +219,7 @@ def test_token_blocks_are_the_diagonal_of_the_dense_matrix():
     model = cases.model(cases.ALL["everything"](cases.NORMS["layernorm"]), 1, {"gelu": cases.BRANCHES["gelu"]})
     params = cases.drawn(model)
     x = model.enter(params, cases.batch()["inputs"][0])
-    own = model.segments[0].block[0].layers, jax.tree.map(lambda a: a[0], params["stack"][0]["gelu"])
+    own = model.stack.sublayers[0].layers, jax.tree.map(lambda a: a[0], params["stack"][0]["gelu"])
     _, _, found = operators(*own, x, everything(x))
     for op in found.values():
         apart, whole = blocks(op), blocks(op._replace(couples=ALL))[0]

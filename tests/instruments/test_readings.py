@@ -253,8 +253,10 @@ def test_what_is_no_model_is_refused_by_its_type(data):
 
 
 def test_a_model_of_several_segments_is_labelled_in_depth_order(data):
-    pre, post = (model.stack[0] for model in gf.transformers("pre", "post", **SHAPE).values())
-    mixed = gf.Transformer((dataclasses.replace(post, repeats=1), pre), 8, gf.transformer("pre", **SHAPE).embedding)
+    pre, post = (model.stack.segments[0] for model in gf.transformers("pre", "post", **SHAPE).values())
+    mixed = gf.Transformer(
+        gf.Stack((dataclasses.replace(post, repeats=1), pre)), 8, gf.transformer("pre", **SHAPE).embedding
+    )
     node = gf.measure(mixed, data, seeds=1)["model"]
     assert node["layer"].values.tolist() == [1, 1, 2, 2, 3, 3]
     assert node.sizes["depth"] == 7

@@ -307,7 +307,7 @@ def test_intervals_cover_the_truth_at_their_rate(name):
     model = cases.model(cases.ALL[name](cases.NORMS["layernorm"]), 1, {"causal": cases.BRANCHES["causal"]}, width=16)
     params, batch = cases.drawn(model), cases.batch()
     x = model.enter(params, batch["inputs"][0])
-    layers, own = model.segments[0].block[0].layers, jax.tree.map(lambda a: a[0], params["stack"][0]["causal"])
+    layers, own = model.stack.sublayers[0].layers, jax.tree.map(lambda a: a[0], params["stack"][0]["causal"])
     krylov = Krylov(probes=8, iterations=24, solves=0)
 
     def run(keys):

@@ -50,7 +50,7 @@ def by_hand(a, b) -> dict:
 
 
 def test_the_size_of_every_update_in_the_stack_is_numpys(weights, read):
-    names = parameter_names(MODEL.segments, weights[0]["stack"])
+    names = parameter_names(MODEL.stack, weights[0]["stack"])
     for sublayer in range(4):
         layer, kind = sublayer // 2, list(cases.TWO)[sublayer % 2]
         a, b = (named(jax.tree.map(lambda x, l=layer: x[l], w["stack"][0][kind])) for w in weights)
@@ -71,7 +71,7 @@ def test_the_size_of_every_update_outside_the_stack_is_numpys(weights, read):
 
 
 def test_where_a_weight_is_zero_there_is_a_norm_and_no_ratio_or_angle(weights, read):
-    names = parameter_names(MODEL.segments, weights[0]["stack"])
+    names = parameter_names(MODEL.stack, weights[0]["stack"])
     out, gate = (0, names.index("out")), (1, names.index("gate"))
     assert read["update_norm"][out] > 0
     assert np.isnan(read["update_to_weight"][out])

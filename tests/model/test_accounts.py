@@ -27,7 +27,7 @@ def meters(wiring):
 
     def loss(dials, x, params, top):
         see = lambda x, parts, d: (y := metered(x, parts, d)[0], y)
-        streams = walk(model.segments, params, x, see, dials)[1]
+        streams = walk(model.stack, params, x, see, dials)[1]
         return jnp.vdot(c, streams[top - 1])  # a shallower stack is the bottom of a deeper one
 
     read = cases.jit(jax.grad(loss, (0, 1)))

@@ -98,13 +98,13 @@ def test_every_reading_is_of_the_sides_own_stream(side, name):
 
 def test_cross_attention_couples_no_tokens_of_the_stream():
     side, own = toy().decoder, toy().decoder.arranged(read()["params"])
-    kinds = [sub.kind for segment in side.segments for _ in range(segment.repeats) for sub in segment.block]
+    kinds = [sub.kind for sub in side.stack.sublayers]
     for kind, matrix in zip(kinds, read()["jacobians"]["dense"]["branch"], strict=True):
         across = abs(matrix.reshape(5, 8, 5, 8)).max((1, 3))
         assert (across[~np.eye(5, dtype=bool)] > 0).any() == (kind == "attention")
     inside = with_context(side, own, jax.tree.map(lambda a: a[0], batch()["inputs"]))["stack"]
     assert inside[0]["cross"]["branch"]["memory"].shape == (2, 4, 8)
-    assert "memory" not in parameter_names(side.segments, own["stack"])
+    assert "memory" not in parameter_names(side.stack, own["stack"])
 
 
 def test_the_whole_is_measured_as_a_node_for_each_side():

@@ -26,7 +26,7 @@ from gradflow.model.equation.sublayer import (
     terms,
     walk,
 )
-from gradflow.model.stacks.stack import Segment, Sublayer, init_stack
+from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.wirings.wiring import post, pre
 
 EXACT = 1e-12
@@ -47,7 +47,7 @@ def first_order(wiring):
         three = dict(zip(("skip", "branch", "gains"), terms(maps, gains, dx), strict=True))
         return y, {"y": y, "jvp": jvp, **three, "adjoint": adjoint, "dx": dx, "w": w}
 
-    return jax.device_get(cases.jit(lambda p, x: walk(model.segments, p, x, visit)[1])(params["stack"], x))
+    return jax.device_get(cases.jit(lambda p, x: walk(model.stack, p, x, visit)[1])(params["stack"], x))
 
 
 def per_sublayer(a, b):
@@ -92,9 +92,7 @@ def test_the_product_of_sublayer_jacobians_is_the_jacobian_of_the_stack(wiring):
     model, params, x = cases.deepest(wiring)
     tops = np.array(cases.DEPTHS) * len(cases.branches_of(wiring))
     see = lambda x, parts, _: (y := residual(x, parts), y)
-    streams = lambda x, p: walk(model.segments, p, x, see)[1][
-        tops - 1
-    ]  # a shallower stack is the bottom of a deeper one
+    streams = lambda x, p: walk(model.stack, p, x, see)[1][tops - 1]  # a shallower stack is the bottom of a deeper one
     wholes = np.asarray(cases.jit(jax.jacrev(streams))(x, params["stack"])).reshape(-1, x.size, x.size)
     product = np.eye(x.size)
     for position, matrix in enumerate(cases.dense(wiring)["sublayer"], start=1):
@@ -198,8 +196,9 @@ def two_segments():
     branches = cases.TWO
     first = Segment(tuple(Sublayer(kind, post(), branch) for kind, branch in branches.items()), 2)
     second = Segment((Sublayer("gated", pre(), branches["gated"]),), 3)
-    params = init_stack((first, second), jax.random.key(0), cases.WIDTH)
-    return (first, second), jax.tree.map(lambda a: a.astype(float), params)
+    stack = Stack((first, second))
+    params = stack.init_sublayers(jax.random.key(0), cases.WIDTH)
+    return stack, jax.tree.map(lambda a: a.astype(float), params)
 
 
 def test_reports_and_extras_come_in_depth_order_over_several_segments():
@@ -212,7 +211,7 @@ def test_reports_and_extras_come_in_depth_order_over_several_segments():
     order = [(0, l, kind) for l in range(2) for kind in cases.TWO] + [(1, l, "gated") for l in range(3)]
     for position, (segment, l, kind) in enumerate(order):
         np.testing.assert_allclose(report["x"][position], x, rtol=1e-12, atol=1e-12)
-        sub = next(sub for sub in stack[segment].block if sub.kind == kind)
+        sub = next(sub for sub in stack.segments[segment].block if sub.kind == kind)
         x = sublayer(x, **bind(sub.layers, jax.tree.map(lambda a, l=l: a[l], params[segment][kind])))
     np.testing.assert_allclose(top, x, rtol=1e-12, atol=1e-12)
 
@@ -229,7 +228,7 @@ def test_the_program_does_not_grow_with_depth():
         model = cases.model(pre(), depth, cases.TWO)
         params = jax.eval_shape(model.init, jax.random.key(0))
         x = jax.ShapeDtypeStruct((cases.TOKENS, cases.WIDTH), jnp.float32)
-        text = str(jax.make_jaxpr(lambda p, x: walk(model.segments, p, x)[0])(params["stack"], x))
+        text = str(jax.make_jaxpr(lambda p, x: walk(model.stack, p, x)[0])(params["stack"], x))
         return re.sub(r"\s+", "", text.replace(str(depth), "depth"))
 
     assert program(771) == program(773)

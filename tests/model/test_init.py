@@ -25,7 +25,7 @@ from gradflow.model.parameters.initializers import (
     initialization,
 )
 from gradflow.model.parameters.keys import at, root
-from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.stacks.transformer import Transformer, transformer, transformers
 from gradflow.model.wirings.catalogue import WIRINGS
 from gradflow.model.wirings.wiring import post, pre
@@ -81,7 +81,7 @@ def test_deepnorm_shares_every_draw_up_to_beta():
 def test_adding_a_sublayer_to_a_block_shifts_nothing():
     sublayers = [Sublayer(kind, pre(), branch) for kind, branch in cases.TWO.items()]
     more = [sublayers[0], Sublayer("third", pre(), GatedFeedForward(1)), sublayers[1]]
-    small, large = (Transformer((Segment(tuple(block), 2),), 8).init(0) for block in (sublayers, more))
+    small, large = (Transformer(Stack((Segment(tuple(block), 2),)), 8).init(0) for block in (sublayers, more))
     kept = {kind: params for kind, params in large["stack"][0].items() if kind != "third"}
     assert_bit_equal(small, {**large, "stack": (kept,)})
     third, gated = (large["stack"][0][kind]["branch"]["up"].kernel for kind in ("third", "gated"))
@@ -96,8 +96,8 @@ def test_a_deeper_stack_begins_with_the_layers_of_a_shallower_one():
 def test_a_stack_of_two_segments_draws_as_a_stack_of_one():
     """Mix-LN, post-norm first and pre-norm after, has the weights of the pure stacks."""
     block = lambda wiring: tuple(Sublayer(kind, wiring, branch) for kind, branch in cases.TWO.items())
-    mixed = initial(Transformer((Segment(block(post()), 2), Segment(block(pre()), 3)), 8), 0)
-    whole = initial(Transformer((Segment(block(pre()), 5),), 8), 0)
+    mixed = initial(Transformer(Stack((Segment(block(post()), 2), Segment(block(pre()), 3))), 8), 0)
+    whole = initial(Transformer(Stack((Segment(block(pre()), 5),)), 8), 0)
     for kind in cases.TWO:
         first, second = (segment[kind]["branch"] for segment in mixed["stack"])
         assert_bit_equal(

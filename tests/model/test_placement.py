@@ -48,12 +48,12 @@ def test_a_stage_of_a_number_of_blocks_has_them_at_every_depth(place):
     assert [place().counts(depth) for depth in (1, 2, 9)] == [(1, 0), (1, 1), (1, 8)]
     small = model(place(), 3)
     assert [small.at_depth(depth).stack for depth in (2, 9)] == [model(place(), depth).stack for depth in (2, 9)]
-    assert [segment.repeats for segment in small.at_depth(1).stack] == [1]
+    assert [segment.repeats for segment in small.at_depth(1).stack.segments] == [1]
     with pytest.raises(
         ValueError, match="depth is 4: all parts of the stack have a fixed number of blocks, 1 together"
     ):
         small.at_depth(1).at_depth(4)
-    assert [segment.repeats for segment in model(place(), 1).at_depth(4).stack] == [4]
+    assert [segment.repeats for segment in model(place(), 1).at_depth(4).stack.segments] == [4]
 
 
 def test_the_other_stages_share_what_is_left():
@@ -64,7 +64,7 @@ def test_the_other_stages_share_what_is_left():
 def test_a_wiring_stands_everywhere():
     mine = Wiring("mine", norm_in=RMSNorm())
     assert {sub.wiring for sub in model(placement(mine), 3).sublayers} == {mine}
-    assert len(model(placement(mine), 3).stack) == 1
+    assert len(model(placement(mine), 3).stack.segments) == 1
     assert placement(mix_ln()) == mix_ln()
     assert placement("peri", RMSNorm()).stages == placement("sandwich", RMSNorm()).stages
 
@@ -92,7 +92,7 @@ def test_b2t_adds_the_blocks_input_before_its_last_norm(norm):
     x = cases.normal(cases.TOKENS, cases.WIDTH)
 
     def ours(p, x):
-        top, _ = walk(small.segments, p["stack"], small.segments[0].block[0].wiring.enter({}, x))
+        top, _ = walk(small.stack, p["stack"], small.stack.sublayers[0].wiring.enter({}, x))
         return small.leave(p, top)
 
     pulled = cases.normal(cases.TOKENS, cases.WIDTH, seed=1)
@@ -110,7 +110,7 @@ def test_a_first_block_of_its_own_is_wired_as_its_paper_has_it(place, norm):
     """Chen and Wei 2026, eq. 8 and section 3.1; Zhuo et al. 2025: values and gradients, of the bottom and of every weight."""
     small = model(place(norm), 3)
     params = cases.drawn(small)
-    names = [[sub.wiring.name for sub in segment.block] for segment in small.stack]
+    names = [[sub.wiring.name for sub in segment.block] for segment in small.stack.segments]
     assert (
         names
         == {
@@ -119,7 +119,7 @@ def test_a_first_block_of_its_own_is_wired_as_its_paper_has_it(place, norm):
         }[place]
     )
     x, pulled = (cases.normal(cases.TOKENS, cases.WIDTH, seed=seed) for seed in (0, 1))
-    found, pull = jax.vjp(lambda p, x: walk(small.segments, p["stack"], x)[0], params, x)
+    found, pull = jax.vjp(lambda p, x: walk(small.stack, p["stack"], x)[0], params, x)
     expected, pull_slow = jax.vjp(lambda p, x: reference.stream(small, p, x)[-1], params, x)
     assert cases.distance(found, expected) < EXACT
     flat = lambda grads: ravel_pytree((grads[0]["stack"], grads[1]))[
@@ -154,10 +154,10 @@ def test_hyper_connections_are_the_published_matrices():
     assert turns == [0, 1, 2, 3, 0, 1]
     x = slow = small.enter(params, cases.batch()["inputs"][0])
     for l in range(3):
-        for sub in small.stack[0].block:
+        for sub in small.stack.segments[0].block:
             own = jax.tree.map(lambda a, l=l: a[l], params["stack"][0][sub.kind])
             slow = reference.sublayer("hyper", RMSNorm(), sub.branch, own, slow, 3, l + 1)
-    assert cases.distance(walk(small.segments, params["stack"], x)[0], slow) < EXACT
+    assert cases.distance(walk(small.stack, params["stack"], x)[0], slow) < EXACT
     out = reference.apply(RMSNorm(), params["leave"]["2"], slow.sum(0))
     assert cases.distance(small.leave(params, slow), out) < EXACT
 

@@ -38,7 +38,7 @@ def dtypes(tree) -> set:
 def streams(model, params, tokens):
     """The stream at every position, and the logits."""
     seen = lambda x, parts, _: (residual(x, parts), x)
-    x, below = walk(model.segments, params["stack"], model.enter(params, tokens), seen)
+    x, below = walk(model.stack, params["stack"], model.enter(params, tokens), seen)
     return jnp.concatenate([below, x[None]]), model.logits(params, model.leave(params, x))
 
 

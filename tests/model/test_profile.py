@@ -23,7 +23,7 @@ def model():
 
 def omegas(model) -> np.ndarray:
     """ω of every sublayer, in depth order."""
-    values = {sub.kind: sub.wiring.skip.value.values for sub in model.stack[0].block}
+    values = {sub.kind: sub.wiring.skip.value.values for sub in model.stack.segments[0].block}
     return np.array([values[sub.kind][i // 2] for i, sub in enumerate(model.sublayers)])
 
 
@@ -34,7 +34,7 @@ def by_hand(model, key) -> np.ndarray:
     for tokens in cases.batch()["inputs"]:
         x, own = reference.embedded(model, params, tokens), []
         for l in range(DEPTH):
-            for sub in model.stack[0].block:
+            for sub in model.stack.segments[0].block:
                 p = jax.tree.map(lambda a, l=l: a[l], params["stack"][0][sub.kind])
                 own.append(np.var(reference.apply(sub.branch, p["branch"], x)))
                 x = reference.sublayer("post", reference.norm_of(sub.wiring), sub.branch, p, x, DEPTH, l + 1)
@@ -55,9 +55,13 @@ def test_omega_is_one_plus_the_variances_below(model):
 
 
 def test_a_stack_of_segments_is_profiled_block_by_block(model):
-    two = gf.Transformer((gf.Segment(model.stack[0].block, 1), gf.Segment(model.stack[0].block, 2)), 8, model.embedding)
+    two = gf.Transformer(
+        gf.Stack((gf.Segment(model.stack.segments[0].block, 1), gf.Segment(model.stack.segments[0].block, 2))),
+        8,
+        model.embedding,
+    )
     one, parts = (gf.profiled({"m": m}, cases.batch())["m"] for m in (model, two))
-    kinds = lambda m: [[sub.wiring.skip.value.values for sub in segment.block] for segment in m.stack]
+    kinds = lambda m: [[sub.wiring.skip.value.values for sub in segment.block] for segment in m.stack.segments]
     (whole,), (first, rest) = kinds(one), kinds(parts)
     for kind in range(2):
         np.testing.assert_allclose(first[kind], [whole[kind][0], 1, 1], rtol=1e-6)
@@ -71,7 +75,7 @@ def test_what_needs_no_profile_or_has_one_stays_as_it_is(model):
     assert again["admin"] is filled
     assert again["pre"] is pre
     deeper = gf.profiled({"admin": filled.at_depth(5)}, cases.batch())["admin"]
-    assert {len(sub.wiring.skip.value.values) for sub in deeper.stack[0].block} == {5}
+    assert {len(sub.wiring.skip.value.values) for sub in deeper.stack.segments[0].block} == {5}
     assert model.sublayers[0].wiring.skip.value == Profiled()
 
 

@@ -87,7 +87,7 @@ def test_a_model_by_itself_and_its_gradient_hold_under_strict_promotion(wiring, 
     batch = jax.tree.map(lambda a: a[0], TEXT.batch(0, 0))
 
     def loss(params):
-        x, _ = gf.walk(model.segments, params["stack"], model.enter(params, batch["inputs"]))
+        x, _ = gf.walk(model.stack, params["stack"], model.enter(params, batch["inputs"]))
         return model.loss(params, model.leave(params, x), batch["targets"])
 
     with setting(value):

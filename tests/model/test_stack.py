@@ -12,12 +12,12 @@ from cases import distance
 
 from gradflow.model.branches.branch import Attention, FeedForward
 from gradflow.model.equation.sublayer import PARTS, sublayer, walk
-from gradflow.model.layers.layer import Gain, Identity
+from gradflow.model.layers.layer import Gain, Identity, Layer
 from gradflow.model.layers.norms import RMSNorm
 from gradflow.model.parameters.depth import OfDepth
 from gradflow.model.parameters.initializers import Normal, Scaled, Xavier
 from gradflow.model.stacks.embedding_readout import Embedding
-from gradflow.model.stacks.stack import Segment, Sublayer, parts_at, plain, plain_params
+from gradflow.model.stacks.stack import Segment, Stack, Sublayer, plain, plain_params
 from gradflow.model.stacks.transformer import Transformer, transformer, transformers
 from gradflow.model.wirings.residual_scaling import deepnorm
 from gradflow.model.wirings.wiring import Wiring, none, post, pre
@@ -35,7 +35,7 @@ def test_logits_and_loss_equal_the_reference(name):
     top = reference.stream(model, params, reference.embedded(model, params, example["inputs"]))[-1]
     logits = reference.linear(params["readout"], reference.leave(model, params, top))
     assert distance(model(params, example["inputs"]), logits) < EXACT
-    x, _ = walk(model.segments, params["stack"], model.enter(params, example["inputs"]))
+    x, _ = walk(model.stack, params["stack"], model.enter(params, example["inputs"]))
     loss = model.loss(params, model.leave(params, x), example["targets"])
     assert distance(loss, reference.loss(model, params, example)) < EXACT
 
@@ -45,7 +45,7 @@ def test_a_token_without_a_target_is_left_out_of_the_mean():
     params, example = cases.drawn(model), reference.examples(cases.batch())[0]
     loss = lambda keep, out: model.loss(params, out[keep], example["targets"][keep])
     keep, every = np.arange(cases.TOKENS) % 2 == 1, np.ones(cases.TOKENS, bool)
-    x, _ = walk(model.segments, params["stack"], model.enter(params, example["inputs"]))
+    x, _ = walk(model.stack, params["stack"], model.enter(params, example["inputs"]))
     out, some = model.leave(params, x), jnp.where(keep, example["targets"], -1)
     assert distance(model.loss(params, out, some), loss(keep, out)) < EXACT
     gradient = jax.grad(lambda out: model.loss(params, out, some))(out)
@@ -59,7 +59,7 @@ def test_a_logit_depends_on_later_tokens_only_where_attention_is_bidirectional(k
     model = cases.model(pre(), 2, {kind: cases.BRANCHES[kind], "gelu": cases.BRANCHES["gelu"]})
     params = cases.drawn(model)
     x = model.enter(params, cases.batch()["inputs"][0])
-    logits = lambda x: params["readout"](model.leave(params, walk(model.segments, params["stack"], x)[0]))
+    logits = lambda x: params["readout"](model.leave(params, walk(model.stack, params["stack"], x)[0]))
     size = np.abs(np.asarray(jax.jit(jax.jacrev(logits))(x))).max(axis=(1, 3))
     later = np.triu(np.ones((cases.TOKENS, cases.TOKENS), bool), 1)
     assert (size[~later] > 0).all()
@@ -71,36 +71,36 @@ def test_a_logit_depends_on_later_tokens_only_where_attention_is_bidirectional(k
 
 def test_sublayers_and_their_parts_come_in_depth_order():
     block = tuple(Sublayer(kind, post(), branch) for kind, branch in cases.TWO.items())
-    model = Transformer((Segment(block, 2), Segment(block[1:], 3)), 8)
+    model = Transformer(Stack((Segment(block, 2), Segment(block[1:], 3))), 8)
     assert [sub.kind for sub in model.sublayers] == ["causal", "gated"] * 2 + ["gated"] * 3
     assert model.depth == 5
     params = cases.float64(model.init(0))["stack"]
     x = cases.normal(cases.TOKENS, 8)
     see = lambda x, parts, _: (sublayer(x, **parts), x)
-    _, streams = walk(model.segments, params, x, see)
+    _, streams = walk(model.stack, params, x, see)
     for position in (0, 1, 3, 4, -1):
-        parts = parts_at(model.segments, params, position)
+        parts = model.stack.parts_at(params, position)
         assert parts.keys() == set(PARTS)
-        following = walk(model.segments, params, x)[0] if position == -1 else streams[position + 1]
+        following = walk(model.stack, params, x)[0] if position == -1 else streams[position + 1]
         assert distance(sublayer(streams[position], **parts), following) < EXACT
 
 
 def test_numbers_of_depth_follow_the_whole_stack():
-    alpha = lambda model: [segment.block[0].layers["skip"].value for segment in model.segments]
+    alpha = lambda model: [segment.block[0].layers["skip"].value for segment in model.stack.resolved]
     model = cases.model(deepnorm(), 8)
     assert alpha(model) == [(2 * 8) ** 0.25]
     assert alpha(model.at_depth(2)) == [(2 * 2) ** 0.25]
-    two = Transformer((model.stack[0], dataclasses.replace(model.stack[0], repeats=24)), 8)
+    two = Transformer(Stack((model.stack.segments[0], dataclasses.replace(model.stack.segments[0], repeats=24))), 8)
     assert alpha(two) == [(2 * 32) ** 0.25] * 2
 
 
 def test_at_depth_keeps_the_shares_of_the_segments():
     block = tuple(Sublayer(kind, pre(), branch) for kind, branch in cases.TWO.items())
-    model = Transformer((Segment(block, 2), Segment(block, 4)), 8)
+    model = Transformer(Stack((Segment(block, 2), Segment(block, 4))), 8)
     assert [segment.repeats for segment in model.at_depth(12).stack] == [4, 8]
-    assert [segment.repeats for segment in model.at_depth(3).stack] == [1, 2]
-    assert [segment.repeats for segment in model.at_depth(4).stack] == [1, 3]  # to whole blocks
-    assert [segment.repeats for segment in model.at_depth(1).stack] == [1]
+    assert [segment.repeats for segment in model.at_depth(3).stack.segments] == [1, 2]
+    assert [segment.repeats for segment in model.at_depth(4).stack.segments] == [1, 3]  # to whole blocks
+    assert [segment.repeats for segment in model.at_depth(1).stack.segments] == [1]
     with pytest.raises(ValueError, match="depth is 0: at least 1 is needed"):
         model.at_depth(0)
 
@@ -168,7 +168,7 @@ def test_a_pure_function_with_stacked_parameters_is_a_stack():
 
 def test_a_transformer_is_attention_then_feed_forward():
     model = transformer("sandwich", depth=3, init="bert", norm=RMSNorm(), attention=Attention(4, 2), **SMALL)
-    (segment,) = model.stack
+    (segment,) = model.stack.segments
     assert [sub.kind for sub in segment.block] == ["attention", "mlp"]
     assert segment.repeats == 3
     assert segment.block[0].branch == Attention(4, 2, weights=model.readout)
@@ -180,7 +180,7 @@ def test_a_transformer_is_attention_then_feed_forward():
 
 def test_transformers_differ_in_their_wiring_alone():
     models = transformers("pre", "post", depth=2, **SMALL)
-    bare = [str(model).replace(str(model.stack[0].block[0].wiring), "") for model in models.values()]
+    bare = [str(model).replace(str(model.stack.segments[0].block[0].wiring), "") for model in models.values()]
     assert list(models) == ["pre", "post"]
     assert bare[0] == bare[1]
 
@@ -191,7 +191,7 @@ def test_a_wiring_of_ones_own_is_named_after_itself():
 
 
 @dataclasses.dataclass(frozen=True)
-class Unweighted:
+class Unweighted(Layer):
     """A branch without an initialization."""
 
     def init(self, key, width):
@@ -215,7 +215,8 @@ class Unweighted:
         (lambda: transformer("pre", init="he"), "no initialization 'he'"),
         (lambda: transformers(), "name at least one wiring, for example transformers"),
         (lambda: transformers("pre", pre()), "the wirings need different names"),
-        (lambda: Transformer((), 8), "a stack needs at least one segment"),
+        (lambda: Stack(()), "a stack needs at least one segment"),
+        (lambda: Transformer((), 8), r"the stack of a Transformer is \(\)"),
         (lambda: Segment((), 1), "need different kinds"),
         (lambda: Segment((Sublayer("a", none(), Identity()),) * 2, 1), r"need different kinds, not \['a', 'a'\]"),
         (lambda: Sublayer("a", deepnorm(), Unweighted()).layers, "has no `weights` to scale"),

@@ -268,7 +268,7 @@ def test_skip_plus_branch_equals_the_jvp(name):
         whole = jax.jvp(lambda x: sublayer(x, **parts), (x,), (along,))[1]
         return y, (sum(terms(maps, gains_map(parts, x), along)), whole)
 
-    pairs = cases.jit(lambda p: walk(model.segments, p["stack"], model.enter(p, tokens), visit)[1])(params)
+    pairs = cases.jit(lambda p: walk(model.stack, p["stack"], model.enter(p, tokens), visit)[1])(params)
     assert cases.distance(*pairs) < 1e-12
 
 
@@ -277,7 +277,7 @@ def test_every_parameter_of_a_block_has_a_gradient(name):
     """But for the keys' bias, which a softmax does not see, and rows that no token of the batch has."""
     own = read(name)
     norms = own["reading"]["parameter_gradient"]
-    there = present(own["model"].segments, own["params"]["stack"])
+    there = present(own["model"].stack, own["params"]["stack"])
     assert (np.isnan(norms) == ~there).all()
     assert (norms[there] > 0).all()
 
@@ -289,7 +289,7 @@ def test_a_window_of_one_token_in_every_second_block_leaves_the_others_to_reach_
     def reached(window):
         model = dataclasses.replace(own, window=window).model()
         params, tokens = cases.drawn(model), cases.batch()["inputs"][0]
-        last = lambda x: walk(model.segments, params["stack"], x)[0][-1].sum()
+        last = lambda x: walk(model.stack, params["stack"], x)[0][-1].sum()
         return np.abs(np.asarray(cases.jit(jax.grad(last))(model.enter(params, tokens)))).max(1) > 0
 
     assert reached(1).tolist() == [False] * 4 + [True]

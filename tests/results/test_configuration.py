@@ -19,7 +19,7 @@ from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.parameters.depth import OfDepth
 from gradflow.model.parameters.initializers import INITIALIZATIONS, FanIn, Normal, Scaled
 from gradflow.model.stacks.embedding_readout import Embedding
-from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.catalogue import WIRINGS
 from gradflow.model.wirings.wiring import PLAIN, Wiring, pre
@@ -32,7 +32,7 @@ def test_a_transformer_is_read_back_equal(placement):
     back = loads(dumps(model))
     assert isinstance(back, Transformer)
     assert back == model
-    assert back.segments == model.segments
+    assert back.stack == model.stack
     assert back != model.at_depth(4)
 
 
@@ -65,7 +65,7 @@ def test_a_transformer_with_every_option_is_read_back_equal():
     wiring = Wiring("mine", norm_in=RMSNorm(1e-3), write=Gain(0.5), leave=LayerNorm(1e-4))
     first = Segment((Sublayer("attention", wiring, attention), Sublayer("mlp", pre(), mlp)), 2)
     second = Segment((Sublayer("mlp", wiring, FeedForward(1, "relu")),), 3)
-    model = Transformer((first, second), 8, Embedding(7, None, 0.5), Normal(0.3))
+    model = Transformer(Stack((first, second)), 8, Embedding(7, None, 0.5), Normal(0.3))
     assert loads(dumps(model)) == model
 
 

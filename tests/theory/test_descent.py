@@ -14,7 +14,7 @@ import gradflow as gf
 from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Rotary
 from gradflow.model.layers.norms import RMSNorm
 from gradflow.model.stacks.embedding_readout import Embedding
-from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.wiring import post, pre
 from gradflow.theory import descent, ends
@@ -166,9 +166,11 @@ MODELS = {
     ),
     "deepnorm, tanh": gf.transformer("deepnorm", mlp=FeedForward(2, "tanh"), **SHAPE),
     "post then pre": Transformer(
-        tuple(
-            Segment((Sublayer("attention", make(), Attention(4)), Sublayer("mlp", make(), FeedForward(2))), 3)
-            for make in (post, pre)
+        Stack(
+            tuple(
+                Segment((Sublayer("attention", make(), Attention(4)), Sublayer("mlp", make(), FeedForward(2))), 3)
+                for make in (post, pre)
+            )
         ),
         256,
         Embedding(256, 16),

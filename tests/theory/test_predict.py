@@ -10,6 +10,7 @@ import xarray as xr
 
 import gradflow as gf
 from gradflow.interop.functions import FunctionStack
+from gradflow.model.layers.layer import Layer
 from gradflow.results.agreement import against_theory, expectation
 from gradflow.results.stored import load, save
 from gradflow.results.tree import settings
@@ -100,7 +101,7 @@ def test_a_name_of_what_a_reading_yields_is_that_reading(models, data):
 
 
 @dataclass(frozen=True)
-class Swish:
+class Swish(Layer):
     """A layer of a user's without a theory, with the mean that an activation leaves."""
 
     centred = False

@@ -15,7 +15,7 @@ from gradflow.instruments import gradients
 from gradflow.instruments.seeds import seed_keys
 from gradflow.model.branches.branch import FeedForward
 from gradflow.model.stacks.embedding_readout import Embedding
-from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.wiring import none, pre
 from gradflow.training.loop import _scalars
@@ -161,7 +161,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is(options, remedy, model
 
 # ---- presets, watching, several models ----------------------------------------------------------------------
 
-SMALL = Transformer((Segment((Sublayer("mlp", pre(), FeedForward(2)),), 2),), 4, Embedding(256, 8))
+SMALL = Transformer(Stack((Segment((Sublayer("mlp", pre(), FeedForward(2)),), 2),)), 4, Embedding(256, 8))
 RECIPE = Recipe(Adam(eps=1e-4), lr=0.05, warmup=2, schedule="linear")
 AT = At((0, 2), "partial_jacobian")  # at some of the records
 
@@ -174,7 +174,7 @@ class Huge:
         return 1e25
 
 
-WILD = replace(SMALL, stack=(Segment((Sublayer("mlp", none(), FeedForward(2, weights=Huge())),), 2),))
+WILD = replace(SMALL, stack=Stack((Segment((Sublayer("mlp", none(), FeedForward(2, weights=Huge())),), 2),)))
 
 
 def taken(data, readings, models=None, recipe=RECIPE, **options):

@@ -17,7 +17,7 @@ from gradflow.model.branches.branch import FeedForward
 from gradflow.model.parameters.keys import at
 from gradflow.model.parameters.names import parameter_names, present
 from gradflow.model.stacks.embedding_readout import Embedding
-from gradflow.model.stacks.stack import Segment, Sublayer
+from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.wiring import none, pre
 from gradflow.training.optimizers import Adam
@@ -29,7 +29,7 @@ RATES = (0.1, 0.05, 0.2)
 NAMES = ("nonfinite_step", "nonfinite_depth", "nonfinite_quantity")
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-MODEL = Transformer((Segment((Sublayer("mlp", pre(), FeedForward(2)),), 3),), 4, Embedding(256, 8))
+MODEL = Transformer(Stack((Segment((Sublayer("mlp", pre(), FeedForward(2)),), 3),)), 4, Embedding(256, 8))
 KEYS = seed_keys(0, SEEDS)
 STEP = Step(MODEL, Recipe(Adam(eps=EPS)).direction(), gradients.economy, eps=EPS)
 
@@ -129,7 +129,7 @@ def test_the_gradient_in_epsilons_is_its_rms_in_units_of_adams(ran):
     states, readings, _ = ran
     stack = states[0]["params"]["stack"]
     sizes = {"up": 4 * 8, "up.bias": 8, "down": 8 * 4, "down.bias": 4, "norm_in.scale": 4, "norm_in.bias": 4}
-    of = np.array([sizes[name] for name in parameter_names(MODEL.segments, stack)])
+    of = np.array([sizes[name] for name in parameter_names(MODEL.stack, stack)])
     expected = readings[0]["parameter_gradient"] / np.sqrt(of) / EPS
     np.testing.assert_allclose(readings[0]["gradient_in_epsilons"], expected, rtol=1e-5)
 
@@ -217,11 +217,11 @@ class Doubled:
 def test_what_parameters_a_sublayer_has_is_known_before_anything_is_compiled():
     plain = none()
     block = (Sublayer("doubled", plain, Doubled()), Sublayer("mlp", plain, FeedForward(2, bias=False)))
-    model = replace(MODEL, stack=(Segment(block, 2), *MODEL.stack))
+    model = replace(MODEL, stack=Stack((Segment(block, 2),)) + MODEL.stack)
     stack = jax.eval_shape(model.init, jax.random.key(0))["stack"]
     of = {"doubled": set(), "mlp": {"up", "down"}, "pre": {"up", "up.bias", "down", "down.bias"}}
     of["pre"] |= {"norm_in.scale", "norm_in.bias"}
-    names, there = parameter_names(model.segments, stack), present(model.segments, stack)
+    names, there = parameter_names(model.stack, stack), present(model.stack, stack)
     for row, kind in zip(there, ["doubled", "mlp"] * 2 + ["pre"] * 3, strict=True):
         assert {name for name, has in zip(names, row, strict=True) if has} == of[kind]
 

@@ -55,14 +55,14 @@ def borrowed(target: Transformer, source: Transformer, params):
     """Parameters for `target` from those of a model that differs in wiring and norm alone, without drawing any again."""
     key, width = jax.random.key(0), target.width
     stack = {}
-    for sub, other in zip(target.segments[0].block, source.segments[0].block, strict=True):
+    for sub, other in zip(target.stack.segments[0].block, source.stack.segments[0].block, strict=True):
         mine, theirs = (s.layers["branch"].gains(width) for s in (sub, other))
         drawn = params["stack"][0][sub.kind]["branch"]
         branch = {n: jax.tree.map(lambda a, f=(mine[n] / theirs[n]) ** 0.5: f * a, own) for n, own in drawn.items()}
         rest = {name: layer for name, layer in sub.layers.items() if name != "branch"}
         fresh = lambda l, rest=rest: {name: layer.init(at(key, name, l), width) for name, layer in rest.items()}
         stack[sub.kind] = {**jax.vmap(fresh)(jnp.arange(DEPTH)), "branch": branch}
-    wiring = target.segments[0].block[0].wiring
+    wiring = target.stack.sublayers[0].wiring
     return {**params, "stack": (stack,), "leave": wiring.leave.init(key, width)}
 
 

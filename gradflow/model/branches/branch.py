@@ -15,7 +15,7 @@ from flax import nnx
 from ...results.arguments import known, real, whole
 from ...results.configuration import registered
 from ..layers.functional import ACTIVATIONS, Mask, attend
-from ..layers.layer import ALL, FEATURES, PAST, Identity, Layer, coupling
+from ..layers.layer import ALL, FEATURES, PAST, Identity, Layer, as_layer, coupling
 from ..parameters.depth import LayerNumber
 from ..parameters.initializers import FanIn, Initialization, Matrix, draw
 from ..parameters.keys import at
@@ -28,7 +28,7 @@ def linear(key, weights: Initialization, name: str, fan_in: int, fan_out: int, w
     return nnx.Linear(fan_in, fan_out, use_bias=bias, kernel_init=lambda *_: kernel, rngs=nnx.Rngs(0))
 
 
-class Branch:
+class Branch(Layer):
     """A layer made of matrices: `matrix_shapes(width)` names them, all are drawn from `weights`, each with a `bias` or none.
 
     `inner_widths(width)` names the fields that are layers themselves, with the number of features each acts on.
@@ -47,21 +47,29 @@ class Branch:
 
     def init(self, key, width: int):
         """`{name: Linear}` for every matrix, and the parameters of the layers in `inner_widths` that have some."""
-        sides = self.matrix_shapes(width)
-        matrices = {name: linear(key, self.weights, name, *side, width, self.bias) for name, side in sides.items()}
-        inside = {
-            name: getattr(self, name).init(at(key, name), size) for name, size in self.inner_widths(width).items()
-        }
-        return matrices | {name: params for name, params in inside.items() if params != {}}
+        params = {}
+        for name, (fan_in, fan_out) in self.matrix_shapes(width).items():
+            params[name] = linear(key, self.weights, name, fan_in, fan_out, width, self.bias)
+        for place, size in self.inner_widths(width).items():
+            inside = self.layer_at(place).init(at(key, place), size)
+            if inside != {}:
+                params[place] = inside
+        return params
+
+    def layer_at(self, place: str) -> Layer:
+        """Returns the layer at a place inside the branch; the identity where it has no such place."""
+        return as_layer(vars(self).get(place, Identity()))
 
     def at(self, place: str, params, x):
-        """The layer at a place, applied."""
-        return getattr(self, place)(params.get(place, {}), x)
+        """Returns the layer at a place, applied."""
+        return self.layer_at(place)(params.get(place, {}), x)
 
     def gains(self, width: int) -> dict[str, float]:
         """`std² · fan_in` of every matrix: what a mean square is multiplied by at initialization."""
-        matrices = {name: Matrix(name, *side, width) for name, side in self.matrix_shapes(width).items()}
-        return {name: self.weights.std(matrix) ** 2 * matrix.fan_in for name, matrix in matrices.items()}
+        gains = {}
+        for name, (fan_in, fan_out) in self.matrix_shapes(width).items():
+            gains[name] = self.weights.std(Matrix(name, fan_in, fan_out, width)) ** 2 * fan_in
+        return gains
 
 
 class OneHidden(Branch):
@@ -170,9 +178,9 @@ class Attention(Branch):
 
     def __post_init__(self):
         whole("heads", self.heads)
-        for name in ("kv_heads", "head"):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name))
+        for name, number in (("kv_heads", self.kv_heads), ("head", self.head)):
+            if number is not None:
+                whole(name, number)
         if self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"kv_heads = {self.kv_heads} must divide heads = {self.heads}")
         Mask(self.causal, self.window)
@@ -223,7 +231,7 @@ class Attention(Branch):
 
 @registered
 @dataclass(frozen=True)
-class Joint:
+class Joint(Layer):
     """A layer that acts on `heads` heads [T, heads, h] together, as on `heads · h` features: the QK-norm of OLMo 2."""
 
     layer: Layer

@@ -50,10 +50,10 @@ class LatentAttention(Branch):
     inner: Layer = Identity()
 
     def __post_init__(self):
-        sizes = ("heads", "query_rank", "key_value_rank", "head", "rotary_head", "value_head")
-        small = [name for name in sizes if getattr(self, name) is not None and getattr(self, name) < 1]
-        if small:
-            raise ValueError(f"{small[0]} is {getattr(self, small[0])}: at least 1 is needed")
+        for name in ("heads", "query_rank", "key_value_rank", "head", "rotary_head", "value_head"):
+            number = vars(self)[name]
+            if number is not None and number < 1:
+                raise ValueError(f"{name} is {number}: at least 1 is needed")
         if self.rotary_head % 2:
             raise ValueError(f"rotary_head is {self.rotary_head}: rotary positions need an even number of features")
 

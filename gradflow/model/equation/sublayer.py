@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -64,16 +64,15 @@ def forward(x, parts: Parts, _):
     return residual(x, parts), None
 
 
-def bind(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Part]:
+def bind(layers: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Part]:
     """Each layer `(params, x) -> x` with its parameters filled in: a part. Weights are used in the stream's precision."""
     params = resolve_shared_params(layers, params)
-    part = lambda layer, own: OfStream(layer, own) if hasattr(layer, "at_stream") else partial(_applied, layer, own)
-    return {name: part(layer, params[name]) for name, layer in layers.items()}
+    return {name: layer.bound(params[name]) for name, layer in layers.items()}
 
 
 @dataclass(frozen=True)
 class OfStream:
-    """What becomes a part where the stream is known: `layer.at_stream(params, x)`, a gain that reads the stream x."""
+    """A gain that reads the stream x: it becomes a part where x is known, `layer.at_stream(params, x)`."""
 
     layer: Any
     params: Any
@@ -96,12 +95,13 @@ def bind_dynamic_gains(parts: Parts, x) -> Parts:
     return {name: part.at(x) if isinstance(part, OfStream) else part for name, part in parts.items()}
 
 
-def resolve_shared_params(layers: Mapping[str, Callable], params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of each part; a layer that is `of` another part has those of that part."""
-    return {name: params[getattr(layer, "of", name)] for name, layer in layers.items()}
+def resolve_shared_params(layers: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters of each part, which may be those of another (`Layer.params_from`)."""
+    return {name: params[layer.params_from(name)] for name, layer in layers.items()}
 
 
-def _applied(layer, params, x):
+def applied(layer, params, x):
+    """Returns the layer at `x`, its weights in the precision of `x`."""
     return layer(in_precision_of(x, params), x)
 
 
@@ -110,7 +110,7 @@ def walk(stack, params, x, visit=forward, extra=None, bind=bind, kept=products):
 
     Parameters
     ----------
-    stack : tuple of segments
+    stack : a `Stack`, or what has its `resolved` segments
         Each with `block`, a tuple of sublayers (`kind`, `layers`), and `repeats`.
     params : tuple of `{kind: {part: params}}`
         One entry a segment; every leaf is stacked over `repeats`.
@@ -130,7 +130,7 @@ def walk(stack, params, x, visit=forward, extra=None, bind=bind, kept=products):
     One `lax.scan` a segment, so the cost of compiling does not grow with depth. Nothing else scans over sublayers.
     """
     reports, start, below = [], 0, 0
-    for segment, stacked in zip(stack, params, strict=True):
+    for segment, stacked in zip(stack.resolved, params, strict=True):
         kinds = len(segment.block)
         here = slice(start, start + segment.repeats * kinds)
         rows = jax.tree.map(lambda a, s=here, k=kinds: a[s].reshape(-1, k, *a.shape[1:]), extra)
@@ -159,6 +159,15 @@ def _block(block, visit, bind, x, at_depth):
     return x, jax.tree.map(lambda *r: jnp.stack(r), *reports)
 
 
+@runtime_checkable
+class Contextual(Protocol):
+    """A model whose sublayers read more than the stream."""
+
+    def with_context(self, params, inputs) -> Any:
+        """Returns the parameters with what is read besides the stream in the places of parameters."""
+        ...
+
+
 def with_context(model, params, inputs):
     """Returns the parameters as one example uses them: `model.with_context(params, inputs)` where there is one.
 
@@ -166,7 +175,7 @@ def with_context(model, params, inputs):
     in this way cross-attention closes over the encoder's memory. A gradient is taken with respect to `params`, outside of
     this function: it counts nothing that is given as trained, and goes on to the parameters that made it.
     """
-    return model.with_context(params, inputs) if hasattr(model, "with_context") else params
+    return model.with_context(params, inputs) if isinstance(model, Contextual) else params
 
 
 def decorated(parts: Parts, instrument: Callable[[str, Part], Part]) -> dict[str, Part]:

@@ -84,7 +84,7 @@ def check_rows(models: Mapping[str, Model], data, draws: int, replicas: int) -> 
     examples, tokens = extent(data)
     rows = (examples * tokens) ** 2
     for name, model in models.items():
-        sublayers = _sublayers(model)
+        sublayers = model.stack.size
         refuse(
             name,
             "take fewer examples, tokens, draws, replicas or blocks",
@@ -126,18 +126,14 @@ def activations(model, shapes, examples: int, tokens: int) -> int:
     leaves = jax.tree.leaves(shapes)
     precise = 8 if any(leaf.dtype.itemsize > 4 for leaf in leaves) else 4
     out = sum(math.prod(leaf.shape) // (math.prod(leaf.shape[-2:-1]) or 1) for leaf in leaves)
-    branches = [sub.branch for segment in model.segments for sub in segment.block]
+    branches = [sub.branch for sub in model.stack.different]
     heads = max((branch.heads for branch in branches if isinstance(branch, OfHeads)), default=0)
     return precise * examples * tokens * (out + AROUND * heads * tokens)
 
 
 def recorded(model, shapes) -> int:
     """Bytes of the readings of one set of weights at one step."""
-    return 8 * _sublayers(model) * (COLUMNS + len(jax.tree.leaves(shapes)))
-
-
-def _sublayers(model: Model) -> int:
-    return sum(segment.repeats * len(segment.block) for segment in model.segments)
+    return 8 * model.stack.size * (COLUMNS + len(jax.tree.leaves(shapes)))
 
 
 def readable(count: float) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from jax.scipy.special import logit, logsumexp
 
 from ...results.configuration import registered
-from ..equation.sublayer import Part
+from ..equation.sublayer import OfStream, Part
 from ..numerics.precision import in_precision_of, with_leading_axes
 from ..parameters.keys import at
 from .functional import standardized
@@ -34,6 +34,10 @@ class OfTokens(LaneGains):
     def by_token(self, params, x):
         """M(x), [T, lanes, lanes] or [T, lanes], in the precision of `x` or better."""
         raise NotImplementedError
+
+    def bound(self, params):
+        """Returns the gain that waits for the stream it reads."""
+        return OfStream(self, params)
 
     def at_stream(self, params, x) -> Part:
         """The gain for the stream `x`: `u ↦ M(x) u`, in the precision of `x`."""

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from ...results.arguments import suggestions
 from ...results.configuration import registered
 from ..parameters.keys import at
-from .layer import FEATURES, Number, coupling
+from .layer import FEATURES, Layer, Number, as_layer, coupling
 
 # Einsums over the lane axis, by what they do with it.
 ROUTES = {"mix": "ij,j...->i...", "gather": "j,j...->...", "spread": "i,...->i..."}
@@ -26,7 +26,7 @@ ROUTES = {"mix": "ij,j...->i...", "gather": "j,j...->...", "spread": "i,...->i..
 
 @registered
 @dataclass(frozen=True)
-class Lanes:
+class Lanes(Layer):
     """`M x` on the lane axis, M not trained; `route` is one of `ROUTES`."""
 
     trained: ClassVar[bool] = False
@@ -96,7 +96,7 @@ def spread(*weights: Number, kind: Callable[..., Lanes] = Lanes) -> Lanes:
 
 
 @dataclass(frozen=True)
-class Several:
+class Several(Layer):
     """A layer that is made of others."""
 
     layers: tuple[Any, ...]
@@ -108,7 +108,11 @@ class Several:
 
     def init(self, key, width: int):
         """`{place: params}`, places counted from 1."""
-        return {str(i): layer.init(at(key, i), width) for i, layer in enumerate(self.layers, 1)}
+        return {str(i): layer.init(at(key, i), width) for i, layer in self.numbered()}
+
+    def numbered(self) -> list[tuple[int, Layer]]:
+        """Returns `(place, layer)` in turn, places counted from 1."""
+        return [(i, as_layer(layer)) for i, layer in enumerate(self.layers, 1)]
 
 
 @registered
@@ -125,23 +129,27 @@ class PerLane(Several):
         """Each lane through its layer."""
         if len(x) != len(self.layers):
             raise ValueError(f"a stream of {len(x)} lanes, but {len(self.layers)} layers: give one a lane")
-        return jnp.stack([layer(params[str(i)], x[i - 1]) for i, layer in enumerate(self.layers, 1)])
+        return jnp.stack([layer(params[str(i)], x[i - 1]) for i, layer in self.numbered()])
 
     def null_directions(self, params, x):
-        """What each lane's norm takes from its input, columns [T, lanes · d, K], each within one lane."""
-        return self._columns("null_directions", params, x)
+        """Returns what each lane's norm takes from its input, columns [T, lanes · d, K], each within one lane."""
+        return _on_diagonal(x, [layer.null_directions(params[str(i)], x[i - 1]) for i, layer in self.numbered()])
 
     def output_normals(self, params, y, inherited):
-        """What the output of each lane's norm can't move along, as columns; a lane without a norm moves freely."""
-        return self._columns("output_normals", params, y, jnp.zeros((*y.shape[1:], 1), y.dtype))
+        """Returns what the output of each lane's norm can't move along, as columns; a lane without a norm moves freely."""
+        free = jnp.zeros((*y.shape[1:], 1), y.dtype)
+        return _on_diagonal(y, [layer.output_normals(params[str(i)], y[i - 1], free) for i, layer in self.numbered()])
 
-    def _columns(self, which: str, params, x, *inherited):
-        """What the lanes' layers say, as the blocks on a diagonal."""
-        nothing = lambda *_: jnp.zeros((*x.shape[1:], 0), x.dtype)
-        asked = [(getattr(layer, which, nothing), params[str(i)]) for i, layer in enumerate(self.layers, 1)]
-        own = [say(given, lane, *inherited) for (say, given), lane in zip(asked, x, strict=True)]
-        row = lambda i: [block if i == j else jnp.zeros_like(block) for j, block in enumerate(own)]
-        return jnp.concatenate([jnp.concatenate(row(i), axis=-1) for i in range(len(own))], axis=-2)
+
+def _on_diagonal(x, columns: list):
+    """Returns the lanes' columns [T, d, K], or None, as the blocks on a diagonal, [T, lanes · d, sum of K]."""
+    none = jnp.zeros((*x.shape[1:], 0), x.dtype)
+    blocks = [none if block is None else block for block in columns]
+    rows = []
+    for i in range(len(blocks)):
+        row = [block if i == j else jnp.zeros_like(block) for j, block in enumerate(blocks)]
+        rows.append(jnp.concatenate(row, axis=-1))
+    return jnp.concatenate(rows, axis=-2)
 
 
 @registered
@@ -151,6 +159,6 @@ class Then(Several):
 
     def __call__(self, params, x):
         """The last layer's output."""
-        for i, layer in enumerate(self.layers, 1):
+        for i, layer in self.numbered():
             x = layer(params[str(i)], x)
         return x

@@ -1,22 +1,25 @@
 """Layers: frozen descriptions that are functions `(params, x) -> x`; parameters are dicts with Flax's layers as leaves.
 
-A layer's fields describe it, `init(key, width)` draws its parameters, `layer(params, x)` applies it. A pure function
-`(params, x) -> x` of a user's has that signature and is a layer already. Every array in `params` is trained; tables
-(rotary angles, masks) are computed.
+A layer's fields describe it, `init(key, width)` draws its parameters, `layer(params, x)` applies it. Every array in `params` is
+trained; tables (rotary angles, masks) are computed. A pure function `(params, x) -> x` becomes a layer by `as_layer`.
 
-What an analyzer wants to know of a layer, it asks: `couples`, which entries of the output a change of one entry of the
-input reaches (one of `COUPLINGS`; a layer that does not say couples all tokens), and the directions a norm takes from
-the stream, at its input (`null_directions`) and at its output (`output_normals`).
+What an analyzer wants to know of a layer, it asks; `Layer` has an answer to each question, which a subclass replaces where it
+knows better.
 
 Axes: x is [tokens, features] for one example; `vmap` goes outside. T tokens, d features, H heads, h features a head.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from functools import partial
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
+from ...results.arguments import shown
 from ...results.configuration import registered
+from ..equation.sublayer import Part, applied
 from ..numerics.precision import times, with_leading_axes
 from ..parameters.depth import LayerNumber, OfDepth
 
@@ -26,21 +29,89 @@ Number = float | OfDepth | LayerNumber
 NOTHING, FEATURES, PAST, ALL = COUPLINGS = ("nothing", "features", "past tokens", "all tokens")
 
 
-def coupling(*layers, least: str = NOTHING) -> str:
-    """The widest of what the layers couple, `least` at the least: one of `COUPLINGS`."""
-    return max((least, *(getattr(layer, "couples", ALL) for layer in layers)), key=COUPLINGS.index)
+class Layer(ABC):
+    """What can stand in a place of equation (1): parameters that `init` draws, and a function of them and of the stream."""
 
-
-class Layer(Protocol):
-    """Anything that can stand in a place of equation (1). A pure function does where its parameters are given."""
-
+    @abstractmethod
     def init(self, key, width: int) -> Any:
-        """Its parameters, drawn for a stream of that width."""
+        """Returns its parameters, drawn for a stream of that width."""
+
+    @abstractmethod
+    def __call__(self, params, x, /) -> Any:
+        """Returns the layer applied to `x`."""
+
+    @property
+    def couples(self) -> str:
+        """Which entries of the output a change of one entry of the input reaches, one of `COUPLINGS`: by default `ALL`."""
+        return ALL
+
+    @property
+    def centred(self) -> bool:
+        """Whether features whose mean is zero in front of it have that behind it: what theory asks beside a LayerNorm."""
+        return True
+
+    def null_directions(self, params, x) -> Any:
+        """Returns the directions that it takes from its input `x`, columns [T, d, K]; None, the default, where it takes none."""
+        return None
+
+    def output_normals(self, params, y, inherited) -> Any:
+        """Returns the directions that its output `y` can't move along, columns [T, d, K]; None, the default: it has none.
+
+        `inherited` are those of its input.
+        """
+        return None
+
+    def params_from(self, part: str) -> str:
+        """Returns the part of (1) whose parameters it has: its own, `part`, unless another part trains them."""
+        return part
+
+    def bound(self, params) -> Part:
+        """Returns the part of (1) that it is with these parameters, which are used in the stream's precision."""
+        return partial(applied, self, params)
+
+
+@dataclass(frozen=True)
+class Function(Layer):
+    """A pure function `(params, x) -> x` as a layer, whose parameters are given: it draws none."""
+
+    function: Callable[[Any, Any], Any]
+
+    def init(self, key, width: int):
+        """Returns no parameters."""
+        return {}
+
+    def __call__(self, params, x):
+        """Returns `function(params, x)`."""
+        return self.function(params, x)
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """What draws parameters."""
+
+    def init(self, *args, **options) -> Any:
+        """Returns them."""
         ...
 
-    def __call__(self, params, x, /) -> Any:
-        """The layer applied."""
-        ...
+
+def as_layer(layer) -> Layer:
+    """Returns a `Layer` as it is, and a pure function `(params, x) -> x` as one.
+
+    Errors: TypeError for what draws parameters and is no `Layer`.
+    """
+    if isinstance(layer, Layer):
+        return layer
+    if isinstance(layer, Drawn):
+        raise TypeError(
+            f"{shown(layer)} has an init and is no layer: let its class inherit from gf.layers.layer.Layer, or give a pure "
+            f"function (params, x) -> x"
+        )
+    return Function(layer)
+
+
+def coupling(*layers, least: str = NOTHING) -> str:
+    """Returns the widest of what the layers couple, `least` at the least: one of `COUPLINGS`."""
+    return max((least, *(as_layer(layer).couples for layer in layers)), key=COUPLINGS.index)
 
 
 # ---- gains --------------------------------------------------------------------------------------------------
@@ -48,7 +119,7 @@ class Layer(Protocol):
 
 @registered
 @dataclass(frozen=True)
-class Identity:
+class Identity(Layer):
     """`x`: an absent part. Costs nothing."""
 
     couples: ClassVar[str] = NOTHING
@@ -68,7 +139,7 @@ class Identity:
 
 @registered
 @dataclass(frozen=True)
-class Zero:
+class Zero(Layer):
     """`0`: a sublayer without a skip path, so that any function is an instance of equation (1)."""
 
     couples: ClassVar[str] = FEATURES
@@ -84,7 +155,7 @@ class Zero:
 
 @registered
 @dataclass(frozen=True)
-class Gain:
+class Gain(Layer):
     """`value · x`, not trained."""
 
     value: Number
@@ -105,7 +176,7 @@ class Gain:
 
 @registered
 @dataclass(frozen=True)
-class ScalarGain:
+class ScalarGain(Layer):
     """`a · x` with one trained number `a`, `value` at the start."""
 
     value: Number
@@ -126,7 +197,7 @@ class ScalarGain:
 
 @registered
 @dataclass(frozen=True)
-class FeatureGain:
+class FeatureGain(Layer):
     """`λ ⊙ x` with one trained number a feature, all `value` at the start."""
 
     value: Number
@@ -147,7 +218,7 @@ class FeatureGain:
 
 @registered
 @dataclass(frozen=True)
-class Complement:
+class Complement(Layer):
     """`(1 − λ) ⊙ x` with λ the gain of another part, `of`, which trains it: the two make an interpolation.
 
     `value` is what that gain is at the start. It has no parameters of its own: it is bound to those of the other part.
@@ -156,6 +227,10 @@ class Complement:
     of: str
     value: Number
     couples: ClassVar[str] = FEATURES
+
+    def params_from(self, part: str) -> str:
+        """Returns the part whose gain it complements."""
+        return self.of
 
     def init(self, key, width: int):
         """No parameters."""
@@ -172,7 +247,7 @@ class Complement:
 
 @registered
 @dataclass(frozen=True)
-class Shift:
+class Shift(Layer):
     """`x + b` with one trained number b, 0 at the start."""
 
     couples: ClassVar[str] = FEATURES

@@ -16,13 +16,13 @@ from ...results.arguments import suggestions
 from ...results.configuration import registered
 from ..numerics.precision import alike, common, times, with_leading_axes
 from .functional import ACTIVATIONS, standardized
-from .layer import FEATURES, Number
+from .layer import FEATURES, Layer, Number
 
 # What multiplies a standardized token: γ, trained from 1; 1 + w, w trained from 0 (Gemma Team 2024); nothing.
 SCALES = ("gain", "one_plus", "none")
 
 
-class Standard:
+class Standard(Layer):
     """What LayerNorm and RMSNorm share: the gain γ of a standardized token, as `scale` says."""
 
     eps: float
@@ -116,7 +116,7 @@ class RMSNorm(Standard):
 
 @registered
 @dataclass(frozen=True)
-class ScaledNorm:
+class ScaledNorm(Layer):
     """`value · N(x)`: a norm whose output has a gain that is not trained."""
 
     norm: Any
@@ -140,7 +140,7 @@ class ScaledNorm:
         return self.norm.output_normals(params, y / self.value, inherited)
 
 
-class Squash:
+class Squash(Layer):
     """What stands in a norm's place and squashes each entry: `γ φ(α x + s) + β`; α one trained number, s too, where it is there.
 
     It takes no direction from the stream.

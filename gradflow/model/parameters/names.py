@@ -45,18 +45,22 @@ def _dotted(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def parameter_names(segments, stacked) -> list[str]:
-    """Names of the parameters inside the stack, in order of first appearance."""
-    trees = (params[sub.kind] for segment, params in zip(segments, stacked, strict=True) for sub in segment.block)
-    return list(dict.fromkeys(name for tree in trees for name in named(tree)))
+def parameter_names(stack, params) -> list[str]:
+    """Returns the names of the parameters inside the stack, in order of first appearance."""
+    names: dict[str, None] = {}
+    for _, of_sublayer, _ in stack.with_params(params):
+        names.update(dict.fromkeys(named(of_sublayer)))
+    return list(names)
 
 
-def present(segments, stacked) -> np.ndarray:
-    """Which of `parameter_names` every sublayer has [S, P]: where a reading by parameter is a number, not NaN."""
-    names, rows = parameter_names(segments, stacked), []
-    for segment, params in zip(segments, stacked, strict=True):
-        rows += [[name in named(params[sub.kind]) for name in names] for sub in segment.block] * segment.repeats
-    return np.array(rows, bool)
+def present(stack, params) -> np.ndarray:
+    """Returns which of `parameter_names` every sublayer has [S, P]: where a reading by parameter is a number, not NaN."""
+    names = parameter_names(stack, params)
+    of_different = []
+    for _, of_sublayer, _ in stack.with_params(params):
+        there = named(of_sublayer)
+        of_different.append([name in there for name in names])
+    return np.array(stack.in_depth_order(of_different), bool)
 
 
 def outer_names(params) -> list[str]:
@@ -66,26 +70,17 @@ def outer_names(params) -> list[str]:
 
 def coordinates(model, params) -> dict:
     """Coordinates of a model's readings: sublayers with layer, kind and relative depth; parameter names."""
-    kinds = [(sub.kind, layer) for layer, sub in _in_depth_order(model.segments)]
-    size = len(kinds)
+    stack = model.stack
+    size = stack.size
     return {
         "depth": np.arange(size + 1),
         "sublayer": np.arange(1, size + 1),
-        "kind": ("sublayer", [kind for kind, _ in kinds]),
-        "layer": ("sublayer", [layer for _, layer in kinds]),
+        "kind": ("sublayer", [sub.kind for sub in stack.sublayers]),
+        "layer": ("sublayer", stack.layer_numbers),
         "relative_depth": ("sublayer", np.arange(1, size + 1) / size),
-        "parameter": ("parameter", parameter_names(model.segments, params["stack"])),
+        "parameter": ("parameter", parameter_names(stack, params["stack"])),
         "outer": ("outer", outer_names(params)),
     }
-
-
-def _in_depth_order(segments):
-    """`(layer, sublayer)` from the bottom up, layers counted from 1."""
-    layer = 0
-    for segment in segments:
-        for _ in range(segment.repeats):
-            layer += 1
-            yield from ((layer, sub) for sub in segment.block)
 
 
 # ---- of any pytree: leaves that are stacked over depth, and others -------------------------------------------

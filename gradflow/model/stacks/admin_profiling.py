@@ -16,6 +16,7 @@ from ..numerics.precision import wide
 from ..numerics.settings import usual_settings
 from ..parameters.depth import Profiled, replaced
 from ..parameters.keys import at, root
+from .stack import Stack
 from .transformer import Transformer
 
 
@@ -51,21 +52,19 @@ def _filled(model: Transformer, batch, key) -> Transformer:
     start = dataclasses.replace(model, stack=replaced(model.stack, Profiled, lambda number: Profiled()))
     added = np.asarray(jax.jit(_variances, static_argnums=0)(start, start.init(key), batch), float)
     omega = np.sqrt(1 + np.concatenate([[0.0], np.cumsum(added)[:-1]]))
-    stack, position, below = [], 0, 0
-    for segment in start.stack:
-        own = omega[position : position + segment.repeats * len(segment.block)].reshape(segment.repeats, -1)
-        ones = (
-            np.ones((below, len(segment.block))),
-            np.ones((model.depth - below - segment.repeats, len(segment.block))),
-        )
-        columns = np.concatenate([ones[0], own, ones[1]]).T
-        filled = [
-            replaced(sub, Profiled, lambda _, column=column: Profiled(tuple(column.tolist())))
-            for sub, column in zip(segment.block, columns, strict=True)
-        ]
-        stack.append(dataclasses.replace(segment, block=tuple(filled)))
-        position, below = position + own.size, below + segment.repeats
-    return dataclasses.replace(start, stack=tuple(stack))
+    segments, position, below = [], 0, 0
+    for segment in start.stack.segments:
+        above, kinds = below + segment.repeats, len(segment.block)
+        in_segment = omega[position : position + segment.repeats * kinds].reshape(segment.repeats, kinds)
+        block = []
+        for sub, of_sublayer in zip(segment.block, in_segment.T, strict=True):
+            by_layer = np.ones(model.depth)
+            by_layer[below:above] = of_sublayer
+            profile = Profiled(tuple(by_layer.tolist()))
+            block.append(replaced(sub, Profiled, lambda _, profile=profile: profile))
+        segments.append(dataclasses.replace(segment, block=tuple(block)))
+        position, below = position + in_segment.size, above
+    return dataclasses.replace(start, stack=Stack(tuple(segments)))
 
 
 def _variances(model: Transformer, params, batch):
@@ -75,5 +74,5 @@ def _variances(model: Transformer, params, batch):
         x, seen = recorded(parts, x, at=lambda part, u: (y := part(u), y))
         return x, jnp.var(seen["write"].astype(wide(x.dtype)))
 
-    one = lambda inputs: walk(model.segments, params["stack"], model.enter(params, inputs), visit)[1]
+    one = lambda inputs: walk(model.stack, params["stack"], model.enter(params, inputs), visit)[1]
     return jax.vmap(one)(batch["inputs"]).mean(0)

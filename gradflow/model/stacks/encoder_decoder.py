@@ -17,22 +17,21 @@ Axes: S tokens of the source, T of the target; d features.
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from ...results.arguments import of_class
 from ...results.configuration import registered
 from ..branches.branch import Attention
 from ..equation.sublayer import walk
 from ..layers.layer import FEATURES
 from ..numerics.precision import in_float32, in_precision_of
 from ..numerics.settings import usual_settings
-from ..parameters.depth import resolved
 from ..parameters.keys import at, root
 from .embedding_readout import Readout, Sinusoidal
-from .stack import Segment, init_within, of_depth
+from .stack import Stack
 from .transformer import check_precision
 
 
@@ -56,19 +55,15 @@ class CrossAttention(Attention):
         return params["memory"]
 
 
-def remembering(segments, stacked, memory):
-    """The parameters of a stack with the memory behind every cross-attention of it."""
-
-    def held(sub, own, repeats):
-        if not isinstance(sub.branch, CrossAttention):
-            return own
-        copies = jnp.broadcast_to(memory, (repeats, *memory.shape))
-        return {**own, "branch": {**own["branch"], "memory": copies}}
-
-    return tuple(
-        {sub.kind: held(sub, params[sub.kind], segment.repeats) for sub in segment.block}
-        for segment, params in zip(segments, stacked, strict=True)
-    )
+def remembering(stack: Stack, params, memory) -> tuple:
+    """Returns the parameters of a stack with the memory behind every cross-attention of it."""
+    remembered = []
+    for sub, of_sublayer, repeats in stack.with_params(params):
+        if isinstance(sub.branch, CrossAttention):
+            copies = jnp.broadcast_to(memory, (repeats, *memory.shape))
+            of_sublayer = {**of_sublayer, "branch": {**of_sublayer["branch"], "memory": copies}}
+        remembered.append(of_sublayer)
+    return stack.structured(remembered)
 
 
 @registered
@@ -81,8 +76,8 @@ class EncoderDecoder:
     instruments read, each with a node of its own. A profiling pass is not taken here: of Admin, ω is 1.
     """
 
-    encoder_stack: tuple[Segment, ...]
-    decoder_stack: tuple[Segment, ...]
+    encoder_stack: Stack
+    decoder_stack: Stack
     width: int
     embedding: Any = Sinusoidal()
     readout: Readout = Readout()
@@ -91,9 +86,16 @@ class EncoderDecoder:
 
     def __post_init__(self):
         check_precision(self.precision)
+        for name, stack in self.stacks.items():
+            of_class(f"the {name}'s stack", stack, Stack)
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing is {self.smoothing}: a share from 0 to below 1 is needed")
         jax.eval_shape(self.init, jax.random.key(0))  # every layer's own checks, before anything is drawn
+
+    @property
+    def stacks(self) -> dict[str, Stack]:
+        """Both stacks, by the names of their sides."""
+        return {"encoder": self.encoder_stack, "decoder": self.decoder_stack}
 
     @property
     def encoder(self) -> "Encoder":
@@ -113,7 +115,9 @@ class EncoderDecoder:
     def at_depth(self, depth: int) -> "EncoderDecoder":
         """The same model with `depth` blocks in either stack."""
         return dataclasses.replace(
-            self, encoder_stack=of_depth(self.encoder_stack, depth), decoder_stack=of_depth(self.decoder_stack, depth)
+            self,
+            encoder_stack=self.encoder_stack.at_depth(depth),
+            decoder_stack=self.decoder_stack.at_depth(depth),
         )
 
     @usual_settings()
@@ -172,9 +176,9 @@ class Side:
     reads: ClassVar[str]
 
     @property
-    def stack(self) -> tuple[Segment, ...]:
+    def stack(self) -> Stack:
         """As the whole has it."""
-        return getattr(self.whole, f"{self.name}_stack")
+        return self.whole.stacks[self.name]
 
     @property
     def width(self) -> int:
@@ -184,7 +188,7 @@ class Side:
     @property
     def depth(self) -> int:
         """Number of blocks."""
-        return sum(segment.repeats for segment in self.stack)
+        return self.stack.depth
 
     @property
     def vocabulary(self) -> int:
@@ -196,18 +200,13 @@ class Side:
         """The largest number of tokens of either; None: any."""
         return self.whole.embedding.context
 
-    @cached_property
-    def segments(self) -> tuple[Segment, ...]:
-        """The stack with every number that depends on its depth filled in."""
-        return resolved(self.stack, self.depth)
-
     def at_depth(self, depth: int):
         """The same side where both stacks have `depth` blocks."""
         return type(self)(self.whole.at_depth(depth))
 
     def drawn(self, key) -> dict:
         """Parameters of this side alone."""
-        return init_within(self.segments, key, self.width)
+        return self.stack.init(key, self.width)
 
     def init(self, key) -> dict:
         """The parameters of the whole, arranged for this side; the same key gives the same weights to both sides."""
@@ -221,15 +220,15 @@ class Side:
         """The bottom of the stream, from the tokens that this side reads."""
         x = self.whole.embedding(params["embedding"], inputs[self.reads])
         x = x.astype(self.whole.precision) if self.whole.precision else x
-        return self.segments[0].block[0].wiring.enter(in_precision_of(x, params["enter"]), x)
+        return self.stack.enter(params["enter"], x)
 
     def leave(self, params, x):
         """What is read out, from the top of the stream."""
-        return self.segments[-1].block[-1].wiring.leave(in_precision_of(x, params["leave"]), x)
+        return self.stack.leave(params["leave"], x)
 
     def run(self, params, x):
         """What is read out, from the bottom of the stream."""
-        return self.leave(params, walk(self.segments, params["stack"], x)[0])
+        return self.leave(params, walk(self.stack, params["stack"], x)[0])
 
 
 def _ends(params) -> dict:
@@ -253,7 +252,7 @@ class Encoder(Side):
     def loss(self, params, out, targets):
         """That of the decoder whose memory is `out`."""
         side, other = self.whole.decoder, {**_ends(params), **params["decoder"]}
-        own = {**other, "stack": remembering(side.segments, other["stack"], out)}
+        own = {**other, "stack": remembering(side.stack, other["stack"], out)}
         return self.whole.loss(own, side.run(own, side.enter(own, params["inputs"])), targets)
 
 
@@ -270,7 +269,7 @@ class Decoder(Side):
         """The parameters with the memory behind every cross-attention."""
         side, other = self.whole.encoder, {**_ends(params), **params["encoder"]}
         memory = side.run(other, side.enter(other, inputs))
-        return {**params, "stack": remembering(self.segments, params["stack"], memory)}
+        return {**params, "stack": remembering(self.stack, params["stack"], memory)}
 
     def loss(self, params, out, targets):
         """That of the whole, from what left the stream."""

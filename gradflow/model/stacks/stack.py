@@ -1,13 +1,13 @@
 """Stacks of residual sublayers.
 
-A stack is a tuple of segments; a segment is a block, itself a tuple of sublayers, and how often it repeats. So a stack
-whose first third is post-norm, or that alternates two kinds of attention, is a tuple with more than one entry.
+A stack is a sequence of segments; a segment is a block, itself a tuple of sublayers, and how often it repeats. So a stack
+whose first third is post-norm, or that alternates two kinds of attention, has more than one segment.
 
 Axes: the stream [T, d]; parameters of a segment stacked over its repeats.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -19,8 +19,9 @@ from ...results.arguments import known, real, shown, whole
 from ...results.configuration import registered
 from ..branches.branch import Branch
 from ..equation.sublayer import PARTS, Part, bind
-from ..layers.layer import Layer
-from ..parameters.depth import OfDepth, at_layer
+from ..layers.layer import Layer, as_layer
+from ..numerics.precision import in_precision_of
+from ..parameters.depth import OfDepth, at_layer, resolved
 from ..parameters.initializers import Scaled
 from ..parameters.keys import at
 from ..wirings.placement import shared_out
@@ -30,31 +31,38 @@ from ..wirings.wiring import PLAIN, THROUGH, Wiring
 @registered
 @dataclass(frozen=True)
 class Sublayer:
-    """One instance of equation (1): a wiring around a branch, and the name (`kind`) results carry."""
+    """One instance of equation (1): a wiring around a branch, and the name (`kind`) results carry.
+
+    The branch is a `Layer`, or a pure function `(params, x) -> x`.
+    """
 
     kind: str
     wiring: Wiring
-    branch: Layer
+    branch: Any
 
     def __post_init__(self):
         if not callable(self.branch):
             raise ValueError(
                 f"the branch {self.kind} is {shown(self.branch)}: a layer is needed, such as gf.branches.Attention()"
             )
+        as_layer(self.branch)
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
         """The seven parts of (1); the branch with the wiring's `init_scales` and `inner_layers`."""
-        parts = {name: getattr(self.wiring, name) for name in PARTS if name != "branch"}
-        return {**parts, "branch": _rescaled(_refitted(self.branch, self.wiring.inner_layers), self.wiring.init_scales)}
+        around = vars(self.wiring)
+        branch = _rescaled(_refitted(self.branch, self.wiring.inner_layers), self.wiring.init_scales)
+        return {name: as_layer(branch if name == "branch" else around[name]) for name in PARTS}
 
     def init(self, key, width: int, depth):
-        """`{part: params}` of the sublayer at block `depth`: every part draws from its own key."""
-        where = lambda name: at(key, self.kind, name, depth)
-        return {name: at_layer(layer, depth + 1).init(where(name), width) for name, layer in self.layers.items()}
+        """Returns `{part: params}` of the sublayer at block `depth`: every part draws from its own key."""
+        params = {}
+        for name, layer in self.layers.items():
+            params[name] = at_layer(layer, depth + 1).init(at(key, self.kind, name, depth), width)
+        return params
 
 
-def _rescaled(branch: Any, scales) -> Layer:
+def _rescaled(branch: Any, scales) -> Any:
     if not scales:
         return branch
     if "weights" not in fields_of(branch):
@@ -62,15 +70,15 @@ def _rescaled(branch: Any, scales) -> Layer:
     return dataclasses.replace(branch, weights=Scaled(branch.weights, scales))
 
 
-def _refitted(branch: Any, within) -> Layer:
-    missing = [place for place, _ in within if place not in fields_of(branch)]
+def _refitted(branch: Any, inner_layers) -> Any:
+    missing = [place for place, _ in inner_layers if place not in fields_of(branch)]
     if missing:
         raise ValueError(f"the wiring sets {missing[0]!r} inside the branch, which {branch!r} does not have")
-    return dataclasses.replace(branch, **dict(within)) if within else branch
+    return dataclasses.replace(branch, **dict(inner_layers)) if inner_layers else branch
 
 
 def fields_of(branch) -> list[str]:
-    """Names of a dataclass's fields; a function has none."""
+    """Returns the names of a dataclass's fields; a function has none."""
     return [field.name for field in dataclasses.fields(branch)] if dataclasses.is_dataclass(branch) else []
 
 
@@ -90,68 +98,171 @@ class Segment:
             raise ValueError(f"the sublayers of a block need different kinds, not {kinds}")
 
 
-def check_scales(stack: Sequence[Segment], width: int) -> None:
+@registered
+@dataclass(frozen=True)
+class Stack:
+    """Blocks of residual sublayers in depth order, and how their stream is entered and left.
+
+    Parameters of a stack are a tuple, for each segment `{kind: {part: params}}` with every leaf stacked over its repeats.
+    `walk(stack, params, x, visit)` goes through it from the bottom up. Its first wiring says how the stream is entered, its last
+    one how it is left.
+    """
+
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self):
+        if not self.segments:
+            raise ValueError("a stack needs at least one segment")
+
+    def __add__(self, above: "Stack") -> "Stack":
+        """Returns this stack with `above` on top of it."""
+        return Stack((*self.segments, *above.segments))
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return sum(segment.repeats for segment in self.segments)
+
+    @property
+    def size(self) -> int:
+        """Number S of sublayers."""
+        return len(self.sublayers)
+
+    @cached_property
+    def resolved(self) -> tuple[Segment, ...]:
+        """The segments with every number that depends on the depth filled in: what `walk` goes through."""
+        return resolved(self.segments, self.depth)
+
+    @cached_property
+    def different(self) -> tuple[Sublayer, ...]:
+        """The sublayers of every segment's block, each once."""
+        return tuple(sub for segment in self.resolved for sub in segment.block)
+
+    @cached_property
+    def sublayers(self) -> tuple[Sublayer, ...]:
+        """All sublayers in depth order."""
+        return tuple(self.in_depth_order(self.different))
+
+    @property
+    def layer_numbers(self) -> list[int]:
+        """The number of the block that each sublayer lies in, from 1."""
+        number, numbers = 0, []
+        for segment in self.resolved:
+            for _ in range(segment.repeats):
+                number += 1
+                numbers += [number] * len(segment.block)
+        return numbers
+
+    def in_depth_order(self, entries: Sequence) -> list:
+        """Returns the entry of each sublayer in depth order, from one for each of the `different` ones."""
+        left, ordered = iter(entries), []
+        for segment in self.resolved:
+            block = [next(left) for _ in segment.block]
+            ordered += block * segment.repeats
+        return ordered
+
+    @property
+    def entrance(self) -> Layer:
+        """The layer between the embedding and the bottom of the stream."""
+        return as_layer(self.sublayers[0].wiring.enter)
+
+    @property
+    def exit(self) -> Layer:
+        """The layer between the top of the stream and what is read out: the final norm, where the wiring has one."""
+        return as_layer(self.sublayers[-1].wiring.leave)
+
+    def at_depth(self, depth: int) -> "Stack":
+        """Returns a stack of `depth` blocks; segments keep their shares of it, or their blocks; one without any is left out."""
+        repeats = [segment.repeats for segment in self.segments]
+        fixed = [segment.repeats if segment.fixed else None for segment in self.segments]
+        counts = shared_out(depth, repeats, fixed)
+        pairs = zip(self.segments, counts, strict=True)
+        return Stack(tuple(dataclasses.replace(segment, repeats=count) for segment, count in pairs if count))
+
+    # ---- parameters
+
+    def init(self, key, width: int) -> dict:
+        """Returns `{"enter", "stack", "leave"}`: the parameters of the stack, and of how its stream is entered and left."""
+        return {
+            "enter": self.entrance.init(at(key, "enter"), width),
+            "stack": self.init_sublayers(at(key, "stack"), width),
+            "leave": self.exit.init(at(key, "leave"), width),
+        }
+
+    def init_sublayers(self, key, width: int) -> tuple:
+        """Returns the sublayers' parameters, stacked over each segment's repeats; block l of the whole draws at depth l."""
+        params, start = [], 0
+        for segment in self.resolved:
+            params.append(
+                jax.vmap(partial(_init_block, segment.block, key, width))(start + jnp.arange(segment.repeats))
+            )
+            start += segment.repeats
+        return tuple(params)
+
+    def with_params(self, params) -> Iterator[tuple[Sublayer, Any, int]]:
+        """Yields each of the `different` sublayers with its parameters, stacked over its repeats, and how many these are."""
+        for segment, of_segment in zip(self.resolved, params, strict=True):
+            for sub in segment.block:
+                yield sub, of_segment[sub.kind], segment.repeats
+
+    def structured(self, entries: Sequence) -> tuple:
+        """Returns one entry for each of the `different` sublayers in the structure of the parameters."""
+        left = iter(entries)
+        return tuple({sub.kind: next(left) for sub in segment.block} for segment in self.resolved)
+
+    def parts_at(self, params, position: int) -> dict[str, Part]:
+        """Returns the seven parts of the sublayer at `position` (0 … S − 1; negative from the top), with its parameters."""
+        places = []
+        for segment, of_segment in zip(self.resolved, params, strict=True):
+            for repeat in range(segment.repeats):
+                places += [(repeat, of_segment[sub.kind]) for sub in segment.block]
+        repeat, stacked = places[position]
+        number = self.layer_numbers[position]
+        layers = {name: at_layer(layer, number) for name, layer in self.sublayers[position].layers.items()}
+        return bind(layers, jax.tree.map(lambda leaf: leaf[repeat], stacked))
+
+    # ---- both ends
+
+    def enter(self, params, x):
+        """Returns the bottom of the stream from rows of the embedding; `params` are those under "enter"."""
+        return self.entrance(in_precision_of(x, params), x)
+
+    def leave(self, params, x):
+        """Returns what is read out, from the top of the stream; `params` are those under "leave"."""
+        return self.exit(in_precision_of(x, params), x)
+
+
+def _init_block(block: tuple[Sublayer, ...], key, width: int, depth) -> dict:
+    return {sub.kind: sub.init(key, width, depth) for sub in block}
+
+
+def check_scales(stack: Stack, width: int) -> None:
     """Refuses a scale of a matrix that no branch has: neither one in the stack, nor one that wirings of the field scale.
 
     One wiring stands around branches of several kinds, so it may name what only some of them have.
     """
-    subs = [sub for segment in stack for sub in segment.block]
-    scales = {name: factor for sub in subs for name, factor in sub.wiring.init_scales}
+    scales: dict[str, Any] = {}
+    for sub in stack.different:
+        scales.update(sub.wiring.init_scales)
     for name, factor in scales.items():
         if not isinstance(factor, OfDepth):
             real(f"the scale of {name}", factor, least=0)
     strange = sorted(scales.keys() - {*THROUGH, "query", "key"})
-    if strange and all(isinstance(sub.branch, Branch) for sub in subs):
-        drawn = [jax.eval_shape(partial(sub.branch.init, width=width), jax.random.key(0)) for sub in subs]
-        own = sorted({name for params in drawn for name in params})
-        known("matrix, whose initialization is to be scaled:", strange[0], own)
+    if strange and all(isinstance(sub.branch, Branch) for sub in stack.different):
+        matrices: set[str] = set()
+        for sub in stack.different:
+            matrices |= jax.eval_shape(partial(sub.branch.init, width=width), jax.random.key(0)).keys()
+        known("matrix, whose initialization is to be scaled:", strange[0], sorted(matrices))
 
 
-def of_depth(stack: Sequence[Segment], depth: int) -> tuple[Segment, ...]:
-    """A stack of `depth` blocks; segments keep their shares of it, or their blocks; one without any is left out."""
-    repeats = [segment.repeats for segment in stack]
-    fixed = [segment.repeats if segment.fixed else None for segment in stack]
-    pairs = zip(stack, shared_out(depth, repeats, fixed), strict=True)
-    return tuple(dataclasses.replace(segment, repeats=count) for segment, count in pairs if count)
-
-
-def init_within(segments, key, width: int) -> dict:
-    """`{"enter", "stack", "leave"}`: the parameters of a stack, and of how its stream is entered and left."""
-    first, last = segments[0].block[0].wiring, segments[-1].block[-1].wiring
-    return {
-        "enter": first.enter.init(at(key, "enter"), width),
-        "stack": init_stack(segments, at(key, "stack"), width),
-        "leave": last.leave.init(at(key, "leave"), width),
-    }
-
-
-def init_stack(segments, key, width: int):
-    """Parameters of a stack, stacked over each segment's repeats; block l of the whole stack draws at depth l."""
-    params, start = [], 0
-    for segment in segments:
-        block = lambda depth, seg=segment: {sub.kind: sub.init(key, width, depth) for sub in seg.block}
-        params.append(jax.vmap(block)(jnp.arange(start, start + segment.repeats)))
-        start += segment.repeats
-    return tuple(params)
-
-
-def parts_at(segments, params, position: int) -> dict[str, Part]:
-    """The seven parts of the sublayer at `position` (0 … S − 1; negative from the top), their parameters filled in."""
-    blocks = [(i, n) for i, segment in enumerate(segments) for n in range(segment.repeats)]
-    places = [(l, *where, sub) for l, where in enumerate(blocks, 1) for sub in segments[where[0]].block]
-    number, segment, repeat, sub = places[position]
-    layers = {name: at_layer(layer, number) for name, layer in sub.layers.items()}
-    return bind(layers, jax.tree.map(lambda a: a[repeat], params[segment][sub.kind]))
-
-
-def plain(layer: Any, depth: int, kind: str = "function") -> tuple[Segment, ...]:
-    """A stack of `depth` times a pure function `(params, x) -> x`: equation (1) without a skip, the function its branch.
+def plain(layer: Any, depth: int, kind: str = "function") -> Stack:
+    """Returns a stack of `depth` times a pure function `(params, x) -> x`: equation (1) without a skip, the function its branch.
 
     Its parameters, stacked over depth, go where `walk` looks for them with `plain_params`.
     """
-    return (Segment((Sublayer(kind, PLAIN, layer),), depth),)
+    return Stack((Segment((Sublayer(kind, PLAIN, layer),), depth),))
 
 
 def plain_params(stacked, kind: str = "function"):
-    """Parameters of `plain(layer, depth)` from the function's own, stacked over depth."""
+    """Returns the parameters of `plain(layer, depth)` from the function's own, stacked over depth."""
     return ({kind: {name: stacked if name == "branch" else {} for name in PARTS}},)

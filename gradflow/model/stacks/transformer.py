@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from ...results.arguments import answering, known, real, whole
+from ...results.arguments import answering, known, of_class, real, whole
 from ...results.configuration import registered
 from ..branches.branch import Attention, FeedForward, linear
 from ..equation.sublayer import walk
@@ -29,7 +29,7 @@ from ..wirings.catalogue import placement as chosen
 from ..wirings.placement import Placement, wirings_of
 from ..wirings.wiring import Wiring
 from .embedding_readout import Embedding, Readout
-from .stack import Segment, Sublayer, check_scales, fields_of, init_within, of_depth
+from .stack import Segment, Stack, Sublayer, check_scales, fields_of
 
 PRECISIONS = ("bfloat16", "float32", "float64")
 
@@ -48,7 +48,7 @@ class Transformer:
     weights, which JAX keeps only under `jax_enable_x64`.
     """
 
-    stack: tuple[Segment, ...]
+    stack: Stack
     width: int
     embedding: Embedding = Embedding()
     readout: Initialization | Readout = FanIn()
@@ -57,15 +57,14 @@ class Transformer:
     def __post_init__(self):
         whole("width", self.width)
         check_precision(self.precision)
-        if not self.stack:
-            raise ValueError("a stack needs at least one segment")
+        of_class("the stack of a Transformer", self.stack, Stack)
         check_scales(self.stack, self.width)
         self.shapes  # noqa: B018  (every layer's own checks, before anything is drawn)
 
     @property
     def depth(self) -> int:
         """Number of blocks."""
-        return sum(segment.repeats for segment in self.stack)
+        return self.stack.depth
 
     @property
     def vocabulary(self) -> int:
@@ -78,24 +77,19 @@ class Transformer:
         return self.embedding.context
 
     @cached_property
-    def segments(self) -> tuple[Segment, ...]:
-        """The stack with every number that depends on the depth filled in: what `walk` takes."""
-        return resolved(self.stack, self.depth)
-
-    @cached_property
     def shapes(self):
         """The parameters as shapes and types."""
         with usual_settings():
             return jax.eval_shape(self._drawn, jax.random.key(0))
 
-    @cached_property
+    @property
     def sublayers(self) -> tuple[Sublayer, ...]:
         """All sublayers in depth order."""
-        return tuple(sub for segment in self.segments for _ in range(segment.repeats) for sub in segment.block)
+        return self.stack.sublayers
 
     def at_depth(self, depth: int) -> "Transformer":
         """The same model with `depth` blocks; segments keep their shares of it, or their blocks; one without any is left out."""
-        return dataclasses.replace(self, stack=of_depth(self.stack, depth))
+        return dataclasses.replace(self, stack=self.stack.at_depth(depth))
 
     @usual_settings()
     def init(self, key):
@@ -107,7 +101,7 @@ class Transformer:
     def _drawn(self, key):
         drawn = {
             "embedding": self.embedding.init(at(key, "embedding"), self.width),
-            **init_within(self.segments, key, self.width),
+            **self.stack.init(key, self.width),
             "readout": self._readout(key, resolved(self.readout, self.depth)),
         }
         return jax.tree.map(lambda a: a.astype(jnp.float64), drawn) if self.precision == "float64" else drawn
@@ -122,11 +116,11 @@ class Transformer:
         """The bottom of the stream, `x_0`, from the tokens of one example."""
         x = self.embedding(params["embedding"], inputs)
         x = x.astype(self.precision) if self.precision else x
-        return self.segments[0].block[0].wiring.enter(in_precision_of(x, params["enter"]), x)
+        return self.stack.enter(params["enter"], x)
 
     def leave(self, params, x):
         """What is read out, from the top of the stream `x_S`: the final norm, where the wiring has one."""
-        return self.segments[-1].block[-1].wiring.leave(in_precision_of(x, params["leave"]), x)
+        return self.stack.leave(params["leave"], x)
 
     def logits(self, params, out):
         """Logits, float32 or better, from what left the stream."""
@@ -147,7 +141,7 @@ class Transformer:
 
     def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token vocabulary"]:
         """Logits."""
-        x, _ = walk(self.segments, params["stack"], self.enter(params, tokens))
+        x, _ = walk(self.stack, params["stack"], self.enter(params, tokens))
         return self.logits(params, self.leave(params, x))
 
 
@@ -207,17 +201,16 @@ def transformer(
     return Transformer(staged(chosen(placement, norm), branches, depth), width, rows, readout, precision)
 
 
-def staged(place: Placement, branches: Mapping[str, Any], depth: int) -> tuple[Segment, ...]:
-    """`depth` blocks of one sublayer for each of `branches`, wired as the placement says; a stage without blocks is left out."""
-
-    def block(stage):
-        own = wirings_of(stage, len(branches), place.name)
-        return tuple(Sublayer(*one) for one in zip(branches, own, branches.values(), strict=True))
-
-    held = zip(place.stages, place.counts(depth), strict=True)
-    return tuple(
-        Segment(block(stage), count, fixed=stage.blocks is not None and count < depth) for stage, count in held if count
-    )
+def staged(place: Placement, branches: Mapping[str, Any], depth: int) -> Stack:
+    """Returns `depth` blocks of a sublayer for each of `branches`, wired as the placement says, without stages of no block."""
+    segments = []
+    for stage, count in zip(place.stages, place.counts(depth), strict=True):
+        if count:
+            wirings = wirings_of(stage, len(branches), place.name)
+            named = zip(branches, wirings, branches.values(), strict=True)
+            block = tuple(Sublayer(kind, wiring, branch) for kind, wiring, branch in named)
+            segments.append(Segment(block, count, fixed=stage.blocks is not None and count < depth))
+    return Stack(tuple(segments))
 
 
 @answering(transformer)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ...results.arguments import shown
 from ...results.configuration import registered
-from ..layers.layer import Identity, Layer, Zero
+from ..layers.layer import Identity, Layer, Zero, as_layer
 from ..layers.norms import LayerNorm
 from ..parameters.depth import LogOfDepth, OfDepth
 
@@ -46,10 +46,11 @@ class Wiring:
     source: str = "equation (1)"
 
     def __post_init__(self):
-        own = [(part, getattr(self, part)) for part in LAYERS]
-        for part, layer in [*own, *self.inner_layers]:
+        around = [(part, vars(self)[part]) for part in LAYERS]
+        for part, layer in [*around, *self.inner_layers]:
             if not callable(layer):
                 raise ValueError(f"{part} of the wiring {self.name} is {shown(layer)}: a layer is needed")
+            as_layer(layer)
 
 
 def pre(norm: Layer = LayerNorm()) -> Wiring:

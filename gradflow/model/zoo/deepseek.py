@@ -84,10 +84,12 @@ class DeepSeek(Architecture):
 
     def model(self, precision: str | None = None) -> Transformer:
         """The Transformer; where the depth is no more than `dense`, the last block alone has experts."""
-        place, dense, attention = placement(self.wiring()), min(self.dense, self.depth - 1), self.attention()
-        below = staged(place, {"attention": attention, "mlp": self.mlp()}, dense) if dense else ()
-        above = staged(place, {"attention": attention, "experts": self.experts()}, self.depth - dense)
-        return Transformer((*below, *above), self.width, self.embedding(), self.readout(), precision)
+        place, attention = placement(self.wiring()), self.attention()
+        dense = min(self.dense, self.depth - 1)
+        stack = staged(place, {"attention": attention, "experts": self.experts()}, self.depth - dense)
+        if dense:
+            stack = staged(place, {"attention": attention, "mlp": self.mlp()}, dense) + stack
+        return Transformer(stack, self.width, self.embedding(), self.readout(), precision)
 
     def resized(self, width: int) -> dict:
         """Ranks and the experts' hidden layer keep their share of the width; how many experts there are stays."""
