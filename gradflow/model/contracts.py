@@ -13,19 +13,19 @@ class Model(Protocol):
 
     @property
     def stack(self) -> Any:
-        """The `Stack`, for `walk`."""
+        """Its `Stack`, which `walk` goes through."""
         ...
 
     def enter(self, params, inputs) -> Any:
-        """The bottom of the stream."""
+        """Returns the bottom of the stream."""
         ...
 
     def leave(self, params, x) -> Any:
-        """What is read out, from the top of the stream."""
+        """Returns what is read out, from the top of the stream."""
         ...
 
     def loss(self, params, out, targets) -> Any:
-        """The loss of one example, from what is read out."""
+        """Returns the loss of one example, from what is read out."""
         ...
 
 
@@ -34,7 +34,16 @@ class Drawable(Model, Protocol):
     """A model that draws its weights."""
 
     def init(self, key) -> Any:
-        """The parameters."""
+        """Returns the parameters."""
+        ...
+
+
+@runtime_checkable
+class Contextual(Protocol):
+    """A model whose sublayers read more than the stream: a decoder's, the memory of its encoder."""
+
+    def with_context(self, params, inputs) -> Any:
+        """Returns the parameters with what is read besides the stream in the places of parameters."""
         ...
 
 
@@ -78,17 +87,17 @@ class Data(Protocol):
     """Where batches come from: what one holds is a function of the key and the step alone."""
 
     def batch(self, key, step: int) -> Any:
-        """The batch of a step."""
+        """Returns the batch of a step."""
         ...
 
     def batches(self, keys, step: int) -> Any:
-        """One batch a key, stacked."""
+        """Returns one batch a key, stacked."""
         ...
 
     def held_out(self) -> Any:
-        """Examples that no batch holds."""
+        """Returns examples that no batch holds."""
         ...
 
     def description(self) -> dict:
-        """What a result says of its data."""
+        """Returns what a result says of its data."""
         ...

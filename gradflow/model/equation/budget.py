@@ -35,15 +35,18 @@ METERED = ("skip", "read", "norm_in", "branch", "norm_branch", "write", "norm_ou
 
 
 def budget(dials: dict, above):
-    """Log-gains [S, factor], in nat. `dials` are squared norms [S] (with `stream`), `above` those of the sublayers' outputs."""
+    """Returns log-gains [S, factor], nat, of squared norms [S]: `dials` at inputs of parts and sublayers, `above` of outputs."""
     reach = dials["gains"]
-    ends = {**dials, "gains": jnp.where(reach == 0, jnp.nan, reach), None: above}
-    log_gain = lambda start, end: (jnp.log(ends[start]) - jnp.log(ends[end])) / 2
-    return jnp.stack([log_gain(*_ENDS[factor]) for factor in FACTORS], axis=-1)
+    squares = {**dials, "gains": jnp.where(reach == 0, jnp.nan, reach), None: above}
+    log_gains = []
+    for factor in FACTORS:
+        start, end = _ENDS[factor]
+        log_gains.append((jnp.log(squares[start]) - jnp.log(squares[end])) / 2)
+    return jnp.stack(log_gains, axis=-1)
 
 
 def split(dials: dict):
-    """Shares [S, term] of the squared gradient at each fork: skip, branch, gains, interference. They sum to 1."""
+    """Returns the shares [S, term] of the squared gradient at each fork: skip, branch, gains, interference. They sum to 1."""
     paths = {"skip": "skip", "branch": "read", "gains": "gains"}
     shares = {term: dials[part] / dials["stream"] for term, part in paths.items()}
     shares["interference"] = 1 - sum(shares.values())
@@ -51,32 +54,38 @@ def split(dials: dict):
 
 
 def backward(read: dict, root=jnp.sqrt) -> dict:
-    """What the squares along one backward pass say: stream gradients, `leave_gain`, and, of parts, budget and split.
+    """Returns what the squares along one backward pass say: stream gradients, `leave_gain`, and, of parts, budget and split.
 
     `read` has squared norms: `stack`, at the inputs of the parts [S] and of the sublayers (`stream`, [S] or by token
     [S, T]), `top` of the stack and `readout`. `root` takes a square to its norm.
     """
     by_token = jnp.concatenate([read["stack"]["stream"], read["top"][None]])
     total = by_token.reshape(len(by_token), -1).sum(-1)
-    at_parts = {**read["stack"], "stream": total[:-1]}
-    inside = {"budget": budget(at_parts, above=total[1:]), "split": split(at_parts)} if len(at_parts) > 1 else {}
-    return {
+    reading = {
         "stream_gradient": root(total),
         "readout_gradient": root(read["readout"]),
-        **({"stream_gradient_by_token": root(by_token)} if by_token.ndim > 1 else {}),
         "leave_gain": (jnp.log(total[-1]) - jnp.log(read["readout"])) / 2,
-        **inside,
     }
+    if by_token.ndim > 1:
+        reading["stream_gradient_by_token"] = root(by_token)
+    at_parts = {**read["stack"], "stream": total[:-1]}
+    if len(at_parts) > 1:
+        reading["budget"] = budget(at_parts, above=total[1:])
+        reading["split"] = split(at_parts)
+    return reading
 
 
 def signal(sublayers: dict, top: dict) -> dict:
-    """Rms of the stream by depth, and, where they were looked at, of skip and branch, their ratio, and the token cosine.
+    """Returns the rms of the stream by depth, and, where looked at, of skip and branch, their ratio, and the token cosine.
 
     `sublayers` has `stream_rms` and perhaps `token_cosine`, `skip_rms` and `branch_rms` [S], still mean squares, `top` what of
     the first two there is at the top of the stream.
     """
     profile = {name: jnp.append(sublayers[name], value) for name, value in top.items()}
     means = {**sublayers, **profile}
-    found = {name: value if name == "token_cosine" else jnp.sqrt(value) for name, value in means.items()}
-    both = {"branch_to_skip": found["branch_rms"] / found["skip_rms"]} if "branch_rms" in found else {}
-    return {**found, **both}
+    reading = {}
+    for name, mean in means.items():
+        reading[name] = mean if name == "token_cosine" else jnp.sqrt(mean)
+    if "branch_rms" in reading:
+        reading["branch_to_skip"] = reading["branch_rms"] / reading["skip_rms"]
+    return reading

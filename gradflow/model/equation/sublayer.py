@@ -21,11 +21,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ..contracts import Contextual
 from ..numerics.precision import in_precision_of
 from ..parameters.depth import at_layer
 
@@ -55,7 +56,7 @@ def sublayer(x, *, skip, read, norm_in, branch, norm_branch, write, norm_out):
 
 
 def residual(x, parts: Parts):
-    """`x'` of (1) from the parts of a sublayer, its gains bound at `x`."""
+    """Returns `x'` of (1) from the parts of a sublayer, its gains bound at `x`."""
     return sublayer(x, **bind_dynamic_gains(parts, x))
 
 
@@ -65,7 +66,7 @@ def forward(x, parts: Parts, _):
 
 
 def bind(layers: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Part]:
-    """Each layer `(params, x) -> x` with its parameters filled in: a part. Weights are used in the stream's precision."""
+    """Returns the parts of (1): each layer `(params, x) -> x` with its parameters, used in the stream's precision, filled in."""
     params = resolve_shared_params(layers, params)
     return {name: layer.bound(params[name]) for name, layer in layers.items()}
 
@@ -89,10 +90,9 @@ class OfStream:
 
 
 def bind_dynamic_gains(parts: Parts, x) -> Parts:
-    """The parts, those that read the stream bound at `x`."""
-    if not any(isinstance(part, OfStream) for part in parts.values()):
-        return parts
-    return {name: part.at(x) if isinstance(part, OfStream) else part for name, part in parts.items()}
+    """Returns the parts with those that read the stream bound at `x`; the parts themselves where none does."""
+    dynamic = {name: part.at(x) for name, part in parts.items() if isinstance(part, OfStream)}
+    return {**parts, **dynamic} if dynamic else parts
 
 
 def resolve_shared_params(layers: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def applied(layer, params, x):
 
 
 def walk(stack, params, x, visit=forward, extra=None, bind=bind, kept=products):
-    """Stream after the last sublayer, and the visits' reports in depth order.
+    """Returns the stream after the last sublayer, and the visits' reports in depth order.
 
     Parameters
     ----------
@@ -129,22 +129,42 @@ def walk(stack, params, x, visit=forward, extra=None, bind=bind, kept=products):
 
     One `lax.scan` a segment, so the cost of compiling does not grow with depth. Nothing else scans over sublayers.
     """
-    reports, start, below = [], 0, 0
+    reports = []
+    sublayers_below, blocks_below = 0, 0
     for segment, stacked in zip(stack.resolved, params, strict=True):
         kinds = len(segment.block)
-        here = slice(start, start + segment.repeats * kinds)
-        rows = jax.tree.map(lambda a, s=here, k=kinds: a[s].reshape(-1, k, *a.shape[1:]), extra)
+        above = sublayers_below + segment.repeats * kinds
+        rows = jax.tree.map(partial(_by_block, sublayers_below, above, kinds), extra)
+        numbers = None
+        if _varies(segment.block):
+            numbers = jnp.arange(blocks_below, blocks_below + segment.repeats) + 1
         step = jax.checkpoint(partial(_block, segment.block, visit, bind), policy=kept, prevent_cse=False)
-        numbers = jnp.arange(below, below + segment.repeats) + 1 if _varies(segment.block) else None
         x, report = jax.lax.scan(step, x, (stacked, rows, numbers))
-        reports.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), report))
-        start, below = here.stop, below + segment.repeats
+        reports.append(jax.tree.map(_by_sublayer, report))
+        sublayers_below = above
+        blocks_below += segment.repeats
     return x, jax.tree.map(lambda *parts: jnp.concatenate(parts), *reports)
 
 
+def _by_block(start: int, stop: int, kinds: int, rows):
+    """Returns rows `start` … `stop` of [S, …], one a sublayer, as [blocks, kinds, …]."""
+    return rows[start:stop].reshape(-1, kinds, *rows.shape[1:])
+
+
+def _by_sublayer(rows):
+    """Returns [blocks, kinds, …] as [S, …], one row a sublayer."""
+    return rows.reshape(-1, *rows.shape[2:])
+
+
 def _varies(block) -> bool:
-    """Whether a number in a layer of the block depends on how deep it lies."""
-    return any(at_layer(layer, 1) is not layer for sub in block for layer in sub.layers.values())
+    """Returns whether a number in a layer of the block depends on how deep it lies."""
+    layers = [layer for sub in block for layer in sub.layers.values()]
+    return any(at_layer(layer, 1) is not layer for layer in layers)
+
+
+def _at_layer(layers: Mapping, number) -> dict:
+    """Returns the layers with every number that depends on the block filled in."""
+    return {name: at_layer(layer, number) for name, layer in layers.items()}
 
 
 def _block(block, visit, bind, x, at_depth):
@@ -152,20 +172,11 @@ def _block(block, visit, bind, x, at_depth):
     params, extra, number = at_depth
     reports = []
     for i, sub in enumerate(block):
-        layers = {name: at_layer(layer, number) for name, layer in sub.layers.items()}
-        parts = bind(layers, params[sub.kind])
-        x, report = visit(x, parts, jax.tree.map(lambda a, i=i: a[i], extra))
+        parts = bind(_at_layer(sub.layers, number), params[sub.kind])
+        rows_of_sublayer = jax.tree.map(lambda rows, i=i: rows[i], extra)
+        x, report = visit(x, parts, rows_of_sublayer)
         reports.append(report)
-    return x, jax.tree.map(lambda *r: jnp.stack(r), *reports)
-
-
-@runtime_checkable
-class Contextual(Protocol):
-    """A model whose sublayers read more than the stream."""
-
-    def with_context(self, params, inputs) -> Any:
-        """Returns the parameters with what is read besides the stream in the places of parameters."""
-        ...
+    return x, jax.tree.map(lambda *rows: jnp.stack(rows), *reports)
 
 
 def with_context(model, params, inputs):
@@ -179,56 +190,82 @@ def with_context(model, params, inputs):
 
 
 def decorated(parts: Parts, instrument: Callable[[str, Part], Part]) -> dict[str, Part]:
-    """The parts with `instrument(name, part)` in the place of each."""
+    """Returns the parts with `instrument(name, part)` in the place of each."""
     return {name: instrument(name, part) for name, part in parts.items()}
 
 
+@dataclass(frozen=True)
+class WithRecords:
+    """A value on its way through (1), and the records of the parts that made it, by their names."""
+
+    value: Any
+    records: dict[str, Any]
+
+    def __add__(self, other: "WithRecords") -> "WithRecords":
+        return WithRecords(jax.tree.map(jnp.add, self.value, other.value), {**self.records, **other.records})
+
+
 def recorded(parts: Parts, x, at: Callable[[Part, Any], tuple[Any, Any]]):
-    """`x'` of (1), and `{part: record}` where `at(part, u) -> (part(u), record)` looks at each part where (1) calls it."""
-    records: dict[str, Any] = {}
+    """Returns `x'` of (1), and `{part: record}`: `at(part, u) -> (part(u), record)` looks at each part where (1) calls it."""
 
     def instrument(name, part):
-        def call(u):
-            y, records[name] = at(part, u)
-            return y
+        def with_record(u: WithRecords) -> WithRecords:
+            y, record = at(part, u.value)
+            return WithRecords(y, {**u.records, name: record})
 
-        return call
+        return with_record
 
-    return sublayer(x, **decorated(bind_dynamic_gains(parts, x), instrument)), records
+    done = sublayer(WithRecords(x, {}), **decorated(bind_dynamic_gains(parts, x), instrument))
+    return done.value, done.records
 
 
 def linearized(parts: Parts, x):
-    """`x'` of (1), and each part as the linear map it is at the point where (1) calls it. Cost: one forward pass."""
+    """Returns `x'` of (1), and each part as the linear map it is at the point where (1) calls it. Cost: one forward pass."""
     return recorded(parts, x, at=jax.linearize)
 
 
 def gains_map(parts: Parts, x) -> Part:
-    """`dx` to what it changes of skip plus branch through gains that read the stream, the `x` they act on standing still.
+    """Returns the map from `dx` to the change of skip plus branch through gains that read the stream, the `x` they act on fixed.
 
     Zero where no gain reads it. Cost: one forward pass where one does.
     """
     if bind_dynamic_gains(parts, x) is parts:
         return jnp.zeros_like
-    inside = {**parts, "norm_out": lambda u: u}
-    return jax.linearize(lambda seen: sublayer(x, **bind_dynamic_gains(inside, seen)), x)[1]
+    inside = {**parts, "norm_out": _same}
+
+    def through_gains(seen):
+        return sublayer(x, **bind_dynamic_gains(inside, seen))
+
+    _, push = jax.linearize(through_gains, x)
+    return push
+
+
+def _same(u):
+    return u
+
+
+def _nothing(u):
+    return 0
 
 
 def terms(maps: Parts, gains: Part, dx):
-    """`(skip term, branch term, gains term)` of `J dx`, from `linearized` and `gains_map`: exact, their sum is the whole.
+    """Returns `(skip term, branch term, gains term)` of `J dx`, from `linearized` and `gains_map`; their sum is exactly `J dx`.
 
     For pre-norm `(dx, J_F J_N dx, 0)`; for post-norm `(J_N dx, J_N J_F dx, 0)`.
     """
-    nothing = lambda u: 0
     return (
-        sublayer(dx, **{**maps, "write": nothing}),
-        sublayer(dx, **{**maps, "skip": nothing}),
-        sublayer(dx, **{**maps, "skip": gains, "write": nothing}),
+        sublayer(dx, **{**maps, "write": _nothing}),
+        sublayer(dx, **{**maps, "skip": _nothing}),
+        sublayer(dx, **{**maps, "skip": gains, "write": _nothing}),
     )
 
 
 def forked(parts: Parts, maps: Parts, x) -> Part:
-    """`dx` to skip plus branch, all of `J dx` but `norm_out`: (1) on the maps; where a gain reads x, linearized as a whole."""
-    end = lambda u: u
+    """Returns the map from `dx` to skip plus branch, all of `J dx` but `norm_out`: (1) on the maps.
+
+    Where a gain reads x it is linearized as a whole.
+    """
     if bind_dynamic_gains(parts, x) is parts:
-        return lambda dx: sublayer(dx, **{**maps, "norm_out": end})
-    return jax.linearize(partial(residual, parts={**parts, "norm_out": end}), x)[1]
+        return partial(sublayer, **{**maps, "norm_out": _same})
+    _, push = jax.linearize(partial(residual, parts={**parts, "norm_out": _same}), x)
+    return push

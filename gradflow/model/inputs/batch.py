@@ -61,20 +61,23 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
     if not isinstance(batch, Mapping):
         raise TypeError(f"the batch is a {type(batch).__name__}: {{'inputs': [B, T], 'targets': [B, T]}} is expected")
     _check_keys(batch)
-    found = {key: _arrays(key, batch[key]) for key in KEYS}
-    sizes = {np.shape(leaf)[: leading + 1] for leaf in jax.tree.leaves(found)}
-    if len(sizes) != 1 or len(next(iter(sizes))) != leading + 1 or 0 in next(iter(sizes)):
+    arrays = {key: _arrays(key, batch[key]) for key in KEYS}
+    sizes = {np.shape(leaf)[: leading + 1] for leaf in jax.tree.leaves(arrays)}
+    size = next(iter(sizes), ())
+    if len(sizes) != 1 or len(size) != leading + 1 or 0 in size:
+        where = " of each, behind the seeds" if leading else ""
         raise ValueError(
-            f"inputs and targets have {_shapes(found['inputs'])} and {_shapes(found['targets'])}: the same number of "
-            f"examples, one at least, is needed in front{' of each, behind the seeds' if leading else ''}"
+            f"inputs and targets have {_shapes(arrays['inputs'])} and {_shapes(arrays['targets'])}: the same number of "
+            f"examples, one at least, is needed in front{where}"
         )
     of_tokens = {name: model for name, model in models.items() if isinstance(model, OfTokens)}
     if of_tokens:
-        _check_tokens(found, of_tokens, leading)
-        none = found["targets"] < 0
-        found = jax.tree.map(lambda a: a.astype(np.int32), found)
-        found["targets"] = np.where(none, np.int32(-1), found["targets"])  # a large negative number has wrapped around
-    return jax.tree.map(jnp.asarray, found)
+        _check_tokens(arrays, of_tokens, leading)
+        without_target = arrays["targets"] < 0
+        arrays = jax.tree.map(lambda a: a.astype(np.int32), arrays)
+        # A large negative number has wrapped around.
+        arrays["targets"] = np.where(without_target, np.int32(-1), arrays["targets"])
+    return jax.tree.map(jnp.asarray, arrays)
 
 
 def the_batch(data, models: Mapping, key) -> dict:
@@ -85,14 +88,13 @@ def the_batch(data, models: Mapping, key) -> dict:
 
 
 def _check_keys(batch: Mapping) -> None:
-    strange = [key for key in batch if key not in KEYS]
-    for key in strange:
+    for key in batch:
         if key in ELSEWHERE:
             raise ValueError(f"the batch has {key!r}: {ELSEWHERE[key]}")
         known("entry of a batch", key, KEYS)
-    missing = [key for key in KEYS if key not in batch]
-    if missing:
-        raise ValueError(f"the batch has no {missing[0]!r}: for the tokens of a text it is {EXAMPLE}")
+    for key in KEYS:
+        if key not in batch:
+            raise ValueError(f"the batch has no {key!r}: for the tokens of a text it is {EXAMPLE}")
 
 
 def _arrays(key: str, tree):
@@ -113,7 +115,9 @@ def _arrays(key: str, tree):
 
 def _shapes(tree) -> str:
     """Shapes of the arrays in a tree, in few words."""
-    return shown(jax.tree.map(np.shape, tree)) if isinstance(tree, Mapping) else f"shape {np.shape(tree)}"
+    if isinstance(tree, Mapping):
+        return shown(jax.tree.map(np.shape, tree))
+    return f"shape {np.shape(tree)}"
 
 
 def _check_tokens(batch: dict, models: Mapping[str, OfTokens], leading: int) -> None:
@@ -128,7 +132,9 @@ def _check_tokens(batch: dict, models: Mapping[str, OfTokens], leading: int) -> 
         )
     if isinstance(targets, Mapping):
         raise ValueError(f"targets are {', '.join(map(repr, targets))}: one array [B, T] is expected")
-    read: dict[str, np.ndarray] = {f"inputs[{name!r}]": inputs[name] for name in SIDES} if two else {"inputs": inputs}
+    read: dict[str, np.ndarray] = {"inputs": inputs}
+    if two:
+        read = {f"inputs[{name!r}]": inputs[name] for name in SIDES}
     for key, array in {**read, "targets": targets}.items():
         if array.dtype.kind not in "iu":
             raise ValueError(f"{key} are {array.dtype}: tokens are whole numbers, {key}.astype('int32')")

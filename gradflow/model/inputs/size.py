@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-import numpy as np
 
 from ..contracts import Drawable, Model
+from ..numerics.precision import is_array
 
 SMALLER = "take fewer blocks, features, seeds, examples or tokens"
 GRAMS, DRAWN = 32, 5  # Gram matrices at a time, and for each head
@@ -63,10 +63,13 @@ def check(
     Errors: ValueError, one line with the estimate.
     """
     examples, tokens = extent(data)
-    drawable = {name: model for name, model in models.items() if name in given or isinstance(model, Drawable)}
-    for name, model in drawable.items():
-        one = lambda name=name: jax.tree.map(lambda a: a[0], given[name])
-        shapes = jax.eval_shape(one) if name in given else jax.eval_shape(model.init, jax.random.key(0))
+    for name, model in models.items():
+        if name in given:
+            shapes = jax.eval_shape(_first_seed, given[name])
+        elif isinstance(model, Drawable):
+            shapes = jax.eval_shape(model.init, jax.random.key(0))
+        else:
+            continue
         refuse(
             name,
             SMALLER,
@@ -74,6 +77,10 @@ def check(
             activations=(at_once or seeds) * activations(model, shapes, examples, tokens),
             records=seeds * records * recorded(model, shapes) + RATE * steps,
         )
+
+
+def _first_seed(weights):
+    return jax.tree.map(lambda leaf: leaf[0], weights)
 
 
 def check_rows(models: Mapping[str, Model], data, draws: int, replicas: int) -> None:
@@ -107,9 +114,11 @@ def refuse(what: str, remedy: str, **needed: float) -> None:
 def extent(data) -> tuple[int, int]:
     """Examples of a batch, those of all seeds where it is one a seed, and tokens of an example; 1 where it does not say."""
     if isinstance(data, Mapping):
-        leaves = [leaf for value in data.values() for leaf in jax.tree.leaves(value)]
-        arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray | jax.Array)]
-        lengths = [leaf.shape if leaf.dtype.kind in "iu" else leaf.shape[:-1] for leaf in arrays]  # without features
+        lengths = []
+        for leaf in jax.tree.leaves(list(data.values())):
+            if is_array(leaf):
+                of_tokens = leaf.dtype.kind in "iu"
+                lengths.append(leaf.shape if of_tokens else leaf.shape[:-1])  # without features
         *examples, tokens = max(lengths, key=math.prod, default=()) or (1,)
         return math.prod(examples), tokens
     told = data.description()
@@ -125,10 +134,10 @@ def activations(model, shapes, examples: int, tokens: int) -> int:
     """Bytes that a backward pass of one set of weights keeps."""
     leaves = jax.tree.leaves(shapes)
     precise = 8 if any(leaf.dtype.itemsize > 4 for leaf in leaves) else 4
-    out = sum(math.prod(leaf.shape) // (math.prod(leaf.shape[-2:-1]) or 1) for leaf in leaves)
+    outputs = [math.prod(leaf.shape) // (math.prod(leaf.shape[-2:-1]) or 1) for leaf in leaves]
     branches = [sub.branch for sub in model.stack.different]
     heads = max((branch.heads for branch in branches if isinstance(branch, OfHeads)), default=0)
-    return precise * examples * tokens * (out + AROUND * heads * tokens)
+    return precise * examples * tokens * (sum(outputs) + AROUND * heads * tokens)
 
 
 def recorded(model, shapes) -> int:

@@ -19,7 +19,8 @@ def check_weights(name: str, model: Model, weights) -> int:
         raise ValueError(f"{name}: the params are a {type(weights).__name__}: those of model.init(key) are expected")
     found = {path: np.shape(leaf) for path, leaf in named(weights).items()}
     if isinstance(model, Drawable):
-        _check_shapes(name, {path: leaf.shape for path, leaf in named(shapes(model)).items()}, found)
+        expected = {path: leaf.shape for path, leaf in named(shapes(model)).items()}
+        _check_shapes(name, expected, found)
     sets = {shape[:1] for shape in found.values()}
     if len(sets) != 1 or () in sets or (0,) in sets:
         raise ValueError(f"{name}: all params need one leading axis, of seeds: jax.tree.map(lambda a: a[None], params)")
@@ -32,11 +33,11 @@ def shapes(model: Drawable):
 
 
 def _check_shapes(name: str, expected: Mapping[str, tuple], found: Mapping[str, tuple]) -> None:
-    missing, unknown = ([path for path in a if path not in b] for a, b in ((expected, found), (found, expected)))
+    missing = [f"lack {path}" for path in expected if path not in found]
+    unknown = [f"have {path}, which the model has not" for path in found if path not in expected]
     if missing or unknown:
-        words = [f"lack {missing[0]}"] if missing else []
-        words += [f"have {unknown[0]}, which the model has not"] if unknown else []
-        raise ValueError(f"{name}: the params {' and '.join(words)}: those of this model's init(key) are expected")
+        wrong = " and ".join([*missing[:1], *unknown[:1]])
+        raise ValueError(f"{name}: the params {wrong}: those of this model's init(key) are expected")
     if found == expected:
         raise ValueError(f"{name}: the params need a leading axis of seeds: jax.tree.map(lambda a: a[None], params)")
     for path, shape in expected.items():

@@ -6,6 +6,7 @@ itself sums more often, and computes again what several readers share.
 Axes: T tokens, S of them keys, d features, H heads, K heads of keys, h features a head, g of a value.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,14 +18,25 @@ from jax.scipy.special import erf
 from ...results.configuration import registered
 from ..numerics.precision import in_float32, wide
 
-ACTIVATIONS = {
+
+def gelu(u):
+    """Returns `u Φ(u)` (Hendrycks and Gimpel 2016, eq. 1), by erf: erfc is far slower."""
+    return u * (1 + erf(u / 2**0.5)) / 2
+
+
+def identity(u):
+    """Returns `u`."""
+    return u
+
+
+ACTIVATIONS: dict[str, Callable] = {
     "relu": jax.nn.relu,
-    "gelu": lambda u: u * (1 + erf(u / 2**0.5)) / 2,  # u Φ(u) (Hendrycks and Gimpel 2016, eq. 1); erfc is far slower
-    "gelu_tanh": lambda u: jax.nn.gelu(u, approximate=True),
+    "gelu": gelu,
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
     "silu": jax.nn.silu,
     "tanh": jnp.tanh,
     "erf": erf,
-    "linear": lambda u: u,
+    "linear": identity,
 }
 
 
@@ -44,13 +56,16 @@ def _(eps, centred, primals, tangents):
     hat, scale = _hat_and_scale(x, eps, centred)
     dx = jax.lax.optimization_barrier(dx).astype(hat.dtype)
     change = dx - hat * _mean(hat * dx)
-    return hat, scale * (change - _mean(dx) if centred else change)
+    if centred:
+        change = change - _mean(dx)
+    return hat, scale * change
 
 
 def _hat_and_scale(x, eps, centred):
     """`x̂` and `1/σ`."""
     x = in_float32(x)
-    x = x - _mean(x) if centred else x
+    if centred:
+        x = x - _mean(x)
     scale = jax.lax.rsqrt(_mean(x * x) + eps)
     return x * scale, scale
 
@@ -85,8 +100,12 @@ def attend(q, k, v, mask: Mask = Mask(), scale: float | None = None, softcap: fl
     Our own lines, since the fused one of `jax.nn` takes its softmax in float32 always, which breaks float64 identities.
     Shapes: q [T, H, h]; k [S, K, h] and v [S, K, g] with K dividing H; the value [T, H g]. Cost: O(T S H (h + g)).
     """
-    reach = None if mask.window is None else jnp.asarray(mask.window, jnp.float32)
-    return _attended(q, k, v, reach, mask.causal, q.shape[-1] ** -0.5 if scale is None else scale, softcap)
+    if scale is None:
+        scale = q.shape[-1] ** -0.5
+    reach = mask.window
+    if reach is not None:
+        reach = jnp.asarray(reach, jnp.float32)
+    return _attended(q, k, v, reach, mask.causal, scale, softcap)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
@@ -100,8 +119,11 @@ def _(causal, scale, softcap, primals, tangents):
     (q, k, v, reach), (dq, dk, dv, _) = primals, tangents
     scores = _scores(q, k, scale)
     p = _attention(scores, reach, causal, softcap)
-    y, ds = _mixed(p, v), _scores(dq, k, scale) + _scores(q, dk, scale)
-    pds = p * (ds if softcap is None else ds * (1 - jnp.tanh(scores / softcap) ** 2))
+    y = _mixed(p, v)
+    ds = _scores(dq, k, scale) + _scores(q, dk, scale)
+    if softcap is not None:
+        ds = ds * (1 - jnp.tanh(scores / softcap) ** 2)
+    pds = p * ds
     total = pds.sum(-1).transpose(2, 0, 1).reshape(len(q), -1, 1)  # [T, H, 1]
     centre = (total * jnp.ones((1, q.shape[1], v.shape[-1]), total.dtype)).reshape(y.shape).astype(y.dtype)
     return y, _mixed(pds, v) + _mixed(p, dv) - centre * y
@@ -116,7 +138,8 @@ def _scores(q, k, scale: float):
 
 def _attention(scores, reach, causal: bool, softcap: float | None):
     """The softmax of the scores, capped and masked."""
-    scores = scores if softcap is None else softcap * jnp.tanh(scores / softcap)
+    if softcap is not None:
+        scores = softcap * jnp.tanh(scores / softcap)
     if causal:
         scores = jnp.where(seen(scores.shape[-2:], reach), scores, -jnp.inf)
     return jax.nn.softmax(scores, axis=-1)

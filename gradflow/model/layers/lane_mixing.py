@@ -94,8 +94,8 @@ class ManifoldGains(OfTokens):
             "gather": (1, "numbers between 0 and 1"),
             "spread": (2, "numbers between 0 and 2"),
         }[self.route]
+        sums = [start.sum(0), start.sum(1)] if self.route == "mix" else [1.0]
         inside = (start > 0).all() and (start < below).all()
-        sums = [start.sum(axis) for axis in (0, 1)] if self.route == "mix" else [1.0]
         if not inside or not np.allclose(sums, 1, atol=1e-6):
             raise ValueError(f"a {self.route} on the manifold can't start at {self.matrix}: it needs {wanted}")
 
@@ -119,8 +119,12 @@ def sinkhorn(log_matrix, rounds: int = 20):
 
     Xie et al. 2025 (mHC), eq. 9, with their 20 rounds. Rows come last and sum to 1 to rounding.
     """
-    divided = lambda a, axis: a - logsumexp(a, axis=axis, keepdims=True)
-    return jnp.exp(jax.lax.fori_loop(0, rounds, lambda _, a: divided(divided(a, -2), -1), log_matrix))
+
+    def divided(_, a):
+        a = a - logsumexp(a, axis=-2, keepdims=True)
+        return a - logsumexp(a, axis=-1, keepdims=True)
+
+    return jnp.exp(jax.lax.fori_loop(0, rounds, divided, log_matrix))
 
 
 _ONTO: dict[str, Callable] = {"mix": sinkhorn, "gather": jax.nn.sigmoid, "spread": lambda u: 2 * jax.nn.sigmoid(u)}

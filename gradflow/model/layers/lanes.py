@@ -38,9 +38,14 @@ class Lanes(Layer):
         if self.route not in ROUTES:
             raise ValueError(f"no route {self.route!r} between lanes: {suggestions(self.route, ROUTES)}")
         rows = [row for row in self.matrix if isinstance(row, tuple)]
-        square = len(rows) == len(self.matrix) and {len(row) for row in rows} == {len(self.matrix)}
-        if not (square if self.route == "mix" else self.matrix and not rows):
-            shape = "a row of as many numbers for each lane" if self.route == "mix" else "one number a lane"
+        lanes = len(self.matrix)
+        if self.route == "mix":
+            fits = len(rows) == lanes and all(len(row) == lanes for row in rows)
+            shape = "a row of as many numbers for each lane"
+        else:
+            fits = lanes > 0 and not rows
+            shape = "one number a lane"
+        if not fits:
             raise ValueError(f"the matrix of a {self.route} between lanes is {self.matrix}: it needs {shape}")
 
     def init(self, key, width: int):
@@ -53,11 +58,12 @@ class Lanes(Layer):
 
     def output_normals(self, params, y, inherited):
         """Where one lane is gathered alone, those of its input that lie within it; of other routes none are carried on."""
-        given = [i for i, weight in enumerate(self.matrix) if not (isinstance(weight, float) and weight == 0)]
-        if self.route != "gather" or len(given) != 1 or self.trained:
+        gathered_lanes = [i for i, weight in enumerate(self.matrix) if not (isinstance(weight, float) and weight == 0)]
+        if self.route != "gather" or len(gathered_lanes) != 1 or self.trained:
             return jnp.zeros((y.shape[-2], y.size // y.shape[-2], 1), y.dtype)
-        own = inherited.reshape(len(inherited), len(self.matrix), -1, inherited.shape[-1])[:, given[0]]
-        return jnp.where(jnp.sum(own**2, axis=-2, keepdims=True) > 1 - 1e-6, own, 0.0)
+        by_lane = inherited.reshape(len(inherited), len(self.matrix), -1, inherited.shape[-1])
+        of_lane = by_lane[:, gathered_lanes[0]]
+        return jnp.where(jnp.sum(of_lane**2, axis=-2, keepdims=True) > 1 - 1e-6, of_lane, 0.0)
 
     def numbers(self, dtype):
         """M as an array, [lanes, lanes] or [lanes]."""

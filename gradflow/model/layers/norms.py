@@ -43,7 +43,9 @@ class Standard(Layer):
         """γ [d], or 1."""
         if self.scale == "none":
             return 1.0
-        return 1 + params.scale[...] if self.scale == "one_plus" else params.scale[...]
+        if self.scale == "one_plus":
+            return 1 + params.scale[...]
+        return params.scale[...]
 
 
 @registered
@@ -154,16 +156,18 @@ class Squash(Layer):
     def init(self, key, width: int):
         """`{"alpha": [], ["shift": [],] "scale": [d], "bias": [d]}` with γ = 1, β = 0 and s = 0."""
         ones = jnp.ones(width, jnp.float32)
-        shift = {"shift": jnp.zeros((), jnp.float32)} if self.shifted else {}
-        return {"alpha": jnp.asarray(self.alpha, jnp.float32), **shift, "scale": ones, "bias": 0 * ones}
+        params = {"alpha": jnp.asarray(self.alpha, jnp.float32), "scale": ones, "bias": 0 * ones}
+        if self.shifted:
+            params["shift"] = jnp.zeros((), jnp.float32)
+        return params
 
     def __call__(self, params, x):
         """The squashed `x`."""
         u = params["alpha"] * x
-        u = u + params["shift"] if self.shifted else u
-        return with_leading_axes(params["scale"], x) * ACTIVATIONS[self.activation](u) + with_leading_axes(
-            params["bias"], x
-        )
+        if self.shifted:
+            u = u + params["shift"]
+        scale, bias = with_leading_axes(params["scale"], x), with_leading_axes(params["bias"], x)
+        return scale * ACTIVATIONS[self.activation](u) + bias
 
     def null_directions(self, params, x):
         """It takes nothing from its input: one column of zeros, [T, d, 1]."""

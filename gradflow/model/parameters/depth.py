@@ -77,7 +77,7 @@ class OfLayer(LayerNumber):
         """The number at block `layer`."""
         with jax.numpy_dtype_promotion(
             "standard"
-        ):  # the number of a block is whole, and what comes of it has no type of its own
+        ):  # the number of a block is whole, and its power is of no type of its own
             return (self.base * layer) ** self.power
 
 
@@ -137,10 +137,14 @@ def replaced(value, kind: type, make: Callable):
         return make(value)
     if isinstance(value, tuple):
         new = tuple(replaced(item, kind, make) for item in value)
-        return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
+        same = all(after is before for after, before in zip(new, value, strict=True))
+        return value if same else new
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-        filled = {name: replaced(item, kind, make) for name, item in fields.items()}
-        changed = {name: item for name, item in filled.items() if item is not fields[name]}
+        changed = {}
+        for field in dataclasses.fields(value):
+            before = vars(value)[field.name]
+            after = replaced(before, kind, make)
+            if after is not before:
+                changed[field.name] = after
         return dataclasses.replace(value, **changed) if changed else value
     return value

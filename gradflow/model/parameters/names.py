@@ -28,7 +28,7 @@ def named(tree) -> dict:
     for form in (name, _dotted, jax.tree_util.keystr):
         names = [form(path) for path, _ in places]
         if len(set(names)) == len(names):
-            return dict(zip(names, (leaf for _, leaf in places), strict=True))
+            return dict(zip(names, jax.tree.leaves(tree), strict=True))
     twice = next(one for one in names if names.count(one) > 1)
     raise ValueError(f"two parameters have the path {twice}: give the keys of the tree different names")
 
@@ -112,19 +112,22 @@ def part_of(path, stacked: tuple[str, ...]) -> str | None:
 def by_part(tree, stacked: tuple[str, ...]) -> dict[str | None, dict]:
     """`{part: {parameter: leaf}}`, under None what is not stacked."""
     parts: dict[str | None, dict] = {}
-    for (path, leaf), own in zip(jax.tree_util.tree_leaves_with_path(tree), named(tree), strict=True):
-        parts.setdefault(part_of(path, stacked), {})[own] = leaf
+    places = jax.tree_util.tree_leaves_with_path(tree)
+    for (path, leaf), parameter in zip(places, named(tree), strict=True):
+        part = parts.setdefault(part_of(path, stacked), {})
+        part[parameter] = leaf
     return parts
 
 
 def in_turn(parts: list[dict]) -> dict:
     """`{parameter: [..., S]}`: the layers of each part after those of the one before; NaN where a part lacks a parameter."""
-    names = dict.fromkeys(name for own in parts for name in own)
-    columns: dict[str, list] = {name: [] for name in names}
-    for own in parts:
-        missing = np.full_like(next(iter(own.values())), np.nan)
+    columns: dict[str, list] = {}
+    for part in parts:
+        columns.update({name: [] for name in part})
+    for part in parts:
+        missing = np.full_like(next(iter(part.values())), np.nan)
         for name, column in columns.items():
-            column.append(own.get(name, missing))
+            column.append(part.get(name, missing))
     return {name: np.concatenate(column, axis=-1) for name, column in columns.items()}
 
 
@@ -140,11 +143,14 @@ def check_stacked(leaves, stacked: tuple[str, ...], ignored: Callable = lambda l
             f"no {missing[0]!r} to be stacked among the parameters' keys, {there}: name the one whose leaves have their "
             f"layer on axis 0, stacked='layers', or say stacked=None"
         )
-    sizes: dict[str, dict] = {}
+    lengths: dict[str, dict] = {}
     for path, leaf in leaves:
         part = part_of(path, stacked)
         if part is not None and not ignored(leaf):
-            sizes.setdefault(part, {})[np.shape(leaf)[:1]] = _dotted(path)
-    for part, own in sizes.items():
-        if len(own) > 1 or () in own:
-            raise ValueError(f"below {part!r} axis 0 is not the layer throughout: {own}; give only keys where it is")
+            of_part = lengths.setdefault(part, {})
+            of_part[np.shape(leaf)[:1]] = _dotted(path)
+    for part, of_part in lengths.items():
+        if len(of_part) > 1 or () in of_part:
+            raise ValueError(
+                f"below {part!r} axis 0 is not the layer throughout: {of_part}; give only keys where it is"
+            )

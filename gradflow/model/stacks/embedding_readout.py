@@ -4,7 +4,7 @@ Axes: tokens [T]; rows and stream [T, d]; V the vocabulary.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -44,29 +44,39 @@ class Embedding:
         real("rms", self.rms, least=0)
 
     def rows(self) -> dict[str, int]:
-        """`{table: rows}` of what is added up."""
-        learned = {"position": self.context + self.first} if self.context else {}
-        return {"token": self.vocabulary, **learned, **({"type": self.types} if self.types else {})}
+        """Returns how many rows each table has whose rows are added up, `{table: rows}`."""
+        rows = {"token": self.vocabulary}
+        if self.context:
+            rows["position"] = self.context + self.first
+        if self.types:
+            rows["type"] = self.types
+        return rows
 
     def init(self, key, width: int):
-        """`{"token": Embed[, "position": Embed, "type": Embed, "project": Linear]}`, entries `N(0, rms²/number of tables)`."""
+        """Returns `{"token": Embed[, "position": Embed, "type": Embed, "project": Linear]}`; entries `N(0, rms²/tables)`."""
         rows = self.rows()
         std = self.rms * len(rows) ** -0.5
-        sizes = {name: (n, self.features or width if name == "token" else width) for name, n in rows.items()}
-        tables = {name: _embed(std * normal(at(key, name), *size)) for name, size in sizes.items()}
-        if not self.features:
-            return tables
-        return tables | {"project": linear(key, FanIn(), "project", self.features, width, width, False)}
+        widths = dict.fromkeys(rows, width)
+        if self.features:
+            widths["token"] = self.features
+        params: dict[str, Any] = {}
+        for table, number in rows.items():
+            params[table] = _embed(std * normal(at(key, table), number, widths[table]))
+        if self.features:
+            params["project"] = linear(key, FanIn(), "project", self.features, width, width, False)
+        return params
 
     def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
-        """The bottom of the stream."""
-        x, asked = params["token"].embedding[tokens], tokens.shape[-1]
-        x = params["project"](x) if "project" in params else x
-        x = x + params["type"].embedding[:1] if "type" in params else x
+        """Returns the bottom of the stream."""
+        x = params["token"].embedding[tokens]
+        if "project" in params:
+            x = params["project"](x)
+        if "type" in params:
+            x = x + params["type"].embedding[:1]
         if "position" not in params:
             return x
         table = params["position"].embedding
-        learned = table.shape[0] - self.first
+        asked, learned = tokens.shape[-1], table.shape[0] - self.first
         if asked > learned:
             raise ValueError(f"{asked} tokens, but the model has learned {learned} positions: give it context={asked}")
         return x + table[self.first : self.first + asked]
@@ -85,17 +95,17 @@ class Sinusoidal:
     context: ClassVar[None] = None  # positions are computed, as many as there are tokens
 
     def init(self, key, width: int):
-        """`{"token": Embed}`."""
+        """Returns `{"token": Embed}`."""
         return {"token": _embed(self.rms * width**-0.5 * normal(at(key, "token"), self.vocabulary, width))}
 
     def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
-        """The bottom of the stream."""
+        """Returns the bottom of the stream."""
         rows = params["token"].embedding[tokens]
         return rows.shape[-1] ** 0.5 * rows + sinusoids(len(rows), rows.shape[-1], rows.dtype)
 
 
 def sinusoids(tokens: int, width: int, dtype=jnp.float32) -> Float[Array, "token feature"]:
-    """P: sines of the token's position, and beside each its cosine."""
+    """Returns P: sines of the token's position, and beside each its cosine."""
     precise = wide(dtype)
     slow = 10_000.0 ** (-2 * jnp.arange(-(-width // 2), dtype=precise) / width)
     angle = jnp.arange(tokens, dtype=precise)[:, None] * slow[None, :]
@@ -122,16 +132,23 @@ class Readout:
     softcap: float | None = None
 
     def init(self, key, width: int, vocabulary: int, features: int | None = None):
-        """`{["before": …,] ["matrix": Linear,] ["bias": [V]]}`; `features` are those of a token's row, if not `width`."""
-        before, rows = self.before.init(at(key, "before"), width), features or width
-        drawn = {"before": before} if before != {} else {}
+        """Returns `{["before": …,] ["matrix": Linear,] ["bias": [V]]}`; `features` are those of a token's row, if not `width`."""
+        params = {}
+        before = self.before.init(at(key, "before"), width)
+        if before != {}:
+            params["before"] = before
         if self.weights is not None:
-            drawn["matrix"] = linear(key, self.weights, "readout", rows, vocabulary, width, False)
-        return drawn | ({"bias": jnp.zeros(vocabulary, jnp.float32)} if self.bias else {})
+            params["matrix"] = linear(key, self.weights, "readout", features or width, vocabulary, width, False)
+        if self.bias:
+            params["bias"] = jnp.zeros(vocabulary, jnp.float32)
+        return params
 
     def __call__(self, params, table, out):
-        """Logits [T, V], with `table` the token rows [V, d]."""
+        """Returns logits [T, V], with `table` the token rows [V, d]."""
         out = self.before(params.get("before", {}), out)
         z = out @ table.T if self.weights is None else params["matrix"](out)
-        z = z + params["bias"][None] if self.bias else z
-        return z if self.softcap is None else self.softcap * jnp.tanh(z / self.softcap)
+        if self.bias:
+            z = z + params["bias"][None]
+        if self.softcap is not None:
+            z = self.softcap * jnp.tanh(z / self.softcap)
+        return z

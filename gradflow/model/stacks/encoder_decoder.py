@@ -32,7 +32,7 @@ from ..numerics.settings import usual_settings
 from ..parameters.keys import at, root
 from .embedding_readout import Readout, Sinusoidal
 from .stack import Stack
-from .transformer import check_precision
+from .transformer import check_precision, in_weight_precision
 
 
 @registered
@@ -124,12 +124,13 @@ class EncoderDecoder:
     def init(self, key):
         """Parameters, float32."""
         key = root(key)
-        drawn = {
+        params = {
             "embedding": self.embedding.init(at(key, "embedding"), self.width),
-            **{name: side.drawn(at(key, name)) for name, side in self.sides.items()},
             "readout": self.readout.init(at(key, "readout"), self.width, self.embedding.vocabulary),
         }
-        return jax.tree.map(lambda a: a.astype(jnp.float64), drawn) if self.precision == "float64" else drawn
+        for name, stack in self.stacks.items():
+            params[name] = stack.init(at(key, name), self.width)
+        return in_weight_precision(params, self.precision)
 
     def logits(self, params, out):
         """Logits from what left the decoder's stream, float32 or better."""
@@ -204,10 +205,6 @@ class Side:
         """The same side where both stacks have `depth` blocks."""
         return type(self)(self.whole.at_depth(depth))
 
-    def drawn(self, key) -> dict:
-        """Parameters of this side alone."""
-        return self.stack.init(key, self.width)
-
     def init(self, key) -> dict:
         """The parameters of the whole, arranged for this side; the same key gives the same weights to both sides."""
         return self.arranged(self.whole.init(key))
@@ -219,7 +216,8 @@ class Side:
     def enter(self, params, inputs):
         """The bottom of the stream, from the tokens that this side reads."""
         x = self.whole.embedding(params["embedding"], inputs[self.reads])
-        x = x.astype(self.whole.precision) if self.whole.precision else x
+        if self.whole.precision:
+            x = x.astype(self.whole.precision)
         return self.stack.enter(params["enter"], x)
 
     def leave(self, params, x):

@@ -99,12 +99,12 @@ class Transformer:
         return self._drawn(root(key))
 
     def _drawn(self, key):
-        drawn = {
+        params = {
             "embedding": self.embedding.init(at(key, "embedding"), self.width),
             **self.stack.init(key, self.width),
             "readout": self._readout(key, resolved(self.readout, self.depth)),
         }
-        return jax.tree.map(lambda a: a.astype(jnp.float64), drawn) if self.precision == "float64" else drawn
+        return in_weight_precision(params, self.precision)
 
     def _readout(self, key, readout):
         """Its parameters: a matrix, or those of a `Readout`."""
@@ -115,7 +115,8 @@ class Transformer:
     def enter(self, params, inputs):
         """The bottom of the stream, `x_0`, from the tokens of one example."""
         x = self.embedding(params["embedding"], inputs)
-        x = x.astype(self.precision) if self.precision else x
+        if self.precision:
+            x = x.astype(self.precision)
         return self.stack.enter(params["enter"], x)
 
     def leave(self, params, x):
@@ -124,11 +125,12 @@ class Transformer:
 
     def logits(self, params, out):
         """Logits, float32 or better, from what left the stream."""
-        own = in_precision_of(out, params["readout"])
+        readout = in_precision_of(out, params["readout"])
         if isinstance(self.readout, Readout):
-            logits = self.readout(own, in_precision_of(out, params["embedding"]["token"].embedding[...]), out)
+            table = in_precision_of(out, params["embedding"]["token"].embedding[...])
+            logits = self.readout(readout, table, out)
         else:
-            logits = own(out)
+            logits = readout(out)
         return in_float32(logits)
 
     def loss(self, params, out, targets):
@@ -143,6 +145,13 @@ class Transformer:
         """Logits."""
         x, _ = walk(self.stack, params["stack"], self.enter(params, tokens))
         return self.logits(params, self.leave(params, x))
+
+
+def in_weight_precision(params, precision: str | None):
+    """Returns drawn parameters, float32, in the precision that a model's weights have."""
+    if precision != "float64":
+        return params
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
 
 
 def check_precision(precision: str | None) -> None:
@@ -191,14 +200,16 @@ def transformer(
     if context is not None:
         whole("context", context)
     branches = {"attention": attention or Attention(heads), "mlp": mlp or FeedForward()}
+    readout: Initialization = FanIn()
     if init is not None:
-        undrawn = [kind for kind, own in branches.items() if "weights" not in fields_of(own)]
-        if undrawn:
-            raise ValueError(f"init is given, but {undrawn[0]} has no `weights` to be drawn from it: leave init out")
-        branches = {kind: dataclasses.replace(own, weights=initialization(init)) for kind, own in branches.items()}
-    readout = FanIn() if init is None else initialization(init)
+        readout = initialization(init)
+        for kind, branch in branches.items():
+            if "weights" not in fields_of(branch):
+                raise ValueError(f"init is given, but {kind} has no `weights` to be drawn from it: leave init out")
+            branches[kind] = dataclasses.replace(branch, weights=readout)
     rows = Embedding(vocabulary, context, embedding_rms)
-    return Transformer(staged(chosen(placement, norm), branches, depth), width, rows, readout, precision)
+    stack = staged(chosen(placement, norm), branches, depth)
+    return Transformer(stack, width, rows, readout, precision)
 
 
 def staged(place: Placement, branches: Mapping[str, Any], depth: int) -> Stack:

@@ -53,7 +53,9 @@ class Placement:
 
     def counts(self, depth: int) -> tuple[int, ...]:
         """How many of `depth` blocks each stage has."""
-        return shared_out(depth, [stage.share for stage in self.stages], [stage.blocks for stage in self.stages])
+        shares = [stage.share for stage in self.stages]
+        fixed = [stage.blocks for stage in self.stages]
+        return shared_out(depth, shares, fixed)
 
 
 def shared_out(depth: int, shares: Sequence[float], fixed: Sequence[int | None]) -> tuple[int, ...]:

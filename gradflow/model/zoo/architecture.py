@@ -43,7 +43,7 @@ class Architecture:
     def __post_init__(self):
         check_fields(self)
         for name in ("depth", "width", "heads", "hidden", "vocabulary", "context"):
-            whole(name, getattr(self, name))
+            whole(name, vars(self)[name])
 
     # ---- what a family says
 
@@ -92,8 +92,10 @@ class Architecture:
         one head, and where the stream is narrower than a head, the head is narrower too. Tokens and windows stay.
         """
         check_options("scaled", others, [field.name for field in dataclasses.fields(self)])
-        resized = {} if width is None else self.resized(width)
-        return dataclasses.replace(self, depth=self.depth if depth is None else depth, **{**resized, **others})
+        sizes = {} if width is None else self.resized(width)
+        if depth is not None:
+            sizes["depth"] = depth
+        return dataclasses.replace(self, **{**sizes, **others})
 
     def resized(self, width: int) -> dict:
         """The fields that follow from the width."""
@@ -105,9 +107,9 @@ class Architecture:
         groups = max(1, round((self.kv_heads or self.heads) / self.heads * heads))
         while heads % groups:
             groups -= 1
-        head = self.head and (
-            self.head if self.heads * share >= 1 else max(2, 2 * round(self.head * self.heads * share / 2))
-        )
+        head = self.head
+        if head and self.heads * share < 1:
+            head = max(2, 2 * round(head * self.heads * share / 2))
         hidden = max(1, round(self.hidden * share))
         return {
             "width": width,
@@ -145,19 +147,26 @@ class Architecture:
 
 def to_text(attention: Attention) -> str:
     """What its fields say of an attention: mask, heads, positions, norms."""
-    shared = attention.kv_heads or attention.heads
-    keys = {attention.heads: "", 1: ", one key for all heads"}.get(shared, f", {shared} keys")
-    window = attention.window
-    said = "causal" if attention.causal else "bidirectional"
-    if isinstance(window, LayerNumber):
-        said += ", banded in some blocks"
-    elif window:
-        said += f", window {window}"
-    said += f", {attention.heads} heads{keys}" + (", rotary" if attention.rotary else "")
-    norms = attention.query_norm
-    together = " of all heads" if isinstance(norms, Joint) else ""
-    said += f", QK-norm{together}" if norms != Identity() else ""
-    return said + (f", scores capped at {attention.softcap:g}" if attention.softcap else "")
+    parts = ["causal" if attention.causal else "bidirectional"]
+    if isinstance(attention.window, LayerNumber):
+        parts.append("banded in some blocks")
+    elif attention.window:
+        parts.append(f"window {attention.window}")
+    parts.append(f"{attention.heads} heads")
+    keys = attention.kv_heads or attention.heads
+    if keys == 1 != attention.heads:
+        parts.append("one key for all heads")
+    elif keys != attention.heads:
+        parts.append(f"{keys} keys")
+    if attention.rotary:
+        parts.append("rotary")
+    if isinstance(attention.query_norm, Joint):
+        parts.append("QK-norm of all heads")
+    elif attention.query_norm != Identity():
+        parts.append("QK-norm")
+    if attention.softcap:
+        parts.append(f"scores capped at {attention.softcap:g}")
+    return ", ".join(parts)
 
 
 def entering(wiring: Wiring, layer: Layer) -> Wiring:
