@@ -23,7 +23,7 @@ from .rotary import Rotary
 
 
 def linear(key, weights: Initialization, name: str, fan_in: int, fan_out: int, width: int, bias: bool) -> nnx.Linear:
-    """`nnx.Linear` with its kernel drawn from `weights` and a zero bias where there is one."""
+    """Returns `nnx.Linear` with its kernel drawn from `weights` and a zero bias where there is one."""
     kernel = draw(weights, at(key, name), Matrix(name, fan_in, fan_out, width))
     return nnx.Linear(fan_in, fan_out, use_bias=bias, kernel_init=lambda *_: kernel, rngs=nnx.Rngs(0))
 
@@ -38,15 +38,15 @@ class Branch(Layer):
     bias: bool
 
     def matrix_shapes(self, width: int) -> dict[str, tuple[int, int]]:
-        """`{name: (fan_in, fan_out)}` of its matrices, the last of them the one that writes the output."""
+        """Returns `{name: (fan_in, fan_out)}` of its matrices, the last of them the one that writes the output."""
         raise NotImplementedError
 
     def inner_widths(self, width: int) -> dict[str, int]:
-        """`{field: features}` of the layers inside it."""
+        """Returns `{field: features}` of the layers inside it."""
         return {}
 
     def init(self, key, width: int):
-        """`{name: Linear}` for every matrix, and the parameters of the layers in `inner_widths` that have some."""
+        """Returns `{name: Linear}` for every matrix, and the parameters of the layers in `inner_widths` that have some."""
         params = {}
         for name, (fan_in, fan_out) in self.matrix_shapes(width).items():
             params[name] = linear(key, self.weights, name, fan_in, fan_out, width, self.bias)
@@ -65,7 +65,7 @@ class Branch(Layer):
         return self.layer_at(place)(params.get(place, {}), x)
 
     def gains(self, width: int) -> dict[str, float]:
-        """`std² · fan_in` of every matrix: what a mean square is multiplied by at initialization."""
+        """Returns `std² · fan_in` of every matrix: what a mean square is multiplied by at initialization."""
         gains = {}
         for name, (fan_in, fan_out) in self.matrix_shapes(width).items():
             gains[name] = self.weights.std(Matrix(name, fan_in, fan_out, width)) ** 2 * fan_in
@@ -89,7 +89,7 @@ class OneHidden(Branch):
         return coupling(self.inner, least=FEATURES)
 
     def inner_widths(self, width: int):
-        """`inner` on the hidden layer."""
+        """Returns `inner` on the hidden layer."""
         return {"inner": round(self.ratio * width)}
 
 
@@ -105,12 +105,12 @@ class FeedForward(OneHidden):
     inner: Layer = Identity()
 
     def matrix_shapes(self, width: int):
-        """`up`, d -> ratio·d, and `down`, ratio·d -> d."""
+        """Returns `up`, d -> ratio·d, and `down`, ratio·d -> d."""
         hidden = round(self.ratio * width)
         return {"up": (width, hidden), "down": (hidden, width)}
 
     def __call__(self, params, x):
-        """The branch's output [T, d]."""
+        """Returns the branch's output [T, d]."""
         hidden = ACTIVATIONS[self.activation](params["up"](x))
         return params["down"](self.at("inner", params, hidden))
 
@@ -127,12 +127,12 @@ class GatedFeedForward(OneHidden):
     inner: Layer = Identity()
 
     def matrix_shapes(self, width: int):
-        """`gate` and `up`, d -> ratio·d, and `down`, ratio·d -> d."""
+        """Returns `gate` and `up`, d -> ratio·d, and `down`, ratio·d -> d."""
         hidden = round(self.ratio * width)
         return {"gate": (width, hidden), "up": (width, hidden), "down": (hidden, width)}
 
     def __call__(self, params, x):
-        """The branch's output [T, d]."""
+        """Returns the branch's output [T, d]."""
         hidden = ACTIVATIONS[self.activation](params["gate"](x)) * params["up"](x)
         return params["down"](self.at("inner", params, hidden))
 
@@ -186,13 +186,13 @@ class Attention(Branch):
         Mask(self.causal, self.window)
 
     def size(self, width: int) -> int:
-        """Features of a head."""
+        """Returns the number of features of a head."""
         if not self.head and width % self.heads:
             raise ValueError(f"width = {width} is not a multiple of heads = {self.heads}: change one of them")
         return self.head or width // self.heads
 
     def matrix_shapes(self, width: int):
-        """`query`, `key`, `value` and `out`; key and value have `kv_heads · h` outputs."""
+        """Returns `query`, `key`, `value` and `out`; key and value have `kv_heads · h` outputs."""
         size = self.size(width)
         if self.rotary and size % 2:
             raise ValueError(f"rotary positions need an even width a head, not {self.head or f'{width}/{self.heads}'}")
@@ -205,17 +205,17 @@ class Attention(Branch):
         }
 
     def inner_widths(self, width: int):
-        """Norms on the features of a head, `head_gain` on the heads, `inner` on their concatenation."""
+        """Returns norms on the features of a head, `head_gain` on the heads, `inner` on their concatenation."""
         size = self.size(width)
         by_head = dict.fromkeys(("query_norm", "key_norm", "value_norm"), size)
         return {**by_head, "head_gain": self.heads, "inner": size * self.heads}
 
     def seen(self, params, x):
-        """What keys and values are made of: the stream that the queries are of too."""
+        """Returns what keys and values are made of: the stream that the queries are of too."""
         return x
 
     def __call__(self, params, x):
-        """The branch's output [T, d]."""
+        """Returns the branch's output [T, d]."""
         tokens, head, seen = len(x), self.size(x.shape[-1]), self.seen(params, x)
         of = {"query": x, "key": seen, "value": seen}
         heads = {name: params[name](u).reshape(len(u), -1, head) for name, u in of.items()}
@@ -239,11 +239,11 @@ class Joint(Layer):
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
-        """Those of the layer, for heads of `width` features."""
+        """Returns the layer's parameters, for heads of `width` features."""
         return self.layer.init(key, self.heads * width)
 
     def __call__(self, params, x):
-        """The layer applied to the concatenated heads."""
+        """Returns the layer applied to the concatenated heads."""
         return self.layer(params, x.reshape(len(x), -1)).reshape(x.shape)
 
 
@@ -259,9 +259,9 @@ class Dense(Branch):
     couples: ClassVar[str] = FEATURES
 
     def matrix_shapes(self, width: int):
-        """`dense`, width -> features."""
+        """Returns `dense`, width -> features."""
         return {"dense": (width, self.features or width)}
 
     def __call__(self, params, x):
-        """`φ(W x + b)`."""
+        """Returns `φ(W x + b)`."""
         return ACTIVATIONS[self.activation](params["dense"](x))

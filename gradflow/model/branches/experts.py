@@ -48,7 +48,7 @@ class SigmoidRouter:
             )
 
     def __call__(self, logits: Float[Array, "token expert"], balance) -> Float[Array, "token expert"]:
-        """The weights g [T, E], zero where an expert is not chosen; `balance` is b [E]."""
+        """Returns the weights g [T, E], zero where an expert is not chosen; `balance` is b [E]."""
         scores = jax.nn.sigmoid(logits)
         chosen = scores * self.chosen(jax.lax.stop_gradient(scores + balance[None]))
         return self.scale * chosen / (chosen.sum(-1, keepdims=True) + 1e-20)
@@ -92,11 +92,11 @@ class Experts(Branch):
         return self.expert().couples
 
     def expert(self, times: int = 1) -> GatedFeedForward:
-        """One expert, `times` as wide."""
+        """Returns one expert, `times` as wide."""
         return GatedFeedForward(times * self.ratio, self.activation, self.weights, self.bias, self.inner)
 
     def init(self, key, width: int):
-        """`{"router": Linear, "balance": [E], "routed": experts stacked [E, …], "shared": one}`; no `shared` where it is 0."""
+        """Returns `{"router": Linear, "balance": [E], "routed": experts stacked [E, …], "shared": one}`; `shared` unless 0."""
         keys = jax.vmap(lambda e: at(key, "routed", e))(jnp.arange(self.router.experts))
         shared = {"shared": self.expert(self.shared).init(at(key, "shared"), width)} if self.shared else {}
         return {
@@ -107,12 +107,12 @@ class Experts(Branch):
         }
 
     def gates(self, params, x) -> Float[Array, "token expert"]:
-        """The weights g of every expert, in float32 or better."""
+        """Returns the weights g of every expert, in float32 or better."""
         logits = params["router"](x)
         return self.router(in_float32(logits), params["balance"])
 
     def __call__(self, params, x):
-        """The branch's output [T, d]."""
+        """Returns the branch's output [T, d]."""
         each = jax.vmap(self.expert(), (0, None))(params["routed"], x)  # [E, T, d]
         routed = jnp.einsum("te,etd->td", self.gates(params, x).astype(x.dtype), each)
         return routed + self.expert(self.shared)(params["shared"], x) if self.shared else routed

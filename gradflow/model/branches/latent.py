@@ -63,7 +63,7 @@ class LatentAttention(Branch):
         return PAST if self.causal else ALL
 
     def matrix_shapes(self, width: int):
-        """The matrices by the paper's letters: DQ, UQ, QR, DKV, UK, KR, UV and O."""
+        """Returns the matrices by the paper's letters: DQ, UQ, QR, DKV, UK, KR, UV and O."""
         latent, from_latent = (self.query_rank or width), self.key_value_rank
         down = {"query_down": (width, self.query_rank)} if self.query_rank else {}
         return {
@@ -78,12 +78,12 @@ class LatentAttention(Branch):
         }
 
     def inner_widths(self, width: int):
-        """Norms on what queries, and keys and values, are made from; `inner` on the concatenated heads."""
+        """Returns norms on what queries, and keys and values, are made from; `inner` on the concatenated heads."""
         query = {"query_latent": self.query_rank} if self.query_rank else {}
         return {**query, "key_value_latent": self.key_value_rank, "inner": self.heads * self.value_head}
 
     def __call__(self, params, x):
-        """The branch's output [T, d]."""
+        """Returns the branch's output [T, d]."""
         by_head = lambda name, u: params[name](u).reshape(len(x), -1, self.sizes[name])
         c = self.at("key_value_latent", params, params["key_value_down"](x))
         own = self.at("query_latent", params, params["query_down"](x)) if self.query_rank else x

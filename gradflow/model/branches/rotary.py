@@ -25,7 +25,7 @@ class Interpolated:
     factor: Number
 
     def __call__(self, frequency):
-        """The frequencies of the longer context."""
+        """Returns the frequencies of the longer context."""
         return frequency / self.factor
 
 
@@ -44,7 +44,7 @@ class ByWavelength:
     context: int = 8192
 
     def __call__(self, frequency):
-        """The frequencies of the longer context."""
+        """Returns the frequencies of the longer context."""
         waves = self.context * frequency / (2 * math.pi)
         share = jnp.clip((waves - self.low) / (self.high - self.low), 0, 1)
         return frequency * ((1 - share) / self.factor + share)
@@ -66,7 +66,7 @@ class Yarn:
     base: float = 10_000.0
 
     def __call__(self, frequency):
-        """The frequencies of the longer context."""
+        """Returns the frequencies of the longer context."""
         half = len(frequency)
         number = lambda turns: half * math.log(self.context / (2 * math.pi * turns)) / math.log(self.base)
         low, high = max(math.floor(number(self.fast)), 0), min(math.ceil(number(self.slow)), 2 * half - 1)
@@ -83,7 +83,7 @@ class Rotary:
     scaling: Interpolated | ByWavelength | Yarn | None = None
 
     def __call__(self, x: Float[Array, "token head feature"]) -> Float[Array, "token head feature"]:
-        """The turned `x`."""
+        """Returns the turned `x`."""
         tokens, _, size = x.shape
         dtype = wide(x.dtype)  # positions past 256 are not numbers of bfloat16
         half = jnp.arange(size // 2, dtype=dtype)

@@ -37,7 +37,7 @@ STREAM_ALONE = jax.checkpoint_policies.nothing_saveable  # between the passes
 
 
 def products(primitive, *operands, **how) -> bool:
-    """What the forward pass keeps for the backward pass: products with weights; on the CPU those no wider than their input.
+    """Returns whether a result is kept for the backward pass: products with weights; on the CPU those no wider than their input.
 
     The rest (norms, activations, scores, a hidden layer) is computed again, which takes less time than to write it down and
     read it back, and a quarter of the memory. A policy of `jax.checkpoint`.
@@ -79,7 +79,7 @@ class OfStream:
     params: Any
 
     def at(self, x) -> Part:
-        """The part at `x`."""
+        """Returns the part at `x`."""
         return self.layer.at_stream(in_precision_of(x, self.params), x)
 
     def __call__(self, u):

@@ -36,7 +36,7 @@ ELSEWHERE = {
 
 
 def checked_data(data) -> Data:
-    """The data, where batches can be cut from it.
+    """Returns the data, where batches can be cut from it.
 
     Errors: TypeError with the remedy.
     """
@@ -49,12 +49,12 @@ def checked_data(data) -> Data:
 
 
 def readable(data) -> Data | Mapping:
-    """A batch as it is, and data where batches can be cut from it."""
+    """Returns a batch as it is, and data where batches can be cut from it."""
     return data if isinstance(data, Mapping) else checked_data(data)
 
 
 def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
-    """The batch as arrays, tokens as int32, where it is one for all of the models; `leading` axes stand in front of the examples.
+    """Returns the batch as arrays, tokens as int32, if it fits all of the models; `leading` axes are in front of the examples.
 
     Errors: ValueError or TypeError, one line with the remedy.
     """
@@ -81,7 +81,7 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
 
 
 def the_batch(data, models: Mapping, key) -> dict:
-    """The batch that all seeds and models share: the one given, or the first of the data."""
+    """Returns the batch that all seeds and models share: the one given, or the first of the data."""
     if isinstance(data, Mapping):
         return checked(data, models)
     return checked(checked_data(data).batch(root(key), 0), models)
@@ -98,7 +98,7 @@ def _check_keys(batch: Mapping) -> None:
 
 
 def _arrays(key: str, tree):
-    """Arrays of numbers, from those of any library, or from lists."""
+    """Returns arrays of numbers, from those of any library, or from lists."""
     if isinstance(tree, Mapping):
         return {name: _arrays(f"{key}[{name!r}]", leaf) for name, leaf in tree.items()}
     try:
@@ -114,14 +114,14 @@ def _arrays(key: str, tree):
 
 
 def _shapes(tree) -> str:
-    """Shapes of the arrays in a tree, in few words."""
+    """Returns the shapes of the arrays in a tree, in few words."""
     if isinstance(tree, Mapping):
         return shown(jax.tree.map(np.shape, tree))
     return f"shape {np.shape(tree)}"
 
 
 def _check_tokens(batch: dict, models: Mapping[str, OfTokens], leading: int) -> None:
-    """Tokens and targets are whole numbers, of one shape, that every model knows."""
+    """Refuses tokens and targets that are not whole numbers, of one shape, in every model's vocabulary."""
     inputs, targets = batch["inputs"], batch["targets"]
     two = [name for name, model in models.items() if isinstance(model, OfTwoSequences)]
     if isinstance(inputs, Mapping) != bool(two) or len(two) not in (0, len(models)):
@@ -164,7 +164,7 @@ def _of_sequences(two: list[str], models: Mapping) -> str:
 
 
 def _check_range(name: str, model: OfTokens, read: Mapping[str, np.ndarray], targets: np.ndarray) -> None:
-    """Tokens and targets lie in a model's vocabulary, and there are no more tokens than it has positions."""
+    """Refuses tokens and targets outside a model's vocabulary, and more tokens than it has positions."""
     for key, array in {**read, "targets": np.maximum(targets, 0)}.items():
         least, most = int(array.min()), int(array.max())
         if least < 0 or most >= model.vocabulary:
@@ -176,7 +176,7 @@ def _check_range(name: str, model: OfTokens, read: Mapping[str, np.ndarray], tar
 
 
 def shares(model, targets):
-    """How much the loss of each example [B] counts: `B n_b/Σ n_b`, n_b its targets; 1 where all have as many.
+    """Returns how much the loss of each example [B] counts: `B n_b/Σ n_b`, n_b its targets; 1 where all have as many.
 
     The mean over examples of `share · loss`, each loss the mean over an example's targets, is the mean over all targets.
     """

@@ -50,7 +50,7 @@ def check(
     steps: int = 0,
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """An error where one of the models would not fit.
+    """Refuses models that would not fit into memory.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def _first_seed(weights):
 
 
 def check_rows(models: Mapping[str, Model], data, draws: int, replicas: int) -> None:
-    """An error where theory would not fit: Gram matrices of all tokens of a batch, some for each of the drawn heads.
+    """Refuses models whose theory would not fit: Gram matrices of all tokens of a batch, some for each of the drawn heads.
 
     Errors: ValueError, one line with the estimate.
     """
@@ -102,7 +102,7 @@ def check_rows(models: Mapping[str, Model], data, draws: int, replicas: int) -> 
 
 
 def refuse(what: str, remedy: str, **needed: float) -> None:
-    """An error where these bytes are more than there are."""
+    """Refuses what needs more bytes than there are."""
     total, limit = sum(needed.values()), memory()
     if total > limit:
         parts = ", ".join(f"{name} {readable(count)}" for name, count in needed.items() if count > total / 100)
@@ -112,7 +112,7 @@ def refuse(what: str, remedy: str, **needed: float) -> None:
 
 
 def extent(data) -> tuple[int, int]:
-    """Examples of a batch, those of all seeds where it is one a seed, and tokens of an example; 1 where it does not say."""
+    """Returns the examples of a batch, of all seeds if one a seed, and tokens of an example; 1 where it doesn't say."""
     if isinstance(data, Mapping):
         lengths = []
         for leaf in jax.tree.leaves(list(data.values())):
@@ -126,12 +126,12 @@ def extent(data) -> tuple[int, int]:
 
 
 def held(shapes) -> int:
-    """Bytes of arrays of these shapes and types."""
+    """Returns the bytes of arrays of these shapes and types."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
 def activations(model, shapes, examples: int, tokens: int) -> int:
-    """Bytes that a backward pass of one set of weights keeps."""
+    """Returns the bytes that a backward pass of one set of weights keeps."""
     leaves = jax.tree.leaves(shapes)
     precise = 8 if any(leaf.dtype.itemsize > 4 for leaf in leaves) else 4
     outputs = [math.prod(leaf.shape) // (math.prod(leaf.shape[-2:-1]) or 1) for leaf in leaves]
@@ -141,19 +141,19 @@ def activations(model, shapes, examples: int, tokens: int) -> int:
 
 
 def recorded(model, shapes) -> int:
-    """Bytes of the readings of one set of weights at one step."""
+    """Returns the bytes of the readings of one set of weights at one step."""
     return 8 * model.stack.size * (COLUMNS + len(jax.tree.leaves(shapes)))
 
 
 def readable(count: float) -> str:
-    """A number of bytes, in words."""
+    """Returns a number of bytes, in words."""
     power = min(int(math.log10(max(count, 1))) // 3, 6)
     unit = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")[power]
     return f"{count / 1000**power:.3g} {unit}"
 
 
 def memory() -> int:
-    """Bytes that there are for arrays: the accelerator's, or the least of the machine's, its container's and the process's."""
+    """Returns the bytes there are for arrays: an accelerator's, or the least of the machine's, container's and process's."""
     stats = jax.devices()[0].memory_stats()  # None on a CPU
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"]
@@ -168,7 +168,7 @@ def _physical() -> float:
 
 
 def _limit(path: str) -> float:
-    """What a control group allows."""
+    """Returns the bytes that a control group allows."""
     try:
         return float(Path(path).read_text())
     except (ValueError, OSError):  # "max", or none
@@ -176,7 +176,7 @@ def _limit(path: str) -> float:
 
 
 def _own() -> float:
-    """What `ulimit -v` allows."""
+    """Returns the bytes that `ulimit -v` allows."""
     try:
         import resource
     except ImportError:  # not everywhere

@@ -11,7 +11,7 @@ from ..parameters.names import named
 
 
 def check_weights(name: str, model: Model, weights) -> int:
-    """How many sets of weights are given, along the leading axis of every array.
+    """Returns how many sets of weights are given, along the leading axis of every array.
 
     Errors: ValueError that names the first parameter that is missing, unknown or of another shape.
     """
@@ -28,7 +28,7 @@ def check_weights(name: str, model: Model, weights) -> int:
 
 
 def shapes(model: Drawable):
-    """The parameters as shapes and types."""
+    """Returns the parameters as shapes and types."""
     return jax.eval_shape(model.init, jax.random.key(0))
 
 
@@ -46,7 +46,7 @@ def _check_shapes(name: str, expected: Mapping[str, tuple], found: Mapping[str, 
 
 
 def first_not_finite(weights) -> str | None:
-    """The first parameter that holds a NaN or an infinity, and how many."""
+    """Returns the first parameter that holds a NaN or an infinity, and how many."""
     for path, leaf in named(weights).items():
         bad = int(jnp.sum(~jnp.isfinite(jnp.asarray(leaf))))
         if bad:

@@ -42,7 +42,7 @@ ACTIVATIONS: dict[str, Callable] = {
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def standardized(x, eps: float, centred: bool):
-    """`(x − mean)/σ` over features, `σ² = mean((x − mean)²) + eps`, in float32 or better; not centred: mean 0."""
+    """Returns `(x − mean)/σ` over features, `σ² = mean((x − mean)²) + eps`, in float32 or better; not centred: mean 0."""
     return _hat_and_scale(x, eps, centred)[0]
 
 
@@ -62,7 +62,7 @@ def _(eps, centred, primals, tangents):
 
 
 def _hat_and_scale(x, eps, centred):
-    """`x̂` and `1/σ`."""
+    """Returns `x̂` and `1/σ`."""
     x = in_float32(x)
     if centred:
         x = x - _mean(x)
@@ -71,7 +71,7 @@ def _hat_and_scale(x, eps, centred):
 
 
 def _mean(x):
-    """Mean over features, the axis kept."""
+    """Returns the mean over features, the axis kept."""
     return jnp.mean(x, axis=-1, keepdims=True)
 
 
@@ -94,7 +94,7 @@ class Mask:
 
 
 def attend(q, k, v, mask: Mask = Mask(), scale: float | None = None, softcap: float | None = None):
-    """`softmax(s) v` per head, `s = scale q kᵀ`, heads sharing keys and values in groups; the softmax in float32 or better.
+    """Returns `softmax(s) v` per head, `s = scale q kᵀ`, heads in groups of one key and value; the softmax in float32 or better.
 
     `scale` is 1/√h by default; scores are `c tanh(s/c)` where there is a `softcap` c (Gemma Team 2024, Gemma 2).
     Our own lines, since the fused one of `jax.nn` takes its softmax in float32 always, which breaks float64 identities.
@@ -130,14 +130,14 @@ def _(causal, scale, softcap, primals, tangents):
 
 
 def _scores(q, k, scale: float):
-    """`scale q kᵀ` [K, H/K, T, S]."""
+    """Returns `scale q kᵀ` [K, H/K, T, S]."""
     tokens, size = len(q), q.shape[-1]
     grouped = q.reshape(tokens, k.shape[1], -1, size) * scale
     return jnp.einsum("tkgh,skh->kgts", grouped, k, preferred_element_type=wide(q.dtype))
 
 
 def _attention(scores, reach, causal: bool, softcap: float | None):
-    """The softmax of the scores, capped and masked."""
+    """Returns the softmax of the scores, capped and masked."""
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     if causal:
@@ -146,7 +146,7 @@ def _attention(scores, reach, causal: bool, softcap: float | None):
 
 
 def seen(shape: tuple[int, int], reach=None):
-    """Which keys a query sees under a causal mask [T, S]: token t those from t − reach + 1, or the first, to t."""
+    """Returns which keys a query sees under a causal mask [T, S]: token t those from t − reach + 1, or the first, to t."""
     past = jnp.tril(jnp.ones(shape, bool))
     if reach is None:
         return past
@@ -155,5 +155,5 @@ def seen(shape: tuple[int, int], reach=None):
 
 
 def _mixed(p, v):
-    """`p v` [T, H g], in the dtype of `v`."""
+    """Returns `p v` [T, H g], in the dtype of `v`."""
     return jnp.einsum("kgts,skh->tkgh", p.astype(v.dtype), v).reshape(p.shape[-2], -1)

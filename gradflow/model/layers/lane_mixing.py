@@ -40,11 +40,11 @@ class OfTokens(LaneGains):
         return OfStream(self, params)
 
     def at_stream(self, params, x) -> Part:
-        """The gain for the stream `x`: `u ↦ M(x) u`, in the precision of `x`."""
+        """Returns the gain for the stream `x`: `u ↦ M(x) u`, in the precision of `x`."""
         return partial(jnp.einsum, BY_TOKEN[self.route], self.by_token(params, x).astype(x.dtype))
 
     def __call__(self, params, x):
-        """`M(x) x`: of a gain that acts on what it reads."""
+        """Returns `M(x) x`: of a gain that acts on what it reads."""
         if self.route == "spread":
             raise TypeError("a spread that reads the stream acts on a branch's output: it can stand only in `write`")
         return self.at_stream(params, x)(x)
@@ -63,13 +63,13 @@ class DynamicGains(OfTokens):
     scale: float = 0.01
 
     def init(self, key, width: int):
-        """`{"matrix": M, "weights": [d, lanes] or [d], "scale": [], "norm": those of N}`."""
+        """Returns `{"matrix": M, "weights": [d, lanes] or [d], "scale": [], "norm": those of N}`."""
         out = (len(self.matrix),) if self.route == "mix" else ()
         weights = {"weights": jnp.zeros((width, *out), jnp.float32), "scale": jnp.asarray(self.scale, jnp.float32)}
         return {**super().init(key, width), **weights, "norm": self.norm.init(at(key, "norm"), width)}
 
     def by_token(self, params, x):
-        """`M + s tanh(N(x) w)`."""
+        """Returns `M + s tanh(N(x) w)`."""
         seen = jnp.einsum("jtf,f...->t...j", self.norm(params["norm"], x), params["weights"])
         return with_leading_axes(params["matrix"], seen) + params["scale"] * jnp.tanh(seen)
 
@@ -100,13 +100,13 @@ class ManifoldGains(OfTokens):
             raise ValueError(f"a {self.route} on the manifold can't start at {self.matrix}: it needs {wanted}")
 
     def init(self, key, width: int):
-        """`{"bias": b, "weights": Φ, [lanes, d, lanes(, lanes)], "scale": α}`."""
+        """Returns `{"bias": b, "weights": Φ, [lanes, d, lanes(, lanes)], "scale": α}`."""
         start = self.numbers(jnp.float32)
         weights = jnp.zeros((len(self.matrix), width, *start.shape), jnp.float32)
         return {"bias": _START[self.route](start), "weights": weights, "scale": jnp.asarray(self.alpha, jnp.float32)}
 
     def by_token(self, params, x):
-        """`P(α RMS(vec x) Φ + b)`."""
+        """Returns `P(α RMS(vec x) Φ + b)`."""
         lanes, tokens, width = x.shape
         rows = standardized(x.swapaxes(0, 1).reshape(tokens, -1), self.eps, False).reshape(tokens, lanes, width)
         own = in_precision_of(rows, params)
@@ -115,7 +115,7 @@ class ManifoldGains(OfTokens):
 
 
 def sinkhorn(log_matrix, rounds: int = 20):
-    """`exp` of a matrix [..., n, n], columns and rows divided by their sums in turn: doubly stochastic in the limit.
+    """Returns `exp` of a matrix [..., n, n], columns and rows divided by their sums in turn: doubly stochastic in the limit.
 
     Xie et al. 2025 (mHC), eq. 9, with their 20 rounds. Rows come last and sum to 1 to rounding.
     """

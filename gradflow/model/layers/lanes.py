@@ -49,15 +49,15 @@ class Lanes(Layer):
             raise ValueError(f"the matrix of a {self.route} between lanes is {self.matrix}: it needs {shape}")
 
     def init(self, key, width: int):
-        """No parameters."""
+        """Returns no parameters."""
         return {}
 
     def __call__(self, params, x):
-        """`M x`."""
+        """Returns `M x`."""
         return jnp.einsum(ROUTES[self.route], self.numbers(x.dtype), x)
 
     def output_normals(self, params, y, inherited):
-        """Where one lane is gathered alone, those of its input that lie within it; of other routes none are carried on."""
+        """Returns, where one lane is gathered alone, the input's normal directions within it; of other routes none."""
         gathered_lanes = [i for i, weight in enumerate(self.matrix) if not (isinstance(weight, float) and weight == 0)]
         if self.route != "gather" or len(gathered_lanes) != 1 or self.trained:
             return jnp.zeros((y.shape[-2], y.size // y.shape[-2], 1), y.dtype)
@@ -78,26 +78,26 @@ class LaneGains(Lanes):
     trained: ClassVar[bool] = True
 
     def init(self, key, width: int):
-        """`{"matrix": M}`, float32."""
+        """Returns `{"matrix": M}`, float32."""
         return {"matrix": self.numbers(jnp.float32)}
 
     def __call__(self, params, x):
-        """`M x`."""
+        """Returns `M x`."""
         return jnp.einsum(ROUTES[self.route], params["matrix"], x)
 
 
 def mixed(*rows: tuple[Number, ...], kind: Callable[..., Lanes] = Lanes) -> Lanes:
-    """Lanes to lanes, `x'_i = Σ_j M_ij x_j`, from the rows of M."""
+    """Returns the gain from lanes to lanes, `x'_i = Σ_j M_ij x_j`, from the rows of M."""
     return kind("mix", rows)
 
 
 def gathered(*weights: Number, kind: Callable[..., Lanes] = Lanes) -> Lanes:
-    """Lanes to one, `Σ_j w_j x_j`."""
+    """Returns the gain from lanes to one, `Σ_j w_j x_j`."""
     return kind("gather", weights)
 
 
 def spread(*weights: Number, kind: Callable[..., Lanes] = Lanes) -> Lanes:
-    """One to lanes, `x'_i = w_i x`."""
+    """Returns the gain from one to lanes, `x'_i = w_i x`."""
     return kind("spread", weights)
 
 
@@ -113,7 +113,7 @@ class Several(Layer):
         return coupling(*self.layers)
 
     def init(self, key, width: int):
-        """`{place: params}`, places counted from 1."""
+        """Returns `{place: params}`, places counted from 1."""
         return {str(i): layer.init(at(key, i), width) for i, layer in self.numbered()}
 
     def numbered(self) -> list[tuple[int, Layer]]:
@@ -132,7 +132,7 @@ class PerLane(Several):
         return coupling(*self.layers, least=FEATURES)
 
     def __call__(self, params, x):
-        """Each lane through its layer."""
+        """Returns each lane after its layer."""
         if len(x) != len(self.layers):
             raise ValueError(f"a stream of {len(x)} lanes, but {len(self.layers)} layers: give one a lane")
         return jnp.stack([layer(params[str(i)], x[i - 1]) for i, layer in self.numbered()])
@@ -164,7 +164,7 @@ class Then(Several):
     """Layers one after the other."""
 
     def __call__(self, params, x):
-        """The last layer's output."""
+        """Returns the output of the last layer."""
         for i, layer in self.numbered():
             x = layer(params[str(i)], x)
         return x

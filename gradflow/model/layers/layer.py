@@ -125,15 +125,15 @@ class Identity(Layer):
     couples: ClassVar[str] = NOTHING
 
     def init(self, key, width: int):
-        """No parameters."""
+        """Returns no parameters."""
         return {}
 
     def __call__(self, params, x):
-        """`x`."""
+        """Returns `x`."""
         return x
 
     def output_normals(self, params, y, inherited):
-        """Those of its input."""
+        """Returns the input's normal directions unchanged."""
         return inherited
 
 
@@ -145,11 +145,11 @@ class Zero(Layer):
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
-        """No parameters."""
+        """Returns no parameters."""
         return {}
 
     def __call__(self, params, x):
-        """Zeros in the shape of `x`."""
+        """Returns zeros in the shape of `x`."""
         return jnp.zeros_like(x)
 
 
@@ -162,15 +162,15 @@ class Gain(Layer):
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
-        """No parameters."""
+        """Returns no parameters."""
         return {}
 
     def __call__(self, params, x):
-        """`value · x`."""
+        """Returns `value · x`."""
         return times(self.value, x)
 
     def output_normals(self, params, y, inherited):
-        """Those of its input."""
+        """Returns the input's normal directions unchanged."""
         return inherited
 
 
@@ -183,15 +183,15 @@ class ScalarGain(Layer):
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
-        """`{"gain": []}`."""
+        """Returns `{"gain": []}`."""
         return {"gain": jnp.asarray(self.value, jnp.float32)}
 
     def __call__(self, params, x):
-        """`a · x`."""
+        """Returns `a · x`."""
         return params["gain"] * x
 
     def output_normals(self, params, y, inherited):
-        """Those of its input."""
+        """Returns the input's normal directions unchanged."""
         return inherited
 
 
@@ -204,15 +204,15 @@ class FeatureGain(Layer):
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
-        """`{"gain": [d]}`."""
+        """Returns `{"gain": [d]}`."""
         return {"gain": jnp.asarray(self.value, jnp.float32) * jnp.ones(width, jnp.float32)}
 
     def __call__(self, params, x):
-        """`λ ⊙ x`."""
+        """Returns `λ ⊙ x`."""
         return with_leading_axes(params["gain"], x) * x
 
     def output_normals(self, params, y, inherited):
-        """Those of its input, divided by the gains."""
+        """Returns the input's normal directions divided by the gains."""
         return inherited / with_leading_axes(params["gain"][:, None], inherited)
 
 
@@ -233,15 +233,15 @@ class Complement(Layer):
         return self.of
 
     def init(self, key, width: int):
-        """No parameters."""
+        """Returns no parameters."""
         return {}
 
     def __call__(self, params, x):
-        """`(1 − λ) ⊙ x`."""
+        """Returns `(1 − λ) ⊙ x`."""
         return with_leading_axes(1 - params["gain"], x) * x
 
     def output_normals(self, params, y, inherited):
-        """Those of its input, divided by the gains."""
+        """Returns the input's normal directions divided by the gains."""
         return inherited / with_leading_axes(1 - params["gain"][:, None], inherited)
 
 
@@ -253,13 +253,13 @@ class Shift(Layer):
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
-        """`{"shift": []}`."""
+        """Returns `{"shift": []}`."""
         return {"shift": jnp.zeros((), jnp.float32)}
 
     def __call__(self, params, x):
-        """`x + b`."""
+        """Returns `x + b`."""
         return x + params["shift"]
 
     def output_normals(self, params, y, inherited):
-        """Those of its input."""
+        """Returns the input's normal directions unchanged."""
         return inherited

@@ -61,11 +61,11 @@ class LayerNorm(Standard):
     bias: bool = True
 
     def init(self, key, width: int):
-        """`nnx.LayerNorm` with γ = 1 and β = 0; the variance from centred values, not `E x² − (E x)²`."""
+        """Returns `nnx.LayerNorm` with γ = 1 and β = 0; the variance from centred values, not `E x² − (E x)²`."""
         return self.of_flax(nnx.LayerNorm, width, use_bias=self.bias)
 
     def __call__(self, params, x):
-        """The normalized `x`."""
+        """Returns the normalized `x`."""
         gain, shift = with_leading_axes(self.gain(params), x), with_leading_axes(self.shift(params), x)
         dtype = common(x, gain, shift)
         hat, gain, shift = alike(standardized(x, self.eps, True), gain, shift)
@@ -76,11 +76,11 @@ class LayerNorm(Standard):
         return params.bias[...] if self.bias else 0.0
 
     def null_directions(self, params, x):
-        """What it takes from its input `x`, for eps → 0: `1` and `x − mean`, columns [T, d, 2]."""
+        """Returns the directions it removes from its input, for eps → 0: `1` and `x − mean`, columns [T, d, 2]."""
         return jnp.stack([jnp.ones_like(x), x - x.mean(-1, keepdims=True)], axis=-1)
 
     def output_normals(self, params, y, inherited):
-        """What its output `y` can't move along, for eps → 0: `1/γ` and `(y − β)/γ²`, columns [T, d, 2]."""
+        """Returns the directions its output can't move along, for eps → 0: `1/γ` and `(y − β)/γ²`, columns [T, d, 2]."""
         gain, shift = with_leading_axes(self.gain(params), y), with_leading_axes(self.shift(params), y)
         return jnp.stack([jnp.broadcast_to(1 / gain, y.shape), (y - shift) / gain**2], axis=-1)
 
@@ -97,22 +97,22 @@ class RMSNorm(Standard):
     scale: str = "gain"
 
     def init(self, key, width: int):
-        """`nnx.RMSNorm` with γ = 1."""
+        """Returns `nnx.RMSNorm` with γ = 1."""
         return self.of_flax(nnx.RMSNorm, width)
 
     def __call__(self, params, x):
-        """The normalized `x`."""
+        """Returns the normalized `x`."""
         gain = with_leading_axes(self.gain(params), x)
         dtype = common(x, gain)
         hat, gain = alike(standardized(x, self.eps, False), gain)
         return (hat * gain).astype(dtype)
 
     def null_directions(self, params, x):
-        """What it takes from its input `x`, for eps → 0: `x`, a column [T, d, 1]."""
+        """Returns the direction it removes from its input, for eps → 0: `x`, a column [T, d, 1]."""
         return x[..., None]
 
     def output_normals(self, params, y, inherited):
-        """What its output `y` can't move along, for eps → 0: `y/γ²`, a column [T, d, 1]."""
+        """Returns the direction its output can't move along, for eps → 0: `y/γ²`, a column [T, d, 1]."""
         return (y / with_leading_axes(self.gain(params), y) ** 2)[..., None]
 
 
@@ -126,19 +126,19 @@ class ScaledNorm(Layer):
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
-        """Those of the norm."""
+        """Returns the parameters of the norm."""
         return self.norm.init(key, width)
 
     def __call__(self, params, x):
-        """`value · N(x)`."""
+        """Returns `value · N(x)`."""
         return times(self.value, self.norm(params, x))
 
     def null_directions(self, params, x):
-        """That of the norm."""
+        """Returns the null directions of the norm."""
         return self.norm.null_directions(params, x)
 
     def output_normals(self, params, y, inherited):
-        """Those of the norm at its own output."""
+        """Returns the normal directions of the norm at its own output."""
         return self.norm.output_normals(params, y / self.value, inherited)
 
 
@@ -154,7 +154,7 @@ class Squash(Layer):
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
-        """`{"alpha": [], ["shift": [],] "scale": [d], "bias": [d]}` with γ = 1, β = 0 and s = 0."""
+        """Returns `{"alpha": [], ["shift": [],] "scale": [d], "bias": [d]}` with γ = 1, β = 0 and s = 0."""
         ones = jnp.ones(width, jnp.float32)
         params = {"alpha": jnp.asarray(self.alpha, jnp.float32), "scale": ones, "bias": 0 * ones}
         if self.shifted:
@@ -162,7 +162,7 @@ class Squash(Layer):
         return params
 
     def __call__(self, params, x):
-        """The squashed `x`."""
+        """Returns the squashed `x`."""
         u = params["alpha"] * x
         if self.shifted:
             u = u + params["shift"]
@@ -170,11 +170,11 @@ class Squash(Layer):
         return scale * ACTIVATIONS[self.activation](u) + bias
 
     def null_directions(self, params, x):
-        """It takes nothing from its input: one column of zeros, [T, d, 1]."""
+        """Returns one column of zeros [T, d, 1]: it removes nothing from its input."""
         return jnp.zeros_like(x)[..., None]
 
     def output_normals(self, params, y, inherited):
-        """Its output can move along everything: one column of zeros, [T, d, 1]."""
+        """Returns one column of zeros [T, d, 1]: its output can move along everything."""
         return jnp.zeros_like(y)[..., None]
 
 

@@ -23,7 +23,7 @@ class OfDepth:
     power: float
 
     def __call__(self, depth: int) -> float:
-        """The number at `depth` blocks."""
+        """Returns the number at `depth` blocks."""
         return (self.base * depth) ** self.power
 
 
@@ -33,7 +33,7 @@ class LogOfDepth(OfDepth):
     """The number `(ln(base · L))^power`."""
 
     def __call__(self, depth: int) -> float:
-        """The number at `depth` blocks."""
+        """Returns the number at `depth` blocks."""
         return math.log(self.base * depth) ** self.power
 
 
@@ -43,7 +43,7 @@ class Share(OfDepth):
     """The number `(base · L)^power`, 1 at the most: of two terms whose squares sum to one, the first."""
 
     def __call__(self, depth: int) -> float:
-        """The number at `depth` blocks."""
+        """Returns the number at `depth` blocks."""
         return min(super().__call__(depth), 1.0)
 
 
@@ -53,7 +53,7 @@ class Rest(Share):
     """The number `√(1 − share²)`: the second of two terms whose squares sum to one."""
 
     def __call__(self, depth: int) -> float:
-        """The number at `depth` blocks."""
+        """Returns the number at `depth` blocks."""
         return (1 - super().__call__(depth) ** 2) ** 0.5
 
 
@@ -61,7 +61,7 @@ class LayerNumber:
     """A number that depends on the block, counted from the bottom, l = 1 … L: known inside `walk`. See `at_layer`."""
 
     def __call__(self, layer):
-        """The number at block `layer`, which may be traced."""
+        """Returns the number at block `layer`, which may be traced."""
         raise NotImplementedError
 
 
@@ -74,7 +74,7 @@ class OfLayer(LayerNumber):
     power: float
 
     def __call__(self, layer):
-        """The number at block `layer`."""
+        """Returns the number at block `layer`."""
         with jax.numpy_dtype_promotion(
             "standard"
         ):  # the number of a block is whole, and its power is of no type of its own
@@ -92,7 +92,7 @@ class InTurn(LayerNumber):
     stride: int = 1
 
     def __call__(self, layer):
-        """The number at block `layer`."""
+        """Returns the number at block `layer`."""
         return jnp.where((self.stride * (layer - 1) + self.start) % self.turns == self.turn, 1.0, 0.0)
 
 
@@ -104,7 +104,7 @@ class ByBlock(LayerNumber):
     values: tuple[float | None, ...]
 
     def __call__(self, layer):
-        """The number at block `layer`."""
+        """Returns the number at block `layer`."""
         numbers = [math.inf if value is None else float(value) for value in self.values]
         return jnp.asarray(numbers, jnp.float32)[(layer - 1) % len(numbers)]
 
@@ -117,22 +117,22 @@ class Profiled(LayerNumber):
     values: tuple[float, ...] = ()
 
     def __call__(self, layer):
-        """The number at block `layer`."""
+        """Returns the number at block `layer`."""
         return jnp.asarray(self.values)[layer - 1] if self.values else 1.0
 
 
 def resolved(value, depth: int):
-    """`value` (a dataclass, a tuple, a number) with every `OfDepth` in it replaced by its number at `depth` blocks."""
+    """Returns `value` (a dataclass, a tuple, a number) with every `OfDepth` in it replaced by its number at `depth` blocks."""
     return replaced(value, OfDepth, lambda number: number(depth))
 
 
 def at_layer(value, layer):
-    """`value` with every `LayerNumber` in it replaced by its number at block `layer`."""
+    """Returns `value` with every `LayerNumber` in it replaced by its number at block `layer`."""
     return replaced(value, LayerNumber, lambda number: number(layer))
 
 
 def replaced(value, kind: type, make: Callable):
-    """`value` with everything of that kind in it replaced by `make(it)`; the same object where there is nothing."""
+    """Returns `value` with everything of that kind in it replaced by `make(it)`; the same object where there is nothing."""
     if isinstance(value, kind):
         return make(value)
     if isinstance(value, tuple):

@@ -29,12 +29,12 @@ class Initialization(Protocol):
     """Standard deviation of the Gaussian each weight of a matrix is drawn from."""
 
     def std(self, matrix: Matrix) -> float:
-        """Standard deviation of the weights of `matrix`."""
+        """Returns the standard deviation of the weights of `matrix`."""
         ...
 
 
 def draw(weights: Initialization, key, matrix: Matrix) -> jax.Array:
-    """A float32 matrix [fan_in, fan_out] from `N(0, std²)`; one draw of `N(0, 1)` times the standard deviation."""
+    """Returns a float32 matrix [fan_in, fan_out] from `N(0, std²)`; one draw of `N(0, 1)` times the standard deviation."""
     return weights.std(matrix) * normal(key, matrix.fan_in, matrix.fan_out)
 
 
@@ -54,7 +54,7 @@ class FanIn:
     gain: float = 1.0
 
     def std(self, matrix: Matrix) -> float:
-        """Standard deviation of the weights of `matrix`."""
+        """Returns the standard deviation of the weights of `matrix`."""
         return self.gain * matrix.fan_in**-0.5
 
 
@@ -64,7 +64,7 @@ class Xavier:
     """`std = √(2 / (fan_in + fan_out))` (Glorot and Bengio 2010, eq. 12, taken as a variance; Xiong et al. 2020, section 3)."""
 
     def std(self, matrix: Matrix) -> float:
-        """Standard deviation of the weights of `matrix`."""
+        """Returns the standard deviation of the weights of `matrix`."""
         return (2 / (matrix.fan_in + matrix.fan_out)) ** 0.5
 
 
@@ -76,7 +76,7 @@ class Normal:
     sigma: float = 0.02
 
     def std(self, matrix: Matrix) -> float:
-        """Standard deviation of the weights of `matrix`."""
+        """Returns the standard deviation of the weights of `matrix`."""
         return self.sigma
 
 
@@ -89,7 +89,7 @@ class WidthScaled:
     at_width: int = 768
 
     def std(self, matrix: Matrix) -> float:
-        """Standard deviation of the weights of `matrix`."""
+        """Returns the standard deviation of the weights of `matrix`."""
         return self.sigma * (self.at_width / matrix.width) ** 0.5
 
 
@@ -102,7 +102,7 @@ class Scaled:
     factors: tuple[tuple[str, float | OfDepth], ...]
 
     def std(self, matrix: Matrix) -> float:
-        """Standard deviation of the weights of `matrix`."""
+        """Returns the standard deviation of the weights of `matrix`."""
         factor = dict(self.factors).get(matrix.name, 1.0)
         assert not isinstance(factor, OfDepth), "resolved(weights, depth) comes first"
         return factor * self.base.std(matrix)
@@ -123,7 +123,7 @@ INITIALIZATIONS: dict[str, Initialization] = {
 
 
 def initialization(name: str | Initialization) -> Initialization:
-    """The initialization of that name; one given as a value passes through."""
+    """Returns the initialization of that name; one given as a value passes through."""
     if isinstance(name, Initialization):
         return name
     return INITIALIZATIONS[known("initialization", name, INITIALIZATIONS)]

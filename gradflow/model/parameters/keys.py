@@ -17,7 +17,7 @@ GENERATOR = "threefry2x32"  # whatever `jax_default_prng_impl` says
 
 
 def root(key) -> jax.Array:
-    """A typed key from a whole number below 2^64, the same whether or not JAX has 64 bits; a key passes through.
+    """Returns a typed key from a whole number below 2^64, the same whether or not JAX has 64 bits; a key passes through.
 
     Errors: ValueError for anything else.
     """
@@ -32,7 +32,7 @@ def root(key) -> jax.Array:
 
 
 def at(key, *path: str | int):
-    """The key of a place: each step of `path`, a name or a number (traced ones too), folded into `key` in turn.
+    """Returns the key of a place: each step of `path`, a name or a number (traced ones too), folded into `key` in turn.
 
     Of what is known it is taken at once, also inside of what is compiled: a fold is a loop of its own in a CPU program.
     """

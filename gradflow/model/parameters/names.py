@@ -13,7 +13,7 @@ from ...results.arguments import shown
 
 
 def named(tree) -> dict:
-    """`{name: leaf}`: `query`, `down.bias`, `norm_in.scale`.
+    """Returns `{name: leaf}`: `query`, `down.bias`, `norm_in.scale`.
 
     In the field's words; where these give two leaves one name, the words of the full path, joined by dots; and where a key has
     a dot in it, so that these do too, the path as Python writes it.
@@ -34,7 +34,7 @@ def named(tree) -> dict:
 
 
 def name(path) -> str:
-    """The field's name of a leaf at a path of JAX's."""
+    """Returns the field's name of a leaf at a path of JAX's."""
     if path and path[-1] == jax.tree_util.GetAttrKey("value"):  # of a Flax variable
         path = path[:-1]
     words = _dotted(path).removeprefix("branch.").removeprefix("embedding.")
@@ -64,12 +64,12 @@ def present(stack, params) -> np.ndarray:
 
 
 def outer_names(params) -> list[str]:
-    """Names of the parameters outside the stack."""
+    """Returns the names of the parameters outside the stack."""
     return list(named({k: v for k, v in params.items() if k != "stack"}))
 
 
 def coordinates(model, params) -> dict:
-    """Coordinates of a model's readings: sublayers with layer, kind and relative depth; parameter names."""
+    """Returns the coordinates of a model's readings: sublayers with layer, kind and relative depth; parameter names."""
     stack = model.stack
     size = stack.size
     return {
@@ -87,7 +87,7 @@ def coordinates(model, params) -> dict:
 
 
 def stacked_keys(stacked: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """The keys below which leaves are stacked, as a tuple: one key, several, or none.
+    """Returns the keys below which leaves are stacked, as a tuple: one key, several, or none.
 
     Errors: ValueError for what is no text.
     """
@@ -98,7 +98,7 @@ def stacked_keys(stacked: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def part_of(path, stacked: tuple[str, ...]) -> str | None:
-    """The stacked key that a leaf is below, with its place in the sequence there if it is one of segments; else None.
+    """Returns the stacked key that a leaf is below, with its place in the sequence there if it is one of segments; else None.
 
     A key is written as a path, `outer.inner`.
     """
@@ -110,7 +110,7 @@ def part_of(path, stacked: tuple[str, ...]) -> str | None:
 
 
 def by_part(tree, stacked: tuple[str, ...]) -> dict[str | None, dict]:
-    """`{part: {parameter: leaf}}`, under None what is not stacked."""
+    """Returns `{part: {parameter: leaf}}`, under None what is not stacked."""
     parts: dict[str | None, dict] = {}
     places = jax.tree_util.tree_leaves_with_path(tree)
     for (path, leaf), parameter in zip(places, named(tree), strict=True):
@@ -120,7 +120,7 @@ def by_part(tree, stacked: tuple[str, ...]) -> dict[str | None, dict]:
 
 
 def in_turn(parts: list[dict]) -> dict:
-    """`{parameter: [..., S]}`: the layers of each part after those of the one before; NaN where a part lacks a parameter."""
+    """Returns `{parameter: [..., S]}`: the layers of the parts one after the other; NaN where a part lacks a parameter."""
     columns: dict[str, list] = {}
     for part in parts:
         columns.update({name: [] for name in part})

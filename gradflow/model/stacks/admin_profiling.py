@@ -22,7 +22,7 @@ from .transformer import Transformer
 
 @usual_settings()
 def profiled(models: Mapping, data, key=0) -> dict:
-    """The models with every number to profile filled in, from the weights of the first seed of `key` on its first batch.
+    """Returns the models with every number to profile filled in, from the weights of the first seed of `key` on its first batch.
 
     A model without such a number, or with as many as it has blocks, stays as it is. Cost: one forward pass.
     """
@@ -35,7 +35,7 @@ def profiled(models: Mapping, data, key=0) -> dict:
 
 
 def _waits(model) -> bool:
-    """Whether a number of the model was not profiled, or at another depth."""
+    """Returns whether a number of the model was not profiled, or at another depth."""
     lengths: list[int] = []
 
     def seen(number):
@@ -48,7 +48,7 @@ def _waits(model) -> bool:
 
 
 def _filled(model: Transformer, batch, key) -> Transformer:
-    """The model with ω of each sublayer, from its own forward pass at ω = 1."""
+    """Returns the model with ω of each sublayer, from its own forward pass at ω = 1."""
     start = dataclasses.replace(model, stack=replaced(model.stack, Profiled, lambda number: Profiled()))
     added = np.asarray(jax.jit(_variances, static_argnums=0)(start, start.init(key), batch), float)
     omega = np.sqrt(1 + np.concatenate([[0.0], np.cumsum(added)[:-1]]))
@@ -68,7 +68,7 @@ def _filled(model: Transformer, batch, key) -> Transformer:
 
 
 def _variances(model: Transformer, params, batch):
-    """`Var f_j` [S] over tokens and features, mean over examples."""
+    """Returns `Var f_j` [S] over tokens and features, mean over examples."""
 
     def visit(x, parts, _):
         x, seen = recorded(parts, x, at=lambda part, u: (y := part(u), y))

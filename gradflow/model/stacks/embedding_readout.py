@@ -144,7 +144,7 @@ class Readout:
         return params
 
     def __call__(self, params, table, out):
-        """Returns logits [T, V], with `table` the token rows [V, d]."""
+        """Returns the logits [T, V], with `table` the token rows [V, d]."""
         out = self.before(params.get("before", {}), out)
         z = out @ table.T if self.weights is None else params["matrix"](out)
         if self.bias:

@@ -49,7 +49,7 @@ class CrossAttention(Attention):
             raise ValueError("cross-attention sees all of its memory: it has no causal mask and no rotary positions")
 
     def seen(self, params, x):
-        """The memory, which lies where a parameter would."""
+        """Returns the memory, which lies where a parameter would."""
         if "memory" not in params:
             raise ValueError("cross-attention without a memory: it belongs in the decoder of an EncoderDecoder")
         return params["memory"]
@@ -113,7 +113,7 @@ class EncoderDecoder:
         return {"encoder": self.encoder, "decoder": self.decoder}
 
     def at_depth(self, depth: int) -> "EncoderDecoder":
-        """The same model with `depth` blocks in either stack."""
+        """Returns the same model with `depth` blocks in either stack."""
         return dataclasses.replace(
             self,
             encoder_stack=self.encoder_stack.at_depth(depth),
@@ -133,25 +133,25 @@ class EncoderDecoder:
         return in_weight_precision(params, self.precision)
 
     def logits(self, params, out):
-        """Logits from what left the decoder's stream, float32 or better."""
+        """Returns the logits from what left the decoder's stream, float32 or better."""
         table, own = in_precision_of(out, (params["embedding"]["token"].embedding[...], params["readout"]))
         logits = self.readout(own, table, out)
         return in_float32(logits)
 
     def loss(self, params, out, targets):
-        """Cross-entropy with smoothed labels, mean over the tokens of one example that have a target; nat."""
+        """Returns the cross-entropy with smoothed labels, mean over the tokens of one example that have a target; nat."""
         losses = smoothed_cross_entropy(self.logits(params, out), jnp.maximum(targets, 0), self.smoothing)
         return losses.mean(where=targets >= 0)
 
     def __call__(self, params, inputs):
-        """Logits [T, V]."""
+        """Returns the logits [T, V]."""
         side = self.decoder
         own = side.with_context(side.arranged(params), inputs)
         return self.logits(own, side.run(own, side.enter(own, inputs)))
 
 
 def smoothed_cross_entropy(logits, targets, smoothing: float):
-    """`−Σ_v q_v log p_v` [T] with `q = (1 − ε) δ_target + ε/V` (Szegedy et al. 2016, section 7), ε the `smoothing`.
+    """Returns `−Σ_v q_v log p_v` [T] with `q = (1 − ε) δ_target + ε/V` (Szegedy et al. 2016, section 7), ε the `smoothing`.
 
     >>> import jax.numpy as jnp
     >>> smoothed_cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3]), 0.1).round(4).tolist()  # log 4
@@ -202,35 +202,35 @@ class Side:
         return self.whole.embedding.context
 
     def at_depth(self, depth: int):
-        """The same side where both stacks have `depth` blocks."""
+        """Returns the same side where both stacks have `depth` blocks."""
         return type(self)(self.whole.at_depth(depth))
 
     def init(self, key) -> dict:
-        """The parameters of the whole, arranged for this side; the same key gives the same weights to both sides."""
+        """Returns the parameters of the whole, arranged for this side; the same key gives the same weights to both sides."""
         return self.arranged(self.whole.init(key))
 
     def arranged(self, params) -> dict:
-        """The parameters of the whole, arranged for this side."""
+        """Returns the parameters of the whole, arranged for this side."""
         return {**_ends(params), **params[self.name], self.other: params[self.other]}
 
     def enter(self, params, inputs):
-        """The bottom of the stream, from the tokens that this side reads."""
+        """Returns the bottom of the stream, from the tokens that this side reads."""
         x = self.whole.embedding(params["embedding"], inputs[self.reads])
         if self.whole.precision:
             x = x.astype(self.whole.precision)
         return self.stack.enter(params["enter"], x)
 
     def leave(self, params, x):
-        """What is read out, from the top of the stream."""
+        """Returns what is read out, from the top of the stream."""
         return self.stack.leave(params["leave"], x)
 
     def run(self, params, x):
-        """What is read out, from the bottom of the stream."""
+        """Returns what is read out, from the bottom of the stream."""
         return self.leave(params, walk(self.stack, params["stack"], x)[0])
 
 
 def _ends(params) -> dict:
-    """What both sides share."""
+    """Returns the parameters that both sides share."""
     return {name: params[name] for name in ("embedding", "readout")}
 
 
@@ -244,11 +244,11 @@ class Encoder(Side):
     reads: ClassVar[str] = "source"
 
     def with_context(self, params, inputs):
-        """The parameters, and with them the tokens that the decoder reads."""
+        """Returns the parameters, and with them the tokens that the decoder reads."""
         return {**params, "inputs": inputs}
 
     def loss(self, params, out, targets):
-        """That of the decoder whose memory is `out`."""
+        """Returns the loss of the decoder whose memory is `out`."""
         side, other = self.whole.decoder, {**_ends(params), **params["decoder"]}
         own = {**other, "stack": remembering(side.stack, other["stack"], out)}
         return self.whole.loss(own, side.run(own, side.enter(own, params["inputs"])), targets)
@@ -264,11 +264,11 @@ class Decoder(Side):
     reads: ClassVar[str] = "target"
 
     def with_context(self, params, inputs):
-        """The parameters with the memory behind every cross-attention."""
+        """Returns the parameters with the memory behind every cross-attention."""
         side, other = self.whole.encoder, {**_ends(params), **params["encoder"]}
         memory = side.run(other, side.enter(other, inputs))
         return {**params, "stack": remembering(self.stack, params["stack"], memory)}
 
     def loss(self, params, out, targets):
-        """That of the whole, from what left the stream."""
+        """Returns the loss of the whole, from what left the stream."""
         return self.whole.loss(params, out, targets)

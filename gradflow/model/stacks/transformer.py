@@ -88,7 +88,7 @@ class Transformer:
         return self.stack.sublayers
 
     def at_depth(self, depth: int) -> "Transformer":
-        """The same model with `depth` blocks; segments keep their shares of it, or their blocks; one without any is left out."""
+        """Returns the same model with `depth` blocks; segments keep their shares of it, or their blocks; none is empty."""
         return dataclasses.replace(self, stack=self.stack.at_depth(depth))
 
     @usual_settings()
@@ -107,20 +107,20 @@ class Transformer:
         return in_weight_precision(params, self.precision)
 
     def _readout(self, key, readout):
-        """Its parameters: a matrix, or those of a `Readout`."""
+        """Returns its parameters: a matrix, or those of a `Readout`."""
         if isinstance(readout, Readout):
             return readout.init(at(key, "readout"), self.width, self.embedding.vocabulary, self.embedding.features)
         return linear(key, readout, "readout", self.width, self.embedding.vocabulary, self.width, False)
 
     def enter(self, params, inputs):
-        """The bottom of the stream, `x_0`, from the tokens of one example."""
+        """Returns the bottom of the stream, `x_0`, from the tokens of one example."""
         x = self.embedding(params["embedding"], inputs)
         if self.precision:
             x = x.astype(self.precision)
         return self.stack.enter(params["enter"], x)
 
     def leave(self, params, x):
-        """What is read out, from the top of the stream `x_S`: the final norm, where the wiring has one."""
+        """Returns what is read out, from the top of the stream `x_S`: the final norm, where the wiring has one."""
         return self.stack.leave(params["leave"], x)
 
     def logits(self, params, out):
@@ -134,7 +134,7 @@ class Transformer:
         return in_float32(logits)
 
     def loss(self, params, out, targets):
-        """Cross-entropy of one example, mean over its tokens that have a target, from what left the stream; nat.
+        """Returns the cross-entropy of one example, mean over its tokens that have a target, from what left the stream; nat.
 
         A negative number is no target: that of a token which a masked language model is not asked for. One at least is needed.
         """
@@ -155,7 +155,7 @@ def in_weight_precision(params, precision: str | None):
 
 
 def check_precision(precision: str | None) -> None:
-    """An error in one line where there is no such precision, or JAX does not keep it."""
+    """Refuses a precision that is none, or that JAX does not keep."""
     if precision is not None:
         known("precision", precision, PRECISIONS)
     if precision == "float64" and not jax.config.values["jax_enable_x64"]:
@@ -178,7 +178,7 @@ def transformer(
     embedding_rms: float = 1.0,
     precision: str | None = None,
 ) -> Transformer:
-    """A `Transformer` of `depth` blocks (attention, then feed-forward) in one placement of the norm.
+    """Returns a `Transformer` of `depth` blocks (attention, then feed-forward) in one placement of the norm.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def staged(place: Placement, branches: Mapping[str, Any], depth: int) -> Stack:
 
 @answering(transformer)
 def transformers(*placements: str | Wiring | Placement, **shape) -> dict[str, Transformer]:
-    """`{name: transformer(one, **shape)}`: models that differ in their wiring alone, paired seed by seed."""
+    """Returns `{name: transformer(one, **shape)}`: models that differ in their wiring alone, paired seed by seed."""
     if not placements:
         raise ValueError("name at least one wiring, for example transformers('pre', 'post')")
     names = [one if isinstance(one, str) else chosen(one).name for one in placements]

@@ -60,7 +60,7 @@ PLACEMENTS |= {alias: PLACEMENTS[name] for alias, name in ALIASES.items()}
 
 
 def placement(name: str | Wiring | Placement, norm: Layer | None = None) -> Placement:
-    """The placement of that name with `norm` in its places; a wiring stands everywhere; one given as a value passes through."""
+    """Returns the placement of that name with `norm` in its places; a wiring stands everywhere; a placement passes through."""
     if isinstance(name, str):
         known("wiring", name, PLACEMENTS)
         name = PLACEMENTS[name]() if norm is None else PLACEMENTS[name](norm)
@@ -72,7 +72,7 @@ def placement(name: str | Wiring | Placement, norm: Layer | None = None) -> Plac
 
 
 def wirings(*own: Wiring | Placement) -> pd.DataFrame:
-    """The table of all named wirings, and of your `own`: name, equation, Jacobian of a sublayer or block, source.
+    """Returns the table of all named wirings, and of your `own`: name, equation, Jacobian of a sublayer or block, source.
 
     >>> wirings().loc["pre", "equation"]
     'x + F(N x)'

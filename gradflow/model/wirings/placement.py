@@ -52,14 +52,14 @@ class Placement:
             )
 
     def counts(self, depth: int) -> tuple[int, ...]:
-        """How many of `depth` blocks each stage has."""
+        """Returns how many of `depth` blocks each stage has."""
         shares = [stage.share for stage in self.stages]
         fixed = [stage.blocks for stage in self.stages]
         return shared_out(depth, shares, fixed)
 
 
 def shared_out(depth: int, shares: Sequence[float], fixed: Sequence[int | None]) -> tuple[int, ...]:
-    """Whole numbers of blocks that add up to `depth`: `fixed` where that is one, as far as the depth goes, from the bottom up.
+    """Returns numbers of blocks that add up to `depth`: `fixed` where that is one, as far as the depth goes, from the bottom up.
 
     The others are about in proportion to their `shares` of what is left: edges between them are rounded.
     """
@@ -78,7 +78,7 @@ def shared_out(depth: int, shares: Sequence[float], fixed: Sequence[int | None])
 
 
 def wirings_of(stage: Stage, sublayers: int, name: str) -> tuple[Wiring, ...]:
-    """One wiring for each of the sublayers of a block."""
+    """Returns one wiring for each of the sublayers of a block."""
     if len(stage.wirings) not in (1, sublayers):
         raise ValueError(
             f"{name} has {len(stage.wirings)} wirings for a block of {sublayers} sublayers: give 1 or {sublayers}"
@@ -170,5 +170,5 @@ def hybrid_norm_star(norm: Layer = LayerNorm()) -> Placement:
 
 
 def of_heads(norm: Layer) -> tuple[tuple[str, Layer], ...]:
-    """A norm each on queries, keys and values of a head."""
+    """Returns a norm each on queries, keys and values of a head."""
     return tuple((name, norm) for name in ("query_norm", "key_norm", "value_norm"))

@@ -33,7 +33,7 @@ ZOO: dict[str, Architecture] = {
 
 
 def architecture(name: str) -> Architecture:
-    """The published architecture of that name.
+    """Returns the published architecture of that name.
 
     >>> small = architecture("gpt2").scaled(depth=4, width=128)
     >>> small.heads, small.model().depth
@@ -43,7 +43,7 @@ def architecture(name: str) -> Architecture:
 
 
 def architectures() -> pd.DataFrame:
-    """The table of all named architectures: model, year, placement, norm, attention, activation, size, source.
+    """Returns the table of all named architectures: model, year, placement, norm, attention, activation, size, source.
 
     >>> architectures().loc["gemma2-2b", "placement"]
     'sandwich'

@@ -80,13 +80,13 @@ class Architecture:
         return Attention(self.heads, **sizes, **options)
 
     def model(self, precision: str | None = None) -> Transformer:
-        """The Transformer. Nothing is drawn until its `init`."""
+        """Returns the Transformer. Nothing is drawn until its `init`."""
         branches = {"attention": self.attention(), "mlp": self.mlp()}
         stack = staged(placement(self.wiring()), branches, self.depth)
         return Transformer(stack, self.width, self.embedding(), self.readout(), precision)
 
     def scaled(self, depth: int | None = None, width: int | None = None, **others):
-        """The same architecture with so many blocks and features, and `others` of its fields replaced.
+        """Returns the same architecture with so many blocks and features, and `others` of its fields replaced.
 
         The size of a head and the ratios (hidden layer, queries a key) stay, as far as whole numbers allow: there is at least
         one head, and where the stream is narrower than a head, the head is narrower too. Tokens and windows stay.
@@ -98,7 +98,7 @@ class Architecture:
         return dataclasses.replace(self, **{**sizes, **others})
 
     def resized(self, width: int) -> dict:
-        """The fields that follow from the width."""
+        """Returns the fields that follow from the width."""
         width = whole("width", width)
         share = width / self.width
         heads = max(1, int(self.heads * share + 1e-9))
@@ -120,16 +120,16 @@ class Architecture:
         }
 
     def attends(self) -> str:
-        """Its attention in words."""
+        """Returns a text that describes its attention."""
         return to_text(self.attention())
 
     def activates(self) -> str:
-        """Its hidden layer in words."""
+        """Returns a text that describes its hidden layer."""
         mlp = self.mlp()
         return f"gated {mlp.activation}" if isinstance(mlp, GatedFeedForward) else mlp.activation
 
     def row(self) -> dict:
-        """Its row of the table of architectures."""
+        """Returns its row of the table of architectures."""
         wiring = self.wiring()
         norm = next(n for n in (wiring.norm_in, wiring.norm_branch, wiring.norm_out) if n != Identity())
         return {
@@ -146,7 +146,7 @@ class Architecture:
 
 
 def to_text(attention: Attention) -> str:
-    """What its fields say of an attention: mask, heads, positions, norms."""
+    """Returns what an attention's fields say: mask, heads, positions, norms."""
     parts = ["causal" if attention.causal else "bidirectional"]
     if isinstance(attention.window, LayerNumber):
         parts.append("banded in some blocks")
@@ -170,5 +170,5 @@ def to_text(attention: Attention) -> str:
 
 
 def entering(wiring: Wiring, layer: Layer) -> Wiring:
-    """The wiring with `layer` between the embedding and the stream."""
+    """Returns the wiring with `layer` between the embedding and the stream."""
     return dataclasses.replace(wiring, enter=layer)

@@ -83,7 +83,7 @@ class DeepSeek(Architecture):
         return Embedding(self.vocabulary, None, 0.006)
 
     def model(self, precision: str | None = None) -> Transformer:
-        """The Transformer; where the depth is no more than `dense`, the last block alone has experts."""
+        """Returns the Transformer; where the depth is no more than `dense`, the last block alone has experts."""
         place, attention = placement(self.wiring()), self.attention()
         dense = min(self.dense, self.depth - 1)
         stack = staged(place, {"attention": attention, "experts": self.experts()}, self.depth - dense)
@@ -102,18 +102,18 @@ class DeepSeek(Architecture):
         return super().resized(width) | own
 
     def attends(self) -> str:
-        """Its attention in words."""
+        """Returns a text that describes its attention."""
         ranks = f"{self.key_value_rank} features of keys and values"
         return f"causal, {self.heads} heads, latent ({ranks}), rotary"
 
     def activates(self) -> str:
-        """Its hidden layers in words."""
+        """Returns a text that describes its hidden layers."""
         chosen = f"{self.router.active} of {self.router.experts} experts and {self.shared} shared"
         return f"{super().activates()}, {chosen}, {self.dense} blocks dense"
 
 
 def sharpened(features: int, rotary: Rotary) -> float | None:
-    """The scale of the scores of a head of so many features: `m²/√features`, `m = 0.1 ln(factor) + 1`; None without YaRN.
+    """Returns the scale of the scores of a head of so many features: `m²/√features`, `m = 0.1 ln(factor) + 1`; None without YaRN.
 
     As in deepseek-ai/DeepSeek-V3, inference/model.py (`mscale` = 1); Peng et al. 2023 have m on queries and keys each.
     """

@@ -97,7 +97,7 @@ LOCAL = 5  # blocks with a window, to one without
 
 
 def in_turn(local: float, everywhere: float | None) -> ByBlock:
-    """A number of the blocks with a window, and of the sixth, which sees all."""
+    """Returns a number for the five blocks with a window, and one for the sixth, which sees all."""
     return ByBlock((local,) * LOCAL + (everywhere,))
 
 
@@ -127,7 +127,7 @@ class Gemma3(Gemma2):
 
 
 def _sizes(kind: type[Gemma], *rows) -> dict:
-    """`{name: kind(…)}` of rows `(name, blocks, width, heads, keys, head, hidden, what else)`."""
+    """Returns `{name: kind(…)}` of rows `(name, blocks, width, heads, keys, head, hidden, what else)`."""
     names = ("depth", "width", "heads", "kv_heads", "head", "hidden")
     return {name: kind(**dict(zip(names, sizes, strict=True)), **more) for name, *sizes, more in rows}
 

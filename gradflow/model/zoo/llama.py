@@ -171,7 +171,7 @@ class Olmo2(Llama):
 
 
 def _sizes(kind: type[Llama], *rows, **shared) -> dict:
-    """`{name: kind(…)}` of rows `(name, blocks, width, heads, keys, hidden)`."""
+    """Returns `{name: kind(…)}` of rows `(name, blocks, width, heads, keys, hidden)`."""
     names = ("depth", "width", "heads", "kv_heads", "hidden")
     return {name: kind(**dict(zip(names, sizes, strict=True)), **shared) for name, *sizes in rows}
 

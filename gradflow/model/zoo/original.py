@@ -62,7 +62,7 @@ class Original(Architecture):
         return Sinusoidal(self.vocabulary)
 
     def model(self, precision: str | None = None) -> Any:
-        """Both stacks."""
+        """Returns both stacks."""
         place = placement(self.wiring())
         encoder = staged(place, {"attention": self.attention(), "mlp": self.mlp()}, self.depth)
         decoder = staged(place, self.decoder(), self.depth)
