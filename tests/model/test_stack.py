@@ -97,7 +97,7 @@ def test_numbers_of_depth_follow_the_whole_stack():
 def test_at_depth_keeps_the_shares_of_the_segments():
     block = tuple(Sublayer(kind, pre(), branch) for kind, branch in cases.TWO.items())
     model = Transformer(Stack((Segment(block, 2), Segment(block, 4))), 8)
-    assert [segment.repeats for segment in model.at_depth(12).stack] == [4, 8]
+    assert [segment.repeats for segment in model.at_depth(12).stack.segments] == [4, 8]
     assert [segment.repeats for segment in model.at_depth(3).stack.segments] == [1, 2]
     assert [segment.repeats for segment in model.at_depth(4).stack.segments] == [1, 3]  # to whole blocks
     assert [segment.repeats for segment in model.at_depth(1).stack.segments] == [1]
@@ -148,6 +148,11 @@ def test_a_float32_model_stays_float32_where_float64_is_enabled():
     params = model.init(0)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert model(params, jnp.arange(5)).dtype == jnp.float32
+
+
+def test_a_tuple_of_segments_is_no_stack():
+    with pytest.raises(TypeError, match=r"the stack of a Transformer is \(\): a Stack is needed"):
+        Transformer((), 8)
 
 
 # ---- a pure function ----------------------------------------------------------------------------------------
@@ -216,7 +221,6 @@ class Unweighted(Layer):
         (lambda: transformers(), "name at least one wiring, for example transformers"),
         (lambda: transformers("pre", pre()), "the wirings need different names"),
         (lambda: Stack(()), "a stack needs at least one segment"),
-        (lambda: Transformer((), 8), r"the stack of a Transformer is \(\)"),
         (lambda: Segment((), 1), "need different kinds"),
         (lambda: Segment((Sublayer("a", none(), Identity()),) * 2, 1), r"need different kinds, not \['a', 'a'\]"),
         (lambda: Sublayer("a", deepnorm(), Unweighted()).layers, "has no `weights` to scale"),
