@@ -3,4 +3,4 @@
 Bottom up: functional, layer, norms, lanes, lane_mixing.
 """
 
-from .layer import Complement, FeatureGain, Gain, Identity, ScalarGain, Shift, Zero
+from .layer import Complement, FeatureGain, Gain, Identity, Layer, ScalarGain, Shift, Zero, as_layer

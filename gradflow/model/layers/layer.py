@@ -103,8 +103,8 @@ def as_layer(layer) -> Layer:
         return layer
     if isinstance(layer, Drawn):
         raise TypeError(
-            f"{shown(layer)} has an init and is no layer: let its class inherit from gf.layers.layer.Layer, or give a pure "
-            f"function (params, x) -> x"
+            f"{shown(layer)} has an init and is no layer: let its class inherit from gf.layers.Layer, or give a pure function "
+            f"(params, x) -> x"
         )
     return Function(layer)
 
