@@ -118,9 +118,10 @@ def _shapes(models: list[dict]) -> dict[str, str]:
     sizes: dict[str, tuple[list[int], list[int]]] = {}
     found: dict[str, list[str]] = {}
     for model in filter(None, map(_stacked, models)):
-        subs = [sub for segment in model["stack"] for sub in segment["block"]]
+        segments = model["stack"]["segments"]
+        subs = [sub for segment in segments for sub in segment["block"]]
         blocks, widths = sizes.setdefault(", ".join(dict.fromkeys(sub["kind"] for sub in subs)), ([], []))
-        blocks.append(sum(segment["repeats"] for segment in model["stack"]))
+        blocks.append(sum(segment["repeats"] for segment in segments))
         widths.append(model["width"])
         for what, words in _shape(model, subs).items():
             found.setdefault(what, []).append(words)
