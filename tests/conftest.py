@@ -1,13 +1,17 @@
 """Policy of the tests: float64, no windows, warnings are errors (pyproject.toml), shapes at public boundaries checked.
 
 Programs are compiled quickly, to slower code: a test whose subject is the optimized program asks `compiling.as_users` for it.
+Waiting for them is waiting for the compiler: compiled.csv has how many programs each file needs; `--budget` keeps to it.
 """
 
 import os
+import sys
 import time
+from importlib.metadata import version
 
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import budget
 import compiling
 import jax
 import pytest
@@ -21,14 +25,30 @@ install_import_hook(["gradflow.model", "gradflow.instruments"], "typecheck.shape
 
 
 def pytest_addoption(parser):
-    """`pytest --compiled FILE` adds a row a test file to a table: programs, seconds of compiling them, seconds in all."""
-    parser.addoption("--compiled", help="a CSV file to add to: programs, seconds of compiling and in all, by test file")
+    """`--compiled FILE` adds rows to a table such as compiled.csv; `--budget` fails files that need more than stands there."""
+    parser.addoption("--compiled", help="a CSV file to add a row to for each test file: see budget.Row")
+    parser.addoption(
+        "--budget", action="store_true", help="fail a file that compiles more programs than compiled.csv says"
+    )
 
 
-def pytest_collection_modifyitems(items):
-    """Files with a `long` test come first: none is left to one worker while the other has nothing to do."""
-    long = {item.path for item in items if item.get_closest_marker("long")}
-    items.sort(key=lambda item: item.path not in long)
+def selection(config) -> str:
+    """Which tests run, as compiled.csv names it: `all`, `default`, or `some`, of which it has no numbers."""
+    if config.getoption("keyword") or any("::" in argument for argument in config.args):
+        return "some"
+    return {"": "all", "not long and not further": "default"}.get(config.getoption("markexpr"), "some")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Files that took longest come first, and new ones before them: no worker is left with a long file at the end."""
+    rows = budget.rows(selection(config)) or budget.rows("all")
+    seconds = {file: row.seconds for file, row in rows.items()}
+    items.sort(key=lambda item: -seconds.get(file_of(item, config), float("inf")))
+
+
+def file_of(place, config) -> str:
+    """The test file of an item or a request, as compiled.csv names it."""
+    return place.path.relative_to(config.rootpath / "tests").as_posix()
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +70,17 @@ def _strict(request):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _compiled_programs_are_let_go(request):
-    """A file's programs are not kept for the next: a whole run would hold several gigabytes. `--compiled` has their number."""
-    programs, seconds, begun = COMPILER.programs, COMPILER.seconds, time.monotonic()
+def _compiled_programs_are_let_go_and_counted(request):
+    """A file's programs are not kept for the next: a whole run would hold several gigabytes."""
+    programs, compiling_seconds, begun = COMPILER.programs, COMPILER.seconds, time.monotonic()
     yield
     jax.clear_caches()
+    file, chosen = file_of(request, request.config), selection(request.config)
+    seconds = COMPILER.seconds - compiling_seconds, time.monotonic() - begun
+    row = budget.Row(file, chosen, COMPILER.programs - programs, *seconds)
     place = request.config.getoption("--compiled")
     if place:
-        file = request.path.relative_to(request.config.rootpath / "tests").as_posix()
-        row = (file, COMPILER.programs - programs, COMPILER.seconds - seconds, time.monotonic() - begun)
-        with open(place, "a", encoding="utf-8") as table:
-            table.write("{},{},{:.1f},{:.1f}\n".format(*row))
+        budget.add(place, row)
+    counts_are_comparable = sys.version_info[:2] == (3, 11) and version("jaxlib") == budget.COUNTED_WITH
+    if request.config.getoption("--budget") and counts_are_comparable:
+        budget.check(row)

@@ -189,7 +189,8 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
             return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + F(x[0]) + x[1]), 0 * x[1]])
         case "hyper" | "dynamic" | "mhc":
             see = {"hyper": static_gain, "dynamic": partial(dynamic_gain, norm), "mhc": manifold_gain}[name]
-            A, B, C = ([see(p[gain], x[:, t], gain) for t in range(x.shape[1])] for gain in ("skip", "write", "read"))
+            of_tokens = lambda gain: jax.vmap(lambda lanes: see(p[gain], lanes, gain), in_axes=1)(x)
+            A, B, C = (of_tokens(gain) for gain in ("skip", "write", "read"))
             return hyper_connected(A, B, C, x, lambda u: F(N("norm_in", u)))
     raise NotImplementedError(name)
 
@@ -272,8 +273,8 @@ def leave(model, params, x):
 
 def embedded(model, params, tokens):
     """The bottom of the stream."""
-    rows = [params["embedding"]["token"].embedding[...][t] for t in np.asarray(tokens)]
-    x = jnp.stack(rows) + params["embedding"]["position"].embedding[...][: len(rows)]
+    x = params["embedding"]["token"].embedding[...][tokens]
+    x = x + params["embedding"]["position"].embedding[...][: len(tokens)]
     wiring, p = model.stack.sublayers[0].wiring, params["enter"]
     match wiring.name:
         case "mhc":
@@ -295,7 +296,7 @@ def embedded(model, params, tokens):
 
 def cross_entropy(logits, targets):
     """Mean over tokens of −log p(target)."""
-    each = [jnp.log(jnp.exp(row).sum()) - row[t] for row, t in zip(logits, np.asarray(targets), strict=True)]
+    each = [jnp.log(jnp.exp(row).sum()) - row[t] for row, t in zip(logits, targets, strict=True)]
     return sum(each) / len(each)
 
 
@@ -316,7 +317,7 @@ def backward(model, params, batch) -> list:
     size = model.stack.size
     bottom = embedded(model, params, batch["inputs"][0])
     zeros = [jnp.zeros(bottom.shape)] * (size + 1), jnp.zeros(bottom.shape[-2:])
-    pull = jax.value_and_grad(lambda p, e, nudges, top: loss(model, p, e, nudges, top), (0, 2, 3))
+    pull = jax.jit(jax.value_and_grad(lambda p, e, nudges, top: loss(model, p, e, nudges, top), (0, 2, 3)))
     return [jax.device_get(pull(params, example, *zeros)) for example in examples(batch)]
 
 

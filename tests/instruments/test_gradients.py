@@ -1,6 +1,6 @@
 """What one backward pass reads, against unrolled loops that keep every gradient, in float64."""
 
-from functools import cache
+from functools import cache, partial
 
 import cases
 import jax
@@ -291,6 +291,7 @@ def layer(params, x):
     return jnp.tanh(x @ params["w"] + params["b"])
 
 
+@cache
 def tower():
     stacked = {"w": cases.normal(4, 3, 3, seed=1), "b": cases.normal(4, 3, seed=2)}
     batch = {"inputs": cases.normal(2, 5, 3, seed=3), "targets": cases.normal(2, 5, 3, seed=4)}
@@ -300,14 +301,14 @@ def tower():
 
 def test_a_pure_function_has_stream_and_parameter_gradients():
     model, params, batch, stacked = tower()
-    reading = gradients.reading(model, params, batch)
+    reading = cases.jit(lambda p, b: gradients.reading(model, p, b))(params, batch)
     own = lambda l: jax.tree.map(lambda a: a[l], stacked)
     rest = lambda x, start: x if start == 4 else rest(layer(own(start), x), start + 1)
     loss = lambda x, start: jnp.sum((rest(x, start) - batch["targets"]) ** 2) / 2
     streams = [batch["inputs"]]
     for l in range(4):
         streams.append(layer(own(l), streams[-1]))
-    grads = [jax.grad(loss)(x, l) for l, x in enumerate(streams)]
+    grads = cases.jit(lambda streams: [jax.grad(loss)(x, l) for l, x in enumerate(streams)])(streams)
     np.testing.assert_allclose(reading["stream_gradient"], [np.linalg.norm(g) for g in grads], rtol=EXACT)
     by_token = [np.sqrt((np.asarray(g) ** 2).sum((0, 2))) for g in grads]
     np.testing.assert_allclose(reading["stream_gradient_by_token"], by_token, rtol=EXACT)
@@ -319,34 +320,39 @@ def test_a_pure_function_has_stream_and_parameter_gradients():
         return jnp.sum((y - batch["targets"]) ** 2) / 2
 
     names = parameter_names(model.stack, params["stack"])
-    by_weight = np.linalg.norm(jax.grad(of_weights)(stacked["w"]), axis=(1, 2))
+    by_weight = np.linalg.norm(cases.jit(jax.grad(of_weights))(stacked["w"]), axis=(1, 2))
     np.testing.assert_allclose(reading["parameter_gradient"][:, names.index("w")], by_weight, rtol=EXACT)
 
 
 def test_a_pure_function_has_its_whole_jacobian():
     model, params, batch, stacked = tower()
-    values = spectrum.spectrum(model, params, batch)["singular_values"][:, JACOBIANS.index("sublayer")]
+    found = cases.jit(lambda p, b: spectrum.spectrum(model, p, b))(params, batch)
+    values = found["singular_values"][:, JACOBIANS.index("sublayer")]
+    jacobian = cases.jit(jax.jacobian(layer, 1))
     x = batch["inputs"][0]
     for l in range(4):
         own = jax.tree.map(lambda a, l=l: a[l], stacked)
-        J = np.asarray(jax.jacobian(lambda x, p=own: layer(p, x))(x)).reshape(15, 15)
+        J = np.asarray(jacobian(own, x)).reshape(15, 15)
         np.testing.assert_allclose(values[l], np.linalg.svd(J, compute_uv=False), rtol=EXACT, atol=1e-14)
         x = layer(own, x)
 
 
 def test_a_pure_function_has_partial_jacobians():
     model, params, batch, stacked = tower()
-    found = chain.partial_jacobian(model, params, batch, probes=64)
+    found = cases.jit(lambda p, b: chain.partial_jacobian(model, p, b, probes=64))(params, batch)
 
     def rest(x, start):
         for l in range(start, 4):
             x = layer(jax.tree.map(lambda a, l=l: a[l], stacked), x)
         return x
 
+    @partial(cases.jit, static_argnums=1)
+    def jacobians(x, start):
+        return jax.vmap(jax.jacobian(lambda x: rest(x, start)))(x)
+
     x = batch["inputs"]
     for l in range(4):
-        J = jax.vmap(jax.jacobian(lambda x, l=l: rest(x, l)))(x)
-        exact = np.sum(np.asarray(J) ** 2) / x.size
+        exact = np.sum(np.asarray(jacobians(x, l)) ** 2) / x.size
         assert abs(found["partial_jacobian"][l, 0] - exact) < 4 * found["partial_jacobian_sem"][l, 0]
         x = layer(jax.tree.map(lambda a, l=l: a[l], stacked), x)
     np.testing.assert_array_equal(found["partial_jacobian"][-1], 1)
@@ -356,7 +362,7 @@ def test_a_stream_without_tokens_is_read_too():
     """A layer of vectors [features]: no dimension `token`, and no cosine between tokens."""
     model, params, _, stacked = tower()
     batch = {"inputs": cases.normal(2, 3, seed=3), "targets": cases.normal(2, 3, seed=4)}
-    reading = gradients.reading(model, params, batch)
+    reading = cases.jit(lambda p, b: gradients.reading(model, p, b))(params, batch)
     assert "stream_gradient_by_token" not in reading
     assert np.isnan(reading["token_cosine"]).all()
 
@@ -365,5 +371,5 @@ def test_a_stream_without_tokens_is_read_too():
             x = layer(jax.tree.map(lambda a, l=l: a[l], stacked), x)
         return jnp.sum((x - batch["targets"]) ** 2) / 2
 
-    bottom = np.linalg.norm(jax.grad(loss)(batch["inputs"]))
+    bottom = np.linalg.norm(cases.jit(jax.grad(loss))(batch["inputs"]))
     assert reading["stream_gradient"][0] == pytest.approx(bottom, rel=EXACT)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import theories
+from compiling import as_users
 
 from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward
 from gradflow.model.branches.rotary import Interpolated, Rotary
@@ -40,14 +41,14 @@ over_layers = pytest.mark.parametrize("name", list(LAYERS))
 def gram_matrices():
     """Gram matrices of the stream, of a tangent and of a cotangent: nothing is independent or equal."""
     make = lambda seed, shared: np.cov(np.random.default_rng(seed).normal(size=(TOKENS, 9)) + shared)
-    return [jnp.asarray(make(seed, shared) + 0.3 * np.eye(TOKENS)) for seed, shared in ((0, 0.0), (1, 0.5), (2, 0.2))]
+    return [make(seed, shared) + 0.3 * np.eye(TOKENS) for seed, shared in ((0, 0.0), (1, 0.5), (2, 0.2))]
 
 
 def exact(matrices):
     """Arrays [T, d], one for each Gram matrix, with exactly these, orthogonal to each other and of mean zero."""
     rows = np.random.default_rng(3).normal(size=(WIDTH, len(matrices) * TOKENS))
     basis = WIDTH**0.5 * np.linalg.qr(rows - rows.mean(0))[0].T.reshape(len(matrices), TOKENS, WIDTH)
-    return [jnp.linalg.cholesky(s) @ b for s, b in zip(matrices, basis, strict=True)]
+    return [jnp.asarray(np.linalg.cholesky(s) @ b) for s, b in zip(matrices, basis, strict=True)]
 
 
 def finite(layer) -> dict:
@@ -64,12 +65,12 @@ def finite(layer) -> dict:
         return {"value": inner(y), "push": inner(push(dx)), "pull": inner(back), **squares}
 
     keys = jax.random.split(jax.random.key(0), DRAWS)
-    return jax.device_get(jax.jit(lambda: jax.lax.map(one, keys, batch_size=8))())
+    return jax.device_get(as_users(lambda keys: jax.lax.map(one, keys, batch_size=8))(keys))
 
 
 def predicted(layer, draws: int = 512) -> dict:
     """The same of the theory, mean over keys, and its scatter [key, …]."""
-    sigma, k, delta = gram_matrices()
+    sigma, k, delta = map(jnp.asarray, gram_matrices())
 
     def one(key):
         made = response(layer, sigma, TheoryContext(WIDTH, TOKENS, draws, key))
@@ -101,15 +102,24 @@ def test_theory_is_the_mean_over_draws_of_a_finite_layer(name):
 )
 def test_a_norms_response_is_exact_for_what_is_orthogonal_to_its_input(norm):
     x, dx, g = exact(gram_matrices())
-    sigma, k, delta = gram_matrices()
     params = norm.init(None, WIDTH)
-    made = response(norm, sigma, TheoryContext(WIDTH, TOKENS, 1, None))
-    y, push = jax.linearize(lambda x: norm(params, x), x)
-    weights, back = jax.vjp(lambda p, x: norm(p, x), params, x)[1](g)
-    np.testing.assert_allclose(y @ y.T / WIDTH, made.value, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(push(dx) @ push(dx).T / WIDTH, made.push(k), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(back @ back.T / WIDTH, made.push(delta), rtol=1e-6, atol=1e-6)
-    assert set(named(weights)) == set(made.sources)
+
+    @jax.jit
+    def measured(params, x, dx, g):
+        y, pushed = jax.jvp(lambda x: norm(params, x), (x,), (dx,))
+        weights, back = jax.vjp(lambda p, x: norm(p, x), params, x)[1](g)
+        return [a @ a.T / WIDTH for a in (y, pushed, back)], weights
+
+    @jax.jit
+    def predicted(sigma, k, delta):
+        made = response(norm, sigma, TheoryContext(WIDTH, TOKENS, 1, None))
+        return [made.value, made.push(k), made.push(delta)], made.sources
+
+    seen, weights = measured(params, x, dx, g)
+    told, sources = predicted(*gram_matrices())
+    for found, expected in zip(seen, told, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert set(named(weights)) == set(sources)
 
 
 @pytest.mark.parametrize("layer", [norms.DyT(0.8), norms.Derf(0.8)], ids=repr)
@@ -117,16 +127,20 @@ def test_a_squash_acts_on_gaussian_features_by_its_kernel(layer):
     """Output, tangent and every parameter's tangent, means over 200,000 features in units of their standard errors."""
     features = 200_000
     sigma, k, _ = gram_matrices()
-    made = response(layer, sigma, TheoryContext(WIDTH, TOKENS, 1, None))
     noise = np.random.default_rng(0).normal(size=(2, TOKENS, features))
-    x, dx = jnp.linalg.cholesky(sigma) @ noise[0], jnp.linalg.cholesky(k) @ noise[1]
+    x, dx = np.linalg.cholesky(sigma) @ noise[0], np.linalg.cholesky(k) @ noise[1]
     params = cases.float64(layer.init(None, features))
-    y, push = jax.linearize(layer, params, x)
-    still = jax.tree.map(jnp.zeros_like, params)
-    moved = lambda name: push({**still, name: jnp.ones_like(params[name])}, jnp.zeros_like(x))
-    seen = {"value": (made.value, y), "push": (made.push(k), push(still, dx))}
-    seen |= {name: (made.sources[name], moved(name)) for name in params}
-    for name, (told, found) in seen.items():
+
+    @jax.jit
+    def both(params, x, dx, sigma, k):
+        made = response(layer, sigma, TheoryContext(WIDTH, TOKENS, 1, None))
+        y, push = jax.linearize(layer, params, x)
+        still = jax.tree.map(jnp.zeros_like, params)
+        moved = lambda name: push({**still, name: jnp.ones_like(params[name])}, jnp.zeros_like(x))
+        seen = {"value": (made.value, y), "push": (made.push(k), push(still, dx))}
+        return seen | {name: (made.sources[name], moved(name)) for name in params}
+
+    for name, (told, found) in both(params, x, dx, sigma, k).items():
         products = np.asarray(found)[:, None] * np.asarray(found)[None]
         sem = products.std(-1) / features**0.5
         assert (np.abs(products.mean(-1) - told) < 4.5 * sem + 1e-4).all(), name
@@ -144,7 +158,7 @@ def test_a_squash_acts_on_gaussian_features_by_its_kernel(layer):
     ],
 )
 def test_a_gain_acts_as_its_square(layer, square):
-    sigma, k, _ = gram_matrices()
+    sigma, k, _ = map(jnp.asarray, gram_matrices())
     made = response(layer, sigma, TheoryContext(WIDTH, TOKENS, 1, None))
     np.testing.assert_allclose(made.value, square * sigma, rtol=1e-6)
     np.testing.assert_allclose(made.push(k), square * k, rtol=1e-6)
@@ -154,11 +168,12 @@ def test_a_gain_acts_as_its_square(layer, square):
 @pytest.mark.parametrize("layer", [layers.ScalarGain(0.5), layers.FeatureGain(0.1)])
 def test_a_gains_squared_gradient_is_the_contraction(layer):
     """Mean over cotangents that know nothing of the input, drawn on the Gram matrix."""
-    sigma, _, delta = gram_matrices()
+    sigma, _, delta = map(jnp.asarray, gram_matrices())
     x, params = exact([sigma])[0], layer.init(None, WIDTH)
     noise = np.random.default_rng(0).normal(size=(2000, TOKENS, WIDTH))
-    g = jnp.linalg.cholesky(delta) @ noise
-    squares = jax.vmap(lambda g: jnp.sum(jax.vjp(lambda p: layer(p, x), params)[1](g)[0]["gain"] ** 2))(g)
+    g = np.linalg.cholesky(delta) @ noise
+    square = lambda g: jnp.sum(jax.vjp(lambda p: layer(p, x), params)[1](g)[0]["gain"] ** 2)
+    squares = np.asarray(jax.jit(jax.vmap(square))(g))
     expected = jnp.vdot(WIDTH * delta, response(layer, sigma, TheoryContext(WIDTH, TOKENS, 1, None)).sources["gain"])
     assert abs(squares.mean() - expected) < 4 * squares.std() / len(squares) ** 0.5
 
@@ -172,12 +187,12 @@ def test_equal_tokens_have_a_factor():
 
 def test_examples_of_a_batch_mix_their_own_tokens_alone():
     """Two examples in one Gram matrix: the blocks on the diagonal are those of one example."""
-    layer, both = Attention(4), jnp.kron(jnp.ones((2, 2)), gram_matrices()[0]) + jnp.eye(2 * TOKENS)
-    key = jax.random.key(0)
-    made = response(layer, both, TheoryContext(WIDTH, TOKENS, 4096, key))
-    one = response(layer, both[:TOKENS, :TOKENS], TheoryContext(WIDTH, TOKENS, 4096, key))
-    np.testing.assert_allclose(made.value[:TOKENS, :TOKENS], one.value, atol=0.05)
-    np.testing.assert_allclose(made.value[:TOKENS, :TOKENS], made.value[TOKENS:, TOKENS:], atol=0.05)
+    both = np.kron(np.ones((2, 2)), gram_matrices()[0]) + np.eye(2 * TOKENS)
+    place = TheoryContext(WIDTH, TOKENS, 4096, jax.random.key(0))
+    value = jax.jit(lambda sigma: response(Attention(4), sigma, place).value)
+    made, one = value(both), value(both[:TOKENS, :TOKENS])
+    np.testing.assert_allclose(made[:TOKENS, :TOKENS], one, atol=0.05)
+    np.testing.assert_allclose(made[:TOKENS, :TOKENS], made[TOKENS:, TOKENS:], atol=0.05)
 
 
 def test_a_layer_without_a_theory_says_how_to_give_it_one():
@@ -186,7 +201,7 @@ def test_a_layer_without_a_theory_says_how_to_give_it_one():
 
 
 def test_what_acts_between_matrices_multiplies_rows_or_is_refused():
-    sigma, place = gram_matrices()[0], TheoryContext(WIDTH, TOKENS, 1, jax.random.key(0))
+    sigma, place = jnp.asarray(gram_matrices()[0]), TheoryContext(WIDTH, TOKENS, 1, jax.random.key(0))
     with pytest.raises(NotImplementedError, match="no theory for DyT inside a branch: gains and norms have one"):
         response(FeedForward(inner=norms.DyT()), sigma, place)
     with pytest.raises(NotImplementedError, match="no theory for a norm on the values of heads of finite width"):

@@ -8,11 +8,13 @@ import montecarlo
 import numpy as np
 import pytest
 import theories
+from compiling import as_users
 
 import gradflow as gf
+from gradflow.instruments import gradients
+from gradflow.instruments.seeds import seed_keys
 from gradflow.model.layers.layer import Gain, Identity
 from gradflow.model.layers.norms import RMSNorm, ScaledNorm
-from gradflow.model.parameters.keys import at
 from gradflow.theory import mean_cotangent
 from gradflow.theory.gram import TheoryContext
 from gradflow.theory.mean_cotangent import GramPair
@@ -35,8 +37,9 @@ def loss(d):
 
 def stream(d: int = WIDTH):
     """Tokens with some direction in common, and D of the loss."""
-    x = 0.7 * jax.random.normal(at(KEY, 0), (TOKENS, d)) + jax.random.normal(at(KEY, 1), (d,))
-    return x, jax.random.normal(at(KEY, 2), (TOKENS, TOKENS)) / TOKENS
+    noise = np.random.default_rng(0)
+    x = 0.7 * noise.normal(size=(TOKENS, d)) + noise.normal(size=d)
+    return jnp.asarray(x), jnp.asarray(noise.normal(size=(TOKENS, TOKENS)) / TOKENS)
 
 
 def below(through, sigma, cotangent: GramPair) -> GramPair:
@@ -55,9 +58,15 @@ def at_the_top(loss, sigma) -> GramPair:
 def test_behind_a_layer_without_weights_all_is_exact(layer):
     """`g gᵀ` of automatic differentiation through the features themselves is Δ, of Gram matrices alone."""
     x, d = stream()
-    y = layer({}, x)
-    g = jax.grad(lambda x: loss(d)(gram(layer({}, x))))(x)
-    read = below(lambda u: mean_cotangent.passed(layer, u, PLACE)[0], gram(x), at_the_top(loss(d), gram(y)))
+
+    @jax.jit
+    def both(x, d):
+        through = lambda u: mean_cotangent.passed(layer, u, PLACE)[0]
+        read = below(through, gram(x), at_the_top(loss(d), gram(layer({}, x))))
+        return jax.grad(lambda x: loss(d)(gram(layer({}, x))))(x), read
+
+    g, read = jax.device_get(both(x, d))
+    x = np.asarray(x)
     np.testing.assert_allclose(read.tangent, g @ g.T, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(g, (read.stream + read.stream.T) @ x / WIDTH, rtol=1e-9, atol=1e-12)
 
@@ -65,15 +74,19 @@ def test_behind_a_layer_without_weights_all_is_exact(layer):
 def test_where_two_ways_down_meet_their_means_add_up():
     """A norm on one way, nothing on the other, two losses: the energy of the sum of both gradients."""
     x, d = stream()
-    other = jax.random.normal(KEY, (TOKENS, TOKENS))
-    g = jax.grad(lambda x: loss(d)(gram(NORM({}, x))) + loss(other)(gram(x)))(x)
+    other = np.random.default_rng(1).normal(size=(TOKENS, TOKENS))
 
     def through(u):
         one, two = mean_cotangent.shared(u, WIDTH)
         return mean_cotangent.passed(NORM, one, PLACE)[0], two
 
-    ends = at_the_top(loss(d), gram(NORM({}, x))), at_the_top(loss(other), gram(x))
-    read = below(through, gram(x), ends)
+    @jax.jit
+    def both(x, d, other):
+        ends = at_the_top(loss(d), gram(NORM({}, x))), at_the_top(loss(other), gram(x))
+        g = jax.grad(lambda x: loss(d)(gram(NORM({}, x))) + loss(other)(gram(x)))(x)
+        return g, below(through, gram(x), ends)
+
+    g, read = jax.device_get(both(x, d, other))
     np.testing.assert_allclose(read.tangent, g @ g.T, rtol=1e-9, atol=1e-12)
 
 
@@ -88,9 +101,14 @@ def test_fresh_weights_bring_the_lean_anew():
         return g @ g.T
 
     seen = np.asarray(jax.jit(lambda: jax.lax.map(one, jax.random.split(KEY, 400)))())
-    value = mean_cotangent.passed(layer, GramPair(gram(x), gram(x)), PLACE)[0].stream
-    through = lambda u: mean_cotangent.passed(layer, u, PLACE, fresh=True)[0]
-    read = below(through, gram(x), at_the_top(linear, value))
+
+    @jax.jit
+    def predicted(x):
+        value = mean_cotangent.passed(layer, GramPair(gram(x), gram(x)), PLACE)[0].stream
+        through = lambda u: mean_cotangent.passed(layer, u, PLACE, fresh=True)[0]
+        return below(through, gram(x), at_the_top(linear, value))
+
+    read = predicted(x)
     montecarlo.assert_mean(seen[:, 0, 1] / float(read.tangent[0, 1]), 1, resolution=0.02, allowance=0.02)
     own = mean_cotangent.energy(read.stream, gram(x), WIDTH)
     np.testing.assert_allclose(own, read.tangent / 2, rtol=1e-9)
@@ -101,8 +119,10 @@ def test_without_norms_the_gradient_grows_with_what_leans():
     """`none` with even attention, whose scores stay zero, by Monte Carlo over seeds, at the bottom and half way up."""
     data = gf.data.text(context=32, batch=1)
     model = {"none": gf.transformer("none", depth=4, width=256, heads=8, context=32, init="xiong")}
-    measured = gf.measure(model, data, seeds=256)["none"]["stream_gradient"]
+    batch = jax.tree.map(jnp.asarray, dict(data.batch(0, 0)))
+    gradient = lambda key: gradients.economy(model["none"], model["none"].init(key), batch)["stream_gradient"]
+    measured = as_users(lambda keys: jax.lax.map(gradient, keys, batch_size=8))(seed_keys(0, 256))
     theory = gf.predict(model, data, draws=32)["none"]["stream_gradient"]
     for position in (0, 4):
-        ratio = np.asarray(measured[:, position] / theory[position]) ** 2
+        ratio = np.asarray(measured[:, position] / float(theory[position])) ** 2
         montecarlo.assert_mean(ratio, 1, resolution=0.1, allowance=0.03)
