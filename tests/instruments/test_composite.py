@@ -16,6 +16,10 @@ from gradflow.model.wirings.catalogue import placement
 from gradflow.model.wirings.multi_lane import hyper_connections, residual
 from gradflow.model.wirings.wiring import Wiring
 
+gain, skips, products = (
+    jax.jit(function, static_argnums=0) for function in (composite.gain, composite.matrices, composite.products)
+)
+
 
 def stack(where, depth: int = 3) -> Transformer:
     """A small transformer in one placement."""
@@ -45,9 +49,9 @@ def composites(matrices):
     return np.stack(made[::-1])
 
 
-def two_sided(products):
+def two_sided(matrices):
     """[S+1, side]."""
-    return np.stack([np.abs(np.log(np.abs(products.sum(axis)))).max(-1) for axis in (-1, -2)], axis=-1)
+    return np.stack([np.abs(np.log(np.abs(matrices.sum(axis)))).max(-1) for axis in (-1, -2)], axis=-1)
 
 
 def moved(shape):
@@ -59,16 +63,16 @@ def test_the_products_are_those_of_the_matrices_sublayer_by_sublayer(small):
     """Attention and feed-forward are positions of their own."""
     params, matrices = with_matrices(small, moved)
     inputs = cases.batch()["inputs"][0]
-    found = composite.matrices(small, params, inputs)
+    found = skips(small, params, inputs)
     assert found.shape == (6, cases.TOKENS, 4, 4)
     assert np.abs(np.asarray(found) - matrices[:, None]).max() < 1e-14
-    made = composite.products(small, params, inputs)
+    made = products(small, params, inputs)
     assert cases.distance(made, np.broadcast_to(composites(matrices)[:, None], made.shape)) < 1e-13
 
 
 def test_the_gain_is_the_largest_log_of_the_sums_of_rows_and_of_columns(small):
     params, matrices = with_matrices(small, moved)
-    found = composite.gain(small, params, cases.batch())["composite_gain"]
+    found = gain(small, params, cases.batch())["composite_gain"]
     expected = two_sided(composites(matrices))
     np.testing.assert_allclose(found, expected, atol=1e-12)
     assert (np.asarray(found)[:-1] > 0.1).all()
@@ -81,11 +85,11 @@ def test_the_backward_sums_are_what_the_skips_do_to_a_cotangent_that_is_the_same
     silent = jax.tree_util.tree_map_with_path(
         lambda path, a: jnp.zeros_like(a) if "'write'" in jax.tree_util.keystr(path) else a, params["stack"]
     )
-    through = lambda x: gf.walk(small.stack, silent, x)[0]
+    through = jax.jit(lambda x: gf.walk(small.stack, silent, x)[0])
     x = cases.normal(4, cases.TOKENS, cases.WIDTH)
     top, pull = jax.vjp(through, x)
     pulled = pull(jnp.ones_like(top))[0]
-    found = composite.gain(small, params, cases.batch())["composite_gain"][0]
+    found = gain(small, params, cases.batch())["composite_gain"][0]
     assert float(jnp.abs(jnp.log(jnp.abs(pulled[:, 0, 0]))).max()) == pytest.approx(float(found[1]), rel=1e-12)
     pushed = through(jnp.ones_like(x))
     assert float(jnp.abs(jnp.log(jnp.abs(pushed[:, 0, 0]))).max()) == pytest.approx(float(found[0]), rel=1e-12)
@@ -96,7 +100,7 @@ def test_no_depth_underflows():
     halves = Wiring("halves", skip=mixed((0.5, 0.0), (0.0, 2.0)), read=residual().read, write=residual().write)
     deep = stack(gf.Placement("halves", (gf.Stage((halves,)),)), 200)
     batch = {"inputs": jnp.ones((1, 2, 4, cases.WIDTH), jnp.float32)}
-    found = composite.gain(EntersAsItIs(deep), deep.init(0), batch)["composite_gain"]
+    found = gain(EntersAsItIs(deep), deep.init(0), batch)["composite_gain"]
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found[0], 400 * np.log(2), rtol=1e-5)
 
@@ -116,7 +120,7 @@ def test_a_lane_that_receives_nothing_is_infinitely_attenuated(small):
         return np.broadcast_to(np.diag([1.0, 1.0, 1.0, 0.0]), shape)
 
     params, _ = with_matrices(small, drop)
-    found = np.asarray(composite.gain(small, params, cases.batch())["composite_gain"])
+    found = np.asarray(gain(small, params, cases.batch())["composite_gain"])
     assert np.isinf(found[:-1]).all()
     assert (found[-1] == 0).all()
 
@@ -125,7 +129,7 @@ def test_lanes_that_keep_to_themselves_have_a_gain_of_zero():
     """ResiDual's, and those of hyper-connections at the start."""
     for where in (placement("residual"), hyper_connections(RMSNorm())):
         model = stack(where)
-        found = composite.gain(model, model.init(0), cases.batch())["composite_gain"]
+        found = gain(model, model.init(0), cases.batch())["composite_gain"]
         assert found.shape == (7, 2)
         assert (found == 0).all()
 
@@ -136,10 +140,10 @@ def test_it_is_measured_by_its_name(small):
         {"hyper": small, "one": stack(placement("pre"))}, cases.batch(), seeds=2, quantities=("composite_gain",)
     )
     for name, node in tree.children.items():
-        gain = node["composite_gain"]
-        assert gain.dims == ("seed", "depth", "side")
-        assert gain["side"].values.tolist() == ["forward", "backward"]
-        assert (gain.isnull() if name == "one" else gain == 0).all()
+        values = node["composite_gain"]
+        assert values.dims == ("seed", "depth", "side")
+        assert values["side"].values.tolist() == ["forward", "backward"]
+        assert (values.isnull() if name == "one" else values == 0).all()
     frame = gf.report.tables.profile(tree, "composite_gain", side="forward").dropna(subset=["mean"])
     assert frame["model"].tolist() == ["hyper"] * 7
     assert frame["mean"].tolist() == [0] * 7
@@ -153,7 +157,7 @@ def test_a_one_sided_maximum_misses_a_lane_that_is_lost(small):
     params, matrices = with_matrices(small, lambda shape: np.broadcast_to(np.diag([1.0, 1.0, 1.0, 0.5]), shape))
     one_sided = [np.abs(composites(matrices)[0].sum(axis)).max() for axis in (-1, -2)]
     assert one_sided == [1.0, 1.0]
-    found = composite.gain(small, params, cases.batch())["composite_gain"]
+    found = gain(small, params, cases.batch())["composite_gain"]
     np.testing.assert_allclose(found[0], 6 * np.log(2), rtol=1e-14)
 
 
@@ -167,9 +171,9 @@ def test_the_gain_of_doubly_stochastic_matrices_is_zero_at_any_depth():
         return np.einsum("m,lmij->lij", (0.6, 0.3, 0.1), permutations.reshape(-1, 3, *shape[1:]))
 
     params, _ = with_matrices(deep, doubly_stochastic)
-    found = composite.gain(deep, params, cases.batch())["composite_gain"]
+    found = gain(deep, params, cases.batch())["composite_gain"]
     np.testing.assert_allclose(found, 0.0, atol=1e-13)
-    across = composite.products(deep, params, cases.batch()["inputs"][0])[0]
+    across = products(deep, params, cases.batch()["inputs"][0])[0]
     np.testing.assert_allclose(across, 0.25, atol=1e-3)
 
 
@@ -180,6 +184,6 @@ def test_attenuation_forward_and_backward_are_told_apart(small):
         return np.broadcast_to(0.1 * np.eye(4) + 0.9 * np.eye(4)[0], shape)
 
     params, _ = with_matrices(small, copied)
-    forward, backward = np.asarray(composite.gain(small, params, cases.batch())["composite_gain"][0])
+    forward, backward = np.asarray(gain(small, params, cases.batch())["composite_gain"][0])
     assert forward < 1e-14
     assert backward == pytest.approx(6 * np.log(10), rel=1e-12)

@@ -168,7 +168,7 @@ def test_the_space_of_the_stream_is_where_the_norm_can_move_it(wiring):
 def test_a_change_reaches_what_the_layer_says_it_couples_and_no_more(layer):
     x = cases.normal(TOKENS, WIDTH)
     params = cases.float64(layer.init(jax.random.key(0), WIDTH))
-    J = np.abs(np.asarray(jax.jacfwd(lambda x: layer(params, x))(x))).sum((1, 3))  # [to, from] tokens
+    J = np.abs(np.asarray(cases.jit(jax.jacfwd(layer, 1))(params, x))).sum((1, 3))  # [to, from] tokens
     reached = {"nothing": np.eye(TOKENS), FEATURES: np.eye(TOKENS), PAST: np.tril(np.ones((TOKENS, TOKENS)))}
     np.testing.assert_array_equal(J > 0, reached.get(coupling(layer), np.ones((TOKENS, TOKENS))) > 0)
 

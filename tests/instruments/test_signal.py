@@ -1,5 +1,7 @@
 """Signal: rms and token cosine against brute force, and what a sublayer reports against the unrolled stack."""
 
+from functools import cache
+
 import cases
 import jax
 import jax.numpy as jnp
@@ -47,14 +49,20 @@ def test_the_mean_square_is_taken_in_float32_or_better():
     assert signal.mean_square(jnp.full(3, 2.0, jnp.float64)).dtype == jnp.float64
 
 
+@cache
+def streams(wiring) -> list:
+    """`[x_0, …, x_S]` of each example of `cases.read`, by loops."""
+    read = cases.read(wiring)
+    model = read["model"]
+    run = cases.jit(lambda params, tokens: reference.stream(model, params, reference.embedded(model, params, tokens)))
+    return [jax.device_get(run(read["params"], tokens)) for tokens in read["batch"]["inputs"]]
+
+
 @cases.over_wirings
 def test_stream_rms_and_token_cosine_equal_the_unrolled_ones(wiring):
     read = cases.read(wiring)
-    model, params, reading = read["model"], read["params"], read["reading"]
-    streams = []
-    for example in reference.examples(read["batch"]):
-        streams.append(reference.stream(model, params, reference.embedded(model, params, example["inputs"])))
-    by_depth = [np.stack(pair) for pair in zip(*streams, strict=True)]
+    reading = read["reading"]
+    by_depth = [np.stack(pair) for pair in zip(*streams(wiring), strict=True)]
     np.testing.assert_allclose(reading["stream_rms"], [rms(x) for x in by_depth], rtol=1e-10)
     lanes = [x.reshape(-1, *x.shape[-2:]) for x in by_depth]
     cosines = [np.mean([reference.token_cosine(lane) for lane in x if lane.any()]) for x in lanes]
@@ -74,14 +82,11 @@ def test_skip_and_branch_rms_are_those_of_the_two_terms(name):
     wiring = cases.ALL[name](cases.NORMS["layernorm"])
     read = cases.read(wiring)
     model, params, reading = read["model"], read["params"], read["reading"]
-    streams = []
-    for example in reference.examples(read["batch"]):
-        streams.append(reference.stream(model, params, reference.embedded(model, params, example["inputs"])))
     for position, sub in enumerate(model.sublayers):
         own = jax.tree.map(lambda a, l=position // 2: a[l], params["stack"][0][sub.kind])
         F = lambda u, own=own, sub=sub: reference.apply(sub.branch, own["branch"], u)
-        branch = [ARM[name](F, cases.NORMS["layernorm"], own, x[position]) for x in streams]
-        skip = [SKIP[name](x[position]) for x in streams]
+        branch = [ARM[name](F, cases.NORMS["layernorm"], own, x[position]) for x in streams(wiring)]
+        skip = [SKIP[name](x[position]) for x in streams(wiring)]
         assert reading["skip_rms"][position] == pytest.approx(rms(np.stack(skip)), rel=1e-10)
         assert reading["branch_rms"][position] == pytest.approx(rms(np.stack(branch)), rel=1e-10)
     np.testing.assert_allclose(reading["branch_to_skip"], reading["branch_rms"] / reading["skip_rms"], rtol=1e-12)

@@ -1,15 +1,19 @@
 """Kernels of activations against plain integration over the plane, and the identities between them."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gradflow.model.layers.functional import ACTIVATIONS
-from gradflow.theory.kernels import CLOSED, expanded, kernel
+from gradflow.theory import kernels
+from gradflow.theory.kernels import CLOSED, expanded
 
 # Variances and correlation of a pair.
 PAIRS = [(1.0, 1.0, 0.3), (1.0, 1.0, 0.95), (2.0, 0.5, 0.7), (1.0, 3.0, -0.6), (4.0, 4.0, 0.0)]
+kernel = jax.jit(kernels.kernel, static_argnums=0)
 over_activations = pytest.mark.parametrize("name", list(ACTIVATIONS))
 
 
@@ -17,6 +21,7 @@ def integral(function, a: float, b: float, rho: float) -> float:
     """`E f(u)f(v)` by the trapezoidal rule in two independent normal variables."""
     z = np.linspace(-9, 9, 1501)
     weight = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
+    function = jax.jit(function)
     u = jnp.asarray(a**0.5 * z)
     v = jnp.asarray(b**0.5 * (rho * z[:, None] + (1 - rho**2) ** 0.5 * z[None, :]))
     return float(weight @ (np.asarray(function(u))[:, None] * np.asarray(function(v))) @ weight)
@@ -24,9 +29,10 @@ def integral(function, a: float, b: float, rho: float) -> float:
 
 def covariance(a: float, b: float, rho: float):
     """The covariance matrix [2, 2] of a pair."""
-    return jnp.array([[a, rho * (a * b) ** 0.5], [rho * (a * b) ** 0.5, b]])
+    return np.array([[a, rho * (a * b) ** 0.5], [rho * (a * b) ** 0.5, b]])
 
 
+@cache
 def elementwise_derivative(function):
     """φ' of an array of any shape."""
     return lambda u: jax.vmap(jax.grad(function))(u.ravel()).reshape(u.shape)
