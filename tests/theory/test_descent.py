@@ -17,7 +17,7 @@ from gradflow.model.stacks.embedding_readout import Embedding
 from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.wiring import post, pre
-from gradflow.theory import descent, ends
+from gradflow.theory import descent, embedding_readout
 from gradflow.theory.gram import TheoryContext
 
 KEY = jax.random.key(0)
@@ -99,7 +99,7 @@ def test_the_bottom_is_the_gram_matrix_of_the_embedding():
     params = jax.vmap(lambda key: embedding.init(key, 64))(jax.random.split(KEY, 400))
     x = jax.vmap(lambda p: jax.vmap(lambda row: embedding(p, row))(inputs).reshape(-1, 64))(params)
     seen = np.asarray(x @ x.mT / 64)
-    off = np.abs(seen.mean(0) - ends.embedded(embedding, inputs).value)
+    off = np.abs(seen.mean(0) - embedding_readout.embedded(embedding, inputs).value)
     assert (off < 4.5 * seen.std(0) / 400**0.5).all()
 
 
@@ -118,7 +118,7 @@ def test_the_losss_cotangent_is_that_of_a_drawn_readout():
         return {"cotangent": g @ g.T, "loss": value, "readout": sum(jnp.sum(a**2) for a in jax.tree.leaves(weights))}
 
     seen = jax.device_get(jax.jit(lambda: jax.lax.map(one, jax.random.split(KEY, 400)))())
-    told = ends.readout(model, sigma, batch["targets"], KEY)
+    told = embedding_readout.readout(model, sigma, batch["targets"], KEY)
     told["cotangent"] = told["cotangent"].tangent
     for name, values in seen.items():
         sem = values.std(0, ddof=1) / 20
@@ -138,7 +138,7 @@ def test_gains_of_the_last_norms_feel_that_the_cotangent_leans_along_what_is_rea
     theory = gf.predict(model, batch, draws=32)
     last = model.sublayers[-1].wiring
     sigma = jnp.eye(10 * (2 if name in ("residual", "b2t") else 4 if "hyper" in name else 1))
-    felt = ends.leaning(last, sigma, jnp.ones(10), TheoryContext(128, 5, 1, KEY))
+    felt = embedding_readout.leaning(last, sigma, jnp.ones(10), TheoryContext(128, 5, 1, KEY))
     expected = {"post": {"norm_out.scale"}, "residual": {"norm_out.1.scale", "leave.1.2.scale"}}
     expected |= {"b2t": {"norm_out.1.scale"}, "hyper_connections": {"leave.2.scale"}}
     assert set(felt) == expected[name]
