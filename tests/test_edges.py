@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 import gradflow as gf
-from gradflow.instruments import gradients, meter
+from gradflow.instruments import gradients, meter, noise
 from gradflow.instruments.dropout import dropped
 from gradflow.instruments.resolution import least_resolved, resolved
 from gradflow.interop.functions import FunctionStack
@@ -336,7 +336,7 @@ def test_gradients_of_single_examples_average_to_the_batchs_where_targets_are_ra
     mean = np.mean([down(g) for g in own], axis=0)
     np.testing.assert_allclose(mean, down(grad(params, batch)), rtol=1e-10)
     variance = sum(np.sum((down(g) - mean) ** 2) for g in own) / (len(own) - 1)
-    found = gradients.per_example(MODEL, params, batch)
+    found = noise.per_example(MODEL, params, batch)
     at = names.parameter_names(MODEL.stack, params["stack"]).index("down")
     assert float(found["gradient_variance"][1, at]) == pytest.approx(variance, rel=1e-9)
 

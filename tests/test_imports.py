@@ -176,8 +176,8 @@ def is_loop(node) -> bool:
 def test_over_depth_only_walk_loops():
     """The others go over the tangents or the normals of one position, and over the rounds of a Sinkhorn projection."""
     others = [
-        "instruments.chain._orthonormalized",
-        "instruments.operators.gram_schmidt",
+        "instruments.directions.orthonormalized",
+        "instruments.spaces.gram_schmidt",
         "model.layers.lane_mixing.sinkhorn",
     ]
     assert sorted(everywhere(is_loop)) == sorted([*others, "model.equation.sublayer.walk"])

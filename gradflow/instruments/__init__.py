@@ -1,3 +1,4 @@
-"""Instruments, bottom up: meter, signal, dropout, gradients, updates, jacobians, operators, functionals, matrices, krylov,
-spectrum, chain, composite, experts, uses, resolution, loss, readings, seeds, measurement.
+"""Instruments, bottom up: meter, signal, dropout, parameter_norms, gradients, noise, updates, jacobians, spaces, operators,
+functionals, matrices, krylov, spectrum, directions, chain, composite, experts, uses, resolution, loss, readings, seeds,
+measurement.
 """

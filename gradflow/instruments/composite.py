@@ -23,7 +23,7 @@ from ..results.quantities import SIDES
 
 
 def gain(model, params, batch) -> dict:
-    """`composite_gain` [S+1, side]: `max |log |sum||` over the lanes of P_l, nat, mean over the tokens of the first example.
+    """Returns `composite_gain` [S+1, side], nat: `max |log |sum||` over the lanes of P_l, mean over tokens of the first example.
 
     0 where every sum is of size 1, so at the top; infinite where a lane receives nothing, or reaches nothing; NaN for a stream of
     one lane. Sums are carried in logs: no depth over- or underflows. Cost: one forward pass, and n skips a sublayer.
@@ -39,40 +39,54 @@ def gain(model, params, batch) -> dict:
 
 
 def matrices(model, params, inputs) -> Float[Array, "sublayer token lane lane"]:
-    """A_1 … A_S: what every skip makes of a stream that is 1 in one lane and 0 in the others.
+    """Returns A_1 … A_S: what every skip makes of a stream that is 1 in one lane and 0 in the others.
 
     Of a skip that is linear, and couples neither tokens nor features; of gains that differ by feature, the mean.
     """
     like = jax.eval_shape(model.enter, params, inputs)
-    unit = in_float32(jnp.eye(like.shape[0], dtype=like.dtype))[..., None, None]
-    units = jnp.broadcast_to(unit, (like.shape[0], *like.shape))
-    made = lambda skip: jax.vmap(skip, out_axes=-1)(units).mean(-2)  # [i, T, j]
-    see = lambda x, parts, _: (residual(x, parts), made(bind_dynamic_gains(parts, x)["skip"]))
-    own, x = with_context(model, params, inputs), in_float32(model.enter(params, inputs))
-    _, found = walk(model.stack, own["stack"], x, see)
-    return jnp.swapaxes(found, 1, 2)
+    lanes = like.shape[0]
+    unit = in_float32(jnp.eye(lanes, dtype=like.dtype))[..., None, None]
+    units = jnp.broadcast_to(unit, (lanes, *like.shape))
+
+    def visit(x, parts, _):
+        y = residual(x, parts)
+        skip = bind_dynamic_gains(parts, x)["skip"]
+        matrix = jax.vmap(skip, out_axes=-1)(units).mean(-2)  # [i, T, j]
+        return y, matrix
+
+    used = with_context(model, params, inputs)
+    bottom = in_float32(model.enter(params, inputs))
+    _, by_sublayer = walk(model.stack, used["stack"], bottom, visit)
+    return jnp.swapaxes(by_sublayer, 1, 2)
 
 
 def products(model, params, inputs) -> Float[Array, "depth token lane lane"]:
-    """P_0 … P_S of one example, by token."""
+    """Returns P_0 … P_S of one example, by token."""
     logs, signs = _pulled(model, params, matrices(model, params, inputs))
     return (signs * jnp.exp(logs))[..., :-1, :]
 
 
-def _pulled(model, params, found):
-    """Rows of P_l, and last the sum of them, as the log of their size and their sign, both [S+1, T, n+1, n].
+def _pulled(model, params, skips):
+    """Returns rows of P_l, and last the sum of them, as the log of their size and their sign, both [S+1, T, n+1, n].
 
     The same walk from the top down: row vectors `v A_S … A_(l+1)`, for v a unit of each lane, and 1 in all.
     """
-    tokens, lanes = found.shape[1:3]
-    units = jnp.concatenate([jnp.eye(lanes, dtype=found.dtype), jnp.ones((1, lanes), found.dtype)])
-    signs = jnp.broadcast_to(units, (tokens, *units.shape))
-    top = jnp.log(signs), signs
+    _, tokens, lanes, _ = skips.shape
+    units = jnp.eye(lanes, dtype=skips.dtype)
+    all_lanes = jnp.ones((1, lanes), skips.dtype)
+    rows = jnp.concatenate([units, all_lanes])
+    signs = jnp.broadcast_to(rows, (tokens, *rows.shape))
+    top = (jnp.log(signs), signs)
 
     def visit(rows, _, a):
-        logs, signs = (part[..., None] for part in rows)
+        logs, signs = rows
+        logs = logs[..., None]
+        signs = signs[..., None]
         below = logsumexp(logs, axis=-2, b=signs * a[:, None], return_sign=True)
         return below, below
 
-    _, seen = walk(model.stack, params["stack"], top, visit, found[::-1])
-    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest])[::-1], top, seen)
+    def in_depth_order(top, from_top_down):
+        return jnp.concatenate([top[None], from_top_down])[::-1]
+
+    _, below_top = walk(model.stack, params["stack"], top, visit, skips[::-1])
+    return jax.tree.map(in_depth_order, top, below_top)

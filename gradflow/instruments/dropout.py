@@ -23,17 +23,26 @@ class Dropout(NamedTuple):
 
 
 def dropped(x, rate: float, key):
-    """`x` with a random share `rate` of its entries put to zero, the rest scaled so that the mean stays."""
+    """Returns `x` with a random share `rate` of its entries put to zero, the rest scaled so that the mean stays."""
     kept = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)  # drawn in float32, whatever JAX's default
     return jnp.where(kept, x / (1 - rate), 0)
 
 
 def with_dropout(visit: Callable, rate: float) -> Callable:
-    """`visit` where branches are dropped out; its extra is `(extra, key)`."""
+    """Returns `visit` with dropout behind every branch; its extra is `(extra, key)`."""
 
     def dropping(x, parts, extra_and_key):
         extra, key = extra_and_key
-        thin = lambda name, part: (lambda u: part(dropped(u, rate, key))) if name == "norm_branch" else part
-        return visit(x, decorated(parts, thin), extra)
+
+        def instrument(name, part):
+            if name != "norm_branch":
+                return part
+
+            def thinned(u):
+                return part(dropped(u, rate, key))
+
+            return thinned
+
+        return visit(x, decorated(parts, instrument), extra)
 
     return dropping

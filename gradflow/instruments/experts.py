@@ -29,35 +29,55 @@ class Routed(Protocol):
 
 
 def load(model, params, batch) -> dict:
-    """`expert_load` [S, E], `load_violation` [S] and `gate_entropy` [S], over all tokens of the batch.
+    """Returns `expert_load` [S, E], `load_violation` [S] and `gate_entropy` [S], over all tokens of the batch.
 
     Cost: a forward pass of each example, and the routers once more.
     """
-    routed = [sub.branch for sub in model.stack.different if isinstance(sub.branch, Routed)]
-    size = max((branch.router.experts for branch in routed), default=1)
+    size = _most_experts(model)
 
-    def visit(x, own, _):
-        layers, own = own
-        y, seen = recorded(bind(layers, own), x, at=lambda part, u: (part(u), u))
-        return y, _of_gates(layers["branch"], own["branch"], seen["branch"], size)
+    def visit(x, layers_and_params, _):
+        layers, of_sublayer = layers_and_params
+        y, inputs = recorded(bind(layers, of_sublayer), x, at=_input)
+        return y, _of_gates(layers["branch"], of_sublayer["branch"], inputs["branch"], size)
 
-    def one(inputs):
-        own, x = with_context(model, params, inputs), in_float32(model.enter(params, inputs))
-        return walk(model.stack, own["stack"], x, visit, bind=with_params)[1]
+    def of_example(inputs):
+        used = with_context(model, params, inputs)
+        x = in_float32(model.enter(params, inputs))
+        _, reports = walk(model.stack, used["stack"], x, visit, bind=with_params)
+        return reports
 
-    read = jax.tree.map(lambda a: a.mean(0), jax.vmap(one)(batch["inputs"]))
-    return {**read, "load_violation": _violation(read["expert_load"])}
+    by_example = jax.vmap(of_example)(batch["inputs"])
+    means = jax.tree.map(lambda a: a.mean(0), by_example)
+    return {**means, "load_violation": _violation(means["expert_load"])}
+
+
+def _most_experts(model) -> int:
+    """Returns how many experts the sublayer has that has most; 1 where none has any."""
+    most = 1
+    for sub in model.stack.different:
+        if isinstance(sub.branch, Routed):
+            most = max(most, sub.branch.router.experts)
+    return most
+
+
+def _input(part, u):
+    """Returns a part's output and, as its record, its input."""
+    return part(u), u
 
 
 def _of_gates(branch, params, x, size: int) -> dict:
-    """Load [E] and mean entropy of the gates over the tokens of one example; NaN where there are none."""
+    """Returns the load [E] and the mean entropy of the gates over the tokens of one example; NaN where there are none."""
     if not isinstance(branch, Routed):
-        return {"expert_load": jnp.full(size, jnp.nan, x.dtype), "gate_entropy": jnp.full((), jnp.nan, x.dtype)}
+        return {
+            "expert_load": jnp.full(size, jnp.nan, x.dtype),
+            "gate_entropy": jnp.full((), jnp.nan, x.dtype),
+        }
     gates = branch.gates(in_precision_of(x, params), x)
     chosen = gates > 0
     load = chosen.mean(0) / chosen.sum(-1).mean()
     share = gates / gates.sum(-1, keepdims=True)
-    entropy = -jnp.sum(jnp.where(chosen, share * jnp.log(jnp.where(chosen, share, 1.0)), 0.0), -1).mean()
+    information = share * jnp.log(jnp.where(chosen, share, 1.0))
+    entropy = -jnp.sum(jnp.where(chosen, information, 0.0), -1).mean()
     beyond = (0, size - len(load))
     return {
         "expert_load": jnp.pad(load.astype(x.dtype), beyond, constant_values=jnp.nan),
@@ -66,7 +86,8 @@ def _of_gates(branch, params, x, size: int) -> dict:
 
 
 def _violation(load):
-    """`max load/mean load − 1` [S]; NaN where there are no experts."""
+    """Returns `max load/mean load − 1` [S]; NaN where there are no experts."""
     number = jnp.sum(~jnp.isnan(load), -1, dtype=load.dtype)
-    largest = jnp.max(jnp.where(jnp.isnan(load), -jnp.inf, load), -1, initial=-jnp.inf)
+    counted = jnp.where(jnp.isnan(load), -jnp.inf, load)
+    largest = jnp.max(counted, -1, initial=-jnp.inf)
     return jnp.where(number > 0, number * largest - 1, jnp.nan)

@@ -11,7 +11,8 @@ about a millionth of the largest, or less, counts as lost too: nothing there tel
 import jax.numpy as jnp
 
 from ..results.quantities import LOG_SIGMA, QUANTILES, SCHATTEN
-from .operators import Operator, dimension
+from .operators import Operator
+from .spaces import dimension
 
 CLEAR = 32.0  # times rounding, from where a singular value is one, and known to a few percent at the worst
 OF_THE_RANK = (
@@ -24,33 +25,43 @@ OF_THE_RANK = (
 
 
 def rounding(largest, size: int):
-    """The most that rounding makes of a σ that is zero, in a matrix of that size: 8 ε σ_max, or √size ε σ_max if that is more.
+    """Returns the most that rounding makes of a σ that is zero, in a matrix of that size.
 
-    Up to size 1000 it was seen to make 2 ε σ_max of it at most, in sublayers of many kinds.
+    8 ε σ_max, or √size ε σ_max if that is more. Up to size 1000 it was seen to make 2 ε σ_max of it at most, in sublayers of
+    many kinds.
     """
     return max(8.0, size**0.5) * jnp.finfo(largest.dtype).eps * largest
 
 
 def functionals(nodes, weights, directions) -> dict:
-    """Numbers of the spectrum with these nodes σ and weights, which sum to r, of a map of so many directions.
+    """Returns numbers of the spectrum with these nodes σ and weights, which sum to r, of a map of so many directions.
 
     Formulas in `results.quantities`. NaN where no direction is left, but for those that are then 0.
     """
     counted = ~(weights <= 0)  # NaN counts, and shows
     nodes = jnp.where(counted, nodes, jnp.min(nodes, initial=jnp.inf, where=counted))
-    where = lambda f: jnp.sum(jnp.where(counted, weights * f(nodes), 0.0))
-    left = jnp.where(counted.any(), where(jnp.ones_like), jnp.nan)
-    nuclear, entropy = where(lambda s: s), where(lambda s: s * jnp.where(s > 0, jnp.log(s), 0.0))
+
+    def total(values):
+        return jnp.sum(jnp.where(counted, weights * values, 0.0))
+
+    left = jnp.where(counted.any(), total(jnp.ones_like(nodes)), jnp.nan)
+    nuclear = total(nodes)
+    entropy = total(nodes * jnp.where(nodes > 0, jnp.log(nodes), 0.0))
     order = jnp.argsort(jnp.where(weights > 0, nodes, -jnp.inf))
     share = weights[order] / left
     below = jnp.cumsum(share) - share / 2
     quantiles = jnp.interp(jnp.asarray(QUANTILES), below, nodes[order]).astype(nodes.dtype)
-    in_bin = jnp.searchsorted(jnp.asarray(LOG_SIGMA[:-1]) + (LOG_SIGMA[1] - LOG_SIGMA[0]) / 2, jnp.log10(nodes[order]))
+    bin_width = LOG_SIGMA[1] - LOG_SIGMA[0]
+    bin_ends = jnp.asarray(LOG_SIGMA[:-1]) + bin_width / 2
+    in_bin = jnp.searchsorted(bin_ends, jnp.log10(nodes[order]))
     density = jnp.zeros(len(LOG_SIGMA), nodes.dtype).at[in_bin].add(share)
+    gain = total(nodes**2) / directions
+    log_volume = total(jnp.log(nodes))
+    schatten = [total(nodes**p) ** (1 / p) for p in SCHATTEN]
     return {
-        "jacobian_gain": where(lambda s: s**2) / directions,
-        "log_volume": jnp.where(jnp.isnan(left), jnp.nan, where(jnp.log)),
-        "schatten_norm": jnp.stack([where(lambda s, p=p: s**p) ** (1 / p) for p in SCHATTEN]),
+        "jacobian_gain": gain,
+        "log_volume": jnp.where(jnp.isnan(left), jnp.nan, log_volume),
+        "schatten_norm": jnp.stack(schatten),
         "effective_rank": jnp.exp(jnp.log(nuclear) - entropy / nuclear),
         "singular_value_quantiles": jnp.where(jnp.isnan(left), jnp.nan, quantiles),
         "spectral_density": jnp.where(jnp.isnan(left), jnp.nan, density),
@@ -58,25 +69,42 @@ def functionals(nodes, weights, directions) -> dict:
 
 
 def extremes(largest, smallest) -> dict:
-    """Both ends of a spectrum, and their ratio."""
-    ratio = largest / smallest
-    return {"largest_singular_value": largest, "smallest_singular_value": smallest, "condition_number": ratio}
+    """Returns both ends of a spectrum, and their ratio."""
+    return {
+        "largest_singular_value": largest,
+        "smallest_singular_value": smallest,
+        "condition_number": largest / smallest,
+    }
 
 
-def ranked(read: dict, known) -> dict:
-    """`read`, with what depends on the rank where that is `known`, else NaN."""
-    return read | {name: jnp.where(known, read[name], jnp.nan) for name in OF_THE_RANK if name in read}
+def ranked(values: dict, known) -> dict:
+    """Returns `values`, with NaN in the place of those that depend on the rank where that is not `known`."""
+    masked = dict(values)
+    for name in OF_THE_RANK:
+        if name in values:
+            masked[name] = jnp.where(known, values[name], jnp.nan)
+    return masked
 
 
 def deficits(op: Operator, left, known) -> dict:
-    """What is missing of all n directions, and of the larger of the two spaces, where `left` are; −1 where that is not known."""
+    """Returns what is missing, where `left` directions are left: of all n, and of the larger of the two spaces.
+
+    −1 where it is not `known` how many are left.
+    """
     larger = jnp.maximum(dimension(op.domain), dimension(op.range))
-    told = lambda number: jnp.where(known, number, -1).astype(jnp.int32)
-    return {"rank_deficit": told(op.size - left), "lost_directions": told(larger - left)}
+
+    def missing_of(directions):
+        return jnp.where(known, directions - left, -1).astype(jnp.int32)
+
+    return {"rank_deficit": missing_of(op.size), "lost_directions": missing_of(larger)}
 
 
 def with_errors(values: dict, errors: dict) -> dict:
-    """Each value with its `_sem`: the error given, or 0; NaN where there is no value."""
-    missing = {name: jnp.where(jnp.isnan(value), jnp.nan, 0.0).astype(value.dtype) for name, value in values.items()}
-    sems = {f"{name}_sem": errors.get(name, none) for name, none in missing.items()}
-    return {**values, **sems}
+    """Returns each value with its `_sem`: the error given, or 0; NaN where there is no value."""
+    both = dict(values)
+    for name, value in values.items():
+        if name in errors:
+            both[f"{name}_sem"] = errors[name]
+        else:
+            both[f"{name}_sem"] = jnp.where(jnp.isnan(value), jnp.nan, 0.0).astype(value.dtype)
+    return both

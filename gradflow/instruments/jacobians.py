@@ -22,7 +22,7 @@ LARGEST = 2048
 
 
 def matrices(parts, x) -> dict[str, jax.Array]:
-    """Dense Jacobians at `x` of one sublayer: of its seven parts, and of what equation (1) makes of them.
+    """Returns dense Jacobians at `x` of one sublayer: of its seven parts, and of what equation (1) makes of them.
 
     `skip_term`, `branch_term` and `gains_term` (of gains that read the stream, else zero) sum to `fork`, which is
     `A + B J_N_branch J_F J_N_in C` where no gain does; `norm_out @ fork` is `sublayer`. Each is [outputs, inputs], entries
@@ -33,34 +33,44 @@ def matrices(parts, x) -> dict[str, jax.Array]:
             f"a dense Jacobian of {x.size} = tokens × features entries is beyond {LARGEST}: use a shorter context or a "
             f"smaller width, or `spectrum` and `partial_jacobian`, which need no matrix"
         )
-    _, records = recorded(parts, x, at=lambda part, u: _with_shape(u, jax.linearize(part, u)))
-    dense = {name: _matrix(push, like) for name, (like, push) in records.items()}
+    _, dense = recorded(parts, x, at=_with_matrix)
     maps: dict[str, Part] = {name: partial(jnp.matmul, matrix) for name, matrix in dense.items()}
-    inside: dict[str, Part] = {**maps, "norm_out": lambda u: u}
-    eye = jnp.eye(x.size, dtype=x.dtype)
-    three = terms(inside, partial(jnp.matmul, _matrix(gains_map(parts, x), x)), eye)
-    named = dict(zip(("skip_term", "branch_term", "gains_term"), three, strict=True))
-    return {**dense, **named, "fork": sum(three), "sublayer": dense["norm_out"] @ sum(three)}
+    maps["norm_out"] = lambda u: u
+    gains = partial(jnp.matmul, _matrix(gains_map(parts, x), x))
+    unit = jnp.eye(x.size, dtype=x.dtype)
+    skip, branch, through_gains = terms(maps, gains, unit)
+    fork = sum((skip, branch, through_gains))
+    return {
+        **dense,
+        "skip_term": skip,
+        "branch_term": branch,
+        "gains_term": through_gains,
+        "fork": fork,
+        "sublayer": dense["norm_out"] @ fork,
+    }
 
 
-def _with_shape(u, value_and_push):
-    value, push = value_and_push
-    return value, (jax.ShapeDtypeStruct(u.shape, u.dtype), push)
+def _with_matrix(part, u):
+    """Returns a part's output and, as its record, the matrix of its Jacobian."""
+    output, push = jax.linearize(part, u)
+    return output, _matrix(push, u)
 
 
 def _matrix(push, like):
-    """The matrix of a linear map, by its action on a basis of arrays shaped `like`."""
+    """Returns the matrix of a linear map, by its action on a basis of arrays shaped `like`."""
     basis = jnp.eye(like.size, dtype=like.dtype).reshape(like.size, *like.shape)
-    return jax.vmap(lambda e: push(e).ravel(), out_axes=1)(basis)
+    return jax.vmap(lambda unit: push(unit).ravel(), out_axes=1)(basis)
 
 
 def at_sublayer(model, params, inputs, position: int) -> dict[str, jax.Array]:
-    """`matrices` of the sublayer at `position` (0 … S − 1; negative from the top), for the inputs of one example."""
-    own = with_context(model, params, inputs)
-    _, streams = walk(
-        model.stack,
-        own["stack"],
-        in_float32(model.enter(params, inputs)),
-        lambda x, parts, _: (residual(x, parts), x),
-    )
-    return matrices(model.stack.parts_at(own["stack"], position), streams[position])
+    """Returns `matrices` of the sublayer at `position` (0 … S − 1; negative from the top), for the inputs of one example."""
+    used = with_context(model, params, inputs)
+    bottom = in_float32(model.enter(params, inputs))
+    _, streams = walk(model.stack, used["stack"], bottom, _reporting_inputs)
+    parts = model.stack.parts_at(used["stack"], position)
+    return matrices(parts, streams[position])
+
+
+def _reporting_inputs(x, parts, _):
+    """Visit: the forward pass; reports the sublayer's input."""
+    return residual(x, parts), x

@@ -20,7 +20,8 @@ from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at
 from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
 from .matrices import one_by_one
-from .operators import Operator, dimension, project
+from .operators import Operator
+from .spaces import dimension, project
 
 GIVEN_UP = 7  # LSMR's code for having used up its iterations
 
@@ -47,79 +48,107 @@ class Krylov:
 
 
 def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
-    """Everything that is read from a spectrum, with errors, from pushes and pulls alone; as `exactly`.
+    """Returns everything that is read from a spectrum, with errors, from pushes and pulls alone; as `exactly`.
 
     How many directions are lost can't be counted so: where one may be, what depends on it is NaN.
     """
     through, start = narrow(op)
     starts = jax.vmap(start)(jax.random.split(at(key, "starts"), krylov.probes))
     steps = min(2 * krylov.iterations, op.size)
+    half = max(1, steps // 2)
     small = jax.vmap(lambda v: bidiagonal(through, v, steps))(starts)
-    full, half = (quadrature(small[:, :j, :j], op.rank) for j in (steps, max(1, steps // 2)))
-    read, errors = _converged(jackknife(*full, op.rank), jackknife(*half, op.rank)[0], krylov.probes)
-    largest, before = full[0].max(), half[0].max()
-    smallest, uncertain = smallest_singular_value(through, start, largest, at(key, "smallest"), krylov)
-    onto = op.rank == jnp.minimum(dimension(op.domain), dimension(op.range))
-    in_the_stream = (a.astype(op.like.dtype) for a in full)
-    read = ranked(read | extremes(largest, smallest), onto & clear(*in_the_stream))
-    known = ~jnp.isnan(read["log_volume"]) | ~jnp.isnan(read["smallest_singular_value"])
-    errors |= {"largest_singular_value": jnp.abs(largest - before), "smallest_singular_value": uncertain}
-    errors["condition_number"] = (jnp.abs(largest - before) + largest * uncertain / smallest) / smallest
+    nodes, weights = quadrature(small, op.rank)
+    nodes_at_half, weights_at_half = quadrature(small[:, :half, :half], op.rank)
+    estimate = jackknife(nodes, weights, op.rank)
+    estimate_at_half, _ = jackknife(nodes_at_half, weights_at_half, op.rank)
+    numbers, errors = _converged(estimate, estimate_at_half, krylov.probes)
+    largest = nodes.max()
+    moved = jnp.abs(largest - nodes_at_half.max())
+    smallest, uncertainty = smallest_singular_value(through, start, largest, at(key, "smallest"), krylov)
+    is_onto = op.rank == jnp.minimum(dimension(op.domain), dimension(op.range))
+    is_clear = clear(nodes.astype(op.like.dtype), weights.astype(op.like.dtype))
+    numbers = ranked(numbers | extremes(largest, smallest), is_onto & is_clear)
+    known = ~jnp.isnan(numbers["log_volume"]) | ~jnp.isnan(numbers["smallest_singular_value"])
+    errors["largest_singular_value"] = moved
+    errors["smallest_singular_value"] = uncertainty
+    errors["condition_number"] = (moved + largest * uncertainty / smallest) / smallest
     return {
         "singular_values": jnp.full(size, jnp.nan, op.like.dtype),
         **deficits(op, op.rank, known),
-        **with_errors(read, errors),
+        **with_errors(numbers, errors),
         "spectrum_probes": jnp.asarray(krylov.probes, jnp.int32),
     }
 
 
 def clear(nodes, weights):
-    """Whether every node that counts is clear of rounding: else a direction is lost, or could be, and the rank is not known."""
+    """Returns whether every node that counts is clear of rounding.
+
+    Else a direction is lost, or could be, and the rank is not known.
+    """
     counted = weights > jnp.finfo(weights.dtype).eps * weights.sum()
-    return jnp.all(~counted | (nodes > CLEAR * rounding(nodes.max(), nodes.shape[-1])))
+    least = CLEAR * rounding(nodes.max(), nodes.shape[-1])
+    return jnp.all(~counted | (nodes > least))
 
 
 def _converged(estimate: tuple[dict, dict], before: dict, probes: int) -> tuple[dict, dict]:
-    """`estimate` with the change since `before`, at half the iterations, in its errors.
+    """Returns the estimate, values and errors, with the change since `before`, at half the iterations, in its errors.
 
     A number that moved by more than half of its 95% interval did not converge and is NaN; the shares of a histogram and
     its quantiles move with every node, and keep the larger error.
     """
-    read, errors = estimate
-    moved = {name: jnp.abs(read[name] - before[name]) for name in read}
+    values, errors = estimate
+    moved = {name: jnp.abs(value - before[name]) for name, value in values.items()}
     reach = stats.t.ppf(0.975, probes - 1)
+    converged = dict(values)
     for name in ("log_volume", "schatten_norm", "effective_rank"):
-        enough = moved[name] <= reach * errors[name] + 1e-3 * jnp.abs(read[name])
-        read = {**read, name: jnp.where(enough, read[name], jnp.nan)}
-    return read, {name: jnp.hypot(error, moved[name]) for name, error in errors.items()}
+        has_converged = moved[name] <= reach * errors[name] + 1e-3 * jnp.abs(values[name])
+        converged[name] = jnp.where(has_converged, values[name], jnp.nan)
+    larger = {name: jnp.hypot(error, moved[name]) for name, error in errors.items()}
+    return converged, larger
 
 
 def narrow(op: Operator):
-    """The operator from its smaller side, so that it takes no direction to zero, and `start(key)`: a random unit vector there."""
-    pull = lambda v: jax.linear_transpose(op.apply, op.like)(v)[0]
+    """Returns the operator from its smaller side, so that it takes no direction to zero, and `start(key)`.
+
+    A start is a random unit vector on that side.
+    """
     flipped = dimension(op.range) < dimension(op.domain)
-    through = widened(lambda v: jax.lax.cond(flipped, pull, op.apply, v), op.like.dtype)
     side = jnp.where(flipped, op.range, op.domain)
 
+    def pull(v):
+        (pulled,) = jax.linear_transpose(op.apply, op.like)(v)
+        return pulled
+
+    def from_smaller_side(v):
+        return jax.lax.cond(flipped, pull, op.apply, v)
+
     def start(key):
-        v = project(normal(key, *op.like.shape).astype(jnp.result_type(float)), side)
+        drawn = normal(key, *op.like.shape).astype(jnp.result_type(float))
+        v = project(drawn, side)
         return v / jnp.linalg.norm(v.ravel())
 
-    return through, start
+    return widened(from_smaller_side, op.like.dtype), start
 
 
 def widened(linear, dtype):
-    """`linear`, a map of arrays of that type, as one of the default type, which matfree allocates."""
-    return lambda v: linear(v.astype(dtype)).astype(wide(dtype, jnp.zeros(()).dtype))
+    """Returns `linear`, a map of arrays of that type, as one of the default type, which matfree allocates."""
+    widest = wide(dtype, jnp.zeros(()).dtype)
+
+    def of_widest(v):
+        return linear(v.astype(dtype)).astype(widest)
+
+    return of_widest
 
 
 def bidiagonal(through, start, steps: int):
-    """`B` [k, k] of `A V = U B` from `start`, k = `steps`; zero from where the Krylov space is used up.
+    """Returns `B` [k, k] of `A V = U B` from `start`, k = `steps`; zero from where the Krylov space is used up.
 
     Beyond that point the iteration follows rounding: what comes after an entry that is zero to rounding is no part of A.
     """
     small = decomp.bidiag(steps)(through, start).J_small
-    entries = jnp.stack([jnp.diagonal(small), jnp.append(jnp.diagonal(small, 1), 0.0)], axis=1).ravel()  # α₁ β₁ α₂ β₂ …
+    alphas = jnp.diagonal(small)
+    betas = jnp.append(jnp.diagonal(small, 1), 0.0)
+    entries = jnp.stack([alphas, betas], axis=1).ravel()  # α₁ β₁ α₂ β₂ …
     least = 10 * start.size**0.5 * jnp.finfo(small.dtype).eps * jnp.nanmax(entries)
     alive = jnp.cumprod(entries > least).reshape(-1, 2)
     kept = jnp.diag(alive[:, 0]) + jnp.diag(alive[:-1, 1], 1)
@@ -127,23 +156,33 @@ def bidiagonal(through, start, steps: int):
 
 
 def quadrature(small, rank) -> tuple[jax.Array, jax.Array]:
-    """Nodes and weights [m, k] of the spectrum from bidiagonal matrices [m, k, k]; each probe's weights sum to `rank`."""
+    """Returns nodes and weights [m, k] of the spectrum from bidiagonal matrices [m, k, k]; each probe's weights sum to `rank`."""
     _, nodes, right = one_by_one(jnp.linalg.svd)(small)
     return nodes, rank * right[:, :, 0] ** 2
 
 
 def jackknife(nodes, weights, rank) -> tuple[dict, dict]:
-    """`functionals` of the probes' mean measure, and their standard errors: jackknife over probes (Efron 1982, eq. 3.1)."""
+    """Returns `functionals` of the probes' mean measure, and their standard errors.
+
+    Jackknife over probes (Efron 1982, eq. 3.1).
+    """
     probes = len(nodes)
-    left = (1 - jnp.eye(probes + 1, probes, -1)) / jnp.where(jnp.arange(probes + 1) > 0, probes - 1, probes)[:, None]
-    of = lambda share: functionals(nodes.ravel(), (share[:, None] * weights).ravel(), rank)
-    every = jax.vmap(of)(left)
-    spread = lambda a: jnp.sqrt((probes - 1) * jnp.mean((a[1:] - a[1:].mean(0)) ** 2, axis=0))
-    return jax.tree.map(lambda a: a[0], every), jax.tree.map(spread, every)
+    is_left = 1 - jnp.eye(probes + 1, probes, -1)  # row 0: all probes; row i: all but probe i
+    shares = is_left / jnp.where(jnp.arange(probes + 1) > 0, probes - 1, probes)[:, None]
+
+    def of_shares(share):
+        return functionals(nodes.ravel(), (share[:, None] * weights).ravel(), rank)
+
+    def error(values):
+        without_one = values[1:]
+        return jnp.sqrt((probes - 1) * jnp.mean((without_one - without_one.mean(0)) ** 2, axis=0))
+
+    every = jax.vmap(of_shares)(shares)
+    return jax.tree.map(lambda values: values[0], every), jax.tree.map(error, every)
 
 
 def smallest_singular_value(through, start, largest, key, krylov: Krylov):
-    """`(σ_min, error)` by Lanczos on `(AᵀA)⁻¹`, twice from different starts; NaN where it did not converge.
+    """Returns `(σ_min, error)` by Lanczos on `(AᵀA)⁻¹`, twice from different starts; NaN where it did not converge.
 
     With θ = ⟨v, (AᵀA)⁻¹v⟩ of the leading Ritz vector v an eigenvalue lies within `‖(AᵀA)⁻¹v − θv‖` of θ (Parlett 1980,
     theorem 4.5.1), and σ = θ^(−1/2). The error is what follows from it, or the difference of the two runs, and what the
@@ -151,23 +190,35 @@ def smallest_singular_value(through, start, largest, key, krylov: Krylov):
     or left a direction out.
     """
     if not krylov.solves:
-        return jnp.full_like(largest, jnp.nan), jnp.full_like(largest, jnp.nan)
+        unknown = jnp.full_like(largest, jnp.nan)
+        return unknown, unknown
     tolerance = max(4 * jnp.finfo(largest.dtype).eps, 1e-12)
     run = partial(_inverse_lanczos, through, start, krylov, tolerance)
     values, errors = jax.lax.map(run, jax.random.split(key, 2))
-    error = jnp.maximum(errors.max(), jnp.abs(values[0] - values[1])) + tolerance * largest
-    found = error < 5e-3 * values.min()
-    return jnp.where(found, values.min(), jnp.nan), jnp.where(found, error, jnp.nan)
+    difference = jnp.abs(values[0] - values[1])
+    error = jnp.maximum(errors.max(), difference) + tolerance * largest
+    smallest = values.min()
+    has_converged = error < 5e-3 * smallest
+    return jnp.where(has_converged, smallest, jnp.nan), jnp.where(has_converged, error, jnp.nan)
 
 
 def _inverse_lanczos(through, start, krylov, tolerance, key):
-    """σ and its error from the leading Ritz vector of `(AᵀA)⁻¹`; the error is infinite where a solve failed."""
+    """Returns σ and its error from the leading Ritz vector of `(AᵀA)⁻¹`; the error is infinite where a solve failed."""
     first = start(key)
-    pull = lambda u: jax.linear_transpose(through, first)(u)[0]
-    solve = lstsq.lsmr(atol=tolerance, btol=tolerance, ctol=0.0, maxiter=krylov.solver_iterations, custom_vjp=False)
+    solve = lstsq.lsmr(
+        atol=tolerance,
+        btol=tolerance,
+        ctol=0.0,
+        maxiter=krylov.solver_iterations,
+        custom_vjp=False,
+    )
+
+    def pull(u):
+        (pulled,) = jax.linear_transpose(through, first)(u)
+        return pulled
 
     def inverse(b):
-        """`(AᵀA)⁻¹ b`: Aᵀ z = b, then A y = z; and whether both were solved.
+        """Returns `(AᵀA)⁻¹ b`, by Aᵀ z = b and A y = z, and whether both were solved.
 
         A direction that a solve leaves out, since its σ is below the tolerance, is left in its residual: of a random start
         about 1/√n.
@@ -177,9 +228,14 @@ def _inverse_lanczos(through, start, krylov, tolerance, key):
         whole = up["norm_residual"] < 1e-2 * b.size**-0.5 * jnp.linalg.norm(b.ravel())
         return y, whole & (up["istop"] != GIVEN_UP) & (down["istop"] != GIVEN_UP)
 
-    found = decomp.tridiag_sym(min(krylov.solves, first.size), custom_vjp=False)(lambda b: inverse(b)[0], first)
-    _, vectors = jnp.linalg.eigh(found.J_small)
-    ritz = jnp.einsum("k,k...->...", vectors[:, -1], found.Q_tall)
+    def inverse_alone(b):
+        y, _ = inverse(b)
+        return y
+
+    steps = min(krylov.solves, first.size)
+    lanczos = decomp.tridiag_sym(steps, custom_vjp=False)(inverse_alone, first)
+    _, vectors = jnp.linalg.eigh(lanczos.J_small)
+    ritz = jnp.einsum("k,k...->...", vectors[:, -1], lanczos.Q_tall)
     ritz = ritz / jnp.linalg.norm(ritz.ravel())
     (image, _), solved = jax.vmap(inverse)(jnp.stack([ritz, first]))
     theta = jnp.vdot(ritz, image)

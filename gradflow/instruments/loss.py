@@ -22,8 +22,8 @@ from ..model.parameters.names import by_part, check_stacked, in_turn, name, part
 from ..results.arguments import shown
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
-from .gradients import frobenius
 from .meter import GAIN, norm, unread
+from .parameter_norms import frobenius
 from .resolution import warn_of_nonfinite
 from .uses import shared_dials
 
@@ -42,13 +42,23 @@ FRAMEWORKS = {
 
 
 def refuse_module(thing) -> None:
-    """An error, which says what to do instead, where somebody's module stands in the place of a model or a loss function."""
-    homes = {f"{cls.__module__}." for cls in type(thing).__mro__}
+    """Refuses, and says what to do instead, where somebody's module stands in the place of a model or a loss function."""
     for library, remedy in FRAMEWORKS.items():
-        is_one = any(home.startswith(f"{library}.") for home in homes)
-        wraps_a_function = library == "equinox" and not any(map(_is_array, jax.tree.leaves(thing)))
-        if is_one and not wraps_a_function:
+        if not _comes_from(library, thing):
+            continue
+        wraps_a_function = library == "equinox" and not _has_arrays(thing)
+        if not wraps_a_function:
             raise TypeError(f"{type(thing).__name__} is a module of {library}: {remedy}")
+
+
+def _comes_from(library: str, thing) -> bool:
+    """Returns whether the class of a thing, or one that it inherits from, is defined in that library."""
+    return any(f"{cls.__module__}.".startswith(f"{library}.") for cls in type(thing).__mro__)
+
+
+def _has_arrays(thing) -> bool:
+    """Returns whether there is an array among the leaves of a pytree."""
+    return any(map(_is_array, jax.tree.leaves(thing)))
 
 
 def _is_array(leaf) -> bool:
@@ -56,9 +66,14 @@ def _is_array(leaf) -> bool:
 
 
 def measure_function(
-    loss_fn, params, batch, *, dials: Mapping | None = None, stacked: str | tuple[str, ...] | None = None
+    loss_fn,
+    params,
+    batch,
+    *,
+    dials: Mapping | None = None,
+    stacked: str | tuple[str, ...] | None = None,
 ) -> xr.DataTree:
-    """Gradient norms of somebody's own model: every parameter's, and what meters of theirs read.
+    """Returns the gradient norms of somebody's own model, labelled: every parameter's, and what meters of theirs read.
 
     Parameters
     ----------
@@ -75,28 +90,35 @@ def measure_function(
     Errors: ValueError naming the meters that read nothing, because the loss does not depend on what they see, and the dials that
     more than one meter reads; and for parameters that have no gradient, or a loss that is no real number.
     """
-    origin, keys = provenance(), stacked_keys(stacked)
+    origin = provenance()
+    keys = stacked_keys(stacked)
     leaves = _leaves(params)
     _check_parameters(leaves)
     check_stacked(leaves, keys)
-    loss, grads, squares = _read(loss_fn, params, batch, _checked_dials(dials))
-    arrays = {"loss": loss, **{name: norm(square) for name, square in squares.items()}}
-    coords: dict = {"dims": {name: [f"{name}_{i}" for i in range(np.ndim(a))] for name, a in squares.items()}}
+    loss, grads, squares = _backward(loss_fn, params, batch, _checked_dials(dials))
+    arrays = {"loss": loss}
+    dims = {}
+    for dial, square in squares.items():
+        arrays[dial] = norm(square)
+        dims[dial] = [f"{dial}_{axis}" for axis in range(np.ndim(square))]
     norms = jax.device_get(jax.tree_util.tree_map_with_path(partial(_norms, keys), grads))
     parts = by_part(norms, keys)
     outside = parts.pop(None, {})
     inside = in_turn(list(parts.values()))
-    for quantity, dim, own in (("parameter_gradient", "parameter", inside), ("outer_gradient", "outer", outside)):
-        if own:
-            arrays[quantity] = np.stack(list(own.values()), axis=-1)
-            coords[dim] = (dim, list(own))
-    found = jax.device_get(arrays)
-    warn_of_nonfinite("model", found)
-    return label({"model": Readings(found, coords)}, provenance=origin)
+    coords: dict = {"dims": dims}
+    if inside:
+        arrays["parameter_gradient"] = np.stack(list(inside.values()), axis=-1)
+        coords["parameter"] = ("parameter", list(inside))
+    if outside:
+        arrays["outer_gradient"] = np.stack(list(outside.values()), axis=-1)
+        coords["outer"] = ("outer", list(outside))
+    arrays = jax.device_get(arrays)
+    warn_of_nonfinite("model", arrays)
+    return label({"model": Readings(arrays, coords)}, provenance=origin)
 
 
 def _leaves(params) -> list:
-    """The leaves with their paths."""
+    """Returns the leaves with their paths."""
     try:
         return jax.tree_util.tree_leaves_with_path(params)
     except ValueError as error:
@@ -106,15 +128,19 @@ def _leaves(params) -> list:
 
 
 def _norms(stacked: tuple[str, ...], path, leaf):
-    """The norm of a leaf, or of each of its layers."""
-    return jax.vmap(frobenius)(leaf) if part_of(path, stacked) else frobenius(leaf)
+    """Returns the norm of a leaf, or of each of its layers."""
+    if part_of(path, stacked):
+        return jax.vmap(frobenius)(leaf)
+    return frobenius(leaf)
 
 
 def _check_parameters(leaves) -> None:
-    """Every leaf has a gradient."""
+    """Refuses a leaf that has no gradient."""
     for path, leaf in leaves:
-        dtype = getattr(leaf, "dtype", type(leaf).__name__)
-        if dtype in ("float", "complex") or (_is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)):
+        if isinstance(leaf, float | complex):
+            continue
+        dtype = leaf.dtype if _is_array(leaf) else type(leaf).__name__
+        if _is_array(leaf) and jnp.issubdtype(dtype, jnp.inexact):
             continue
         raise ValueError(
             f"the parameter {name(path)} is {dtype}: gradients are of floating and complex arrays alone; keep the rest out of "
@@ -123,51 +149,70 @@ def _check_parameters(leaves) -> None:
 
 
 def _checked_dials(dials) -> dict | None:
-    """Dials as `{name: array}`, named as variables of a result can be."""
+    """Returns dials as `{name: array}`, named as variables of a result can be."""
     if dials is None:
         return None
     if not isinstance(dials, Mapping):
         raise ValueError(f"dials is {shown(dials)}: {{name: array}} is expected, {{'stream': jnp.zeros(depth + 1)}}")
     if not dials:
         raise ValueError("dials is empty: {name: array} is expected, or nothing")
-    for own, dial in dials.items():
-        if not isinstance(own, str) or not own.isidentifier() or own in TAKEN:
-            raise ValueError(
-                f"a dial is named {shown(own)}: a name of a variable is needed, and not {', '.join(TAKEN)}"
-            )
-        if np.size(dial) == 0:
-            raise ValueError(f"the dial {own} is empty: it needs an element for every meter")
-        if not (_is_array(dial) or isinstance(dial, int | float)):
-            raise ValueError(
-                f"the dial {own} is a {type(dial).__name__}: an array of the shape of what is read is needed"
-            )
+    for dial_name, dial in dials.items():
+        _check_dial(dial_name, dial)
     return dict(dials)
 
 
-def _read(loss_fn, params, batch, dials: dict | None):
-    """Loss, gradients and the meters' squared norms, once it is known that every meter reads something, and all of a dial."""
-    call = (lambda p, d: loss_fn(p, batch)) if dials is None else (lambda p, d: loss_fn(p, batch, d))
-    set_to = lambda gain: jax.tree.map(lambda d: jnp.full_like(d, gain, jnp.float32), dict(dials or {}))
+def _check_dial(dial_name, dial) -> None:
+    """Refuses a dial whose name no variable can have, and one that is no array of meters."""
+    if not isinstance(dial_name, str) or not dial_name.isidentifier() or dial_name in TAKEN:
+        raise ValueError(
+            f"a dial is named {shown(dial_name)}: a name of a variable is needed, and not {', '.join(TAKEN)}"
+        )
+    if np.size(dial) == 0:
+        raise ValueError(f"the dial {dial_name} is empty: it needs an element for every meter")
+    if not (_is_array(dial) or isinstance(dial, int | float)):
+        raise ValueError(
+            f"the dial {dial_name} is a {type(dial).__name__}: an array of the shape of what is read is needed"
+        )
+
+
+def _backward(loss_fn, params, batch, dials: dict | None):
+    """Returns loss, gradients and the meters' squared norms.
+
+    Refuses meters that read nothing, and those that share a dial.
+    """
+
+    def call(params, dials_as_set):
+        if dials is None:
+            return loss_fn(params, batch)
+        return loss_fn(params, batch, dials_as_set)
+
+    def set_to(gain: float) -> dict:
+        return jax.tree.map(lambda dial: jnp.full_like(dial, gain, jnp.float32), dict(dials or {}))
+
+    @jax.jit
+    def loss_and_gradients(gain):
+        return jax.value_and_grad(call, (0, 1))(params, set_to(gain))
+
     out = _shape_of(call, params, set_to(0.0))
-    if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(f"the loss is {_words(out)}: one real floating number is needed, without anything beside it")
-    shared = shared_dials(lambda d: call(params, d), set_to(0.0))
+    if not _is_real_number(out):
+        raise ValueError(f"the loss is {_to_text(out)}: one real floating number is needed, without anything beside it")
+    shared = shared_dials(partial(call, params), set_to(0.0))
     if shared:
         raise ValueError(
             f"these dials are read by more than one meter, and would hold the sum of their squares: {', '.join(shared)}; "
             f"give every position a dial of its own (an index beyond the end of an array is taken for the last)"
         )
-    read = jax.jit(lambda gain: jax.value_and_grad(call, (0, 1))(params, set_to(gain)))
-    silent = unread(read(jnp.nan)[1][1])
+    _, (_, squares) = loss_and_gradients(jnp.nan)
+    silent = unread(squares)
     if silent:
         names = ", ".join(silent)
         raise ValueError(f"these meters read nothing, since the loss does not depend on what passes them: {names}")
-    loss, (grads, squares) = read(GAIN)
+    loss, (grads, squares) = loss_and_gradients(GAIN)
     return loss, grads, squares
 
 
 def _shape_of(call, params, dials):
-    """What the loss returns, by shape and type."""
+    """Returns shape and type of what the loss returns."""
     try:
         return jax.eval_shape(call, params, dials)
     except TypeError as error:
@@ -178,8 +223,13 @@ def _shape_of(call, params, dials):
         ) from None
 
 
-def _words(out) -> str:
-    """What a function returns, in few words."""
-    if hasattr(out, "shape"):
+def _is_real_number(out) -> bool:
+    """Returns whether a function returns one real floating number."""
+    return isinstance(out, jax.ShapeDtypeStruct) and out.shape == () and jnp.issubdtype(out.dtype, jnp.floating)
+
+
+def _to_text(out) -> str:
+    """Returns what a function returns, in few words."""
+    if isinstance(out, jax.ShapeDtypeStruct):
         return f"{out.dtype}{list(out.shape)}"
     return f"a {type(out).__name__}"

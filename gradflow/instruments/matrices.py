@@ -12,11 +12,12 @@ import numpy as np
 
 from ..model.layers.layer import FEATURES, NOTHING
 from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
-from .operators import Operator, by_token, from_tokens
+from .operators import Operator
+from .spaces import by_token, from_tokens
 
 
 def singular_values(ops: Mapping[str, Operator], memory: int = 2**28) -> dict:
-    """All n singular values of each operator, [T, c] or [1, n] as its `blocks`, descending in each. Cost: see `blocks`.
+    """Returns all n singular values of each operator, [T, c] or [1, n] as its `blocks`, descending in each. Cost: see `blocks`.
 
     Of the identity those beyond its rank are 0; of others those that are zero come out at rounding.
 
@@ -24,65 +25,79 @@ def singular_values(ops: Mapping[str, Operator], memory: int = 2**28) -> dict:
     threads that also run the program, and waits for them there: two batches at a time never end. On a busy machine LAPACK's
     own threads wait for each other too; OPENBLAS_NUM_THREADS=1 is safe there.
     """
-    found = {name: _within(op).astype(op.like.dtype)[None] for name, op in ops.items()}
-    matrices = {name: blocks(op, memory) for name, op in ops.items() if op.through}
-    for size in {m.shape[-1] for m in matrices.values()}:
-        alike = {name: m for name, m in matrices.items() if m.shape[-1] == size}
+    spectra = {}
+    matrices: dict[int, dict[str, jax.Array]] = {}  # by their size
+    for name, op in ops.items():
+        if not op.through:
+            spectra[name] = _within(op).astype(op.like.dtype)[None]
+            continue
+        matrix = blocks(op, memory)
+        matrices.setdefault(matrix.shape[-1], {})[name] = matrix
+    for alike in matrices.values():
         values = one_by_one(partial(jnp.linalg.svd, compute_uv=False))(jnp.concatenate(list(alike.values())))
-        ends = np.cumsum([len(m) for m in alike.values()])[:-1]
-        found |= dict(zip(alike, jnp.split(values, ends), strict=True))
-    return found
+        ends = np.cumsum([len(matrix) for matrix in alike.values()])
+        spectra |= dict(zip(alike, jnp.split(values, ends[:-1]), strict=True))
+    return spectra
 
 
 def one_by_one(decomposition):
-    """`decomposition` of a stack of matrices, one after the other; see `singular_values` for the reason."""
-    return lambda stack: jax.lax.map(decomposition, stack)
+    """Returns `decomposition` of a stack of matrices, one after the other; see `singular_values` for the reason."""
+    return partial(jax.lax.map, decomposition)
 
 
 def blocks(op: Operator, memory: int = 2**28):
-    """The matrix of the operator, [T, c, c] where it couples no tokens, else [1, n, n]; [outputs, inputs].
+    """Returns the matrix of the operator, [T, c, c] where it couples no tokens, else [1, n, n]; [outputs, inputs].
 
     Cost: c pushes, or n; as many at a time as `memory` bytes hold (an array and about sixteen of its size between).
     """
     tokens, features = by_token(jnp.zeros(op.like.shape)).shape
-    apart = op.couples in (NOTHING, FEATURES)
-    inputs = features if apart else op.size
-    eye = jnp.eye(inputs, dtype=op.like.dtype)
-    rows = (
-        jnp.broadcast_to(eye[:, None], (inputs, tokens, features)) if apart else eye.reshape(inputs, tokens, features)
-    )
-    column = lambda unit: by_token(op.apply(from_tokens(unit, op.like)))
-    together = max(1, min(inputs, memory // (16 * op.size * op.like.dtype.itemsize)))
-    columns = jax.lax.map(column, rows, batch_size=together)
-    return jnp.einsum("itc->tci", columns) if apart else columns.reshape(1, inputs, -1).mT
+    token_by_token = op.couples in (NOTHING, FEATURES)
+    inputs = features if token_by_token else op.size
+    units = jnp.eye(inputs, dtype=op.like.dtype)
+    if token_by_token:
+        units = jnp.broadcast_to(units[:, None], (inputs, tokens, features))
+    else:
+        units = units.reshape(inputs, tokens, features)
+
+    def column(unit):
+        return by_token(op.apply(from_tokens(unit, op.like)))
+
+    bytes_a_push = 16 * op.size * op.like.dtype.itemsize
+    at_a_time = max(1, min(inputs, memory // bytes_a_push))
+    columns = jax.lax.map(column, units, batch_size=at_a_time)
+    if token_by_token:
+        return jnp.einsum("itc->tci", columns)
+    return columns.reshape(1, inputs, -1).mT
 
 
 def _within(op: Operator):
-    """Which of an operator's singular values, in descending order, are not beyond its rank."""
+    """Returns which of an operator's singular values, in descending order, are not beyond its rank."""
     return jnp.arange(op.size) < jnp.asarray(op.rank, int)
 
 
 def exactly(op: Operator, values, size: int) -> dict:
-    """Everything that is read from a spectrum known exactly, from `singular_values`; those listed are padded to `size`.
+    """Returns everything that is read from a spectrum known exactly, from `singular_values`; those listed are padded to `size`.
 
     Each is measured against its own matrix: of the tokens' matrices one may be large and another small.
     """
     noise = rounding(values[:, :1], values.shape[-1])
     height = (values / jnp.where(noise == 0, 1.0, noise)).ravel()  # of a matrix of zeros all are 0
     order = jnp.argsort(height, descending=True)
-    values, height, within = values.ravel()[order], height[order], _within(op)
-    kept = within & ~(height <= 1)  # NaN is kept, and shows
+    values = values.ravel()[order]
+    height = height[order]
+    kept = _within(op) & ~(height <= 1)  # NaN is kept, and shows
     doubtful = kept & (height < CLEAR)
-    known, left = ~doubtful.any(), jnp.sum(kept)
+    known = ~doubtful.any()
+    left = jnp.sum(kept)
     largest = jnp.max(jnp.where(kept, values, 0.0), initial=0.0)
-    smallest = jnp.where(left > 0, jnp.min(jnp.where(kept, values, jnp.inf), initial=jnp.inf), jnp.nan)
-    read = functionals(values, kept.astype(values.dtype), op.rank) | extremes(largest, smallest)
+    least_kept = jnp.min(jnp.where(kept, values, jnp.inf), initial=jnp.inf)
+    smallest = jnp.where(left > 0, least_kept, jnp.nan)
+    numbers = functionals(values, kept.astype(values.dtype), op.rank) | extremes(largest, smallest)
     listed = jnp.sort(jnp.where(kept & ~doubtful, values, -1.0), descending=True)
+    listed = jnp.where(listed < 0, jnp.nan, listed)
     return {
-        "singular_values": jnp.pad(
-            jnp.where(listed < 0, jnp.nan, listed), (0, size - op.size), constant_values=jnp.nan
-        ),
+        "singular_values": jnp.pad(listed, (0, size - op.size), constant_values=jnp.nan),
         **deficits(op, left, known),
-        **with_errors(ranked(read, known), {}),
+        **with_errors(ranked(numbers, known), {}),
         "spectrum_probes": jnp.zeros((), jnp.int32),
     }

@@ -3,6 +3,7 @@
 `measure` draws the weights of all seeds, maps the readings over them in one compiled call, and has the arrays labelled.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
@@ -28,32 +29,35 @@ from ..results.tree import Readings, described, label
 from .loss import measure_function, refuse_module
 from .readings import Reading, readings
 from .resolution import resolved, warn_of_nonfinite, warn_of_underflow
-from .seeds import init_seeds, over, read, seed_keys
+from .seeds import given_weights, init_seeds, read, seed_keys
 
 SHARED, OWN = "shared by seeds", "one a seed"
 
 
 def by_node(models: Mapping, params: Mapping | None = None) -> tuple[dict[str, Any], dict]:
-    """Models, and weights that are given, by the nodes of a result: the sides of a model lie inside of its name, `t5/encoder`.
+    """Returns the models, and the weights that are given, by the nodes of a result.
 
-    A model that stands alone, as `model`, gives its sides their own names.
+    The sides of a model lie inside of its name, `t5/encoder`; a model that stands alone, as `model`, gives its sides their own
+    names.
     """
     check_names(models)
+    params = params or {}
+    for name in params:
+        one_of("model among those measured, whose params are given:", name, models)
     nodes: dict[str, Any] = {}
     given: dict[str, Any] = {}
-    for name in params or {}:
-        one_of("model among those measured, whose params are given:", name, models)
     for name, model in models.items():
+        weights = params.get(name)
         if isinstance(model, Sided):
-            lead = "" if list(models) == ["model"] else f"{name}/"
-            for own, side in model.sides.items():
-                nodes[f"{lead}{own}"] = side
-                if params and name in params:
-                    given[f"{lead}{own}"] = side.arranged(params[name])
+            prefix = "" if list(models) == ["model"] else f"{name}/"
+            for side_name, side in model.sides.items():
+                nodes[f"{prefix}{side_name}"] = side
+                if name in params:
+                    given[f"{prefix}{side_name}"] = side.arranged(weights)
         elif isinstance(model, Model):
             nodes[name] = model
-            if params and name in params:
-                given[name] = params[name]
+            if name in params:
+                given[name] = weights
         else:
             refuse_module(model)
             raise TypeError(f"{name} is a {type(model).__name__}: a model is expected, such as gf.transformer('pre')")
@@ -71,49 +75,74 @@ def measure_models(
     batches: str = SHARED,
     quantities: str | Sequence[str | Reading] = ("backward",),
 ) -> xr.DataTree:
-    """`measure` for models: see there."""
-    origin, chosen = provenance(), readings(quantities)
+    """Returns labelled readings of models; see `measure`."""
+    origin = provenance()
+    chosen = readings(quantities)
     nodes, given = by_node(models, params)
     one_of("batches", batches, (SHARED, OWN))
-    sets = {check_weights(name, nodes[name], weights) for name, weights in given.items()}
+    seeds_given = {check_weights(name, nodes[name], weights) for name, weights in given.items()}
     seeds = whole("seeds", seeds)
     if batches == SHARED:
-        seeds = max(sets, default=seeds)
-    apart = batches == OWN and isinstance(data, Mapping)
-    size.check(nodes, readable(data), seeds=seeds, at_once=1 if apart else None, given=given)
-    if batches == SHARED:
-        batch = first = the_batch(data, nodes, key)
+        seeds = max(seeds_given, default=seeds)
+        batch, batch_axis, first = _shared_batch(data, nodes, key, seeds, given)
     else:
-        batch = _one_a_seed(data, nodes, key, seeds)
+        batch, batch_axis, first = _batch_a_seed(data, nodes, key, seeds, given)
         seeds = len(jax.tree.leaves(batch)[0])
-        first = jax.tree.map(lambda a: a[0], batch)
-    if not sets <= {1, seeds}:
+    if not seeds_given <= {1, seeds}:
         raise ValueError(
-            f"weights for {max(sets)} seeds are given, but there are {seeds}: give one set for all, or one a seed"
+            f"weights for {max(seeds_given)} seeds are given, but there are {seeds}: "
+            f"give one set for all, or one a seed"
         )
-    undrawable = [name for name, model in nodes.items() if name not in given and not isinstance(model, Drawable)]
-    if undrawable:
-        raise ValueError(
-            f"{undrawable[0]} has no init(key) that draws weights: give params, with a leading axis of seeds"
-        )
+    _check_drawable(nodes, given)
     keys = seed_keys(key, seeds)
-    nodes = nodes if params is not None else profiled(nodes, first, key)
+    if params is None:
+        nodes = profiled(nodes, first, key)
     measured = {}
     for name, model in nodes.items():
-        weights = over(given[name], seeds) if name in given else init_seeds(model, keys)
-        found = read(model, chosen, weights, batch, None if batches == SHARED else 0)
-        warn_of_nonfinite(name, found, given.get(name))
-        found = resolved(found)
-        warn_of_underflow(name, found)
-        parameters = given[name] if name in given else shapes(model)
-        measured[name] = Readings(found, coordinates(model, parameters), model)
-    told: dict[str, Any] = {"batch_sha256": digest(batch)} if batches == SHARED else {}
+        if name in given:
+            parameters = given[name]
+            parts = given_weights(parameters, seeds)
+        else:
+            parameters = shapes(model)
+            parts = init_seeds(model, keys)
+        arrays = read(model, chosen, parts, batch, batch_axis)
+        warn_of_nonfinite(name, arrays, given.get(name))
+        arrays = resolved(arrays)
+        warn_of_underflow(name, arrays)
+        measured[name] = Readings(arrays, coordinates(model, parameters), model)
+    attributes: dict[str, Any] = {"data": described(data), "key": str(key), "batches": batches}
+    if batches == SHARED:
+        attributes["batch_sha256"] = digest(batch)
     if params is not None:
-        told |= {"weights": "given", "weights_sha256": {name: digest(weights) for name, weights in given.items()}}
-    leading, described_data = {"seed": np.arange(seeds)}, described(data)
-    return label(
-        measured, leading=leading, provenance=origin, data=described_data, key=str(key), batches=batches, **told
-    )
+        attributes["weights"] = "given"
+        attributes["weights_sha256"] = {name: digest(weights) for name, weights in given.items()}
+    return label(measured, leading={"seed": np.arange(seeds)}, provenance=origin, **attributes)
+
+
+def _shared_batch(data, nodes: Mapping, key, seeds: int, given: Mapping) -> tuple[Any, None, Any]:
+    """Returns the batch that all seeds share, no axis of seeds, and the batch of the first seed."""
+    size.check(nodes, readable(data), seeds=seeds, given=given)
+    batch = the_batch(data, nodes, key)
+    return batch, None, batch
+
+
+def _batch_a_seed(data, nodes: Mapping, key, seeds: int, given: Mapping) -> tuple[Any, int, Any]:
+    """Returns a batch for each seed, the axis of seeds, and the batch of the first seed."""
+    if isinstance(data, Mapping):
+        size.check(nodes, readable(data), seeds=seeds, at_once=1, given=given)
+        batches = data
+    else:
+        size.check(nodes, readable(data), seeds=seeds, given=given)
+        batches = checked_data(data).batches(seed_keys(key, seeds), 0)
+    batch = checked(batches, nodes, leading=1)
+    return batch, 0, jax.tree.map(operator.itemgetter(0), batch)
+
+
+def _check_drawable(nodes: Mapping, given: Mapping) -> None:
+    """Refuses a model without weights that can't draw any."""
+    for name, model in nodes.items():
+        if name not in given and not isinstance(model, Drawable):
+            raise ValueError(f"{name} has no init(key) that draws weights: give params, with a leading axis of seeds")
 
 
 @overload
@@ -143,7 +172,7 @@ def measure(
 @answering(measure_models, measure_function)
 @usual_settings()
 def measure(models, data, batch=None, **options) -> xr.DataTree:
-    """Labelled readings of one model, of several, or of somebody's own loss.
+    """Returns labelled readings of one model, of several, or of somebody's own loss.
 
     `measure(model, data)` and `measure({name: model}, data)`:
 
@@ -171,9 +200,9 @@ def measure(models, data, batch=None, **options) -> xr.DataTree:
     if isinstance(models, Mapping):
         return measure_models(models, data, **options)
     if isinstance(models, Model | Sided):
-        params = options.pop("params", None)
-        alone = {"model": models}
-        return measure_models(alone, data, params=None if params is None else {"model": params}, **options)
+        if options.get("params") is not None:
+            options["params"] = {"model": options["params"]}
+        return measure_models({"model": models}, data, **options)
     refuse_module(models)
     if callable(models):
         check_options("measure of a loss function", options, options_of(measure_function))
@@ -181,13 +210,6 @@ def measure(models, data, batch=None, **options) -> xr.DataTree:
     raise TypeError(
         f"measure takes a model, a dict of them, or a loss function (params, batch), not {type(models).__name__}"
     )
-
-
-def _one_a_seed(data, models: Mapping, key, seeds: int) -> dict:
-    """A batch for each seed, on a leading axis."""
-    if isinstance(data, Mapping):
-        return checked(data, models, leading=1)
-    return checked(checked_data(data).batches(seed_keys(key, seeds), 0), models, leading=1)
 
 
 @usual_settings()
@@ -200,22 +222,22 @@ def sweep(
     take: Callable[..., xr.DataTree] = measure_models,
     **options,
 ) -> xr.DataTree:
-    """What `take` (`measure`, `predict`) gives against the total depth, or against the width: a node for each model and size.
+    """Returns what `take` (`measure`, `predict`) gives against total depth, or against width: a node for each model and size.
 
     The nodes are `model/depth_n` for each number of blocks n, or `model/width_n`. The models are rebuilt at each size (numbers
     such as DeepNorm's α follow the depth) and share their first blocks. Without sizes, the depths are 6, 12 and 24. `options`
     are those of `take`. `results.against_total_depth` picks one entry of each profile.
     """
-    models = models if isinstance(models, Mapping) else {"model": models}
-    depth, width = _sizes("depth", depth), _sizes("width", width)
+    if not isinstance(models, Mapping):
+        models = {"model": models}
+    depth = _sizes("depth", depth)
+    width = _sizes("width", width)
     function("take", take)
     if not open_ended(take):
         check_options("sweep", options, [*options_of(sweep), *options_of(take)])
     if not depth and not width:
         depth = (6, 12, 24)
-    stacks, _ = by_node(models)
-    family = {f"{name}/depth_{n}": model.at_depth(n) for n in depth for name, model in stacks.items()}
-    family |= {f"{name}/width_{n}": replace(model, width=n) for n in width for name, model in stacks.items()}
+    family = _family(models, depth, width)
     size.check(family, readable(data), seeds=1)
     nodes: dict[str, xr.Dataset] = {}
     for path, model in tqdm(family.items(), desc="sweep", unit="stack", delay=1, leave=False):
@@ -226,7 +248,21 @@ def sweep(
     return xr.DataTree.from_dict(nodes)
 
 
+def _family(models: Mapping, depth: tuple[int, ...], width: tuple[int, ...]) -> dict[str, Any]:
+    """Returns every model at every size, by its node."""
+    stacks, _ = by_node(models)
+    family: dict[str, Any] = {}
+    for blocks in depth:
+        for name, model in stacks.items():
+            family[f"{name}/depth_{blocks}"] = model.at_depth(blocks)
+    for features in width:
+        for name, model in stacks.items():
+            family[f"{name}/width_{features}"] = replace(model, width=features)
+    return family
+
+
 def _sizes(name: str, sizes) -> tuple[int, ...]:
-    """Sizes to sweep over, each once; one number is one size."""
-    listed = sizes if isinstance(sizes, Sequence | np.ndarray) else [sizes]
-    return tuple(dict.fromkeys(whole(name, size) for size in listed))
+    """Returns the sizes to sweep over, each once; one number is one size."""
+    if not isinstance(sizes, Sequence | np.ndarray):
+        sizes = [sizes]
+    return tuple(dict.fromkeys(whole(name, size) for size in sizes))

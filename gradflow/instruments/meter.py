@@ -27,14 +27,13 @@ from ..model.numerics.precision import wide, with_leading_axes
 from ..results.arguments import shown
 
 GAIN = 24.0
-FLOOR = (
-    float(jnp.finfo(jnp.float32).tiny) ** 0.5 * 2.0**-GAIN
-)  # the norm behind the smallest normal float32 at that gain
+SMALLEST = float(jnp.finfo(jnp.float32).tiny)  # normal float32
+FLOOR = SMALLEST**0.5 * 2.0**-GAIN  # the norm behind it at that gain
 
 
 @jax.custom_vjp
 def meter(x, dial):
-    """`x`, unchanged; backward, `dial` receives `‖2^dial · g‖²`, g the cotangent of x, which passes unchanged.
+    """Returns `x` unchanged; backward, `dial` receives `‖2^dial · g‖²`, g the cotangent of x, which passes unchanged.
 
     >>> import jax, jax.numpy as jnp
     >>> reading = jax.grad(lambda dial: jnp.sum(3.0 * meter(jnp.ones(4), dial)))(0.0)
@@ -49,65 +48,89 @@ def check_dial(x, dial) -> None:
     """Refuses a dial that is neither one number nor one a token of `x` (or of each of its lanes), with the shape that does."""
     if not isinstance(x, jax.Array | np.ndarray | float):
         raise TypeError(f"a meter is on {shown(x)}: an array is needed")
-    shape, tokens = jnp.shape(dial), jnp.shape(x)[-2:-1]
+    shape = jnp.shape(dial)
+    dtype = jnp.result_type(dial)
     rows = jnp.shape(x)[:-1]
-    if shape != rows[len(rows) - len(shape) :] or not jnp.issubdtype(jnp.result_type(dial), jnp.floating):
-        raise ValueError(
-            f"a dial is {jnp.result_type(dial)}{list(shape)} for an array of shape {jnp.shape(x)}: a floating number, "
-            f"or {'one a token, ' + str(list(tokens)) + ',' if tokens else 'nothing else'} is expected"
-        )
+    is_one_a_row = shape == rows[len(rows) - len(shape) :]
+    if is_one_a_row and jnp.issubdtype(dtype, jnp.floating):
+        return
+    tokens = rows[-1:]
+    by_token = f"one a token, {list(tokens)}," if tokens else "nothing else"
+    raise ValueError(
+        f"a dial is {dtype}{list(shape)} for an array of shape {jnp.shape(x)}: a floating number, "
+        f"or {by_token} is expected"
+    )
 
 
-def _seen(x, dial):
-    """Forward: the array unchanged, and the dial for the way back."""
+def _forward(x, dial):
+    """Returns the array unchanged, and the dial for the way back."""
     check_dial(x, dial)
     return x, dial
 
 
+def _backward(dial, g):
+    """Returns the cotangents of the array and of the dial."""
+    return g, squared_norm(g, dial)
+
+
+meter.defvjp(_forward, _backward)
+
+
 def squared_norm(g, dial):
-    """`‖2^dial · g‖²` in the shape of `dial`, accumulated in float32 or better.
+    """Returns `‖2^dial · g‖²` in the shape of `dial`, accumulated in float32 or better.
 
     Where the squares of a gradient that is not zero all underflow, the smallest normal number: zero means zero.
     """
     g = jnp.atleast_1d(g).astype(wide(g.dtype))
-    axes = (*range(g.ndim - 1 - jnp.ndim(dial)), g.ndim - 1)
-    squares = jnp.sum(squared_modulus(with_leading_axes(power_of_two(dial)[..., None], g) * g), axis=axes)
-    floor = jnp.where(jnp.any(g != 0, axis=axes), jnp.finfo(g.dtype).tiny, 0.0)
+    features = g.ndim - 1
+    summed = (*range(features - jnp.ndim(dial)), features)
+    gain = with_leading_axes(power_of_two(dial)[..., None], g)
+    squares = jnp.sum(squared_modulus(gain * g), axis=summed)
+    floor = jnp.where(jnp.any(g != 0, axis=summed), jnp.finfo(g.dtype).tiny, 0.0)
     return jnp.maximum(squares, floor).astype(jnp.result_type(dial))
 
 
 def squared_modulus(z):
-    """`|z|²`, entry by entry, real also where z is complex."""
-    return jnp.square(z.real) + jnp.square(z.imag) if jnp.iscomplexobj(z) else jnp.square(z)
+    """Returns `|z|²`, entry by entry, real also where z is complex."""
+    if jnp.iscomplexobj(z):
+        return jnp.square(z.real) + jnp.square(z.imag)
+    return jnp.square(z)
 
 
 def power_of_two(dial):
-    """`2^dial` for whole numbers, to the last bit (`exp2` rounds); NaN stays NaN."""
+    """Returns `2^dial` for whole numbers, to the last bit (`exp2` rounds); NaN stays NaN."""
     dial = jnp.asarray(dial)
-    return jnp.where(jnp.isnan(dial), dial, jnp.ldexp(jnp.ones_like(dial), jnp.nan_to_num(dial).astype(jnp.int32)))
-
-
-meter.defvjp(_seen, lambda dial, g: (g, squared_norm(g, dial)))
+    unset = jnp.isnan(dial)
+    one = jnp.ones_like(dial)
+    exponent = jnp.nan_to_num(dial).astype(jnp.int32)
+    return jnp.where(unset, dial, jnp.ldexp(one, exponent))
 
 
 def norm(reading, gain: float = GAIN):
-    """The norm behind a meter's reading at that gain."""
+    """Returns the norm behind a meter's reading at that gain."""
     return jnp.sqrt(reading) * 2.0**-gain
 
 
 def at_inputs(dials: Mapping[str, jax.Array]):
-    """Instrument: a meter at the input of every part that has a dial."""
+    """Returns the instrument that puts a meter at the input of every part that has a dial."""
 
     def instrument(name, part):
-        return (lambda u: part(meter(u, dials[name]))) if name in dials else part
+        if name not in dials:
+            return part
+
+        def metered_part(u):
+            return part(meter(u, dials[name]))
+
+        return metered_part
 
     return instrument
 
 
 def metered_parts(x, parts: Parts, dials: Mapping[str, jax.Array]):
-    """The parts with a meter at the input of each that has a dial, and (dial `gains`) on the stream as gains read it."""
-    seen = meter(x, dials["gains"]) if "gains" in dials else x
-    return decorated(bind_dynamic_gains(parts, seen), at_inputs(dials))
+    """Returns the parts with a meter at the input of each that has a dial, and (dial `gains`) on the stream as gains read it."""
+    if "gains" in dials:
+        x = meter(x, dials["gains"])
+    return decorated(bind_dynamic_gains(parts, x), at_inputs(dials))
 
 
 def metered(x, parts: Parts, dials: Mapping[str, jax.Array]):
@@ -117,10 +140,13 @@ def metered(x, parts: Parts, dials: Mapping[str, jax.Array]):
 
 
 def unread(readings) -> list[str]:
-    """Names of the dials that read nothing, from the readings of dials that were all set to NaN."""
-    named = jax.tree_util.tree_leaves_with_path(jax.tree.map(lambda r: ~jnp.isnan(r), readings))
-    return [
-        f"{jax.tree_util.keystr(path, simple=True, separator='/')}{[int(i) for i in at] if at.size else ''}"
-        for path, missing in named
-        for at in (jnp.argwhere(missing) if missing.any() else [])
-    ]
+    """Returns the names of the dials that read nothing, from the readings of dials that were all set to NaN."""
+    names: list[str] = []
+    for path, values in jax.tree_util.tree_leaves_with_path(readings):
+        missing = ~jnp.isnan(values)
+        if not missing.any():
+            continue
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        for place in jnp.argwhere(missing).tolist():
+            names.append(f"{name}{place or ''}")
+    return names

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ..results.arguments import known as one_of
 from ..results.quantities import by_what_they_yield, listed
-from . import chain, composite, experts, gradients, spectrum
+from . import chain, composite, experts, gradients, noise, spectrum
 
 Reading = Callable[..., dict]
 
@@ -13,7 +13,7 @@ READINGS: dict[str, Reading] = {
     "backward": gradients.reading,
     "economy": gradients.economy,
     "rematerialized": gradients.rematerialized,
-    "parameter_gradient_per_example": gradients.per_example,
+    "parameter_gradient_per_example": noise.per_example,
     "heldout_loss": gradients.heldout_loss,
     "partial_jacobian": chain.partial_jacobian,
     "spectrum": spectrum.spectrum,
@@ -27,9 +27,12 @@ READINGS: dict[str, Reading] = {
 
 
 def readings(quantities: str | Iterable[str | Reading], known: Mapping[str, Reading] = READINGS) -> tuple[Reading, ...]:
-    """The reading functions behind names, of readings or of what they yield; a reading function passes through."""
-    functions, chosen = by_what_they_yield(known), []
-    for quantity in listed([quantities] if callable(quantities) else quantities):
+    """Returns the reading functions behind names, of readings or of what they yield; a reading function passes through."""
+    if callable(quantities):
+        return (quantities,)
+    functions = by_what_they_yield(known)
+    chosen = []
+    for quantity in listed(quantities):
         if callable(quantity):
             chosen.append(quantity)
         else:

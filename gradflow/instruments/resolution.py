@@ -20,7 +20,7 @@ IN_TURN |= {"parameter_gradient": "parameter gradient", "outer_gradient": "gradi
 
 
 def least_resolved(dtype) -> float:
-    """The norm below which a reading is an upper bound.
+    """Returns the norm below which a reading is an upper bound.
 
     The square of a norm is a sum over examples and tokens, each of which may be at its floor, the smallest normal number at the
     meters' gain: a million of them.
@@ -29,31 +29,40 @@ def least_resolved(dtype) -> float:
 
 
 def resolved(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The readings, with NaN where a gradient was flushed to zero; arrays have any axes in front of those of the quantity."""
-    found = dict(arrays)
-    if "stream_gradient" not in found:
-        return found
-    above = np.asarray(found["readout_gradient"])[..., None]
-    stream = _without_flushed(np.concatenate([found["stream_gradient"], above], -1), axis=-1)[..., :-1]
-    found["stream_gradient"] = stream
-    if "stream_gradient_by_token" in found:
-        found["stream_gradient_by_token"] = _without_flushed(np.asarray(found["stream_gradient_by_token"]), axis=-2)
-    lost = np.isnan(stream) & (np.asarray(arrays["stream_gradient"]) == 0)
-    beneath = lost[..., :-1, None]  # sublayers whose input has no gradient that is known
+    """Returns the readings, with NaN where a gradient was flushed to zero; arrays have any axes before the quantity's own."""
+    readings = dict(arrays)
+    if "stream_gradient" not in readings:
+        return readings
+    as_read = np.asarray(readings["stream_gradient"])
+    readout = np.asarray(readings["readout_gradient"])[..., None]
+    profile = np.concatenate([as_read, readout], -1)
+    stream = _without_flushed(profile, axis=-1)[..., :-1]
+    readings["stream_gradient"] = stream
+    if "stream_gradient_by_token" in readings:
+        by_token = np.asarray(readings["stream_gradient_by_token"])
+        readings["stream_gradient_by_token"] = _without_flushed(by_token, axis=-2)
+    flushed = np.isnan(stream) & (as_read == 0)
+    input_flushed = flushed[..., :-1, None]
     for name in ("budget", "split"):
-        if name in found:
-            found[name] = np.where(beneath, np.nan, found[name])
-    small = lost | ((stream > 0) & (stream < least_resolved(stream.dtype)))
-    at_ends = small[..., :-1, None] | small[..., 1:, None]  # of parameters whose squares may have underflowed too
-    for name, unresolved in (("parameter_gradient", at_ends), ("outer_gradient", small[..., :1])):
-        if name in found:
-            norms = np.asarray(found[name])
-            found[name] = np.where(unresolved & (norms == 0), np.nan, norms)
-    return found
+        if name in readings:
+            readings[name] = np.where(input_flushed, np.nan, readings[name])
+    small = flushed | ((stream > 0) & (stream < least_resolved(stream.dtype)))
+    small_at_an_end = small[..., :-1, None] | small[..., 1:, None]
+    if "parameter_gradient" in readings:
+        readings["parameter_gradient"] = _without_zeros(readings["parameter_gradient"], small_at_an_end)
+    if "outer_gradient" in readings:
+        readings["outer_gradient"] = _without_zeros(readings["outer_gradient"], small[..., :1])
+    return readings
+
+
+def _without_zeros(norms, where: np.ndarray) -> np.ndarray:
+    """Returns norms of parameters' gradients, with NaN for a zero where squares may have underflowed."""
+    norms = np.asarray(norms)
+    return np.where(where & (norms == 0), np.nan, norms)
 
 
 def _without_flushed(norms: np.ndarray, axis: int) -> np.ndarray:
-    """`norms` along depth, NaN at zeros beneath a norm that is not resolved."""
+    """Returns `norms` along depth, with NaN at zeros beneath a norm that is not resolved."""
     down = np.flip(np.moveaxis(norms, axis, -1), -1)
     least_above = np.minimum.accumulate(np.where(down > 0, down, np.inf), axis=-1)
     flushed = (down == 0) & (least_above < least_resolved(norms.dtype))
@@ -61,7 +70,7 @@ def _without_flushed(norms: np.ndarray, axis: int) -> np.ndarray:
 
 
 def warn_of_underflow(name: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """One warning where stream gradients are upper bounds, or were flushed, of arrays that `resolved` has seen."""
+    """Warns once where stream gradients are upper bounds, or were flushed, of arrays that `resolved` has seen."""
     if "stream_gradient" not in arrays:
         return
     stream = np.asarray(arrays["stream_gradient"])
@@ -77,29 +86,37 @@ def warn_of_underflow(name: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def warn_of_nonfinite(name: str, arrays: Mapping[str, np.ndarray], weights=None) -> None:
-    """One warning that names the seeds (axis 0, where there is one) and what was not finite first, of readings as they came.
+    """Warns once, of readings as they came, and names the seeds (axis 0, where there is one) and what was not finite first.
 
     Of weights that are given it names the first that is not finite, too.
     """
-    for quantity, words in IN_TURN.items():
-        if quantity not in arrays:
-            continue
-        values = np.asarray(arrays[quantity])
-        bad = _not_finite(values)
-        if not bad.any():
-            continue
-        by_seed = np.ndim(arrays["loss"]) > 0
-        seeds = np.flatnonzero(bad.reshape(len(bad), -1).any(-1)).tolist() if by_seed else []
-        which = f" in seed {', '.join(map(str, seeds))} of {len(bad)}" if seeds else ""
-        place = f" at stream position {np.argwhere(bad)[0][-1]}" if quantity.startswith("stream") else ""
-        culprit = None if weights is None else first_not_finite(weights)
-        given = f"; of the given weights {culprit}" if culprit else ""
-        warnings.warn(f"{name}: not finite{which}: first the {words}{place}{given}", stacklevel=3)
+    quantity = _first_nonfinite(arrays)
+    if quantity is None:
         return
+    bad = _not_finite(np.asarray(arrays[quantity]))
+    text = f"{name}: not finite"
+    if np.ndim(arrays["loss"]) > 0:
+        seeds = np.flatnonzero(bad.reshape(len(bad), -1).any(-1))
+        text += f" in seed {', '.join(map(str, seeds))} of {len(bad)}"
+    text += f": first the {IN_TURN[quantity]}"
+    if quantity.startswith("stream"):
+        text += f" at stream position {np.argwhere(bad)[0][-1]}"
+    weight = None if weights is None else first_not_finite(weights)
+    if weight is not None:
+        text += f"; of the given weights {weight}"
+    warnings.warn(text, stacklevel=3)
+
+
+def _first_nonfinite(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Returns the first quantity, in the order a step computes them, that is not finite; None where all are."""
+    for quantity in IN_TURN:
+        if quantity in arrays and _not_finite(np.asarray(arrays[quantity])).any():
+            return quantity
+    return None
 
 
 def _not_finite(values: np.ndarray) -> np.ndarray:
-    """Which values are NaN or infinite; a column that is NaN in all seeds is a parameter that a sublayer has not."""
+    """Returns which values are NaN or infinite; a column that is NaN in all seeds is a parameter that a sublayer has not."""
     if values.ndim < 3:
         return ~np.isfinite(values)
     return ~np.isfinite(values) & ~np.isnan(values).all(0)

@@ -4,7 +4,8 @@ Seeds change the weights; at initialization all seeds and all models see the sam
 """
 
 import math
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import jax
@@ -23,7 +24,7 @@ AT_ONCE = 2**30  # bytes of weights
 
 @partial(jax.jit, static_argnums=(0, 1, 4))
 def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: int | None) -> dict:
-    """All the readings in `chosen` of every seed, in one compiled call; `batch_axis` None where seeds share the batch.
+    """Returns all the readings in `chosen` of every seed, from one compiled call; `batch_axis` None where seeds share the batch.
 
     What one backward pass gives is read of all seeds at once; other readings, which may hold matrices, of one seed after
     the other.
@@ -31,42 +32,66 @@ def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: in
     arrays: dict = {}
     for reading in chosen:
         if reading in (gradients.reading, gradients.economy):
-            arrays |= jax.vmap(partial(reading, model), (0, batch_axis))(params, batch)
-        elif batch_axis is None:
-            arrays |= jax.lax.map(lambda p, reading=reading: reading(model, p, batch), params)
+            at_once = jax.vmap(partial(reading, model), (0, batch_axis))
+            arrays |= at_once(params, batch)
         else:
-            arrays |= jax.lax.map(lambda both, reading=reading: reading(model, *both), (params, batch))
+            arrays |= _in_turn(partial(reading, model), params, batch, batch_axis)
     return arrays
+
+
+def _in_turn(reading: Callable, params, batch, batch_axis: int | None) -> dict:
+    """Returns `reading(params, batch)` of one seed after the other."""
+    if batch_axis is None:
+        return jax.lax.map(lambda of_seed: reading(of_seed, batch), params)
+    return jax.lax.map(lambda of_seed: reading(*of_seed), (params, batch))
 
 
 @usual_settings()
 def seed_keys(key, seeds: int):
-    """One key a seed: seed i's is a function of the root key and i, whatever the number of seeds."""
+    """Returns one key a seed: seed i's is a function of the root key and i, whatever the number of seeds."""
     whole("seeds", seeds, most=2**31 - 1)
     size.refuse("a run", "take fewer seeds", keys=size.KEY * seeds)
-    return jax.vmap(lambda i: at(root(key), "seed", i))(jnp.arange(seeds))
+    origin = root(key)
+    return jax.vmap(lambda seed: at(origin, "seed", seed))(jnp.arange(seeds))
 
 
 def init_seeds(model, keys) -> Iterator:
-    """Weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part."""
-    size = sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(jax.eval_shape(model.init, keys[0])))
-    parts = min(len(keys), max(1, -(-len(keys) * size // AT_ONCE)))
-    length = -(-len(keys) // parts)
-    for start in range(0, len(keys), length):
+    """Yields the weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part."""
+    seeds = len(keys)
+    parts = math.ceil(seeds * _bytes(model, keys[0]) / AT_ONCE)
+    length = math.ceil(seeds / min(seeds, max(1, parts)))
+    for start in range(0, seeds, length):
         yield jax.vmap(model.init)(keys[start : start + length])
 
 
-def over(given, seeds: int) -> list:
-    """Weights that are given, for all seeds: as they are, or, where there is one set for several, once a seed."""
-    return [given] * (seeds // len(jax.tree.leaves(given)[0]))
+def _bytes(model, key) -> int:
+    """Returns how many bytes the weights of one seed take."""
+    total = 0
+    for leaf in jax.tree.leaves(jax.eval_shape(model.init, key)):
+        total += math.prod(leaf.shape) * leaf.dtype.itemsize
+    return total
 
 
-def read(model, chosen: tuple[Reading, ...], sets: Iterable, batch, batch_axis: int | None) -> dict:
-    """The readings in `chosen` of all seeds, whose weights come in parts."""
-    arrays, start = [], 0
-    for weights in sets:
-        end = start + len(jax.tree.leaves(weights)[0])
-        own = batch if batch_axis is None else jax.tree.map(lambda a, part=slice(start, end): a[part], batch)
-        arrays.append(jax.device_get(over_seeds(model, chosen, weights, own, batch_axis)))
+def given_weights(weights, seeds: int) -> Iterator:
+    """Yields weights that are given, for all seeds: as they are, or, where there is one set for several, once a seed."""
+    for _ in range(seeds // _seeds_of(weights)):
+        yield weights
+
+
+def read(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch_axis: int | None) -> dict:
+    """Returns the readings in `chosen` of all seeds, whose weights come in parts."""
+    arrays = []
+    start = 0
+    for weights in parts:
+        end = start + _seeds_of(weights)
+        seen = batch
+        if batch_axis is not None:
+            seen = jax.tree.map(operator.itemgetter(slice(start, end)), batch)
+        arrays.append(jax.device_get(over_seeds(model, chosen, weights, seen, batch_axis)))
         start = end
-    return jax.tree.map(lambda *a: np.concatenate(a), *arrays)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *arrays)
+
+
+def _seeds_of(weights) -> int:
+    """Returns for how many seeds there are weights: the length of the leading axis."""
+    return len(jax.tree.leaves(weights)[0])

@@ -13,12 +13,12 @@ from ..model.numerics.precision import in_float32, wide
 
 
 def mean_square(x):
-    """`mean(x²)` over all entries, accumulated in float32 or better."""
+    """Returns `mean(x²)` over all entries, accumulated in float32 or better."""
     return jnp.mean(jnp.square(in_float32(x)))
 
 
 def token_cosine(x):
-    """Mean cosine between different tokens, in O(T d): `(‖Σ_t x̂_t‖² − T)/(T (T − 1))`; NaN for a single token.
+    """Returns the mean cosine between different tokens, in O(T d): `(‖Σ_t x̂_t‖² − T)/(T (T − 1))`; NaN for a single token.
 
     1: all tokens point the same way (rank collapse). Zero vectors count as orthogonal to everything. Of several lanes the mean
     over those that are not empty (B2T and parallel blocks have one that is, between blocks). NaN where x has no axis of tokens.
@@ -29,20 +29,27 @@ def token_cosine(x):
     tokens = x.shape[-2]
     length = jnp.linalg.norm(x, axis=-1, keepdims=True)
     unit = x / jnp.where(length > 0, length, 1)
-    by_lane = (jnp.sum(unit.sum(-2) ** 2, -1) - jnp.sum(unit**2, (-2, -1))) / (tokens * (tokens - 1) or jnp.nan)
-    return by_lane if x.ndim == 2 else jnp.sum(by_lane) / jnp.maximum(jnp.sum(length.any((-2, -1)), dtype=x.dtype), 1)
+    all_pairs = jnp.sum(unit.sum(-2) ** 2, -1)
+    with_itself = jnp.sum(unit**2, (-2, -1))
+    pairs = tokens * (tokens - 1) if tokens > 1 else jnp.nan
+    by_lane = (all_pairs - with_itself) / pairs
+    if x.ndim == 2:
+        return by_lane
+    total = jnp.sum(by_lane)
+    filled = jnp.sum(length.any((-2, -1)), dtype=x.dtype)
+    return total / jnp.maximum(filled, 1)
 
 
 def size_of_stream(x) -> dict:
-    """The least that is read at a position of the stream."""
+    """Returns the least that is read at a position of the stream."""
     return {"stream_rms": mean_square(x)}
 
 
 def of_stream(x) -> dict:
-    """What is read at a position of the stream."""
+    """Returns what is read at a position of the stream."""
     return {**size_of_stream(x), "token_cosine": token_cosine(x)}
 
 
 def of_sublayer(x, skip, branch) -> dict:
-    """What is read at a sublayer: its input, and the two terms of its residual sum."""
+    """Returns what is read at a sublayer: of its input, and of the two terms of its residual sum."""
     return {**of_stream(x), "skip_rms": mean_square(skip), "branch_rms": mean_square(branch)}

@@ -7,6 +7,8 @@ Beyond that from pushes and pulls alone (`krylov`). Every number is the same fun
 Axes: n = T·c entries of the stream; S sublayers.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
@@ -17,7 +19,8 @@ from ..model.parameters.keys import at, root
 from ..results.quantities import JACOBIANS
 from .krylov import Krylov, estimated
 from .matrices import exactly, singular_values
-from .operators import by_token, everything, operators, where_finite, with_params
+from .operators import Operator, operators, where_finite, with_params
+from .spaces import by_token, everything
 
 DENSE = 1024
 WINDOWED = ("norm_out", "fork", "sublayer")
@@ -34,7 +37,7 @@ def spectrum(
     memory: int = 2**28,
     key=0,
 ) -> dict:
-    """The spectrum of every sublayer and factor [S, jacobian, …], and what follows from it: see `results.quantities`.
+    """Returns the spectrum of every sublayer and factor [S, jacobian, …], and what follows from it: see `results.quantities`.
 
     Parameters
     ----------
@@ -52,41 +55,72 @@ def spectrum(
     if unknown or not factors:
         raise ValueError(f"factors {tuple(factors)}: choose from {', '.join(JACOBIANS)}")
     inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
-    own, x = with_context(model, params, inputs), in_float32(model.enter(params, inputs))
-    positions = model.stack.size
+    used = with_context(model, params, inputs)
+    x = in_float32(model.enter(params, inputs))
 
-    def visit(carry, own, position):
-        y, space, found = operators(*own, *carry)
-        where = at(root(key), "spectrum", position)
-        read = _of_factors(found, factors, lambda op: op.size <= dense, where, krylov, memory)
-        return (y, space), where_finite(y, read)
+    def visit(carry, layers_and_params, position):
+        y, space, ops = operators(*layers_and_params, *carry)
+        probes_key = at(root(key), "spectrum", position)
+        spectra = _of_factors(ops, factors, dense, probes_key, krylov, memory)
+        return (y, space), where_finite(y, spectra)
 
-    start = (x, everything(x))
+    bottom = (x, everything(x))
+    positions = jnp.arange(model.stack.size)
     with jax.default_matmul_precision("highest"):  # some accelerators round the factors of a product to fewer bits
-        return walk(model.stack, own["stack"], start, visit, jnp.arange(positions), bind=with_params)[1]
+        _, reports = walk(model.stack, used["stack"], bottom, visit, positions, bind=with_params)
+    return reports
 
 
 def window(model, params, batch, *, tokens: int | None = None, factors=WINDOWED, dense: int = DENSE, **options) -> dict:
-    """`spectrum` for the first `tokens` tokens alone: by default as many, one at least, as are exact (at most `dense` entries).
+    """Returns `spectrum` of the first `tokens` tokens alone.
 
-    Of few tokens a wide stream has its spectra in seconds, and what attention takes from tokens further up is not in them.
+    By default as many, one at least, as are exact (at most `dense` entries). Of few tokens a wide stream has its spectra in
+    seconds, and what attention takes from tokens further up is not in them.
     Options as for `spectrum`. Cost: that of a dense one, O(n³) for n entries and each of the factors.
     """
-    stream = jax.eval_shape(model.enter, params, jax.tree.map(lambda a: a[0], batch["inputs"]))
-    count = tokens or max(1, dense // by_token(jnp.zeros(stream.shape)).shape[-1])
-    first = jax.tree.map(lambda a: a[:1, :count], batch)
+    if not tokens:
+        inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
+        stream = jax.eval_shape(model.enter, params, inputs)
+        entries_a_token = by_token(jnp.zeros(stream.shape)).shape[-1]
+        tokens = max(1, dense // entries_a_token)
+    first = jax.tree.map(lambda a: a[:1, :tokens], batch)
     return spectrum(model, params, first, factors=factors, dense=dense, **options)
 
 
-def _of_factors(found, factors, small, key, krylov, memory) -> dict:
-    """The spectra of one sublayer's factors, stacked over `JACOBIANS`; factors that are the same map are taken once."""
-    first = {found[name].through or (name,): name for name in reversed(factors)}
-    size = max(op.size for op in found.values())
-    ops = {name: found[name] for name in first.values()}
-    exact = {name: op for name, op in ops.items() if op.couples in (NOTHING, FEATURES) or small(op)}
+def _of_factors(ops: Mapping[str, Operator], factors, dense: int, key, krylov: Krylov, memory: int) -> dict:
+    """Returns the spectra of one sublayer's factors, stacked over `JACOBIANS`; factors that are the same map are taken once."""
+    size = max(op.size for op in ops.values())
+    representatives = _representatives(ops, factors)
+    exact = {}
+    others = {}
+    for name in dict.fromkeys(representatives.values()):
+        op = ops[name]
+        if op.couples in (NOTHING, FEATURES) or op.size <= dense:
+            exact[name] = op
+        else:
+            others[name] = op
     values = singular_values(exact, memory)
-    done = {name: exactly(op, values[name], size) for name, op in exact.items()}
-    done |= {name: estimated(op, key, size, krylov) for name, op in ops.items() if name not in exact}
-    missing = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan if a.dtype.kind == "f" else -1), done[factors[0]])
-    row = lambda name: done[first[found[name].through or (name,)]] if name in factors else missing
-    return jax.tree.map(lambda *rows: jnp.stack(rows), *map(row, JACOBIANS))
+    spectra = {}
+    for name, op in exact.items():
+        spectra[name] = exactly(op, values[name], size)
+    for name, op in others.items():
+        spectra[name] = estimated(op, key, size, krylov)
+    missing = jax.tree.map(_missing, spectra[factors[0]])
+    rows = []
+    for name in JACOBIANS:
+        rows.append(spectra[representatives[name]] if name in factors else missing)
+    return jax.tree.map(lambda *rows: jnp.stack(rows), *rows)
+
+
+def _representatives(ops: Mapping[str, Operator], factors) -> dict[str, str]:
+    """Returns, for each of the factors, the first that is the same map: one that goes through the same parts."""
+    first: dict[tuple[str, ...], str] = {}
+    for name in reversed(factors):
+        first[ops[name].through or (name,)] = name
+    return {name: first[ops[name].through or (name,)] for name in reversed(factors)}
+
+
+def _missing(values):
+    """Returns what stands in the place of values that were not asked for: NaN, or −1 for whole numbers."""
+    unknown = jnp.nan if values.dtype.kind == "f" else -1
+    return jnp.full_like(values, unknown)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ..model.equation.sublayer import residual, walk, with_context
-from .gradients import by_outer, by_parameter, frobenius
+from .parameter_norms import by_outer, by_parameter, frobenius
 from .signal import mean_square
 
 
@@ -25,64 +25,88 @@ class OfUpdate:
     function: Callable[..., dict]
 
     def __call__(self, model, weights, batch) -> dict:
-        """The reading."""
+        """Returns the reading."""
         return self.function(model, weights, batch)
 
 
 def sizes(model, weights, batch) -> dict:
-    """`update_norm`, `update_to_weight` and `update_angle` [S, P], and those of the parameters outside the stack.
+    """Returns `update_norm`, `update_to_weight` and `update_angle` [S, P], and those of the parameters outside the stack.
 
     NaN where a weight is zero. Cost: a few reductions over the parameters.
     """
     before, after = weights
-    pair = {name: _paired(before[name], after[name], axis=int(name == "stack")) for name in before}
-    ofs = {"update_norm": _change, "update_to_weight": _relative_change, "update_angle": _angle}
-    inside = {name: by_parameter(model.stack, pair["stack"], of) for name, of in ofs.items()}
-    return {**inside, **{f"outer_{name}": by_outer(pair, of) for name, of in ofs.items()}}
+    pairs = {}
+    for name in before:
+        behind_depth = 1 if name == "stack" else 0
+        pairs[name] = _paired(before[name], after[name], axis=behind_depth)
+    inside = {}
+    for name, of_weight in SIZES.items():
+        inside[name] = by_parameter(model.stack, pairs["stack"], of_weight)
+    outside = {}
+    for name, of_weight in SIZES.items():
+        outside[f"outer_{name}"] = by_outer(pairs, of_weight)
+    return inside | outside
 
 
 def _paired(before, after, axis: int):
-    """Every leaf before and after, along a new axis behind that of depth."""
+    """Returns every leaf before and after, along a new axis."""
     return jax.tree.map(lambda a, b: jnp.stack([a, b], axis), before, after)
 
 
 def _change(both):
-    return frobenius(both[1] - both[0])
+    """Returns `‖W' − W‖` of the pair (W, W')."""
+    before, after = both
+    return frobenius(after - before)
 
 
 def _relative_change(both):
+    """Returns `‖W' − W‖/‖W‖`; NaN where W is zero."""
     size = frobenius(both[0])
     return jnp.where(size > 0, _change(both) / size, jnp.nan)
 
 
 def _angle(both):
-    """`atan(‖Δ across W‖/(‖W‖ + Δ along W))`: exact for small angles too, since `Δ = W' − W` is then exact in floating point."""
-    size, change = frobenius(both[0]), both[1] - both[0]
-    unit = both[0] / size
+    """Returns `atan(‖Δ across W‖/(‖W‖ + Δ along W))`.
+
+    Exact for small angles too, since `Δ = W' − W` is then exact in floating point.
+    """
+    before, after = both
+    size = frobenius(before)
+    change = after - before
+    unit = before / size
     along = jnp.sum((jnp.conj(unit) * change).real)
-    return jnp.where(frobenius(both[1]) > 0, jnp.arctan2(frobenius(change - along * unit), size + along), jnp.nan)
+    is_there = frobenius(after) > 0
+    across = frobenius(change - along * unit)
+    return jnp.where(is_there, jnp.arctan2(across, size + along), jnp.nan)
+
+
+SIZES = {"update_norm": _change, "update_to_weight": _relative_change, "update_angle": _angle}
 
 
 def change(model, weights, batch) -> dict:
-    """`stream_change` [D] and `output_change`: how far one update moves the stream, and what is read out.
+    """Returns `stream_change` [D] and `output_change`: how far one update moves the stream, and what is read out.
 
     Root mean squares over examples, tokens and features. Cost: two forward passes.
     """
 
     def streams(params, inputs):
-        own = with_context(model, params, inputs)
-        x, below = walk(model.stack, own["stack"], model.enter(params, inputs), _seen)
-        return jnp.concatenate([below, x[None]]), model.leave(own, x)
+        used = with_context(model, params, inputs)
+        bottom = model.enter(params, inputs)
+        top, below = walk(model.stack, used["stack"], bottom, _reporting_inputs)
+        return jnp.concatenate([below, top[None]]), model.leave(used, top)
 
     def moved(inputs):
-        stream, out = (b - a for a, b in zip(*(streams(params, inputs) for params in weights), strict=True))
-        return jax.vmap(mean_square)(stream), mean_square(out)
+        before, after = weights
+        stream_before, out_before = streams(before, inputs)
+        stream_after, out_after = streams(after, inputs)
+        stream = jax.vmap(mean_square)(stream_after - stream_before)
+        return stream, mean_square(out_after - out_before)
 
-    stream, out = (squares.mean(0) ** 0.5 for squares in jax.lax.map(moved, batch["inputs"]))
-    return {"stream_change": stream, "output_change": out}
+    stream, out = jax.lax.map(moved, batch["inputs"])
+    return {"stream_change": stream.mean(0) ** 0.5, "output_change": out.mean(0) ** 0.5}
 
 
-def _seen(x, parts, _):
+def _reporting_inputs(x, parts, _):
     """Visit: the forward pass; reports the sublayer's input."""
     return residual(x, parts), x
 

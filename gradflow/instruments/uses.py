@@ -7,124 +7,186 @@ program depends on these numbers alone is computed: so it is known which dial ea
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Literal
 
 SMALL = 2**16  # entries of an array that is computed here
 
 
 def shared_dials(program: Callable, dials) -> list[str]:
-    """The dials of which `program(dials)` gives one to more than one meter: `stream[3] (2 meters)`.
+    """Returns the dials of which `program(dials)` gives one to more than one meter: `stream[3] (2 meters)`.
 
     Under `vmap` a meter is one, however many examples it sees. A dial whose number can't be followed, since its index depends on
     data, counts for its array as a whole.
     """
-    leaves, form = jax.tree.flatten(dials)
-    ends = np.cumsum([0, *(np.size(leaf) for leaf in leaves)])
-    numbers = [np.arange(a, b, dtype=np.float32).reshape(np.shape(leaf)) for leaf, a, b in _between(leaves, ends)]
-    jaxpr = jax.make_jaxpr(program)(jax.tree.unflatten(form, numbers)).jaxpr
-    read = _Follower()
-    read.follow(jaxpr, numbers)
-    counts = Counter(int(number) for number in read.numbers)
-    found = [f"{_place(dials, ends, number)} ({n} meters)" for number, n in counts.items() if n > 1]
-    if not found and read.unknown + len(counts) > ends[-1]:
-        found = [f"some of {ends[-1]} dials ({read.unknown + len(counts)} meters)"]
-    return found
+    numbered, names = _numbered(dials)
+    closed = jax.make_jaxpr(program)(numbered)
+    _, handed = _follow(closed.jaxpr, jax.tree.leaves(numbered))
+    counts = Counter(handed.numbers)
+    shared: list[str] = []
+    for number, meters in counts.items():
+        if meters > 1:
+            shared.append(f"{names[number]} ({meters} meters)")
+    at_least = len(counts) + handed.unknown  # meters, if every dial that could not be followed has one of its own
+    if not shared and at_least > len(names):
+        return [f"some of {len(names)} dials ({at_least} meters)"]
+    return shared
 
 
-def _between(leaves, ends):
-    return zip(leaves, ends[:-1], ends[1:], strict=True)
+def _numbered(dials) -> tuple[Any, list[str]]:
+    """Returns the dials with their numbers in the place of their values, and the name of each number."""
+    leaves = []
+    names: list[str] = []
+    for path, array in jax.tree_util.tree_leaves_with_path(dials):
+        shape = np.shape(array)
+        array_name = jax.tree_util.keystr(path, simple=True, separator="/")
+        first = len(names)
+        for index in np.ndindex(shape):
+            names.append(f"{array_name}{list(index) or ''}")
+        leaves.append(np.arange(first, len(names), dtype=np.float32).reshape(shape))
+    return jax.tree.unflatten(jax.tree.structure(dials), leaves), names
 
 
-def _place(dials, ends, number: int) -> str:
-    """The name of a dial, from its number."""
-    leaf = int(np.searchsorted(ends, number, side="right")) - 1
-    path, array = jax.tree_util.tree_leaves_with_path(dials)[leaf]
-    at = [int(i) for i in np.unravel_index(number - ends[leaf], np.shape(array))]
-    return f"{jax.tree_util.keystr(path, simple=True, separator='/')}{at or ''}"
+@dataclass(frozen=True)
+class Handed:
+    """The dials that meters are handed: their `numbers`, and how many there are whose number is `unknown`."""
+
+    numbers: list[int]
+    unknown: int
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.numbers) + self.unknown
 
 
-class _Follower:
-    """Follows what is known through a program, and notes what meters are handed: `numbers`, or how many are `unknown`."""
+NONE = Handed([], 0)
 
-    def __init__(self):
-        self.numbers: list[float] = []
-        self.unknown = 0
 
-    def follow(self, jaxpr, inputs: Sequence) -> list:
-        """What is known of the outputs, None for the rest, from what is known of the inputs."""
-        known: dict = dict(zip(jaxpr.invars, inputs, strict=True))
-        value = lambda atom: atom.val if isinstance(atom, Literal) else known.get(atom)
-        for eqn in jaxpr.eqns:
-            outputs = self.step(eqn, [value(atom) for atom in eqn.invars])
-            known.update(zip(eqn.outvars, outputs, strict=True))
-        return [value(atom) for atom in jaxpr.outvars]
+def _together(parts: Sequence[Handed]) -> Handed:
+    """Returns all the dials of several parts of a program."""
+    numbers: list[int] = []
+    unknown = 0
+    for part in parts:
+        numbers += part.numbers
+        unknown += part.unknown
+    return Handed(numbers, unknown)
 
-    def step(self, eqn, inputs: list) -> list:
-        """One equation."""
-        nothing: list = [None] * len(eqn.outvars)
-        name, inner = eqn.primitive.name, _inner(eqn)
-        if name == "custom_vjp_call" and inner.debug_info.func_name == "meter":
-            self.note(inputs[1], eqn.invars[1].aval.size)
-            return nothing
-        if name == "scan":
-            return self.loop(eqn, inner, inputs)
-        if name == "cond":
-            return self.branch(eqn, inputs)
-        if inner is not None and len(inner.invars) == len(inputs):
-            return self.follow(inner, inputs)
-        small = all(out.aval.size <= SMALL for out in eqn.outvars)
-        if small and not eqn.effects and all(one is not None for one in inputs):
-            found = eqn.primitive.bind(*map(jnp.asarray, inputs), **eqn.params)
-            return list(found) if eqn.primitive.multiple_results else [found]
-        return nothing
 
-    def note(self, dial, size: int) -> None:
-        """A meter's dial."""
-        if dial is None:
-            self.unknown += size
-        else:
-            self.numbers += np.ravel(dial).tolist()
+def _follow(jaxpr, inputs: Sequence) -> tuple[list, Handed]:
+    """Returns what is known of a program's outputs (None: nothing) from what is known of its inputs, and its meters' dials."""
+    values: dict = dict(zip(jaxpr.invars, inputs, strict=True))
 
-    def loop(self, eqn, body, inputs: list) -> list:
-        """A scan: its body once an iteration, since each may be handed another dial."""
-        consts, carried = _arity(eqn.params)
-        carry, rows = inputs[consts : consts + carried], inputs[consts + carried :]
-        for i in range(eqn.params["length"]):
-            at = eqn.params["length"] - 1 - i if eqn.params["reverse"] else i
-            own = [None if row is None else row[at] for row in rows]
-            carry = self.follow(body, [*inputs[:consts], *carry, *own])[:carried]
-        return [*carry, *[None] * (len(eqn.outvars) - carried)]
+    def known_of(atoms) -> list:
+        known = []
+        for atom in atoms:
+            known.append(atom.val if isinstance(atom, Literal) else values.get(atom))
+        return known
 
-    def branch(self, eqn, inputs: list) -> list:
-        """A conditional: the branch that is taken, or, where that isn't known, the one with the most meters."""
-        which, *operands = inputs
-        branches = [getattr(one, "jaxpr", one) for one in eqn.params["branches"]]
-        if which is not None:
-            return self.follow(branches[int(which)], operands)
-        tried = []
-        for one in branches:
-            inside = _Follower()
-            inside.follow(one, operands)
-            tried.append(inside)
-        most = max(tried, key=lambda inside: len(inside.numbers) + inside.unknown)
-        self.numbers += most.numbers
-        self.unknown += most.unknown
-        return [None] * len(eqn.outvars)
+    handed = []
+    for eqn in jaxpr.eqns:
+        outputs, dials = _step(eqn, known_of(eqn.invars))
+        handed.append(dials)
+        values.update(zip(eqn.outvars, outputs, strict=True))
+    return known_of(jaxpr.outvars), _together(handed)
+
+
+def _step(eqn, inputs: list) -> tuple[list, Handed]:
+    """Returns what `_follow` does, of one equation."""
+    name = eqn.primitive.name
+    inner = _inner(eqn)
+    if name == "custom_vjp_call" and inner.debug_info.func_name == "meter":
+        return _nothing_of(eqn), _dials_of_meter(inputs[1], eqn.invars[1].aval.size)
+    if name == "scan":
+        return _loop(eqn, inner, inputs)
+    if name == "cond":
+        return _branch(eqn, inputs)
+    if inner is not None and len(inner.invars) == len(inputs):
+        return _follow(inner, inputs)
+    if _is_computed(eqn, inputs):
+        outputs = eqn.primitive.bind(*map(jnp.asarray, inputs), **eqn.params)
+        if not eqn.primitive.multiple_results:
+            outputs = [outputs]
+        return list(outputs), NONE
+    return _nothing_of(eqn), NONE
+
+
+def _nothing_of(eqn) -> list:
+    """Returns outputs of which nothing is known."""
+    return [None] * len(eqn.outvars)
+
+
+def _is_computed(eqn, inputs: list) -> bool:
+    """Returns whether an equation is computed here: its inputs are known, and its outputs small."""
+    if eqn.effects:
+        return False
+    for value in inputs:
+        if value is None:
+            return False
+    return all(output.aval.size <= SMALL for output in eqn.outvars)
+
+
+def _dials_of_meter(dial, size: int) -> Handed:
+    """Returns the dials that one meter is handed, `size` of them."""
+    if dial is None:
+        return Handed([], size)
+    return Handed(np.ravel(dial).astype(int).tolist(), 0)
+
+
+def _loop(eqn, body, inputs: list) -> tuple[list, Handed]:
+    """Returns what `_follow` does, of a scan: its body once an iteration, since each may be handed another dial."""
+    constants, carried = _arity(eqn.params)
+    fixed = inputs[:constants]
+    carry = inputs[constants : constants + carried]
+    stacked = inputs[constants + carried :]
+    iterations = range(eqn.params["length"])
+    if eqn.params["reverse"]:
+        iterations = iterations[::-1]
+    handed = []
+    for iteration in iterations:
+        rows = []
+        for array in stacked:
+            rows.append(None if array is None else array[iteration])
+        outputs, dials = _follow(body, [*fixed, *carry, *rows])
+        carry = outputs[:carried]
+        handed.append(dials)
+    unknown = [None] * (len(eqn.outvars) - carried)
+    return [*carry, *unknown], _together(handed)
+
+
+def _branch(eqn, inputs: list) -> tuple[list, Handed]:
+    """Returns what `_follow` does, of a conditional: of its branch that is taken.
+
+    Where that isn't known, nothing of the outputs, and the dials of the branch with the most meters.
+    """
+    which, *operands = inputs
+    branches = eqn.params["branches"]
+    if which is not None:
+        return _follow(_opened(branches[int(which)]), operands)
+    handed = []
+    for branch in branches:
+        _, dials = _follow(_opened(branch), operands)
+        handed.append(dials)
+    return _nothing_of(eqn), max(handed, key=lambda dials: dials.count)
 
 
 def _inner(eqn) -> Any:
-    """The program inside an equation, where it has one: a jaxpr, closed or not, under the names that JAX gives it."""
-    found = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    return getattr(found, "jaxpr", found)
+    """Returns the program inside an equation, None where it has none; JAX keeps it under one of two names."""
+    return _opened(eqn.params.get("jaxpr", eqn.params.get("call_jaxpr")))
+
+
+def _opened(program) -> Any:
+    """Returns a program that JAX has closed over its constants without them, and any other as it is."""
+    return program.jaxpr if isinstance(program, ClosedJaxpr) else program
 
 
 def _arity(params) -> tuple[int, int]:
-    """How many inputs of a scan are constants, and how many are carried; jax 0.12 writes it otherwise than 0.10."""
+    """Returns how many inputs of a scan are constants, and how many are carried; jax 0.12 writes it otherwise than 0.10."""
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()

@@ -20,6 +20,7 @@ import optax
 
 from ..instruments import gradients
 from ..instruments.dropout import Dropout
+from ..instruments.parameter_norms import by_parameter
 from ..model.equation.sublayer import STREAM_ALONE
 from ..model.parameters.keys import at
 from ..model.parameters.names import present
@@ -85,7 +86,7 @@ class Step:
     def _in_epsilons(self, reading, params) -> dict:
         if self.eps is None:
             return {}
-        roots = gradients.by_parameter(self.model.stack, params["stack"], lambda leaf: jnp.asarray(leaf.size**0.5))
+        roots = by_parameter(self.model.stack, params["stack"], lambda leaf: jnp.asarray(leaf.size**0.5))
         return {"gradient_in_epsilons": reading["parameter_gradient"] / roots / self.eps}
 
 

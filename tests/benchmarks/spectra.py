@@ -26,7 +26,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from turns import in_turn, quartiles
 
 from gradflow.instruments.matrices import blocks
-from gradflow.instruments.operators import everything, operators, with_params
+from gradflow.instruments.operators import operators, with_params
+from gradflow.instruments.spaces import everything
 from gradflow.instruments.spectrum import spectrum
 from gradflow.model.equation.sublayer import walk
 from gradflow.model.stacks.stack import Stack

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradflow.instruments import chain
+from gradflow.instruments import chain, directions
 from gradflow.instruments.spectrum import spectrum
 from gradflow.model.branches.branch import FeedForward
 from gradflow.model.equation.sublayer import sublayer, walk
@@ -117,7 +117,7 @@ def test_the_growths_of_all_directions_sum_to_the_log_volume(name, norm):
 def test_tangents_are_orthonormal_to_rounding_and_grow_as_the_dense_qr_says(leading):
     scales = jnp.logspace(0, -6, 40)[:, None]  # nearly dependent: what takes more than one pass of Gram-Schmidt
     tangents = (cases.normal(1, 40) + scales * cases.normal(40, 40, seed=2))[:leading].reshape(leading, 5, 8)
-    q, growth = chain._orthonormalized(tangents)
+    q, growth = directions.orthonormalized(tangents)
     q, dense = q.reshape(leading, 40), np.linalg.qr(np.asarray(tangents).reshape(leading, 40).T)
     np.testing.assert_allclose(q @ q.T, np.eye(leading), atol=1e-14)
     np.testing.assert_allclose(growth, np.log(np.abs(np.diagonal(dense[1]))), atol=1e-8)
@@ -208,11 +208,11 @@ def test_shares_of_the_cotangent_over_all_directions_sum_to_one():
 def test_token_mean_share_is_one_for_what_all_tokens_have_in_common():
     same = jnp.broadcast_to(cases.normal(3, 1, 8), (3, 5, 8))
     np.testing.assert_allclose(
-        chain._token_mean_share(same / jnp.linalg.norm(same.reshape(3, -1), axis=1)[:, None, None]), 1
+        directions.token_mean_share(same / jnp.linalg.norm(same.reshape(3, -1), axis=1)[:, None, None]), 1
     )
     apart = same.at[:, 1:].set(0)
     apart = apart / jnp.linalg.norm(apart.reshape(3, -1), axis=1)[:, None, None]
-    np.testing.assert_allclose(chain._token_mean_share(apart), 1 / 5)
+    np.testing.assert_allclose(directions.token_mean_share(apart), 1 / 5)
 
 
 @pytest.mark.parametrize(

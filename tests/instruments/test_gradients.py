@@ -10,7 +10,8 @@ import pytest
 import reference
 from cases import over_wirings
 
-from gradflow.instruments import chain, gradients, spectrum
+from gradflow.instruments import chain, gradients, noise, spectrum
+from gradflow.instruments.parameter_norms import frobenius, parameter_norms
 from gradflow.interop.functions import FunctionStack
 from gradflow.model.parameters.names import named, outer_names, parameter_names
 from gradflow.model.stacks.stack import Segment, Stack, Sublayer
@@ -143,14 +144,14 @@ def of_examples(wiring):
     model = cases.model(wiring, 2, cases.TWO)
     params, batch = cases.drawn(model), cases.batch(EXAMPLES)
     batch["targets"] = jnp.repeat(batch["targets"][:1], EXAMPLES, axis=0)  # so that their gradients have much in common
-    found = jax.device_get(cases.jit(lambda p, b: gradients.per_example(model, p, b))(params, batch))
+    found = jax.device_get(cases.jit(lambda p, b: noise.per_example(model, p, b))(params, batch))
     return model, params, batch, found, [g["stack"] for _, (g, _, _) in reference.backward(model, params, batch)]
 
 
 @over_two
 def test_parameter_gradients_of_one_example_equal_a_loop(wiring):
     model, params, batch, found, grads = of_examples(wiring)
-    each = [gradients.parameter_norms(model.stack, g) for g in grads]
+    each = [parameter_norms(model.stack, g) for g in grads]
     np.testing.assert_allclose(found["parameter_gradient_per_example"], np.mean(each, axis=0), rtol=EXACT)
     sem = np.std(each, axis=0, ddof=1) / EXAMPLES**0.5
     np.testing.assert_allclose(found["parameter_gradient_per_example_sem"], sem, rtol=1e-8)
@@ -191,7 +192,7 @@ def test_the_noise_of_every_parameter_is_that_of_its_stacked_gradients_with_brut
                 np.testing.assert_allclose(found[f"{quantity}_sem"][at], error, rtol=1e-6, err_msg=f"{quantity} {at}")
             finite += np.isfinite(found["gradient_noise_scale_sem"][at])
     assert finite > 5
-    missing = np.isnan(gradients.parameter_norms(model.stack, grads[0]))
+    missing = np.isnan(parameter_norms(model.stack, grads[0]))
     assert (np.isnan(found["gradient_variance"]) == missing).all()
 
 
@@ -211,7 +212,7 @@ def test_the_variance_is_unbiased_and_its_error_is_that_of_its_scatter():
 @cases.jit
 def of_tower(batch):
     model, params, *_ = tower()
-    return gradients.per_example(model, params, batch)
+    return noise.per_example(model, params, batch)
 
 
 def test_a_batch_of_identical_examples_has_no_noise():
@@ -252,7 +253,7 @@ def test_a_batch_of_one_has_no_error_over_examples():
     model = cases.model(pre(), 1, cases.TWO)
     params, batch = cases.drawn(model), cases.batch(1)
     found = jax.device_get(
-        cases.jit(lambda p, b: {**gradients.per_example(model, p, b), **gradients.reading(model, p, b)})(params, batch)
+        cases.jit(lambda p, b: {**noise.per_example(model, p, b), **gradients.reading(model, p, b)})(params, batch)
     )
     np.testing.assert_allclose(found["parameter_gradient_per_example"], found["parameter_gradient"], rtol=EXACT)
     assert np.isnan(found["parameter_gradient_per_example_sem"]).all()
@@ -271,7 +272,7 @@ def test_names_come_in_order_of_first_appearance_over_segments():
     assert names[: len(gated)] == gated
     assert len(gated) == 5
     assert {"query", "key", "value", "out", "norm_out.scale", "norm_out.bias"} == set(names[len(gated) :])
-    norms = gradients.parameter_norms(model.stack, params["stack"])
+    norms = parameter_norms(model.stack, params["stack"])
     assert norms.shape == (3, len(names))
     assert np.isnan(norms[2, : len(gated)]).all()
     assert np.isnan(norms[:2, len(gated) :]).all()
@@ -279,8 +280,8 @@ def test_names_come_in_order_of_first_appearance_over_segments():
 
 def test_a_frobenius_norm_does_not_underflow_in_float32():
     leaf = jnp.full((10, 10), 1e-23, jnp.float32)
-    assert gradients.frobenius(leaf) == pytest.approx(1e-22, rel=1e-5)
-    assert gradients.frobenius(jnp.zeros(3)) == 0
+    assert frobenius(leaf) == pytest.approx(1e-22, rel=1e-5)
+    assert frobenius(jnp.zeros(3)) == 0
 
 
 # ---- a pure function ----------------------------------------------------------------------------------------

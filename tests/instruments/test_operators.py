@@ -10,16 +10,15 @@ import pytest
 
 from gradflow.instruments import jacobians
 from gradflow.instruments.matrices import blocks, singular_values
-from gradflow.instruments.operators import (
+from gradflow.instruments.operators import operators, with_params
+from gradflow.instruments.spaces import (
     NORMALS,
     by_token,
     dimension,
     everything,
     from_tokens,
-    operators,
     orthonormal,
     project,
-    with_params,
     without,
 )
 from gradflow.model.equation.sublayer import bind, sublayer, walk

@@ -13,7 +13,8 @@ from gradflow.instruments import spectrum as spectra
 from gradflow.instruments.functionals import OF_THE_RANK, functionals
 from gradflow.instruments.krylov import Krylov, estimated
 from gradflow.instruments.matrices import exactly, singular_values
-from gradflow.instruments.operators import NORMALS, Operator, everything, operators, orthonormal
+from gradflow.instruments.operators import Operator, operators
+from gradflow.instruments.spaces import NORMALS, everything, orthonormal
 from gradflow.instruments.spectrum import spectrum
 from gradflow.model.branches.branch import Attention, FeedForward
 from gradflow.model.equation.sublayer import PARTS, bind, sublayer

@@ -14,6 +14,7 @@ from flax import nnx
 
 import gradflow as gf
 from gradflow.instruments import gradients
+from gradflow.instruments.parameter_norms import parameter_norms
 from gradflow.instruments.seeds import seed_keys
 from gradflow.interop.functions import FunctionStack
 
@@ -327,7 +328,7 @@ def test_layers_come_in_depth_order_in_a_stack_of_two_segments(transformer):
     _, state = optimizer.update(weights, optimizer.init(weights), weights)
     node = gf.labelled(state, model)["model"]
     assert node.sizes["sublayer"] == 6
-    expected = gradients.parameter_norms(model.stack, weights["stack"])
+    expected = parameter_norms(model.stack, weights["stack"])
     np.testing.assert_allclose(node["update_norm"], expected, rtol=1e-5)
     there = ~np.isnan(node["update_to_weight"].values) | (np.asarray(expected) == 0)
     np.testing.assert_array_equal(there, ~np.isnan(expected))

@@ -1,0 +1,92 @@
+"""The leading directions of a stack: tangents pushed up through its sublayers and kept orthonormal (Benettin et al. 1980).
+
+    J_l Q_(l−1) = Q_l R_l,      growth of direction i at sublayer l: log R_ii
+
+In logs, so that a thousand layers neither overflow nor vanish. Of the first example of a batch.
+
+Axes: x is [T, d] or [lanes, T, d], n entries; S sublayers; k leading directions.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ..model.equation.sublayer import residual, walk, with_context
+from ..model.numerics.precision import in_float32
+from ..model.parameters.initializers import normal
+from ..model.parameters.keys import at, root
+from .operators import where_finite
+
+
+class Directions(NamedTuple):
+    """Growths [S, k]; at the positions 0 … S what is kept of the directions; and their token-mean shares [S+1, k]."""
+
+    growth: jax.Array
+    kept: Any
+    token_mean_shares: jax.Array
+
+
+def nothing(tangents) -> tuple:
+    """Returns nothing, for `leading_directions(…, keep=nothing)`."""
+    return ()
+
+
+def leading_directions(model, params, batch, leading: int, key, keep: Callable = nothing) -> Directions:
+    """Returns the growth of `leading` random orthonormal tangents, and `keep(tangents)` of them at every position."""
+    inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
+    used = with_context(model, params, inputs)
+    x = in_float32(model.enter(params, inputs))
+    if not 1 <= leading <= x.size:
+        raise ValueError(f"leading is {leading}: between 1 and tokens × features = {x.size} directions can be followed")
+    drawn = normal(at(root(key), "tangents"), leading, *x.shape).astype(x.dtype)
+    bottom, _ = orthonormalized(drawn)
+
+    def visit(carry, parts, _):
+        x, tangents = carry
+        y, push = jax.linearize(partial(residual, parts=parts), x)
+        tangents, growth = orthonormalized(jax.vmap(push)(tangents))
+        report = Directions(growth, keep(tangents), token_mean_share(tangents))
+        return (y, tangents), where_finite(y, report)
+
+    def with_bottom(at_bottom, above):
+        return jnp.concatenate([at_bottom[None], above])
+
+    _, above = walk(model.stack, used["stack"], (x, bottom), visit)
+    kept = jax.tree.map(with_bottom, keep(bottom), above.kept)
+    shares = with_bottom(token_mean_share(bottom), above.token_mean_shares)
+    return Directions(above.growth, kept, shares)
+
+
+def orthonormalized(tangents):
+    """Returns orthonormal tangents [k, …] of the same span, and the logs of what each had grown to.
+
+    Gram-Schmidt, each tangent against those before it three times: twice is enough for orthogonality to rounding (Giraud et
+    al. 2005), but not of the rounding that is left where a norm removed a direction whole. Not LAPACK's QR: its threads may
+    wait for each other on a busy machine, a hundredfold of what these small products take.
+    """
+    rows = tangents.reshape(len(tangents), -1)
+
+    def one(i, carry):
+        q, growth = carry
+        v = rows[i]
+        for _ in range(3):
+            v = v - (q @ v) @ q
+        length = jnp.linalg.norm(v)
+        unit = v / jnp.where(length > 0, length, 1.0)
+        return q.at[i].set(unit), growth.at[i].set(jnp.log(length))
+
+    start = (jnp.zeros_like(rows), jnp.zeros_like(rows[:, 0]))
+    q, growth = jax.lax.fori_loop(0, len(rows), one, start)
+    return q.reshape(tangents.shape), growth
+
+
+def token_mean_share(tangents):
+    """Returns the share [k] of each direction's squared norm that is the same on all tokens."""
+    if tangents.ndim < 3:
+        return jnp.ones(len(tangents), tangents.dtype)
+    mean_over_tokens = tangents.mean(-2)
+    others = tuple(range(1, tangents.ndim - 1))
+    return jnp.sum(mean_over_tokens**2, axis=others) * tangents.shape[-2]

@@ -1,0 +1,100 @@
+"""Spaces of arrays of the stream, token by token: what is orthogonal to the *normals* of every token.
+
+Normals are orthonormal columns [T, c, K], a zero column where there is none: a space without normals is that of all arrays.
+
+Axes: an array of the stream is [T, d] or [lanes, T, d]; by token it is [T, c], c = lanes · d; K normals a token.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+NORMALS = 4  # columns kept of each lane: two norms, one at either end of a map
+
+
+def by_token(x):
+    """Returns rows [T, c] from the stream's [T, d] or [lanes, T, d]; an array without tokens counts as one."""
+    if x.ndim < 2:
+        return x.reshape(1, -1)
+    return jnp.moveaxis(x, -2, 0).reshape(x.shape[-2], -1)
+
+
+def from_tokens(rows, like):
+    """Returns the array shaped `like` from `by_token`'s rows [T, c]."""
+    if len(like.shape) < 2:
+        return rows.reshape(like.shape)
+    *lanes, tokens, features = like.shape
+    return jnp.moveaxis(rows.reshape(tokens, *lanes, features), 0, -2)
+
+
+def everything(x):
+    """Returns the space of all arrays shaped like `x`: no normals, [T, c, K] of zeros, K = `NORMALS` a lane."""
+    tokens, entries = by_token(jnp.zeros(x.shape, x.dtype)).shape
+    lanes = entries // x.shape[-1]
+    return jnp.zeros((tokens, entries, NORMALS * lanes), x.dtype)
+
+
+def orthonormal(*columns, keep: int = NORMALS):
+    """Returns orthonormal columns [T, c, keep] with the span of all the given ones, zeros in the place of what is missing."""
+    given = jnp.concatenate(columns, axis=-1)
+    scaled = given / jnp.abs(given).max(axis=-2, keepdims=True)
+    scaled = jnp.where(jnp.isfinite(scaled), scaled, 0.0)
+    lengths = jnp.linalg.norm(scaled, axis=-2, keepdims=True)
+    columns_and_zeros = gram_schmidt(scaled / jnp.where(lengths > 0, lengths, 1.0))
+    zeros_last = jnp.argsort(-jnp.sum(columns_and_zeros**2, axis=-2, keepdims=True), axis=-1)
+    kept = jnp.take_along_axis(columns_and_zeros, zeros_last, axis=-1)[..., :keep]
+    return jnp.pad(kept, ((0, 0), (0, 0), (0, keep - kept.shape[-1])))
+
+
+@partial(jax.jit, static_argnames="least")
+def gram_schmidt(columns, least: float = 1e-3):
+    """Returns orthonormal columns [T, c, K] by Gram-Schmidt; zero where at most `least` of a column is left."""
+
+    def one(k, kept):
+        v = columns[..., k]
+        for _ in range(2):  # twice is enough (Parlett 1980, section 6.9)
+            along_kept = jnp.einsum("tck,tc->tk", kept, v)
+            v = v - jnp.einsum("tck,tk->tc", kept, along_kept)
+        size = jnp.linalg.norm(v, axis=-1, keepdims=True)
+        unit = v / jnp.where(size > 0, size, 1.0)
+        return kept.at[..., k].set(jnp.where(size > least, unit, 0.0))
+
+    return jax.lax.fori_loop(0, columns.shape[-1], one, jnp.zeros_like(columns))
+
+
+def project(v, normals):
+    """Returns `v` without its components along the normals, token by token."""
+    rows = by_token(v)
+    along_normals = jnp.einsum("tck,tc->tk", normals, rows)
+    return from_tokens(rows - jnp.einsum("tck,tk->tc", normals, along_normals), v)
+
+
+def without(normals, kernel):
+    """Returns the space with those normals, less the directions of `null_directions` (orthonormal, [T, c, K]) that lie in it.
+
+    They are the combinations of the kernel's columns that are orthogonal to all normals: the null space of the cosines.
+    """
+    cosines = jnp.einsum("tck,tcj->tjk", normals, kernel)
+    return orthonormal(normals, _combined(kernel, cosines), keep=normals.shape[-1])
+
+
+def common(one, other):
+    """Returns the directions [T, c, K] that the spans of `one` and `other` (both orthonormal, [T, c, K]) share."""
+    outside_other = one - jnp.einsum("tci,tki,tkj->tcj", other, other, one)
+    return _combined(one, jnp.einsum("tcj,tck->tjk", outside_other, outside_other))
+
+
+def _combined(columns, products):
+    """Returns those combinations of the columns [T, c, K] whose weights are orthogonal to all of `products` [T, K, m]."""
+    tokens, _, number = columns.shape
+    units = jnp.broadcast_to(jnp.eye(number, dtype=columns.dtype), (tokens, number, number))
+    orthogonal = gram_schmidt(jnp.concatenate([products, units], axis=-1))
+    weights = orthogonal[..., products.shape[-1] :]
+    return jnp.einsum("tcj,tji->tci", columns, weights)
+
+
+def dimension(normals):
+    """Returns the dimension of the space with those normals, over all tokens."""
+    tokens, size, _ = normals.shape
+    return tokens * size - jnp.round(jnp.sum(normals**2)).astype(jnp.int32)
