@@ -3,6 +3,7 @@
 Axes: as in `gram`: rows N are example, token; n draws of attention heads; T tokens; h features a head.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from .kernels import kernel, mean
 
 
 def inside(layer, hidden: Gram, average, place: TheoryContext) -> Response:
-    """The response of a layer that acts between matrices, on features of the mean `average` [N] that are not Gaussian.
+    """Returns the response of a layer that acts between matrices, on features of the mean `average` [N] that are not Gaussian.
 
     What LayerNorm subtracts is that mean; a tangent has none.
 
@@ -32,34 +33,60 @@ def inside(layer, hidden: Gram, average, place: TheoryContext) -> Response:
         raise NotImplementedError(
             f"no theory for {type(layer).__name__} inside a branch: gains and norms have one; measure it"
         )
-    subtracts = isinstance(layer.norm if isinstance(layer, norms.ScaledNorm) else layer, norms.LayerNorm)
-    return response(layer, hidden - jnp.outer(average, average) if subtracts else hidden, place)
+    normalizing = layer.norm if isinstance(layer, norms.ScaledNorm) else layer
+    if isinstance(normalizing, norms.LayerNorm):
+        hidden = hidden - jnp.outer(average, average)
+    return response(layer, hidden, place)
 
 
 def branch(
-    layer, sigma: Gram, place: TheoryContext, hidden: Gram, paths: dict[str, Push], average=None, own=None
+    layer,
+    sigma: Gram,
+    place: TheoryContext,
+    hidden: Gram,
+    paths: dict[str, Push],
+    average=None,
+    sources_at_hidden: dict[str, Gram] | None = None,
 ) -> Response:
-    """The response of a layer made of matrices, the last of which reads `hidden`, all others the input.
+    """Returns the response of a layer made of matrices, the last of which reads `hidden`, all others the input.
 
-    `paths` takes the Gram matrix of a tangent at the output of each matrix but the last to `hidden`, whose mean is `average`;
-    `own` are sources there. What acts on `hidden` is the branch's `head_gain` and `inner`. Of gains of heads no gradient is
-    predicted: a norm behind them takes what they share, one direction of as many as there are heads. It is NaN, not a guess.
+    `paths` takes the Gram matrix of a tangent at the output of each matrix but the last to `hidden`, whose mean is `average`.
+    What acts on `hidden` is the branch's `head_gain` and `inner`. Of gains of heads no gradient is predicted: a norm behind them
+    takes what they share, one direction of as many as there are heads. It is NaN, not a guess.
     """
-    sides, gains = layer.matrix_shapes(place.width), layer.gains(place.width)
-    last = list(sides)[-1]
-    average = jnp.zeros(len(sigma)) if average is None else average
+    shapes = layer.matrix_shapes(place.width)
+    gains = layer.gains(place.width)
+    last = list(shapes)[-1]
+    if average is None:
+        average = jnp.zeros(len(sigma))
     heads = inside(layer.layer_at("head_gain"), hidden, average, place)
     inner = inside(layer.layer_at("inner"), heads.value, average, place)
-    onward = lambda k: gains[last] * inner.push(heads.push(k))
-    after = lambda path: lambda k: onward(path(k))
-    ends: dict[str, Push] = {**{name: after(path) for name, path in paths.items()}, last: lambda k: k}
-    read = {**dict.fromkeys(paths, sigma), last: inner.value}
-    sources = {name: ends[name](sides[name][0] * read[name]) for name in sides}
+
+    def from_hidden(k: Gram) -> Gram:
+        return gains[last] * inner.push(heads.push(k))
+
+    def from_matrix(name: str, k: Gram) -> Gram:
+        if name == last:
+            return k
+        return from_hidden(paths[name](k))
+
+    def push(k: Gram) -> Gram:
+        pushed = jnp.zeros_like(k)
+        for name in paths:
+            pushed = pushed + from_matrix(name, gains[name] * k)
+        return pushed
+
+    sources = {}
+    for name, (fan_in, *_) in shapes.items():
+        read = inner.value if name == last else sigma
+        sources[name] = from_matrix(name, fan_in * read)
     if layer.bias:
-        sources |= {f"{name}.bias": ends[name](jnp.ones_like(sigma)) for name in sides}
-    sources |= {name: onward(g) for name, g in (own or {}).items()}
-    sources |= {f"inner.{name}": gains[last] * g for name, g in inner.sources.items()}
-    push = lambda k: sum((ends[name](gains[name] * k) for name in paths), jnp.zeros_like(k))
+        for name in shapes:
+            sources[f"{name}.bias"] = from_matrix(name, jnp.ones_like(sigma))
+    for name, g in (sources_at_hidden or {}).items():
+        sources[name] = from_hidden(g)
+    for name, g in inner.sources.items():
+        sources[f"inner.{name}"] = gains[last] * g
     return Response(gains[last] * inner.value, push, sources)
 
 
@@ -67,7 +94,12 @@ def branch(
 def _(layer: branches.FeedForward, sigma: Gram, place: TheoryContext) -> Response:
     variance = layer.gains(place.width)["up"] * sigma
     value, slope = kernel(layer.activation, variance)
-    return branch(layer, sigma, place, value, {"up": lambda k: slope * k}, mean(layer.activation, jnp.diag(variance)))
+    average = mean(layer.activation, jnp.diag(variance))
+
+    def by_up(k: Gram) -> Gram:
+        return slope * k
+
+    return branch(layer, sigma, place, value, {"up": by_up}, average)
 
 
 @response.register
@@ -75,8 +107,14 @@ def _(layer: branches.GatedFeedForward, sigma: Gram, place: TheoryContext) -> Re
     gains = layer.gains(place.width)
     value, slope = kernel(layer.activation, gains["gate"] * sigma)
     linear = gains["up"] * sigma
-    paths: dict[str, Push] = {"gate": lambda k: linear * slope * k, "up": lambda k: value * k}
-    return branch(layer, sigma, place, value * linear, paths)
+
+    def by_gate(k: Gram) -> Gram:
+        return linear * slope * k
+
+    def by_up(k: Gram) -> Gram:
+        return value * k
+
+    return branch(layer, sigma, place, value * linear, {"gate": by_gate, "up": by_up})
 
 
 @response.register
@@ -87,7 +125,8 @@ def _(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> Response:
     by `A dv`, and by `Σ_u A_tu (v_u − o_t) c_tu`. For a change of the query, `c_tu = dq_t · k_u/√h`, the sum over v is taken
     in closed form; for one of the keys, `c_tu = q_t · dk_u/√h`, v is drawn. The direction of dq and dk in the head is drawn
     and pushed through norm and rotation. The mean is unbiased. `scale`, where it is given, stands for 1/√h. Scores stand still
-    where the value is differentiated (`lean`): what they add to a gradient's square is 0.05% in six blocks without norms.
+    where the value is differentiated (`mean_cotangent`): what they add to a gradient's square is 0.05% in six blocks without
+    norms.
 
     Cost: eight products of T³ a draw and pair of examples.
 
@@ -97,45 +136,60 @@ def _(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> Response:
         raise NotImplementedError("no theory for a norm on the values of heads of finite width: measure it")
     if layer.softcap is not None:
         raise NotImplementedError("no theory for scores with a cap: measure it")
-    gains, (q, k, v) = layer.gains(place.width), _heads(layer, jax.lax.stop_gradient(sigma), place)
-    masked = lambda scores: jnp.where(seen(scores.shape[-2:], layer.window), scores, -jnp.inf)
-    scores = _dot(q.value, k.value, layer.scale)
-    a = jax.nn.softmax(masked(scores) if layer.causal else scores, axis=-1)
-    values, of_v = gains["value"] * sigma, v[..., None, :] - (a @ v[..., None])
+    queries, keys, v = _heads(layer, jax.lax.stop_gradient(sigma), place)
+    scores = _dot(queries.value, keys.value, layer.scale)
+    if layer.causal:
+        scores = jnp.where(seen(scores.shape[-2:], layer.window), scores, -jnp.inf)
+    a = jax.nn.softmax(scores, axis=-1)
+    values = layer.gains(place.width)["value"] * sigma
+    v_less_output = v[..., None, :] - (a @ v[..., None])
 
-    def by_query(change):
-        c = a * _dot(change, k.value, layer.scale)
+    def by_change_of_query(change):
+        c = a * _dot(change, keys.value, layer.scale)
         return mixed(c - c.sum(-1, keepdims=True) * a, values)
 
-    by_key = lambda change, moved: mixed(a * _dot(q.value, change, layer.scale) * of_v, moved)
-    query = by_query(q.direction)
+    def by_change_of_key(change, k: Gram) -> Gram:
+        c = a * _dot(queries.value, change, layer.scale)
+        return mixed(c * v_less_output, k)
+
+    query = by_change_of_query(queries.direction)
+
+    def by_query(k: Gram) -> Gram:
+        return query * k
+
     paths: dict[str, Push] = {
-        "query": lambda moved: query * moved,
-        "key": lambda moved: by_key(k.direction, moved),
-        "value": lambda moved: mixed(a, moved),
+        "query": by_query,
+        "key": partial(by_change_of_key, keys.direction),
+        "value": partial(mixed, a),
     }
-    own = {f"query_norm.{name}": by_query(change) for name, change in q.norm.items()}
-    own |= {f"key_norm.{name}": by_key(change, jnp.ones_like(sigma)) for name, change in k.norm.items()}
-    return branch(layer, sigma, place, mixed(a, values), paths, own=own)
+    sources = {}
+    for name, change in queries.norm.items():
+        sources[f"query_norm.{name}"] = by_change_of_query(change)
+    for name, change in keys.norm.items():
+        sources[f"key_norm.{name}"] = by_change_of_key(change, jnp.ones_like(sigma))
+    return branch(layer, sigma, place, mixed(a, values), paths, sources_at_hidden=sources)
 
 
 def mixed(a: Float[Array, "draw example token token"], k: Gram) -> Gram:
-    """`A K Aᵀ`, the tokens of every example mixed by its own A, mean over draws."""
+    """Returns `A K Aᵀ`, the tokens of every example mixed by its own A, mean over draws."""
     draws, examples, tokens, _ = a.shape
-    k = k.reshape(examples, tokens, examples, tokens)
-    left = jnp.einsum("netu,eufv->netfv", a, k)
-    return jnp.einsum("netfv,nfsv->etfs", left, a).reshape(examples * tokens, -1) / draws
+    pairs = k.reshape(examples, tokens, examples, tokens)
+    left = jnp.einsum("netu,eufv->netfv", a, pairs)
+    both = jnp.einsum("netfv,nfsv->etfs", left, a)
+    return both.reshape(examples * tokens, -1) / draws
 
 
 @response.register
 def _(layer: encoder_decoder.CrossAttention, sigma: Gram, place: TheoryContext) -> Response:
-    """None: attention it is, but of a memory."""
+    """Refuses: attention it is, but of a memory."""
     raise NotImplementedError("no theory for CrossAttention: the Gram matrix of its memory is not carried, measure it")
 
 
 def _dot(q, k, scale: float | None):
-    """`scale q_t · k_u` [n, E, T, T], by default with 1/√h."""
-    return jnp.einsum("neth,neuh->netu", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    """Returns `scale q_t · k_u` [n, E, T, T], by default with 1/√h."""
+    if scale is None:
+        scale = q.shape[-1] ** -0.5
+    return jnp.einsum("neth,neuh->netu", q, k) * scale
 
 
 class Vectors(NamedTuple):
@@ -151,32 +205,44 @@ class Vectors(NamedTuple):
 
 
 def _heads(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> tuple[Vectors, Vectors, Array]:
-    """Queries and keys of the drawn heads, normalized and turned by position, and a feature of the values [n, E, T]."""
-    gains, size = layer.gains(place.width), layer.size(place.width)
-    drawn = lambda name, *shape: normal(at(place.key, name), place.draws, *shape).astype(sigma.dtype)
-    process = drawn("process", len(sigma), 2 * size + 1).at[..., -1].apply(jnp.sign)
-    process = (factor(sigma) @ process).reshape(place.draws, -1, place.tokens, 2 * size + 1)
+    """Returns queries and keys of the drawn heads, normalized and turned by position, and a feature of the values [n, E, T]."""
+    size = layer.size(place.width)
+    std = {name: gain**0.5 for name, gain in layer.gains(place.width).items()}
+
+    def draw(name: str, *shape: int):
+        return normal(at(place.key, name), place.draws, *shape).astype(sigma.dtype)
+
+    features = 2 * size + 1
+    independent = draw("process", len(sigma), features).at[..., -1].apply(jnp.sign)
+    process = (factor(sigma) @ independent).reshape(place.draws, -1, place.tokens, features)
     q, k, v = jnp.split(process, (size, 2 * size), axis=-1)
-    signs = jnp.sign(drawn("direction", 1, 1, size))
-    std = {name: gain**0.5 for name, gain in gains.items()}
-    made = [_vectors(layer, f"{name}_norm", std[name] * u, signs) for name, u in (("query", q), ("key", k))]
-    return (*made, std["value"] * v[..., 0])
+    signs = jnp.sign(draw("direction", 1, 1, size))
+    queries = _vectors(layer, "query_norm", std["query"] * q, signs)
+    keys = _vectors(layer, "key_norm", std["key"] * k, signs)
+    return queries, keys, std["value"] * v[..., 0]
 
 
 def _vectors(layer: branches.Attention, norm: str, u, signs) -> Vectors:
-    """Through the norm and the rotation, with both kinds of change."""
+    """Returns vectors behind the norm and the rotation, with both kinds of change."""
     acts = layer.layer_at(norm)
     params = jax.tree.map(lambda a: a.astype(u.dtype), acts.init(None, u.shape[-1]))
 
     def rotated(x):
-        return layer.rotary(x[:, None])[:, 0] if layer.rotary else x
+        if not layer.rotary:
+            return x
+        return layer.rotary(x[:, None])[:, 0]
 
     def through(params, u):
         return jax.vmap(jax.vmap(rotated))(acts(params, u))
 
     value, push = jax.linearize(through, params, u)
-    nothing, still = jax.tree.map(jnp.zeros_like, params), jnp.zeros_like(u)
-    direction = push(nothing, jnp.broadcast_to(signs, u.shape))
-    leaves, shape = jax.tree.flatten(nothing)
-    moved = lambda i: jax.tree.unflatten(shape, [signs[0, 0, 0] + a if j == i else a for j, a in enumerate(leaves)])
-    return Vectors(value, direction, {name: push(moved(i), still) for i, name in enumerate(named(params))})
+    params_still = jax.tree.map(jnp.zeros_like, params)
+    direction = push(params_still, jnp.broadcast_to(signs, u.shape))
+    leaves, structure = jax.tree.flatten(params_still)
+    u_still = jnp.zeros_like(u)
+    by_parameter = {}
+    for i, name in enumerate(named(params)):
+        moved = list(leaves)
+        moved[i] = signs[0, 0, 0] + leaves[i]
+        by_parameter[name] = push(jax.tree.unflatten(structure, moved), u_still)
+    return Vectors(value, direction, by_parameter)

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..model.layers import layer as layers
@@ -54,7 +55,7 @@ class Response(NamedTuple):
 
 @singledispatch
 def response(layer, sigma: Gram, place: TheoryContext) -> Response:
-    """The response of a layer at initialization to tokens with the Gram matrix `sigma`.
+    """Returns the response of a layer at initialization to tokens with the Gram matrix `sigma`.
 
     Errors: NotImplementedError for a type that has not been registered.
     """
@@ -64,8 +65,17 @@ def response(layer, sigma: Gram, place: TheoryContext) -> Response:
 
 
 def scaled(sigma: Gram, square, sources: dict[str, Gram] | None = None) -> Response:
-    """A map that multiplies Gram matrices, entry by entry."""
-    return Response(square * sigma, lambda k: square * k, sources or {})
+    """Returns the response of a map that multiplies Gram matrices, entry by entry."""
+
+    def push(k: Gram) -> Gram:
+        return square * k
+
+    return Response(square * sigma, push, sources or {})
+
+
+def unchanged(k: Gram) -> Gram:
+    """Returns `k`: the linear map of a layer that leaves a tangent as it is."""
+    return k
 
 
 # ---- gains and norms ----------------------------------------------------------------------------------------
@@ -73,7 +83,7 @@ def scaled(sigma: Gram, square, sources: dict[str, Gram] | None = None) -> Respo
 
 @response.register
 def _(layer: layers.Identity, sigma: Gram, place: TheoryContext) -> Response:
-    return Response(sigma, lambda k: k)
+    return Response(sigma, unchanged)
 
 
 @response.register
@@ -83,23 +93,26 @@ def _(layer: layers.Zero, sigma: Gram, place: TheoryContext) -> Response:
 
 @response.register
 def _(layer: layers.Gain, sigma: Gram, place: TheoryContext) -> Response:
-    return scaled(sigma, jnp.square(jnp.asarray(layer.value)))
+    gain = jnp.asarray(layer.value)
+    return scaled(sigma, jnp.square(gain))
 
 
 @response.register(layers.ScalarGain)
 @response.register(layers.FeatureGain)
 def _(layer, sigma: Gram, place: TheoryContext) -> Response:
-    return scaled(sigma, jnp.square(jnp.asarray(layer.value)), {"gain": sigma})
+    gain = jnp.asarray(layer.value)
+    return scaled(sigma, jnp.square(gain), {"gain": sigma})
 
 
 @response.register
 def _(layer: layers.Complement, sigma: Gram, place: TheoryContext) -> Response:
-    return scaled(sigma, jnp.square(1 - jnp.asarray(layer.value)), {"gain": sigma})
+    gain = 1 - jnp.asarray(layer.value)
+    return scaled(sigma, jnp.square(gain), {"gain": sigma})
 
 
 @response.register
 def _(layer: layers.Shift, sigma: Gram, place: TheoryContext) -> Response:
-    return Response(sigma, lambda k: k, {"shift": jnp.ones_like(sigma)})
+    return Response(sigma, unchanged, {"shift": jnp.ones_like(sigma)})
 
 
 @response.register
@@ -107,21 +120,32 @@ def _(layer: norms.RMSNorm, sigma: Gram, place: TheoryContext) -> Response:
     """`Σ/(σ σᵀ)`, `σ² = diag Σ + eps`; the direction that J_N takes out is one of d."""
     inverse = jax.lax.rsqrt(jnp.diag(sigma) + layer.eps)
     square = jnp.outer(inverse, inverse)
-    return scaled(sigma, square, {"scale": square * sigma} if layer.scale != "none" else {})
+    sources = {}
+    if layer.scale != "none":
+        sources["scale"] = square * sigma
+    return scaled(sigma, square, sources)
 
 
 @response.register
 def _(layer: norms.LayerNorm, sigma: Gram, place: TheoryContext) -> Response:
     """As RMSNorm: features that are linear in fresh weights have mean zero."""
     normed = response.dispatch(norms.RMSNorm)(layer, sigma, place)
-    return normed._replace(sources=normed.sources | ({"bias": jnp.ones_like(sigma)} if layer.bias else {}))
+    if not layer.bias:
+        return normed
+    bias = jnp.ones_like(sigma)
+    return normed._replace(sources={**normed.sources, "bias": bias})
 
 
 @response.register
 def _(layer: norms.ScaledNorm, sigma: Gram, place: TheoryContext) -> Response:
-    normed, square = response(layer.norm, sigma, place), jnp.square(jnp.asarray(layer.value))
+    normed = response(layer.norm, sigma, place)
+    square = jnp.square(jnp.asarray(layer.value))
+
+    def push(k: Gram) -> Gram:
+        return square * normed.push(k)
+
     sources = {name: square * g for name, g in normed.sources.items()}
-    return Response(square * normed.value, lambda k: square * normed.push(k), sources)
+    return Response(square * normed.value, push, sources)
 
 
 @response.register
@@ -130,13 +154,25 @@ def _(layer: norms.Squash, sigma: Gram, place: TheoryContext) -> Response:
 
     A change of α makes one of `x φ'(α x)`, a change of the shift one of `φ'(α x)`.
     """
-    square, phi = layer.alpha**2, ACTIVATIONS[layer.activation]
-    slope_at = lambda u: jax.jvp(phi, (u,), (jnp.ones_like(u),))[1]
+    phi = ACTIVATIONS[layer.activation]
+
+    def by_alpha(x):
+        u = layer.alpha * x
+        _, slope_at_u = jax.jvp(phi, (u,), (jnp.ones_like(u),))
+        return x * slope_at_u
+
+    def push(k: Gram) -> Gram:
+        return square * slope * k
+
+    square = layer.alpha**2
     value, slope = kernel(layer.activation, square * sigma)
-    moved, _ = expanded(lambda u: u * slope_at(layer.alpha * u), sigma)
-    sources = {"alpha": moved, **({"shift": slope} if layer.shifted else {})}
-    sources |= {"scale": value, "bias": jnp.ones_like(sigma)}
-    return Response(value, lambda k: square * slope * k, sources)
+    moved_by_alpha, _ = expanded(by_alpha, sigma)
+    sources = {"alpha": moved_by_alpha}
+    if layer.shifted:
+        sources["shift"] = slope
+    sources["scale"] = value
+    sources["bias"] = jnp.ones_like(sigma)
+    return Response(value, push, sources)
 
 
 # Linear in the features, each by itself, with no weights that are drawn.
@@ -153,19 +189,56 @@ BY_ROW = (*LINEAR, norms.LayerNorm, norms.RMSNorm)
 
 
 def acts_by_row(layer) -> bool:
-    """Whether what a layer does to a Gram matrix is a factor for each row."""
-    return isinstance(layer, BY_ROW) or (isinstance(layer, norms.ScaledNorm) and acts_by_row(layer.norm))
+    """Returns whether what a layer does to a Gram matrix is a factor for each row."""
+    if isinstance(layer, norms.ScaledNorm):
+        return acts_by_row(layer.norm)
+    return isinstance(layer, BY_ROW)
 
 
 def factor(sigma: Gram) -> Gram:
-    """`C` with `C Cᵀ = Σ`, up to a jitter that keeps equal tokens apart: 2 N roundings of the mean square.
+    """Returns `C` with `C Cᵀ = Σ`, up to a jitter that keeps equal tokens apart: 2 N roundings of the mean square.
 
     Tokens that differ by less are drawn as if they differed by that.
     """
-    jitter = 2 * len(sigma) * jnp.finfo(sigma.dtype).eps * jnp.mean(jnp.diag(sigma))
+    rounding = 2 * len(sigma) * jnp.finfo(sigma.dtype).eps
+    jitter = rounding * jnp.mean(jnp.diag(sigma))
     return jnp.linalg.cholesky(on_diagonal(sigma, jitter))
 
 
 def on_diagonal(k: Gram, more) -> Gram:
-    """`K` with `more`, a number or one for each row, on its diagonal: an independent tangent at every token."""
+    """Returns `K` with `more`, a number or one for each row, on its diagonal: an independent tangent at every token."""
     return k.at[jnp.diag_indices(len(k))].add(more)
+
+
+# ---- rows ---------------------------------------------------------------------------------------------------
+
+
+class Rows(NamedTuple):
+    """What the rows of a Gram matrix are: tokens of examples, perhaps on several lanes, lanes first."""
+
+    examples: int
+    tokens: int
+
+    def by_token(self, k: Gram, dial) -> Gram:
+        """Returns `K` with the dial of its token [T] on the diagonal of every row."""
+        sequences = len(k) // self.tokens
+        return on_diagonal(k, jnp.tile(dial, sequences))
+
+    def by_examples(self, g: Gram, dial) -> Gram:
+        """Returns `G` with every entry multiplied by the dial of its two examples [E, E]."""
+        of_pairs = dial[None, :, None, None, :, None]
+        return (self.paired(g) * of_pairs).reshape(g.shape)
+
+    def over_examples(self, g: Gram):
+        """Returns sums [E, E] of `G` over the rows of every pair of examples."""
+        return self.paired(g).sum((0, 2, 3, 5))
+
+    def paired(self, g: Gram):
+        """Returns `G` with the axes lane, example, token of its two rows split."""
+        lanes = len(g) // (self.examples * self.tokens)
+        return g.reshape(lanes, self.examples, self.tokens, lanes, self.examples, self.tokens)
+
+    def sequences(self, size: int) -> np.ndarray:
+        """Returns a mask [N, N] of the rows that belong to the same example and lane."""
+        sequence = np.arange(size) // self.tokens
+        return sequence[:, None] == sequence[None, :]

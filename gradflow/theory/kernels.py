@@ -8,7 +8,6 @@ Axes: the covariance is [N, N] over tokens; a and b are the variances of u and v
 """
 
 from collections.abc import Callable
-from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -19,10 +18,9 @@ from jaxtyping import Array, Float
 from ..model.layers.functional import ACTIVATIONS
 
 DEGREE = 32  # of the expansion
-REACH, NODES = (
-    16,
-    401,
-)  # of the trapezoidal rule, which on what falls as a Gaussian errs as exp(-2π d/h): d to the nearest pole
+# Of the trapezoidal rule, which on what falls as a Gaussian errs as exp(-2π d/h): d to the nearest pole.
+REACH = 16
+NODES = 401
 
 
 class Kernel(NamedTuple):
@@ -33,7 +31,7 @@ class Kernel(NamedTuple):
 
 
 def kernel(activation: str, covariance: Float[Array, "token token"]) -> Kernel:
-    """The kernels of an activation (a name in `ACTIVATIONS`) for Gaussian pre-activations of mean zero.
+    """Returns the kernels of an activation (a name in `ACTIVATIONS`) for Gaussian pre-activations of mean zero.
 
     Cost: O(N²). Closed forms are exact to rounding; the others to 1e-4 at unit variance, and exactly on the diagonal.
 
@@ -48,56 +46,66 @@ def kernel(activation: str, covariance: Float[Array, "token token"]) -> Kernel:
 
 
 def linear(a, b, c) -> Kernel:
-    """φ(u) = u."""
+    """Returns the kernels of φ(u) = u."""
     return Kernel(c, jnp.ones_like(c))
 
 
 def relu(a, b, c) -> Kernel:
-    """The arc-cosine kernels of degree 1 and 0 (Cho and Saul 2009, eq. 3 and 6)."""
+    """Returns the arc-cosine kernels of degree 1 and 0 (Cho and Saul 2009, eq. 3 and 6)."""
     scale = _root(a * b)
     cosine = _cosine(c, scale)
     sine = _root(1 - cosine**2)
     angle = jnp.arctan2(sine, cosine)
     value = scale * (sine + (jnp.pi - angle) * cosine)
-    return Kernel(value / (2 * jnp.pi), (jnp.pi - angle) / (2 * jnp.pi))
+    circle = 2 * jnp.pi
+    return Kernel(value / circle, (jnp.pi - angle) / circle)
 
 
 def _root(square):
-    """`√x`, with derivative 0 where x is not positive: what it multiplies in a kernel is 0 there."""
+    """Returns `√x`, with derivative 0 where x is not positive: what it multiplies in a kernel is 0 there."""
     positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+    inside = jnp.where(positive, square, 1)
+    return jnp.where(positive, jnp.sqrt(inside), 0)
 
 
 def _cosine(c, scale):
-    """`c/scale`, 0 where there is nothing, between −1 and 1; rounding beyond them does not stop a derivative."""
+    """Returns `c/scale`, 0 where there is nothing, between −1 and 1; rounding beyond them does not stop a derivative."""
     cosine = c / jnp.where(scale > 0, scale, 1)
     rounding = jnp.clip(cosine, -1, 1) - cosine
     return cosine + jax.lax.stop_gradient(rounding)
 
 
 def gelu(a, b, c) -> Kernel:
-    """φ(u) = u Φ(u), by integration by parts (Tsuchida et al. 2021, proposition 2 has the same kernel)."""
-    p, q = 1 + a, 1 + b
+    """Returns the kernels of φ(u) = u Φ(u).
+
+    By integration by parts (Tsuchida et al. 2021, proposition 2 has the same kernel).
+    """
+    p = 1 + a
+    q = 1 + b
     slack = p * q - c**2
     both = 1 / 4 + jnp.arcsin(c / jnp.sqrt(p * q)) / (2 * jnp.pi)  # E Φ(u)Φ(v)
     peak = 1 / (2 * jnp.pi * jnp.sqrt(slack))  # E Φ'(u)Φ'(v)
-    cross = a * b + c**2 * (1 / p + 1 / q - 1)
+    inverses = 1 / p + 1 / q - 1
+    cross = a * b + c**2 * inverses
     value = c * both + peak * cross
-    return Kernel(value, both + peak * (c + c * cross / slack + 2 * c * (1 / p + 1 / q - 1)))
+    slope = both + peak * (c + c * cross / slack + 2 * c * inverses)
+    return Kernel(value, slope)
 
 
 def erf(a, b, c) -> Kernel:
-    """φ(u) = erf u: the arcsine kernel (Williams 1997, eq. 11), and its derivative."""
+    """Returns the kernels of φ(u) = erf u: the arcsine kernel (Williams 1997, eq. 11), and its derivative."""
     slack = (1 + 2 * a) * (1 + 2 * b)
-    value = 2 / jnp.pi * jnp.arcsin(2 * c / jnp.sqrt(slack))
-    return Kernel(value, 4 / jnp.pi / jnp.sqrt(slack - 4 * c**2))
+    sine = 2 * c / jnp.sqrt(slack)
+    value = 2 / jnp.pi * jnp.arcsin(sine)
+    slope = 4 / jnp.pi / jnp.sqrt(slack - 4 * c**2)
+    return Kernel(value, slope)
 
 
 CLOSED: dict[str, Callable[..., Kernel]] = {"linear": linear, "relu": relu, "gelu": gelu, "erf": erf}
 
 
 def mean(activation: str, variance):
-    """`E φ(u)` for Gaussian u of mean zero and each variance; by quadrature where there is no closed form here.
+    """Returns `E φ(u)` for Gaussian u of mean zero and each variance; by quadrature where there is no closed form here.
 
     >>> round(float(mean("relu", jnp.ones(()))), 4)
     0.3989
@@ -106,18 +114,19 @@ def mean(activation: str, variance):
         return jnp.sqrt(variance / (2 * jnp.pi))
     if activation == "gelu":
         return variance / jnp.sqrt(2 * jnp.pi * (1 + variance))
-    nodes, weights, _ = (jnp.asarray(a, variance.dtype) for a in _hermite())
-    return ACTIVATIONS[activation](jnp.multiply.outer(jnp.sqrt(variance), nodes)) @ weights
+    nodes, weights, _ = _hermite(variance.dtype)
+    values = ACTIVATIONS[activation](jnp.multiply.outer(jnp.sqrt(variance), nodes))
+    return values @ weights
 
 
 # ---- every other activation ---------------------------------------------------------------------------------
 
 
 def expanded(function: Callable, covariance: Float[Array, "token token"]) -> Kernel:
-    """Both kernels by Hermite expansion: `E φ(u)φ(v) = Σ_k φ_k(a) φ_k(b) ρ^k`, ρ the correlation (Daniely et al. 2016, eq. 8).
+    """Returns both kernels by Hermite expansion: `E φ(u)φ(v) = Σ_k φ_k(a) φ_k(b) ρ^k`, ρ the correlation.
 
-    Coefficients by the trapezoidal rule. What is left of `E φ²` beyond the last degree is taken at the next one, so that
-    the diagonal is exact and an error falls as the correlation's power.
+    (Daniely et al. 2016, eq. 8.) Coefficients by the trapezoidal rule. What is left of `E φ²` beyond the last degree is taken at
+    the next one, so that the diagonal is exact and an error falls as the correlation's power.
     """
     std = _root(jnp.diag(covariance))
     scale = jnp.outer(std, std)
@@ -127,20 +136,27 @@ def expanded(function: Callable, covariance: Float[Array, "token token"]) -> Ker
 
 
 def _series(function: Callable, std, cosine):
-    """`Σ_k φ_k(s_t) φ_k(s_s) ρ_ts^k`, by Horner's rule."""
-    nodes, weights, polynomials = (jnp.asarray(a, std.dtype) for a in _hermite())
+    """Returns `Σ_k φ_k(s_t) φ_k(s_s) ρ_ts^k`, by Horner's rule."""
+    nodes, weights, polynomials = _hermite(std.dtype)
     values = function(std[:, None] * nodes[None])
     coefficients = (values * weights[None]) @ polynomials
-    rest = jnp.maximum((values**2) @ weights - jnp.sum(coefficients**2, axis=1), 0)
-    terms = [*coefficients.T, _root(rest)]
-    return reduce(lambda total, term: total * cosine + jnp.outer(term, term), terms[::-1], jnp.zeros_like(cosine))
+    beyond = (values**2) @ weights - jnp.sum(coefficients**2, axis=1)
+    terms = [*coefficients.T, _root(jnp.maximum(beyond, 0))]
+    total = jnp.zeros_like(cosine)
+    for term in reversed(terms):
+        total = total * cosine + jnp.outer(term, term)
+    return total
 
 
-def _hermite() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes and weights of `E f(z)`, `z ~ N(0, 1)`, and the orthonormal Hermite polynomials [node, degree] there."""
+def _hermite(dtype) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns nodes and weights of `E f(z)`, `z ~ N(0, 1)`, and the orthonormal Hermite polynomials [node, degree] there."""
     nodes = np.linspace(-REACH, REACH, NODES)
-    weights = np.exp(-(nodes**2) / 2)
-    rows = [np.ones_like(nodes), nodes]
+    density = np.exp(-(nodes**2) / 2)
+    weights = density / density.sum()
+    polynomials = [np.ones_like(nodes), nodes]
     for k in range(2, DEGREE):
-        rows.append((nodes * rows[-1] - (k - 1) ** 0.5 * rows[-2]) / k**0.5)
-    return nodes, weights / weights.sum(), np.stack(rows, axis=1)
+        *_, before, last = polynomials
+        following = nodes * last - (k - 1) ** 0.5 * before
+        polynomials.append(following / k**0.5)
+    matrix = np.stack(polynomials, axis=1)
+    return jnp.asarray(nodes, dtype), jnp.asarray(weights, dtype), jnp.asarray(matrix, dtype)

@@ -4,6 +4,8 @@ Of a trained matrix on the lane axis no gradient is predicted: it is the inner p
 summed over features, which a norm further up makes anything but that of two independent vectors. It is NaN, not a guess.
 """
 
+from functools import partial
+
 import jax.numpy as jnp
 
 from ..model.layers import lanes
@@ -11,7 +13,7 @@ from .gram import Gram, Response, TheoryContext, acts_by_row, response, scaled
 
 
 def _on_lanes(matrix, k: Gram) -> Gram:
-    """`(M ⊗ I) K (M ⊗ I)ᵀ` for M [lanes out, lanes in]."""
+    """Returns `(M ⊗ I) K (M ⊗ I)ᵀ` for M [lanes out, lanes in]."""
     out, into = matrix.shape
     rows = len(k) // into
     blocks = k.reshape(into, rows, into, rows)
@@ -19,14 +21,19 @@ def _on_lanes(matrix, k: Gram) -> Gram:
 
 
 def _as_matrix(layer: lanes.Lanes, dtype):
+    """Returns the numbers of a layer between lanes as a matrix [lanes out, lanes in]."""
     numbers = layer.numbers(dtype)
-    return {"mix": numbers, "gather": numbers[None], "spread": numbers[:, None]}[layer.route]
+    if layer.route == "gather":
+        return numbers[None]
+    if layer.route == "spread":
+        return numbers[:, None]
+    return numbers
 
 
 @response.register
 def _(layer: lanes.Lanes, sigma: Gram, place: TheoryContext) -> Response:
-    matrix = _as_matrix(layer, sigma.dtype)
-    return Response(_on_lanes(matrix, sigma), lambda k: _on_lanes(matrix, k))
+    push = partial(_on_lanes, _as_matrix(layer, sigma.dtype))
+    return Response(push(sigma), push)
 
 
 @response.register
@@ -40,31 +47,38 @@ def _(layer: lanes.PerLane, sigma: Gram, place: TheoryContext) -> Response:
             raise NotImplementedError(
                 f"no theory for {type(one).__name__} on one of several lanes: gains and norms have one; measure it"
             )
-    count = len(layer.layers)
-    rows = len(sigma) // count
-    own = [slice(i * rows, (i + 1) * rows) for i in range(count)]
-    made = [response(one, sigma[at, at], place) for one, at in zip(layer.layers, own, strict=True)]
-    root = jnp.concatenate([jnp.sqrt(jnp.diag(one.push(jnp.eye(rows, dtype=sigma.dtype)))) for one in made])
-    there = lambda at, g: jnp.zeros_like(sigma).at[at, at].set(g)
-    sources = {
-        f"{i}.{name}": there(at, g)
-        for i, (one, at) in enumerate(zip(made, own, strict=True), 1)
-        for name, g in one.sources.items()
-    }
-    return scaled(sigma, jnp.outer(root, root), sources)
+    size = len(sigma) // len(layer.layers)
+    unit = jnp.eye(size, dtype=sigma.dtype)
+    factors = []
+    sources = {}
+    for lane, one in enumerate(layer.layers):
+        rows = slice(lane * size, (lane + 1) * size)
+        on_lane = response(one, sigma[rows, rows], place)
+        squares = jnp.diag(on_lane.push(unit))
+        factors.append(jnp.sqrt(squares))
+        for name, g in on_lane.sources.items():
+            sources[f"{lane + 1}.{name}"] = jnp.zeros_like(sigma).at[rows, rows].set(g)
+    factor = jnp.concatenate(factors)
+    return scaled(sigma, jnp.outer(factor, factor), sources)
 
 
 @response.register
 def _(layer: lanes.Then, sigma: Gram, place: TheoryContext) -> Response:
     """One after the other."""
-    made: list[Response] = []
+    steps: list[Response] = []
+    value = sigma
     for one in layer.layers:
-        made.append(response(one, made[-1].value if made else sigma, place))
+        step = response(one, value, place)
+        steps.append(step)
+        value = step.value
 
-    def onward(k: Gram, start: int) -> Gram:
-        for one in made[start:]:
-            k = one.push(k)
+    def push_from(start: int, k: Gram) -> Gram:
+        for step in steps[start:]:
+            k = step.push(k)
         return k
 
-    sources = {f"{i}.{name}": onward(g, i) for i, one in enumerate(made, 1) for name, g in one.sources.items()}
-    return Response(made[-1].value if made else sigma, lambda k: onward(k, 0), sources)
+    sources = {}
+    for number, step in enumerate(steps, 1):
+        for name, g in step.sources.items():
+            sources[f"{number}.{name}"] = push_from(number, g)
+    return Response(value, partial(push_from, 0), sources)

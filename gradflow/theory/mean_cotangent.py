@@ -1,7 +1,7 @@
-"""The lean of the cotangent along the stream: the one way in which a backward pass knows the forward pass.
+"""The mean of the cotangent, which lies along the stream: the one way in which a backward pass knows the forward pass.
 
-At infinite width the expected loss is a function of the Gram matrix Σ of the tokens at any place, and its gradient with respect
-to the features there has the mean, over all weights further up,
+The loss gradient has a nonzero mean along the activations. At infinite width the expected loss is a function of the Gram matrix
+Σ of the tokens at any place, and its gradient with respect to the features there has the mean, over all weights further up,
 
     E g_t = (2/d) Σ_s D_ts x_s,        D = ∂(expected loss)/∂Σ
 
@@ -37,51 +37,70 @@ class GramPair:
 
 
 def energy(d: Gram, sigma: Gram, width: int, other: Gram | None = None) -> Gram:
-    """`(4/d) D Σ D`, what the lean adds to Δ; with `other` between two of them, `(4/d) D Σ D'`. D is symmetrized."""
-    other = d if other is None else other
+    """Returns `(4/d) D Σ D`, what the mean cotangent adds to Δ; with `other` between two of them, `(4/d) D Σ D'`.
+
+    D is symmetrized.
+    """
+    if other is None:
+        other = d
     return (d + d.T) @ sigma @ (other + other.T) / width
 
 
 def passed(layer, u: GramPair, place: TheoryContext, fresh: bool = False) -> tuple[GramPair, Response]:
-    """`u` behind a layer, and the layer's response. `fresh`: its weights, drawn anew, make the mean that it hands down.
+    """Returns `u` behind a layer, and the layer's response. `fresh`: its weights, drawn anew, make the mean that it hands down.
 
-    Backward, of (D', Δ'): D by the derivative of the value, and Δ by the transpose of `push`, to which is added what the lean
-    has more than `push` hands down: `(4/d)(D Σ D − D° Σ D°)`, D° the D' that `push` hands down, nothing where weights are fresh.
+    Backward, of (D', Δ'): D by the derivative of the value, and Δ by the transpose of `push`, to which is added what the mean has
+    more than `push` hands down: `(4/d)(D Σ D − D° Σ D°)`, D° the D' that `push` hands down, nothing where weights are fresh.
     A linear layer, between lanes too, hands down all.
     """
     if isinstance(layer, (*LINEAR, Lanes)):
-        made = response(layer, u.stream, place)
-        return GramPair(made.value, made.push(u.tangent)), made
-    sigma, k, nothing = _leaning(u.stream, u.tangent, place.width)
-    made = response(layer, jax.lax.stop_gradient(sigma), place)  # K is zero where derivatives are taken
+        linear = response(layer, u.stream, place)
+        return GramPair(linear.value, linear.push(u.tangent)), linear
+    sigma, k, nothing = _with_mean(u.stream, u.tangent, place.width)
+    here = response(layer, jax.lax.stop_gradient(sigma), place)  # K is zero where derivatives are taken
     value = response(layer, sigma, place).value
-    return GramPair(value if fresh else value + made.push(nothing), made.push(k)), made
+    if not fresh:
+        value = value + here.push(nothing)
+    return GramPair(value, here.push(k)), here
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _leaning(sigma: Gram, k: Gram, width: int) -> tuple[Gram, Gram, Gram]:
-    """`(Σ, K, 0)`; backward, of (D, Δ, D°), `(D, Δ + (4/d)(D Σ D − D° Σ D°))`."""
+def _with_mean(sigma: Gram, k: Gram, width: int) -> tuple[Gram, Gram, Gram]:
+    """Returns `(Σ, K, 0)`; backward, of (D, Δ, D°), `(D, Δ + (4/d)(D Σ D − D° Σ D°))`."""
     return sigma, k, jnp.zeros_like(sigma)
 
 
-def _leaning_down(width, sigma, pulled):
+def _with_mean_up(sigma, k, width):
+    """Returns the value, and Σ for the way down."""
+    return _with_mean(sigma, k, width), sigma
+
+
+def _with_mean_down(width, sigma, pulled):
+    """Returns D and Δ from what comes down."""
     d, delta, handed = pulled
     return d, delta + energy(d, sigma, width) - energy(handed, sigma, width)
 
 
-_leaning.defvjp(lambda sigma, k, width: (_leaning(sigma, k, width), sigma), _leaning_down)
+_with_mean.defvjp(_with_mean_up, _with_mean_down)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def shared(x: GramPair, width: int) -> tuple[GramPair, GramPair]:
-    """`x` for each of two ways up. Backward `(D₁ + D₂, Δ₁ + Δ₂ + (4/d)(D₁ Σ D₂ + D₂ Σ D₁))`: the means of both add up."""
+    """Returns `x` for each of two ways up. Backward `(D₁ + D₂, Δ₁ + Δ₂ + (4/d)(D₁ Σ D₂ + D₂ Σ D₁))`: the means of both add up."""
     return x, x
 
 
+def _shared_up(x, width):
+    """Returns the value, and Σ for the way down."""
+    return (x, x), x.stream
+
+
 def _shared_down(width, sigma, pulled):
+    """Returns the sum of what comes down both ways, with the product of their means."""
     one, other = pulled
-    both = energy(one.stream, sigma, width, other.stream)
-    return (one + other + GramPair(jnp.zeros_like(sigma), both + both.T),)
+    cross = energy(one.stream, sigma, width, other.stream)
+    between = GramPair(jnp.zeros_like(sigma), cross + cross.T)
+    return (one + other + between,)
 
 
-shared.defvjp(lambda x, width: ((x, x), x.stream), _shared_down)
+shared.defvjp(_shared_up, _shared_down)

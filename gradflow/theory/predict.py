@@ -57,7 +57,7 @@ def predict(
     key=0,
     params=None,
 ) -> xr.DataTree:
-    """Profiles at initialization, expected over all draws of the weights, for the real tokens; the schema of `measure`.
+    """Returns profiles at initialization, expected over all draws of the weights, for the real tokens; the schema of `measure`.
 
     Parameters
     ----------
@@ -76,58 +76,78 @@ def predict(
     """
     if params is not None:
         raise ValueError("theory is of initialization and takes no params: measure trained weights")
-    draws, replicas = whole("draws", draws), whole("replicas", replicas, least=2)
-    origin, chosen = provenance(), readings(quantities)
-    models = models if isinstance(models, Mapping) else {"model": models}
+    draws = whole("draws", draws)
+    replicas = whole("replicas", replicas, least=2)
+    origin = provenance()
+    chosen = readings(quantities)
+    if not isinstance(models, Mapping):
+        models = {"model": models}
     check_names(models)
     for name, model in models.items():
         refuse(name, model)
     size.check_rows(models, readable(data), draws, replicas)
     batch = the_batch(data, models, key)
     models = profiled(models, batch, key)
-    keys = jax.vmap(lambda i: at(root(key), "theory", i))(jnp.arange(replicas))
+    origin_key = root(key)
+    keys = jax.vmap(lambda replica: at(origin_key, "theory", replica))(jnp.arange(replicas))
     predicted = {}
     for name, model in models.items():
         arrays = jax.device_get(over_replicas(model, chosen, draws, batch, keys))
         names = coordinates(model, jax.eval_shape(model.init, keys[0]))
         predicted[name] = Readings(arrays, names, model)
-    told = {"assumptions": ASSUMPTIONS, "heads drawn": draws * replicas}
-    read: dict = {"data": described(data), "key": str(key), "batch_sha256": digest(batch)}
-    return label(predicted, provenance=origin, **read, theory=told)
+    return label(
+        predicted,
+        provenance=origin,
+        data=described(data),
+        key=str(key),
+        batch_sha256=digest(batch),
+        theory={"assumptions": ASSUMPTIONS, "heads drawn": draws * replicas},
+    )
 
 
 def readings(quantities: str | Sequence[str]) -> tuple[Callable[..., dict], ...]:
-    """The functions behind names, of readings or of what they yield."""
-    functions = by_what_they_yield(READINGS) | {"parameter_gradient_per_example": descent.backward}
-    names = [known("theory of", name, READINGS, also=functions) for name in listed(quantities)]
-    return tuple(dict.fromkeys(functions[name] for name in names))
+    """Returns the functions behind names, of readings or of what they yield."""
+    functions = by_what_they_yield(READINGS)
+    functions["parameter_gradient_per_example"] = descent.backward
+    chosen = []
+    for quantity in listed(quantities):
+        name = known("theory of", quantity, READINGS, also=functions)
+        chosen.append(functions[name])
+    return tuple(dict.fromkeys(chosen))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def over_replicas(model: Transformer, chosen, draws: int, batch, keys) -> dict:
-    """Mean and standard error over replicas of all the readings in `chosen`."""
+    """Returns mean and standard error over replicas of all the readings in `chosen`."""
 
-    def one(key):
+    def of_replica(key):
         place = TheoryContext(model.width, batch["inputs"].shape[1], draws, key)
-        return {name: a for reading in chosen for name, a in reading(model, batch, place).items()}
+        arrays = {}
+        for reading in chosen:
+            arrays.update(reading(model, batch, place))
+        return arrays
 
-    each = jax.lax.map(one, keys)
-    sem = {f"{name}_sem": a.std(0, ddof=1) / len(keys) ** 0.5 for name, a in each.items()}
-    return {name: a.mean(0) for name, a in each.items()} | sem
+    root_of_number = len(keys) ** 0.5
+    statistics = {}
+    for name, values in jax.lax.map(of_replica, keys).items():
+        statistics[name] = values.mean(0)
+        statistics[f"{name}_sem"] = values.std(0, ddof=1) / root_of_number
+    return statistics
 
 
 def inner_layers(layer) -> Iterator:
-    """A layer, and all that it is made of."""
+    """Yields a layer, and all that it is made of."""
     yield layer
     for field in dataclasses.fields(layer):
-        held = vars(layer)[field.name]
-        for inner in held if isinstance(held, tuple) else (held,):
+        value = vars(layer)[field.name]
+        values = value if isinstance(value, tuple) else (value,)
+        for inner in values:
             if isinstance(inner, Layer):
                 yield from inner_layers(inner)
 
 
 def refuse(name: str, model) -> None:
-    """An error in one line where the theory does not cover a model.
+    """Refuses, in one line, a model that the theory does not cover.
 
     LayerNorm subtracts the mean over features, which is zero where features are linear in fresh weights. A layer of a user's
     that ends otherwise says so by `centred = False`.
@@ -141,18 +161,27 @@ def refuse(name: str, model) -> None:
         )
     if model.embedding.features:
         raise NotImplementedError(f"{name}: no theory of a matrix between token rows and the stream: measure it")
-    placed = [model.stack.entrance, model.stack.exit]
-    for sub in model.stack.different:
-        placed += sub.layers.values()
-    layers = dict.fromkeys(inner for layer in dict.fromkeys(placed) for inner in inner_layers(layer))
-    missing = [type(layer).__name__ for layer in layers if response.dispatch(type(layer)) is response.dispatch(object)]
-    if missing:
-        raise NotImplementedError(
-            f"{name}: no theory for {missing[0]}: say what it does to a Gram matrix by gf.gram.response.register, or measure it"
-        )
+    layers = _all_layers(model)
+    for layer in layers:
+        if response.dispatch(type(layer)) is response.dispatch(object):
+            raise NotImplementedError(
+                f"{name}: no theory for {type(layer).__name__}: say what it does to a Gram matrix by "
+                f"gf.gram.response.register, or measure it"
+            )
     uncentred = [type(layer).__name__ for layer in layers if not layer.centred]
     if uncentred and any(isinstance(layer, LayerNorm) for layer in layers):
         raise NotImplementedError(
             f"{name}: LayerNorm subtracts a mean that theory does not carry, and {uncentred[0]} has features whose mean is "
             f"not zero: use RMSNorm, or measure it"
         )
+
+
+def _all_layers(model: Transformer) -> list:
+    """Returns the different layers of a model's stack, and those that they are made of, once each."""
+    placed = [model.stack.entrance, model.stack.exit]
+    for sub in model.stack.different:
+        placed += sub.layers.values()
+    layers: dict = {}
+    for layer in dict.fromkeys(placed):
+        layers.update(dict.fromkeys(inner_layers(layer)))
+    return list(layers)
