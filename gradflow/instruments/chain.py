@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from ..model.equation.sublayer import residual, walk, with_context
-from ..model.numerics.precision import in_float32
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at, root
 from ..results.quantities import PROBES
 from .directions import leading_directions
+from .example import at_bottom, first
 from .gradients import dials
 from .krylov import bidiagonal, widened
 from .meter import GAIN, meter, metered, norm
@@ -55,28 +55,37 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
     def gains(probes_of_kind):
         (pulled,) = jax.vmap(pull)(probes_of_kind)
         by_token = pulled["stream"]
-        totals = by_token.reshape(*by_token.shape[:2], -1).sum(-1)
+        probes_and_positions = by_token.shape[:2]
+        totals = by_token.reshape(*probes_and_positions, -1).sum(-1)
         squares = norm(totals) ** 2
         at_top = jnp.ones_like(squares[:, :1])
         return jnp.concatenate([squares, at_top], axis=1)
 
     kinds = jnp.stack([drawn(probe, top, probes, key) for probe in PROBES])
-    each = jnp.moveaxis(jax.lax.map(gains, kinds), 0, -1)
-    return {"partial_jacobian": each.mean(0), "partial_jacobian_sem": each.std(0, ddof=1) / probes**0.5}
+    by_kind = jax.lax.map(gains, kinds)
+    by_probe = jnp.moveaxis(by_kind, 0, -1)
+    return {
+        "partial_jacobian": by_probe.mean(0),
+        "partial_jacobian_sem": by_probe.std(0, ddof=1) / probes**0.5,
+    }
 
 
 def drawn(probe: str, top, probes: int, key):
     """Returns the probes [m, B, …] of a kind for streams shaped like `top` [B, …]."""
     shape = top.shape
     if probe == "token_common" and top.ndim > 2:  # without tokens there is nothing to share
-        shape = (*top.shape[:-2], 1, top.shape[-1])
-    vectors = normal(at(root(key), "probe", probe), probes, *shape).astype(top.dtype)
-    return jax.vmap(on_sphere)(jnp.broadcast_to(vectors, (probes, *top.shape)))
+        *examples_and_lanes, _, features = top.shape
+        shape = (*examples_and_lanes, 1, features)
+    probe_key = at(root(key), "probe", probe)
+    vectors = normal(probe_key, probes, *shape).astype(top.dtype)
+    everywhere = jnp.broadcast_to(vectors, (probes, *top.shape))
+    return jax.vmap(on_sphere)(everywhere)
 
 
 def on_sphere(v):
     """Returns `v/‖v‖`. On the sphere the reading at the top is 1 exactly, and the estimate below has less variance."""
-    return v / jnp.sqrt(jnp.sum(v**2))
+    length = jnp.sqrt(jnp.sum(v**2))
+    return v / length
 
 
 # ---- leading directions -------------------------------------------------------------------------------------
@@ -93,11 +102,12 @@ def lyapunov(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
     """
     directions = leading_directions(model, params, batch, leading, key)
     growth = directions.growth
-    period = model.stack.layer_numbers.count(1)
+    kinds = model.stack.layer_numbers.count(1)
+    scatter = _scatter(growth, kinds)
     return {
         "tangent_growth": growth,
         "lyapunov_exponent": growth.mean(0),
-        "lyapunov_exponent_sem": _scatter(growth, period) / len(growth) ** 0.5,
+        "lyapunov_exponent_sem": scatter / len(growth) ** 0.5,
         "token_mean_share": directions.token_mean_shares,
     }
 
@@ -111,7 +121,8 @@ def _scatter(growth, period: int):
     steps = growth[period:] - growth[:-period]
     if len(steps) == 0:
         return jnp.full(growth.shape[1], jnp.nan)
-    return jnp.sqrt(jnp.mean(steps**2, axis=0) / 2)
+    mean_square = jnp.mean(steps**2, axis=0)
+    return jnp.sqrt(mean_square / 2)
 
 
 def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
@@ -120,10 +131,10 @@ def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
     The inner product is read by a dial, as a norm is by a meter: `x + Σ_i ε_i q_i` at ε = 0 has `∂loss/∂ε_i = ⟨q_i, g⟩`. A
     random direction's share is 1/n. Cost: `lyapunov`, one backward pass, and memory for k streams a position.
     """
-    kept = leading_directions(model, params, batch, leading, key, keep=lambda tangents: tangents).kept
-    example = jax.tree.map(lambda a: a[0], batch)
-    used = with_context(model, params, example["inputs"])
-    bottom = in_float32(model.enter(params, example["inputs"]))
+    directions = leading_directions(model, params, batch, leading, key, keep=lambda tangents: tangents)
+    kept = directions.kept
+    example = first(batch)
+    used, bottom = at_bottom(model, params, example["inputs"])
 
     def along(x, eps, directions):
         return x + jnp.tensordot(eps, directions, 1)
@@ -134,16 +145,20 @@ def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
         return residual(meter(moved, dial), parts), None
 
     def loss(eps, settings):
-        extra = (kept[:-1], eps[:-1], settings[:-1])
-        top, _ = walk(model.stack, used["stack"], bottom, visit, extra)
-        moved = along(top, eps[-1], kept[-1])
-        out = model.leave(used, meter(moved, settings[-1]))
+        at_top = jax.tree.map(lambda a: a[-1], (kept, eps, settings))
+        below = jax.tree.map(lambda a: a[:-1], (kept, eps, settings))
+        top, _ = walk(model.stack, used["stack"], bottom, visit, below)
+        directions, eps, dial = at_top
+        moved = along(top, eps, directions)
+        out = model.leave(used, meter(moved, dial))
         return model.loss(used, out, example["targets"])
 
     no_move = jnp.zeros(kept.shape[:2], bottom.dtype)
     at_gain = jnp.full(len(kept), GAIN, bottom.dtype)
-    inner, squares = jax.grad(loss, argnums=(0, 1))(no_move, at_gain)
-    return {"cotangent_share": (inner / norm(squares)[:, None]) ** 2}
+    read = jax.grad(loss, argnums=(0, 1))
+    inner, squares = read(no_move, at_gain)
+    cosine = inner / norm(squares)[:, None]
+    return {"cotangent_share": cosine**2}
 
 
 # ---- singular values of the whole ---------------------------------------------------------------------------
@@ -161,13 +176,13 @@ def end_to_end(model, params, batch, *, starts=(0,), leading: int = LEADING, ite
     size = model.stack.size
     positions = jnp.asarray(_positions(starts, size))
     growth = leading_directions(model, params, batch, 1, key).growth[:, 0]
-    inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
-    used = with_context(model, params, inputs)
-    x = in_float32(model.enter(params, inputs))
-    v = normal(at(root(key), "end_to_end"), *x.shape).astype(jnp.zeros(()).dtype)
+    used, x = at_bottom(model, params, first(batch["inputs"]))
+    v = normal(at(root(key), "end_to_end"), *x.shape)
+    v = v.astype(jnp.zeros(()).dtype)
     steps = min(2 * iterations, x.size)
     half = max(1, steps // 2)
     leading = min(leading, half)
+    least_share = x.size * float(jnp.finfo(x.dtype).eps)
 
     def leading_values(small):
         return jnp.linalg.svd(small, compute_uv=False)[:leading]
@@ -180,12 +195,13 @@ def end_to_end(model, params, batch, *, starts=(0,), leading: int = LEADING, ite
         small = bidiagonal(widened(push, x.dtype), v, steps)
         values = leading_values(small)
         values_at_half = leading_values(small[:half, :half])
-        least = x.size * float(jnp.finfo(x.dtype).eps) * values[0]
-        resolved = values > least
-        shift = jnp.sum(jnp.where(jnp.arange(size) >= l, growth, 0.0)).astype(values.dtype)
+        resolved = values > least_share * values[0]
+        from_here = jnp.arange(size) >= l
+        taken_out = jnp.sum(jnp.where(from_here, growth, 0.0))
         logs = jnp.log(values)
-        error = jnp.abs(logs - jnp.log(values_at_half))
-        return jnp.where(resolved, logs + shift, jnp.nan), jnp.where(resolved, error, jnp.nan)
+        logs_of_chain = logs + taken_out.astype(values.dtype)
+        change = jnp.abs(logs - jnp.log(values_at_half))
+        return jnp.where(resolved, logs_of_chain, jnp.nan), jnp.where(resolved, change, jnp.nan)
 
     logs, errors = jax.lax.map(from_position, positions)
     everywhere = jnp.full((size + 1, leading), jnp.nan, logs.dtype)
@@ -215,9 +231,12 @@ def _scaled_chain(model, params, x, nudge, l, growth):
 
     def visit(x, parts, extra):
         position, log_gain = extra
-        y = residual(x + jnp.where(position == l, nudge, 0.0), parts)
+        nudged = x + jnp.where(position == l, nudge, 0.0)
+        y = residual(nudged, parts)
         fixed = jax.lax.stop_gradient(y)
-        return fixed + jnp.exp(-log_gain) * (y - fixed), None
+        change = y - fixed
+        return fixed + jnp.exp(-log_gain) * change, None
 
-    top, _ = walk(model.stack, params["stack"], x, visit, (jnp.arange(size), growth))
+    extra = (jnp.arange(size), growth)
+    top, _ = walk(model.stack, params["stack"], x, visit, extra)
     return top + jnp.where(l == size, nudge, 0.0)

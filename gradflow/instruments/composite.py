@@ -17,9 +17,10 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from ..model.equation.sublayer import bind_dynamic_gains, residual, walk, with_context
+from ..model.equation.sublayer import bind_dynamic_gains, residual, walk
 from ..model.numerics.precision import in_float32
 from ..results.quantities import SIDES
+from .example import at_bottom, first
 
 
 def gain(model, params, batch) -> dict:
@@ -28,14 +29,20 @@ def gain(model, params, batch) -> dict:
     0 where every sum is of size 1, so at the top; infinite where a lane receives nothing, or reaches nothing; NaN for a stream of
     one lane. Sums are carried in logs: no depth over- or underflows. Cost: one forward pass, and n skips a sublayer.
     """
-    inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
-    if jax.eval_shape(model.enter, params, inputs).ndim < 3:
-        size = model.stack.size
-        return {"composite_gain": jnp.full((size + 1, len(SIDES)), jnp.nan)}
-    logs, signs = _pulled(model, params, matrices(model, params, inputs))
-    forward, _ = logsumexp(logs[..., :-1, :], axis=-1, b=signs[..., :-1, :], return_sign=True)
-    sums = jnp.stack([forward, logs[..., -1, :]], axis=-1)  # log |·| [S+1, T, n, side]
-    return {"composite_gain": jnp.abs(sums).max(-2).mean(-2)}
+    inputs = first(batch["inputs"])
+    stream = jax.eval_shape(model.enter, params, inputs)
+    if stream.ndim < 3:
+        positions = model.stack.size + 1
+        return {"composite_gain": jnp.full((positions, len(SIDES)), jnp.nan)}
+    skips = matrices(model, params, inputs)
+    logs, signs = _pulled(model, params, skips)
+    rows = logs[..., :-1, :]
+    signs_of_rows = signs[..., :-1, :]
+    forward, _ = logsumexp(rows, axis=-1, b=signs_of_rows, return_sign=True)
+    backward = logs[..., -1, :]
+    sums = jnp.stack([forward, backward], axis=-1)  # log |·| [S+1, T, n, side]
+    largest = jnp.abs(sums).max(-2)
+    return {"composite_gain": largest.mean(-2)}
 
 
 def matrices(model, params, inputs) -> Float[Array, "sublayer token lane lane"]:
@@ -45,25 +52,26 @@ def matrices(model, params, inputs) -> Float[Array, "sublayer token lane lane"]:
     """
     like = jax.eval_shape(model.enter, params, inputs)
     lanes = like.shape[0]
-    unit = in_float32(jnp.eye(lanes, dtype=like.dtype))[..., None, None]
-    units = jnp.broadcast_to(unit, (lanes, *like.shape))
+    unit = in_float32(jnp.eye(lanes, dtype=like.dtype))
+    units = jnp.broadcast_to(unit[..., None, None], (lanes, *like.shape))
 
     def visit(x, parts, _):
         y = residual(x, parts)
         skip = bind_dynamic_gains(parts, x)["skip"]
-        matrix = jax.vmap(skip, out_axes=-1)(units).mean(-2)  # [i, T, j]
-        return y, matrix
+        of_units = jax.vmap(skip, out_axes=-1)(units)
+        return y, of_units.mean(-2)  # [i, T, j]
 
-    used = with_context(model, params, inputs)
-    bottom = in_float32(model.enter(params, inputs))
+    used, bottom = at_bottom(model, params, inputs)
     _, by_sublayer = walk(model.stack, used["stack"], bottom, visit)
     return jnp.swapaxes(by_sublayer, 1, 2)
 
 
 def products(model, params, inputs) -> Float[Array, "depth token lane lane"]:
     """Returns P_0 … P_S of one example, by token."""
-    logs, signs = _pulled(model, params, matrices(model, params, inputs))
-    return (signs * jnp.exp(logs))[..., :-1, :]
+    skips = matrices(model, params, inputs)
+    logs, signs = _pulled(model, params, skips)
+    rows_and_sum = signs * jnp.exp(logs)
+    return rows_and_sum[..., :-1, :]
 
 
 def _pulled(model, params, skips):
@@ -80,13 +88,13 @@ def _pulled(model, params, skips):
 
     def visit(rows, _, a):
         logs, signs = rows
-        logs = logs[..., None]
-        signs = signs[..., None]
-        below = logsumexp(logs, axis=-2, b=signs * a[:, None], return_sign=True)
+        terms = signs[..., None] * a[:, None]
+        below = logsumexp(logs[..., None], axis=-2, b=terms, return_sign=True)
         return below, below
 
     def in_depth_order(top, from_top_down):
-        return jnp.concatenate([top[None], from_top_down])[::-1]
+        whole = jnp.concatenate([top[None], from_top_down])
+        return whole[::-1]
 
     _, below_top = walk(model.stack, params["stack"], top, visit, skips[::-1])
     return jax.tree.map(in_depth_order, top, below_top)

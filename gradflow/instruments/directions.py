@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import residual, walk, with_context
-from ..model.numerics.precision import in_float32
+from ..model.equation.sublayer import residual, walk
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at, root
+from .example import at_bottom, first
 from .operators import where_finite
 
 
@@ -36,18 +36,17 @@ def nothing(tangents) -> tuple:
 
 def leading_directions(model, params, batch, leading: int, key, keep: Callable = nothing) -> Directions:
     """Returns the growth of `leading` random orthonormal tangents, and `keep(tangents)` of them at every position."""
-    inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
-    used = with_context(model, params, inputs)
-    x = in_float32(model.enter(params, inputs))
+    used, x = at_bottom(model, params, first(batch["inputs"]))
     if not 1 <= leading <= x.size:
         raise ValueError(f"leading is {leading}: between 1 and tokens × features = {x.size} directions can be followed")
-    drawn = normal(at(root(key), "tangents"), leading, *x.shape).astype(x.dtype)
-    bottom, _ = orthonormalized(drawn)
+    drawn = normal(at(root(key), "tangents"), leading, *x.shape)
+    bottom, _ = orthonormalized(drawn.astype(x.dtype))
 
     def visit(carry, parts, _):
         x, tangents = carry
         y, push = jax.linearize(partial(residual, parts=parts), x)
-        tangents, growth = orthonormalized(jax.vmap(push)(tangents))
+        pushed = jax.vmap(push)(tangents)
+        tangents, growth = orthonormalized(pushed)
         report = Directions(growth, keep(tangents), token_mean_share(tangents))
         return (y, tangents), where_finite(y, report)
 
@@ -55,9 +54,13 @@ def leading_directions(model, params, batch, leading: int, key, keep: Callable =
         return jnp.concatenate([at_bottom[None], above])
 
     _, above = walk(model.stack, used["stack"], (x, bottom), visit)
-    kept = jax.tree.map(with_bottom, keep(bottom), above.kept)
-    shares = with_bottom(token_mean_share(bottom), above.token_mean_shares)
-    return Directions(above.growth, kept, shares)
+    kept_at_bottom = keep(bottom)
+    share_at_bottom = token_mean_share(bottom)
+    return Directions(
+        growth=above.growth,
+        kept=jax.tree.map(with_bottom, kept_at_bottom, above.kept),
+        token_mean_shares=with_bottom(share_at_bottom, above.token_mean_shares),
+    )
 
 
 def orthonormalized(tangents):
@@ -73,13 +76,17 @@ def orthonormalized(tangents):
         q, growth = carry
         v = rows[i]
         for _ in range(3):
-            v = v - (q @ v) @ q
+            along = q @ v
+            v = v - along @ q
         length = jnp.linalg.norm(v)
         unit = v / jnp.where(length > 0, length, 1.0)
-        return q.at[i].set(unit), growth.at[i].set(jnp.log(length))
+        q = q.at[i].set(unit)
+        growth = growth.at[i].set(jnp.log(length))
+        return q, growth
 
-    start = (jnp.zeros_like(rows), jnp.zeros_like(rows[:, 0]))
-    q, growth = jax.lax.fori_loop(0, len(rows), one, start)
+    no_directions = jnp.zeros_like(rows)
+    no_growth = jnp.zeros_like(rows[:, 0])
+    q, growth = jax.lax.fori_loop(0, len(rows), one, (no_directions, no_growth))
     return q.reshape(tangents.shape), growth
 
 
@@ -88,5 +95,6 @@ def token_mean_share(tangents):
     if tangents.ndim < 3:
         return jnp.ones(len(tangents), tangents.dtype)
     mean_over_tokens = tangents.mean(-2)
+    tokens = tangents.shape[-2]
     others = tuple(range(1, tangents.ndim - 1))
-    return jnp.sum(mean_over_tokens**2, axis=others) * tangents.shape[-2]
+    return jnp.sum(mean_over_tokens**2, axis=others) * tokens

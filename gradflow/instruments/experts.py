@@ -12,8 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import bind, recorded, walk, with_context
-from ..model.numerics.precision import in_float32, in_precision_of
+from ..model.equation.sublayer import bind, recorded, walk
+from ..model.numerics.precision import in_precision_of
+from .example import at_bottom
 from .operators import with_params
 
 
@@ -41,8 +42,7 @@ def load(model, params, batch) -> dict:
         return y, _of_gates(layers["branch"], of_sublayer["branch"], inputs["branch"], size)
 
     def of_example(inputs):
-        used = with_context(model, params, inputs)
-        x = in_float32(model.enter(params, inputs))
+        used, x = at_bottom(model, params, inputs)
         _, reports = walk(model.stack, used["stack"], x, visit, bind=with_params)
         return reports
 
@@ -74,10 +74,12 @@ def _of_gates(branch, params, x, size: int) -> dict:
         }
     gates = branch.gates(in_precision_of(x, params), x)
     chosen = gates > 0
-    load = chosen.mean(0) / chosen.sum(-1).mean()
+    choices_a_token = chosen.sum(-1)
+    load = chosen.mean(0) / choices_a_token.mean()
     share = gates / gates.sum(-1, keepdims=True)
-    information = share * jnp.log(jnp.where(chosen, share, 1.0))
-    entropy = -jnp.sum(jnp.where(chosen, information, 0.0), -1).mean()
+    logs = jnp.log(jnp.where(chosen, share, 1.0))
+    by_token = jnp.sum(jnp.where(chosen, share * logs, 0.0), -1)
+    entropy = -by_token.mean()
     beyond = (0, size - len(load))
     return {
         "expert_load": jnp.pad(load.astype(x.dtype), beyond, constant_values=jnp.nan),
@@ -87,7 +89,8 @@ def _of_gates(branch, params, x, size: int) -> dict:
 
 def _violation(load):
     """Returns `max load/mean load − 1` [S]; NaN where there are no experts."""
-    number = jnp.sum(~jnp.isnan(load), -1, dtype=load.dtype)
-    counted = jnp.where(jnp.isnan(load), -jnp.inf, load)
+    is_expert = ~jnp.isnan(load)
+    number = jnp.sum(is_expert, -1, dtype=load.dtype)
+    counted = jnp.where(is_expert, load, -jnp.inf)
     largest = jnp.max(counted, -1, initial=-jnp.inf)
     return jnp.where(number > 0, number * largest - 1, jnp.nan)

@@ -39,33 +39,53 @@ def functionals(nodes, weights, directions) -> dict:
     Formulas in `results.quantities`. NaN where no direction is left, but for those that are then 0.
     """
     counted = ~(weights <= 0)  # NaN counts, and shows
-    nodes = jnp.where(counted, nodes, jnp.min(nodes, initial=jnp.inf, where=counted))
+    least = jnp.min(nodes, initial=jnp.inf, where=counted)
+    nodes = jnp.where(counted, nodes, least)
 
     def total(values):
-        return jnp.sum(jnp.where(counted, weights * values, 0.0))
+        weighted = weights * values
+        return jnp.sum(jnp.where(counted, weighted, 0.0))
 
-    left = jnp.where(counted.any(), total(jnp.ones_like(nodes)), jnp.nan)
+    def unless_empty(values):
+        return jnp.where(jnp.isnan(left), jnp.nan, values)
+
+    number = total(jnp.ones_like(nodes))
+    left = jnp.where(counted.any(), number, jnp.nan)
     nuclear = total(nodes)
-    entropy = total(nodes * jnp.where(nodes > 0, jnp.log(nodes), 0.0))
+    logs = jnp.where(nodes > 0, jnp.log(nodes), 0.0)
+    entropy = total(nodes * logs)
     order = jnp.argsort(jnp.where(weights > 0, nodes, -jnp.inf))
+    ascending = nodes[order]
     share = weights[order] / left
-    below = jnp.cumsum(share) - share / 2
-    quantiles = jnp.interp(jnp.asarray(QUANTILES), below, nodes[order]).astype(nodes.dtype)
-    bin_width = LOG_SIGMA[1] - LOG_SIGMA[0]
-    bin_ends = jnp.asarray(LOG_SIGMA[:-1]) + bin_width / 2
-    in_bin = jnp.searchsorted(bin_ends, jnp.log10(nodes[order]))
-    density = jnp.zeros(len(LOG_SIGMA), nodes.dtype).at[in_bin].add(share)
+    quantiles = _quantiles(ascending, share)
+    density = _density(ascending, share)
     gain = total(nodes**2) / directions
     log_volume = total(jnp.log(nodes))
     schatten = [total(nodes**p) ** (1 / p) for p in SCHATTEN]
     return {
         "jacobian_gain": gain,
-        "log_volume": jnp.where(jnp.isnan(left), jnp.nan, log_volume),
+        "log_volume": unless_empty(log_volume),
         "schatten_norm": jnp.stack(schatten),
         "effective_rank": jnp.exp(jnp.log(nuclear) - entropy / nuclear),
-        "singular_value_quantiles": jnp.where(jnp.isnan(left), jnp.nan, quantiles),
-        "spectral_density": jnp.where(jnp.isnan(left), jnp.nan, density),
+        "singular_value_quantiles": unless_empty(quantiles),
+        "spectral_density": unless_empty(density),
     }
+
+
+def _quantiles(ascending, share):
+    """Returns the nodes at `QUANTILES`, of nodes in ascending order with their shares; between two of them interpolated."""
+    below = jnp.cumsum(share) - share / 2
+    quantiles = jnp.interp(jnp.asarray(QUANTILES), below, ascending)
+    return quantiles.astype(ascending.dtype)
+
+
+def _density(ascending, share):
+    """Returns the shares of the nodes in bins around `LOG_SIGMA`."""
+    width = LOG_SIGMA[1] - LOG_SIGMA[0]
+    ends = jnp.asarray(LOG_SIGMA[:-1]) + width / 2
+    in_bin = jnp.searchsorted(ends, jnp.log10(ascending))
+    empty = jnp.zeros(len(LOG_SIGMA), ascending.dtype)
+    return empty.at[in_bin].add(share)
 
 
 def extremes(largest, smallest) -> dict:

@@ -24,6 +24,7 @@ from ..model.inputs.batch import shares
 from ..model.numerics.precision import wide
 from . import signal
 from .dropout import Dropout, dropped, with_dropout
+from .example import first
 from .meter import GAIN, meter, metered, metered_parts, norm
 from .parameter_norms import outer_norms, parameter_norms
 
@@ -61,8 +62,7 @@ STREAM = Scope((), metered_rms, signal.size_of_stream)  # loss, stream and param
 
 def dials(model, params, batch, gain: float = GAIN, scope: Scope = WHOLE) -> dict:
     """Returns all dials of the model, in depth order, set to `gain`: per token on the stream, one number at each part."""
-    first = jax.tree.map(lambda a: a[0], batch["inputs"])
-    x = jax.eval_shape(model.enter, params, first)
+    x = jax.eval_shape(model.enter, params, first(batch["inputs"]))
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
             f"the stream is {x.dtype}: one of real floating numbers is read; put meters in a loss of your own"

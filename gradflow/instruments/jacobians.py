@@ -15,8 +15,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import Part, gains_map, recorded, residual, terms, walk, with_context
-from ..model.numerics.precision import in_float32
+from ..model.equation.sublayer import Part, gains_map, recorded, terms, walk
+from .example import at_bottom, reporting_inputs
 
 LARGEST = 2048
 
@@ -64,13 +64,7 @@ def _matrix(push, like):
 
 def at_sublayer(model, params, inputs, position: int) -> dict[str, jax.Array]:
     """Returns `matrices` of the sublayer at `position` (0 … S − 1; negative from the top), for the inputs of one example."""
-    used = with_context(model, params, inputs)
-    bottom = in_float32(model.enter(params, inputs))
-    _, streams = walk(model.stack, used["stack"], bottom, _reporting_inputs)
+    used, bottom = at_bottom(model, params, inputs)
+    _, streams = walk(model.stack, used["stack"], bottom, reporting_inputs)
     parts = model.stack.parts_at(used["stack"], position)
     return matrices(parts, streams[position])
-
-
-def _reporting_inputs(x, parts, _):
-    """Visit: the forward pass; reports the sublayer's input."""
-    return residual(x, parts), x

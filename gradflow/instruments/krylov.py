@@ -53,7 +53,8 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     How many directions are lost can't be counted so: where one may be, what depends on it is NaN.
     """
     through, start = narrow(op)
-    starts = jax.vmap(start)(jax.random.split(at(key, "starts"), krylov.probes))
+    keys = jax.random.split(at(key, "starts"), krylov.probes)
+    starts = jax.vmap(start)(keys)
     steps = min(2 * krylov.iterations, op.size)
     half = max(1, steps // 2)
     small = jax.vmap(lambda v: bidiagonal(through, v, steps))(starts)
@@ -65,10 +66,14 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     largest = nodes.max()
     moved = jnp.abs(largest - nodes_at_half.max())
     smallest, uncertainty = smallest_singular_value(through, start, largest, at(key, "smallest"), krylov)
-    is_onto = op.rank == jnp.minimum(dimension(op.domain), dimension(op.range))
+    smaller = jnp.minimum(dimension(op.domain), dimension(op.range))
+    is_onto = op.rank == smaller
     is_clear = clear(nodes.astype(op.like.dtype), weights.astype(op.like.dtype))
-    numbers = ranked(numbers | extremes(largest, smallest), is_onto & is_clear)
-    known = ~jnp.isnan(numbers["log_volume"]) | ~jnp.isnan(numbers["smallest_singular_value"])
+    numbers = numbers | extremes(largest, smallest)
+    numbers = ranked(numbers, is_onto & is_clear)
+    has_volume = ~jnp.isnan(numbers["log_volume"])
+    has_smallest = ~jnp.isnan(numbers["smallest_singular_value"])
+    known = has_volume | has_smallest
     errors["largest_singular_value"] = moved
     errors["smallest_singular_value"] = uncertainty
     errors["condition_number"] = (moved + largest * uncertainty / smallest) / smallest
@@ -85,7 +90,8 @@ def clear(nodes, weights):
 
     Else a direction is lost, or could be, and the rank is not known.
     """
-    counted = weights > jnp.finfo(weights.dtype).eps * weights.sum()
+    negligible = jnp.finfo(weights.dtype).eps * weights.sum()
+    counted = weights > negligible
     least = CLEAR * rounding(nodes.max(), nodes.shape[-1])
     return jnp.all(~counted | (nodes > least))
 
@@ -97,13 +103,17 @@ def _converged(estimate: tuple[dict, dict], before: dict, probes: int) -> tuple[
     its quantiles move with every node, and keep the larger error.
     """
     values, errors = estimate
-    moved = {name: jnp.abs(value - before[name]) for name, value in values.items()}
-    reach = stats.t.ppf(0.975, probes - 1)
-    converged = dict(values)
-    for name in ("log_volume", "schatten_norm", "effective_rank"):
-        has_converged = moved[name] <= reach * errors[name] + 1e-3 * jnp.abs(values[name])
-        converged[name] = jnp.where(has_converged, values[name], jnp.nan)
-    larger = {name: jnp.hypot(error, moved[name]) for name, error in errors.items()}
+    half_interval = stats.t.ppf(0.975, probes - 1)
+    converged = {}
+    larger = {}
+    for name, value in values.items():
+        error = errors[name]
+        moved = jnp.abs(value - before[name])
+        larger[name] = jnp.hypot(error, moved)
+        if name in ("log_volume", "schatten_norm", "effective_rank"):
+            allowed = half_interval * error + 1e-3 * jnp.abs(value)
+            value = jnp.where(moved <= allowed, value, jnp.nan)
+        converged[name] = value
     return converged, larger
 
 
@@ -149,16 +159,21 @@ def bidiagonal(through, start, steps: int):
     alphas = jnp.diagonal(small)
     betas = jnp.append(jnp.diagonal(small, 1), 0.0)
     entries = jnp.stack([alphas, betas], axis=1).ravel()  # α₁ β₁ α₂ β₂ …
-    least = 10 * start.size**0.5 * jnp.finfo(small.dtype).eps * jnp.nanmax(entries)
+    rounding_of_one = 10 * start.size**0.5 * jnp.finfo(small.dtype).eps
+    least = rounding_of_one * jnp.nanmax(entries)
     alive = jnp.cumprod(entries > least).reshape(-1, 2)
-    kept = jnp.diag(alive[:, 0]) + jnp.diag(alive[:-1, 1], 1)
-    return jnp.where(jnp.isnan(small[0, 0]), jnp.nan, jnp.where(kept, small, 0.0))
+    on_diagonal = jnp.diag(alive[:, 0])
+    above_diagonal = jnp.diag(alive[:-1, 1], 1)
+    kept = jnp.where(on_diagonal + above_diagonal, small, 0.0)
+    failed = jnp.isnan(small[0, 0])
+    return jnp.where(failed, jnp.nan, kept)
 
 
 def quadrature(small, rank) -> tuple[jax.Array, jax.Array]:
     """Returns nodes and weights [m, k] of the spectrum from bidiagonal matrices [m, k, k]; each probe's weights sum to `rank`."""
     _, nodes, right = one_by_one(jnp.linalg.svd)(small)
-    return nodes, rank * right[:, :, 0] ** 2
+    first_components = right[:, :, 0]
+    return nodes, rank * first_components**2
 
 
 def jackknife(nodes, weights, rank) -> tuple[dict, dict]:
@@ -168,14 +183,18 @@ def jackknife(nodes, weights, rank) -> tuple[dict, dict]:
     """
     probes = len(nodes)
     is_left = 1 - jnp.eye(probes + 1, probes, -1)  # row 0: all probes; row i: all but probe i
-    shares = is_left / jnp.where(jnp.arange(probes + 1) > 0, probes - 1, probes)[:, None]
+    left = jnp.where(jnp.arange(probes + 1) > 0, probes - 1, probes)
+    shares = is_left / left[:, None]
 
     def of_shares(share):
-        return functionals(nodes.ravel(), (share[:, None] * weights).ravel(), rank)
+        weighted = share[:, None] * weights
+        return functionals(nodes.ravel(), weighted.ravel(), rank)
 
     def error(values):
         without_one = values[1:]
-        return jnp.sqrt((probes - 1) * jnp.mean((without_one - without_one.mean(0)) ** 2, axis=0))
+        deviations = without_one - without_one.mean(0)
+        variance = (probes - 1) * jnp.mean(deviations**2, axis=0)
+        return jnp.sqrt(variance)
 
     every = jax.vmap(of_shares)(shares)
     return jax.tree.map(lambda values: values[0], every), jax.tree.map(error, every)
@@ -196,7 +215,8 @@ def smallest_singular_value(through, start, largest, key, krylov: Krylov):
     run = partial(_inverse_lanczos, through, start, krylov, tolerance)
     values, errors = jax.lax.map(run, jax.random.split(key, 2))
     difference = jnp.abs(values[0] - values[1])
-    error = jnp.maximum(errors.max(), difference) + tolerance * largest
+    larger = jnp.maximum(errors.max(), difference)
+    error = larger + tolerance * largest
     smallest = values.min()
     has_converged = error < 5e-3 * smallest
     return jnp.where(has_converged, smallest, jnp.nan), jnp.where(has_converged, error, jnp.nan)
@@ -225,8 +245,11 @@ def _inverse_lanczos(through, start, krylov, tolerance, key):
         """
         z, up = solve(through, b)
         y, down = solve(pull, z)
-        whole = up["norm_residual"] < 1e-2 * b.size**-0.5 * jnp.linalg.norm(b.ravel())
-        return y, whole & (up["istop"] != GIVEN_UP) & (down["istop"] != GIVEN_UP)
+        least = 1e-2 * b.size**-0.5 * jnp.linalg.norm(b.ravel())
+        whole = up["norm_residual"] < least
+        up_was_solved = up["istop"] != GIVEN_UP
+        down_was_solved = down["istop"] != GIVEN_UP
+        return y, whole & up_was_solved & down_was_solved
 
     def inverse_alone(b):
         y, _ = inverse(b)
@@ -237,7 +260,10 @@ def _inverse_lanczos(through, start, krylov, tolerance, key):
     _, vectors = jnp.linalg.eigh(lanczos.J_small)
     ritz = jnp.einsum("k,k...->...", vectors[:, -1], lanczos.Q_tall)
     ritz = ritz / jnp.linalg.norm(ritz.ravel())
-    (image, _), solved = jax.vmap(inverse)(jnp.stack([ritz, first]))
+    both = jnp.stack([ritz, first])
+    (image, _), solved = jax.vmap(inverse)(both)
     theta = jnp.vdot(ritz, image)
-    residual = jnp.linalg.norm((image - theta * ritz).ravel()) / theta
-    return theta**-0.5, jnp.where(solved.all(), theta**-0.5 * residual / 2, jnp.inf)
+    difference = image - theta * ritz
+    residual = jnp.linalg.norm(difference.ravel()) / theta
+    smallest = theta**-0.5
+    return smallest, jnp.where(solved.all(), smallest * residual / 2, jnp.inf)

@@ -33,10 +33,13 @@ def singular_values(ops: Mapping[str, Operator], memory: int = 2**28) -> dict:
             continue
         matrix = blocks(op, memory)
         matrices.setdefault(matrix.shape[-1], {})[name] = matrix
+    values_alone = partial(jnp.linalg.svd, compute_uv=False)
     for alike in matrices.values():
-        values = one_by_one(partial(jnp.linalg.svd, compute_uv=False))(jnp.concatenate(list(alike.values())))
+        stack = jnp.concatenate(list(alike.values()))
+        values = one_by_one(values_alone)(stack)
         ends = np.cumsum([len(matrix) for matrix in alike.values()])
-        spectra |= dict(zip(alike, jnp.split(values, ends[:-1]), strict=True))
+        by_operator = jnp.split(values, ends[:-1])
+        spectra |= dict(zip(alike, by_operator, strict=True))
     return spectra
 
 
@@ -50,7 +53,8 @@ def blocks(op: Operator, memory: int = 2**28):
 
     Cost: c pushes, or n; as many at a time as `memory` bytes hold (an array and about sixteen of its size between).
     """
-    tokens, features = by_token(jnp.zeros(op.like.shape)).shape
+    rows = by_token(jnp.zeros(op.like.shape))
+    tokens, features = rows.shape
     token_by_token = op.couples in (NOTHING, FEATURES)
     inputs = features if token_by_token else op.size
     units = jnp.eye(inputs, dtype=op.like.dtype)
@@ -60,14 +64,16 @@ def blocks(op: Operator, memory: int = 2**28):
         units = units.reshape(inputs, tokens, features)
 
     def column(unit):
-        return by_token(op.apply(from_tokens(unit, op.like)))
+        pushed = op.apply(from_tokens(unit, op.like))
+        return by_token(pushed)
 
     bytes_a_push = 16 * op.size * op.like.dtype.itemsize
     at_a_time = max(1, min(inputs, memory // bytes_a_push))
     columns = jax.lax.map(column, units, batch_size=at_a_time)
     if token_by_token:
         return jnp.einsum("itc->tci", columns)
-    return columns.reshape(1, inputs, -1).mT
+    rows = columns.reshape(1, inputs, -1)
+    return rows.mT
 
 
 def _within(op: Operator):
@@ -81,7 +87,8 @@ def exactly(op: Operator, values, size: int) -> dict:
     Each is measured against its own matrix: of the tokens' matrices one may be large and another small.
     """
     noise = rounding(values[:, :1], values.shape[-1])
-    height = (values / jnp.where(noise == 0, 1.0, noise)).ravel()  # of a matrix of zeros all are 0
+    heights = values / jnp.where(noise == 0, 1.0, noise)  # of a matrix of zeros all are 0
+    height = heights.ravel()
     order = jnp.argsort(height, descending=True)
     values = values.ravel()[order]
     height = height[order]
@@ -92,11 +99,14 @@ def exactly(op: Operator, values, size: int) -> dict:
     largest = jnp.max(jnp.where(kept, values, 0.0), initial=0.0)
     least_kept = jnp.min(jnp.where(kept, values, jnp.inf), initial=jnp.inf)
     smallest = jnp.where(left > 0, least_kept, jnp.nan)
-    numbers = functionals(values, kept.astype(values.dtype), op.rank) | extremes(largest, smallest)
-    listed = jnp.sort(jnp.where(kept & ~doubtful, values, -1.0), descending=True)
+    weights = kept.astype(values.dtype)
+    numbers = functionals(values, weights, op.rank) | extremes(largest, smallest)
+    certain = kept & ~doubtful
+    listed = jnp.sort(jnp.where(certain, values, -1.0), descending=True)
     listed = jnp.where(listed < 0, jnp.nan, listed)
+    beyond = (0, size - op.size)
     return {
-        "singular_values": jnp.pad(listed, (0, size - op.size), constant_values=jnp.nan),
+        "singular_values": jnp.pad(listed, beyond, constant_values=jnp.nan),
         **deficits(op, left, known),
         **with_errors(ranked(numbers, known), {}),
         "spectrum_probes": jnp.zeros((), jnp.int32),

@@ -81,13 +81,17 @@ def squared_norm(g, dial):
 
     Where the squares of a gradient that is not zero all underflow, the smallest normal number: zero means zero.
     """
-    g = jnp.atleast_1d(g).astype(wide(g.dtype))
+    g = jnp.atleast_1d(g)
+    g = g.astype(wide(g.dtype))
     features = g.ndim - 1
     summed = (*range(features - jnp.ndim(dial)), features)
-    gain = with_leading_axes(power_of_two(dial)[..., None], g)
-    squares = jnp.sum(squared_modulus(gain * g), axis=summed)
-    floor = jnp.where(jnp.any(g != 0, axis=summed), jnp.finfo(g.dtype).tiny, 0.0)
-    return jnp.maximum(squares, floor).astype(jnp.result_type(dial))
+    gain = power_of_two(dial)[..., None]
+    scaled = with_leading_axes(gain, g) * g
+    squares = jnp.sum(squared_modulus(scaled), axis=summed)
+    is_nonzero = jnp.any(g != 0, axis=summed)
+    floor = jnp.where(is_nonzero, jnp.finfo(g.dtype).tiny, 0.0)
+    total = jnp.maximum(squares, floor)
+    return total.astype(jnp.result_type(dial))
 
 
 def squared_modulus(z):

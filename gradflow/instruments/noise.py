@@ -35,10 +35,11 @@ def per_example(model, params, batch) -> dict:
         gradient = grad(params, alone)["stack"]
         gradient = jax.tree.map(lambda g: share.astype(g.dtype) * g, gradient)
         norms = parameter_norms(model.stack, gradient)
-        with_mean = parameter_norms(model.stack, jax.tree.map(jnp.add, gradient, mean))
-        return norms, with_mean
+        sums = jax.tree.map(jnp.add, gradient, mean)
+        return norms, parameter_norms(model.stack, sums)
 
-    norms, with_mean = jax.lax.map(of_example, (batch, shares(model, batch["targets"])))
+    share = shares(model, batch["targets"])
+    norms, with_mean = jax.lax.map(of_example, (batch, share))
     return _noise(norms, with_mean, parameter_norms(model.stack, mean))
 
 
@@ -46,11 +47,14 @@ def _noise(norms, with_mean, mean) -> dict:
     """Returns what `per_example` does, from `‖g_i‖` and `‖g_i + ḡ‖` [B, S, P], and `‖ḡ‖` [S, P]."""
     size = len(norms)
     square = norms**2
-    inner = (with_mean**2 - square - mean[None] ** 2) / 2
-    variance, scale = _variance_and_scale(square.mean(0), mean**2, size)
+    square_of_mean = mean**2
+    inner = (with_mean**2 - square - square_of_mean[None]) / 2
+    variance, scale = _variance_and_scale(square.mean(0), square_of_mean, size)
     others = max(size - 1, 1)
-    mean_without = (square.sum(0)[None] - square) / others
-    square_without = (size**2 * mean[None] ** 2 - 2 * size * inner + square) / others**2
+    total = square.sum(0)
+    mean_without = (total[None] - square) / others
+    square_of_sum = size**2 * square_of_mean[None] - 2 * size * inner + square
+    square_without = square_of_sum / others**2
     variances, scales = _variance_and_scale(mean_without, square_without, others)
     return {
         "parameter_gradient_per_example": norms.mean(0),

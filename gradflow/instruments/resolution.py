@@ -25,7 +25,8 @@ def least_resolved(dtype) -> float:
     The square of a norm is a sum over examples and tokens, each of which may be at its floor, the smallest normal number at the
     meters' gain: a million of them.
     """
-    return 1e3 * float(np.finfo(dtype).tiny) ** 0.5 * 2.0**-GAIN
+    smallest_normal = float(np.finfo(dtype).tiny)
+    return 1e3 * smallest_normal**0.5 * 2.0**-GAIN
 
 
 def resolved(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -34,9 +35,10 @@ def resolved(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if "stream_gradient" not in readings:
         return readings
     as_read = np.asarray(readings["stream_gradient"])
-    readout = np.asarray(readings["readout_gradient"])[..., None]
-    profile = np.concatenate([as_read, readout], -1)
-    stream = _without_flushed(profile, axis=-1)[..., :-1]
+    readout = np.asarray(readings["readout_gradient"])
+    profile = np.concatenate([as_read, readout[..., None]], -1)
+    profile = _without_flushed(profile, axis=-1)
+    stream = profile[..., :-1]
     readings["stream_gradient"] = stream
     if "stream_gradient_by_token" in readings:
         by_token = np.asarray(readings["stream_gradient_by_token"])
@@ -46,12 +48,15 @@ def resolved(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name in ("budget", "split"):
         if name in readings:
             readings[name] = np.where(input_flushed, np.nan, readings[name])
-    small = flushed | ((stream > 0) & (stream < least_resolved(stream.dtype)))
-    small_at_an_end = small[..., :-1, None] | small[..., 1:, None]
+    unresolved = (stream > 0) & (stream < least_resolved(stream.dtype))
+    small = flushed | unresolved
     if "parameter_gradient" in readings:
-        readings["parameter_gradient"] = _without_zeros(readings["parameter_gradient"], small_at_an_end)
+        below = small[..., :-1, None]
+        above = small[..., 1:, None]
+        readings["parameter_gradient"] = _without_zeros(readings["parameter_gradient"], below | above)
     if "outer_gradient" in readings:
-        readings["outer_gradient"] = _without_zeros(readings["outer_gradient"], small[..., :1])
+        at_bottom = small[..., :1]
+        readings["outer_gradient"] = _without_zeros(readings["outer_gradient"], at_bottom)
     return readings
 
 
@@ -63,10 +68,14 @@ def _without_zeros(norms, where: np.ndarray) -> np.ndarray:
 
 def _without_flushed(norms: np.ndarray, axis: int) -> np.ndarray:
     """Returns `norms` along depth, with NaN at zeros beneath a norm that is not resolved."""
-    down = np.flip(np.moveaxis(norms, axis, -1), -1)
-    least_above = np.minimum.accumulate(np.where(down > 0, down, np.inf), axis=-1)
+    along_depth = np.moveaxis(norms, axis, -1)
+    down = np.flip(along_depth, -1)
+    nonzero = np.where(down > 0, down, np.inf)
+    least_above = np.minimum.accumulate(nonzero, axis=-1)
     flushed = (down == 0) & (least_above < least_resolved(norms.dtype))
-    return np.moveaxis(np.flip(np.where(flushed, np.nan, down), -1), -1, axis)
+    masked = np.where(flushed, np.nan, down)
+    up = np.flip(masked, -1)
+    return np.moveaxis(up, -1, axis)
 
 
 def warn_of_underflow(name: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -75,7 +84,8 @@ def warn_of_underflow(name: str, arrays: Mapping[str, np.ndarray]) -> None:
         return
     stream = np.asarray(arrays["stream_gradient"])
     least = least_resolved(stream.dtype)
-    if not ((stream > 0) & (stream < least)).any():
+    unresolved = (stream > 0) & (stream < least)
+    if not unresolved.any():
         return
     flushed = " (NaN: smaller than any number)" if np.isnan(stream).any() else ""
     warnings.warn(
@@ -96,11 +106,14 @@ def warn_of_nonfinite(name: str, arrays: Mapping[str, np.ndarray], weights=None)
     bad = _not_finite(np.asarray(arrays[quantity]))
     text = f"{name}: not finite"
     if np.ndim(arrays["loss"]) > 0:
-        seeds = np.flatnonzero(bad.reshape(len(bad), -1).any(-1))
-        text += f" in seed {', '.join(map(str, seeds))} of {len(bad)}"
+        number = len(bad)
+        by_seed = bad.reshape(number, -1)
+        seeds = np.flatnonzero(by_seed.any(-1))
+        text += f" in seed {', '.join(map(str, seeds))} of {number}"
     text += f": first the {IN_TURN[quantity]}"
     if quantity.startswith("stream"):
-        text += f" at stream position {np.argwhere(bad)[0][-1]}"
+        first = np.argwhere(bad)[0]
+        text += f" at stream position {first[-1]}"
     weight = None if weights is None else first_not_finite(weights)
     if weight is not None:
         text += f"; of the given weights {weight}"
@@ -117,6 +130,8 @@ def _first_nonfinite(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 def _not_finite(values: np.ndarray) -> np.ndarray:
     """Returns which values are NaN or infinite; a column that is NaN in all seeds is a parameter that a sublayer has not."""
+    not_finite = ~np.isfinite(values)
     if values.ndim < 3:
-        return ~np.isfinite(values)
-    return ~np.isfinite(values) & ~np.isnan(values).all(0)
+        return not_finite
+    is_absent = np.isnan(values).all(0)
+    return not_finite & ~is_absent

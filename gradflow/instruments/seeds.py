@@ -58,16 +58,19 @@ def seed_keys(key, seeds: int):
 def init_seeds(model, keys) -> Iterator:
     """Yields the weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part."""
     seeds = len(keys)
-    parts = math.ceil(seeds * _bytes(model, keys[0]) / AT_ONCE)
-    length = math.ceil(seeds / min(seeds, max(1, parts)))
+    bytes_of_all = seeds * _bytes(model, keys[0])
+    parts = max(1, math.ceil(bytes_of_all / AT_ONCE))
+    length = math.ceil(seeds / min(seeds, parts))
+    init = jax.vmap(model.init)
     for start in range(0, seeds, length):
-        yield jax.vmap(model.init)(keys[start : start + length])
+        yield init(keys[start : start + length])
 
 
 def _bytes(model, key) -> int:
     """Returns how many bytes the weights of one seed take."""
+    weights = jax.eval_shape(model.init, key)
     total = 0
-    for leaf in jax.tree.leaves(jax.eval_shape(model.init, key)):
+    for leaf in jax.tree.leaves(weights):
         total += math.prod(leaf.shape) * leaf.dtype.itemsize
     return total
 
@@ -86,8 +89,10 @@ def read(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch_axis:
         end = start + _seeds_of(weights)
         seen = batch
         if batch_axis is not None:
-            seen = jax.tree.map(operator.itemgetter(slice(start, end)), batch)
-        arrays.append(jax.device_get(over_seeds(model, chosen, weights, seen, batch_axis)))
+            of_part = operator.itemgetter(slice(start, end))
+            seen = jax.tree.map(of_part, batch)
+        readings = over_seeds(model, chosen, weights, seen, batch_axis)
+        arrays.append(jax.device_get(readings))
         start = end
     return jax.tree.map(lambda *parts: np.concatenate(parts), *arrays)
 

@@ -14,7 +14,8 @@ from ..model.numerics.precision import in_float32, wide
 
 def mean_square(x):
     """Returns `mean(x²)` over all entries, accumulated in float32 or better."""
-    return jnp.mean(jnp.square(in_float32(x)))
+    squares = jnp.square(in_float32(x))
+    return jnp.mean(squares)
 
 
 def token_cosine(x):
@@ -29,14 +30,16 @@ def token_cosine(x):
     tokens = x.shape[-2]
     length = jnp.linalg.norm(x, axis=-1, keepdims=True)
     unit = x / jnp.where(length > 0, length, 1)
-    all_pairs = jnp.sum(unit.sum(-2) ** 2, -1)
+    sum_over_tokens = unit.sum(-2)
+    all_pairs = jnp.sum(sum_over_tokens**2, -1)
     with_itself = jnp.sum(unit**2, (-2, -1))
     pairs = tokens * (tokens - 1) if tokens > 1 else jnp.nan
     by_lane = (all_pairs - with_itself) / pairs
     if x.ndim == 2:
         return by_lane
     total = jnp.sum(by_lane)
-    filled = jnp.sum(length.any((-2, -1)), dtype=x.dtype)
+    is_filled = length.any((-2, -1))
+    filled = jnp.sum(is_filled, dtype=x.dtype)
     return total / jnp.maximum(filled, 1)
 
 

@@ -38,18 +38,24 @@ def everything(x):
 def orthonormal(*columns, keep: int = NORMALS):
     """Returns orthonormal columns [T, c, keep] with the span of all the given ones, zeros in the place of what is missing."""
     given = jnp.concatenate(columns, axis=-1)
-    scaled = given / jnp.abs(given).max(axis=-2, keepdims=True)
+    largest = jnp.abs(given).max(axis=-2, keepdims=True)
+    scaled = given / largest
     scaled = jnp.where(jnp.isfinite(scaled), scaled, 0.0)
     lengths = jnp.linalg.norm(scaled, axis=-2, keepdims=True)
-    columns_and_zeros = gram_schmidt(scaled / jnp.where(lengths > 0, lengths, 1.0))
-    zeros_last = jnp.argsort(-jnp.sum(columns_and_zeros**2, axis=-2, keepdims=True), axis=-1)
-    kept = jnp.take_along_axis(columns_and_zeros, zeros_last, axis=-1)[..., :keep]
-    return jnp.pad(kept, ((0, 0), (0, 0), (0, keep - kept.shape[-1])))
+    units = scaled / jnp.where(lengths > 0, lengths, 1.0)
+    columns_and_zeros = gram_schmidt(units)
+    squares = jnp.sum(columns_and_zeros**2, axis=-2, keepdims=True)
+    zeros_last = jnp.argsort(-squares, axis=-1)
+    in_order = jnp.take_along_axis(columns_and_zeros, zeros_last, axis=-1)
+    kept = in_order[..., :keep]
+    missing = keep - kept.shape[-1]
+    return jnp.pad(kept, ((0, 0), (0, 0), (0, missing)))
 
 
 @partial(jax.jit, static_argnames="least")
 def gram_schmidt(columns, least: float = 1e-3):
     """Returns orthonormal columns [T, c, K] by Gram-Schmidt; zero where at most `least` of a column is left."""
+    number = columns.shape[-1]
 
     def one(k, kept):
         v = columns[..., k]
@@ -58,16 +64,18 @@ def gram_schmidt(columns, least: float = 1e-3):
             v = v - jnp.einsum("tck,tk->tc", kept, along_kept)
         size = jnp.linalg.norm(v, axis=-1, keepdims=True)
         unit = v / jnp.where(size > 0, size, 1.0)
-        return kept.at[..., k].set(jnp.where(size > least, unit, 0.0))
+        column = jnp.where(size > least, unit, 0.0)
+        return kept.at[..., k].set(column)
 
-    return jax.lax.fori_loop(0, columns.shape[-1], one, jnp.zeros_like(columns))
+    return jax.lax.fori_loop(0, number, one, jnp.zeros_like(columns))
 
 
 def project(v, normals):
     """Returns `v` without its components along the normals, token by token."""
     rows = by_token(v)
     along_normals = jnp.einsum("tck,tc->tk", normals, rows)
-    return from_tokens(rows - jnp.einsum("tck,tk->tc", normals, along_normals), v)
+    taken = jnp.einsum("tck,tk->tc", normals, along_normals)
+    return from_tokens(rows - taken, v)
 
 
 def without(normals, kernel):
@@ -76,20 +84,24 @@ def without(normals, kernel):
     They are the combinations of the kernel's columns that are orthogonal to all normals: the null space of the cosines.
     """
     cosines = jnp.einsum("tck,tcj->tjk", normals, kernel)
-    return orthonormal(normals, _combined(kernel, cosines), keep=normals.shape[-1])
+    inside = _combined(kernel, cosines)
+    return orthonormal(normals, inside, keep=normals.shape[-1])
 
 
 def common(one, other):
     """Returns the directions [T, c, K] that the spans of `one` and `other` (both orthonormal, [T, c, K]) share."""
     outside_other = one - jnp.einsum("tci,tki,tkj->tcj", other, other, one)
-    return _combined(one, jnp.einsum("tcj,tck->tjk", outside_other, outside_other))
+    products = jnp.einsum("tcj,tck->tjk", outside_other, outside_other)
+    return _combined(one, products)
 
 
 def _combined(columns, products):
     """Returns those combinations of the columns [T, c, K] whose weights are orthogonal to all of `products` [T, K, m]."""
     tokens, _, number = columns.shape
-    units = jnp.broadcast_to(jnp.eye(number, dtype=columns.dtype), (tokens, number, number))
-    orthogonal = gram_schmidt(jnp.concatenate([products, units], axis=-1))
+    unit = jnp.eye(number, dtype=columns.dtype)
+    units = jnp.broadcast_to(unit, (tokens, number, number))
+    together = jnp.concatenate([products, units], axis=-1)
+    orthogonal = gram_schmidt(together)
     weights = orthogonal[..., products.shape[-1] :]
     return jnp.einsum("tcj,tji->tci", columns, weights)
 
@@ -97,4 +109,5 @@ def _combined(columns, products):
 def dimension(normals):
     """Returns the dimension of the space with those normals, over all tokens."""
     tokens, size, _ = normals.shape
-    return tokens * size - jnp.round(jnp.sum(normals**2)).astype(jnp.int32)
+    number = jnp.round(jnp.sum(normals**2))
+    return tokens * size - number.astype(jnp.int32)

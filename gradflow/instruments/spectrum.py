@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import walk, with_context
+from ..model.equation.sublayer import walk
 from ..model.layers.layer import FEATURES, NOTHING
-from ..model.numerics.precision import in_float32
 from ..model.parameters.keys import at, root
 from ..results.quantities import JACOBIANS
+from .example import at_bottom, first
 from .krylov import Krylov, estimated
 from .matrices import exactly, singular_values
 from .operators import Operator, operators, where_finite, with_params
@@ -54,9 +54,7 @@ def spectrum(
     unknown = [name for name in factors if name not in JACOBIANS]
     if unknown or not factors:
         raise ValueError(f"factors {tuple(factors)}: choose from {', '.join(JACOBIANS)}")
-    inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
-    used = with_context(model, params, inputs)
-    x = in_float32(model.enter(params, inputs))
+    used, x = at_bottom(model, params, first(batch["inputs"]))
 
     def visit(carry, layers_and_params, position):
         y, space, ops = operators(*layers_and_params, *carry)
@@ -79,12 +77,12 @@ def window(model, params, batch, *, tokens: int | None = None, factors=WINDOWED,
     Options as for `spectrum`. Cost: that of a dense one, O(n³) for n entries and each of the factors.
     """
     if not tokens:
-        inputs = jax.tree.map(lambda a: a[0], batch["inputs"])
-        stream = jax.eval_shape(model.enter, params, inputs)
-        entries_a_token = by_token(jnp.zeros(stream.shape)).shape[-1]
+        stream = jax.eval_shape(model.enter, params, first(batch["inputs"]))
+        rows = by_token(jnp.zeros(stream.shape))
+        entries_a_token = rows.shape[-1]
         tokens = max(1, dense // entries_a_token)
-    first = jax.tree.map(lambda a: a[:1, :tokens], batch)
-    return spectrum(model, params, first, factors=factors, dense=dense, **options)
+    few = jax.tree.map(lambda a: a[:1, :tokens], batch)
+    return spectrum(model, params, few, factors=factors, dense=dense, **options)
 
 
 def _of_factors(ops: Mapping[str, Operator], factors, dense: int, key, krylov: Krylov, memory: int) -> dict:
@@ -114,10 +112,11 @@ def _of_factors(ops: Mapping[str, Operator], factors, dense: int, key, krylov: K
 
 def _representatives(ops: Mapping[str, Operator], factors) -> dict[str, str]:
     """Returns, for each of the factors, the first that is the same map: one that goes through the same parts."""
-    first: dict[tuple[str, ...], str] = {}
+    maps = {}
     for name in reversed(factors):
-        first[ops[name].through or (name,)] = name
-    return {name: first[ops[name].through or (name,)] for name in reversed(factors)}
+        maps[name] = ops[name].through or (name,)
+    first_of_map = {through: name for name, through in maps.items()}
+    return {name: first_of_map[through] for name, through in maps.items()}
 
 
 def _missing(values):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import residual, walk, with_context
+from ..model.equation.sublayer import walk, with_context
+from .example import reporting_inputs
 from .parameter_norms import by_outer, by_parameter, frobenius
 from .signal import mean_square
 
@@ -74,7 +75,8 @@ def _angle(both):
     size = frobenius(before)
     change = after - before
     unit = before / size
-    along = jnp.sum((jnp.conj(unit) * change).real)
+    products = jnp.conj(unit) * change
+    along = jnp.sum(products.real)
     is_there = frobenius(after) > 0
     across = frobenius(change - along * unit)
     return jnp.where(is_there, jnp.arctan2(across, size + along), jnp.nan)
@@ -92,23 +94,23 @@ def change(model, weights, batch) -> dict:
     def streams(params, inputs):
         used = with_context(model, params, inputs)
         bottom = model.enter(params, inputs)
-        top, below = walk(model.stack, used["stack"], bottom, _reporting_inputs)
-        return jnp.concatenate([below, top[None]]), model.leave(used, top)
+        top, below = walk(model.stack, used["stack"], bottom, reporting_inputs)
+        stream = jnp.concatenate([below, top[None]])
+        return stream, model.leave(used, top)
 
     def moved(inputs):
         before, after = weights
         stream_before, out_before = streams(before, inputs)
         stream_after, out_after = streams(after, inputs)
-        stream = jax.vmap(mean_square)(stream_after - stream_before)
-        return stream, mean_square(out_after - out_before)
+        stream_change = stream_after - stream_before
+        out_change = out_after - out_before
+        return jax.vmap(mean_square)(stream_change), mean_square(out_change)
 
     stream, out = jax.lax.map(moved, batch["inputs"])
-    return {"stream_change": stream.mean(0) ** 0.5, "output_change": out.mean(0) ** 0.5}
-
-
-def _reporting_inputs(x, parts, _):
-    """Visit: the forward pass; reports the sublayer's input."""
-    return residual(x, parts), x
+    return {
+        "stream_change": stream.mean(0) ** 0.5,
+        "output_change": out.mean(0) ** 0.5,
+    }
 
 
 UPDATES = {"update": OfUpdate(sizes), "change": OfUpdate(change)}

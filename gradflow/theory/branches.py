@@ -139,18 +139,24 @@ def _(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> Response:
     queries, keys, v = _heads(layer, jax.lax.stop_gradient(sigma), place)
     scores = _dot(queries.value, keys.value, layer.scale)
     if layer.causal:
-        scores = jnp.where(seen(scores.shape[-2:], layer.window), scores, -jnp.inf)
+        visible = seen(scores.shape[-2:], layer.window)
+        scores = jnp.where(visible, scores, -jnp.inf)
     a = jax.nn.softmax(scores, axis=-1)
-    values = layer.gains(place.width)["value"] * sigma
-    v_less_output = v[..., None, :] - (a @ v[..., None])
+    gains = layer.gains(place.width)
+    values = gains["value"] * sigma
+    o = a @ v[..., None]
+    v_less_o = v[..., None, :] - o
 
     def by_change_of_query(change):
-        c = a * _dot(change, keys.value, layer.scale)
-        return mixed(c - c.sum(-1, keepdims=True) * a, values)
+        c = _dot(change, keys.value, layer.scale)
+        weighted = a * c
+        total = weighted.sum(-1, keepdims=True)
+        return mixed(weighted - total * a, values)
 
     def by_change_of_key(change, k: Gram) -> Gram:
-        c = a * _dot(queries.value, change, layer.scale)
-        return mixed(c * v_less_output, k)
+        c = _dot(queries.value, change, layer.scale)
+        weighted = a * c
+        return mixed(weighted * v_less_o, k)
 
     query = by_change_of_query(queries.direction)
 
@@ -188,8 +194,10 @@ def _(layer: encoder_decoder.CrossAttention, sigma: Gram, place: TheoryContext) 
 def _dot(q, k, scale: float | None):
     """Returns `scale q_t · k_u` [n, E, T, T], by default with 1/√h."""
     if scale is None:
-        scale = q.shape[-1] ** -0.5
-    return jnp.einsum("neth,neuh->netu", q, k) * scale
+        features = q.shape[-1]
+        scale = features**-0.5
+    products = jnp.einsum("neth,neuh->netu", q, k)
+    return products * scale
 
 
 class Vectors(NamedTuple):
@@ -207,33 +215,45 @@ class Vectors(NamedTuple):
 def _heads(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> tuple[Vectors, Vectors, Array]:
     """Returns queries and keys of the drawn heads, normalized and turned by position, and a feature of the values [n, E, T]."""
     size = layer.size(place.width)
-    std = {name: gain**0.5 for name, gain in layer.gains(place.width).items()}
+    gains = layer.gains(place.width)
+    std = {name: gain**0.5 for name, gain in gains.items()}
 
     def draw(name: str, *shape: int):
-        return normal(at(place.key, name), place.draws, *shape).astype(sigma.dtype)
+        key = at(place.key, name)
+        drawn = normal(key, place.draws, *shape)
+        return drawn.astype(sigma.dtype)
 
     features = 2 * size + 1
-    independent = draw("process", len(sigma), features).at[..., -1].apply(jnp.sign)
-    process = (factor(sigma) @ independent).reshape(place.draws, -1, place.tokens, features)
-    q, k, v = jnp.split(process, (size, 2 * size), axis=-1)
-    signs = jnp.sign(draw("direction", 1, 1, size))
-    queries = _vectors(layer, "query_norm", std["query"] * q, signs)
-    keys = _vectors(layer, "key_norm", std["key"] * k, signs)
-    return queries, keys, std["value"] * v[..., 0]
+    independent = draw("process", len(sigma), features)
+    independent = independent.at[..., -1].apply(jnp.sign)
+    process = factor(sigma) @ independent
+    by_example = process.reshape(place.draws, -1, place.tokens, features)
+    q, k, v = jnp.split(by_example, (size, 2 * size), axis=-1)
+    direction = draw("direction", 1, 1, size)
+    signs = jnp.sign(direction)
+    q = std["query"] * q
+    k = std["key"] * k
+    v = std["value"] * v[..., 0]
+    queries = _vectors(layer, "query_norm", q, signs)
+    keys = _vectors(layer, "key_norm", k, signs)
+    return queries, keys, v
 
 
 def _vectors(layer: branches.Attention, norm: str, u, signs) -> Vectors:
     """Returns vectors behind the norm and the rotation, with both kinds of change."""
     acts = layer.layer_at(norm)
-    params = jax.tree.map(lambda a: a.astype(u.dtype), acts.init(None, u.shape[-1]))
+    params = acts.init(None, u.shape[-1])
+    params = jax.tree.map(lambda a: a.astype(u.dtype), params)
 
     def rotated(x):
         if not layer.rotary:
             return x
-        return layer.rotary(x[:, None])[:, 0]
+        one_head = x[:, None]
+        return layer.rotary(one_head)[:, 0]
 
     def through(params, u):
-        return jax.vmap(jax.vmap(rotated))(acts(params, u))
+        normed = acts(params, u)
+        return jax.vmap(jax.vmap(rotated))(normed)
 
     value, push = jax.linearize(through, params, u)
     params_still = jax.tree.map(jnp.zeros_like, params)

@@ -47,9 +47,12 @@ def moments(activation: str, variance: float = 1.0, gain: float = 1.0) -> tuple[
     C is what it adds to the stream's mean square, A its mean-square Jacobian at an input of mean square 1; `gain` is `std²
     fan_in` of the output matrix. (Doshi, He and Gromov 2023, eq. 8.)
     """
-    value, slope = kernel(activation, jnp.full((1, 1), variance))
-    jacobian = gain * variance * float(slope[0, 0])
-    added = gain * float(value[0, 0])
+    covariance = jnp.full((1, 1), variance)
+    value, slope = kernel(activation, covariance)
+    mean_square = float(value[0, 0])
+    mean_square_slope = float(slope[0, 0])
+    jacobian = gain * variance * mean_square_slope
+    added = gain * mean_square
     return jacobian, added
 
 
@@ -84,8 +87,9 @@ def uniform_attention_moments(tokens: int, cosine: float, gain: float = 1.0) -> 
 
     `gain` is s², the product of the squared gains of value and output. (Noci et al. 2022, section 3, has such attention.)
     """
+    alike = 1 + (tokens - 1) * cosine
     jacobian = gain / tokens
-    added = gain * (1 + (tokens - 1) * cosine) / tokens
+    added = gain * alike / tokens
     return jacobian, added
 
 
@@ -129,7 +133,8 @@ def value_gradient(square: float, correlation: float, tokens: int, gain: float =
     (Kedia et al. 2024, table 1.) r_g is the correlation of the gradients of different tokens, g the squared gain `d σ_V²` of the
     value matrix.
     """
-    return square * gain * (1 + (tokens - 1) * correlation) / tokens
+    alike = 1 + (tokens - 1) * correlation
+    return square * gain * alike / tokens
 
 
 # ---- DeepNorm -----------------------------------------------------------------------------------------------
@@ -151,9 +156,14 @@ def deepnorm(encoder: int = 0, decoder: int = 0) -> dict[str, tuple[float, float
     if not decoder:
         return {"encoder": _deepnorm_alone(encoder)}
     both = (encoder**4 * decoder) ** (1 / 16)
-    alpha = (3 * decoder) ** 0.25
-    beta = (12 * decoder) ** -0.25
-    return {"encoder": (0.81 * both, 0.87 / both), "decoder": (alpha, beta)}
+    encoder_alpha = 0.81 * both
+    encoder_beta = 0.87 / both
+    decoder_alpha = (3 * decoder) ** 0.25
+    decoder_beta = (12 * decoder) ** -0.25
+    return {
+        "encoder": (encoder_alpha, encoder_beta),
+        "decoder": (decoder_alpha, decoder_beta),
+    }
 
 
 def _deepnorm_alone(blocks: int) -> tuple[float, float]:

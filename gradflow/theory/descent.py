@@ -64,10 +64,14 @@ class Acting:
 
     def __call__(self, u: GramPair) -> tuple[GramPair, Seen]:
         """Returns the pair behind the part, and what is seen of it."""
-        metered = replace(u, tangent=on_diagonal(u.tangent, self.input_dial))
-        place = self.place._replace(key=at(self.place.key, self.part))
-        y, response = passed(self.layer, metered, place, fresh=self.part == "branch")
-        sources = named(self.layer.params_from(self.part), response)
+        with_dial = on_diagonal(u.tangent, self.input_dial)
+        metered = replace(u, tangent=with_dial)
+        key = at(self.place.key, self.part)
+        place = self.place._replace(key=key)
+        fresh = self.part == "branch"
+        y, response = passed(self.layer, metered, place, fresh)
+        owner = self.layer.params_from(self.part)
+        sources = named(owner, response)
         tangent = y.tangent
         for name, g in sources.items():
             dial = self.weight_dials[self.names.index(name)]
@@ -105,7 +109,9 @@ def visit(x: GramPair, layers, extra, *, place: TheoryContext, rows: Rows, names
             weight_dials=dials["parameter"],
             names=names,
         )
-    parts = {**acting, "skip": acting["skip"].on_way(0), "read": acting["read"].on_way(1)}
+    parts: dict[str, Callable] = {**acting}
+    parts["skip"] = acting["skip"].on_way(0)
+    parts["read"] = acting["read"].on_way(1)
     squares = of_stream(x.stream, rows)
     metered = replace(x, tangent=rows.by_token(x.tangent, dials["stream"]))
     y, seen = recorded(parts, shared(metered, place.width), at=_as_it_acts)
@@ -120,11 +126,13 @@ def visit(x: GramPair, layers, extra, *, place: TheoryContext, rows: Rows, names
 
 def of_stream(sigma: Gram, rows: Rows) -> dict:
     """Returns mean square and token cosine at a position of the stream, the latter of lanes that are not empty."""
+    size = len(sigma)
     square = jnp.diag(sigma)
     both = jnp.outer(square, square)
-    different = ~np.eye(len(sigma), dtype=bool)
-    pairs = rows.sequences(len(sigma)) & different & (both > 0)
-    cosine = sigma * jax.lax.rsqrt(jnp.where(both > 0, both, 1))
+    is_there = both > 0
+    different = ~np.eye(size, dtype=bool)
+    pairs = rows.sequences(size) & different & is_there
+    cosine = sigma * jax.lax.rsqrt(jnp.where(is_there, both, 1))
     total = jnp.sum(jnp.where(pairs, cosine, 0))
     number = jnp.where(pairs.any(), pairs.sum(), jnp.nan)
     return {"stream_rms": jnp.mean(square), "token_cosine": total / number}
@@ -133,7 +141,8 @@ def of_stream(sigma: Gram, rows: Rows) -> dict:
 def parameters(model: Transformer) -> tuple[list[str], list[str]]:
     """Returns the names of the parameters inside the stack and outside, as they come in a measurement."""
     weights = jax.eval_shape(model.init, jax.random.key(0))
-    return parameter_names(model.stack, weights["stack"]), outer_names(weights)
+    inside = parameter_names(model.stack, weights["stack"])
+    return inside, outer_names(weights)
 
 
 def at_rest(size: int, rows: Rows, inside: list[str], outside: list[str]) -> dict:
@@ -183,7 +192,8 @@ def through(model: Transformer, batch, place: TheoryContext) -> tuple[Callable, 
             return replace(u, tangent=tangent)
 
         tables = named("branch", bottom)
-        embedding = with_sources(GramPair(bottom.value, jnp.zeros_like(bottom.value)), tables)
+        no_tangent = jnp.zeros_like(bottom.value)
+        embedding = with_sources(GramPair(bottom.value, no_tangent), tables)
         entered, entrance = passed(model.stack.entrance, embedding, place)
         gains = named("enter", entrance)
         x, (squares, known) = walk(
@@ -195,11 +205,13 @@ def through(model: Transformer, batch, place: TheoryContext) -> tuple[Callable, 
             bind=layers_alone,
             kept=STREAM_ALONE,
         )
-        top = replace(x, tangent=rows.by_token(x.tangent, dials["top"]))
+        at_top = rows.by_token(x.tangent, dials["top"])
+        top = replace(x, tangent=at_top)
         left, exit_ = passed(model.stack.exit, top, place)
         final_gains = named("leave", exit_)
         left = with_sources(left, final_gains)
-        out = replace(left, tangent=on_diagonal(left.tangent, dials["readout"]))
+        at_readout = on_diagonal(left.tangent, dials["readout"])
+        out = replace(left, tangent=at_readout)
         predicted = {*tables, *gains, *final_gains}
         outer_known = jnp.array([name in predicted for name in outside])
         return (top.tangent, out), OnTheWay(top.stream, squares, known, outer_known)
@@ -218,10 +230,13 @@ def backward(model: Transformer, batch, place: TheoryContext) -> dict:
     inside, outside = parameters(model)
     end, dials = through(model, batch, place)
     (top, out), pull, seen = jax.vjp(end, dials, has_aux=True)
-    final = readout(model, out.stream, batch["targets"], at(place.key, "readout"))
-    (squares,) = pull((jnp.zeros_like(top), final["cotangent"]))
-    in_stack = {"stream": squares["stack"]["stream"], **squares["stack"]["parts"]}
-    pairs = squares["stack"]["parameter"] + seen.known[..., None, None]
+    key = at(place.key, "readout")
+    final = readout(model, out.stream, batch["targets"], key)
+    of_probe = jnp.zeros_like(top)
+    (squares,) = pull((of_probe, final["cotangent"]))
+    in_stack = squares["stack"]
+    at_parts = {"stream": in_stack["stream"], **in_stack["parts"]}
+    pairs = in_stack["parameter"] + seen.known[..., None, None]
     outer_squares = jnp.where(seen.outer_known, squares["outer"], jnp.nan)
     outer = dict(zip(outside, outer_squares, strict=True))
     outer["readout"] = final["readout"]
@@ -230,15 +245,20 @@ def backward(model: Transformer, batch, place: TheoryContext) -> dict:
         if name in outer:
             outer[name] += added.sum()
         elif name in inside:
-            pairs = pairs.at[-1, inside.index(name)].add(rows.over_examples(added))
-    by_example = _root(jnp.diagonal(pairs, axis1=-2, axis2=-1))
+            column = inside.index(name)
+            by_pair = rows.over_examples(added)
+            pairs = pairs.at[-1, column].add(by_pair)
+    of_example = jnp.diagonal(pairs, axis1=-2, axis2=-1)
+    by_example = _root(of_example)
+    outer_squares = jnp.stack(list(outer.values()))
+    at_top = of_stream(seen.top, rows)
     return {
         "loss": final["loss"],
-        **accounts.backward({**squares, "stack": in_stack}),
+        **accounts.backward({**squares, "stack": at_parts}),
         "parameter_gradient": _root(pairs.sum((-2, -1))),
         "parameter_gradient_per_example": rows.examples * by_example.mean(-1),
-        "outer_gradient": _root(jnp.stack(list(outer.values()))),
-        **accounts.signal(seen.sublayers, of_stream(seen.top, rows)),
+        "outer_gradient": _root(outer_squares),
+        **accounts.signal(seen.sublayers, at_top),
     }
 
 
@@ -263,15 +283,17 @@ def partial_jacobian(model: Transformer, batch, place: TheoryContext) -> dict:
     """
     end, dials = through(model, batch, place)
     (top, out), pull, _ = jax.vjp(end, dials, has_aux=True)
-    sequences = Rows(*batch["inputs"].shape).sequences(len(top))
-    probes = {"isotropic": np.eye(len(top)), "token_common": sequences}
-    nothing_of_loss = jax.tree.map(jnp.zeros_like, out)
+    rows = Rows(*batch["inputs"].shape)
+    size = len(top)
+    probes = {"isotropic": np.eye(size), "token_common": rows.sequences(size)}
+    of_loss = jax.tree.map(jnp.zeros_like, out)
 
     def gains(probe):
-        scaled = jnp.asarray(probe, top.dtype) / len(top)
-        (squares,) = pull((scaled, nothing_of_loss))
+        of_probe = jnp.asarray(probe, top.dtype) / size
+        (squares,) = pull((of_probe, of_loss))
         below = squares["stack"]["stream"].sum(-1)
-        return jnp.append(below, squares["top"].sum())
+        at_top = squares["top"].sum()
+        return jnp.append(below, at_top)
 
     by_probe = [gains(probes[name]) for name in PROBES]
     return {"partial_jacobian": jnp.stack(by_probe, axis=-1)}

@@ -28,14 +28,18 @@ def embedded(embedding: Embedding, inputs) -> Response:
 
     The response to nothing: `push` is not used; `sources` are the tables.
     """
-    sources = {"token": _same(inputs).astype(jnp.result_type(float))}
+    dtype = jnp.result_type(float)
+    same_token = _same(inputs)
+    sources = {"token": same_token.astype(dtype)}
     if embedding.context:
-        positions = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
-        sources["position"] = _same(positions).astype(jnp.result_type(float))
+        tokens = inputs.shape[1]
+        positions = jnp.broadcast_to(jnp.arange(tokens), inputs.shape)
+        same_position = _same(positions)
+        sources["position"] = same_position.astype(dtype)
     if embedding.types:
         sources["type"] = jnp.ones_like(sources["token"])
-    mean = embedding.rms**2 * sum(sources.values()) / len(sources)
-    return Response(mean, unchanged, sources)
+    total = embedding.rms**2 * sum(sources.values())
+    return Response(total / len(sources), unchanged, sources)
 
 
 def _same(numbers):
@@ -56,26 +60,31 @@ def readout(model: Transformer, out: Gram, targets, key) -> dict:
     `along` is where the mean starts: `E g_t = std² (1 − E Σ p²) out_t/N`, of which it is d times what stands before out_t. D is
     half of it on the diagonal. A norm takes it from all below; its own gain feels it (`leaning`).
     """
+    width = model.width
     classes = model.embedding.vocabulary
     weights = resolved(model.readout, model.depth)
-    matrix = Matrix("readout", model.width, classes, model.width)
-    gain = weights.std(matrix) ** 2 * model.width
+    matrix = Matrix("readout", width, classes, width)
+    std = weights.std(matrix)
+    gain = std**2 * width
     draws = math.ceil(LOGITS / classes)
-    independent = normal(key, draws, len(out), classes).astype(out.dtype)
-    z = gain**0.5 * jnp.einsum("ts,nsa->nta", factor(out), independent)
+    independent = normal(key, draws, len(out), classes)
+    correlated = jnp.einsum("ts,nsa->nta", factor(out), independent.astype(out.dtype))
+    z = gain**0.5 * correlated
     p = jax.nn.softmax(z, axis=-1)
     same_target = _same(targets)
     alike = jnp.einsum("nta,nsa->ts", p, p) / len(p)
     has_target = (targets.ravel() >= 0).astype(out.dtype)
     weight = has_target / has_target.sum()  # of a token in the mean over all targets
-    residual = (alike - 2 / classes + same_target) * jnp.outer(weight, weight)
+    product = alike - 2 / classes + same_target
+    residual = product * jnp.outer(weight, weight)
     along = gain * (1 - jnp.diag(alike)) * weight
     d = jnp.diag(along) / 2
+    delta = gain * residual + energy(d, out, width)
     losses = jax.nn.logsumexp(z, axis=-1) - z.mean(-1)
     return {
         "loss": jnp.mean(losses @ weight),
-        "cotangent": GramPair(d, gain * residual + energy(d, out, model.width)),
-        "readout": jnp.vdot(model.width * out, residual),
+        "cotangent": GramPair(d, delta),
+        "readout": jnp.vdot(width * out, residual),
         "along": along,
     }
 
@@ -105,9 +114,12 @@ def leaning(last: Wiring, sigma: Gram, along, place: TheoryContext) -> dict[str,
         norm = _last_norm(steps, lane)
         if norm is None:
             continue
-        c = weights[lane] * jnp.einsum("tks,k->ts", by_lane[lane], weights)
-        pairs = jnp.outer(jnp.diag(c), jnp.diag(c)) + c * c.T
-        added[f"{norm}.scale"] = jnp.outer(along, along) * pairs / place.width
+        with_readout = jnp.einsum("tks,k->ts", by_lane[lane], weights)
+        c = weights[lane] * with_readout
+        on_diagonal = jnp.diag(c)
+        pairs = jnp.outer(on_diagonal, on_diagonal) + c * c.T
+        weighted = jnp.outer(along, along) * pairs
+        added[f"{norm}.scale"] = weighted / place.width
     return added
 
 
@@ -123,10 +135,12 @@ def _steps_to_readout(last: Wiring, sigma: Gram, place: TheoryContext) -> list[S
 
 def _read_by_lane(steps: list[Step], dtype) -> tuple[list[Step], Any]:
     """Returns the steps that end with the last norm, and the weights with which the lanes of their output are read out."""
-    gathers = [i for i, step in enumerate(steps) if isinstance(step.layer, Lanes)]
-    if not gathers:
+    last = None
+    for number, step in enumerate(steps):
+        if isinstance(step.layer, Lanes):
+            last = number
+    if last is None:
         return steps, jnp.ones(1)
-    last = gathers[-1]
     behind = steps[last + 1 :]
     if any(_is_norm(step.layer) for step in behind):
         return behind, jnp.ones(1)
@@ -137,7 +151,10 @@ def _in_turn(name: str, layer) -> list[tuple[str, Any]]:
     """Returns a layer, or those that it is made of one after the other, by the full names of their parameters."""
     if not isinstance(layer, Then) or not layer.layers:
         return [(name, layer)]
-    return [(f"{name}.{number}", inner) for number, inner in enumerate(layer.layers, 1)]
+    in_turn = []
+    for number, inner in enumerate(layer.layers, 1):
+        in_turn.append((f"{name}.{number}", inner))
+    return in_turn
 
 
 def _last_norm(steps: list[Step], lane: int) -> str | None:

@@ -118,7 +118,8 @@ def _(layer: layers.Shift, sigma: Gram, place: TheoryContext) -> Response:
 @response.register
 def _(layer: norms.RMSNorm, sigma: Gram, place: TheoryContext) -> Response:
     """`Σ/(σ σᵀ)`, `σ² = diag Σ + eps`; the direction that J_N takes out is one of d."""
-    inverse = jax.lax.rsqrt(jnp.diag(sigma) + layer.eps)
+    variance = jnp.diag(sigma) + layer.eps
+    inverse = jax.lax.rsqrt(variance)
     square = jnp.outer(inverse, inverse)
     sources = {}
     if layer.scale != "none":
@@ -201,13 +202,15 @@ def factor(sigma: Gram) -> Gram:
     Tokens that differ by less are drawn as if they differed by that.
     """
     rounding = 2 * len(sigma) * jnp.finfo(sigma.dtype).eps
-    jitter = rounding * jnp.mean(jnp.diag(sigma))
-    return jnp.linalg.cholesky(on_diagonal(sigma, jitter))
+    mean_square = jnp.mean(jnp.diag(sigma))
+    apart = on_diagonal(sigma, rounding * mean_square)
+    return jnp.linalg.cholesky(apart)
 
 
 def on_diagonal(k: Gram, more) -> Gram:
     """Returns `K` with `more`, a number or one for each row, on its diagonal: an independent tangent at every token."""
-    return k.at[jnp.diag_indices(len(k))].add(more)
+    diagonal = jnp.diag_indices(len(k))
+    return k.at[diagonal].add(more)
 
 
 # ---- rows ---------------------------------------------------------------------------------------------------

@@ -41,7 +41,9 @@ def kernel(activation: str, covariance: Float[Array, "token token"]) -> Kernel:
     """
     if activation in CLOSED:
         variance = jnp.diag(covariance)
-        return CLOSED[activation](variance[:, None], variance[None, :], covariance)
+        a = variance[:, None]
+        b = variance[None, :]
+        return CLOSED[activation](a, b, covariance)
     return expanded(ACTIVATIONS[activation], covariance)
 
 
@@ -56,9 +58,10 @@ def relu(a, b, c) -> Kernel:
     cosine = _cosine(c, scale)
     sine = _root(1 - cosine**2)
     angle = jnp.arctan2(sine, cosine)
-    value = scale * (sine + (jnp.pi - angle) * cosine)
+    remainder = jnp.pi - angle
+    value = scale * (sine + remainder * cosine)
     circle = 2 * jnp.pi
-    return Kernel(value / circle, (jnp.pi - angle) / circle)
+    return Kernel(value / circle, remainder / circle)
 
 
 def _root(square):
@@ -70,8 +73,10 @@ def _root(square):
 
 def _cosine(c, scale):
     """Returns `c/scale`, 0 where there is nothing, between −1 and 1; rounding beyond them does not stop a derivative."""
-    cosine = c / jnp.where(scale > 0, scale, 1)
-    rounding = jnp.clip(cosine, -1, 1) - cosine
+    divisor = jnp.where(scale > 0, scale, 1)
+    cosine = c / divisor
+    clipped = jnp.clip(cosine, -1, 1)
+    rounding = clipped - cosine
     return cosine + jax.lax.stop_gradient(rounding)
 
 
@@ -83,21 +88,27 @@ def gelu(a, b, c) -> Kernel:
     p = 1 + a
     q = 1 + b
     slack = p * q - c**2
-    both = 1 / 4 + jnp.arcsin(c / jnp.sqrt(p * q)) / (2 * jnp.pi)  # E Φ(u)Φ(v)
+    sine = c / jnp.sqrt(p * q)
+    angle = jnp.arcsin(sine)
+    both = 1 / 4 + angle / (2 * jnp.pi)  # E Φ(u)Φ(v)
     peak = 1 / (2 * jnp.pi * jnp.sqrt(slack))  # E Φ'(u)Φ'(v)
     inverses = 1 / p + 1 / q - 1
     cross = a * b + c**2 * inverses
     value = c * both + peak * cross
-    slope = both + peak * (c + c * cross / slack + 2 * c * inverses)
+    slope_of_cross = c + c * cross / slack + 2 * c * inverses
+    slope = both + peak * slope_of_cross
     return Kernel(value, slope)
 
 
 def erf(a, b, c) -> Kernel:
     """Returns the kernels of φ(u) = erf u: the arcsine kernel (Williams 1997, eq. 11), and its derivative."""
-    slack = (1 + 2 * a) * (1 + 2 * b)
+    p = 1 + 2 * a
+    q = 1 + 2 * b
+    slack = p * q
     sine = 2 * c / jnp.sqrt(slack)
     value = 2 / jnp.pi * jnp.arcsin(sine)
-    slope = 4 / jnp.pi / jnp.sqrt(slack - 4 * c**2)
+    root = jnp.sqrt(slack - 4 * c**2)
+    slope = 4 / jnp.pi / root
     return Kernel(value, slope)
 
 
@@ -113,9 +124,12 @@ def mean(activation: str, variance):
     if activation == "relu":
         return jnp.sqrt(variance / (2 * jnp.pi))
     if activation == "gelu":
-        return variance / jnp.sqrt(2 * jnp.pi * (1 + variance))
+        square = 2 * jnp.pi * (1 + variance)
+        return variance / jnp.sqrt(square)
     nodes, weights, _ = _hermite(variance.dtype)
-    values = ACTIVATIONS[activation](jnp.multiply.outer(jnp.sqrt(variance), nodes))
+    std = jnp.sqrt(variance)
+    u = jnp.multiply.outer(std, nodes)
+    values = ACTIVATIONS[activation](u)
     return values @ weights
 
 
@@ -132,19 +146,25 @@ def expanded(function: Callable, covariance: Float[Array, "token token"]) -> Ker
     scale = jnp.outer(std, std)
     cosine = _cosine(covariance, scale)
     derivative = jax.vmap(jax.vmap(jax.grad(function)))
-    return Kernel(_series(function, std, cosine), _series(derivative, std, cosine))
+    value = _series(function, std, cosine)
+    slope = _series(derivative, std, cosine)
+    return Kernel(value, slope)
 
 
 def _series(function: Callable, std, cosine):
     """Returns `Σ_k φ_k(s_t) φ_k(s_s) ρ_ts^k`, by Horner's rule."""
     nodes, weights, polynomials = _hermite(std.dtype)
-    values = function(std[:, None] * nodes[None])
-    coefficients = (values * weights[None]) @ polynomials
-    beyond = (values**2) @ weights - jnp.sum(coefficients**2, axis=1)
-    terms = [*coefficients.T, _root(jnp.maximum(beyond, 0))]
+    u = std[:, None] * nodes[None]
+    values = function(u)
+    weighted = values * weights[None]
+    coefficients = weighted @ polynomials
+    square = (values**2) @ weights
+    rest = square - jnp.sum(coefficients**2, axis=1)
+    at_next_degree = _root(jnp.maximum(rest, 0))
     total = jnp.zeros_like(cosine)
-    for term in reversed(terms):
-        total = total * cosine + jnp.outer(term, term)
+    for term in reversed([*coefficients.T, at_next_degree]):
+        square = jnp.outer(term, term)
+        total = total * cosine + square
     return total
 
 
@@ -153,10 +173,17 @@ def _hermite(dtype) -> tuple[jax.Array, jax.Array, jax.Array]:
     nodes = np.linspace(-REACH, REACH, NODES)
     density = np.exp(-(nodes**2) / 2)
     weights = density / density.sum()
-    polynomials = [np.ones_like(nodes), nodes]
+    before = np.ones_like(nodes)
+    last = nodes
+    polynomials = [before, last]
     for k in range(2, DEGREE):
-        *_, before, last = polynomials
-        following = nodes * last - (k - 1) ** 0.5 * before
-        polynomials.append(following / k**0.5)
+        unscaled = nodes * last - (k - 1) ** 0.5 * before
+        before = last
+        last = unscaled / k**0.5
+        polynomials.append(last)
     matrix = np.stack(polynomials, axis=1)
-    return jnp.asarray(nodes, dtype), jnp.asarray(weights, dtype), jnp.asarray(matrix, dtype)
+    return (
+        jnp.asarray(nodes, dtype),
+        jnp.asarray(weights, dtype),
+        jnp.asarray(matrix, dtype),
+    )

@@ -17,7 +17,8 @@ def _on_lanes(matrix, k: Gram) -> Gram:
     out, into = matrix.shape
     rows = len(k) // into
     blocks = k.reshape(into, rows, into, rows)
-    return jnp.einsum("ij,jakb,lk->ialb", matrix, blocks, matrix).reshape(out * rows, -1)
+    mixed = jnp.einsum("ij,jakb,lk->ialb", matrix, blocks, matrix)
+    return mixed.reshape(out * rows, -1)
 
 
 def _as_matrix(layer: lanes.Lanes, dtype):

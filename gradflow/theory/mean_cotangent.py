@@ -41,9 +41,9 @@ def energy(d: Gram, sigma: Gram, width: int, other: Gram | None = None) -> Gram:
 
     D is symmetrized.
     """
-    if other is None:
-        other = d
-    return (d + d.T) @ sigma @ (other + other.T) / width
+    left = d + d.T
+    right = left if other is None else other + other.T
+    return left @ sigma @ right / width
 
 
 def passed(layer, u: GramPair, place: TheoryContext, fresh: bool = False) -> tuple[GramPair, Response]:
@@ -55,9 +55,11 @@ def passed(layer, u: GramPair, place: TheoryContext, fresh: bool = False) -> tup
     """
     if isinstance(layer, (*LINEAR, Lanes)):
         linear = response(layer, u.stream, place)
-        return GramPair(linear.value, linear.push(u.tangent)), linear
+        tangent = linear.push(u.tangent)
+        return GramPair(linear.value, tangent), linear
     sigma, k, nothing = _with_mean(u.stream, u.tangent, place.width)
-    here = response(layer, jax.lax.stop_gradient(sigma), place)  # K is zero where derivatives are taken
+    fixed = jax.lax.stop_gradient(sigma)  # K is zero where derivatives are taken
+    here = response(layer, fixed, place)
     value = response(layer, sigma, place).value
     if not fresh:
         value = value + here.push(nothing)
@@ -78,7 +80,9 @@ def _with_mean_up(sigma, k, width):
 def _with_mean_down(width, sigma, pulled):
     """Returns D and Δ from what comes down."""
     d, delta, handed = pulled
-    return d, delta + energy(d, sigma, width) - energy(handed, sigma, width)
+    needed = energy(d, sigma, width)
+    already_there = energy(handed, sigma, width)
+    return d, delta + needed - already_there
 
 
 _with_mean.defvjp(_with_mean_up, _with_mean_down)

@@ -162,18 +162,30 @@ def refuse(name: str, model) -> None:
     if model.embedding.features:
         raise NotImplementedError(f"{name}: no theory of a matrix between token rows and the stream: measure it")
     layers = _all_layers(model)
+    _check_responses(name, layers)
+    _check_centred(name, layers)
+
+
+def _check_responses(name: str, layers: list) -> None:
+    """Refuses a layer that no response is registered for."""
     for layer in layers:
         if response.dispatch(type(layer)) is response.dispatch(object):
             raise NotImplementedError(
                 f"{name}: no theory for {type(layer).__name__}: say what it does to a Gram matrix by "
                 f"gf.gram.response.register, or measure it"
             )
-    uncentred = [type(layer).__name__ for layer in layers if not layer.centred]
-    if uncentred and any(isinstance(layer, LayerNorm) for layer in layers):
-        raise NotImplementedError(
-            f"{name}: LayerNorm subtracts a mean that theory does not carry, and {uncentred[0]} has features whose mean is "
-            f"not zero: use RMSNorm, or measure it"
-        )
+
+
+def _check_centred(name: str, layers: list) -> None:
+    """Refuses a LayerNorm beside a layer that has features whose mean is not zero."""
+    if not any(isinstance(layer, LayerNorm) for layer in layers):
+        return
+    for layer in layers:
+        if not layer.centred:
+            raise NotImplementedError(
+                f"{name}: LayerNorm subtracts a mean that theory does not carry, and {type(layer).__name__} has features "
+                f"whose mean is not zero: use RMSNorm, or measure it"
+            )
 
 
 def _all_layers(model: Transformer) -> list:
