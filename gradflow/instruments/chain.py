@@ -164,7 +164,16 @@ def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
 # ---- singular values of the whole ---------------------------------------------------------------------------
 
 
-def end_to_end(model, params, batch, *, starts=(0,), leading: int = LEADING, iterations: int = 32, key=0) -> dict:
+def end_to_end(
+    model,
+    params,
+    batch,
+    *,
+    starts=(0,),
+    leading: int = LEADING,
+    iterations: int = 32,
+    key=0,
+) -> dict:
     """Returns `log_singular_values` [S+1, k] of `∂x_S/∂x_l` from the positions l in `starts`, with errors; NaN at the others.
 
     Golub-Kahan bidiagonalization (as in `spectrum`) of the chain with every sublayer's map divided by the growth of its
@@ -175,14 +184,18 @@ def end_to_end(model, params, batch, *, starts=(0,), leading: int = LEADING, ite
     """
     size = model.stack.size
     positions = jnp.asarray(_positions(starts, size))
-    growth = leading_directions(model, params, batch, 1, key).growth[:, 0]
-    used, x = at_bottom(model, params, first(batch["inputs"]))
-    v = normal(at(root(key), "end_to_end"), *x.shape)
-    v = v.astype(jnp.zeros(()).dtype)
+    directions = leading_directions(model, params, batch, 1, key)
+    growth = directions.growth[:, 0]
+    inputs = first(batch["inputs"])
+    used, x = at_bottom(model, params, inputs)
+    start_key = at(root(key), "end_to_end")
+    drawn_start = normal(start_key, *x.shape)
+    v = drawn_start.astype(jnp.zeros(()).dtype)
     steps = min(2 * iterations, x.size)
     half = max(1, steps // 2)
     leading = min(leading, half)
-    least_share = x.size * float(jnp.finfo(x.dtype).eps)
+    rounding_of_one = float(jnp.finfo(x.dtype).eps)
+    least_share = x.size * rounding_of_one
 
     def leading_values(small):
         return jnp.linalg.svd(small, compute_uv=False)[:leading]

@@ -34,9 +34,17 @@ def nothing(tangents) -> tuple:
     return ()
 
 
-def leading_directions(model, params, batch, leading: int, key, keep: Callable = nothing) -> Directions:
+def leading_directions(
+    model,
+    params,
+    batch,
+    leading: int,
+    key,
+    keep: Callable = nothing,
+) -> Directions:
     """Returns the growth of `leading` random orthonormal tangents, and `keep(tangents)` of them at every position."""
-    used, x = at_bottom(model, params, first(batch["inputs"]))
+    inputs = first(batch["inputs"])
+    used, x = at_bottom(model, params, inputs)
     if not 1 <= leading <= x.size:
         raise ValueError(f"leading is {leading}: between 1 and tokens × features = {x.size} directions can be followed")
     drawn = normal(at(root(key), "tangents"), leading, *x.shape)

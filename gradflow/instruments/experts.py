@@ -38,8 +38,11 @@ def load(model, params, batch) -> dict:
 
     def visit(x, layers_and_params, _):
         layers, of_sublayer = layers_and_params
-        y, inputs = recorded(bind(layers, of_sublayer), x, at=_input)
-        return y, _of_gates(layers["branch"], of_sublayer["branch"], inputs["branch"], size)
+        parts = bind(layers, of_sublayer)
+        y, inputs = recorded(parts, x, at=_input)
+        branch = layers["branch"]
+        gates = _of_gates(branch, of_sublayer["branch"], inputs["branch"], size)
+        return y, gates
 
     def of_example(inputs):
         used, x = at_bottom(model, params, inputs)
@@ -48,7 +51,8 @@ def load(model, params, batch) -> dict:
 
     by_example = jax.vmap(of_example)(batch["inputs"])
     means = jax.tree.map(lambda a: a.mean(0), by_example)
-    return {**means, "load_violation": _violation(means["expert_load"])}
+    violation = _violation(means["expert_load"])
+    return {**means, "load_violation": violation}
 
 
 def _most_experts(model) -> int:

@@ -58,8 +58,13 @@ def _with_matrix(part, u):
 
 def _matrix(push, like):
     """Returns the matrix of a linear map, by its action on a basis of arrays shaped `like`."""
-    basis = jnp.eye(like.size, dtype=like.dtype).reshape(like.size, *like.shape)
-    return jax.vmap(lambda unit: push(unit).ravel(), out_axes=1)(basis)
+    units = jnp.eye(like.size, dtype=like.dtype)
+    basis = units.reshape(like.size, *like.shape)
+
+    def column(unit):
+        return push(unit).ravel()
+
+    return jax.vmap(column, out_axes=1)(basis)
 
 
 def at_sublayer(model, params, inputs, position: int) -> dict[str, jax.Array]:

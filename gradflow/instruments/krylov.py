@@ -53,7 +53,8 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     How many directions are lost can't be counted so: where one may be, what depends on it is NaN.
     """
     through, start = narrow(op)
-    keys = jax.random.split(at(key, "starts"), krylov.probes)
+    starts_key = at(key, "starts")
+    keys = jax.random.split(starts_key, krylov.probes)
     starts = jax.vmap(start)(keys)
     steps = min(2 * krylov.iterations, op.size)
     half = max(1, steps // 2)
@@ -65,10 +66,12 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     numbers, errors = _converged(estimate, estimate_at_half, krylov.probes)
     largest = nodes.max()
     moved = jnp.abs(largest - nodes_at_half.max())
-    smallest, uncertainty = smallest_singular_value(through, start, largest, at(key, "smallest"), krylov)
+    smallest_key = at(key, "smallest")
+    smallest, uncertainty = smallest_singular_value(through, start, largest, smallest_key, krylov)
     smaller = jnp.minimum(dimension(op.domain), dimension(op.range))
     is_onto = op.rank == smaller
-    is_clear = clear(nodes.astype(op.like.dtype), weights.astype(op.like.dtype))
+    dtype = op.like.dtype
+    is_clear = clear(nodes.astype(dtype), weights.astype(dtype))
     numbers = numbers | extremes(largest, smallest)
     numbers = ranked(numbers, is_onto & is_clear)
     has_volume = ~jnp.isnan(numbers["log_volume"])
@@ -78,7 +81,7 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     errors["smallest_singular_value"] = uncertainty
     errors["condition_number"] = (moved + largest * uncertainty / smallest) / smallest
     return {
-        "singular_values": jnp.full(size, jnp.nan, op.like.dtype),
+        "singular_values": jnp.full(size, jnp.nan, dtype),
         **deficits(op, op.rank, known),
         **with_errors(numbers, errors),
         "spectrum_probes": jnp.asarray(krylov.probes, jnp.int32),
@@ -211,9 +214,11 @@ def smallest_singular_value(through, start, largest, key, krylov: Krylov):
     if not krylov.solves:
         unknown = jnp.full_like(largest, jnp.nan)
         return unknown, unknown
-    tolerance = max(4 * jnp.finfo(largest.dtype).eps, 1e-12)
+    rounding_of_one = jnp.finfo(largest.dtype).eps
+    tolerance = max(4 * rounding_of_one, 1e-12)
     run = partial(_inverse_lanczos, through, start, krylov, tolerance)
-    values, errors = jax.lax.map(run, jax.random.split(key, 2))
+    keys = jax.random.split(key, 2)
+    values, errors = jax.lax.map(run, keys)
     difference = jnp.abs(values[0] - values[1])
     larger = jnp.maximum(errors.max(), difference)
     error = larger + tolerance * largest

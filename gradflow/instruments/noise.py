@@ -32,8 +32,12 @@ def per_example(model, params, batch) -> dict:
     def of_example(example_and_share):
         example, share = example_and_share
         alone = jax.tree.map(lambda a: a[None], example)
-        gradient = grad(params, alone)["stack"]
-        gradient = jax.tree.map(lambda g: share.astype(g.dtype) * g, gradient)
+        gradient_alone = grad(params, alone)["stack"]
+
+        def of_batch(g):
+            return share.astype(g.dtype) * g
+
+        gradient = jax.tree.map(of_batch, gradient_alone)
         norms = parameter_norms(model.stack, gradient)
         sums = jax.tree.map(jnp.add, gradient, mean)
         return norms, parameter_norms(model.stack, sums)

@@ -52,7 +52,11 @@ def seed_keys(key, seeds: int):
     whole("seeds", seeds, most=2**31 - 1)
     size.refuse("a run", "take fewer seeds", keys=size.KEY * seeds)
     origin = root(key)
-    return jax.vmap(lambda seed: at(origin, "seed", seed))(jnp.arange(seeds))
+
+    def key_of(seed):
+        return at(origin, "seed", seed)
+
+    return jax.vmap(key_of)(jnp.arange(seeds))
 
 
 def init_seeds(model, keys) -> Iterator:

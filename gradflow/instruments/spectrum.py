@@ -54,7 +54,8 @@ def spectrum(
     unknown = [name for name in factors if name not in JACOBIANS]
     if unknown or not factors:
         raise ValueError(f"factors {tuple(factors)}: choose from {', '.join(JACOBIANS)}")
-    used, x = at_bottom(model, params, first(batch["inputs"]))
+    inputs = first(batch["inputs"])
+    used, x = at_bottom(model, params, inputs)
 
     def visit(carry, layers_and_params, position):
         y, space, ops = operators(*layers_and_params, *carry)
@@ -69,7 +70,16 @@ def spectrum(
     return reports
 
 
-def window(model, params, batch, *, tokens: int | None = None, factors=WINDOWED, dense: int = DENSE, **options) -> dict:
+def window(
+    model,
+    params,
+    batch,
+    *,
+    tokens: int | None = None,
+    factors=WINDOWED,
+    dense: int = DENSE,
+    **options,
+) -> dict:
     """Returns `spectrum` of the first `tokens` tokens alone.
 
     By default as many, one at least, as are exact (at most `dense` entries). Of few tokens a wide stream has its spectra in
@@ -77,7 +87,8 @@ def window(model, params, batch, *, tokens: int | None = None, factors=WINDOWED,
     Options as for `spectrum`. Cost: that of a dense one, O(n³) for n entries and each of the factors.
     """
     if not tokens:
-        stream = jax.eval_shape(model.enter, params, first(batch["inputs"]))
+        inputs = first(batch["inputs"])
+        stream = jax.eval_shape(model.enter, params, inputs)
         rows = by_token(jnp.zeros(stream.shape))
         entries_a_token = rows.shape[-1]
         tokens = max(1, dense // entries_a_token)
@@ -85,7 +96,14 @@ def window(model, params, batch, *, tokens: int | None = None, factors=WINDOWED,
     return spectrum(model, params, few, factors=factors, dense=dense, **options)
 
 
-def _of_factors(ops: Mapping[str, Operator], factors, dense: int, key, krylov: Krylov, memory: int) -> dict:
+def _of_factors(
+    ops: Mapping[str, Operator],
+    factors,
+    dense: int,
+    key,
+    krylov: Krylov,
+    memory: int,
+) -> dict:
     """Returns the spectra of one sublayer's factors, stacked over `JACOBIANS`; factors that are the same map are taken once."""
     size = max(op.size for op in ops.values())
     representatives = _representatives(ops, factors)

@@ -109,8 +109,9 @@ def uniform_attention_gain(sublayers, tokens: int, gain: float = 1.0):
 
 def relu_moments(std: float) -> tuple[float, float]:
     """Returns `(s/√(2π), s² (π − 1)/(2π))`: mean and variance behind a ReLU (Kedia et al. 2024, table 1)."""
-    mean = std / math.sqrt(2 * math.pi)
-    variance = std**2 * (math.pi - 1) / (2 * math.pi)
+    circle = 2 * math.pi
+    mean = std / math.sqrt(circle)
+    variance = std**2 * (math.pi - 1) / circle
     return mean, variance
 
 

@@ -225,12 +225,14 @@ class Rows(NamedTuple):
     def by_token(self, k: Gram, dial) -> Gram:
         """Returns `K` with the dial of its token [T] on the diagonal of every row."""
         sequences = len(k) // self.tokens
-        return on_diagonal(k, jnp.tile(dial, sequences))
+        by_row = jnp.tile(dial, sequences)
+        return on_diagonal(k, by_row)
 
     def by_examples(self, g: Gram, dial) -> Gram:
         """Returns `G` with every entry multiplied by the dial of its two examples [E, E]."""
         of_pairs = dial[None, :, None, None, :, None]
-        return (self.paired(g) * of_pairs).reshape(g.shape)
+        weighted = self.paired(g) * of_pairs
+        return weighted.reshape(g.shape)
 
     def over_examples(self, g: Gram):
         """Returns sums [E, E] of `G` over the rows of every pair of examples."""
