@@ -8,7 +8,7 @@ from .compiler import apply_cpu_workaround
 apply_cpu_workaround()
 FLOORS = {
     "": ("laws", "report", "results"),
-    "instruments": ("chain", "jacobians", "spectrum"),
+    "instruments.jacobians": ("chain", "jacobians", "spectrum"),
     "model": ("branches", "layers", "zoo"),
     "model.branches": ("experts", "latent"),
     "model.layers": ("norms",),
@@ -20,7 +20,7 @@ FLOORS = {
 }
 ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {
-    "instruments.meter": ("meter",),
+    "instruments.meters.meter": ("meter",),
     "instruments.measurement": ("measure", "sweep"),
     "interop.pretrained": ("checkpoint",),
     "model.equation.sublayer": ("walk",),

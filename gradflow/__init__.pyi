@@ -3,12 +3,12 @@
 from . import laws as laws
 from . import report as report
 from . import results as results
-from .instruments import chain as chain
-from .instruments import jacobians as jacobians
-from .instruments import spectrum as spectrum
+from .instruments.jacobians import chain as chain
+from .instruments.jacobians import jacobians as jacobians
+from .instruments.jacobians import spectrum as spectrum
 from .instruments.measurement import measure as measure
 from .instruments.measurement import sweep as sweep
-from .instruments.meter import meter as meter
+from .instruments.meters.meter import meter as meter
 from .interop.pretrained import checkpoint as checkpoint
 from .model import branches as branches
 from .model import layers as layers

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradflow.instruments import gradients, jacobians
+from gradflow.instruments.backward import gradients
+from gradflow.instruments.jacobians import jacobians
 from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Rotary
 from gradflow.model.equation.sublayer import residual, walk
 from gradflow.model.layers.lane_mixing import DynamicGains

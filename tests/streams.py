@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradflow.instruments import gradients, jacobians
+from gradflow.instruments.backward import gradients
+from gradflow.instruments.jacobians import jacobians
 from gradflow.model.equation.sublayer import residual, walk, with_context
 from gradflow.model.parameters.names import named
 from gradflow.results.quantities import FACTORS, TERMS

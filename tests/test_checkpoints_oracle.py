@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.interop import pretrained, trained
 from gradflow.interop.pretrained.configs import Config
 from gradflow.interop.pretrained.families import FAMILIES

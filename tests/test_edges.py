@@ -13,9 +13,10 @@ import pytest
 from flax import nnx
 
 import gradflow as gf
-from gradflow.instruments import gradients, meter, noise
-from gradflow.instruments.dropout import dropped
-from gradflow.instruments.resolution import least_resolved, resolved
+from gradflow.instruments.backward import gradients, noise
+from gradflow.instruments.meters import meter
+from gradflow.instruments.meters.dropout import dropped
+from gradflow.instruments.meters.resolution import least_resolved, resolved
 from gradflow.interop.functions import FunctionStack
 from gradflow.model.inputs.batch import checked
 from gradflow.model.parameters import names

@@ -106,7 +106,7 @@ def everywhere(wanted) -> list[str]:
 
 def test_the_graph_is_read_right():
     """A few edges that are known to be there: a dotted, a bare and a nested import, and a package."""
-    assert "model.equation.sublayer" in GRAPH["instruments.meter"]
+    assert "model.equation.sublayer" in GRAPH["instruments.meters.meter"]
     assert {"report.text.captions", "report.tables"} <= GRAPH["report.plot.profiles"]
     assert "laws" in GRAPH["report.tables.fits"]
     assert "training.plan" in GRAPH["cli.commands"]
@@ -177,7 +177,7 @@ def test_over_depth_only_walk_loops():
     """The others go over the tangents or the normals of one position, and over the rounds of a Sinkhorn projection."""
     others = [
         "instruments.directions.orthonormalized",
-        "instruments.spaces.gram_schmidt",
+        "instruments.jacobians.spaces.gram_schmidt",
         "model.layers.lane_mixing.sinkhorn",
     ]
     assert sorted(everywhere(is_loop)) == sorted([*others, "model.equation.sublayer.walk"])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.model.branches.branch import Attention, FeedForward
 from gradflow.model.equation.sublayer import sublayer, walk
 from gradflow.model.parameters.names import parameter_names

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import streams
 
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.model.branches.branch import Attention, FeedForward
 from gradflow.model.layers.norms import LayerNorm
 from gradflow.model.parameters.names import named

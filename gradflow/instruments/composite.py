@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from ..model.equation.sublayer import bind_dynamic_gains, residual, walk
 from ..model.numerics.precision import in_float32
 from ..results.quantities import SIDES
-from .example import at_bottom, first
+from .meters.visits import at_bottom, first
 
 
 def gain(model, params, batch) -> dict:

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 from ..model.equation.sublayer import residual, walk
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at, root
-from .example import at_bottom, first
-from .operators import where_finite
+from .meters.visits import at_bottom, first, where_finite
 
 
 class Directions(NamedTuple):

@@ -26,9 +26,9 @@ from ..results.digest import digest
 from ..results.naming import check_names
 from ..results.provenance import provenance
 from ..results.tree import Readings, described, label
-from .loss import measure_function, refuse_module
+from .backward.loss import measure_function, refuse_module
+from .meters.resolution import resolved, warn_of_nonfinite, warn_of_underflow
 from .readings import Reading, readings
-from .resolution import resolved, warn_of_nonfinite, warn_of_underflow
 from .seeds import given_weights, init_seeds, read, seed_keys
 
 SHARED, OWN = "shared by seeds", "one a seed"

@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ..results.arguments import known as one_of
 from ..results.quantities import by_what_they_yield, listed
-from . import chain, composite, experts, gradients, noise, spectrum
+from . import composite
+from .backward import gradients, noise
+from .jacobians import chain, spectrum
+from .meters import experts
 
 Reading = Callable[..., dict]
 

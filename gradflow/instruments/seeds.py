@@ -16,7 +16,7 @@ from ..model.inputs import size
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.keys import at, root
 from ..results.arguments import whole
-from . import gradients
+from .backward import gradients
 from .readings import Reading
 
 AT_ONCE = 2**30  # bytes of weights

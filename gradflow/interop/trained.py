@@ -16,10 +16,10 @@ import jax
 import numpy as np
 import xarray as xr
 
+from ..instruments.jacobians.spectrum import DENSE
 from ..instruments.measurement import measure
 from ..instruments.readings import Reading
 from ..instruments.readings import readings as functions
-from ..instruments.spectrum import DENSE
 from ..model.branches.branch import Attention
 from ..model.layers.layer import Identity
 from ..model.stacks.embedding_readout import Readout

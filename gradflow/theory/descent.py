@@ -220,7 +220,7 @@ def through(model: Transformer, batch, place: TheoryContext) -> tuple[Callable, 
 
 
 def backward(model: Transformer, batch, place: TheoryContext) -> dict:
-    """Returns what one backward pass of the loss reads (`instruments.gradients`), as expected over draws of the weights.
+    """Returns what one backward pass of the loss reads (`instruments.backward.gradients`), as expected over draws of the weights.
 
     Norms are roots of mean squares. One transposed walk reads them all. `parameter_gradient_per_example` comes with it: the
     dial of a weight has an entry for every pair of examples, which reads `E⟨g_e, g_f⟩`; the diagonal is one example's, the

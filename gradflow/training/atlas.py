@@ -22,10 +22,10 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from ..instruments.chain import partial_jacobian
+from ..instruments.jacobians.chain import partial_jacobian
+from ..instruments.jacobians.spectrum import Krylov, window
 from ..instruments.measurement import SHARED, by_node
 from ..instruments.seeds import seed_keys
-from ..instruments.spectrum import Krylov, window
 from ..model.inputs import size
 from ..model.inputs.batch import checked
 from ..model.numerics.settings import usual_settings

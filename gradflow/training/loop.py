@@ -17,9 +17,9 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from ..instruments import gradients
+from ..instruments.backward import gradients
 from ..instruments.measurement import by_node
-from ..instruments.resolution import resolved, warn_of_underflow
+from ..instruments.meters.resolution import resolved, warn_of_underflow
 from ..instruments.seeds import over_seeds
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import coordinates

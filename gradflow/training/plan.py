@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import optax
 
-from ..instruments import gradients
+from ..instruments.backward import gradients
+from ..instruments.backward.updates import UPDATES, OfUpdate
 from ..instruments.readings import READINGS
 from ..instruments.readings import readings as chosen_readings
 from ..instruments.seeds import seed_keys
-from ..instruments.updates import UPDATES, OfUpdate
 from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data
 from ..results.arguments import known, shown

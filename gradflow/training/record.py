@@ -29,7 +29,7 @@ import numpy as np
 import optax
 import xarray as xr
 
-from ..instruments.parameter_norms import frobenius, parameter_norms
+from ..instruments.meters.parameter_norms import frobenius, parameter_norms
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import (
     by_part,

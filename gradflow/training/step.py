@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..instruments import gradients
-from ..instruments.dropout import Dropout
-from ..instruments.parameter_norms import by_parameter
+from ..instruments.backward import gradients
+from ..instruments.meters.dropout import Dropout
+from ..instruments.meters.parameter_norms import by_parameter
 from ..model.equation.sublayer import STREAM_ALONE
 from ..model.parameters.keys import at
 from ..model.parameters.names import present

@@ -49,7 +49,7 @@ def one_depth(which, rounds, *shape):
     """Compile and run time, memory, and the reading's own numbers to compare."""
     import jax
 
-    from gradflow.instruments import gradients
+    from gradflow.instruments.backward import gradients
 
     model, params, data = prepared(*shape)
     before = peak()
@@ -67,7 +67,7 @@ def side_by_side(rounds, *shape):
     import jax
     import numpy as np
 
-    from gradflow.instruments import gradients
+    from gradflow.instruments.backward import gradients
 
     model, params, data = prepared(*shape)
     ways = [
@@ -86,7 +86,8 @@ def everything(*shape):
     import jax
     import numpy as np
 
-    from gradflow.instruments import chain, gradients
+    from gradflow.instruments.backward import gradients
+    from gradflow.instruments.jacobians import chain
 
     seconds = {"import": time.perf_counter() - start}
     seconds["weights"], (model, params, data) = timed(prepared, *shape)

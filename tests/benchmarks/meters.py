@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from turns import in_turn, quartiles, timed
 
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.model.stacks.transformer import transformers
 
 

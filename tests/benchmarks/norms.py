@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from turns import in_turn, quartiles
 
 import gradflow as gf
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 
 NORMS = {"LayerNorm": gf.norms.LayerNorm(), "RMSNorm": gf.norms.RMSNorm()}
 

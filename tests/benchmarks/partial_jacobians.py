@@ -21,7 +21,7 @@ from pytorch import HEADS, Transformer, batch, torch
 from torch.nn import functional
 from turns import in_turn, quartiles
 
-from gradflow.instruments import chain
+from gradflow.instruments.jacobians import chain
 from gradflow.model.equation.sublayer import sublayer, walk
 from gradflow.model.stacks.transformer import transformers
 from gradflow.results.quantities import PROBES

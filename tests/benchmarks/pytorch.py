@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from turns import in_turn, quartiles
 
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.model.stacks.transformer import transformers
 
 try:

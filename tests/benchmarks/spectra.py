@@ -25,10 +25,11 @@ from torch.func import jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from turns import in_turn, quartiles
 
-from gradflow.instruments.matrices import blocks
-from gradflow.instruments.operators import operators, with_params
-from gradflow.instruments.spaces import everything
-from gradflow.instruments.spectrum import spectrum
+from gradflow.instruments.jacobians.matrices import blocks
+from gradflow.instruments.jacobians.operators import operators
+from gradflow.instruments.jacobians.spaces import everything
+from gradflow.instruments.jacobians.spectrum import spectrum
+from gradflow.instruments.meters.visits import with_params
 from gradflow.model.equation.sublayer import walk
 from gradflow.model.stacks.stack import Stack
 from gradflow.model.stacks.transformer import transformers

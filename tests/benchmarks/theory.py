@@ -13,7 +13,7 @@ import numpy as np
 from turns import in_turn, quartiles, timed
 
 import gradflow as gf
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.instruments.seeds import over_seeds, seed_keys
 from gradflow.theory import descent
 from gradflow.theory.predict import over_replicas

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from turns import in_turn, quartiles
 
 import gradflow as gf
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.instruments.seeds import over_seeds, seed_keys
 from gradflow.training.plan import Plan
 from gradflow.training.recipe import Recipe

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradflow.instruments import chain, directions
-from gradflow.instruments.spectrum import spectrum
+from gradflow.instruments import directions
+from gradflow.instruments.jacobians import chain
+from gradflow.instruments.jacobians.spectrum import spectrum
 from gradflow.model.branches.branch import FeedForward
 from gradflow.model.equation.sublayer import sublayer, walk
 from gradflow.model.layers.layer import Gain

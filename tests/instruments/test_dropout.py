@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import reference
 
-from gradflow.instruments import gradients
-from gradflow.instruments.dropout import Dropout, dropped, with_dropout
+from gradflow.instruments.backward import gradients
+from gradflow.instruments.meters.dropout import Dropout, dropped, with_dropout
 from gradflow.interop.functions import FunctionStack
 from gradflow.model.equation.sublayer import forward, sublayer, walk
 from gradflow.model.parameters.names import parameter_names

@@ -10,8 +10,9 @@ import pytest
 import reference
 from cases import over_wirings
 
-from gradflow.instruments import chain, gradients, noise, spectrum
-from gradflow.instruments.parameter_norms import frobenius, parameter_norms
+from gradflow.instruments.backward import gradients, noise
+from gradflow.instruments.jacobians import chain, spectrum
+from gradflow.instruments.meters.parameter_norms import frobenius, parameter_norms
 from gradflow.interop.functions import FunctionStack
 from gradflow.model.parameters.names import named, outer_names, parameter_names
 from gradflow.model.stacks.stack import Segment, Stack, Sublayer

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cases import distance
 
-from gradflow.instruments import jacobians
+from gradflow.instruments.jacobians import jacobians
 from gradflow.model.equation.sublayer import residual, walk
 
 

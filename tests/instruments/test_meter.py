@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from compiling import as_users
 
-from gradflow.instruments import gradients
-from gradflow.instruments.meter import FLOOR, GAIN, meter, metered, norm, squared_norm, unread
+from gradflow.instruments.backward import gradients
+from gradflow.instruments.meters.meter import FLOOR, GAIN, meter, metered, norm, squared_norm, unread
 from gradflow.model.equation.sublayer import forward, walk
 from gradflow.model.wirings.wiring import post, pre
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradflow.instruments import jacobians
-from gradflow.instruments.matrices import blocks, singular_values
-from gradflow.instruments.operators import operators, with_params
-from gradflow.instruments.spaces import (
+from gradflow.instruments.jacobians import jacobians
+from gradflow.instruments.jacobians.matrices import blocks, singular_values
+from gradflow.instruments.jacobians.operators import operators
+from gradflow.instruments.jacobians.spaces import (
     NORMALS,
     by_token,
     dimension,
@@ -21,6 +21,7 @@ from gradflow.instruments.spaces import (
     project,
     without,
 )
+from gradflow.instruments.meters.visits import with_params
 from gradflow.model.equation.sublayer import bind, sublayer, walk
 from gradflow.model.layers.layer import ALL, COUPLINGS, FEATURES, NOTHING, PAST, Gain, Identity, coupling
 from gradflow.model.layers.norms import LayerNorm, RMSNorm

@@ -12,8 +12,9 @@ import pytest
 import xarray as xr
 
 import gradflow as gf
-from gradflow.instruments import chain, gradients
-from gradflow.instruments.meter import FLOOR
+from gradflow.instruments.backward import gradients
+from gradflow.instruments.jacobians import chain
+from gradflow.instruments.meters.meter import FLOOR
 from gradflow.instruments.readings import READINGS, readings
 from gradflow.instruments.seeds import init_seeds, seed_keys
 from gradflow.results.configuration import loads

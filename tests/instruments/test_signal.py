@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference
 
-from gradflow.instruments import signal
+from gradflow.instruments.meters import signal
 
 
 def rms(x):

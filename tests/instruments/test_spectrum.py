@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy import linalg, stats
 
-from gradflow.instruments import spectrum as spectra
-from gradflow.instruments.functionals import OF_THE_RANK, functionals
-from gradflow.instruments.krylov import Krylov, estimated
-from gradflow.instruments.matrices import exactly, singular_values
-from gradflow.instruments.operators import Operator, operators
-from gradflow.instruments.spaces import NORMALS, everything, orthonormal
-from gradflow.instruments.spectrum import spectrum
+from gradflow.instruments.jacobians import spectrum as spectra
+from gradflow.instruments.jacobians.functionals import OF_THE_RANK, functionals
+from gradflow.instruments.jacobians.krylov import Krylov, estimated
+from gradflow.instruments.jacobians.matrices import exactly, singular_values
+from gradflow.instruments.jacobians.operators import Operator, operators
+from gradflow.instruments.jacobians.spaces import NORMALS, everything, orthonormal
+from gradflow.instruments.jacobians.spectrum import spectrum
 from gradflow.model.branches.branch import Attention, FeedForward
 from gradflow.model.equation.sublayer import PARTS, bind, sublayer
 from gradflow.model.layers.layer import ALL, FEATURES, Identity, ScalarGain, Zero

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import reference
 
-from gradflow.instruments import updates
-from gradflow.instruments.updates import UPDATES
+from gradflow.instruments.backward import updates
+from gradflow.instruments.backward.updates import UPDATES
 from gradflow.interop.functions import FunctionStack
 from gradflow.model.parameters.names import named, outer_names, parameter_names
 from gradflow.model.wirings.wiring import post

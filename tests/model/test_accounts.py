@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cases import over_wirings
 
-from gradflow.instruments.meter import metered
+from gradflow.instruments.meters.meter import metered
 from gradflow.model.equation.budget import METERED, budget, split
 from gradflow.model.equation.sublayer import walk
 from gradflow.results.quantities import FACTORS, TERMS

@@ -14,7 +14,8 @@ import pytest
 import streams
 
 import gradflow as gf
-from gradflow.instruments import chain, gradients, updates
+from gradflow.instruments.backward import gradients, updates
+from gradflow.instruments.jacobians import chain
 from gradflow.instruments.readings import READINGS
 from gradflow.model.branches.rotary import Rotary
 from gradflow.model.equation.sublayer import with_context

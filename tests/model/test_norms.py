@@ -11,7 +11,7 @@ import reference
 import scipy
 
 import gradflow as gf
-from gradflow.instruments.spaces import orthonormal
+from gradflow.instruments.jacobians.spaces import orthonormal
 from gradflow.model.layers.norms import Derf, DyT, LayerNorm, RMSNorm, ScaledNorm
 from gradflow.model.parameters import names
 from gradflow.results.configuration import decode, encode

@@ -10,7 +10,7 @@ import pytest
 import reference
 from jax.flatten_util import ravel_pytree
 
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.model.equation.sublayer import walk
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.stacks.embedding_readout import Embedding

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.instruments import chain, gradients, jacobians, spectrum
+from gradflow.instruments.backward import gradients
+from gradflow.instruments.jacobians import chain, jacobians, spectrum
 from gradflow.model.branches.branch import FeedForward, Rotary
 from gradflow.model.equation.sublayer import residual, walk
 from gradflow.model.layers.functional import Mask, attend

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.model.equation.sublayer import gains_map, linearized, sublayer, terms, walk
 from gradflow.model.parameters.depth import ByBlock
 from gradflow.model.parameters.names import present

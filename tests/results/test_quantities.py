@@ -9,8 +9,8 @@ import pytest
 from matplotlib.mathtext import MathTextParser
 
 import gradflow as gf
+from gradflow.instruments.backward.updates import UPDATES
 from gradflow.instruments.readings import READINGS, readings
-from gradflow.instruments.updates import UPDATES
 from gradflow.model.numerics.settings import usual_settings
 from gradflow.results.quantities import QUANTITIES, SOURCES, row
 from gradflow.theory import predict

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import gradflow as gf
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.instruments.seeds import seed_keys
 from gradflow.model.branches.branch import FeedForward
 from gradflow.model.stacks.embedding_readout import Embedding

@@ -9,8 +9,9 @@ import optax
 import pytest
 
 import gradflow as gf
-from gradflow.instruments import chain, gradients, spectrum
-from gradflow.instruments.updates import UPDATES
+from gradflow.instruments.backward import gradients
+from gradflow.instruments.backward.updates import UPDATES
+from gradflow.instruments.jacobians import chain, spectrum
 from gradflow.training.optimizers import Adam
 from gradflow.training.plan import PRESETS, Plan
 from gradflow.training.recipe import Recipe

@@ -13,8 +13,8 @@ import xarray as xr
 from flax import nnx
 
 import gradflow as gf
-from gradflow.instruments import gradients
-from gradflow.instruments.parameter_norms import parameter_norms
+from gradflow.instruments.backward import gradients
+from gradflow.instruments.meters.parameter_norms import parameter_norms
 from gradflow.instruments.seeds import seed_keys
 from gradflow.interop.functions import FunctionStack
 

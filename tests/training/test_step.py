@@ -10,8 +10,8 @@ import optax
 import pytest
 
 import gradflow as gf
-from gradflow.instruments import gradients
-from gradflow.instruments.dropout import Dropout
+from gradflow.instruments.backward import gradients
+from gradflow.instruments.meters.dropout import Dropout
 from gradflow.instruments.seeds import seed_keys
 from gradflow.model.branches.branch import FeedForward
 from gradflow.model.parameters.keys import at

@@ -23,7 +23,7 @@ import pandas as pd
 import xarray as xr
 
 import gradflow as gf
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.parameters.keys import at

@@ -24,7 +24,7 @@ import pandas as pd
 from theory import QUANTITIES, worst
 
 import gradflow as gf
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.model.stacks.admin_profiling import profiled
 
 DEPTH, HEADS, CONTEXT, DRAWS = 6, 8, 32, 256

@@ -17,16 +17,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..model.equation import budget as accounts
-from ..model.equation.budget import METERED
-from ..model.equation.sublayer import STREAM_ALONE, products, recorded, walk, with_context
-from ..model.inputs.batch import shares
-from ..model.numerics.precision import wide
-from . import signal
-from .dropout import Dropout, dropped, with_dropout
-from .example import first
-from .meter import GAIN, meter, metered, metered_parts, norm
-from .parameter_norms import outer_norms, parameter_norms
+from ...model.equation import budget as accounts
+from ...model.equation.budget import METERED
+from ...model.equation.sublayer import STREAM_ALONE, products, recorded, walk, with_context
+from ...model.inputs.batch import shares
+from ...model.numerics.precision import wide
+from ..meters import signal
+from ..meters.dropout import Dropout, dropped, with_dropout
+from ..meters.meter import GAIN, meter, metered, metered_parts, norm
+from ..meters.parameter_norms import outer_norms, parameter_norms
+from ..meters.visits import first
 
 
 def metered_signal(x, parts, dials):

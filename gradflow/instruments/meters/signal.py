@@ -9,7 +9,7 @@ Axes: x is [..., tokens, features].
 
 import jax.numpy as jnp
 
-from ..model.numerics.precision import in_float32, wide
+from ...model.numerics.precision import in_float32, wide
 
 
 def mean_square(x):

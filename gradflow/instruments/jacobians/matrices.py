@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model.layers.layer import FEATURES, NOTHING
+from ...model.layers.layer import FEATURES, NOTHING
 from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
 from .operators import Operator
 from .spaces import by_token, from_tokens

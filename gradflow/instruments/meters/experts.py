@@ -12,10 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import bind, recorded, walk
-from ..model.numerics.precision import in_precision_of
-from .example import at_bottom
-from .operators import with_params
+from ...model.equation.sublayer import bind, recorded, walk
+from ...model.numerics.precision import in_precision_of
+from .visits import at_bottom, with_params
 
 
 @runtime_checkable

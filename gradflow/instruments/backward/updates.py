@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import walk, with_context
-from .example import reporting_inputs
-from .parameter_norms import by_outer, by_parameter, frobenius
-from .signal import mean_square
+from ...model.equation.sublayer import walk, with_context
+from ..meters.parameter_norms import by_outer, by_parameter, frobenius
+from ..meters.signal import mean_square
+from ..meters.visits import reporting_inputs
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import Part, gains_map, recorded, terms, walk
-from .example import at_bottom, reporting_inputs
+from ...model.equation.sublayer import Part, gains_map, recorded, terms, walk
+from ..meters.visits import at_bottom, reporting_inputs
 
 LARGEST = 2048
 

@@ -22,9 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model.equation.sublayer import Parts, bind_dynamic_gains, decorated, sublayer
-from ..model.numerics.precision import wide, with_leading_axes
-from ..results.arguments import shown
+from ...model.equation.sublayer import Parts, bind_dynamic_gains, decorated, sublayer
+from ...model.numerics.precision import wide, with_leading_axes
+from ...results.arguments import shown
 
 GAIN = 24.0
 SMALLEST = float(jnp.finfo(jnp.float32).tiny)  # normal float32

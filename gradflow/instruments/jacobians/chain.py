@@ -16,15 +16,15 @@ Axes: x is [T, d] or [lanes, T, d], n entries; m probes; S sublayers; k leading 
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import residual, walk, with_context
-from ..model.parameters.initializers import normal
-from ..model.parameters.keys import at, root
-from ..results.quantities import PROBES
-from .directions import leading_directions
-from .example import at_bottom, first
-from .gradients import dials
+from ...model.equation.sublayer import residual, walk, with_context
+from ...model.parameters.initializers import normal
+from ...model.parameters.keys import at, root
+from ...results.quantities import PROBES
+from ..backward.gradients import dials
+from ..directions import leading_directions
+from ..meters.meter import GAIN, meter, metered, norm
+from ..meters.visits import at_bottom, first
 from .krylov import bidiagonal, widened
-from .meter import GAIN, meter, metered, norm
 
 LEADING = 8
 

@@ -12,9 +12,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..model.inputs.batch import shares
+from ...model.inputs.batch import shares
+from ..meters.parameter_norms import parameter_norms
 from .gradients import bare_loss, standard_error
-from .parameter_norms import parameter_norms
 
 
 def per_example(model, params, batch) -> dict:

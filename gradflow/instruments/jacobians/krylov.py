@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from matfree import decomp, lstsq
 from scipy import stats
 
-from ..model.numerics.precision import wide
-from ..model.parameters.initializers import normal
-from ..model.parameters.keys import at
+from ...model.numerics.precision import wide
+from ...model.parameters.initializers import normal
+from ...model.parameters.keys import at
 from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
 from .matrices import one_by_one
 from .operators import Operator

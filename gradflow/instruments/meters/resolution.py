@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..model.inputs.weights import first_not_finite
+from ...model.inputs.weights import first_not_finite
 from .meter import GAIN
 
 REMEDY = "cast the parameters to float64, or draw them so (precision='float64'), under jax_enable_x64"

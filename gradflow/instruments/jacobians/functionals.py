@@ -10,7 +10,7 @@ about a millionth of the largest, or less, counts as lost too: nothing there tel
 
 import jax.numpy as jnp
 
-from ..results.quantities import LOG_SIGMA, QUANTILES, SCHATTEN
+from ...results.quantities import LOG_SIGMA, QUANTILES, SCHATTEN
 from .operators import Operator
 from .spaces import dimension
 

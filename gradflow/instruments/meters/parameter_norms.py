@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model.equation.sublayer import walk
-from ..model.numerics.precision import common, in_float32
-from ..model.parameters.names import named, parameter_names
+from ...model.equation.sublayer import walk
+from ...model.numerics.precision import common, in_float32
+from ...model.parameters.names import named, parameter_names
 from .meter import GAIN, norm, squared_modulus
 
 

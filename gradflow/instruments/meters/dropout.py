@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import decorated
+from ...model.equation.sublayer import decorated
 
 
 class Dropout(NamedTuple):

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import walk
-from ..model.layers.layer import FEATURES, NOTHING
-from ..model.parameters.keys import at, root
-from ..results.quantities import JACOBIANS
-from .example import at_bottom, first
+from ...model.equation.sublayer import walk
+from ...model.layers.layer import FEATURES, NOTHING
+from ...model.parameters.keys import at, root
+from ...results.quantities import JACOBIANS
+from ..meters.visits import at_bottom, first, where_finite, with_params
 from .krylov import Krylov, estimated
 from .matrices import exactly, singular_values
-from .operators import Operator, operators, where_finite, with_params
+from .operators import Operator, operators
 from .spaces import by_token, everything
 
 DENSE = 1024

@@ -18,14 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ..model.parameters.names import by_part, check_stacked, in_turn, name, part_of, stacked_keys
-from ..results.arguments import shown
-from ..results.provenance import provenance
-from ..results.tree import Readings, label
-from .meter import GAIN, norm, unread
-from .parameter_norms import frobenius
-from .resolution import warn_of_nonfinite
-from .uses import shared_dials
+from ...model.parameters.names import by_part, check_stacked, in_turn, name, part_of, stacked_keys
+from ...results.arguments import shown
+from ...results.provenance import provenance
+from ...results.tree import Readings, label
+from ..meters.meter import GAIN, norm, unread
+from ..meters.parameter_norms import frobenius
+from ..meters.resolution import warn_of_nonfinite
+from ..meters.uses import shared_dials
 
 TAKEN = ("loss", "parameter_gradient", "outer_gradient", "parameter", "outer", "seed", "step")
 

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import PARTS, bind, forked, recorded, resolve_shared_params, terms
-from ..model.layers.layer import NOTHING, Zero, coupling
-from ..results.quantities import JACOBIANS
+from ...model.equation.sublayer import PARTS, bind, forked, recorded, resolve_shared_params, terms
+from ...model.layers.layer import NOTHING, Zero, coupling
+from ...results.quantities import JACOBIANS
 from .spaces import common, dimension, everything, orthonormal, project, without
 
 # The parts that each factor goes through.
@@ -68,23 +68,6 @@ class Operator(NamedTuple):
     def size(self) -> int:
         """Entries of an array, n = T·c."""
         return self.like.size
-
-
-def where_finite(y, values):
-    """Returns what was read of a sublayer, NaN where its output `y` is not finite: `relu'(NaN)` is 0, which means nothing."""
-    finite = jnp.isfinite(y).all()
-
-    def masked(array):
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            return array
-        return jnp.where(finite, array, jnp.nan)
-
-    return jax.tree.map(masked, values)
-
-
-def with_params(layers: Mapping, params: Mapping):
-    """For `walk(..., bind=with_params)`: returns what a visit needs that asks the layers, and not only calls them."""
-    return layers, params
 
 
 class Linearized(NamedTuple):

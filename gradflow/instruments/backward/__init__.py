@@ -1,0 +1,1 @@
+"""What backward passes read, bottom up: gradients, noise, updates, loss."""

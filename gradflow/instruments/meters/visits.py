@@ -1,0 +1,46 @@
+"""What visits of single examples have in common: where they start, what they are handed, and what they report.
+
+A stack whose stream is in a low precision is read in float32: a function that rounds to 8 bits at every step has no derivative.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from ...model.equation.sublayer import residual, with_context
+from ...model.numerics.precision import in_float32
+
+
+def first(batch):
+    """Returns the first example of a batch, or of any tree of arrays with examples on axis 0."""
+    return jax.tree.map(lambda a: a[0], batch)
+
+
+def at_bottom(model, params, inputs):
+    """Returns the parameters as one example uses them, and the bottom of its stream in float32 or better."""
+    used = with_context(model, params, inputs)
+    bottom = model.enter(params, inputs)
+    return used, in_float32(bottom)
+
+
+def reporting_inputs(x, parts, _):
+    """Visit: the forward pass; reports the sublayer's input."""
+    return residual(x, parts), x
+
+
+def where_finite(y, values):
+    """Returns what was read of a sublayer, NaN where its output `y` is not finite: `relu'(NaN)` is 0, which means nothing."""
+    finite = jnp.isfinite(y).all()
+
+    def masked(array):
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            return array
+        return jnp.where(finite, array, jnp.nan)
+
+    return jax.tree.map(masked, values)
+
+
+def with_params(layers: Mapping, params: Mapping):
+    """For `walk(..., bind=with_params)`: returns what a visit needs that asks the layers, and not only calls them."""
+    return layers, params
