@@ -29,7 +29,7 @@ from ..results.tree import Readings, described, label
 from .backward.loss import measure_function, refuse_module
 from .meters.resolution import resolved, warn_of_nonfinite, warn_of_underflow
 from .readings import Reading, readings
-from .seeds import given_weights, init_seeds, read, seed_keys
+from .seeds import given_weights, init_seeds, read_seeds, seed_keys
 
 SHARED, OWN = "shared by seeds", "one a seed"
 
@@ -105,7 +105,7 @@ def measure_models(
         else:
             parameters = shapes(model)
             parts = init_seeds(model, keys)
-        arrays = read(model, chosen, parts, batch, batch_axis)
+        arrays = read_seeds(model, chosen, parts, batch, batch_axis)
         warn_of_nonfinite(name, arrays, given.get(name))
         arrays = resolved(arrays)
         warn_of_underflow(name, arrays)

@@ -85,7 +85,7 @@ def given_weights(weights, seeds: int) -> Iterator:
         yield weights
 
 
-def read(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch_axis: int | None) -> dict:
+def read_seeds(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch_axis: int | None) -> dict:
     """Returns the readings in `chosen` of all seeds, whose weights come in parts."""
     arrays = []
     start = 0

@@ -78,8 +78,8 @@ def branch(
 
     sources = {}
     for name, (fan_in, *_) in shapes.items():
-        read = inner.value if name == last else sigma
-        sources[name] = from_matrix(name, fan_in * read)
+        input_gram = inner.value if name == last else sigma
+        sources[name] = from_matrix(name, fan_in * input_gram)
     if layer.bias:
         for name in shapes:
             sources[f"{name}.bias"] = from_matrix(name, jnp.ones_like(sigma))
@@ -119,14 +119,14 @@ def _(layer: branches.GatedFeedForward, sigma: Gram, place: TheoryContext) -> Re
 
 @response.register
 def _(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> Response:
-    """Many heads of finite width: the mean over `draws` of them, queries and keys drawn as Gaussian processes.
+    """Returns the response of many heads of finite width: the mean over `draws` of them.
 
-    With A the attention of one head, v and o = A v its values and outputs, and c a change of its scores, the outputs change
-    by `A dv`, and by `Σ_u A_tu (v_u − o_t) c_tu`. For a change of the query, `c_tu = dq_t · k_u/√h`, the sum over v is taken
-    in closed form; for one of the keys, `c_tu = q_t · dk_u/√h`, v is drawn. The direction of dq and dk in the head is drawn
-    and pushed through norm and rotation. The mean is unbiased. `scale`, where it is given, stands for 1/√h. Scores stand still
-    where the value is differentiated (`mean_cotangent`): what they add to a gradient's square is 0.05% in six blocks without
-    norms.
+    Queries and keys are drawn as Gaussian processes. With A the attention of one head, v and o = A v its values and outputs,
+    and c a change of its scores, the outputs change by `A dv`, and by `Σ_u A_tu (v_u − o_t) c_tu`. For a change of the query,
+    `c_tu = dq_t · k_u/√h`, the sum over v is taken in closed form; for one of the keys, `c_tu = q_t · dk_u/√h`, v is drawn.
+    The direction of dq and dk in the head is drawn and pushed through norm and rotation. The mean is unbiased. `scale`, where it
+    is given, stands for 1/√h. Scores stand still where the value is differentiated (`mean_cotangent`): what they add to a
+    gradient's square is 0.05% in six blocks without norms.
 
     Cost: eight products of T³ a draw and pair of examples.
 

@@ -117,7 +117,7 @@ def _(layer: layers.Shift, sigma: Gram, place: TheoryContext) -> Response:
 
 @response.register
 def _(layer: norms.RMSNorm, sigma: Gram, place: TheoryContext) -> Response:
-    """`Σ/(σ σᵀ)`, `σ² = diag Σ + eps`; the direction that J_N takes out is one of d."""
+    """Returns `Σ/(σ σᵀ)`, `σ² = diag Σ + eps`; the direction that J_N takes out is one of d."""
     variance = jnp.diag(sigma) + layer.eps
     inverse = jax.lax.rsqrt(variance)
     square = jnp.outer(inverse, inverse)
@@ -129,7 +129,7 @@ def _(layer: norms.RMSNorm, sigma: Gram, place: TheoryContext) -> Response:
 
 @response.register
 def _(layer: norms.LayerNorm, sigma: Gram, place: TheoryContext) -> Response:
-    """As RMSNorm: features that are linear in fresh weights have mean zero."""
+    """Returns what it does for RMSNorm: features that are linear in fresh weights have mean zero."""
     normed = response.dispatch(norms.RMSNorm)(layer, sigma, place)
     if not layer.bias:
         return normed
@@ -151,7 +151,7 @@ def _(layer: norms.ScaledNorm, sigma: Gram, place: TheoryContext) -> Response:
 
 @response.register
 def _(layer: norms.Squash, sigma: Gram, place: TheoryContext) -> Response:
-    """`E φ(αu)φ(αv)` of Gaussian features, and `α² E φ'(αu)φ'(αv)` for a tangent.
+    """Returns `E φ(αu)φ(αv)` of Gaussian features, and `α² E φ'(αu)φ'(αv)` for a tangent.
 
     A change of α makes one of `x φ'(α x)`, a change of the shift one of `φ'(α x)`.
     """

@@ -39,7 +39,7 @@ def _(layer: lanes.Lanes, sigma: Gram, place: TheoryContext) -> Response:
 
 @response.register
 def _(layer: lanes.PerLane, sigma: Gram, place: TheoryContext) -> Response:
-    """Layers that multiply entry by entry (gains, norms): each lane's factor is its layer's on the diagonal.
+    """Returns that of layers that multiply entry by entry (gains, norms): each lane's factor is its layer's on the diagonal.
 
     Errors: NotImplementedError for others: what they do to the Gram matrix between two lanes is not known.
     """
@@ -65,7 +65,7 @@ def _(layer: lanes.PerLane, sigma: Gram, place: TheoryContext) -> Response:
 
 @response.register
 def _(layer: lanes.Then, sigma: Gram, place: TheoryContext) -> Response:
-    """One after the other."""
+    """Returns the response of layers one after the other."""
     steps: list[Response] = []
     value = sigma
     for one in layer.layers:

@@ -155,8 +155,8 @@ def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
 
     no_move = jnp.zeros(kept.shape[:2], bottom.dtype)
     at_gain = jnp.full(len(kept), GAIN, bottom.dtype)
-    read = jax.grad(loss, argnums=(0, 1))
-    inner, squares = read(no_move, at_gain)
+    gradients = jax.grad(loss, argnums=(0, 1))
+    inner, squares = gradients(no_move, at_gain)
     cosine = inner / norm(squares)[:, None]
     return {"cotangent_share": cosine**2}
 

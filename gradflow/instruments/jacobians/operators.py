@@ -66,7 +66,7 @@ class Operator(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Entries of an array, n = T·c."""
+        """How many entries an array has, n = T·c."""
         return self.like.size
 
 

@@ -42,5 +42,5 @@ def where_finite(y, values):
 
 
 def with_params(layers: Mapping, params: Mapping):
-    """For `walk(..., bind=with_params)`: returns what a visit needs that asks the layers, and not only calls them."""
+    """Returns both, for `walk(..., bind=with_params)`: what a visit needs that asks the layers, and not only calls them."""
     return layers, params
