@@ -11,7 +11,7 @@ import theories
 from compiling import as_users
 
 import gradflow as gf
-from gradflow.instruments import gradients
+from gradflow.instruments.backward import gradients
 from gradflow.instruments.seeds import seed_keys
 from gradflow.model.layers.layer import Gain, Identity
 from gradflow.model.layers.norms import RMSNorm, ScaledNorm
