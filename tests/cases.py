@@ -138,12 +138,12 @@ def shallower(stack, params, depth: int):
 
 def normal(*shape: int, seed: int = 0):
     """Float64 draws from N(0, 1)."""
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+    return jax.device_put(np.random.default_rng(seed).normal(size=shape))
 
 
 def float64(params):
-    """The parameters in float64."""
-    return jax.tree.map(lambda a: a.astype(jnp.float64), params)
+    """The parameters in float64; cast by NumPy, since JAX would compile a program for each shape."""
+    return jax.tree.map(lambda a: jax.device_put(np.asarray(a, np.float64)), params)
 
 
 def drawn(model, seed: int = 0):
@@ -154,13 +154,13 @@ def drawn(model, seed: int = 0):
     noise = np.random.default_rng(seed)
     moved = jax.tree.map(lambda a: np.asarray(a) + 0.05 * noise.normal(size=a.shape), float64(model.init(seed)))
     size = 0.3 if model.stack.sublayers[0].wiring.name in ("none", "t_fixup") else 1.0
-    return jax.tree.map(jnp.asarray, {**moved, "stack": jax.tree.map(lambda a: size * a, moved["stack"])})
+    return jax.device_put({**moved, "stack": jax.tree.map(lambda a: size * a, moved["stack"])})
 
 
 def batch(examples: int = 2, tokens: int = TOKENS, seed: int = 0) -> dict:
     """Random tokens and targets."""
     pairs = np.random.default_rng(seed).integers(0, VOCABULARY, (2, examples, tokens))
-    return {"inputs": jnp.asarray(pairs[0]), "targets": jnp.asarray(pairs[1])}
+    return jax.device_put({"inputs": pairs[0], "targets": pairs[1]})
 
 
 def distance(a, b):

@@ -69,6 +69,14 @@ def _strict(request):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _figures_are_saved_quickly():
+    """A PDF draws its letters, in place of holding a font cut down to them, which takes most of the time of saving it."""
+    from gradflow.report.plot import canvas
+
+    canvas.STYLE["pdf.fonttype"] = 3
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_programs_are_let_go_and_counted(request):
     """A file's programs are not kept for the next: a whole run would hold several gigabytes."""

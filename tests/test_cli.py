@@ -1,6 +1,7 @@
 """The command line as its user meets it: the main job at toy size, wrong input, an interruption."""
 
 import dataclasses
+import gc
 import io
 import json
 import os
@@ -333,47 +334,57 @@ def test_the_main_job_writes_its_folder_and_a_true_summary(tmp_path):
     assert (out / "tables" / "summary.txt").read_text().splitlines()[1] in printed
 
 
-def test_a_run_that_diverges_finishes_its_report(tmp_path):
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """An empty folder to stand in; what a command sets for a process of its own is set back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", os.environ.get("OPENBLAS_NUM_THREADS", "1"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    collected = gc.get_threshold()
+    yield tmp_path
+    gc.set_threshold(*collected)
+
+
+def test_a_run_that_diverges_finishes_its_report(empty, capsys, monkeypatch):
     options = "--wirings none post --optimizer sgd --lr 1e30 --out out --readings economy --depth 1 --steps 3"
-    job = command("train", *TOY, *options.split(), cwd=tmp_path)
-    printed, errors = job.communicate(timeout=300)
-    assert job.returncode == 0, errors
-    assert "seed 0: not finite from step" in printed
-    assert "at stream position" in printed
-    assert (tmp_path / "out" / "appendix.tex").exists()
+    code, out, errors = printed(capsys, monkeypatch, "train", *TOY, *options.split())
+    assert code == 0, errors
+    assert "seed 0: not finite from step" in out
+    assert "at stream position" in out
+    assert (empty / "out" / "appendix.tex").exists()
 
 
-def test_the_table_of_wirings_has_ones_own_and_a_run_takes_it(tmp_path):
+def test_the_table_of_wirings_has_ones_own_and_a_run_takes_it(empty, capsys, monkeypatch):
     own = 'half = gf.Wiring("half", write=gf.layers.Gain(0.5), norm_out=gf.norms.RMSNorm(), equation="N(x + F(x)/2)")'
-    (tmp_path / "mine.py").write_text(f"import gradflow as gf\n{own}\n")
-    printed, errors = command("wirings", "mine:half", cwd=tmp_path).communicate(timeout=120)
+    (empty / "table_of_mine.py").write_text(f"import gradflow as gf\n{own}\n")
+    _, out, errors = printed(capsys, monkeypatch, "wirings", "table_of_mine:half")
     assert not errors
-    blocks = {block.splitlines()[0]: block for block in printed.split("\n\n")}
+    blocks = {block.splitlines()[0]: block for block in out.split("\n\n")}
     assert {"pre", "residual", "mix_ln", "half"} <= set(blocks)
     assert "N(x + F(x)/2)" in blocks["half"]
-    words = ("--readings", "economy", "--record", "0", "--wirings", "mine:half", "mix_ln", "--out", "out")
-    job = command("train", *TOY, *words, cwd=tmp_path)
-    printed, errors = job.communicate(timeout=300)
-    assert job.returncode == 0, errors
-    assert {"half", "mix_ln"} <= {line.split(":")[0] for line in printed.splitlines()}
+    words = ("--readings", "economy", "--record", "0", "--wirings", "table_of_mine:half", "mix_ln", "--out", "out")
+    code, out, errors = printed(capsys, monkeypatch, "train", *TOY, *words)
+    assert code == 0, errors
+    assert {"half", "mix_ln"} <= {line.split(":")[0] for line in out.splitlines()}
 
 
-def test_the_atlas_takes_ones_own_wiring_and_goes_on_in_its_folder(tmp_path):
-    (tmp_path / "mine.py").write_text('import gradflow as gf\nhalf = gf.Wiring("half", write=gf.layers.Gain(0.5))\n')
-    words = ("atlas", *TOY, "--wirings", "pre", "mine:half", "--out", "out")
+@pytest.mark.long
+def test_the_atlas_takes_ones_own_wiring_and_goes_on_in_its_folder(empty, capsys, monkeypatch):
+    own = 'import gradflow as gf\nhalf = gf.Wiring("half", write=gf.layers.Gain(0.5))\n'
+    (empty / "atlas_of_mine.py").write_text(own)
+    words = ("atlas", *TOY, "--wirings", "pre", "atlas_of_mine:half", "--out", "out")
     for made in (True, False):
-        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "wirings").glob("*.nc")}
-        job = command(*words, cwd=tmp_path)
-        printed, errors = job.communicate(timeout=300)
-        assert job.returncode == 0, errors
-        assert "tables/atlas.html are in out/" in printed
-        after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "wirings").glob("*.nc")}
+        before = {path: path.stat().st_mtime_ns for path in (empty / "out" / "wirings").glob("*.nc")}
+        code, out, errors = printed(capsys, monkeypatch, *words)
+        assert code == 0, errors
+        assert "tables/atlas.html are in out/" in out
+        after = {path: path.stat().st_mtime_ns for path in (empty / "out" / "wirings").glob("*.nc")}
         assert len(after) == 2
         assert made or after == before
-    assert "half" in (tmp_path / "out" / "tables" / "atlas.md").read_text()
-    job = command(*words, "--steps", "3", cwd=tmp_path)
-    _, errors = job.communicate(timeout=300)
-    assert job.returncode == 2
+    assert "half" in (empty / "out" / "tables" / "atlas.md").read_text()
+    code, _, errors = printed(capsys, monkeypatch, *words, "--steps", "3")
+    assert code == 2
     assert "steps was 2, now 3; name another folder" in errors
 
 

@@ -252,7 +252,7 @@ def test_one_reading_is_named_by_itself():
 def test_an_encoder_and_decoder_lies_inside_of_its_name():
     model = gf.architecture("transformer-base").scaled(depth=1, width=8, vocabulary=11).model()
     batch = {"inputs": {"source": IDS, "target": BATCH["inputs"]}, "targets": BATCH["targets"]}
-    named, alone = gf.measure({"t5": model}, batch, seeds=1), gf.measure(model, batch, seeds=1)
+    named, alone = (gf.measure(given, batch, seeds=1, quantities="economy") for given in ({"t5": model}, model))
     for side in model.sides:
         np.testing.assert_array_equal(named[f"t5/{side}"]["stream_gradient"], alone[side]["stream_gradient"])
 
@@ -264,6 +264,7 @@ def after_two_steps(optimizer) -> np.ndarray:
     return run["pre"]["loss"].values.ravel()
 
 
+@pytest.mark.long
 def test_an_optimizer_that_searches_along_a_line_is_handed_the_loss():
     start, end = after_two_steps(optax.lbfgs())
     assert end < start
@@ -280,31 +281,42 @@ def test_an_optimizer_that_waits_for_a_plateau_is_handed_the_loss():
 RAGGED = {"inputs": BATCH["inputs"], "targets": np.array([[2, -1, -1, -1], [7, 8, 9, -100]])}
 
 
+def logits_of(params) -> np.ndarray:
+    """Logits of `MODEL` for the ragged batch, in float64."""
+    return np.asarray(cases.jit(jax.vmap(MODEL, (None, 0)))(params, jnp.asarray(RAGGED["inputs"])), np.float64)
+
+
+@cases.jit
+def losses_of(params, batch) -> dict:
+    """The loss of `MODEL`, as each of the functions that return it has it."""
+    return {
+        "bare": gradients.bare_loss(MODEL, params, batch),
+        "read": gradients.reading(MODEL, params, batch)["loss"],
+        "held out": gradients.heldout_loss(MODEL, params, batch)["heldout_loss"],
+    }
+
+
 def test_the_loss_of_ragged_targets_is_the_mean_over_all_of_them():
     """As PyTorch's cross_entropy and transformers have it, written out in NumPy."""
     params = cases.drawn(MODEL)
-    logits = np.asarray(jax.vmap(lambda tokens: MODEL(params, tokens))(RAGGED["inputs"]), float)
+    logits = logits_of(params)
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     asked = [-log_p[b, t, y] for b, row in enumerate(RAGGED["targets"]) for t, y in enumerate(row) if y >= 0]
-    batch = checked(RAGGED, {"pre": MODEL})
-    assert float(gradients.bare_loss(MODEL, params, batch)) == pytest.approx(np.mean(asked), rel=1e-6)
-    assert float(gradients.reading(MODEL, params, batch)["loss"]) == pytest.approx(np.mean(asked), rel=1e-6)
-    assert float(gradients.heldout_loss(MODEL, params, batch)["heldout_loss"]) == pytest.approx(
-        np.mean(asked), rel=1e-6
-    )
+    found = losses_of(params, checked(RAGGED, {"pre": MODEL}))
+    for name in ("bare", "read", "held out"):
+        assert float(found[name]) == pytest.approx(np.mean(asked), rel=1e-6)
 
 
 def test_the_loss_of_ragged_targets_is_that_of_torch():
     torch = pytest.importorskip("torch")
     params = cases.drawn(MODEL)
-    logits = np.asarray(jax.vmap(lambda tokens: MODEL(params, tokens))(RAGGED["inputs"]), np.float64)
+    logits = logits_of(params)
     targets = np.where(RAGGED["targets"] < 0, -100, RAGGED["targets"])
     expected = torch.nn.functional.cross_entropy(
         torch.as_tensor(logits.copy()).reshape(-1, 11), torch.as_tensor(targets.copy()).reshape(-1)
     )
-    assert float(gradients.bare_loss(MODEL, params, checked(RAGGED, {"pre": MODEL}))) == pytest.approx(
-        float(expected), rel=1e-6
-    )
+    found = losses_of(params, checked(RAGGED, {"pre": MODEL}))["bare"]
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_every_gradient_of_ragged_targets_is_that_of_this_mean():
@@ -315,8 +327,8 @@ def test_every_gradient_of_ragged_targets_is_that_of_this_mean():
         asked = [log_p[b, t, y] for b, row in enumerate(RAGGED["targets"]) for t, y in enumerate(row) if y >= 0]
         return -sum(asked) / len(asked)
 
-    grads, _ = gradients.backward(MODEL, params, batch)
-    expected = jax.grad(mean_over_targets)(params)
+    both = cases.jit(lambda p, b: (gradients.backward(MODEL, p, b)[0], jax.grad(mean_over_targets)(p)))
+    grads, expected = both(params, batch)
     for own, other in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-9, atol=1e-12)
 
@@ -325,7 +337,7 @@ def test_gradients_of_single_examples_average_to_the_batchs_where_targets_are_ra
     """So that the noise of the gradient is what it is: the variance over examples about the batch's own gradient."""
     params, batch = cases.drawn(MODEL), checked(RAGGED, {"pre": MODEL})
     counts = (RAGGED["targets"] >= 0).sum(-1)
-    grad = jax.grad(lambda p, b: gradients.bare_loss(MODEL, p, b))
+    grad = cases.jit(jax.grad(lambda p, b: gradients.bare_loss(MODEL, p, b)))
     own = [
         jax.tree.map(
             lambda g, n=n: np.asarray(g) * n / counts.mean(),
@@ -337,7 +349,7 @@ def test_gradients_of_single_examples_average_to_the_batchs_where_targets_are_ra
     mean = np.mean([down(g) for g in own], axis=0)
     np.testing.assert_allclose(mean, down(grad(params, batch)), rtol=1e-10)
     variance = sum(np.sum((down(g) - mean) ** 2) for g in own) / (len(own) - 1)
-    found = noise.per_example(MODEL, params, batch)
+    found = cases.jit(lambda p, b: noise.per_example(MODEL, p, b))(params, batch)
     at = names.parameter_names(MODEL.stack, params["stack"]).index("down")
     assert float(found["gradient_variance"][1, at]) == pytest.approx(variance, rel=1e-9)
 

@@ -16,6 +16,8 @@ TRUE = {
 LAWS = {name: getattr(laws, name) for name in TRUE}
 over_laws = pytest.mark.parametrize("name", LAWS)
 OF_DEPTH = ("constant", "exponential", "stretched", "power")
+# To an exponential the power law is fitted slowly: its offset runs to the bound. The others take a quarter of the time.
+DRAWN_OFTEN = [pytest.param(name, marks=pytest.mark.long if name == "exponential" else ()) for name in OF_DEPTH]
 
 
 def synthetic(name: str, *, key: int = 0, seeds: int = 6, noise: float = 0.02, spread: float = 0.05, **numbers):
@@ -278,7 +280,7 @@ def test_a_profile_that_ends_before_the_power_begins_does_not_identify_it():
 # ---- the choice between laws --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", OF_DEPTH)
+@pytest.mark.parametrize("name", DRAWN_OFTEN)
 def test_the_law_a_profile_was_made_with_is_chosen_in_95_of_100_draws(name):
     choices = [laws.choose(drifting(name, key=key)) for key in range(100)]
     assert sum(choice.attrs["chosen"] == name for choice in choices) >= 95
@@ -286,7 +288,7 @@ def test_the_law_a_profile_was_made_with_is_chosen_in_95_of_100_draws(name):
     assert sum(alone) >= 90
 
 
-@pytest.mark.parametrize("name", OF_DEPTH)
+@pytest.mark.parametrize("name", DRAWN_OFTEN)
 def test_a_wrong_law_is_hardly_ever_claimed_alone_where_the_noise_is_large(name):
     """At 9 positions and five times the noise the right law may be missed, but then another is said to be as good."""
     choices = [laws.choose(drifting(name, key=key, positions=9, noise=0.1)) for key in range(40)]
@@ -308,6 +310,7 @@ def test_the_law_against_the_total_depth_is_chosen(name):
     assert chosen.count(name) >= 95
 
 
+@pytest.mark.long
 def test_laws_that_a_short_profile_cannot_tell_apart_are_said_to_be_so():
     short = [laws.choose(drifting("exponential", key=key, positions=7, noise=0.1)) for key in range(40)]
     both = [c for c in short if not {verdicts(c)["exponential"], verdicts(c)["stretched"]} & {"worse", "needless"}]

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..results.configuration import differences, encode
@@ -137,7 +136,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         # As from a file: without JAX's weak types, which would be another program.
-        fresh = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), start)
+        fresh = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)), start)
         step = self.latest(model)
         if step is None:
             return 0, fresh, {}
@@ -147,7 +146,7 @@ class Checkpoints:
                 tree = manager.restore(step, args=ocp.args.StandardRestore())
             if digest(tree) != told["sha256"]:
                 raise ValueError("its arrays are not those that were written")
-            leaves = [jnp.asarray(tree["state"][name]) for name in sorted(tree["state"])]
+            leaves = [jax.device_put(tree["state"][name]) for name in sorted(tree["state"])]
             if [(a.shape, a.dtype) for a in leaves] != [(a.shape, a.dtype) for a in jax.tree.leaves(fresh)]:
                 raise ValueError("its arrays are of other shapes or types")
             found = {

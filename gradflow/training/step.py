@@ -51,13 +51,15 @@ class Step:
 
     def start(self, keys) -> dict:
         """The state before step 0, of every seed: weights, the optimizer's state, no place that was not finite."""
-        return jax.vmap(self._start)(keys)
+        params = jax.vmap(self.model.init)(keys)
+        return {"params": params, **self._untrained(params)}
 
-    def _start(self, key) -> dict:
-        params = self.model.init(key)
-        never = jnp.full((), -1, jnp.int32)
+    @partial(jax.jit, static_argnums=0)
+    def _untrained(self, params) -> dict:
+        """The rest of the state of weights that no update has changed."""
+        never = jnp.full(jax.tree.leaves(params)[0].shape[:1], -1, jnp.int32)
         first = dict.fromkeys(("nonfinite_step", "nonfinite_depth", "nonfinite_quantity"), never)
-        return {"params": params, "optimizer": self.direction.init(params), "first": first}
+        return {"optimizer": jax.vmap(self.direction.init)(params), "first": first}
 
     @partial(jax.jit, static_argnums=0)
     def __call__(self, state, batch, keys, rate, i):
@@ -105,7 +107,7 @@ def split_seeds(tree) -> list:
 
 def concat_seeds(groups: list):
     """The groups of `split_seeds` as one tree again."""
-    return groups[0] if len(groups) == 1 else jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)), *groups)
+    return groups[0] if len(groups) == 1 else jax.tree.map(lambda *a: jax.device_put(np.concatenate(a)), *groups)
 
 
 def _first_nonfinite(first, reading, there, i):

@@ -111,7 +111,7 @@ def test_tokens_are_read_from_text_and_from_arrays(tmp_path):
 
 def test_a_model_that_sees_all_is_asked_for_masked_tokens(here, monkeypatch, capsys):
     """By the token that its vocabulary or the command names; where none is named a note says that nothing is hidden."""
-    words = ("bert", "--tokens", "tokens.txt", "--context", "5", "--batch", "2", "--readings", "backward")
+    words = ("bert", "--tokens", "tokens.txt", "--context", "5", "--batch", "2", "--readings", "economy")
     saved(here / "bert", CONFIGS["bert"], contents(CONFIGS["bert"]))
     targets = lambda out: gf.results.settings(gf.results.load(here / out / "results.nc"))["data"]["targets"]
     run(monkeypatch, *words, "--out", "plain")

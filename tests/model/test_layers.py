@@ -27,7 +27,13 @@ def drawn(layer, width: int = cases.WIDTH, seed: int = 0):
     """Its parameters in float64, moved by 0.05 · normal."""
     noise = np.random.default_rng(seed)
     params = layer.init(jax.random.key(seed), width)
-    return jax.tree.map(lambda a: a.astype(float) + 0.05 * noise.normal(size=a.shape), params)
+    moved = jax.tree.map(lambda a: np.asarray(a, float) + 0.05 * noise.normal(size=a.shape), params)
+    return jax.device_put(moved)
+
+
+def with_formula(layer, params, x):
+    """`(layer(params, x), its formula written again)`, as one program."""
+    return cases.jit(lambda p, x: (layer(p, x), reference.apply(layer, p, x)))(params, x)
 
 
 # ---- norms --------------------------------------------------------------------------------------------------
@@ -40,18 +46,18 @@ def test_a_norm_jacobian_is_the_closed_form(norm, scale):
 
     Xiong et al. 2020, appendix; exact at every size of x, also where eps is not small.
     """
-    x = scale * (0.3 + cases.normal(12, seed=5))
-    params = jax.tree.map(lambda a: a.astype(float), norm.init(None, 12))
-    closed = reference.norm_jacobian(np.asarray(x), norm.eps, centre=isinstance(norm, LayerNorm))
-    assert distance(jax.jacrev(lambda x: norm(params, x))(x), closed) < EXACT
+    x = scale * (0.3 + np.asarray(cases.normal(12, seed=5)))
+    params = cases.float64(norm.init(None, 12))
+    closed = reference.norm_jacobian(x, norm.eps, centre=isinstance(norm, LayerNorm))
+    assert distance(cases.jit(jax.jacrev(lambda x: norm(params, x)))(x), closed) < EXACT
 
 
 @pytest.mark.parametrize("norm", cases.NORMS.values(), ids=cases.NORMS)
 def test_a_norm_acts_on_each_token_alone(norm):
     x, params = cases.normal(3, 4), drawn(norm, 4)
-    J = jax.jacobian(lambda x: norm(params, x))(x)
-    assert np.abs(np.asarray(J[0, :, 1:])).max() == 0
-    assert distance(norm(params, x), reference.apply(norm, params, x)) < EXACT
+    J = np.asarray(cases.jit(jax.jacobian(lambda x: norm(params, x)))(x))
+    assert np.abs(J[0, :, 1:]).max() == 0
+    assert distance(*with_formula(norm, params, x)) < EXACT
 
 
 def test_layernorm_takes_its_variance_from_centred_values():
@@ -69,7 +75,7 @@ MORE = {"linear": FeedForward(1.5, "linear", bias=False), "biased": Attention(4,
 @pytest.mark.parametrize("branch", [*cases.BRANCHES.values(), MORE["biased"]], ids=[*cases.BRANCHES, "biased"])
 def test_a_branch_equals_its_formula(branch):
     params, x = drawn(branch), cases.normal(cases.TOKENS, cases.WIDTH)
-    assert distance(branch(params, x), reference.apply(branch, params, x)) < EXACT
+    assert distance(*with_formula(branch, params, x)) < EXACT
 
 
 INNER = {
@@ -86,10 +92,15 @@ INNER = {
 @pytest.mark.parametrize(("branch", "places"), INNER.values(), ids=INNER)
 def test_layers_inside_a_branch_act_where_their_papers_have_them(branch, places):
     params, x = drawn(branch), cases.normal(cases.TOKENS, cases.WIDTH)
-    act = lambda place: lambda u: reference.apply(getattr(branch, place), params[place], u)
-    inside = {place.removesuffix("_norm"): act(place) for place in places}
-    inside |= {"heads": params["head_gain"]["gain"]} if "head_gain" in params else {}
-    assert distance(branch(params, x), reference.apply(branch, params, x, **inside)) < EXACT
+
+    @cases.jit
+    def both(params, x):
+        act = lambda place: lambda u: reference.apply(getattr(branch, place), params[place], u)
+        inside = {place.removesuffix("_norm"): act(place) for place in places}
+        inside |= {"heads": params["head_gain"]["gain"]} if "head_gain" in params else {}
+        return branch(params, x), reference.apply(branch, params, x, **inside)
+
+    assert distance(*both(params, x)) < EXACT
 
 
 def test_a_branch_without_layers_inside_has_the_parameters_of_its_matrices_alone():
@@ -103,7 +114,7 @@ def test_a_branch_without_layers_inside_has_the_parameters_of_its_matrices_alone
 )
 def test_attention_sees_the_past_alone_where_it_is_causal(branch):
     params, x = drawn(branch), cases.normal(cases.TOKENS, cases.WIDTH)
-    J = np.asarray(jax.jacrev(lambda x: branch(params, x))(x))
+    J = np.asarray(cases.jit(jax.jacrev(lambda x: branch(params, x)))(x))
     size = np.abs(J).max(axis=(1, 3))
     later = np.triu(np.ones((cases.TOKENS, cases.TOKENS), bool), 1)
     assert (size[~later] > 0).all()
@@ -112,14 +123,15 @@ def test_attention_sees_the_past_alone_where_it_is_causal(branch):
 
 def test_grouped_keys_equal_repeated_heads():
     q, k, v = (cases.normal(cases.TOKENS, heads, 3, seed=heads) for heads in (6, 2, 2))
-    repeat = lambda a: jnp.repeat(a, 3, axis=1)
-    np.testing.assert_allclose(attend(q, k, v, Mask()), attend(q, repeat(k), repeat(v), Mask()), rtol=1e-12)
+    repeat = lambda a: np.repeat(a, 3, axis=1)
+    attended = cases.jit(lambda q, k, v: attend(q, k, v, Mask()))
+    np.testing.assert_allclose(attended(q, k, v), attended(q, repeat(k), repeat(v)), rtol=1e-12)
 
 
 def test_attention_keeps_the_type_of_its_input():
     for dtype in (jnp.float32, jnp.float64):
-        q = cases.normal(4, 2, 3).astype(dtype)
-        assert attend(q, q, q, Mask()).dtype == dtype
+        q = jax.ShapeDtypeStruct((4, 2, 3), dtype)
+        assert jax.eval_shape(lambda q: attend(q, q, q, Mask()), q).dtype == dtype
 
 
 @pytest.mark.parametrize(
@@ -133,7 +145,7 @@ def test_attention_keeps_the_type_of_its_input():
 )
 def test_attention_of_any_head_window_scale_and_cap_is_the_plain_one(branch):
     params, x = drawn(branch), cases.normal(cases.TOKENS, cases.WIDTH)
-    assert distance(branch(params, x), reference.apply(branch, params, x)) < EXACT
+    assert distance(*with_formula(branch, params, x)) < EXACT
 
 
 def test_a_norm_of_all_heads_sees_their_concatenation():
@@ -151,8 +163,9 @@ def test_a_window_that_depends_on_the_block_is_the_windows_number_there():
     turning = dataclasses.replace(heads, window=ByBlock((2, None)))
     params = drawn(heads)
     found = jax.jit(lambda n: at_layer(turning, n)(params, x))
+    of_window = {window: cases.jit(dataclasses.replace(heads, window=window))(params, x) for window in (2, None)}
     for block, window in ((1, 2), (2, None), (3, 2)):
-        assert distance(found(block), dataclasses.replace(heads, window=window)(params, x)) < EXACT
+        assert distance(found(block), of_window[window]) < EXACT
 
 
 def test_scaled_rotary_frequencies_are_those_of_the_longer_context():
@@ -299,9 +312,17 @@ def test_a_rule_has_the_value_the_push_and_the_pull_of_the_plain_function(rule):
     ours, plain, xs = rule
     which = tuple(range(len(xs)))
     tangents = tuple(cases.normal(*x.shape, seed=9 + i) for i, x in enumerate(xs))
-    assert_equal_trees(jax.jvp(ours, xs, tangents), jax.jvp(plain, xs, tangents), EXACT)
-    assert_equal_trees(jax.linearize(ours, *xs)[1](*tangents), jax.jvp(plain, xs, tangents)[1], EXACT)
-    assert_equal_trees(jax.grad(loss_of(ours), which)(*xs), jax.grad(loss_of(plain), which)(*xs), EXACT)
+
+    @cases.jit
+    def first_order(xs, tangents):
+        return {
+            "pushed": (jax.jvp(ours, xs, tangents), jax.jvp(plain, xs, tangents)),
+            "linear": (jax.linearize(ours, *xs)[1](*tangents), jax.jvp(plain, xs, tangents)[1]),
+            "pulled": (jax.grad(loss_of(ours), which)(*xs), jax.grad(loss_of(plain), which)(*xs)),
+        }
+
+    for own, other in first_order(xs, tangents).values():
+        assert_equal_trees(own, other, EXACT)
 
 
 @over_rules
@@ -309,28 +330,30 @@ def test_a_rule_has_the_second_derivatives_of_the_plain_function(rule):
     ours, plain, xs = rule
     along = tuple(cases.normal(*x.shape, seed=9 + i) for i, x in enumerate(xs))
     slope = lambda f: lambda *xs: jax.jvp(loss_of(f), xs, along)[1]
-    forward_reverse = lambda f: jax.grad(slope(f), tuple(range(len(xs))))(*xs)
-    forward_forward = lambda f: jax.jvp(slope(f), xs, along)[1]
+    forward_reverse = lambda f: jax.grad(slope(f), tuple(range(len(xs))))
+    forward_forward = lambda f: lambda *xs: jax.jvp(slope(f), xs, along)[1]
     pulled = lambda f: lambda *xs: sum(jnp.sum(g**2) for g in jax.grad(loss_of(f), tuple(range(len(xs))))(*xs))
-    reverse_reverse = lambda f: jax.grad(pulled(f), tuple(range(len(xs))))(*xs)
-    for derivative in (forward_reverse, forward_forward, reverse_reverse):
-        assert_equal_trees(derivative(ours), derivative(plain), 1e-10)
+    reverse_reverse = lambda f: jax.grad(pulled(f), tuple(range(len(xs))))
+    derivatives = (forward_reverse, forward_forward, reverse_reverse)
+    second_order = cases.jit(lambda xs: [(derivative(ours)(*xs), derivative(plain)(*xs)) for derivative in derivatives])
+    for own, other in second_order(xs):
+        assert_equal_trees(own, other, 1e-10)
 
 
 @over_rules
 def test_a_rule_holds_under_vmap_scan_jit_and_remat(rule):
     ours, _, xs = rule
-    stacked = tuple(jnp.stack([x, 2 * x]) for x in xs)
-    each = [jax.grad(loss_of(ours))(*(x[i] for x in stacked)) for i in range(2)]
-    pull = jax.grad(loss_of(ours))
+    stacked = tuple(np.stack([x, 2 * np.asarray(x)]) for x in xs)
+    pull = cases.jit(jax.grad(loss_of(ours)))
+    each = np.stack([pull(*(x[i] for x in stacked)) for i in range(2)])
     scanned = jax.grad(lambda s: jax.lax.scan(lambda c, x: (c + loss_of(ours)(*x), None), 0.0, (s, *stacked[1:]))[0])
     found = (
-        jax.jit(jax.vmap(pull))(*stacked),
-        scanned(stacked[0]),
-        jax.vmap(jax.grad(jax.checkpoint(loss_of(ours))))(*stacked),
+        jax.jit(jax.vmap(jax.grad(loss_of(ours))))(*stacked),
+        jax.jit(scanned)(stacked[0]),
+        jax.jit(jax.vmap(jax.grad(jax.checkpoint(loss_of(ours)))))(*stacked),
     )
     for grads in found:
-        assert_equal_trees(grads, jnp.stack(each), EXACT)
+        assert_equal_trees(grads, each, EXACT)
 
 
 @pytest.mark.promotes

@@ -3,7 +3,6 @@
 import json
 import re
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,12 +15,6 @@ from gradflow.results.quantities import FACTORS, JACOBIANS, PROBES
 from gradflow.results.tree import Readings, label
 
 STEPS, SEEDS, S = np.array([0, 9]), np.arange(3), 6
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def node(rate: float) -> Readings:

@@ -1,6 +1,5 @@
 """Findings and figures of experiments, from readings that are made up, so that what is true of them is known."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
@@ -39,12 +38,6 @@ def grid():
         "f": run(pre=[2.7, 2.9, 3.1, 3.0], post=9.0),
     }
     return side_by_side("recipe", trees, lr=[1e-3, 1e-2, 1e-1] * 2, warmup=[0.0] * 3 + [10.0] * 3)
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def test_a_seed_diverged_where_its_loss_is_not_finite_or_not_below_the_start(grid):

@@ -1,6 +1,5 @@
 """Tables and figures of Jacobians, from numbers that are known: what is in them, what is left out, what is refused."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
@@ -13,13 +12,6 @@ from gradflow.results.tree import Readings, label
 
 SEEDS, SUBLAYERS, SIZE = 3, 4, 6
 VALUES = np.geomspace(2, 0.5, SIZE)  # of the whole sublayer
-pytestmark = pytest.mark.usefixtures("_close_figures")
-
-
-@pytest.fixture
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def tree(values=VALUES, seeds=SEEDS):

@@ -38,12 +38,6 @@ ODD = (
 ODD += ('say "hi"', "a|b", "training", "stream_gradient", "\\end{verbatim}", "x, y")
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("odd") / "out"

@@ -1,7 +1,6 @@
 """What is not finite is told by model, seed and place; the rest is averaged, drawn and written."""
 
 import made
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,12 +12,6 @@ from gradflow.report.text import captions, summary
 from gradflow.results import band
 from gradflow.results.agreement import against_theory, expectation
 from gradflow.results.statistics import paired_log_ratio
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

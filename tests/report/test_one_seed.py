@@ -1,7 +1,6 @@
 """One seed has no interval: on screen, in figures, tables and LaTeX; nor have two of which one is not finite."""
 
 import made
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,12 +11,6 @@ from gradflow.report.tables import fits, jacobians, theory
 from gradflow.report.text import captions, findings, summary
 
 ALONE = {"one": {"seeds": 1}, "two, one lost": {"seeds": 2, "spoil": made.without(1)}}
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module", params=ALONE)

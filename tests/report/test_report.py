@@ -1,5 +1,6 @@
 """Tables, figures, captions and the folder, from one small run."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -39,7 +40,8 @@ def run(shape, data):
 
 @pytest.fixture(scope="module")
 def sweep(shape, data):
-    return gf.sweep(gf.transformers("pre", "post", **shape), data, depth=(1, 2, 4), seeds=3)
+    models = gf.transformers("pre", "post", **shape)
+    return gf.sweep(models, data, depth=(1, 2, 4), seeds=3, quantities="economy")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +50,16 @@ def start(shape, data):
     return gf.measure(gf.transformers("pre", "post", **shape), data, seeds=3, quantities=quantities)
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
+@pytest.fixture(scope="module")
+def paper(run, sweep, tmp_path_factory):
+    """The folder of a run with its sweep."""
+    return gf.report.write(run, tmp_path_factory.mktemp("paper") / "out", sweep=sweep)
+
+
+@pytest.fixture(scope="module")
+def started(start, tmp_path_factory):
+    """The folder of a measurement."""
+    return gf.report.write(start, tmp_path_factory.mktemp("start") / "out")
 
 
 def test_a_profile_table_holds_the_geometric_mean_of_the_ratio_to_the_readout(run):
@@ -301,14 +309,14 @@ def test_the_summary_says_what_the_numbers_say(run, sweep):
     assert "3 seeds" in told
 
 
-def test_a_single_seed_has_no_interval_and_says_so_by_leaving_it_out(shape, data):
-    told = "\n".join(summary.lines(gf.measure(gf.transformers("pre", **shape), data, seeds=1)))
+def test_a_single_seed_has_no_interval_and_says_so_by_leaving_it_out(start):
+    told = "\n".join(summary.lines(start.isel(seed=[0])))
     assert "nan" not in told
 
 
 def test_a_divergence_is_told_with_seed_step_and_position(shape, data):
     models = gf.transformers("none", **shape)
-    _, run = gf.train(models, data, optax.sgd(1e20), steps=4, seeds=2)
+    _, run = gf.train(models, data, optax.sgd(1e20), steps=4, seeds=2, readings="economy")
     told = [line for line in summary.lines(run) if "not finite from" in line]
     assert len(told) == 2
     assert "seed 0: not finite from step" in told[0]
@@ -326,49 +334,43 @@ def test_latex_is_ascii_with_its_special_characters_escaped():
     assert text == r"50\% of $\|$g$\|$$^2$ \& x\_l \{$\alpha$\} \textbackslash{} $\neq$ U+6F22"
 
 
-def test_the_folder_is_complete_and_its_sums_hold(run, sweep, tmp_path):
-    import hashlib
-
-    out = gf.report.write(run, tmp_path / "paper", sweep=sweep)
-    manifest = json.loads((out / "manifest.json").read_text())
-    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - {"manifest.json"}
+def test_the_folder_is_complete_and_its_sums_hold(run, paper):
+    manifest = json.loads((paper / "manifest.json").read_text())
+    written = {str(path.relative_to(paper)) for path in paper.rglob("*") if path.is_file()} - {"manifest.json"}
     assert set(manifest["outputs"]) == written
     for name, digest in manifest["outputs"].items():
-        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+        assert hashlib.sha256((paper / name).read_bytes()).hexdigest() == digest
     for name in ("results.nc", "appendix.tex", "tables/summary.txt", "tables/results.csv", "figures/comparison.pdf"):
         assert name in written
-    saved = gf.results.load(out / "results.nc")
+    saved = gf.results.load(paper / "results.nc")
     xr.testing.assert_identical(saved["training/post"].to_dataset(inherit=False), run["post"].to_dataset(inherit=False))
     assert set(saved["sweep/pre"].children) == {"depth_1", "depth_2", "depth_4"}
 
 
-def test_a_measurement_without_training_has_its_folder_too(start, tmp_path):
-    out = gf.report.write(start, tmp_path / "start")
-    assert (out / "figures" / "stream_gradient.pdf").exists()
-    assert "bottom / readout" in (out / "appendix.tex").read_text()
-    assert {
-        path.name for path in gf.report.write(gf.results.load(out / "results.nc"), tmp_path / "again").iterdir()
-    } == {path.name for path in out.iterdir()}
+def test_a_measurement_without_training_has_its_folder_too(started, tmp_path):
+    assert (started / "figures" / "stream_gradient.pdf").exists()
+    assert "bottom / readout" in (started / "appendix.tex").read_text()
+    again = gf.report.write(gf.results.load(started / "results.nc"), tmp_path / "again")
+    assert {path.name for path in again.iterdir()} == {path.name for path in started.iterdir()}
 
 
-def test_what_was_read_of_jacobians_is_in_the_folder_and_told(start, tmp_path):
-    out = gf.report.write(start, tmp_path / "start")
-    drawn = {path.stem for path in (out / "figures").glob("*.pdf")}
+def test_what_was_read_of_jacobians_is_in_the_folder_and_told(start, started):
+    drawn = {path.stem for path in (started / "figures").glob("*.pdf")}
     assert {f"{what}_{name}" for what in ("spectrum_bands", "factors") for name in ("pre", "post")} <= drawn
     assert {"exponents", "alignment"} <= drawn
-    told = (out / "tables" / "summary.txt").read_text(encoding="utf-8")
+    told = (started / "tables" / "summary.txt").read_text(encoding="utf-8")
     volume = start["post"]["log_volume"].sel(jacobian="sublayer").sum("sublayer").mean("seed")
     assert f"whole {tables.signed(float(volume))} [" in told
     exponent = start["pre"]["lyapunov_exponent"].isel(direction=0).mean("seed")
     assert f"pre: leading Lyapunov exponent {tables.signed(float(exponent), 3)} [" in told
-    assert "U+" not in (out / "appendix.tex").read_text()
+    assert "U+" not in (started / "appendix.tex").read_text()
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_the_appendix_compiles(run, sweep, tmp_path):
-    out = gf.report.write(run, tmp_path / "paper", sweep=sweep)
+def test_the_appendix_compiles(paper, tmp_path):
+    copy = shutil.copytree(paper, tmp_path / "paper")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "appendix.tex"]
-    done = subprocess.run(command, cwd=out, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
 
 

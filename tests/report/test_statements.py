@@ -3,7 +3,6 @@
 import json
 
 import made
-import matplotlib.pyplot as plt
 import pytest
 
 import gradflow as gf
@@ -12,12 +11,6 @@ from gradflow.report.text import captions
 from gradflow.results import against_theory, settings
 from gradflow.results.agreement import unlike
 from gradflow.results.configuration import encode, registered
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def of_models(*models):

@@ -1,6 +1,5 @@
 """Figures, tables and captions of theory beside measurement."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
@@ -35,12 +34,6 @@ def theory(models, data):
 def widths(models, data):
     sizes = {"width": (8, 16)}
     return gf.sweep(models, data, seeds=3, **sizes), gf.sweep(models, data, take=gf.predict, replicas=2, **sizes)
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def lines(ax, style: str):

@@ -49,6 +49,7 @@ def same(one, other) -> bool:
     return all(np.array_equal(a, b) for a, b in weights) and all(readings)
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_three_times_ends_with_the_bits_of_one_that_was_not(tmp_path):
     """During a step, while a checkpoint is written, and while the result is."""
     assert killing.run([*TOY, "--out", "whole"], tmp_path) == 0

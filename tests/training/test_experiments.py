@@ -73,6 +73,7 @@ def test_a_collapse_has_what_its_figure_shows(models, data):
     assert len(gf.findings.collapse(run)) == 2
 
 
+@pytest.mark.long
 def test_amplification_is_of_one_update_at_initialization_at_every_depth(models, data):
     swept = gf.experiments.amplification(models, data, depth=(1, 2, 3), seeds=2)
     assert [node.name for node in swept["post"].children.values()] == ["depth_1", "depth_2", "depth_3"]
