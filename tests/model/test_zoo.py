@@ -77,7 +77,9 @@ FAMILIES = dict.fromkeys(type(ZOO[name]) for name in ALIKE)
 SMALLEST = {kind: next(name for name in ALIKE if type(ZOO[name]) is kind) for kind in FAMILIES}
 ALIKE = ("llama2-7b", "llama3-8b", "opt-125m", "gemma-2b")  # to a block of another's, but for an activation or a number
 BLOCKS = [name for name in SMALLEST.values() if name not in ALIKE]
-over_blocks = pytest.mark.parametrize("name", BLOCKS)
+EVERYWHERE = ("bert-base", "gpt2", "gemma2-2b")  # post-norm, pre-norm, and norms around every branch
+rows_of_blocks = [pytest.param(name, marks=() if name in EVERYWHERE else pytest.mark.further) for name in BLOCKS]
+over_blocks = pytest.mark.parametrize("name", rows_of_blocks)
 over_families = pytest.mark.parametrize("name", SMALLEST.values())
 
 

@@ -89,7 +89,9 @@ def test_a_prediction_alone_is_drawn_without_a_band(theory):
 
 
 def test_of_a_run_the_start_is_drawn(models, data, theory):
-    _, run = gf.train({"pre": models["pre"]}, data, optax.adam(1e-3), steps=2, record=(0, 2), seeds=2)
+    _, run = gf.train(
+        {"pre": models["pre"]}, data, optax.adam(1e-3), steps=2, record=(0, 2), seeds=2, readings="economy"
+    )
     assert set(tables.profile(run, "stream_gradient", theory=theory)) >= {"theory", "mean"}
     assert "step" not in tables.profile(run, "stream_gradient", theory=theory)
 

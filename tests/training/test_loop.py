@@ -89,20 +89,21 @@ def test_the_first_record_of_paired_models_sees_the_same_batch_and_weights(model
 
 
 def test_a_seed_in_a_vectorized_run_is_the_run_of_that_seed(models, data, trained):
-    _, single = gf.train({"post": models["post"]}, data, optax.sgd(RATE), steps=3, record=(3,), seeds=1)
+    post = {"post": models["post"]}
+    _, single = gf.train(post, data, optax.sgd(RATE), steps=3, record=(3,), seeds=1, readings="economy")
     both = trained[1]["post"]["stream_gradient"].sel(step=3, seed=0)
     np.testing.assert_allclose(single["post"]["stream_gradient"].sel(step=3, seed=0), both, rtol=1e-4)
 
 
 def test_measuring_given_weights_continues_where_a_run_ended(models, data, trained):
-    again = gf.measure(models, data, params=trained[0])
+    again = gf.measure(models, data, params=trained[0], quantities="economy")
     assert again["post"].sizes["seed"] == 2
     assert np.isfinite(again["post"]["loss"]).all()
 
 
 def test_a_divergence_stops_nothing_and_is_recorded_with_step_and_position(data):
     models = gf.transformers("none", "post", depth=2, width=8, heads=2, context=8)
-    params, run = gf.train(models, data, optax.sgd(1e20), steps=4, seeds=2)
+    params, run = gf.train(models, data, optax.sgd(1e20), steps=4, seeds=2, readings="economy")
     assert set(params) == {"none", "post"}
     node = run["none"]
     last = node.isel(step=-1)
