@@ -143,11 +143,11 @@ def test_the_block_matrix_of_residual_is_the_published_one():
     sub, own = model.sublayers[1], jax.tree.map(lambda a: a[0], params["stack"][0]["gated"])
     gains = {name: getattr(wiring, name).init(None, cases.WIDTH) for name in ("skip", "read", "write")}
     parts = bind(sub.layers, {**own, **jax.tree.map(lambda a: a.astype(float), gains)})
-    J = jax.jacobian(lambda x: sublayer(x, **parts))(x).reshape(2, x[0].size, 2, x[0].size)
     one = x[0].size
-    branch = jax.jacobian(parts["branch"])(x[0]).reshape(one, one)
-    at = x[0] + parts["branch"](x[0])
-    norm = jax.jacobian(lambda u: sub.wiring.norm_out.layers[0](own["norm_out"]["1"], u))(at).reshape(one, one)
+    J = cases.jit(jax.jacobian(lambda x: sublayer(x, **parts)))(x).reshape(2, one, 2, one)
+    branch = cases.jit(jax.jacobian(parts["branch"]))(x[0]).reshape(one, one)
+    of_norm = jax.jacobian(lambda u: sub.wiring.norm_out.layers[0](own["norm_out"]["1"], u))
+    norm = cases.jit(lambda x: of_norm(x + parts["branch"](x)))(x[0]).reshape(one, one)
     zero, eye = np.zeros((one, one)), np.eye(one)
     published = np.block([[norm @ (eye + branch), zero], [branch, eye]])
     assert distance(J.reshape(2 * one, 2 * one), published) < EXACT
@@ -205,21 +205,25 @@ def two_segments():
     second = Segment((Sublayer("gated", pre(), branches["gated"]),), 3)
     stack = Stack((first, second))
     params = stack.init_sublayers(jax.random.key(0), cases.WIDTH)
-    return stack, jax.tree.map(lambda a: a.astype(float), params)
+    return stack, cases.float64(params)
 
 
 def test_reports_and_extras_come_in_depth_order_over_several_segments():
     stack, params = two_segments()
     x = cases.normal(cases.TOKENS, cases.WIDTH)
     visit = lambda x, parts, extra: (sublayer(x, **parts), {"x": x, "extra": extra})
-    top, report = walk(stack, params, x, visit, {"number": jnp.arange(7), "pair": jnp.arange(14).reshape(7, 2)})
+    extras = {"number": np.arange(7), "pair": np.arange(14).reshape(7, 2)}
+    top, report = cases.jit(lambda params, x, extras: walk(stack, params, x, visit, extras))(params, x, extras)
     np.testing.assert_array_equal(report["extra"]["number"], np.arange(7))
     np.testing.assert_array_equal(report["extra"]["pair"], np.arange(14).reshape(7, 2))
     order = [(0, l, kind) for l in range(2) for kind in cases.TWO] + [(1, l, "gated") for l in range(3)]
+    parts = {(i, sub.kind): sub.layers for i, segment in enumerate(stack.segments) for sub in segment.block}
+    alone = {
+        place: cases.jit(lambda p, x, layers=layers: sublayer(x, **bind(layers, p))) for place, layers in parts.items()
+    }
     for position, (segment, l, kind) in enumerate(order):
         np.testing.assert_allclose(report["x"][position], x, rtol=1e-12, atol=1e-12)
-        sub = next(sub for sub in stack.segments[segment].block if sub.kind == kind)
-        x = sublayer(x, **bind(sub.layers, jax.tree.map(lambda a, l=l: a[l], params[segment][kind])))
+        x = alone[segment, kind](jax.tree.map(lambda a, l=l: np.asarray(a)[l], params[segment][kind]), x)
     np.testing.assert_allclose(top, x, rtol=1e-12, atol=1e-12)
 
 
