@@ -1,6 +1,7 @@
 """How many programs each test file may compile: the rows of compiled.csv, which `pytest --compiled FILE` writes anew.
 
-Each row is a file that was run whole, on Python 3.11 with the jaxlib of `COUNTED_WITH`: its counts are the same in every run.
+Each row is a file that was run whole; counts that are checked are of Python 3.11 with the jaxlib of `COUNTED_WITH`, where they
+are the same in every run. Without a row are new files, and those that may find `cases.read` done by another (signal, accounts).
 """
 
 import csv

@@ -100,7 +100,9 @@ def read(reading, model, params, batch, **options):
     return jax.device_get(cases.jit(lambda p, b: reading(model, p, b, **options))(params, batch))
 
 
-@pytest.mark.parametrize("name", ["pre", "post", "deepnorm", "sandwich"])
+@pytest.mark.parametrize(
+    "name", ["pre", "post", *(pytest.param(name, marks=pytest.mark.further) for name in ("deepnorm", "sandwich"))]
+)
 @pytest.mark.parametrize("norm", SHARP)
 def test_the_growths_of_all_directions_sum_to_the_log_volume(name, norm):
     """Behind a norm on the stream there are d − 2 directions a token (RMSNorm: d − 1); below it, at the bottom, all."""

@@ -121,13 +121,14 @@ def test_given_weights_are_measured_as_they_are(models, data, measured):
 def test_each_seed_may_have_a_batch_of_its_own_and_given_weights_be_one_set_for_all(models, data):
     batches, weights = data.batches([3, 4, 5], 0), jax.vmap(models["pre"].init)(seed_keys(7, 1))
     pair = {"fresh": models["pre"], "given": models["pre"]}
-    tree = gf.measure(pair, batches, params={"given": weights}, batches="one a seed", key=5)
+    economy = {"quantities": ("economy",)}
+    tree = gf.measure(pair, batches, params={"given": weights}, batches="one a seed", key=5, **economy)
     assert tree.attrs["batches"] == "one a seed"
     fresh = jax.vmap(models["pre"].init)(seed_keys(5, 3))
     for seed in range(3):
         batch = jax.tree.map(lambda a, seed=seed: a[seed], batches)
         own = {"fresh": jax.tree.map(lambda a, seed=seed: a[seed : seed + 1], fresh), "given": weights}
-        alone = gf.measure(pair, batch, params=own)
+        alone = gf.measure(pair, batch, params=own, **economy)
         for name in pair:
             for quantity in ("loss", "stream_gradient", "stream_rms"):
                 seen, expected = tree[name][quantity][seed], alone[name][quantity][0]
@@ -135,9 +136,9 @@ def test_each_seed_may_have_a_batch_of_its_own_and_given_weights_be_one_set_for_
 
 
 def test_a_text_is_cut_seed_by_seed_where_it_is_asked(models, data):
-    tree = gf.measure(models["pre"], data, seeds=2, key=5, batches="one a seed")
-    batches = data.batches(seed_keys(5, 2), 0)
-    expected = gf.measure(models["pre"], batches, key=5, batches="one a seed")
+    how = {"key": 5, "batches": "one a seed", "quantities": ("economy",)}
+    tree = gf.measure(models["pre"], data, seeds=2, **how)
+    expected = gf.measure(models["pre"], data.batches(seed_keys(5, 2), 0), **how)
     xr.testing.assert_equal(tree["model"].to_dataset(), expected["model"].to_dataset())
 
 
@@ -268,12 +269,12 @@ def test_a_model_of_several_segments_is_labelled_in_depth_order(data):
 
 
 def test_seeds_whose_weights_are_too_many_at_once_are_read_part_by_part(models, data, monkeypatch):
-    whole = gf.measure(models, data, seeds=5)
+    whole = gf.measure(models, data, seeds=5, quantities=("economy",))
     monkeypatch.setattr(
         "gradflow.instruments.seeds.AT_ONCE", 2 * sum(a.nbytes for a in jax.tree.leaves(models["post"].init(0)))
     )
     assert [len(jax.tree.leaves(part)[0]) for part in init_seeds(models["post"], seed_keys(0, 5))] == [2, 2, 1]
-    parts = gf.measure(models, data, seeds=5)
+    parts = gf.measure(models, data, seeds=5, quantities=("economy",))
     for name in models:
         for quantity, values in parts[name].data_vars.items():
             np.testing.assert_allclose(values, whole[name][quantity], rtol=1e-4, atol=1e-6, err_msg=str(quantity))

@@ -110,7 +110,12 @@ def test_the_chain_of_norms_is_what_the_norms_alone_take():
 
 @pytest.mark.parametrize(
     ("activation", "published"),
-    [("relu", 1.0), ("gelu", 1.0215), ("silu", 1.0175), ("tanh", 1.050)],
+    [
+        ("relu", 1.0),
+        ("gelu", 1.0215),
+        pytest.param("silu", 1.0175, marks=pytest.mark.further),
+        pytest.param("tanh", 1.050, marks=pytest.mark.further),
+    ],
 )
 def test_a_post_norm_feed_forward_stack_is_a_power_of_the_published_gain(activation, published):
     gain = closed.post_norm_gain(activation)
@@ -167,7 +172,11 @@ def test_an_isotropic_probe_saturates_under_uniform_attention():
 
 @pytest.mark.parametrize(
     ("tokens", "depth", "published"),
-    [(16, 48, (-0.360, -0.609)), (64, 48, (-0.342, -0.624)), (16, 12, (-0.389, -0.672))],
+    [
+        (16, 48, (-0.360, -0.609)),
+        pytest.param(64, 48, (-0.342, -0.624), marks=pytest.mark.further),
+        pytest.param(16, 12, (-0.389, -0.672), marks=pytest.mark.further),
+    ],
 )
 def test_pre_norm_slopes_with_attention_are_the_exact_ones(tokens, depth, published):
     """Uniform attention without an output matrix, He-ReLU (up √2, down 1), different tokens, sublayers 5 to 2L.
