@@ -23,6 +23,7 @@ FLOORS = {
     "training": {"results", "laws", "model", "instruments"},
     "report": {"results", "laws"},
     "interop": {"results", "laws", "model", "instruments", "training"},
+    "jobs": {"results", "laws", "model", "instruments", "theory", "training", "report", "interop"},
 }
 
 
@@ -109,7 +110,7 @@ def test_the_graph_is_read_right():
     assert "model.equation.sublayer" in GRAPH["instruments.meters.meter"]
     assert {"report.text.captions", "report.tables"} <= GRAPH["report.plot.profiles"]
     assert "laws" in GRAPH["report.tables.fits"]
-    assert "training.plan" in GRAPH["cli.commands"]
+    assert "jobs" in GRAPH["cli.commands"]
     assert "results.tree" in GRAPH["results"]
 
 

@@ -1,7 +1,7 @@
-"""The console: what a command says there, in few lines and in any encoding, and how it ends.
+"""The console: error messages of few lines, output in any encoding, and exit codes.
 
-Exit codes: 0; 2 for what is wrong with the input or the machine, one line that names the remedy; 1 for what was not foreseen;
-130 when interrupted; 141 when nobody reads on (`gradflow wirings | head -1`).
+Exit codes: 0; 2 for an error of the input or the machine, one line that names the remedy; 1 for an unforeseen error;
+130 when interrupted; 141 when the reader of the output has closed it (`gradflow wirings | head -1`).
 """
 
 import io
@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 from ..compiler import Unusable
@@ -21,68 +21,81 @@ LONGEST = 400  # characters of a line
 
 
 def refuse(command: str, error: Any) -> None:
-    """One line on standard error, whatever the error has, and the end of the process."""
+    """Prints the error as one line on standard error, and ends the process with exit code 2."""
     print(f"{' '.join(['gradflow', command]).strip()}: {one_line(error)}", file=sys.stderr)
     raise SystemExit(2) from None
 
 
 def one_line(error: Any, longest: int = LONGEST) -> str:
-    """The words of an error as one line that is not too long."""
+    """Returns the text of an error as one line, cut at `longest` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= longest else f"{text[:longest]}…"
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}…"
 
 
 @contextmanager
 def refusing(command: str, *errors: type[Exception]) -> Iterator[None]:
-    """What is wrong with the input, with the disk or with JAX as it was told to be, becomes one line, and exit code 2."""
-    told: tuple[type[Exception], ...] = (*errors, Unusable)
+    """Turns these errors, and an unusable JAX, into one line and exit code 2."""
+    refused: tuple[type[Exception], ...] = (*errors, Unusable)
     try:
         yield
     except BrokenPipeError:
         raise
-    except told as error:
+    except refused as error:
         refuse(command, error)
 
 
 def parsed(parse: Callable[..., Any], words: Sequence[str], commands: Sequence[str]) -> Any:
-    """What `parse` makes of the words; what it says of an error, many lines in a box, becomes one line with its remedy."""
-    said = io.StringIO()
+    """Returns the result of `parse`; its error message, many lines in a box, becomes one line with its remedy."""
+    message = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(message):
             return parse(args=list(words))
     except SystemExit as stop:
         if not stop.code:
             raise
-    known = [word for word in words[:1] if word in commands]
-    refuse(" ".join(known), _unboxed(said.getvalue(), " ".join(["gradflow", *known, "--help"])))
+    command = words[0] if words and words[0] in commands else ""
+    help_command = " ".join(["gradflow", command, "--help"]) if command else "gradflow --help"
+    refuse(command, _unboxed(message.getvalue(), help_command))
 
 
-def _unboxed(text: str, helps: str) -> str:
-    """What a box says under its title, and the nearest options where it names some."""
-    rows = [row.strip(" │") for row in text.splitlines() if not row.startswith(("╭", "╰"))]
+def _unboxed(text: str, help_command: str) -> str:
+    """Returns the message in a box as one line, with the nearest options where it names some."""
     sections: list[list[str]] = [[]]
-    for row in rows:
-        sections.append([]) if re.fullmatch("[─-]{3,}", row) else sections[-1].append(row)
+    for line in text.splitlines():
+        if line.startswith(("╭", "╰")):
+            continue
+        row = line.strip(" │")
+        if re.fullmatch("[─-]{3,}", row):
+            sections.append([])
+        else:
+            sections[-1].append(row)
     if "│" not in text:
         del sections[0]  # the title, which is otherwise in the frame
-    said, *rest = [one_line(" ".join(section)) for section in sections]
-    nearest = [section for section in rest if section.startswith("Perhaps you meant")]
-    near = dict.fromkeys(option for section in nearest for option in re.findall(r"(?<!\S)--[a-z][\w-]*", section))
-    near.pop("--help", None)
-    meant = f"; did you mean {' or '.join(list(near)[:3])}?" if near else ""
-    return f"{said.rstrip('.')}{meant or ';'} {helps} lists what there is"
+    message, *rest = [one_line(" ".join(section)) for section in sections]
+    message = message.rstrip(".")
+    nearest = _nearest_options(rest)
+    if nearest:
+        return f"{message}; did you mean {' or '.join(nearest[:3])}? {help_command} lists what there is"
+    return f"{message}; {help_command} lists what there is"
 
 
-@contextmanager
-def quietly() -> Iterator[None]:
-    """What somebody's module prints while it is imported is not shown."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        yield
+def _nearest_options(sections: list[str]) -> list[str]:
+    """Returns the options that the sections of a message propose, each once."""
+    options: list[str] = []
+    for section in sections:
+        if not section.startswith("Perhaps you meant"):
+            continue
+        for option in re.findall(r"(?<!\S)--[a-z][\w-]*", section):
+            if option != "--help" and option not in options:
+                options.append(option)
+    return options
 
 
 @contextmanager
 def speaking(words: Sequence[str]) -> Iterator[None]:
-    """A command's run: every letter can be printed, warnings are notes, and no traceback is seen unless it is asked for."""
+    """Runs a command: every letter can be printed, warnings become notes, and a traceback is shown only on request."""
     with _any_letter(), _leaving_when_interrupted(), warnings.catch_warnings():
         warnings.showwarning = _note
         try:
@@ -98,17 +111,16 @@ def speaking(words: Sequence[str]) -> Iterator[None]:
 
 
 def _note(message, category, filename, lineno, file=None, line=None) -> None:
-    """A warning, in one line, without the place in a library that it comes from."""
+    """Prints a warning in one line, without its place in a library."""
     print(f"note: {one_line(message)}", file=sys.stderr)
 
 
 def _unforeseen(command: str, error: BaseException) -> None:
-    """Two lines for an error that should have been a refusal, and exit code 1."""
+    """Prints two lines for an unforeseen error, and ends the process with exit code 1."""
     kind = type(error).__name__
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        refuse(
-            command, f"out of memory ({one_line(error, 120)}): take fewer blocks, features, seeds, examples or tokens"
-        )
+        why = one_line(error, 120)
+        refuse(command, f"out of memory ({why}): take fewer blocks, features, seeds, examples or tokens")
     print(f"gradflow {command}: unforeseen {kind}: {one_line(error)}", file=sys.stderr)
     print(f"this is a defect: please report it with the command; {TRACEBACK}=1 shows where it is", file=sys.stderr)
     raise SystemExit(1) from None
@@ -116,7 +128,7 @@ def _unforeseen(command: str, error: BaseException) -> None:
 
 @contextmanager
 def _any_letter() -> Iterator[None]:
-    """Letters that the console's encoding has not are printed as their codes."""
+    """Has letters that are not in the console's encoding printed as their codes."""
     streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)]
     before = [stream.errors for stream in streams]
     for stream in streams:
@@ -129,7 +141,7 @@ def _any_letter() -> Iterator[None]:
 
 
 def _stop_listening() -> None:
-    """Nobody reads what is still to be written: it goes nowhere."""
+    """Discards the rest of the output, which nobody reads."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""The table of quantities as the console shows it: in brief by the readings that yield them, or one in full."""
+"""The table of quantities on the console: in brief, grouped by readings, or one quantity in full."""
 
 import shutil
 import textwrap
@@ -15,23 +15,31 @@ LAST = (
 
 
 def width() -> int:
-    """Characters of a line: the console's, within reason."""
-    return min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
+    """Returns the characters of a line: the console's, within `NARROWEST` and `WIDEST`."""
+    columns = shutil.get_terminal_size().columns
+    return min(max(columns, NARROWEST), WIDEST)
 
 
 def in_brief(table: pd.DataFrame) -> str:
-    """Every reading with its calls, cost and figures, and below it what it yields: name, unit, meaning, formula."""
-    own = table[[not name.endswith("_sem") for name in table.index]]
-    parts = [_of_reading(source, own[own["reading"] == source.name]) for source in SOURCES.values()]
+    """Returns every reading with its calls, cost and figures, and its quantities: name, unit, meaning, formula."""
+    errors = table.index.str.endswith("_sem")
+    rows = table[~errors]
+    parts = []
+    for source in SOURCES.values():
+        parts.append(_of_reading(source, rows[rows["reading"] == source.name]))
     return "\n\n".join([*parts, _filled(LAST)])
 
 
 def _of_reading(source: Source, rows: pd.DataFrame) -> str:
-    """The paragraph of one reading."""
-    figures = [figure for figure in dict.fromkeys(rows["figure"]) if figure != "none"]
-    lines = [source.name, *(_filled(call, 2) for call in source.calls), _filled(f"cost: {source.cost}", 2)]
+    """Returns the paragraph of one reading."""
+    lines = [source.name]
+    for call in source.calls:
+        lines.append(_filled(call, 2))
+    lines.append(_filled(f"cost: {source.cost}", 2))
     if source.of:
         lines.append(_filled(f"reads: {source.of}", 2))
+    figures = dict.fromkeys(rows["figure"])
+    figures.pop("none", None)
     if figures:
         lines.append(_filled(f"figures: {', '.join(figures)}", 2))
     for name, row in rows.iterrows():
@@ -41,20 +49,23 @@ def _of_reading(source: Source, rows: pd.DataFrame) -> str:
 
 
 def in_full(table: pd.DataFrame) -> str:
-    """Every row with a line for each field; that of LaTeX is never broken, so that it can be copied."""
-    return "\n\n".join("\n".join([str(name), *_fields(row)]) for name, row in table.iterrows())
+    """Returns every row with a line for each field; the LaTeX is never broken, so that it can be copied."""
+    return "\n\n".join(_in_full(str(name), row) for name, row in table.iterrows())
 
 
-def _fields(row: pd.Series) -> list[str]:
-    lines = []
+def _in_full(name: str, row: pd.Series) -> str:
+    lines = [name]
     for field, value in row.items():
         labelled = f"{f'{field}:':<{LABEL}}{value}"
-        lines.append(f"  {labelled}" if field == "latex" else _filled(labelled, 2, LABEL))
-    return lines
+        if field == "latex":
+            lines.append(f"  {labelled}")
+        else:
+            lines.append(_filled(labelled, 2, LABEL))
+    return "\n".join(lines)
 
 
 def _filled(text: str, indent: int = 0, hanging: int = 2) -> str:
-    """Text in lines that fit, indented, those after the first one further."""
+    """Returns text in lines that fit, indented, those after the first one further."""
     first = " " * indent
     return textwrap.fill(
         text,

@@ -1,24 +1,22 @@
-"""What can be said on the command line, as frozen dataclasses: options have the names the Python arguments have."""
+"""Command-line options, as frozen dataclasses: they have the names that the Python arguments have."""
 
-import sys
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from .console import one_line, quietly
-
-CONSTANTS = ("momentum", "nesterov", "b1", "b2", "beta", "decay", "eps", "weight_decay")
-
 
 def shown(metavar: str, default: str) -> Any:
-    """How an option is listed that is None unless it is given: what it takes, and what stands for it."""
+    """Returns the listing of an option that is None by default: the kind of its value, and the default it stands for."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
-ALL_OR = tyro.conf.arg(help_behavior_hint=lambda default: f"(default: {default or 'all'})")
+def _all_by_default(default: str) -> str:
+    return f"(default: {default or 'all'})"
+
+
+ALL_OR = tyro.conf.arg(help_behavior_hint=_all_by_default)
 
 
 @dataclass(frozen=True)
@@ -45,45 +43,15 @@ class Models:
     """A file, read as bytes. Its last tenth is held out."""
 
     def built(self):
-        """`(models, data)`."""
-        import gradflow as gf
+        """Returns `(models, data)`."""
+        from ..jobs import models_and_text
 
-        shape = ("depth", "width", "heads", "context", "init", "precision")
-        data = gf.data.text(self.text, context=self.context, batch=self.batch)
-        return gf.transformers(*map(own, self.wirings), **{name: getattr(self, name) for name in shape}), data
-
-
-def own(word: str):
-    """A name as it is; the `Wiring` or `Placement` that `module:name` means, from the folder one stands in or an installed one.
-
-    Errors: ValueError where there is none.
-    """
-    if ":" not in word:
-        return word
-    import gradflow as gf
-
-    from ..results.arguments import shown as cut
-
-    module, name = word.split(":", 1)
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        with quietly():
-            found = getattr(import_module(module), name)
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # of whatever that file does
-        why = one_line(error, 120) if isinstance(error, Exception) else f"it ends by {type(error).__name__}"
-        raise ValueError(f"no wiring {cut(word)}: {why}; give module:name of a gf.Wiring in {Path.cwd()}") from None
-    finally:
-        sys.path.pop(0)
-    if not isinstance(found, gf.Wiring | gf.Placement):
-        raise ValueError(
-            f"{cut(word)[1:-1]} is a {type(found).__name__}: give the module:name of a gf.Wiring or gf.Placement"
-        )
-    return found
+        return models_and_text(**asdict(self))
 
 
 @dataclass(frozen=True)
 class Updates:
-    """How weights are updated."""
+    """The optimizer and its learning rate."""
 
     optimizer: str = "adam"
     """adam, adamw, lion, muon, rmsprop or sgd."""
@@ -92,7 +60,7 @@ class Updates:
     warmup: int = 0
     """Steps over which the learning rate rises linearly."""
     schedule: str = "constant"
-    """What follows: constant, linear, cosine or inverse_sqrt."""
+    """The learning rate after the warm-up: constant, linear, cosine or inverse_sqrt."""
     clip: Annotated[float | None, shown("FLOAT", "none")] = None
     """Largest norm of the whole gradient."""
     clip_parameter: Annotated[float | None, shown("FLOAT", "none")] = None
@@ -117,18 +85,15 @@ class Updates:
     """Of adam, adamw and lion."""
 
     def built(self):
-        """The `Recipe`."""
-        from ..training.optimizers import named
-        from ..training.recipe import Recipe
+        """Returns the `Recipe`."""
+        from ..jobs import recipe
 
-        given = {name: value for name, value in asdict(self).items() if value is not None and value is not False}
-        constants = {name: given.pop(name) for name in CONSTANTS if name in given}
-        return Recipe(named(given.pop("optimizer"), **constants), **given)
+        return recipe(**asdict(self))
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How long, and where the result goes."""
+    """Steps, seeds, and the folder of the result."""
 
     steps: int = 100
     """Updates."""
@@ -142,23 +107,17 @@ class Extent:
 
 @dataclass(frozen=True)
 class Run(Extent):
-    """How long, where the result goes, and how an interruption is met."""
+    """Steps, seeds, the folder of the result, and checkpoints."""
 
     checkpoint_every: Annotated[int | None, shown("INT", "every half minute")] = None
     """Steps between checkpoints."""
     resume: bool = False
     """Continue the interrupted run in that folder; it ends with the bits of one that was not interrupted."""
 
-    def options(self) -> dict:
-        """What `gf.train` takes."""
-        from ..results.folder import CHECKPOINTS
-
-        return {**{k: v for k, v in asdict(self).items() if k != "out"}, "checkpoints": self.out / CHECKPOINTS}
-
 
 @dataclass(frozen=True)
 class Trained:
-    """What a trained model reads, and what is measured of it."""
+    """The text that a trained model reads, and its measurements."""
 
     text: Path | None = None
     """A file, cut into tokens by the tokenizer in the model's folder; by default the language reference that CPython ships."""
@@ -172,10 +131,10 @@ class Trained:
     """Names of readings and quantities: spectrum (of a whole example), lyapunov and alignment take long where a stream is wide.
     By default backward, partial_jacobian and, of streams up to 1024 wide, spectrum_window (the first tokens)."""
     begin: str = "auto"
-    """What every example begins with, counted in its context: auto (what the tokenizer puts around a text), none, or a token."""
+    """The token in front of every example, counted in its context: auto (as the tokenizer marks a text), none, or a number."""
     mask: int | None = None
-    """The token that hides what a model that sees all tokens is asked for; by default the one that its folder names."""
+    """The token that masks others, for a model that sees all tokens; by default the one that its folder names."""
     tied: bool = False
-    """Read the logits by the token table, whatever head the files have, or have not."""
+    """Read the logits by the token table, whichever head the files have."""
     precision: str | None = None
     """float32, or float64, which needs JAX_ENABLE_X64=1."""

@@ -21,11 +21,11 @@ from ..instruments.measurement import measure
 from ..instruments.readings import Reading
 from ..instruments.readings import readings as functions
 from ..model.branches.branch import Attention
-from ..model.layers.layer import Identity
 from ..model.stacks.embedding_readout import Readout
 from ..model.stacks.transformer import Transformer
 from ..results.arguments import shown, whole
-from ..results.configuration import dumps
+from ..results.configuration import dumps, encode
+from ..results.description import describe
 from ..results.files import printable
 from ..training import corpus, data
 from . import tokenizer
@@ -54,19 +54,18 @@ class Trained:
         tree.attrs["checkpoint"] = dumps(self.sources)
         return tree
 
-    def placed(self) -> list[str]:
-        """What the model is and how it is read, in words: the placement as found, the sizes, and the text."""
-        wirings = dict.fromkeys(sub.wiring for sub in self.model.sublayers)
-        told = [f"{self.name}: placement {w.name}, {w.equation}; Jacobian of a sublayer {w.jacobian}" for w in wirings]
-        kinds = dict.fromkeys(f"{sub.kind} {type(sub.branch).__name__}" for sub in self.model.sublayers)
-        norms = [part for w in wirings for part in (w.norm_in, w.norm_branch, w.norm_out) if part != Identity()]
-        norm = type(norms[0]).__name__ if norms else "no norm"
-        size = f"{self.model.depth} blocks of {', '.join(kinds)}; {norm}; width {self.model.width}"
-        return [
-            *told,
-            f"  {size}, vocabulary {self.model.embedding.vocabulary}",
-            f"  {'; '.join([self.text.name, *self.text.notes])}",
-        ]
+    def to_text(self) -> list[str]:
+        """Returns lines about the model and its text: each placement with its equation, the sizes, and the text."""
+        description = describe(encode(self.model))
+        lines = []
+        for wiring in description["wirings"]:
+            placement = f"placement {wiring['name']}, {wiring['equation']}"
+            lines.append(f"{self.name}: {placement}; Jacobian of a sublayer {wiring['jacobian']}")
+        norm = description["texts"]["norm"].replace("none", "no norm")
+        blocks = f"{description['blocks']} blocks of {description['branches']}"
+        lines.append(f"  {blocks}; {norm}; width {description['width']}, vocabulary {description['vocabulary']}")
+        lines.append(f"  {'; '.join([self.text.name, *self.text.notes])}")
+        return lines
 
 
 def opened(

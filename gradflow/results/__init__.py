@@ -1,8 +1,9 @@
-"""Results, bottom up: arguments, naming, digest, files, locks, configuration, quantities, provenance, statistics, tree, stored,
-folder, agreement.
+"""Results, bottom up: arguments, naming, digest, files, locks, configuration, description, quantities, provenance, statistics,
+tree, sweeps, stored, folder, agreement.
 """
 
 from .agreement import against_theory
 from .statistics import band, paired_log_ratio
 from .stored import load, save
-from .tree import against_total_depth, entries, relative, settings
+from .sweeps import against_total_depth
+from .tree import entries, relative, settings

@@ -1,4 +1,4 @@
-"""Arguments: what is misspelt or impossible is refused before anything runs, in one line that says what was expected.
+"""Checks of arguments: a misspelt or impossible value is refused before anything runs, in one line that says what was expected.
 
     steps = whole("steps", steps)                  an int from 1 on; numpy's and JAX's whole numbers too
     lr = real("lr", lr, above=0)                   a finite float
@@ -32,23 +32,25 @@ R = TypeVar("R")
 
 
 def shown(value) -> str:
-    """The value's repr, cut where it is long: what an error line has room for."""
+    """Returns the value's repr, cut to the room that an error line has."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**SHOWN:
         return "a number of many digits"
     text = " ".join(repr(value).split())
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    if len(text) <= SHOWN:
+        return text
+    return f"{text[:SHOWN]}…"
 
 
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """`value` as an int.
+    """Returns `value` as an int.
 
     Errors: ValueError where it is no whole number (1.0 and True are none), below `least` or above `most`.
     """
     try:
-        number = None if isinstance(value, bool) else operator.index(value)
+        number = operator.index(value)
     except TypeError:
         number = None
-    if number is None:
+    if number is None or isinstance(value, bool):
         raise ValueError(f"{name} is {shown(value)}: a whole number is needed")
     if number < least:
         raise ValueError(f"{name} is {shown(number)}: at least {least} is needed")
@@ -66,29 +68,37 @@ def real(
     most: float | None = None,
     below: float | None = None,
 ) -> float:
-    """`value` as a finite float within bounds, of which `above` and `below` are left out themselves.
+    """Returns `value` as a finite float, at least `least`, at most `most`, greater than `above` and less than `below`.
 
     Errors: ValueError for what is no number, NaN, an infinity, or out of bounds.
     """
-    bounds: dict[str, tuple] = {
-        "from": (least, operator.ge),
-        "above": (above, operator.gt),
-        "up to": (most, operator.le),
-        "below": (below, operator.lt),
-    }
-    asked = {words: bound for words, bound in bounds.items() if bound[0] is not None}
-    expected = " ".join(["a finite number", *(f"{words} {limit}" for words, (limit, _) in asked.items()), "is needed"])
     try:
-        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number) or not all(holds(number, limit) for limit, holds in asked.values()):
-        raise ValueError(f"{name} is {shown(value)}: {expected}")
+    if isinstance(value, bool | str | bytes):
+        number = math.nan
+    expected = "a finite number"
+    within = math.isfinite(number)
+    if least is not None:
+        expected += f" from {least}"
+        within = within and number >= least
+    if above is not None:
+        expected += f" above {above}"
+        within = within and number > above
+    if most is not None:
+        expected += f" up to {most}"
+        within = within and number <= most
+    if below is not None:
+        expected += f" below {below}"
+        within = within and number < below
+    if not within:
+        raise ValueError(f"{name} is {shown(value)}: {expected} is needed")
     return number
 
 
 def known(what: str, name: Any, names: Iterable[str], also: Iterable[str] = ()) -> str:
-    """`name` as it is, one of `names`, or of `also`, which a refusal does not list.
+    """Returns `name`, which is one of `names`, or of `also`, which an error does not list.
 
     Errors: ValueError with the nearest of all.
     """
@@ -99,18 +109,19 @@ def known(what: str, name: Any, names: Iterable[str], also: Iterable[str] = ()) 
 
 
 def of_class(name: str, value: Any, kind: type | UnionType) -> Any:
-    """`value` as it is, of a class, or of one of several.
+    """Returns `value`, an instance of a class, or of one of several.
 
-    Errors: TypeError where it is none of its instances.
+    Errors: TypeError where it is not.
     """
     if not isinstance(value, kind):
-        kinds = " or ".join(one.__name__ for one in get_args(kind) or (kind,))
-        raise TypeError(f"{name} is {shown(value)}: a {kinds} is needed")
+        classes = get_args(kind) or (kind,)
+        names = " or ".join(one.__name__ for one in classes)
+        raise TypeError(f"{name} is {shown(value)}: a {names} is needed")
     return value
 
 
 def function(name: str, value: Any) -> Any:
-    """`value` as it is, something that can be called.
+    """Returns `value`, which can be called.
 
     Errors: TypeError where it can't.
     """
@@ -120,40 +131,46 @@ def function(name: str, value: Any) -> Any:
 
 
 def suggestions(name: str, names: Iterable[str], also: Iterable[str] = ()) -> str:
-    """The end of an error line about an unknown `name`: the nearest of all names, then those in `names`, as many as fit."""
+    """Returns the end of an error line about an unknown `name`: the nearest of all names, then `names`, as many as fit."""
     names = tuple(names)
     listed = textwrap.shorten(", ".join(names), LISTED, placeholder=f" … ({len(names)} in all)")
     return f"{nearest(name, [*names, *also])} known: {listed}".lstrip()
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`did you mean 'post'?`, or up to three of them; empty where none is near."""
+    """Returns `did you mean 'post'?`, with up to three names; empty where none is near."""
     near = difflib.get_close_matches(str(name)[:SHOWN], dict.fromkeys(names), n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+    if not near:
+        return ""
+    return f"did you mean {' or '.join(map(repr, near))}?"
 
 
 # ---- fields --------------------------------------------------------------------------------------------------
 
 PLAIN = (int, float, bool, str, NoneType)
+WORDS = {bool: "true or false", str: "a text", NoneType: "none"}
 
 
 def check_fields(value) -> None:
-    """Refuses fields of a dataclass that are not of their declared type, as far as that is plain: numbers, text, true or false,
-    and tuples of these or of values of a class.
+    """Raises for fields of a dataclass that are not of their declared type, where that is plain.
 
-    A number that is traced, or one that is known later (of the depth, of the block), passes where it is declared.
+    Plain are numbers, text, true or false, and tuples of these or of values of a class. A number that is traced, or one
+    that is known later (of the depth, of the block), passes where it is declared.
     """
     for field in dataclasses.fields(value):
-        _check_field(f"{type(value).__name__}.{field.name}", getattr(value, field.name), field.type)
+        name = f"{type(value).__name__}.{field.name}"
+        _check_field(name, getattr(value, field.name), field.type)
 
 
 def _check_field(name: str, value, declared) -> None:
     if get_origin(declared) is tuple:
-        return _check_tuple(name, value, get_args(declared))
+        _check_tuple(name, value, get_args(declared))
+        return
     kinds = get_args(declared) or (declared,)
-    own = tuple(kind for kind in kinds if kind not in PLAIN)
-    checkable = all(isinstance(kind, type) and not getattr(kind, "_is_protocol", False) for kind in own)
-    if not checkable or len(own) == len(kinds) or isinstance(value, (jax.Array, *own)):
+    classes = tuple(kind for kind in kinds if kind not in PLAIN)
+    if len(classes) == len(kinds) or not all(map(_is_checkable, classes)):
+        return
+    if isinstance(value, (jax.Array, *classes)):
         return
     if value is None and NoneType in kinds:
         return
@@ -164,77 +181,85 @@ def _check_field(name: str, value, declared) -> None:
     elif int in kinds:
         whole(name, value, least=-(2**63))
     else:
-        words = {bool: "true or false", str: "a text", NoneType: "none"}
-        raise ValueError(f"{name} is {shown(value)}: {' or '.join(words[kind] for kind in kinds)} is needed")
+        expected = " or ".join(WORDS[kind] for kind in kinds)
+        raise ValueError(f"{name} is {shown(value)}: {expected} is needed")
+
+
+def _is_checkable(kind) -> bool:
+    """Returns whether it is a class with instances, not a protocol."""
+    return isinstance(kind, type) and not getattr(kind, "_is_protocol", False)
 
 
 def _check_tuple(name: str, value, declared: tuple) -> None:
-    """A tuple, or a list, of as many items as are declared, each of its type."""
-    endless = declared[-1] is Ellipsis
-    if not isinstance(value, tuple | list) or not (endless or len(value) == len(declared)):
-        raise ValueError(f"{name} is {shown(value)}: a tuple{'' if endless else f' of {len(declared)}'} is needed")
-    kinds = repeat(declared[0]) if endless else declared
+    """Raises unless the value is a tuple, or a list, of as many items as are declared, each of its type."""
+    expected = "a tuple"
+    kinds: Iterable = repeat(declared[0])
+    if declared[-1] is not Ellipsis:
+        expected = f"a tuple of {len(declared)}"
+        kinds = declared
+    if not isinstance(value, tuple | list) or (kinds is declared and len(value) != len(declared)):
+        raise ValueError(f"{name} is {shown(value)}: {expected} is needed")
     for i, (item, kind) in enumerate(zip(value, kinds, strict=False)):
-        if _concrete(kind):
+        if _is_checkable(kind) and kind not in (Any, *PLAIN):
             of_class(f"{name}[{i}]", item, kind)
         _check_field(f"{name}[{i}]", item, kind)
-
-
-def _concrete(kind) -> bool:
-    """Whether it is a class of which every value must be an instance: no protocol, and no plain type, which has its own check."""
-    return isinstance(kind, type) and kind not in (Any, *PLAIN) and not getattr(kind, "_is_protocol", False)
 
 
 # ---- options -------------------------------------------------------------------------------------------------
 
 
 def check_options(name: str, options: Iterable[str], taken: Iterable[str], also: Iterable[str] = ()) -> None:
-    """Refuses names of options that are neither in `taken` nor in `also`, which a refusal does not list.
+    """Raises for names of options that are neither in `taken` nor in `also`, which an error does not list.
 
     Errors: TypeError, as Python's own, with the nearest of all.
     """
     taken, also = tuple(taken), tuple(also)
     for option in options:
-        if option not in (*taken, *also):
+        if option not in taken and option not in also:
             raise TypeError(f"{name} has no option {shown(option)}: {suggestions(option, taken, also)}")
 
 
 def options_of(function: Callable, without: Iterable[str] = ()) -> list[str]:
-    """The options of a function: what it takes by keyword alone."""
-    alone = [own.name for own in inspect.signature(function).parameters.values() if own.kind is own.KEYWORD_ONLY]
-    return [name for name in alone if name not in without]
+    """Returns the options of a function: the arguments it takes by keyword alone."""
+    options = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in without:
+            options.append(parameter.name)
+    return options
 
 
 def open_ended(function: Callable) -> bool:
-    """Whether a function takes options of any name, as far as can be seen."""
+    """Returns whether a function takes options of any name; True for a function that has no signature."""
     try:
-        return any(own.kind is own.VAR_KEYWORD for own in inspect.signature(function).parameters.values())
-    except ValueError:  # one written in C says nothing
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # of a function written in C
         return True
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def answering(
     *handed: Callable, without: Iterable[str] = (), further: Callable[[Any], Iterable[str]] | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator: an unknown option is refused by the name of the function that was called, before it runs.
+    """Returns a decorator that refuses an unknown option by the name of the function that was called, before it runs.
 
     Parameters
     ----------
     handed : the functions that `**options` are handed on to, whose options are options here; a signature shows them
-    without : those of their options that are not, since the function says them itself
-    further : what finds more names in the function's first argument, such as the dimensions of a tree
+    without : those of their options that the function sets itself
+    further : returns more names from the function's first argument, such as the dimensions of a tree
     """
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
-        signature = _joined(function, handed, tuple(without))
-        own = [name for name, parameter in signature.parameters.items() if parameter.kind in NAMED]
-        alone = [name for name in own if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY]
+        signature = _with_options_of(function, handed, tuple(without))
+        named, keyword_only = _named(signature)
 
         @wraps(function)
         def answered(*args: P.args, **options: P.kwargs) -> R:
-            if not options.keys() <= set(own):
-                more = further(_first(signature, args, options)) if further else ()
-                check_options(function.__name__, options, [*(alone or own), *more], also=own)
+            if not options.keys() <= set(named):
+                taken = list(keyword_only or named)
+                if further is not None:
+                    taken += further(_first_argument(signature, args, options))
+                check_options(function.__name__, options, taken, also=named)
             return function(*args, **options)
 
         answered.__signature__ = signature  # type: ignore[attr-defined]
@@ -243,18 +268,36 @@ def answering(
     return decorated
 
 
-def _joined(function: Callable, handed: tuple[Callable, ...], without: tuple[str, ...]) -> inspect.Signature:
-    """The signature of a function with the options of those it hands `**options` on to in the place of these."""
+def _named(signature: inspect.Signature) -> tuple[list[str], list[str]]:
+    """Returns the parameters that can be given by name, and those that can be given by name alone."""
+    named, keyword_only = [], []
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            keyword_only.append(name)
+        if parameter.kind in NAMED:
+            named.append(name)
+    return named, keyword_only
+
+
+def _with_options_of(function: Callable, handed: tuple[Callable, ...], without: tuple[str, ...]) -> inspect.Signature:
+    """Returns a function's signature where `**options` are replaced by the options of those functions."""
     signature = inspect.signature(function)
     if not handed:
         return signature
-    own = {name: one for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD}
+    parameters = {}
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            parameters[name] = parameter
     for other in handed:
-        theirs = inspect.signature(other).parameters
-        own |= {name: theirs[name] for name in options_of(other, without) if name not in own}
-    return signature.replace(parameters=sorted(own.values(), key=lambda one: one.kind))
+        options = inspect.signature(other).parameters
+        for name in options_of(other, without):
+            parameters.setdefault(name, options[name])
+    in_order = sorted(parameters.values(), key=operator.attrgetter("kind"))
+    return signature.replace(parameters=in_order)
 
 
-def _first(signature: inspect.Signature, args: tuple, options: dict[str, Any]) -> Any:
-    """The first argument of a call, by its place or by its name."""
-    return args[0] if args else options.get(next(iter(signature.parameters)))
+def _first_argument(signature: inspect.Signature, args: tuple, options: dict[str, Any]) -> Any:
+    """Returns the first argument of a call, given by its place or by its name."""
+    if args:
+        return args[0]
+    return options.get(next(iter(signature.parameters)))

@@ -1,4 +1,4 @@
-"""SHA-256 of arrays: which batch was read, which weights were given, so that two results can be told to be of the same."""
+"""SHA-256 of arrays: it identifies the batch and the weights of a result, so that two results can be compared."""
 
 import hashlib
 
@@ -7,14 +7,15 @@ import numpy as np
 
 
 def digest(tree) -> str:
-    """The SHA-256 of all arrays in a tree: where each stands, its type, shape and numbers.
+    """Returns the SHA-256 of all arrays in a tree: of the path, type, shape and numbers of each.
 
     >>> digest({"a": np.ones(2)}) == digest({"a": np.ones(2)}), digest({"a": np.ones(2)}) == digest({"b": np.ones(2)})
     (True, False)
     """
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.ascontiguousarray(leaf)
-        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {np.shape(leaf)}\n".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+        heading = f"{jax.tree_util.keystr(path)} {array.dtype} {np.shape(leaf)}\n"
+        sha256.update(heading.encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()

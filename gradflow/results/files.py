@@ -1,4 +1,4 @@
-"""Files: what is asked for as one is looked at before it is opened, and what is written appears whole or not at all."""
+"""Files: a path is checked before it is opened, and a file that is written appears whole or not at all."""
 
 import errno
 import json
@@ -26,7 +26,7 @@ KINDS = {
 
 
 def regular(path: str | Path) -> Path:
-    """`path`, where a regular file is that can be read, or a link to one; opening anything else may wait, or never end.
+    """Returns `path` where it is a regular file that can be read, or a link to one; opening anything else may never end.
 
     Errors: OSError, of the kind that opening it would give, in one line.
     """
@@ -51,7 +51,7 @@ def regular(path: str | Path) -> Path:
 
 
 def all_regular(folder: str | Path) -> None:
-    """Refuses a folder that holds, at any depth, anything but regular files, for a library that opens all it finds there.
+    """Raises for a folder that holds anything but regular files, at any depth, for a library that opens all that is there.
 
     Errors: OSError, as `regular`.
     """
@@ -61,21 +61,24 @@ def all_regular(folder: str | Path) -> None:
 
 
 def as_path(path: str | Path) -> Path:
-    """`path` as one of Python's, where it is a path at all."""
+    """Returns `path` as a `pathlib.Path`; an error where it is no path."""
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise TypeError(f"a path is {shown(path)}: a text or a pathlib.Path is needed")
     return Path(path)
 
 
 def printable(path: str | Path) -> str:
-    """The path for a line of text, with escapes where it holds what would not print, and without the middle of a long one."""
+    """Returns the path for a line of text, escaped where it would not print, and without the middle of a long one."""
     text = str(path)
-    text = text if text.isprintable() and text else repr(text)
-    return text if len(text) <= PATH else f"{text[: PATH // 2]}…{text[-PATH // 2 :]}"
+    if not text or not text.isprintable():
+        text = repr(text)
+    if len(text) <= PATH:
+        return text
+    return f"{text[: PATH // 2]}…{text[-PATH // 2 :]}"
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong in a few words: the system's own, also where another library's exception only quotes them."""
+    """Returns what went wrong in a few words: the system's own, also where another library's exception only quotes them."""
     number = error.errno if isinstance(error, OSError) else None
     quoted = re.search(r"os_error_code='(\d+)|OS error (\d+)|errno = (\d+)", str(error))
     if number is None and quoted:
@@ -85,20 +88,23 @@ def reason(error: BaseException) -> str:
     words = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, KeyError):  # whose words are the key alone
         words = f"no {words}"
-    return words if len(words) <= WORDS else f"{words[:WORDS]}…"
+    if len(words) <= WORDS:
+        return words
+    return f"{words[:WORDS]}…"
 
 
 def unwritten(path: str | Path, error: BaseException) -> OSError:
-    """The line about what could not be written at `path`, with the remedy."""
+    """Returns the error for a path that could not be written, with the remedy."""
     why = reason(error)
-    full = why in map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-    remedy = "free some space, or name a folder elsewhere" if full else "name a folder that can be written"
+    remedy = "name a folder that can be written"
+    if why in map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+        remedy = "free some space, or name a folder elsewhere"
     return OSError(f"can't write to {printable(path)} ({why}): {remedy}")
 
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """A place beside `path` to write to: what is there in the end is moved to `path`, and after a failure nothing is.
+    """Yields a path beside `path` to write to: the file there is moved to `path` at the end, and deleted after a failure.
 
     Errors: OSError where the system refuses, in one line.
     """
@@ -117,14 +123,14 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, data: dict) -> None:
-    """The mapping as a file that is whole or not there."""
+    """Writes the mapping as a file that is whole or not there."""
     with whole(path) as part:
         text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
         part.write_bytes(text.encode("utf-8", "backslashreplace"))  # a name that is not UTF-8 has its escapes in JSON
 
 
 def read_json(path: Path, remedy: str) -> dict:
-    """The mapping in a file of JSON.
+    """Returns the mapping in a file of JSON.
 
     Errors: OSError for everything else, in one line that ends with the remedy.
     """
@@ -142,32 +148,35 @@ def read_json(path: Path, remedy: str) -> dict:
 
 
 def scratch(path: Path) -> bool:
-    """Whether the name is one of those that are half-written."""
+    """Returns whether the name is one of a half-written file or folder."""
     return SCRATCH.fullmatch(path.name) is not None
 
 
 def clear(folder: Path) -> None:
-    """Takes away what is half-written in the folder, but what another living process of this host is writing.
+    """Deletes half-written files and folders, except those that another living process of this host is writing.
 
-    For who holds the folder (see `locks`): processes on other hosts can't be seen from here.
+    For the process that holds the folder (see `locks`): processes on other hosts can't be seen from here.
     """
-    for path in filter(scratch, list(folder.iterdir())):
-        if not _alive(_writer(path)):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for path in list(folder.iterdir()):
+        if not scratch(path) or _written_by_another(path):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
-def _writer(path: Path) -> int:
-    """The process in the name of what is half-written; 0 where none is."""
-    found = SCRATCH.fullmatch(path.name)
-    return int(found["file"] or found["folder"] or 0) if found else 0
-
-
-def _alive(process: int) -> bool:
+def _written_by_another(path: Path) -> bool:
+    """Returns whether the half-written name has the number of another process, and that process is alive."""
+    name = SCRATCH.fullmatch(path.name)
+    if name is None:
+        return False
+    process = int(name["file"] or name["folder"] or 0)
     return process not in (0, os.getpid()) and alive(process)
 
 
 def alive(process: int) -> bool:
-    """Whether a process of that number runs on this host, as far as can be known."""
+    """Returns whether a process of that number runs on this host, as far as can be known."""
     if os.name == "nt":  # where the question would end it
         return True
     try:

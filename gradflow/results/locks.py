@@ -1,10 +1,10 @@
-"""One process a folder: who writes to a folder holds it, and another is told who does.
+"""One process a folder: a process that writes to a folder locks it, and any other gets an error that names the first.
 
     with held(folder):
         ...
 
-The system keeps the lock (`flock` on a file in the folder), so that of a killed process, or of one whose number another has
-taken since, is gone with it. Where a file system has no locks, what is written in the file decides: who holds it, on which host.
+The system keeps the lock (`flock` on a file in the folder), so the lock of a killed process ends with it, also where another
+process has taken its number since. Where a file system has no locks, the process and host written in the file decide.
 """
 
 import errno
@@ -31,11 +31,12 @@ _mine = threading.local()  # the folders that this thread holds: it may enter on
 
 @contextmanager
 def held(folder: str | Path) -> Iterator[None]:
-    """Holds a folder that is there, for this thread alone.
+    """Locks an existing folder for this thread alone.
 
-    Errors: BlockingIOError with process and host of who holds it; OSError where it can't be written.
+    Errors: BlockingIOError with the process and host that hold it; OSError where it can't be written.
     """
-    folders, path = _mine.__dict__.setdefault("folders", set()), Path(os.path.realpath(folder)) / LOCK
+    folders = _mine.__dict__.setdefault("folders", set())
+    path = Path(os.path.realpath(folder)) / LOCK
     if path in folders:
         yield
         return
@@ -52,11 +53,13 @@ def held(folder: str | Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> int:
-    """The descriptor of the lock file, locked, with this process written in it."""
-    beside = os.O_NOFOLLOW if fcntl else 0  # what a link leads to is not ours to write to
+    """Returns the descriptor of the lock file, locked, with this process written in it."""
+    flags = os.O_RDWR | os.O_CREAT
+    if fcntl:
+        flags |= os.O_NOFOLLOW  # a link leads to a file that is not ours
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | beside, 0o666)
+            descriptor = os.open(path, flags, 0o666)
         except OSError as error:
             raise unwritten(path.parent, error) from None
         try:
@@ -70,13 +73,8 @@ def _locked(path: Path) -> int:
 
 
 def _take(descriptor: int, path: Path) -> None:
-    """Locks the file for this process, or tells who has it."""
-    try:
-        refused = 0 if fcntl else errno.ENOSYS
-        if fcntl:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        refused = error.errno or errno.ENOSYS
+    """Locks the file for this process, or raises an error that names the process which has it."""
+    refused = _try_lock(descriptor)
     owner = _owner(descriptor)
     if refused in TAKEN:
         raise BlockingIOError(f"{printable(path.parent)} is in use by {_named(owner)}: wait, or name another folder")
@@ -85,7 +83,8 @@ def _take(descriptor: int, path: Path) -> None:
             f"{printable(path.parent)} is in use by {_named(owner)}: wait, name another folder, "
             f"or delete {LOCK} in it where that process is gone"
         )
-    here = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat("T", "seconds")}
+    since = datetime.now(UTC).isoformat("T", "seconds")
+    here = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
     try:
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -94,23 +93,34 @@ def _take(descriptor: int, path: Path) -> None:
         raise unwritten(path.parent, error) from None
 
 
+def _try_lock(descriptor: int) -> int:
+    """Asks the system for the lock; returns 0 where it is granted, else the number of the error."""
+    if not fcntl:
+        return errno.ENOSYS
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno or errno.ENOSYS
+    return 0
+
+
 def _owner(descriptor: int) -> dict:
-    """What the file says of its holder; nothing where it says nothing."""
+    """Returns the entries about the holder in the file; an empty dict where there are none."""
     with suppress(OSError, ValueError):
         os.lseek(descriptor, 0, os.SEEK_SET)
-        told = json.loads(os.read(descriptor, 4096))
-        if isinstance(told, dict):
-            return told
+        owner = json.loads(os.read(descriptor, 4096))
+        if isinstance(owner, dict):
+            return owner
     return {}
 
 
 def _named(owner: dict) -> str:
-    return (
-        f"process {owner.get('process', '?')} on {owner.get('host', 'this host')} (since {owner.get('since', 'now')})"
-    )
+    process = owner.get("process", "?")
+    host = owner.get("host", "this host")
+    return f"process {process} on {host} (since {owner.get('since', 'now')})"
 
 
 def _dead(owner: dict) -> bool:
-    """Whether the holder is known to be gone: no process of this host has its number."""
+    """Returns whether the holder is known to be gone: no process of this host has its number."""
     number = owner.get("process")
     return owner.get("host") == socket.gethostname() and isinstance(number, int) and not alive(number)

@@ -1,4 +1,4 @@
-"""Names of models, and what they, a figure or a part of a run are called on disk."""
+"""Names of models, and the file names that stand for them on disk."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ _PLAIN = re.compile(_DEVICES + r"\w(?:[\w.-]{0,78}[\w-])?", re.ASCII)
 
 
 def stem(name: str) -> str:
-    """The file name, without an ending, that stands for `name` in every file system; different names have different ones.
+    """Returns the file name, without an ending, that stands for `name` in every file system; different names have different ones.
 
     Letters, digits, `_`, `-` and inner dots stay as they are; of any other name a readable part and eight digits of its SHA-256.
     An ending is put behind it by `+`, not by `Path.with_suffix`, which takes what follows the last dot for one.
@@ -29,7 +29,7 @@ def stem(name: str) -> str:
 
 
 def check_names(models: Any, taken: Iterable[str] = TAKEN) -> None:
-    """Refuses names of models that a result can't carry: they become nodes of a tree, where `/` leads to a node inside another.
+    """Raises for names of models that a result can't carry: they become nodes of a tree, where `/` leads to an inner node.
 
     Errors: TypeError for what is no mapping; ValueError for an empty one, for a name that is no printable text or begins with a
     coordinate in `taken`, and where one lies inside another.
@@ -39,23 +39,29 @@ def check_names(models: Any, taken: Iterable[str] = TAKEN) -> None:
     if not models:
         raise ValueError("no model is given: {name: model} is expected, one at least")
     for name in models:
-        parts = name.split("/") if isinstance(name, str) else [""]
-        if parts[0] in taken:
-            raise ValueError(f"a model is named {shown(name)}, as a coordinate of results is: give it another name")
-        if not all(part.strip(". ") for part in parts) or not name.isprintable() or len(name) > MOST:
-            raise ValueError(
-                f"a model is named {shown(name)}: a text of 1 to {MOST} printable characters is needed, "
-                f"with names on both sides of a '/'"
-            )
-    folded: dict[str, str] = {}
+        _check_name(name, taken)
+    lower_case: dict[str, str] = {}
     for name in models:
-        if (other := folded.setdefault(name.lower(), name)) != name:
+        other = lower_case.setdefault(name.lower(), name)
+        if other != name:
             raise ValueError(
                 f"{shown(other)} and {shown(name)} differ in case alone, and would share files: rename one"
             )
     for name in models:
-        inside = [other for other in models if other.startswith(f"{name}/")]
-        if inside:
-            raise ValueError(
-                f"{shown(inside[0])} lies inside {shown(name)}, and both are models: give them names side by side"
-            )
+        for other in models:
+            if other.startswith(f"{name}/"):
+                raise ValueError(
+                    f"{shown(other)} lies inside {shown(name)}, and both are models: give them names side by side"
+                )
+
+
+def _check_name(name: Any, taken: Iterable[str]) -> None:
+    """Raises where one name can't be a node of a tree, or is that of a coordinate."""
+    parts = name.split("/") if isinstance(name, str) else [""]
+    if parts[0] in taken:
+        raise ValueError(f"a model is named {shown(name)}, as a coordinate of results is: give it another name")
+    if not all(part.strip(". ") for part in parts) or not name.isprintable() or len(name) > MOST:
+        raise ValueError(
+            f"a model is named {shown(name)}: a text of 1 to {MOST} printable characters is needed, "
+            f"with names on both sides of a '/'"
+        )

@@ -20,22 +20,22 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray", "h5net
 
 
 def provenance() -> dict:
-    """Everything a reader needs in order to run this again, as plain data (strings, numbers, lists, dicts).
+    """Returns everything a reader needs in order to run this again, as plain data (strings, numbers, lists, dicts).
 
     Errors: RuntimeError where the compiler is known to sum wrongly; see `compiler`.
     """
     compiler.check()
     device = jax.devices()[0]
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        versions[package] = importlib.metadata.version(package)
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": _command(),
         "gradflow": importlib.metadata.version("gradflow-jax"),
         "gradflow_source": commit(Path(__file__).parent),
         "working_directory": commit(Path(".")),
-        "versions": {
-            "python": platform.python_version(),
-            **{p: importlib.metadata.version(p) for p in PACKAGES},
-        },
+        "versions": versions,
         "device": f"{device.platform}: {device.device_kind}",
         "cores": os.cpu_count(),
         "platform": platform.platform(),
@@ -46,21 +46,26 @@ def provenance() -> dict:
 
 
 def _command() -> str:
-    """The words this process was started with; bytes that are not UTF-8 as escapes, which every file can hold."""
-    words = [*(Path(word).name for word in sys.argv[:1]), *sys.argv[1:]]
+    """Returns the words this process was started with; bytes that are not UTF-8 as escapes, which every file can hold."""
+    words = list(sys.argv)
+    if words:
+        words[0] = Path(words[0]).name
     return shlex.join(words).encode("utf-8", "backslashreplace").decode()
 
 
 def commit(folder: Path) -> dict:
-    """`{"commit": …, "clean": …}` of the git tree around `folder`; commit None where there is none."""
+    """Returns `{"commit": …, "clean": …}` of the git tree around `folder`; commit None where there is none."""
+    status = _git(folder, "status", "--porcelain")
+    clean = None if status is None else status == ""
+    return {"commit": _git(folder, "rev-parse", "HEAD"), "clean": clean}
 
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
 
-    head = git("rev-parse", "HEAD")
-    status = git("status", "--porcelain")
-    return {"commit": head, "clean": None if status is None else status == ""}
+def _git(folder: Path, *words: str) -> str | None:
+    """Returns what git prints, or None where it fails or isn't there."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode != 0:
+        return None
+    return done.stdout.strip()

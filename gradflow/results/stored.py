@@ -1,7 +1,7 @@
-"""Labelled results as netCDF files (HDF5). A file is walked before it is read: it may be from anywhere.
+"""Labelled results as netCDF files (HDF5). A file is checked before it is read: it may be from anywhere.
 
-Behind what HDF5 reads, a file ends with a seal, the SHA-256 of the rest: a flipped bit is a wrong number, or sends the library
-round in circles. A file without one, which others wrote, is read as it is.
+After the bytes of HDF5 a file ends with a seal, the SHA-256 of the rest: a flipped bit would be a wrong number, or an endless
+loop in the library. A file without a seal, which another program wrote, is read without that check.
 
 In HDF5 a dataset's values may lie in any other file, a link lead to another, a few bytes stand for terabytes, and a filter load
 a library. Nothing that `save` writes does any of this, so it is refused.
@@ -32,7 +32,7 @@ PLACES = (
 
 
 def save(tree: xr.DataTree, path: str | Path) -> Path:
-    """The netCDF file (HDF5) of the tree at `path`; it appears there whole or not at all.
+    """Writes the tree as a netCDF file (HDF5) and returns its path; it appears there whole or not at all.
 
     Errors: OSError where it can't be written.
     """
@@ -46,7 +46,7 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
 
 
 def _in_memory(tree: xr.DataTree) -> bytes:
-    """The file's bytes. A view of a buffer is let go at once: the buffer can't be closed while there is one."""
+    """Returns the file's bytes. A view of a buffer is released at once: the buffer can't be closed before."""
     made = tree.to_netcdf(None, engine="h5netcdf")
     if not isinstance(made, memoryview):
         return made
@@ -55,32 +55,32 @@ def _in_memory(tree: xr.DataTree) -> bytes:
 
 
 def _seal(digest) -> bytes:
-    """What ends a file whose other bytes have this SHA-256."""
+    """Returns the end of a file whose other bytes have this SHA-256."""
     return SEAL + digest.hexdigest().encode()
 
 
-def _unbroken(path: Path) -> None:
-    """ValueError where the file's seal is not that of its bytes."""
+def _check_seal(path: Path) -> None:
+    """Raises ValueError where the file's seal is not that of its bytes."""
     size = path.stat().st_size - len(SEAL) - 64
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         for start in range(0, size, BLOCK):
             digest.update(file.read(min(BLOCK, size - start)))
-        there = file.read(len(SEAL) + 64)
-        if there.startswith(SEAL) and there != _seal(digest):
+        end = file.read(len(SEAL) + 64)
+        if end.startswith(SEAL) and end != _seal(digest):
             raise ValueError("its bytes are not those that were written")
 
 
 def load(path: str | Path) -> xr.DataTree:
-    """The tree that `save` wrote, in memory; nothing but that file is read.
+    """Returns the tree that `save` wrote, in memory; no other file is read.
 
     Errors: OSError in one line for anything else, for what refers to other files, and for what claims more than it holds.
     """
     path = regular(path)
     try:
-        _unbroken(path)
+        _check_seal(path)
         with h5py.File(path, "r") as file:
-            _walk(file, min(path.stat().st_size + ROOM, _memory()))
+            _check_contents(file, min(path.stat().st_size + ROOM, _memory()))
         # Times are not decoded: no quantity is one, and a unit is any file's word.
         with xr.open_datatree(path, engine="h5netcdf", phony_dims="access", decode_times=False) as tree:
             return tree.load()
@@ -90,44 +90,44 @@ def load(path: str | Path) -> xr.DataTree:
         ) from None
 
 
-def _walk(file: h5py.File, allowed: int) -> None:
-    """ValueError for the first thing in the file that `save` does not write, and where all is more bytes than are allowed."""
+def _check_contents(file: h5py.File, allowed: int) -> None:
+    """Raises ValueError for the first thing in the file that `save` does not write, and for more bytes than are allowed."""
     seen: set[int] = set()
     taken = 0
-    for name, found in _objects(file, "", DEPTH):
-        place = h5py.h5o.get_info(found.id).addr
+    for name, member in _members(file, "", DEPTH):
+        place = h5py.h5o.get_info(member.id).addr
         if place in seen:
             raise ValueError(f"{name} is there under another name")
         seen.add(place)
         if len(seen) > MANY:
             raise ValueError(f"more than {MANY} groups and datasets")
-        taken += sum(_attributes(found, name))
-        if not isinstance(found, h5py.Group):
-            _numbers_or_text(name, found.dtype)
-        if isinstance(found, h5py.Dataset):
-            taken += _size(found, name, allowed)
+        taken += sum(_attributes(member, name))
+        if not isinstance(member, h5py.Group):
+            _numbers_or_text(name, member.dtype)
+        if isinstance(member, h5py.Dataset):
+            taken += _size(member, name, allowed)
         if taken > allowed:
             raise ValueError(f"with {name} it is {taken} bytes: more than the file or this machine has")
 
 
-def _objects(group: h5py.Group, name: str, depth: int) -> Iterator[tuple[str, h5py.HLObject]]:
-    """The group and all in it, by hard links alone: what is a link to elsewhere is not followed."""
+def _members(group: h5py.Group, name: str, depth: int) -> Iterator[tuple[str, h5py.HLObject]]:
+    """Yields the group and all in it, by hard links alone: a link to elsewhere is not followed."""
     yield name or "the root", group
     if depth == 0:
         raise ValueError(f"groups are more than {DEPTH} deep")
     for child in group:
-        within = f"{name}/{child}"
+        path = f"{name}/{child}"
         if not isinstance(group.get(child, getlink=True), h5py.HardLink):
-            raise ValueError(f"{within} is a link to elsewhere")
-        found = group[child]
-        if isinstance(found, h5py.Group):
-            yield from _objects(found, within, depth - 1)
+            raise ValueError(f"{path} is a link to elsewhere")
+        member = group[child]
+        if isinstance(member, h5py.Group):
+            yield from _members(member, path, depth - 1)
         else:
-            yield within, found
+            yield path, member
 
 
 def _size(dataset: h5py.Dataset, name: str, allowed: int) -> int:
-    """The dataset's bytes in memory; its values are in this file, as they are."""
+    """Returns the dataset's bytes in memory; an error where its values are packed or in other files."""
     if dataset.is_virtual or dataset.external:
         raise ValueError(f"the values of {name} are in other files")
     if dataset.id.get_create_plist().get_nfilters():
@@ -142,7 +142,7 @@ def _size(dataset: h5py.Dataset, name: str, allowed: int) -> int:
 
 
 def _texts(dataset: h5py.Dataset, name: str, allowed: int) -> int:
-    """The bytes of texts, as an array whose every entry is as wide as the longest; in the file many may be one."""
+    """Returns the bytes of texts as an array whose every entry is as wide as the longest; in the file many may share a place."""
     if dataset.size > MANY:
         raise ValueError(f"{name} is more than {MANY} texts")
     width = 0
@@ -153,16 +153,16 @@ def _texts(dataset: h5py.Dataset, name: str, allowed: int) -> int:
     return width * dataset.size * 4
 
 
-def _attributes(found: h5py.HLObject, name: str) -> Iterator[int]:
-    """The bytes of each attribute, which are in the file; of texts, many of which may be one there, those in memory."""
-    for index in range(h5py.h5a.get_num_attrs(found.id)):
-        attribute = h5py.h5a.open(found.id, index=index)
+def _attributes(member: h5py.HLObject, name: str) -> Iterator[int]:
+    """Yields the bytes of each attribute: those in the file, but for texts, which may share one place there, those in memory."""
+    for index in range(h5py.h5a.get_num_attrs(member.id)):
+        attribute = h5py.h5a.open(member.id, index=index)
         label = attribute.name.decode(errors="replace")
         if label in PLACES:
             continue
         _numbers_or_text(f"{label} of {name}", attribute.dtype)
         if attribute.dtype.kind == "O":
-            yield sum(map(len, np.ravel(found.attrs[label])))
+            yield sum(map(len, np.ravel(member.attrs[label])))
         else:
             yield attribute.get_storage_size()
 
@@ -174,5 +174,5 @@ def _numbers_or_text(name: str, kind: np.dtype) -> None:
 
 
 def _memory() -> int:
-    """Bytes of memory of this machine."""
+    """Returns the bytes of memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -4,9 +4,9 @@
     tree = gf.atlas(models, gf.data.text(context=32, batch=4), predict=gf.predict)
     gf.plot.atlas(tree); gf.report.tables.atlas.texts(tree)
 
-Three trees of one schema lie side by side, with a node a wiring: `training` (over `step`, 0 and the last, and `seed`), `start`
-(stream gradients at initialization of more seeds, all on the batch that theory reads) and `theory`. Weights and batches are
-paired seed by seed. A wiring that theory refuses, one that diverges and one that fails stop none of the others.
+Three trees of one schema have a node for each wiring: `training` (over `step`, 0 and the last, and `seed`), `start` (stream
+gradients at initialization of more seeds, all on the batch of the theory) and `theory`. Weights and batches are paired seed by
+seed. A wiring that theory refuses, one that diverges and one that fails do not affect the others.
 """
 
 import os
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -35,6 +36,7 @@ from ..model.stacks.admin_profiling import profiled
 from ..model.wirings.catalogue import wirings
 from ..results.arguments import answering, function, whole
 from ..results.configuration import differences, dumps, encode
+from ..results.description import describe
 from ..results.digest import digest
 from ..results.files import as_path, clear, printable, unwritten
 from ..results.locks import held
@@ -55,14 +57,14 @@ COMPARED = ("loss", "stream_gradient", "readout_gradient")
 
 
 def ends(model, params, batch) -> dict:
-    """σ_max and σ_min of every sublayer's Jacobian [S, jacobian] on the spaces where it acts, for the first `WINDOW` tokens.
+    """Returns σ_max and σ_min of every sublayer's Jacobian [S, jacobian] on the spaces where it acts, for the first tokens.
 
-    Exact up to `DENSE` entries of the stream, two tokens on four lanes of width 64. Beyond, σ_max of attention is an estimate
-    and σ_min is NaN.
+    Of the first `WINDOW` tokens. Exact up to `DENSE` entries of the stream, two tokens on four lanes of width 64. Beyond, σ_max
+    of attention is an estimate and σ_min is NaN.
     """
     quick = Krylov(probes=2, iterations=16, solves=0)
-    found = window(model, params, batch, tokens=WINDOW, factors=("sublayer",), dense=DENSE, krylov=quick)
-    return {name: found[name] for name in ENDS}
+    spectrum = window(model, params, batch, tokens=WINDOW, factors=("sublayer",), dense=DENSE, krylov=quick)
+    return {name: spectrum[name] for name in ENDS}
 
 
 READ = ("backward", partial_jacobian, ends)
@@ -82,7 +84,7 @@ def atlas(
     predict: Callable[..., xr.DataTree] | None = None,
     folder: str | Path | None = None,
 ) -> xr.DataTree:
-    """`training`, `start` and `theory` of every wiring, paired by seed; see the head of this module.
+    """Returns `training`, `start` and `theory` of every wiring, paired by seed; see the head of this module.
 
     Parameters
     ----------
@@ -90,11 +92,11 @@ def atlas(
     data : a `Text`
     optimizer : as `train` takes it; Adam at 1e-3 without warm-up
     scatter : seeds behind `start`: a mean square over four is no match for a theory
-    predict : `gf.predict`, or what takes and returns the same; None for no theory
+    predict : `gf.predict`, or a function with the same arguments and result; None for no theory
     folder : keeps one file a wiring, each whole or not there; those already there are not made again
 
-    What theory refuses is the attribute `no_theory` of the wiring's node in `training`, with `equation` and `source`; what
-    failed is in the root's attribute `failed`, by name.
+    The reason of a theory's refusal is the attribute `no_theory` of the wiring's node in `training`, beside `equation` and
+    `source`; the wirings that failed are in the root's attribute `failed`, by name.
 
     Cost: 15 to 25 s a wiring at 12 blocks of width 64 on two cores, mostly to compile.
 
@@ -108,28 +110,40 @@ def atlas(
     models, _ = by_node(models)
     _check_some(plan, models)
     models = profiled(models, data, key)
-    decides = {
-        name: encode({**plan.configuration({name: model}, key), "scatter": scatter, "theory": predict is not None})
-        for name, model in models.items()
-    }
-    with _opened(folder):
-        parts, failed = _kept(folder, decides), {}
-        missing = [name for name in models if name not in parts]
+    configurations = {}
+    for name, model in models.items():
+        options = {"scatter": scatter, "theory": predict is not None}
+        configurations[name] = encode({**plan.configuration({name: model}, key), **options})
+    with _locked(folder):
+        trees = _saved(folder, configurations)
+        failed: dict[str, str] = {}
+        missing = [name for name in models if name not in trees]
         with tqdm(total=len(missing) * (steps + 1), unit="step", delay=1, leave=False) as bar:
-            make = lambda name: _one(name, models[name], plan, key, scatter, predict, bar)
-            for name, made in _side_by_side(make, missing):
+
+            def make(name: str) -> xr.DataTree:
+                return _one(name, models[name], plan, key, scatter, predict, bar)
+
+            for name, made in _concurrently(make, missing):
                 if isinstance(made, Exception):
                     failed[name] = f"{type(made).__name__}: {made}".splitlines()[0]
                     continue
-                made.attrs["configuration"] = dumps(decides[name])
-                parts[name] = made
-                _keep(folder, name, made)
-    in_order = lambda found: {name: found[name] for name in models if name in found}
-    return _joined(in_order(parts), in_order(failed))
+                made.attrs["configuration"] = dumps(configurations[name])
+                trees[name] = made
+                if folder is not None:
+                    save(made, _place(folder, name))
+    return _joined(_in_order_of(models, trees), _in_order_of(models, failed))
+
+
+def _in_order_of(models: Mapping, values: Mapping) -> dict:
+    """Returns the values of those models that have one, in the order of the models."""
+    return {name: values[name] for name in models if name in values}
 
 
 def _check_some(plan: Plan, models: Mapping) -> None:
-    """The first model's error where none of them can read the data, or fits; one that can't alone is told when its turn comes."""
+    """Raises the first model's error where none of them can read the data, or fits.
+
+    A single one that can't fails when its turn comes.
+    """
     refused: list[ValueError] = []
     for name, model in models.items():
         try:
@@ -140,12 +154,12 @@ def _check_some(plan: Plan, models: Mapping) -> None:
         raise refused[0]
 
 
-def _side_by_side(
+def _concurrently(
     make: Callable[[str], xr.DataTree], names: list[str]
 ) -> Iterator[tuple[str, xr.DataTree | Exception]]:
-    """What `make` gives or raises for each name, as they are done: one of one's own, or too large, stops none of the others.
+    """Yields each name with the result or the exception of `make`, as they are done: a failure does not affect the others.
 
-    From time to time all programs are forgotten: a system allows a process some 65,000 memory maps, and a program holds hundreds.
+    From time to time all programs are deleted: a system allows a process some 65,000 memory maps, and a program holds hundreds.
     """
     for start in range(0, len(names), KEPT):
         pool = ThreadPoolExecutor(TOGETHER)
@@ -153,62 +167,75 @@ def _side_by_side(
         try:
             for done in as_completed(waiting):
                 error = done.exception()
-                yield waiting[done], error if isinstance(error, Exception) else done.result()
+                if isinstance(error, Exception):
+                    yield waiting[done], error
+                else:
+                    yield waiting[done], done.result()
         finally:
             pool.shutdown(cancel_futures=True)
         jax.clear_caches()
 
 
 def _one(name: str, model, plan: Plan, key, scatter: int, predict, bar) -> xr.DataTree:
-    """The three trees of one wiring."""
+    """Returns the three trees of one wiring."""
     options = {"record": plan.kept, "seeds": len(plan.keys), "key": key, "readings": READ}
     run = train({name: model}, plan.data, plan.recipe, steps=plan.steps, bar=bar, **options)[1]
     bar.set_description(f"{name}, theory")
-    trees, words, told = {"training": run, "start": _started(name, model, plan, key, scatter)}, _words(name, model), {}
+    trees = {"training": run, "start": _started(name, model, plan, key, scatter)}
+    root_attributes = dict(run.attrs)
+    attributes = _equation_and_source(name, model)
     if predict is not None:
         try:
             trees["theory"] = predict({name: model}, plan.data, quantities=("stream",), key=key)
-            told = {"theory": trees["theory"].attrs["theory"]}
+            root_attributes["theory"] = trees["theory"].attrs["theory"]
         except (ValueError, NotImplementedError) as refusal:
-            words["no_theory"] = str(refusal).splitlines()[0]
-    nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs={**run.attrs, **told})}
+            attributes["no_theory"] = str(refusal).splitlines()[0]
+    nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=root_attributes)}
     for place, tree in trees.items():
         nodes[place] = tree.to_dataset().drop_attrs(deep=False)
         nodes[f"{place}/{name}"] = tree.children[name].to_dataset(inherit=False)
-    nodes[f"training/{name}"] = nodes[f"training/{name}"].assign_attrs(words)
+    nodes[f"training/{name}"] = nodes[f"training/{name}"].assign_attrs(attributes)
     return xr.DataTree.from_dict(nodes)
 
 
 def _started(name: str, model, plan: Plan, key, seeds: int) -> xr.DataTree:
-    """Stream gradients at initialization of many seeds, on the batch that theory reads, by the program that trains.
+    """Returns stream gradients at initialization of many seeds, on the batch of the theory, by the program that trains.
 
-    As many seeds at a time as are trained, so that their weights are drawn by programs that are there.
+    As many seeds at a time as are trained, so that programs which are compiled already draw their weights.
     """
-    step, keys, rows = replace(plan.step(model), dropout=0.0), seed_keys(key, seeds), []
+    step = replace(plan.step(model), dropout=0.0)
+    keys = seed_keys(key, seeds)
     shared = checked(plan.data.batch(root(key), 0), {name: model})
+    readings: list = []
     for first in range(0, seeds, len(plan.keys)):
-        some = keys[first : first + len(plan.keys)]
-        batch = jax.tree.map(lambda a, n=len(some): jnp.broadcast_to(a, (n, *a.shape)), shared)
-        start = step.start(some)
-        rows += step.over_groups(split_seeds(start), batch, some, plan.rates[0], 0)[1]
-    found = jax.device_get(concat_seeds(rows))
-    named = coordinates(model, start["params"])
+        some_keys = keys[first : first + len(plan.keys)]
+        batch = jax.tree.map(partial(_repeated, times=len(some_keys)), shared)
+        start = step.start(some_keys)
+        readings += step.over_groups(split_seeds(start), batch, some_keys, plan.rates[0], 0)[1]
+    of_all_seeds = jax.device_get(concat_seeds(readings))
+    arrays = {quantity: of_all_seeds[quantity] for quantity in COMPARED}
     return label(
-        {name: Readings({quantity: found[quantity] for quantity in COMPARED}, named, model)},
+        {name: Readings(arrays, coordinates(model, start["params"]), model)},
         leading={"seed": np.arange(seeds)},
         batches=SHARED,
         batch_sha256=digest(shared),
     )
 
 
-def _words(name: str, model) -> dict[str, str]:
-    """The equation and the citation of a wiring: of the table of names, or its sublayers' own."""
-    known = wirings()
-    if name in known.index:
-        return {what: str(known.loc[name, what]) for what in ("equation", "source")}
-    own = list(dict.fromkeys(sub.wiring for sub in model.sublayers))
-    told = lambda what: "; ".join(dict.fromkeys(getattr(wiring, what) for wiring in own))
-    return {what: told(what) for what in ("equation", "source")}
+def _repeated(array, times: int):
+    """Returns the same array for every seed."""
+    return jnp.broadcast_to(array, (times, *array.shape))
+
+
+def _equation_and_source(name: str, model) -> dict[str, str]:
+    """Returns the equation and the citation of a wiring: those of the table of names, or its sublayers' own."""
+    table = wirings()
+    if name in table.index:
+        return {"equation": str(table.loc[name, "equation"]), "source": str(table.loc[name, "source"])}
+    described = describe(encode(model))["wirings"]
+    equations = dict.fromkeys(wiring["equation"] for wiring in described)
+    sources = dict.fromkeys(wiring["source"] for wiring in described)
+    return {"equation": "; ".join(equations), "source": "; ".join(sources)}
 
 
 # ---- one file a wiring --------------------------------------------------------------------------------------
@@ -219,8 +246,8 @@ def _place(folder: str | Path, name: str) -> Path:
 
 
 @contextmanager
-def _opened(folder: str | Path | None) -> Iterator[None]:
-    """The folder is there and held against other processes; what a killed one left half-written goes."""
+def _locked(folder: str | Path | None) -> Iterator[None]:
+    """Makes the folder and locks it against other processes; half-written files of a killed one are deleted."""
     if folder is None:
         yield
         return
@@ -233,37 +260,37 @@ def _opened(folder: str | Path | None) -> Iterator[None]:
         yield
 
 
-def _kept(folder: str | Path | None, decides: Mapping[str, dict]) -> dict[str, xr.DataTree]:
-    """The wirings whose files are in the folder.
+def _saved(folder: str | Path | None, configurations: Mapping[str, dict]) -> dict[str, xr.DataTree]:
+    """Returns the wirings whose files are in the folder.
 
     Errors: FileExistsError for one of another configuration; OSError for a damaged one, with the remedy.
     """
+    trees: dict[str, xr.DataTree] = {}
     if folder is None:
-        return {}
-    places = {name: _place(folder, name) for name in decides}
-    return {name: _read(place, name, decides[name]) for name, place in places.items() if os.path.lexists(place)}
+        return trees
+    for name, configuration in configurations.items():
+        place = _place(folder, name)
+        if os.path.lexists(place):
+            trees[name] = _read(place, name, configuration)
+    return trees
 
 
-def _read(place: Path, name: str, decides: dict) -> xr.DataTree:
+def _read(place: Path, name: str, configuration: dict) -> xr.DataTree:
     try:
         tree = load(place)
-        told, parts = settings(tree).get("configuration"), {f"/training/{name}", f"/start/{name}"}
-        if not isinstance(told, dict) or not parts <= set(tree.groups):
+        earlier = settings(tree).get("configuration")
+        if not isinstance(earlier, dict) or not {f"/training/{name}", f"/start/{name}"} <= set(tree.groups):
             raise OSError(f"{printable(place)} is no wiring's file of an atlas")
     except OSError as error:
         raise OSError(f"{error}; or delete it, and {name} is made again") from None
-    if differ := differences(told, decides):
-        raise FileExistsError(f"{printable(place)} is of another configuration: {differ}; name another folder")
+    difference = differences(earlier, configuration)
+    if difference:
+        raise FileExistsError(f"{printable(place)} is of another configuration: {difference}; name another folder")
     return tree
 
 
-def _keep(folder: str | Path | None, name: str, tree: xr.DataTree) -> None:
-    if folder is not None:
-        save(tree, _place(folder, name))
-
-
 def _joined(parts: Mapping[str, xr.DataTree], failed: Mapping[str, str]) -> xr.DataTree:
-    """One tree of all wirings; the root says how the first was made, and what failed."""
+    """Returns one tree of all wirings; the root has the attributes of the first, and the failures."""
     nodes: dict[str, xr.Dataset] = {"/": xr.Dataset()}
     for tree in parts.values():
         nodes["/"].attrs = {**tree.attrs, **nodes["/"].attrs}

@@ -9,7 +9,7 @@ from ..results.files import printable, regular
 
 
 def read(path: str | Path | None) -> tuple[str, bytes, str, tuple[str, ...]]:
-    """`(name, content, SHA-256 of the file, notes)` of a text; by default of the one that CPython ships."""
+    """Returns `(name, content, SHA-256 of the file, notes)` of a text; by default of the one that CPython ships."""
     if path is None:
         content = _topics()
         return "pydoc_data.topics", content, hashlib.sha256(content).hexdigest(), ()
@@ -17,14 +17,16 @@ def read(path: str | Path | None) -> tuple[str, bytes, str, tuple[str, ...]]:
         size.refuse(printable(path), "cut it", text=regular(path).stat().st_size)
         content = Path(path).read_bytes()
     except OSError as error:
-        if error.strerror is None:  # it says all itself
+        if error.strerror is None:  # an error of `regular`, which is complete
             raise
         raise OSError(
             f"can't read the text {printable(path)} ({error.strerror}): name a file that can be read"
         ) from None
-    own, marked = content.removeprefix(BOM_UTF8), content.startswith(BOM_UTF8)
-    notes = ("begins with a byte-order mark, left out",) if marked else ()
-    return printable(Path(path).name), own, hashlib.sha256(content).hexdigest(), notes
+    notes: tuple[str, ...] = ()
+    if content.startswith(BOM_UTF8):
+        notes = ("begins with a byte-order mark, left out",)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return printable(Path(path).name), content.removeprefix(BOM_UTF8), sha256, notes
 
 
 def _topics() -> bytes:

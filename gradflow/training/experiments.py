@@ -1,4 +1,4 @@
-r"""Experiments that a paper on norm placement runs, one call each; figures are in `plot`, sentences in `report.findings`.
+r"""Experiments for a paper on norm placement, one call each; figures are in `plot`, sentences in `report.findings`.
 
     tree = gf.experiments.warmup(models, data, lrs=(3e-4, 1e-3), warmups=(0, 100), steps=300, seeds=4)
     gf.plot.outcomes(tree); print(*gf.findings.warmup(tree), sep="\n")
@@ -34,24 +34,29 @@ NUDGE = Recipe(Noise(), lr=0.01)
 def grid(
     models: Mapping, data, recipes: Mapping[str, Recipe], *, checkpoints: str | Path | None = None, **options
 ) -> xr.DataTree:
-    """Readings of every model under every recipe, over `recipe`, `step` and `seed`; economy unless told otherwise.
+    """Returns readings of every model under every recipe, over `recipe`, `step` and `seed`; by default "economy".
 
     `options` are those of `train`; `checkpoints` keeps each recipe's run in a folder of its own, numbered in order.
     Recipes that differ in learning rate, warm-up or schedule share one compiled step a model.
     """
     if not isinstance(recipes, Mapping) or not recipes:
         raise ValueError("name at least one recipe, for example {'no warm-up': Recipe(), 'warm-up': Recipe(warmup=50)}")
-    runs = []
-    for i, recipe in enumerate(recipes.values()):
-        kept = {} if checkpoints is None else {"checkpoints": as_path(checkpoints) / str(i)}
-        runs.append(train(models, data, recipe, **{"readings": "economy", **kept, **options})[1])
-    return side_by_side("recipe", dict(zip(recipes, runs, strict=True)), **_columns(recipes.values()))
+    runs = {}
+    for i, (name, recipe) in enumerate(recipes.items()):
+        options_of_run = {"readings": "economy", **options}
+        if checkpoints is not None:
+            options_of_run.setdefault("checkpoints", as_path(checkpoints) / str(i))
+        _, runs[name] = train(models, data, recipe, **options_of_run)
+    return side_by_side("recipe", runs, **_columns(recipes.values()))
 
 
-def _columns(recipes) -> dict[str, list]:
-    """Numbers that tell recipes apart, as coordinates; NaN for none."""
-    names = ("lr", "warmup", "clip", "clip_parameter", "dropout")
-    return {name: [float("nan") if (v := getattr(r, name)) is None else float(v) for r in recipes] for name in names}
+def _columns(recipes) -> dict[str, list[float]]:
+    """Returns numbers in which recipes differ, as coordinates; NaN for none."""
+    columns = {}
+    for name in ("lr", "warmup", "clip", "clip_parameter", "dropout"):
+        values = [getattr(recipe, name) for recipe in recipes]
+        columns[name] = [float("nan") if value is None else float(value) for value in values]
+    return columns
 
 
 @answering(grid)
@@ -64,20 +69,23 @@ def warmup(
     base: Recipe = Recipe(),
     **options,
 ) -> xr.DataTree:
-    """Is warm-up needed? Final loss or divergence of every wiring for every learning rate and length of the warm-up.
+    """Returns the runs of every wiring for every learning rate and length of the warm-up: is warm-up needed?
 
-    `base` is the recipe that both are changed of, and `options` are those of `grid`.
+    Both are changed in the recipe `base`; `options` are those of `grid`.
     """
     of_class("base", base, Recipe)
     lrs = [real("lr", lr, above=0) for lr in _listed("lrs", lrs)]
     warmups = [whole("warmup", n, least=0) for n in _listed("warmups", warmups)]
-    name = lambda lr, n: f"lr {lr:g}, {f'{n} steps of warm-up' if n else 'no warm-up'}"
-    recipes = {name(lr, n): replace(base, lr=lr, warmup=n) for n in warmups for lr in lrs}
+    recipes = {}
+    for n in warmups:
+        length = f"{n} steps of warm-up" if n else "no warm-up"
+        for lr in lrs:
+            recipes[f"lr {lr:g}, {length}"] = replace(base, lr=lr, warmup=n)
     return grid(models, data, recipes, **options)
 
 
 def _listed(name: str, values) -> list:
-    """Several values, one at least."""
+    """Returns the values as a list; an error where there is none."""
     if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str) or not len(values):
         raise ValueError(f"{name} is {shown(values)}: one value at least is needed, in a tuple")
     return list(values)
@@ -87,27 +95,27 @@ def _listed(name: str, values) -> list:
 def sensitivity(
     models: Mapping, data, *, lrs: Sequence[float] = RATES, base: Recipe = Recipe(), **options
 ) -> xr.DataTree:
-    """How the final loss of every wiring depends on the learning rate (Wortsman et al. 2023, section 2.3)."""
+    """Returns the runs of every wiring over learning rates: how sensitive is its loss? (Wortsman et al. 2023, section 2.3)."""
     warmups = (of_class("base", base, Recipe).warmup,)
     return warmup(models, data, lrs=lrs, warmups=warmups, base=base, **options)
 
 
 @answering(grid)
 def adam(models: Mapping, data, *, default: Recipe = Recipe(), tuned: Recipe = TUNED, **options) -> xr.DataTree:
-    """A default Adam against a tuned one: by default optax's constants, and b2 = 0.98, eps = 1e-9, warm-up and clipping."""
+    """Returns the runs of a default Adam and a tuned one: optax's constants, and b2 = 0.98, eps = 1e-9, warm-up and clipping."""
     return grid(models, data, {"default": default, "tuned": tuned}, **options)
 
 
 @answering(warmup, without=("warmups",))
 def quality(models: Mapping, data, *, lrs: Sequence[float] = RATES, base: Recipe = STABLE, **options) -> xr.DataTree:
-    """Final quality of the wirings where stability is ensured: with warm-up, clipping and decay, each at its own best rate."""
+    """Returns the runs of the wirings where stability is ensured, over learning rates: with warm-up, clipping and decay."""
     warmups = (of_class("base", base, Recipe).warmup,)
     return warmup(models, data, lrs=lrs, warmups=warmups, base=base, **options)
 
 
 @answering(train)
 def before_and_after(models: Mapping, data, *, recipe: Recipe = Recipe(warmup=100), **options) -> xr.DataTree:
-    """Gradients of the parameters at initialization and when the warm-up is over (Xiong et al. 2020, figure 3)."""
+    """Returns gradients of the parameters at initialization and after the warm-up (Xiong et al. 2020, figure 3)."""
     if not of_class("recipe", recipe, Recipe).warmup:
         raise ValueError("before and after warm-up: give a recipe that has one, Recipe(warmup=100)")
     shape = {"steps": recipe.warmup, "record": (0, recipe.warmup), "readings": "economy"}
@@ -118,7 +126,7 @@ def before_and_after(models: Mapping, data, *, recipe: Recipe = Recipe(warmup=10
 def collapse(
     models: Mapping, data, *, recipe: Recipe = Recipe(), record: Schedule = logarithmic(8), **options
 ) -> xr.DataTree:
-    """The anatomy of the collapse: budget, token cosine and loss, step by step from the first."""
+    """Returns a run with the anatomy of the collapse: budget, token cosine and loss, step by step from the first."""
     return train(models, data, recipe, **{"record": record, **options})[1]
 
 
@@ -126,7 +134,7 @@ def collapse(
 def amplification(
     models: Mapping, data, *, depth: Sequence[int] = (3, 6, 12, 24), recipe: Recipe = NUDGE, **options
 ) -> xr.DataTree:
-    """How far one update moves the output, against the number of blocks (Liu et al. 2020, section 4).
+    """Returns how far one update moves the output, against the number of blocks (Liu et al. 2020, section 4).
 
     By default the update is noise of a hundredth of every weight; `Recipe()` makes it Adam's first.
     """
@@ -134,6 +142,6 @@ def amplification(
 
 
 def _first_update(recipe: Recipe, models: Mapping, data, **options) -> xr.DataTree:
-    """Readings of the weights at initialization, and of the update that follows."""
+    """Returns readings of the weights at initialization, and of the update that follows."""
     run = train(models, data, recipe, steps=1, record=(0,), readings=("economy", "change"), **options)[1]
     return run.isel(step=0, drop=True)

@@ -1,7 +1,7 @@
-"""Training with readings: a short, plain loop whose own backward pass is what gets recorded.
+"""Training with readings: a short, plain loop that records its own backward pass.
 
-One compiled step does forward, backward and update; what rides on its backward pass comes with it, so a record at step s
-is of the weights after s updates, on batch s. Other readings are taken at the recorded steps.
+One compiled step does forward, backward and update, with the inline readings; a record at step s is of the weights after s
+updates, on batch s. Other readings are taken at the recorded steps.
 
 Seeds change weights and batches; models share both, seed by seed.
 """
@@ -55,7 +55,7 @@ def train(
     resume: bool = False,
     bar: tqdm | None = None,
 ) -> tuple[dict, xr.DataTree]:
-    """`(params, run)`: the trained weights by model, with a leading seed axis, and the readings over `step` and `seed`.
+    """Returns `(params, run)`: the trained weights by model, with a leading seed axis, and the readings over `step` and `seed`.
 
     Parameters
     ----------
@@ -64,17 +64,17 @@ def train(
     optimizer : a `Recipe`, or any optax transformation, whose learning rate is its own
     steps : number of updates
     record : steps at which readings are kept, 0 … steps, or a schedule of `record_schedule`; by default `record_schedule.early`
-    readings : a preset, or a tuple of names, reading functions and `At(steps, …)` for what is read at fewer steps
-        "economy" (loss, stream and parameter gradients, stream rms), "standard" (all that one backward pass gives, and the
+    readings : a preset, or a tuple of names, reading functions and `At(steps, …)` for readings at fewer steps
+        "economy" (loss, stream and parameter gradients, stream rms), "standard" (everything of one backward pass, and the
         size of the updates) or "full" (change of the output, gradient noise, Jacobians).
         Measured over the bare step, width 64, 12 and 48 blocks: economy 0.97 to 1.07, standard 1.02 to 1.16; a record of "full"
         at 12 blocks takes some 4500 bare steps more, nearly all for spectra: few steps, or `At` for those.
     watch : called at every record with a flat dict of numbers, means over seeds, for any logger
     checkpoints : folder that keeps the run, every `checkpoint_every` steps (half a minute) and at the end of each model
     resume : continue the run in that folder; it ends with the bits of one that was never interrupted
-    bar : a progress bar of the caller's, which goes on by one a step and is left open; by default one of its own
+    bar : a progress bar of the caller, which advances by one a step and is left open; by default a new one
 
-    A NaN or an infinity stops nothing: `nonfinite_step`, `_depth` and `_quantity` hold the first of each seed.
+    A run with a NaN or an infinity goes on: `nonfinite_step`, `_depth` and `_quantity` hold the first of each seed.
     """
     origin = provenance()
     if resume and checkpoints is None:
@@ -87,18 +87,18 @@ def train(
     models, _ = by_node(models)
     plan.check(models)
     models = profiled(models, data, key)
-    decides = plan.configuration(models, key)
-    kept: Any = nullcontext()
+    configuration = plan.configuration(models, key)
+    opened: Any = nullcontext()
     if checkpoints is not None:
-        kept = Checkpoints.opened(checkpoints, decides, checkpoint_every, resume=resume)
+        opened = Checkpoints.opened(checkpoints, configuration, checkpoint_every, resume=resume)
     params, runs = {}, {}
-    with kept as keeper, _bar(bar, len(models) * (steps + 1)) as shown:
+    with opened as keeper, _bar(bar, len(models) * (steps + 1)) as progress:
         for name, model in models.items():
-            shown.set_description(name)
-            params[name], records = _run(name, model, plan, keeper, shown, watch)
-            found = resolved(_stacked(records, plan.kept))
-            warn_of_underflow(name, found)
-            runs[name] = Readings(found, coordinates(model, params[name]), model)
+            progress.set_description(name)
+            params[name], records = _run(name, model, plan, keeper, progress, watch)
+            arrays = resolved(_stacked(records, plan.kept))
+            warn_of_underflow(name, arrays)
+            runs[name] = Readings(arrays, coordinates(model, params[name]), model)
     run = label(
         runs,
         leading={"step": np.asarray(plan.kept), "seed": np.arange(seeds)},
@@ -113,69 +113,90 @@ def train(
 
 
 def _bar(given: tqdm | None, total: int):
-    """The caller's progress bar, left open, or one of its own."""
+    """Returns the caller's progress bar, left open, or a new one."""
     if given is None:
         return tqdm(total=total, unit="step", delay=1, leave=False)
     return nullcontext(given)
 
 
 def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: Watch | None) -> tuple[dict, Records]:
-    """One model's weights after the last step, and its records, from the start or from the latest checkpoint."""
-    step, rates, shown = plan.step(model), plan.rates, 0.0
-    begin, start, records = keeper.restore(name, step.start(plan.keys)) if keeper else (0, step.start(plan.keys), {})
+    """Returns one model's weights after the last step, and its records, from the start or from the latest checkpoint."""
+    step = plan.step(model)
+    begin, start = 0, step.start(plan.keys)
+    records: Records = {}
+    if keeper:
+        begin, start, records = keeper.restore(name, start)
     states = split_seeds(start)
+    rates = plan.rates
+    last_shown = 0.0
     bar.update(begin)
     for i in range(begin, plan.steps + 1):
         batch = plan.data.batches(plan.keys, i)
         afters, readings = step.over_groups(states, batch, plan.keys, rates[i], i)
         if i in plan.kept:
-            weights = [concat_seeds([state["params"] for state in side]) for side in (states, afters)]
-            found = jax.device_get({**concat_seeds(readings), **_separate(model, plan, i, weights, batch)})
-            for quantity, values in found.items():
-                for column, item in zip(records.setdefault(quantity, ([], [])), (i, values), strict=True):
-                    column.append(item)
+            separate = _separate(model, plan, i, _weights(states), _weights(afters), batch)
+            record = jax.device_get({**concat_seeds(readings), **separate})
+            _append(records, i, record)
             if watch:
-                watch({"model": name, "step": i, **_scalars(found)})
-        states = afters if i < plan.steps else states
+                watch({"model": name, "step": i, **_scalars(record)})
+        if i < plan.steps:
+            states = afters
         if keeper and keeper.due(i, plan.steps):
             keeper.save(name, i + 1, concat_seeds(states), records)
-        if time.monotonic() - shown > 0.2:
-            bar.set_postfix(
-                _scalars(concat_seeds(jax.device_get(readings)), ("loss", "bottom_to_readout")), refresh=False
-            )
-            shown = time.monotonic()
+        if time.monotonic() - last_shown > 0.2:
+            now = _scalars(concat_seeds(jax.device_get(readings)), ("loss", "bottom_to_readout"))
+            bar.set_postfix(now, refresh=False)
+            last_shown = time.monotonic()
         bar.update()
     return concat_seeds(states)["params"], records
 
 
-def _separate(model, plan: Plan, i: int, weights, batch) -> dict:
-    """What is read at a recorded step, of the weights before and after it, beyond the training's own backward pass."""
-    before, after = weights
+def _weights(states: list):
+    """Returns the weights of all seeds, from the states of groups of them."""
+    return concat_seeds([state["params"] for state in states])
+
+
+def _append(records: Records, step: int, record: Mapping[str, np.ndarray]) -> None:
+    """Adds a record of that step to the records by quantity."""
+    for quantity, values in record.items():
+        steps, entries = records.setdefault(quantity, ([], []))
+        steps.append(step)
+        entries.append(values)
+
+
+def _separate(model, plan: Plan, i: int, before, after, batch) -> dict:
+    """Returns the separate readings at a recorded step, of the weights before and after it, with the held-out loss."""
     of_weights, of_updates = plan.further_at(i)
-    found = over_seeds(model, (gradients.heldout_loss,), before, plan.data.held_out(), None)
+    arrays = over_seeds(model, (gradients.heldout_loss,), before, plan.data.held_out(), None)
     if of_weights:
-        found |= over_seeds(model, of_weights, before, batch, 0)
+        arrays |= over_seeds(model, of_weights, before, batch, 0)
     if of_updates:
-        found |= over_seeds(model, of_updates, (before, after), batch, 0)
-    return found
+        arrays |= over_seeds(model, of_updates, (before, after), batch, 0)
+    return arrays
 
 
 def _stacked(records: Records, kept: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """`{quantity: [step, seed, …]}`, NaN at recorded steps where a quantity was not read."""
-
-    def whole(steps, values):
+    """Returns `{quantity: [step, seed, …]}`, NaN at recorded steps where a quantity was not read."""
+    arrays = {}
+    for name, (steps, values) in records.items():
         if len(steps) == len(kept):
-            return np.stack(values)
+            arrays[name] = np.stack(values)
+            continue
         missing = np.full_like(values[0], np.nan, np.result_type(values[0], np.float32))
-        return np.stack([dict(zip(map(int, steps), values, strict=True)).get(step, missing) for step in kept])
+        at_step = dict(zip(map(int, steps), values, strict=True))
+        arrays[name] = np.stack([at_step.get(step, missing) for step in kept])
+    return arrays
 
-    return {name: whole(*held) for name, held in records.items()}
 
-
-def _scalars(found: dict, names: Sequence[str] = ()) -> dict[str, float]:
-    """Plain numbers of a record, means over seeds, for a bar or a logger: all, or those named."""
-    with np.errstate(all="ignore"):  # a run that diverged is shown, not warned of
-        flat = {name: float(np.mean(values)) for name, values in found.items() if np.ndim(values) == 1}
-        ratio = found["stream_gradient"][:, 0] / found["readout_gradient"]
-        flat["bottom_to_readout"] = float(np.exp(np.mean(np.log(ratio))))
-    return {name: flat[name] for name in names or flat}
+def _scalars(record: dict, names: Sequence[str] = ()) -> dict[str, float]:
+    """Returns plain numbers of a record, means over seeds, for a bar or a logger: all, or those named."""
+    scalars = {}
+    with np.errstate(all="ignore"):  # no warnings of a run that diverged
+        for name, values in record.items():
+            if np.ndim(values) == 1:
+                scalars[name] = float(np.mean(values))
+        ratio = record["stream_gradient"][:, 0] / record["readout_gradient"]
+        scalars["bottom_to_readout"] = float(np.exp(np.mean(np.log(ratio))))
+    if not names:
+        return scalars
+    return {name: scalars[name] for name in names}

@@ -1,11 +1,11 @@
-"""Optimizers as values: optax's, with their constants, each at learning rate 1, so that the rate is left to a recipe."""
+"""Optimizers as values: those of optax with their constants, at learning rate 1, since a recipe sets the rate."""
 
 import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ class Optimizer(Protocol):
     """A rule that turns gradients into the direction of an update."""
 
     def direction(self) -> optax.GradientTransformation:
-        """The rule at learning rate 1."""
+        """Returns the rule at learning rate 1."""
         ...
 
 
@@ -31,11 +31,11 @@ SHARES = ("momentum", "b1", "b2", "decay", "beta")  # constants of a running mea
 
 
 def _check_constants(rule) -> None:
-    """Refuses constants with which a rule is none: shares outside 0 … 1, an eps or a decay that is negative or no number."""
+    """Raises for impossible constants: shares outside 0 … 1, an eps or a decay that is negative or no number."""
     for field in dataclasses.fields(rule):
         if field.name in SHARES:
             real(field.name, getattr(rule, field.name), least=0, below=1)
-        elif field.name == "eps":  # at 0 a gradient that is zero makes an update that is none, 0/0
+        elif field.name == "eps":  # at 0, a gradient of zero makes an update of 0/0
             real(field.name, getattr(rule, field.name), above=0)
         elif field.name == "weight_decay":
             real(field.name, getattr(rule, field.name), least=0)
@@ -53,7 +53,7 @@ class SGD:
         _check_constants(self)
 
     def direction(self) -> optax.GradientTransformation:
-        """`optax.sgd` at learning rate 1."""
+        """Returns `optax.sgd` at learning rate 1."""
         return optax.sgd(1.0, momentum=self.momentum or None, nesterov=self.nesterov)
 
 
@@ -71,7 +71,7 @@ class Adam:
         _check_constants(self)
 
     def direction(self) -> optax.GradientTransformation:
-        """`optax.adamw` at learning rate 1; Adam where nothing decays."""
+        """Returns `optax.adamw` at learning rate 1; Adam where nothing decays."""
         return optax.adamw(1.0, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay)
 
 
@@ -88,7 +88,7 @@ class Lion:
         _check_constants(self)
 
     def direction(self) -> optax.GradientTransformation:
-        """`optax.lion` at learning rate 1."""
+        """Returns `optax.lion` at learning rate 1."""
         return optax.lion(1.0, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)
 
 
@@ -104,7 +104,7 @@ class RMSProp:
         _check_constants(self)
 
     def direction(self) -> optax.GradientTransformation:
-        """`optax.rmsprop` at learning rate 1."""
+        """Returns `optax.rmsprop` at learning rate 1."""
         return optax.rmsprop(1.0, decay=self.decay, eps=self.eps, eps_in_sqrt=False)
 
 
@@ -125,7 +125,7 @@ class Muon:
         _check_constants(self)
 
     def direction(self) -> optax.GradientTransformation:
-        """`optax.contrib.muon` at learning rate 1."""
+        """Returns `optax.contrib.muon` at learning rate 1."""
         return muon(
             1.0,
             beta=self.beta,
@@ -147,22 +147,26 @@ class Noise:
     key: int = 0
 
     def direction(self) -> optax.GradientTransformation:
-        """Another draw at every update; the state is their number."""
+        """Returns a transformation with another draw at every update; its state is the number of updates."""
+        return optax.GradientTransformation(_zero_count, self._update)
 
-        def update(updates, count, params=None):
-            places, form = jax.tree_util.tree_flatten_with_path(params)
-            keys = jax.random.split(at(root(self.key), count), len(places))
-            drawn = [
-                _rms(path, w) * normal(k, *w.shape).astype(w.dtype) for k, (path, w) in zip(keys, places, strict=True)
-            ]
-            return jax.tree.unflatten(form, drawn), optax.safe_increment(count)
+    def _update(self, updates, count, params=None):
+        weights, form = jax.tree_util.tree_flatten_with_path(params)
+        keys = jax.random.split(at(root(self.key), count), len(weights))
+        noise = []
+        for key, (path, weight) in zip(keys, weights, strict=True):
+            noise.append(_rms(path, weight) * normal(key, *weight.shape).astype(weight.dtype))
+        return jax.tree.unflatten(form, noise), optax.safe_increment(count)
 
-        return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+def _zero_count(params):
+    return jnp.zeros((), jnp.int32)
 
 
 def _rms(path, weight):
-    """Root mean square of a weight, of each layer where it is stacked."""
-    axes = tuple(range(int(path[0].key == "stack"), weight.ndim))
+    """Returns the root mean square of a weight, of each layer where it is stacked."""
+    first = 1 if path[0].key == "stack" else 0
+    axes = tuple(range(first, weight.ndim))
     return jnp.sqrt(jnp.mean(jnp.square(weight), axis=axes, keepdims=True))
 
 
@@ -177,57 +181,75 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 
 def _stacked_matrices(params):
-    """Which leaves Muon takes: matrices stacked over depth, [layers, in, out]."""
-    inside = lambda path, leaf: path[0].key == "stack" and jnp.ndim(leaf) == 3
-    axes = MuonDimensionNumbers(reduction_axis=1, output_axis=2)
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: axes if inside(path, leaf) else None, params)
+    """Returns the dimensions for the leaves that Muon updates, matrices stacked over depth, [layers, in, out]; else None."""
+    return jax.tree_util.tree_map_with_path(_matrix_dimensions, params)
+
+
+def _matrix_dimensions(path, leaf) -> MuonDimensionNumbers | None:
+    if path[0].key == "stack" and jnp.ndim(leaf) == 3:
+        return MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+    return None
 
 
 def named(name: str, **constants: float) -> Optimizer:
-    """The optimizer of that name, with some of its constants changed."""
+    """Returns the optimizer of that name, with some of its constants changed."""
     known("optimizer", name, OPTIMIZERS)
-    own = [field.name for field in dataclasses.fields(OPTIMIZERS[name])]  # type: ignore[arg-type]
-    strange = [constant for constant in constants if constant not in own]
-    if strange:
-        raise ValueError(f"{name} has no {strange[0]}: its constants are {', '.join(own)}")
-    return dataclasses.replace(OPTIMIZERS[name], **constants)  # type: ignore[type-var]
+    rule: Any = OPTIMIZERS[name]
+    fields = [field.name for field in dataclasses.fields(rule)]
+    for constant in constants:
+        if constant not in fields:
+            raise ValueError(f"{name} has no {constant}: its constants are {', '.join(fields)}")
+    return dataclasses.replace(rule, **constants)
 
 
 def is_rule(optimizer) -> bool:
-    """Whether it can stand in a recipe: an optimizer's value, or an optax transformation."""
-    value = not isinstance(optimizer, type)  # not `Adam` in the place of `Adam()`
-    return isinstance(optimizer, optax.GradientTransformation) or (value and hasattr(optimizer, "direction"))
+    """Returns whether it can be part of a recipe: an optimizer's value, or an optax transformation."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        return True
+    is_class = isinstance(optimizer, type)  # `Adam` in the place of `Adam()`
+    return hasattr(optimizer, "direction") and not is_class
 
 
 def direction_of(rule: optax.GradientTransformation, grads, state, params, value, value_fn):
-    """`(updates, state)` of a rule, which is handed what it may ask for: the loss, and the loss as a function of the weights.
+    """Returns `(updates, state)` of a rule, which is given the loss, and the loss as a function of the weights.
 
-    Rules that search along a line (`optax.lbfgs`) or wait for a plateau (`optax.contrib.reduce_on_plateau`) need it; others don't
-    look at it.
+    Rules that search along a line (`optax.lbfgs`) or wait for a plateau (`optax.contrib.reduce_on_plateau`) need it; others
+    ignore it.
     """
     with_value = optax.with_extra_args_support(rule)
     return with_value.update(grads, state, params, value=value, grad=grads, value_fn=value_fn)
 
 
 def _half_of_squares(params):
-    """A function of the weights that stands for the loss where a rule is only looked at."""
+    """Returns a function of the weights in the place of the loss, where a rule is only traced."""
     return sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(params)) / 2
 
 
 def program(rule: optax.GradientTransformation, params) -> str:
-    """SHA-256 of what a transformation computes for parameters of those shapes: its jaxpr, constants included.
+    """Returns the SHA-256 of a transformation's program for parameters of those shapes: its jaxpr, constants included.
 
-    An optax transformation is a pair of closures, whose constants nothing else shows.
+    An optax transformation is a pair of closures, whose constants can't be read otherwise.
     """
     state = jax.eval_shape(rule.init, params)
     update = partial(direction_of, rule, value_fn=_half_of_squares)
     value = jax.ShapeDtypeStruct((), jnp.float32)
-    traced = jax.make_jaxpr(lambda p: rule.init(p))(params), jax.make_jaxpr(update)(params, state, params, value)
-    written = "\n".join(re.sub(r"0x[0-9a-f]+", "", str(jaxpr)) for jaxpr in traced)
-    held = b"".join(_bits(value) for jaxpr in traced for value in jaxpr.consts)
-    return hashlib.sha256(written.encode() + held).hexdigest()
+
+    def init(params):
+        return rule.init(params)
+
+    jaxprs = jax.make_jaxpr(init)(params), jax.make_jaxpr(update)(params, state, params, value)
+    sha256 = hashlib.sha256("\n".join(map(_without_addresses, jaxprs)).encode())
+    for jaxpr in jaxprs:
+        for constant in jaxpr.consts:
+            sha256.update(_bits(constant))
+    return sha256.hexdigest()
+
+
+def _without_addresses(jaxpr) -> str:
+    return re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
 
 
 def _bits(value) -> bytes:
-    key = jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(value) if key else value).tobytes()
+    if jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    return np.asarray(value).tobytes()

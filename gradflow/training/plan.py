@@ -1,4 +1,4 @@
-"""Plans: what all models of a run share, and what is read of them when. All that can be wrong with it is refused here."""
+"""Plans: the data, recipe, keys, steps and readings that all models of a run share; impossible ones are refused here."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from .recipe import Recipe
 from .record_schedule import At, Schedule, steps_of
 from .step import INLINE, Step
 
-# What is read, from the least that training's own backward pass yields to all there is.
+# Readings, from the least that training's own backward pass yields to all of them.
 PRESETS: dict[str, tuple] = {
     "economy": ("economy",),
     "standard": ("backward", "update"),
@@ -35,9 +35,9 @@ TRAINED = 6  # arrays of the size of the weights: weights, two moments, before t
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it is run: data, recipe, one key a seed, steps, those recorded, and what is read.
+    """A run before it starts: data, recipe, one key a seed, steps, the recorded steps (`kept`), and the readings.
 
-    `inline` is read of training's own backward pass; `separate` at the steps of each `At`, by passes of its own.
+    `inline` is part of training's own backward pass; `separate` ones take passes of their own, at the steps of each `At`.
     """
 
     data: Any
@@ -50,52 +50,69 @@ class Plan:
 
     @classmethod
     def of(cls, data, recipe: Recipe, key, seeds: int, steps: int, record: Schedule | None, readings) -> "Plan":
-        """The plan of a run with these options of `train`.
+        """Returns the plan of a run with these options of `train`.
 
-        Errors: ValueError for a preset, a reading, a step or a number of seeds that there is not, TypeError for what is no data.
+        Errors: ValueError for an unknown preset or reading, an impossible step or number of seeds; TypeError for wrong data.
         """
-        kept, keys = steps_of(record, steps), seed_keys(key, seeds)
+        kept = steps_of(record, steps)
+        keys = seed_keys(key, seeds)
         checked_data(data)
-        groups = [item if isinstance(item, At) else At(kept, item) for item in _preset(readings)]
-        chosen = [At(group.steps, *chosen_readings(group.readings, READINGS | UPDATES)) for group in groups]
-        missed = sorted({step for group in chosen for step in group.steps} - set(kept))
-        if missed:
-            raise ValueError(f"readings are asked for at steps {missed}, but the recorded steps are {kept}")
-        every = [reading for group in chosen for reading in group.readings]
-        inline: Callable = next((reading for reading in reversed(INLINE) if reading in every), gradients.economy)
-        always = {*INLINE, gradients.heldout_loss}  # the loop reads the latter of held-out text, not of the batch
-        rest = [At(group.steps, *(r for r in group.readings if r not in always)) for group in chosen]
-        return cls(data, recipe, keys, steps, kept, inline, tuple(group for group in rest if group.readings))
+        groups = _groups(_preset(readings), kept)
+        _check_recorded(groups, kept)
+        every = [reading for group in groups for reading in group.readings]
+        inline: Callable = gradients.economy
+        for reading in INLINE:  # the last one that is asked for reads all of the others
+            if reading in every:
+                inline = reading
+        separate = []
+        for group in groups:
+            # The loop itself reads the held-out loss, of held-out text and not of the batch.
+            others = [one for one in group.readings if one not in INLINE and one is not gradients.heldout_loss]
+            if others:
+                separate.append(At(group.steps, *others))
+        return cls(data, recipe, keys, steps, kept, inline, tuple(separate))
 
     def check(self, models: Mapping) -> None:
-        """Refuses what would not fit, and data that a model can't read: a batch, what is held out, all tokens of a text."""
-        at_once = 1 if jax.default_backend() == "cpu" else len(self.keys)
-        kept: dict[str, Any] = {"copies": TRAINED, "records": len(self.kept), "at_once": at_once, "steps": self.steps}
-        size.check(models, self.data, seeds=len(self.keys), **kept)
+        """Raises where memory does not suffice, and for data that a model can't read: a batch, the held-out data, any token."""
+        seeds = len(self.keys)
+        at_once = 1 if jax.default_backend() == "cpu" else seeds
+        records = len(self.kept)
+        size.check(models, self.data, seeds=seeds, copies=TRAINED, records=records, at_once=at_once, steps=self.steps)
         of_seeds = checked(self.data.batches(self.keys, 0), models, leading=1)
         checked(self.data.held_out(), models)
         if isinstance(self.data, Text):
-            longest = jax.tree.map(lambda a: a[0, :1], of_seeds)
-            largest = np.full_like(longest["inputs"], self.data.tokens.max())
+            largest = np.full_like(of_seeds["inputs"][0, :1], self.data.tokens.max())
             checked({"inputs": largest, "targets": largest}, models)
 
     @property
     def rates(self) -> np.ndarray:
-        """Learning rates of the updates after steps 0 … steps; none follows the last."""
+        """Returns the learning rates of the updates after steps 0 … steps; NaN after the last."""
         return np.append(self.recipe.rates(self.steps), np.float32(np.nan))
 
     def step(self, model) -> Step:
-        """What is compiled for a model."""
+        """Returns the step that is compiled for a model."""
         return Step(model, self.recipe.direction(), self.inline, self.recipe.dropout, self.recipe.eps)
 
     def further_at(self, step: int) -> tuple[tuple, tuple]:
-        """Readings of the weights at a step, and of the update that follows it: none at the last."""
-        due = [reading for group in self.separate if step in group.steps for reading in group.readings]
-        updates = tuple(reading for reading in due if isinstance(reading, OfUpdate))
-        return tuple(r for r in due if r not in updates), updates if step < self.steps else ()
+        """Returns the separate readings of the weights at a step, and of the update that follows it: none at the last."""
+        of_weights, of_updates = [], []
+        for group in self.separate:
+            if step not in group.steps:
+                continue
+            for reading in group.readings:
+                if isinstance(reading, OfUpdate):
+                    of_updates.append(reading)
+                else:
+                    of_weights.append(reading)
+        if step == self.steps:
+            of_updates = []
+        return tuple(of_weights), tuple(of_updates)
 
     def configuration(self, models: Mapping, key) -> dict:
-        """What decides the numbers of a run, as plain data."""
+        """Returns all that decides the numbers of a run, as plain data."""
+        separate = []
+        for group in self.separate:
+            separate.append({"steps": list(group.steps), "readings": list(map(_name, group.readings))})
         return {
             "models": {name: encode(model) for name, model in models.items()},
             "data": self.data.description(),
@@ -106,35 +123,58 @@ class Plan:
             "steps": self.steps,
             "record": list(self.kept),
             "inline": _name(self.inline),
-            "separate": [
-                {"steps": list(group.steps), "readings": [*map(_name, group.readings)]} for group in self.separate
-            ],
+            "separate": separate,
         }
 
     def _programs(self, models: Mapping) -> dict:
-        """What an optax transformation computes for each model; an optimizer that is a value says it by its fields."""
+        """Returns a hash of an optax transformation's program for each model; an optimizer that is a value has its fields."""
         rule: Any = self.recipe.optimizer
         if not isinstance(rule, optax.GradientTransformation):
             return {}
-        shapes = {name: jax.eval_shape(model.init, self.keys[0]) for name, model in models.items()}
-        return {"programs": {name: program(rule, params) for name, params in shapes.items()}}
+        programs = {}
+        for name, model in models.items():
+            programs[name] = program(rule, jax.eval_shape(model.init, self.keys[0]))
+        return {"programs": programs}
+
+
+def _groups(asked: Sequence, kept: tuple[int, ...]) -> list[At]:
+    """Returns the readings that are asked for by the steps at which they are taken: all recorded ones, unless in an `At`."""
+    groups = []
+    for item in asked:
+        group = item if isinstance(item, At) else At(kept, item)
+        groups.append(At(group.steps, *chosen_readings(group.readings, READINGS | UPDATES)))
+    return groups
+
+
+def _check_recorded(groups: list[At], kept: tuple[int, ...]) -> None:
+    """Raises where a reading is asked for at a step that is not recorded."""
+    asked: set[int] = set()
+    for group in groups:
+        asked.update(group.steps)
+    missed = sorted(asked - set(kept))
+    if missed:
+        raise ValueError(f"readings are asked for at steps {missed}, but the recorded steps are {kept}")
 
 
 def _name(reading) -> str:
-    """What a reading is called, with the options of a `functools.partial`: the same in every process."""
+    """Returns the name of a reading, with the options of a `functools.partial`: the same in every process."""
     if isinstance(reading, OfUpdate):
         return _name(reading.function)
     if isinstance(reading, partial):
-        options = [*map(repr, reading.args), *(f"{key}={value!r}" for key, value in reading.keywords.items())]
+        options = list(map(repr, reading.args))
+        for key, value in reading.keywords.items():
+            options.append(f"{key}={value!r}")
         return f"{_name(reading.func)}({', '.join(options)})"
     return getattr(reading, "__name__", type(reading).__name__)
 
 
 def _preset(asked: str | Sequence) -> Sequence:
+    """Returns the readings of a preset, or the sequence that was asked for."""
     if isinstance(asked, str):
-        return PRESETS.get(asked) or (known("preset or reading", asked, PRESETS, also=READINGS | UPDATES),)
+        if asked in PRESETS:
+            return PRESETS[asked]
+        return (known("preset or reading", asked, PRESETS, also=READINGS | UPDATES),)
     if not isinstance(asked, Sequence):
-        raise ValueError(
-            f"readings is {shown(asked)}: a preset ({', '.join(PRESETS)}) or a tuple of readings is needed"
-        )
+        presets = ", ".join(PRESETS)
+        raise ValueError(f"readings is {shown(asked)}: a preset ({presets}) or a tuple of readings is needed")
     return asked

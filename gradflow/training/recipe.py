@@ -1,4 +1,4 @@
-"""Recipes: how weights are updated, as one value: an optimizer, its learning rate through time, clipping and dropout.
+"""Recipes: the optimizer, its learning rate through time, clipping and dropout, as one value.
 
     W' = W + rate(s) · direction(clipped gradient)
 
@@ -21,27 +21,49 @@ from ..results.arguments import known, real, whole
 from ..results.configuration import registered
 from .optimizers import OPTIMIZERS, Adam, Optimizer, is_rule, named
 
-MOST = 2**31 - 1  # steps: what an optimizer counts them in
+MOST = 2**31 - 1  # steps: optimizers count them in int32
+
+
+def _constant(warmup: int, steps: int) -> optax.Schedule:
+    return optax.constant_schedule(1.0)
+
+
+def _linear(warmup: int, steps: int) -> optax.Schedule:
+    return optax.linear_schedule(1.0, 0.0, max(1, steps - warmup))
+
+
+def _cosine(warmup: int, steps: int) -> optax.Schedule:
+    return optax.cosine_decay_schedule(1.0, max(1, steps - warmup))
+
+
+def _inverse_sqrt(warmup: int, steps: int) -> optax.Schedule:
+    """Vaswani et al. 2017, eq. 3, with its peak at lr; they count steps from 1."""
+
+    def schedule(step):
+        return (max(1, warmup) / (step + warmup + 1)) ** 0.5
+
+    return schedule
+
+
 # Shapes after the warm-up, at peak 1: functions of the warm-up's length and the number of steps.
 SCHEDULES: dict[str, Callable[[int, int], optax.Schedule]] = {
-    "constant": lambda warmup, steps: optax.constant_schedule(1.0),
-    "linear": lambda warmup, steps: optax.linear_schedule(1.0, 0.0, max(1, steps - warmup)),
-    "cosine": lambda warmup, steps: optax.cosine_decay_schedule(1.0, max(1, steps - warmup)),
-    # Vaswani et al. 2017, eq. 3, with its peak at lr; they count steps from 1.
-    "inverse_sqrt": lambda warmup, steps: lambda step: (max(1, warmup) / (step + warmup + 1)) ** 0.5,
+    "constant": _constant,
+    "linear": _linear,
+    "cosine": _cosine,
+    "inverse_sqrt": _inverse_sqrt,
 }
 
 
 @registered
 @dataclass(frozen=True)
 class Recipe:
-    """How weights are updated.
+    """The optimizer, its learning rate through time, clipping and dropout.
 
-    optimizer : a name in `OPTIMIZERS`, kept as what it names, a value such as `Adam(b2=0.98)`, or any optax transformation at
-        learning rate 1
+    optimizer : a name in `OPTIMIZERS`, kept as the value that it names, a value such as `Adam(b2=0.98)`, or any optax
+        transformation at learning rate 1
     lr : the peak learning rate; 1 for an optax transformation with a rate of its own
     warmup : steps over which the rate rises linearly, `lr · (s + 1)/warmup`; 0 for none
-    schedule : what follows: "constant", or "linear" and "cosine" to zero at the last step, or "inverse_sqrt"
+    schedule : the rate after it: "constant", or "linear" and "cosine" to zero at the last step, or "inverse_sqrt"
     clip : largest norm of the whole gradient, or None (Pascanu et al. 2013, algorithm 1)
     clip_parameter : largest norm of each parameter's gradient, layer by layer, or None
     dropout : share of each branch's output, and of the embedding, put to zero in training (Vaswani et al. 2017, section 5.4)
@@ -56,7 +78,7 @@ class Recipe:
     dropout: float = 0.0
 
     def __post_init__(self):
-        if isinstance(self.optimizer, str):  # so that what is named and what is given as a value is one recipe
+        if isinstance(self.optimizer, str):  # a name and its value make equal recipes
             object.__setattr__(self, "optimizer", named(self.optimizer))
         elif not is_rule(self.optimizer):
             raise TypeError(
@@ -73,7 +95,9 @@ class Recipe:
 
     @classmethod
     def original(cls, width: int = 512, warmup: int = 4000, dropout: float = 0.1) -> "Recipe":
-        """That of the original Transformer, its Adam and `rate = d^(−1/2) · min(n^(−1/2), n · warmup^(−3/2))` at step n = 1, 2, …
+        """Returns the recipe of the original Transformer.
+
+        Its Adam, and `rate = d^(−1/2) · min(n^(−1/2), n · warmup^(−3/2))` at step n = 1, 2, …
 
         (Vaswani et al. 2017, eq. 3 and section 5.3.) The peak is `(d · warmup)^(−1/2)`; dropout is 0.3 for the big model. Label
         smoothing is the model's.
@@ -85,50 +109,64 @@ class Recipe:
         return cls(Adam(0.9, 0.98, 1e-9), (width * warmup) ** -0.5, warmup, "inverse_sqrt", dropout=dropout)
 
     def direction(self) -> optax.GradientTransformation:
-        """Clipping and the optimizer at learning rate 1; the same object for equal recipes, so that programs are shared."""
+        """Returns clipping and the optimizer at learning rate 1; the same object for equal recipes, to share programs."""
         return _direction(self.optimizer, self.clip, self.clip_parameter)  # type: ignore[arg-type]
 
     @property
     def eps(self) -> float | None:
-        """Adam's ε, where the optimizer is a value that has one."""
+        """Returns Adam's ε, where the optimizer is a value that has one."""
         return getattr(self.optimizer, "eps", None)
 
     def rates(self, steps: int) -> np.ndarray:
-        """The learning rate at steps 0 … steps − 1, float32."""
-        after = SCHEDULES[self.schedule](self.warmup, steps)
+        """Returns the learning rate at steps 0 … steps − 1, float32."""
+        after_warmup = SCHEDULES[self.schedule](self.warmup, steps)
         rising = [(step + 1) / self.warmup for step in range(min(self.warmup, steps))]
-        return np.asarray([*rising, *(after(s) for s in range(steps - len(rising)))], np.float32) * np.float32(self.lr)
+        following = [after_warmup(step) for step in range(steps - len(rising))]
+        return np.asarray(rising + following, np.float32) * np.float32(self.lr)
 
 
 def recipe(optimizer) -> Recipe:
-    """A recipe as it is; an optax transformation, whose learning rate is its own, as a recipe of rate 1.
+    """Returns a recipe unchanged; an optax transformation, whose learning rate is its own, as a recipe of rate 1.
 
     A name or a value such as `Adam()` has no rate of its own: a recipe with the default one.
     """
     if isinstance(optimizer, Recipe):
         return optimizer
-    return Recipe(optimizer, lr=1.0) if isinstance(optimizer, optax.GradientTransformation) else Recipe(optimizer)
+    if isinstance(optimizer, optax.GradientTransformation):
+        return Recipe(optimizer, lr=1.0)
+    return Recipe(optimizer)
 
 
 @lru_cache
 def _direction(rule, clip: float | None, clip_parameter: float | None) -> optax.GradientTransformation:
-    links = [
-        *([clip_by_parameter(clip_parameter)] if clip_parameter else []),
-        *([optax.clip_by_global_norm(clip)] if clip else []),
-        rule if isinstance(rule, optax.GradientTransformation) else rule.direction(),
-    ]
-    return optax.chain(*links) if len(links) > 1 else links[0]
+    links = []
+    if clip_parameter:
+        links.append(clip_by_parameter(clip_parameter))
+    if clip:
+        links.append(optax.clip_by_global_norm(clip))
+    if not isinstance(rule, optax.GradientTransformation):
+        rule = rule.direction()
+    if not links:
+        return rule
+    return optax.chain(*links, rule)
 
 
 def clip_by_parameter(largest: float) -> optax.GradientTransformation:
-    """`g · min(1, largest/‖g‖)` for each parameter apart; what lies in the stack layer by layer."""
+    """Returns `g · min(1, largest/‖g‖)` for each parameter by itself; in the stack layer by layer."""
 
     def clipped(g):
         norm = jnp.linalg.norm(in_float32(g))
-        return (g * jnp.minimum(1, largest / jnp.where(norm > 0, norm, 1))).astype(g.dtype)
+        scale = jnp.minimum(1, largest / jnp.where(norm > 0, norm, 1))
+        return (g * scale).astype(g.dtype)
+
+    def init(params):
+        return optax.EmptyState()
 
     def update(updates, state, params=None):
-        outside = {name: jax.tree.map(clipped, tree) for name, tree in updates.items() if name != "stack"}
-        return {**outside, "stack": jax.tree.map(jax.vmap(clipped), updates["stack"])}, state
+        clipped_updates = {}
+        for name, tree in updates.items():
+            by_layer = jax.vmap(clipped) if name == "stack" else clipped
+            clipped_updates[name] = jax.tree.map(by_layer, tree)
+        return clipped_updates, state
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.GradientTransformation(init, update)

@@ -1,4 +1,4 @@
-"""Moments: the steps at which a run is recorded, and readings that are taken at some of them only.
+"""Schedules of recording: the steps at which a run is recorded, and readings that are taken at some of them only.
 
 A schedule is a tuple of steps, or a function of the number of steps: `every(10)`, `logarithmic(3)`, `early`.
 """
@@ -18,17 +18,19 @@ Schedule = Sequence[int] | Callable[[int], Sequence[int]]
 
 
 def early(steps: int) -> tuple[int, ...]:
-    """0, 1, 2, 5, then 10, 25, 50 and their multiples by ten, and the last: dense where things happen.
+    """Returns 0, 1, 2, 5, then 10, 25, 50 and their multiples by ten, and the last step.
 
     >>> early(100)
     (0, 1, 2, 5, 10, 25, 50, 100)
     """
-    marks = {0, 1, 2, 5, *(mark * 10**power for mark in (10, 25, 50) for power in range(len(str(steps))))}
-    return tuple(sorted({mark for mark in marks if mark <= steps} | {steps}))
+    marks = {0, 1, 2, 5}
+    for power in range(len(str(steps))):
+        marks |= {10 * 10**power, 25 * 10**power, 50 * 10**power}
+    return tuple(sorted(mark for mark in marks | {steps} if mark <= steps))
 
 
 def every(n: int) -> Callable[[int], tuple[int, ...]]:
-    """Every n-th step from 0, and the last.
+    """Returns a schedule of every n-th step from 0, and the last.
 
     >>> every(40)(100)
     (0, 40, 80, 100)
@@ -43,35 +45,40 @@ def every(n: int) -> Callable[[int], tuple[int, ...]]:
 
 
 def logarithmic(per_decade: int = 4) -> Callable[[int], tuple[int, ...]]:
-    """0, then that many steps a decade, and the last.
+    """Returns a schedule of 0, then that many steps a decade, and the last.
 
     >>> logarithmic(2)(100)
     (0, 1, 3, 10, 32, 100)
     """
     per_decade = whole("logarithmic(per_decade): per_decade", per_decade, most=DENSEST)
-    return lambda steps: tuple(
-        sorted({0, steps, *(n for i in range(per_decade * len(str(steps))) if (n := _mark(i, per_decade)) <= steps)})
-    )
 
+    def marks(steps: int) -> tuple[int, ...]:
+        chosen = {0, steps}
+        for i in range(per_decade * len(str(steps))):
+            mark = round(10 ** (i / per_decade))
+            if mark <= steps:
+                chosen.add(mark)
+        return tuple(sorted(chosen))
 
-def _mark(i: int, per_decade: int) -> int:
-    return round(10 ** (i / per_decade))
+    return marks
 
 
 def named(words: Sequence[str]) -> Schedule:
-    """The schedule that words mean: steps, or one of "early", "every:10" and "logarithmic:4"."""
+    """Returns the schedule of these words: steps, or one of "early", "every:10" and "logarithmic:4"."""
     if all(word.isdecimal() for word in words):
         return tuple(map(int, words))
     name, _, number = words[0].partition(":")
     if len(words) == 1 and name == "early" and not number:
         return early
     if len(words) == 1 and name in ("every", "logarithmic") and number.isdecimal():
-        return every(int(number)) if name == "every" else logarithmic(int(number))
+        if name == "every":
+            return every(int(number))
+        return logarithmic(int(number))
     raise ValueError(f"record is {' '.join(words)!r}: give steps, or early, every:N or logarithmic:N")
 
 
 def steps_of(schedule: Schedule | None, steps: int) -> tuple[int, ...]:
-    """The steps that a schedule (by default `early`) means for a run of that many, in order.
+    """Returns the steps of a schedule (by default `early`) in a run of that many, in order.
 
     Errors: ValueError where there is none, or one that the run doesn't reach.
     """
@@ -92,7 +99,7 @@ def steps_of(schedule: Schedule | None, steps: int) -> tuple[int, ...]:
 class At:
     """Readings taken at some of the recorded steps only, NaN at the others: `At((0, 100), "spectrum")`.
 
-    What rides on the backward pass of training costs no pass of its own, and is there at every recorded step.
+    Readings that are part of training's backward pass cost no pass of their own, and are taken at every recorded step.
     """
 
     steps: tuple[int, ...]

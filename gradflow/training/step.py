@@ -1,14 +1,15 @@
-"""One step of training, compiled: forward, backward and update of several seeds, with what the backward pass reads.
+"""One compiled step of training: forward, backward and update of several seeds, with the readings of the backward pass.
 
     g = ∂loss/∂W on batch s;   W' = W + rate(s) · direction(g)
 
-The reading is of the weights before the update. A NaN or an infinity stops nothing: seeds share a program, never a
-number, and the first place that was not finite is kept for each.
+The reading is of the weights before the update. A NaN or an infinity in one seed does not affect the others: seeds share a
+program, never a number. The first place that was not finite is kept for each.
 
 Seeds go through one program in groups: all at once on an accelerator, one after the other on a CPU, whose products are
 slower in batches.
 """
 
+import operator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,21 +27,21 @@ from ..model.parameters.keys import at
 from ..model.parameters.names import present
 from .optimizers import direction_of
 
-# Readings that ride on the backward pass of training, by what they hand to it.
+# Readings that are part of the backward pass of training, with its options.
 INLINE: dict[Any, dict] = {
     gradients.economy: {"scope": gradients.STREAM},
     gradients.reading: {},
     gradients.rematerialized: {"kept": STREAM_ALONE},
 }
-# The order in which a step computes what may not be finite: the codes of `nonfinite_quantity`.
+# Quantities in the order in which a step computes them: the codes of `nonfinite_quantity`.
 IN_TURN = ("stream_rms", "loss", "stream_gradient", "parameter_gradient")
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is compiled: a model, the direction of its updates, what rides on the backward pass, the share dropped out.
+    """A step as a value: a model, the direction of its updates, the inline reading, the share dropped out.
 
-    A value: steps that are equal share one program, whatever their learning rates.
+    Equal steps share one program, whatever their learning rates.
     """
 
     model: Any
@@ -50,7 +51,7 @@ class Step:
     eps: float | None = None  # Adam's
 
     def start(self, keys) -> dict:
-        """The state before step 0, of every seed: weights, the optimizer's state, no place that was not finite."""
+        """Returns the state of every seed before step 0: weights, the optimizer's state, no place that was not finite."""
         params = jax.vmap(self.model.init)(keys)
         return {"params": params, **self._untrained(params)}
 
@@ -63,14 +64,19 @@ class Step:
 
     @partial(jax.jit, static_argnums=0)
     def __call__(self, state, batch, keys, rate, i):
-        """`(state after the update, reading)`, both with a leading seed axis; batch and keys have one too."""
-        return jax.vmap(lambda s, b, k: self._step(s, b, k, rate, i))(state, batch, keys)
+        """Returns `(state after the update, reading)`, both with a leading seed axis; batch and keys have one too."""
+        over_seeds = jax.vmap(self._step, in_axes=(0, 0, 0, None, None))
+        return over_seeds(state, batch, keys, rate, i)
 
     def over_groups(self, states, batch, keys, rate, i) -> tuple[list, list]:
-        """States after the update, and readings, of groups of seeds; `states` is a list of them, batch and keys are of all."""
+        """Returns states after the update, and readings, of groups of seeds; `states` is a list, batch and keys are of all."""
         rate, i = jnp.asarray(rate), jnp.asarray(i)
-        done = [self(*group, rate, i) for group in zip(states, split_seeds(batch), split_seeds(keys), strict=True)]
-        return [after for after, _ in done], [reading for _, reading in done]
+        afters, readings = [], []
+        for state, some_batch, some_keys in zip(states, split_seeds(batch), split_seeds(keys), strict=True):
+            after, reading = self(state, some_batch, some_keys, rate, i)
+            afters.append(after)
+            readings.append(reading)
+        return afters, readings
 
     def _step(self, state, batch, key, rate, i):
         params = state["params"]
@@ -93,7 +99,7 @@ class Step:
 
 
 def split_seeds(tree) -> list:
-    """What has a leading seed axis, in groups of seeds.
+    """Returns a tree with a leading seed axis as groups of seeds.
 
     By NumPy, as is `concat_seeds`: several groups exist on a CPU alone, where arrays are shared with it, and JAX would
     compile a program for each shape.
@@ -101,32 +107,46 @@ def split_seeds(tree) -> list:
     seeds = len(jax.tree.leaves(tree)[0])
     if jax.default_backend() != "cpu" or seeds == 1:
         return [tree]
-    rows = jax.tree.map(lambda a: a if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else np.asarray(a), tree)
-    return [jax.tree.map(lambda a, s=start: a[s : s + 1], rows) for start in range(seeds)]
+    rows = jax.tree.map(_on_host, tree)
+    return [jax.tree.map(operator.itemgetter(slice(seed, seed + 1)), rows) for seed in range(seeds)]
+
+
+def _on_host(array):
+    """Returns the array as NumPy's; random keys, which NumPy doesn't have, unchanged."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return array
+    return np.asarray(array)
 
 
 def concat_seeds(groups: list):
-    """The groups of `split_seeds` as one tree again."""
-    return groups[0] if len(groups) == 1 else jax.tree.map(lambda *a: jax.device_put(np.concatenate(a)), *groups)
+    """Returns the groups of `split_seeds` as one tree again."""
+    if len(groups) == 1:
+        return groups[0]
+    return jax.tree.map(lambda *rows: jax.device_put(np.concatenate(rows)), *groups)
 
 
 def _first_nonfinite(first, reading, there, i):
-    """Step, depth and quantity of the first value that is not finite, in the order in which a step computes them.
+    """Returns step, depth and quantity of the first value that is not finite, in the order in which a step computes them.
 
     Depth is a stream position: forward the lowest, backward the highest; the top for the loss; for a parameter's gradient
     that of its sublayer's input. `there` says which parameters [S, P] a sublayer has; the reading of another is NaN.
     """
     bad = {name: ~jnp.isfinite(reading[name]) for name in IN_TURN[:-1]}
     bad["parameter_gradient"] = (there & ~jnp.isfinite(reading["parameter_gradient"])).any(-1)
-    top = len(bad["stream_rms"]) - 1
-    highest = lambda flags: len(flags) - 1 - jnp.argmax(flags[::-1])
-    depths = (jnp.argmax(bad["stream_rms"]), top, highest(bad["stream_gradient"]), highest(bad["parameter_gradient"]))
-    any_bad = jnp.stack([bad[name].any() for name in IN_TURN])
-    which = jnp.argmax(any_bad)
-    found = {
-        "nonfinite_step": i,
-        "nonfinite_depth": jnp.stack([jnp.asarray(depth, jnp.int32) for depth in depths])[which],
-        "nonfinite_quantity": which,
+    depths = {
+        "stream_rms": jnp.argmax(bad["stream_rms"]),
+        "loss": len(bad["stream_rms"]) - 1,
+        "stream_gradient": _highest(bad["stream_gradient"]),
+        "parameter_gradient": _highest(bad["parameter_gradient"]),
     }
-    now = any_bad.any() & (first["nonfinite_step"] < 0)
-    return {name: jnp.where(now, jnp.asarray(found[name], jnp.int32), first[name]) for name in first}
+    any_bad = jnp.stack([bad[name].any() for name in IN_TURN])
+    depth_of = jnp.stack([jnp.asarray(depths[name], jnp.int32) for name in IN_TURN])
+    which = jnp.argmax(any_bad)
+    seen_now = {"nonfinite_step": i, "nonfinite_depth": depth_of[which], "nonfinite_quantity": which}
+    is_first = any_bad.any() & (first["nonfinite_step"] < 0)
+    return {name: jnp.where(is_first, jnp.asarray(seen_now[name], jnp.int32), first[name]) for name in first}
+
+
+def _highest(flags):
+    """Returns the highest position where a flag is set; the top where none is."""
+    return len(flags) - 1 - jnp.argmax(flags[::-1])

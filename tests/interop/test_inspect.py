@@ -232,7 +232,7 @@ def test_an_example_begins_as_the_tokenizer_has_it_or_as_is_asked_for(post, sett
     own = targets[:, max(0, len(marks) - 1) :]
     np.testing.assert_array_equal(own[:, :-1], inputs[:, len(marks) :] if marks else inputs[:, 1:])
     assert told in read.text.notes[-1]
-    assert read.placed()[-1].endswith(f"text; {read.text.notes[-1]}")
+    assert read.to_text()[-1].endswith(f"text; {read.text.notes[-1]}")
     assert read.sources["marks"] == {"begin": list(marks), "end": []}
     assert read.text.description()["notes"] == list(read.text.notes)
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import gradflow as gf
-from gradflow.report.tables import atlas
+from gradflow.report.tables import atlas, atlas_page
 from gradflow.results import folder
 from gradflow.results.quantities import FACTORS, JACOBIANS, PROBES
 from gradflow.results.tree import Readings, label
@@ -71,7 +71,7 @@ def test_rows_are_sorted_by_the_gradient_that_is_left_and_none_is_missing(table)
 
 
 def test_the_page_holds_every_wiring_and_the_numbers_it_sorts_by(table):
-    page = atlas.page(table, "caption <1>")
+    page = atlas_page.page(table, "caption <1>")
     assert "caption &lt;1&gt;" in page
     assert page.count("<tr>") == len(table) + 1
     heads = re.findall("<th>(.*?)</th>", page)
@@ -87,7 +87,7 @@ def test_the_page_holds_every_wiring_and_the_numbers_it_sorts_by(table):
 
 
 def test_the_markdown_says_why_there_is_no_theory_and_what_failed(table):
-    told = atlas.markdown(table)
+    told = atlas_page.markdown(table)
     lines = told.splitlines()
     assert len(lines) == 2 + len(table)
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1

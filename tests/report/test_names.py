@@ -13,11 +13,12 @@ import gradflow as gf
 from gradflow.report import plot, tables
 from gradflow.report.plot import canvas
 from gradflow.report.plot.canvas import legend
-from gradflow.report.tables import atlas
+from gradflow.report.tables import atlas_page
 from gradflow.report.text.latex import latex, verbatim
 from gradflow.results import settings
 from gradflow.results.naming import check_names, stem
-from gradflow.results.tree import Readings, families, label, nodes
+from gradflow.results.sweeps import families
+from gradflow.results.tree import Readings, label, nodes
 
 ODD = (
     "Llama-3.2-1B",
@@ -231,11 +232,11 @@ def test_the_size_of_a_sweep_is_no_part_of_a_models_name():
 
 def test_a_markdown_cell_is_one_cell_in_one_line():
     names = ["a|b", "c\\", "d\\|e", "f\ng", "<script>", "`h`"]
-    told = atlas.markdown(pd.DataFrame({"wiring": names, "failed": ["x|\ny"] * len(names)})).splitlines()
+    told = atlas_page.markdown(pd.DataFrame({"wiring": names, "failed": ["x|\ny"] * len(names)})).splitlines()
     assert len(told) == 2 + len(names)
     bars = {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in told}
     assert len(bars) == 1
-    page = atlas.page(pd.DataFrame({"wiring": names}), "a caption")
+    page = atlas_page.page(pd.DataFrame({"wiring": names}), "a caption")
     assert "<script>`" not in page
     assert page.count("<td") == len(names) * page.count("<th>")
 

@@ -11,6 +11,7 @@ from gradflow.report.text import captions
 from gradflow.results import against_theory, settings
 from gradflow.results.agreement import unlike
 from gradflow.results.configuration import encode, registered
+from gradflow.results.description import describe
 
 
 def of_models(*models):
@@ -34,7 +35,7 @@ def norms_by_hand(data) -> set:
 @pytest.mark.parametrize("name", gf.wirings().index)
 def test_the_norm_of_every_wiring_is_told(name):
     model = encode(gf.transformer(name, norm=gf.norms.DyT(), **made.SHAPE))
-    assert set(captions._shapes([model])["norm"].split(", ")) == (norms_by_hand(model) or {"none"})
+    assert set(describe(model)["texts"]["norm"].split(", ")) == (norms_by_hand(model) or {"none"})
 
 
 def test_norms_of_heads_and_of_ones_own_are_told():

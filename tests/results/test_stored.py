@@ -141,7 +141,7 @@ def test_the_texts_of_attributes_are_counted_as_they_are_in_memory(path):
         for i in range(50):
             group.attrs[f"x{i}"] = "x" * 10**6
     with h5py.File(path, "r") as file, pytest.raises(ValueError, match=r"with /many it is 530\d+ bytes"):
-        stored._walk(file, 2**25)
+        stored._check_contents(file, 2**25)
     assert len(load(path)["many"].attrs) == 50
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 import gradflow as gf
 from gradflow.report.tables import atlas as atlas_tables
+from gradflow.report.tables import atlas_page
 from gradflow.results.locks import held
 from gradflow.results.stored import load, save
 from gradflow.results.tree import settings
@@ -71,7 +72,7 @@ def test_a_refusal_of_theory_is_kept_in_one_line(tree):
     assert tree["training/own"].attrs["no_theory"] == "own: no theory for this"
     rows = atlas_tables.table(tree).set_index("wiring")
     assert np.isnan(rows.loc["own", "theory_ratio"])
-    assert "no theory for this" in atlas_tables.markdown(rows.reset_index())
+    assert "no theory for this" in atlas_page.markdown(rows.reset_index())
     sides = (xr.DataTree.from_dict({"pre": tree[place]["pre"].to_dataset()}) for place in ("start", "theory"))
     assert rows.loc["pre", "theory_ratio"] in gf.results.against_theory(*sides)["pre"]["ratio"].values.astype(float)
 

@@ -1,8 +1,8 @@
-"""Figures, drawn from labelled data: each function takes a tree (or node) and perhaps `ax`, and returns the Axes.
+"""Figures drawn from labelled data: each function takes a tree (or node) and perhaps `ax`, and returns the Axes.
 
 Depth runs left to right, from the input to the output; a quantity that spans decades has a log axis. Nothing is computed here:
-numbers come from `tables`. What is returned carries its caption as its label (`ax.get_label()`): quantity, probe and every
-condition; `save` writes picture, table and caption. Bottom up: canvas, profiles, jacobians, theory, experiments, atlas.
+numbers come from `tables`. The Axes carry their caption as their label (`ax.get_label()`): quantity, probe and every
+condition; `save` writes picture, table and caption. Bottom up: canvas, lines, profiles, jacobians, theory, experiments, atlas.
 """
 
 from .atlas import atlas

@@ -1,4 +1,4 @@
-"""The figure of an atlas, part of `plot`: a row a wiring, a panel a number, at initialization and after the training."""
+"""The figure of an atlas: a row for every wiring, a panel for every number, at initialization and after the training."""
 
 from typing import Any
 
@@ -11,7 +11,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from ..tables import atlas as atlas_tables
 from ..text import captions
-from .canvas import COLOURS, PARTS, by, faded, inches, legend, styled
+from .canvas import COLOURS, PARTS, faded, inches, legend, styled
+from .lines import by
 
 # Title, numbers with their colours, scale of the axis, the value that means "unchanged".
 PANELS: tuple[tuple[str, dict[str, str], str, float | None], ...] = (
@@ -29,27 +30,24 @@ FENCE = 3  # interquartile ranges beyond the quartiles that an axis reaches; wha
 
 @styled
 def atlas(tree, *, width="icml", points: pd.DataFrame | None = None) -> Figure:
-    """Every wiring of `gf.atlas` in one row: open circles at initialization, filled ones after the training.
+    """Draws every wiring of `gf.atlas` in one row: open circles at initialization, filled ones after the training.
 
     Rows are sorted by the gradient that is left at the bottom after the training. Where a point is missing the number is not
-    defined, or no seed is finite. Bars are 95% intervals over seeds; of measured over theory, two standard errors. `points` are
-    `atlas_tables.points(tree)`, where they are there.
+    defined, or no seed is finite. Bars are 95% intervals over seeds; of measured over theory, two standard errors. `points` is
+    the table of `atlas_tables.points(tree)`, for callers that have it already.
     """
     table = atlas_tables.points(tree) if points is None else points
-    names, across = list(dict.fromkeys(table["model"])), inches(width)
-    height, ratios = 0.8 + 0.155 * len(names), [1.35, 1.35, 1, 1, 0.9, 0.9, 0.9]
-    label = 0.1 + 0.057 * max(map(len, names), default=1)  # of the names, inches
-    edges = {"left": label / across, "right": 1 - 0.1 / across, "bottom": 0.25 / height, "top": 1 - 0.4 / height}
-    grid = {"width_ratios": ratios, "wspace": 0.18, **edges}
-    whole, places = plt.subplots(1, len(PANELS), sharey=True, figsize=(across, height), gridspec_kw=grid)
-    for ax, (title, numbers, scale, reference) in zip(places, PANELS, strict=True):
+    names = list(dict.fromkeys(table["model"]))
+    whole, panels = _panels(names, inches(width))
+    for ax, (title, numbers, scale, reference) in zip(panels, PANELS, strict=True):
         ax.set_title(title, fontsize=6.5)
         rows = table[table["number"].isin(numbers)]
         _frame(ax, len(names), rows["mean"], scale, reference)
         for number, colour in numbers.items():
             _dots(ax, rows[rows["number"] == number], names, colour)
-    places[0].set_yticks(range(len(names)), [legend(name.replace("_", " ")) for name in names])
-    places[0].set_ylim(len(names) - 0.4, -0.6)
+    labels = [legend(name.replace("_", " ")) for name in names]
+    panels[0].set_yticks(range(len(names)), labels)
+    panels[0].set_ylim(len(names) - 0.4, -0.6)
     lead = (
         "Wirings side by side: stream gradient at the bottom over that at the top, the budget it is made of, the partial "
         "Jacobian from the bottom, the ends of the spectrum of a sublayer's Jacobian (median over sublayers, first tokens), "
@@ -63,33 +61,54 @@ _BARS = "Bars: 95% t-intervals over seeds; of measured over theory two standard 
 _ALONE = "Of one seed, without intervals; bars of measured over theory: two standard errors over the seeds that it has."
 
 
+def _panels(names: list[str], across: float) -> tuple[Figure, np.ndarray]:
+    """Returns the figure and its panels side by side, with room for the names at their left; sizes in inches."""
+    longest = max(map(len, names), default=1)
+    label = 0.1 + 0.057 * longest
+    height = 0.8 + 0.155 * len(names)
+    grid = {
+        "width_ratios": [1.35, 1.35, 1, 1, 0.9, 0.9, 0.9],
+        "wspace": 0.18,
+        "left": label / across,
+        "right": 1 - 0.1 / across,
+        "bottom": 0.25 / height,
+        "top": 1 - 0.4 / height,
+    }
+    return plt.subplots(1, len(PANELS), sharey=True, figsize=(across, height), gridspec_kw=grid)
+
+
 def _dots(ax: Axes, rows: pd.DataFrame, names: list[str], colour: str) -> None:
-    """One number of every wiring: before, after, and the way between."""
-    found = {when: own.set_index("model").reindex(names) for when, own in by(rows, "when")}
-    y, (left, right) = np.arange(len(names)), ax.get_xlim()
-    if "trained" in found:
-        ax.hlines(y, found["start"]["mean"], found["trained"]["mean"], color=faded(colour, 0.4), lw=1.2, zorder=1)
-    for when, own in found.items():
-        style: dict[str, Any] = {
-            "color": colour,
-            "mfc": "white" if when == "start" else colour,
-            "mew": 0.6,
-            "ls": "",
-            "zorder": 3,
-        }
-        ax.hlines(y, own["low"], own["high"], color=faded(colour, 0.7), lw=0.6, zorder=2)
-        ax.plot(own["mean"], y, marker="o", ms=2.8, **style)
-        for edge, beyond, marker in ((left, own["mean"] < left, "<"), (right, own["mean"] > right, ">")):
-            ax.plot(np.full(beyond.sum(), edge), y[beyond], marker=marker, ms=3.5, clip_on=False, **style)
+    """Draws one number of every wiring: before, after, and a line between the two."""
+    at = {}
+    for when, of_time in by(rows, "when"):
+        at[when] = of_time.set_index("model").reindex(names)
+    y = np.arange(len(names))
+    left, right = ax.get_xlim()
+    if "trained" in at:
+        ax.hlines(y, at["start"]["mean"], at["trained"]["mean"], color=faded(colour, 0.4), lw=1.2, zorder=1)
+    for when, points in at.items():
+        inside = "white" if when == "start" else colour
+        style: dict[str, Any] = {"color": colour, "mfc": inside, "mew": 0.6, "ls": "", "zorder": 3}
+        ax.hlines(y, points["low"], points["high"], color=faded(colour, 0.7), lw=0.6, zorder=2)
+        ax.plot(points["mean"], y, marker="o", ms=2.8, **style)
+        below = points["mean"] < left
+        above = points["mean"] > right
+        ax.plot(np.full(below.sum(), left), y[below], marker="<", ms=3.5, clip_on=False, **style)
+        ax.plot(np.full(above.sum(), right), y[above], marker=">", ms=3.5, clip_on=False, **style)
 
 
 def _frame(ax: Axes, rows: int, values: pd.Series, scale: str, reference: float | None) -> None:
-    """The axis, thin lines to follow a row by, and a line at what means "unchanged"."""
+    """Sets the axis, with thin lines to follow a row by, and a line at the value that means "unchanged"."""
     ax.set_xscale(scale, **SCALES.get(scale, {}))
-    there = values[np.isfinite(values) & ((values > 0) | (scale != "log"))]
-    if len(there):
-        ax.set_xlim(*_reach(ax, [*there, *([] if reference is None else [reference])]))
-    _ticks(ax, scale)
+    drawable = np.isfinite(values)
+    if scale == "log":
+        drawable &= values > 0
+    shown = list(values[drawable])
+    if shown and reference is not None:
+        shown.append(reference)
+    if shown:
+        ax.set_xlim(*_reach(ax, shown))
+    _set_ticks(ax, scale)
     ax.hlines(range(rows), 0, 1, color="0.92", lw=0.5, zorder=0, transform=ax.get_yaxis_transform())
     if reference is not None:
         ax.axvline(reference, color="0.6", linewidth=0.6, zorder=0)
@@ -99,26 +118,40 @@ def _frame(ax: Axes, rows: int, values: pd.Series, scale: str, reference: float 
 
 
 def _reach(ax: Axes, values) -> tuple[float, float]:
-    """The ends of an axis that shows the values, but for those that lie far outside (Tukey's fences, on the axis' scale)."""
-    places = ax.transScale.transform(np.column_stack([values, np.ones(len(values))]))[:, 0]
+    """Returns the ends of an axis that shows the values but for outliers (Tukey's fences, on the axis' scale)."""
+    coordinates = np.column_stack([values, np.ones(len(values))])
+    places = ax.transScale.transform(coordinates)[:, 0]
     first, third = np.quantile(places, [0.25, 0.75])
-    fences = first - FENCE * (third - first), third + FENCE * (third - first)
-    low, high = max(places.min(), fences[0]), min(places.max(), fences[1])
+    beyond = FENCE * (third - first)
+    low = max(places.min(), first - beyond)
+    high = min(places.max(), third + beyond)
     room = 0.08 * (high - low) or 1.0
-    return tuple(ax.transScale.inverted().transform([(low - room, 1.0), (high + room, 1.0)])[:, 0])
+    ends = ax.transScale.inverted().transform([(low - room, 1.0), (high + room, 1.0)])
+    return ends[0, 0], ends[1, 0]
 
 
-def _ticks(ax: Axes, scale: str) -> None:
-    """Few of them, with room for their labels."""
+def _set_ticks(ax: Axes, scale: str) -> None:
+    """Sets few ticks, with room for their labels."""
     low, high = ax.get_xlim()
-    gains = [-30, 0, 30] if max(-low, high) > 40 else [-5, 0, 5]
-    ratios = [0.1, 0.3, 1, 3] if high > 8 * low else [0.5, 1, 2]
-    chosen = gains if scale == "symlog" else ratios
+    ax.xaxis.set_minor_locator(NullLocator())
     if scale == "linear":
         ax.xaxis.set_major_locator(MaxNLocator(2))
-    elif scale == "log" and high > 300 * low:
-        ax.set_xticks([10.0**power for power in range(-12, 13, 3) if low < 10.0**power < high])
+        return
+    if scale == "log" and high > 300 * low:
+        powers = [10.0**power for power in range(-12, 13, 3)]
+        ax.set_xticks(_between(powers, low, high))
+        return
+    if scale == "symlog":
+        ticks = [-30.0, 0.0, 30.0] if max(-low, high) > 40 else [-5.0, 0.0, 5.0]
     else:
-        ax.set_xticks([tick for tick in chosen if low < tick < high])
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
-    ax.xaxis.set_minor_locator(NullLocator())
+        ticks = [0.1, 0.3, 1.0, 3.0] if high > 8 * low else [0.5, 1.0, 2.0]
+    ax.set_xticks(_between(ticks, low, high))
+    ax.xaxis.set_major_formatter(FuncFormatter(_true_minus))
+
+
+def _between(ticks: list[float], low: float, high: float) -> list[float]:
+    return [tick for tick in ticks if low < tick < high]
+
+
+def _true_minus(value: float, _position) -> str:
+    return f"{value:g}".replace("-", "−")

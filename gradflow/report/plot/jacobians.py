@@ -1,4 +1,4 @@
-"""Figures of Jacobians, part of `plot`: spectra of sublayers and their factors, Lyapunov exponents of depth, alignment."""
+"""Figures of Jacobians: spectra of sublayers and their factors, Lyapunov exponents of depth, alignment."""
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -7,7 +7,8 @@ from ...results.quantities import GEOMETRIC, JACOBIANS
 from ..tables import jacobians
 from ..tables.profiles import called, described, nodes
 from ..text import captions
-from .canvas import COLOURS, MARKERS, axes, by, colours, curve, faded, legend, legend_above, over, scale, styled
+from .canvas import COLOURS, axes, colours, faded, legend, styled
+from .lines import MARKERS, by, curve, legend_above, over, scale
 
 KINDS = dict(zip(MARKERS, COLOURS, strict=False))
 WORDS = {
@@ -23,49 +24,57 @@ _PALETTE = colours(JACOBIANS)
 
 
 def _at(step) -> str:
+    """Returns `, step 3`; nothing where there are no steps."""
     return "" if step is None else f", step {step}"
 
 
 def _probe(node) -> str:
-    """How the spectra were come by."""
+    """Returns the part of a caption that says how the spectra were computed."""
     probes = int(node["spectrum_probes"].max()) if "spectrum_probes" in node else 0
-    how = f"exact, or from {probes} random probes where too large to be" if probes else "exact"
-    return f"spectra: of the first example of the batch, {how}"
+    computed = "exact"
+    if probes:
+        computed = f"exact, or from {probes} random probes where too large to be"
+    return f"spectra: of the first example of the batch, {computed}"
 
 
 @styled
 def spectrum(node, *, sublayer: int, seed: int = 0, step=None, ax=None) -> Axes:
-    """Singular values of one sublayer and of its factors, largest first, on the spaces where they act."""
-    ax, table = axes(ax), jacobians.spectrum(node, sublayer=sublayer, seed=seed, step=step)
+    """Draws singular values of one sublayer and of its factors, largest first, on the spaces where they act."""
+    ax = axes(ax)
+    table = jacobians.spectrum(node, sublayer=sublayer, seed=seed, step=step)
     for factor, rows in by(table, "jacobian"):
         ax.plot(rows["relative_index"], rows["singular_value"], color=_PALETTE[factor], label=WORDS[factor])
     scale(ax, True, 1.0)
+    model = called(node)
     ax.set_xlabel("relative index, largest first")
     ax.set_ylabel("singular value")
-    ax.set_title(f"{legend(called(node))}, sublayer {sublayer}{_at(step)}", loc="left")
+    ax.set_title(f"{legend(model)}, sublayer {sublayer}{_at(step)}", loc="left")
     ax.legend(loc="lower left")
-    lead = f"Singular values of sublayer {sublayer} of {called(node)} and of its factors, seed {seed}{_at(step)}"
+    lead = f"Singular values of sublayer {sublayer} of {model} and of its factors, seed {seed}{_at(step)}"
     return captions.attached(ax, node, lead, "singular_values", probe=_probe(node), lines="")
 
 
 @styled
 def spectrum_bands(node, *, jacobian="sublayer", step=None, ax=None) -> Axes:
-    """Singular values against depth: median, 25 to 75% and 5 to 95% of them, and the extremes; one colour a kind."""
-    ax, table = axes(ax), jacobians.bands(node, jacobian=jacobian, step=step)
+    """Draws singular values against depth: median, 25 to 75% and 5 to 95% of them, and the extremes; one colour a kind."""
+    ax = axes(ax)
+    table = jacobians.bands(node, jacobian=jacobian, step=step)
     for kind, rows in by(table, "kind"):
-        colour, x = KINDS.get(kind, COLOURS[-1]), rows["sublayer"]
+        colour = KINDS.get(kind, COLOURS[-1])
+        x = rows["sublayer"]
         ax.plot(x, rows["0.5"], color=colour, label=kind)
-        for low, high, strength in (("0.25", "0.75", 0.3), ("0.05", "0.95", 0.15)):
-            ax.fill_between(x, rows[low], rows[high], color=colour, alpha=strength, linewidth=0)
-        for end in ("smallest", "largest"):
-            ax.plot(x, rows[end], ":", color=colour, linewidth=0.8)
+        ax.fill_between(x, rows["0.25"], rows["0.75"], color=colour, alpha=0.3, linewidth=0)
+        ax.fill_between(x, rows["0.05"], rows["0.95"], color=colour, alpha=0.15, linewidth=0)
+        ax.plot(x, rows["smallest"], ":", color=colour, linewidth=0.8)
+        ax.plot(x, rows["largest"], ":", color=colour, linewidth=0.8)
     scale(ax, True, 1.0)
     over(ax, "sublayer")
+    model = called(node)
     ax.set_ylabel(f"singular values,\n{WORDS[jacobian]}")
-    ax.set_title(f"{legend(called(node))}{_at(step)}", loc="left")
+    ax.set_title(f"{legend(model)}{_at(step)}", loc="left")
     legend_above(ax, columns=table["kind"].nunique())
     lead = (
-        f"Singular values of {called(node)}, {WORDS[jacobian]}, against depth{_at(step)}: median, 25 to 75% and 5 to 95% of "
+        f"Singular values of {model}, {WORDS[jacobian]}, against depth{_at(step)}: median, 25 to 75% and 5 to 95% of "
         f"them; dotted: smallest and largest"
     )
     return captions.attached(ax, node, lead, "singular_value_quantiles", probe=_probe(node), lines=captions.LINES)
@@ -73,49 +82,56 @@ def spectrum_bands(node, *, jacobian="sublayer", step=None, ax=None) -> Axes:
 
 @styled
 def spectral_density(node, *, jacobian="sublayer", sublayers=None, step=None, ax=None) -> Axes:
-    """How singular values are distributed, for a few sublayers: share a bin of a tenth of a decade; deeper is darker."""
+    """Draws the density of the singular values of a few sublayers: share per tenth of a decade; deeper is darker."""
     ax = axes(ax)
     table = jacobians.density(node, jacobian=jacobian, sublayers=sublayers, step=step)
     deepest = table["sublayer"].max()
     for place in sorted(set(table["sublayer"])):
         rows = table[table["sublayer"] == place]
-        colour = KINDS.get(rows["kind"].iloc[0], COLOURS[-1])
-        shade = faded(colour, 0.35 + 0.65 * place / deepest)
-        ax.step(rows["sigma"], rows["mean"], where="mid", color=shade, label=f"{rows['kind'].iloc[0]}, {place}")
-    shown = table[table["mean"] > 1e-4]["sigma"]
+        kind = rows["kind"].iloc[0]
+        shade = faded(KINDS.get(kind, COLOURS[-1]), 0.35 + 0.65 * place / deepest)
+        ax.step(rows["sigma"], rows["mean"], where="mid", color=shade, label=f"{kind}, {place}")
+    visible = table[table["mean"] > 1e-4]["sigma"]
     ax.set_xscale("log")
-    if len(shown):
-        ax.set_xlim(shown.min() / 1.3, shown.max() * 1.3)
+    if len(visible):
+        ax.set_xlim(visible.min() / 1.3, visible.max() * 1.3)
     ax.axvline(1.0, color="0.6", linewidth=0.6, zorder=0)
+    model = called(node)
     ax.set_xlabel(f"singular value, {WORDS[jacobian]}")
     ax.set_ylabel("share per 0.1 decade")
-    ax.set_title(f"{legend(called(node))}{_at(step)}", loc="left")
+    ax.set_title(f"{legend(model)}{_at(step)}", loc="left")
     legend_above(ax, columns=2)
-    lead = f"Density of the singular values of {called(node)}, {WORDS[jacobian]}, by sublayer{_at(step)}"
+    lead = f"Density of the singular values of {model}, {WORDS[jacobian]}, by sublayer{_at(step)}"
     return captions.attached(ax, node, lead, "spectral_density", probe=_probe(node), lines=captions.LINES)
 
 
 @styled
 def factors(node, quantity="jacobian_gain", *, step=None, ax=None) -> Axes:
-    """One number of the spectrum factor by factor against depth: norm, skip + branch, and their product."""
-    ax, table = axes(ax), jacobians.factors(node, quantity, step=step)
+    """Draws one number of the spectrum factor by factor against depth: norm, skip + branch, and their product."""
+    ax = axes(ax)
+    table = jacobians.factors(node, quantity, step=step)
     for factor, rows in by(table, "jacobian"):
         curve(ax, rows, "sublayer", _PALETTE[factor], WORDS[factor])
-    what = described(quantity)
-    in_logs = what.mean == GEOMETRIC
-    scale(ax, in_logs, 1.0 if in_logs else 0.0)
+    row = described(quantity)
+    if row.mean == GEOMETRIC:
+        scale(ax, True, 1.0)
+    else:
+        scale(ax, False, 0.0)
     over(ax, "sublayer")
-    ax.set_ylabel(what.long_name + (f" ({what.units})" if what.units != "1" else ""))
-    ax.set_title(f"{legend(called(node))}{_at(step)}", loc="left")
+    unit = f" ({row.units})" if row.units != "1" else ""
+    model = called(node)
+    ax.set_ylabel(f"{row.long_name}{unit}")
+    ax.set_title(f"{legend(model)}{_at(step)}", loc="left")
     legend_above(ax, columns=2)
-    lead = f"{what.long_name.capitalize()} of the sublayers of {called(node)}, factor by factor{_at(step)}"
+    lead = f"{row.long_name.capitalize()} of the sublayers of {model}, factor by factor{_at(step)}"
     return captions.attached(ax, node, lead, quantity, probe=_probe(node))
 
 
 @styled
 def exponents(tree, *, step=None, ax=None) -> Axes:
-    """Lyapunov exponents of depth, the leading ones in order: above 0 a perturbation grows, below it decays."""
-    ax, table = axes(ax), jacobians.exponents(tree, step=step)
+    """Draws the leading Lyapunov exponents of depth in order: above 0 a perturbation grows, below it decays."""
+    ax = axes(ax)
+    table = jacobians.exponents(tree, step=step)
     palette = colours(nodes(tree))
     for name, rows in by(table, "model"):
         curve(ax, rows, "direction", palette[name], legend(name), marker="o", ms=2.5)
@@ -132,16 +148,17 @@ def exponents(tree, *, step=None, ax=None) -> Axes:
 
 @styled
 def alignment(tree, *, step=None, ax=None) -> Axes:
-    """The share of the leading tangent that is the same on all tokens, and of the loss's cotangent that lies along them all."""
-    ax, table = axes(ax), jacobians.alignment(tree, step=step)
+    """Draws the leading tangent's share that is the same on all tokens, and the loss cotangent's share along all tangents."""
+    ax = axes(ax)
+    table = jacobians.alignment(tree, step=step)
     palette = colours(nodes(tree))
     styles = {
         "token_mean_share": ("-", "leading tangent, token-mean"),
         "cotangent_share": ("--", "cotangent, along them"),
     }
-    for quantity, of_all in by(table, "quantity"):
+    for quantity, of_quantity in by(table, "quantity"):
         line, words = styles[quantity]
-        for name, rows in by(of_all, "model"):
+        for name, rows in by(of_quantity, "model"):
             curve(ax, rows, "depth", palette[name], f"{legend(name)}: {words}", linestyle=line)
     ax.set_yticks((0, 0.25, 0.5, 0.75, 1))
     over(ax, "stream position")

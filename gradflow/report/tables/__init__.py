@@ -1,23 +1,19 @@
 """The numbers behind figures and pages, as long tables with a band over seeds; knows results and laws, and draws nothing.
 
-Bottom up: profiles, nonfinite, fits, jacobians, theory, experiments, atlas.
+Bottom up: profiles, budget, nonfinite, fits, jacobians, theory, experiments, atlas, atlas_page.
 """
 
+from .budget import NET, budget_from_top, budget_totals, ends, net_budget
 from .profiles import (
-    NET,
     at_steps,
-    budget_from_top,
-    budget_totals,
     called,
     compared,
     context_differences,
     described,
     digits,
-    ends,
     heat,
     interval,
     long,
-    net_budget,
     nodes,
     profile,
     profiles_of,

@@ -1,4 +1,4 @@
-"""What is said of results in words: captions, the summary, findings, LaTeX and the appendix; computes by tables alone.
+"""Results as text: captions, the summary, findings, LaTeX and the appendix; numbers come from tables alone.
 
 Bottom up: captions, summary, findings, latex, appendix.
 """

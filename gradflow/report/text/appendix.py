@@ -4,8 +4,11 @@ It compiles with pdflatex in the folder it is written to (packages: graphicx, bo
 """
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
+import xarray as xr
 
 from ...results.tree import settings
 from .. import tables
@@ -15,58 +18,76 @@ from .latex import latex, verbatim
 
 
 def table(frame: pd.DataFrame, caption: str) -> str:
-    """A booktabs table of a frame of texts."""
-    rows = [" & ".join(map(latex, row)) + r" \\" for row in frame.itertuples(index=False)]
-    head = " & ".join(latex(column.replace("_", " ")) for column in frame.columns) + r" \\"
-    body = "\n".join([r"\toprule", head, r"\midrule", *rows, r"\bottomrule"])
-    width = "l" * frame.shape[1]
+    """Returns a booktabs table of a frame of texts."""
+    rows = [r"\toprule", _row(column.replace("_", " ") for column in frame.columns), r"\midrule"]
+    for cells in frame.itertuples(index=False):
+        rows.append(_row(cells))
+    rows.append(r"\bottomrule")
+    body = "\n".join(rows)
+    columns = "l" * frame.shape[1]
     return (
         f"\\begin{{table}}[ht]\n\\centering\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\n\\caption{{{latex(caption)}}}\n"
-        f"\\begin{{tabular}}{{{width}}}\n{body}\n\\end{{tabular}}\n\\end{{table}}"
+        f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n\\end{{table}}"
     )
 
 
+def _row(cells: Iterable) -> str:
+    return " & ".join(map(latex, cells)) + r" \\"
+
+
 def results_table(run, steps) -> pd.DataFrame:
-    """One row a model and step: gradient at the bottom relative to the readout, budget, loss, as texts; `n` seeds are finite."""
+    """Returns one row a model and step, as texts: gradient at the bottom relative to the readout, budget, loss.
+
+    `n` seeds are finite.
+    """
     rows = []
     for name, node in tables.nodes(run).items():
         ends = tables.ends(node)
-        for step in steps or (None,):
-            at = {what: band if step is None else band.sel(step=step) for what, band in ends.items()}
-            gains = {
-                part: tables.interval(at["budget"].sel(part=part), tables.signed)
-                for part in at["budget"]["part"].values
-            }
-            last = {"final norm": tables.interval(at["leave_gain"], tables.signed), "loss": tables.interval(at["loss"])}
-            here = {} if step is None else {"step": step}
-            here["n"] = int(at["bottom"]["n"])
-            rows.append({"model": name, **here, "bottom / readout": tables.interval(at["bottom"]), **gains, **last})
+        if not steps:
+            rows.append({"model": name, **_results(ends)})
+        for step in steps:
+            at = {quantity: band.sel(step=step) for quantity, band in ends.items()}
+            rows.append({"model": name, "step": step, **_results(at)})
     return pd.DataFrame(rows)
 
 
+def _results(ends: Mapping[str, xr.Dataset]) -> dict[str, Any]:
+    """Returns the cells of one row of the results, from `tables.ends` at one step."""
+    cells: dict[str, Any] = {"n": int(ends["bottom"]["n"]), "bottom / readout": tables.interval(ends["bottom"])}
+    for part in ends["budget"]["part"].values:
+        cells[part] = tables.interval(ends["budget"].sel(part=part), tables.signed)
+    cells["final norm"] = tables.interval(ends["leave_gain"], tables.signed)
+    cells["loss"] = tables.interval(ends["loss"])
+    return cells
+
+
 def document(run, figures: dict[str, str], *, steps, configuration: dict) -> str:
-    """The whole document; `figures` is `{file name without its ending: caption}`, looked for in `figures/`."""
-    origin = settings(run).get("provenance", {})
-    blocks = [_figure(name, caption) for name, caption in figures.items()]
-    laws = fits.law_rows(fits.law_choices(run, steps=(steps[0], steps[-1]) if steps else None))
-    alone = nonfinite.alone(tables.nodes(run))
-    plain = "\n".join(f"{k} = {v}" for k, v in configuration.items() if not isinstance(v, dict))
+    """Returns the whole document; `figures` is `{file name without its ending: caption}`, looked for in `figures/`."""
+    provenance = settings(run).get("provenance", {})
+    members = tables.nodes(run)
+    one_seed = nonfinite.alone(members)
+    law_steps = (steps[0], steps[-1]) if steps else None
+    laws = fits.law_rows(fits.law_choices(run, steps=law_steps))
     parts = [
         _PREAMBLE,
         r"\section*{Reproducibility appendix: gradient flow}",
         _list("Setting", captions.setting(run)),
         _list("Data", settings(run).get("data", {})),
-        table(results_table(run, steps), f"{_RESULTS} {_ALONE if alone else _OVER_SEEDS}"),
-        table(_law_texts(laws), f"{_LAWS}{'.' if alone else ', with 95% intervals of their exponents.'} {_SCORES}"),
-        *blocks,
-        r"\paragraph{Statistics.} " + latex(f"{_STATISTICS} {_ALONE if alone else _INTERVALS} {_BEFORE}"),
-        _quoted_list("What is not finite", nonfinite.lines(tables.nodes(run))),
-        _list("Environment", {**_flat(origin), **_flat(origin.get("versions", {}))}),
-        _quoted("Command", str(origin.get("command", ""))),
-        _quoted("Configuration", plain),
+        table(results_table(run, steps), f"{_RESULTS} {_ONE_SEED if one_seed else _OVER_SEEDS}"),
+        table(_law_texts(laws), f"{_LAWS}{'' if one_seed else _WITH_INTERVALS}. {_SCORES}"),
+    ]
+    for name, caption in figures.items():
+        parts.append(_figure(name, caption))
+    statistics = latex(f"{_STATISTICS} {_ONE_SEED if one_seed else _INTERVALS} {_BEFORE}")
+    parts += [
+        rf"\paragraph{{Statistics.}} {statistics}",
+        _quoted_list("What is not finite", nonfinite.lines(members)),
+        _list("Environment", {**_flat(provenance), **_flat(provenance.get("versions", {}))}),
+        _quoted("Command", str(provenance.get("command", ""))),
+        _quoted("Configuration", _assignments(configuration)),
         r"\end{document}",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 _PREAMBLE = r"""\documentclass[10pt]{article}
@@ -82,8 +103,9 @@ _RESULTS = (
     "(nat)."
 )
 _OVER_SEEDS = "Geometric means for positive quantities, with 95% t-intervals over the n seeds that are finite."
-_ALONE = "Of one seed: there are no intervals."
+_ONE_SEED = "Of one seed: there are no intervals."
 _LAWS = "Laws of the stream gradient over stream positions l, relative to the top of the stack"
+_WITH_INTERVALS = ", with 95% intervals of their exponents"
 _SCORES = (
     "Score: mean squared misfit of the log of a seed left out (with one seed, AICc). Chosen: the law "
     "of fewest numbers that is not worse than the best; indistinguishable: not worse either; needless: not worse, but "
@@ -101,40 +123,67 @@ _BEFORE = "Gradients are recorded before clipping and before the optimizer."
 
 
 def _law_texts(laws: pd.DataFrame) -> pd.DataFrame:
+    """Returns the laws' table as texts, without the columns that have an empty cell."""
     if laws.empty:
         return pd.DataFrame({"law": ["none could be fitted"]})
-    texts = {column: laws[column].map(tables.digits) for column in ("rms_misfit", "score")}
-    kept = laws.assign(**texts)[["model", "step", "n", "sentence", "rms_misfit", "score", "verdict"]]
+    kept = laws[["model", "step", "n", "sentence", "rms_misfit", "score", "verdict"]]
+    kept = kept.assign(rms_misfit=laws["rms_misfit"].map(tables.digits), score=laws["score"].map(tables.digits))
     return kept.rename(columns={"sentence": "law", "rms_misfit": "rms misfit of the log"}).dropna(axis="columns")
 
 
+def _assignments(configuration: dict) -> str:
+    """Returns a line `name = value` for every entry that is no mapping."""
+    lines = []
+    for name, value in configuration.items():
+        if not isinstance(value, dict):
+            lines.append(f"{name} = {value}")
+    return "\n".join(lines)
+
+
 def _list(title: str, entries: dict) -> str:
-    breakable = lambda value: re.sub("([0-9a-f]{16})", r"\1\\allowbreak{}", latex(value))
-    items = "; ".join(f"{latex(k)}: {breakable(v)}" for k, v in entries.items())
-    return rf"\paragraph{{{latex(title)}.}} {items}." if items else ""
+    """Returns a paragraph of `name: value`; nothing where there are no entries."""
+    if not entries:
+        return ""
+    items = [f"{latex(name)}: {_breakable(latex(value))}" for name, value in entries.items()]
+    return rf"\paragraph{{{latex(title)}.}} {'; '.join(items)}."
+
+
+def _breakable(text: str) -> str:
+    """Returns the text with places in a hash where its line may be broken."""
+    return re.sub("([0-9a-f]{16})", r"\1\\allowbreak{}", text)
 
 
 def _flat(entries: dict) -> dict:
-    """Entries with scalar values, and commits in words."""
-    words = {
-        name: value for name, value in entries.items() if not isinstance(value, (dict, list)) and name != "command"
-    }
-    commits = {name: value for name, value in entries.items() if isinstance(value, dict) and "commit" in value}
-    return {**words, **{name.replace("_", " "): _commit(value) for name, value in commits.items()}}
+    """Returns the entries that are numbers or texts, and then the commits as text."""
+    plain, commits = {}, {}
+    for name, value in entries.items():
+        if isinstance(value, dict) and "commit" in value:
+            commits[name.replace("_", " ")] = _commit(value)
+        elif not isinstance(value, dict | list) and name != "command":
+            plain[name] = value
+    return {**plain, **commits}
 
 
 def _commit(value: dict) -> str:
     if not value["commit"]:
         return "no commit"
-    return f"commit {value['commit'][:12]}, {'clean' if value['clean'] else 'with uncommitted changes'}"
+    state = "clean" if value["clean"] else "with uncommitted changes"
+    return f"commit {value['commit'][:12]}, {state}"
 
 
 def _quoted(title: str, text: str) -> str:
-    return f"\\paragraph{{{latex(title)}.}}\n{quoted}" if (quoted := verbatim(text)) else ""
+    """Returns a paragraph that quotes a text to the letter; nothing for an empty one."""
+    quotation = verbatim(text)
+    if not quotation:
+        return ""
+    return f"\\paragraph{{{latex(title)}.}}\n{quotation}"
 
 
 def _quoted_list(title: str, sentences: list[str]) -> str:
-    return rf"\paragraph{{{latex(title)}.}} {latex('. '.join(sentences))}." if sentences else ""
+    """Returns a paragraph of sentences; nothing where there are none."""
+    if not sentences:
+        return ""
+    return rf"\paragraph{{{latex(title)}.}} {latex('. '.join(sentences))}."
 
 
 def _figure(name: str, caption: str) -> str:

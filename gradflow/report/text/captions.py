@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ...results.agreement import squared
+from ...results.description import constructor
 from ...results.quantities import QUANTITIES
 from ...results.tree import nodes, settings
 from .. import tables
@@ -27,207 +28,183 @@ COMPARISON = (
 
 
 def theory(measured, predicted, quantity: str) -> str:
-    """What is drawn where theory lies over a measurement, what it assumes, its Monte Carlo error, and how the two differ."""
+    """Returns the sentences on a theory over a measurement: the average, its assumptions, and how the two differ."""
     average = "root mean squares" if squared(quantity) else "means"
     lead = f"Lines: {average} over seeds at initialization; bands: 95% t-intervals"
     if nonfinite.alone(nodes(measured)):
         lead = "Lines: one seed at initialization, which has no interval"
-    differ = tables.context_differences(measured, predicted)
-    told = f" Not alike: {differ}." if differ else ""
-    return f"{lead}; dashed: theory, {assumed(predicted, quantity)}{told}"
+    sentences = f"{lead}; dashed: theory, {assumed(predicted, quantity)}"
+    differences = tables.context_differences(measured, predicted)
+    if differences:
+        sentences += f" Not alike: {differences}."
+    return sentences
 
 
 def assumed(predicted, quantity: str) -> str:
-    """What a prediction assumes, how many heads it drew, and the Monte Carlo error of a quantity at its worst place."""
+    """Returns what a prediction assumes, how many heads it drew, and the Monte Carlo error of a quantity at its worst place."""
     members = nodes(predicted)
-    told = settings(next(iter(members.values()))).get("theory", {})
-    errors = [node[f"{quantity}_sem"] / abs(node[quantity]) for node in members.values()]
-    finite = np.concatenate([error.values[np.isfinite(error.values)].ravel() for error in errors])
-    worst = finite.max(initial=0.0)
-    heads = told.get("heads drawn")
-    drawn = f"; {heads} attention heads drawn a sublayer, Monte Carlo error at most {worst:.1%}" if worst > 0 else ""
-    return f"which assumes {'; '.join(told.get('assumptions', ['what is not recorded']))}{drawn}."
+    first = next(iter(members.values()))
+    theory_settings = settings(first).get("theory", {})
+    assumptions = "; ".join(theory_settings.get("assumptions", ["what is not recorded"]))
+    worst = 0.0
+    for node in members.values():
+        errors = (node[f"{quantity}_sem"] / abs(node[quantity])).values
+        worst = max(worst, errors[np.isfinite(errors)].max(initial=0.0))
+    if worst == 0:
+        return f"which assumes {assumptions}."
+    heads = theory_settings.get("heads drawn")
+    return (
+        f"which assumes {assumptions}; {heads} attention heads drawn a sublayer, Monte Carlo error at most {worst:.1%}."
+    )
 
 
 def setting(tree) -> dict[str, str]:
-    """The conditions of a measurement as `{what: words}`, in the order a reader asks for them."""
+    """Returns the conditions of a measurement as `{name: text}`, in the order a reader asks for them."""
     members = nodes(tree)
     first = next(iter(members.values()))
-    conditions = _shapes(
-        [json.loads(node.attrs["configuration"]) for node in members.values() if "configuration" in node.attrs]
-    )
-    root = settings(first)
-    if root.get("weights") == "given":
-        conditions |= {"initialization": "weights as given", "embedding": "as given, kept apart from the stack"}
-    conditions |= _data(root.get("data", {}))
-    if "recipe" in root and "recipes" not in root:  # a tree of several says which is which itself
-        conditions["training"] = _training(root["recipe"])
+    recorded = settings(first)
+    descriptions = []
+    for node in members.values():
+        if "description" in node.attrs:
+            descriptions.append(json.loads(node.attrs["description"]))
+    conditions = _models(descriptions)
+    if recorded.get("weights") == "given":
+        conditions["initialization"] = "weights as given"
+        conditions["embedding"] = "as given, kept apart from the stack"
+    conditions |= _data(recorded.get("data", {}))
+    if "recipe" in recorded and "recipes" not in recorded:  # a tree of several recipes names them by their dimension
+        conditions["training"] = _training(recorded["recipe"])
     if "seed" in first.coords:
-        conditions["seeds"] = f"{first['seed'].size}, batches {root.get('batches', 'as given')}"
-    if lost := nonfinite.short(members):
+        conditions["seeds"] = f"{first['seed'].size}, batches {recorded.get('batches', 'as given')}"
+    lost = nonfinite.short(members)
+    if lost:
         conditions["not finite"] = f"{lost}, left out of the means"
-    kinds = [str(values.dtype) for values in first.data_vars.values() if values.dtype.kind == "f"]
-    if kinds:
-        conditions["precision"] = kinds[0]
+    for values in first.data_vars.values():
+        if values.dtype.kind == "f":
+            conditions["precision"] = str(values.dtype)
+            break
     return conditions
 
 
+def _models(descriptions: list[dict]) -> dict[str, str]:
+    """Returns the conditions on the models: their depths and widths, and each property that they share once."""
+    if not descriptions:
+        return {}
+    blocks: dict[str, list[int]] = {}
+    widths: dict[str, list[int]] = {}
+    properties: dict[str, list[str]] = {}
+    for model in descriptions:
+        blocks.setdefault(model["sublayers"], []).append(model["blocks"])
+        widths.setdefault(model["sublayers"], []).append(model["width"])
+        for name, text in model["texts"].items():
+            properties.setdefault(name, []).append(text)
+    stacks = []
+    for sublayers, numbers in blocks.items():
+        noun = "block" if set(numbers) == {1} else "blocks"
+        stacks.append(f"{_listed(numbers)} {noun} of {sublayers}; width {_listed(widths[sublayers])}")
+    conditions = {"stack": " / ".join(stacks)}
+    for name, texts in properties.items():
+        conditions[name] = " / ".join(dict.fromkeys(texts))
+    return conditions
+
+
+def _listed(numbers: list[int]) -> str:
+    """Returns `6, 12 and 24`, each once and sorted."""
+    *others, last = map(str, sorted(set(numbers)))
+    if not others:
+        return last
+    return f"{', '.join(others)} and {last}"
+
+
 def _data(data: Mapping) -> dict[str, str]:
-    """The words for what was read: a text and how it was cut, or the shapes of a batch."""
+    """Returns the conditions on the data: a text and how it was cut, or the shapes of a batch."""
     if "context" in data:
-        words = [f"{data['name']}, context {data['context']}, batch {data['batch']}", *data.get("notes", ())]
-        return {"data": ", ".join(words), "loss": f"cross-entropy, {data['reduction']}"}
+        parts = [f"{data['name']}, context {data['context']}, batch {data['batch']}", *data.get("notes", ())]
+        return {"data": ", ".join(parts), "loss": f"cross-entropy, {data['reduction']}"}
     if "shapes" in data:
         return {"data": f"a batch as given, {', '.join(_arrays(data['shapes']))}"}
     return {}
 
 
 def _arrays(shapes: Mapping, prefix: str = "") -> Iterator[str]:
-    """`inputs 2 × 6` of every array in nested mappings of shapes."""
+    """Yields `inputs 2 × 6` for every array in nested mappings of shapes."""
     for name, shape in shapes.items():
         if isinstance(shape, Mapping):
             yield from _arrays(shape, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name} {' × '.join(map(str, shape)) or 'a number'}"
+            continue
+        size = " × ".join(map(str, shape))
+        yield f"{prefix}{name} {size or 'a number'}"
 
 
 def _training(recipe: dict) -> str:
-    """The words for a recipe: what updates, how fast, and what is done to the gradient."""
-    rule = recipe["optimizer"]
-    if isinstance(rule, list):
+    """Returns a recipe as text: the optimizer, the learning rate, and the limits on the gradient."""
+    optimizer = recipe["optimizer"]
+    if isinstance(optimizer, list):
         return "an optax transformation"
-    limits = {"clip": "norm clipped at", "clip_parameter": "each parameter's norm clipped at", "dropout": "dropout"}
-    words = [_constructor(rule), f"learning rate {recipe['lr']:g}"]
-    words += [
-        f"{recipe['warmup']} steps of warm-up" if recipe["warmup"] else "no warm-up",
-        f"{recipe['schedule']} schedule",
-    ]
-    words += [f"{what} {recipe[name]:g}" for name, what in limits.items() if recipe[name]]
-    return ", ".join(words if recipe["clip"] or recipe["clip_parameter"] else [*words, "no clipping"])
-
-
-def _stacked(model: dict) -> dict | None:
-    """The configuration of one stack and its ends: a Transformer's, or that of a side of an encoder and decoder."""
-    if "whole" in model:
-        return {**model["whole"], "stack": model["whole"][f"{model['type'].lower()}_stack"]}
-    return model if model.get("type") == "Transformer" else None
-
-
-def _shapes(models: list[dict]) -> dict[str, str]:
-    """The words for the configurations of models: what they share is said once, and of depths and widths each."""
-    sizes: dict[str, tuple[list[int], list[int]]] = {}
-    found: dict[str, list[str]] = {}
-    for model in filter(None, map(_stacked, models)):
-        segments = model["stack"]["segments"]
-        subs = [sub for segment in segments for sub in segment["block"]]
-        blocks, widths = sizes.setdefault(", ".join(dict.fromkeys(sub["kind"] for sub in subs)), ([], []))
-        blocks.append(sum(segment["repeats"] for segment in segments))
-        widths.append(model["width"])
-        for what, words in _shape(model, subs).items():
-            found.setdefault(what, []).append(words)
-    if not sizes:
-        return {}
-    stacks = [
-        f"{_listed(blocks)} block{'' if set(blocks) == {1} else 's'} of {kinds}; width {_listed(widths)}"
-        for kinds, (blocks, widths) in sizes.items()
-    ]
-    return {"stack": " / ".join(stacks), **{what: " / ".join(dict.fromkeys(words)) for what, words in found.items()}}
-
-
-def _listed(numbers) -> str:
-    """`6, 12 and 24`, each once and in order."""
-    words = list(map(str, sorted(set(numbers))))
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def _shape(model: dict, subs: list[dict]) -> dict[str, str]:
-    """The words for one Transformer's configuration and its sublayers, without its size."""
-    branches = [sub["branch"] for sub in subs]
-    attention = next((branch for branch in branches if {"causal", "heads"} <= set(branch)), None)
-    hidden = next((branch for branch in branches if {"activation", "ratio"} <= set(branch)), None)
-    words = {}
-    if attention:
-        mask = "causal" if attention["causal"] else "bidirectional"
-        words["attention"] = f"{attention['heads']} heads, {mask} mask"
-    if hidden:
-        words["feed-forward"] = f"{hidden['type']}, {hidden['activation']}, hidden width {hidden['ratio']:.3g} d"
-    words["norm"] = ", ".join(dict.fromkeys(_norms(subs))) or "none"
-    words["initialization"] = _constructor(branches[0].get("weights", {}))
-    embedding = model["embedding"]
-    rms = f"rms {embedding['rms']:g}" if "rms" in embedding else _constructor(embedding)
-    words["embedding"] = f"{rms}, kept apart from the stack"
-    return words
-
-
-# Layers that stand where a norm may stand and are none; all others there are called by their names.
-_GAINS = ("Zero", "Shift", "Gain", "ScalarGain", "FeatureGain", "Complement")
-_NO_NORM = ("Identity", *_GAINS, "Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
-
-
-def _norms(data, of_layer: bool = False) -> Iterator[str]:
-    """What stands in a norm's place, anywhere in the data of sublayers: in a wiring, lane by lane, in a branch."""
-    if isinstance(data, list):
-        pairs = [item if _named(item) else [None, item] for item in data]
-    elif isinstance(data, dict):
-        pairs = list(data.items())
+    parts = [constructor(optimizer), f"learning rate {recipe['lr']:g}"]
+    if recipe["warmup"]:
+        parts.append(f"{recipe['warmup']} steps of warm-up")
     else:
-        return
-    if of_layer and isinstance(data, dict) and not {"layers", "norm"} & set(data):
-        kind = data.get("type", data.get("unregistered"))
-        if kind is not None and kind not in _NO_NORM:
-            yield str(kind)
-        return
-    for name, item in pairs:
-        inside = name in ("layers", "norm") or (name is None and of_layer)
-        place = name is not None and (name.startswith("norm") or name.endswith("_norm"))
-        yield from _norms(item, inside or place or name in ("read", "enter", "leave", "inner"))
-
-
-def _named(item) -> bool:
-    """Whether it is a pair of a place within a branch and the layer there."""
-    return isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)
-
-
-def _constructor(data) -> str:
-    """A registered value as its constructor would be written: `FanIn(gain=1.0)`."""
-    if isinstance(data, list):
-        return "(" + ", ".join(map(_constructor, data)) + ")"
-    if not isinstance(data, dict) or "type" not in data:
-        return f"{data:.4g}" if isinstance(data, float) else str(data)
-    return f"{data['type']}({', '.join(f'{k}={_constructor(v)}' for k, v in data.items() if k != 'type')})"
+        parts.append("no warm-up")
+    parts.append(f"{recipe['schedule']} schedule")
+    if recipe["clip"]:
+        parts.append(f"norm clipped at {recipe['clip']:g}")
+    if recipe["clip_parameter"]:
+        parts.append(f"each parameter's norm clipped at {recipe['clip_parameter']:g}")
+    if recipe["dropout"]:
+        parts.append(f"dropout {recipe['dropout']:g}")
+    if not recipe["clip"] and not recipe["clip_parameter"]:
+        parts.append("no clipping")
+    return ", ".join(parts)
 
 
 def caption(tree, lead: str, *quantities: str, probe: str = LOSS_PROBE, lines: str = BANDS, alone: str = ALONE) -> str:
-    """One paragraph: `lead`, the formulas of the quantities, the probe, all the conditions, what is drawn of seeds.
+    """Returns one paragraph: `lead`, the formulas of the quantities, the probe, all the conditions, and what lines are of.
 
-    `lines` says that; `alone` in its place where no model has two seeds that are finite.
+    `lines` is that last sentence; `alone` takes its place where no model has two seeds that are finite.
     """
-    rows = [QUANTITIES[name] for name in quantities if name in QUANTITIES]
-    formulas = "; ".join(f"{row.long_name}: {row.formula}" for row in rows)
+    formulas = []
+    for name in quantities:
+        if name in QUANTITIES:
+            formulas.append(f"{QUANTITIES[name].long_name}: {QUANTITIES[name].formula}")
+    sentences = [f"{lead}."]
+    if formulas:
+        sentences.append(f"{'; '.join(formulas)}; {probe}.")
+    else:
+        sentences.append(f"{_capitalized(probe)}.")
     conditions = setting(tree)
-    shown = "; ".join(f"{what}: {words}" for what, words in conditions.items())
-    sentences = [f"{lead}.", f"{formulas}; {probe}." if formulas else f"{probe[:1].upper()}{probe[1:]}."]
-    sentences += [f"{shown[:1].upper()}{shown[1:]}."] if shown else []
-    drawn = alone if nonfinite.alone(nodes(tree)) else lines
-    told = " ".join([*sentences, drawn] if "seeds" in conditions and lines else sentences)
-    return " ".join(told.split())
+    if conditions:
+        listed = "; ".join(f"{name}: {text}" for name, text in conditions.items())
+        sentences.append(f"{_capitalized(listed)}.")
+    if "seeds" in conditions and lines:
+        sentences.append(alone if nonfinite.alone(nodes(tree)) else lines)
+    return " ".join(" ".join(sentences).split())
 
 
-def attached(drawn, tree, lead: str, *quantities: str, **told: str):
-    """`drawn`, an Axes or a Figure, with the caption as its label."""
-    drawn.set_label(caption(tree, lead, *quantities, **told))
+def _capitalized(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def attached(drawn, tree, lead: str, *quantities: str, **sentences: str):
+    """Returns `drawn`, an Axes or a Figure, with the caption as its label."""
+    drawn.set_label(caption(tree, lead, *quantities, **sentences))
     return drawn
 
 
 def short(tree) -> str:
-    """The line under a figure's title: seeds and precision."""
+    """Returns the line under a figure's title: seeds and precision."""
     conditions = setting(tree)
-    seeds = conditions.get("seeds", "").split(",")[0]
-    unit = "seed" if seeds == "1" else "seeds"
-    counted = f"{seeds} {unit}" if seeds else ""
-    return ", ".join(words for words in (counted, conditions.get("precision", "")) if words)
+    parts = []
+    if "seeds" in conditions:
+        number = conditions["seeds"].split(",")[0]
+        parts.append(f"{number} seed" if number == "1" else f"{number} seeds")
+    if "precision" in conditions:
+        parts.append(conditions["precision"])
+    return ", ".join(parts)
 
 
 def intervals(tree) -> str:
-    """What intervals there are: `95% over seeds`, or none."""
-    return "no intervals" if nonfinite.alone(nodes(tree)) else "95% over seeds"
+    """Returns which intervals there are: `95% over seeds`, or `no intervals`."""
+    if nonfinite.alone(nodes(tree)):
+        return "no intervals"
+    return "95% over seeds"

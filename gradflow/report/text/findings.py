@@ -8,169 +8,204 @@ import numpy as np
 
 from ... import laws
 from ...results.statistics import band
-from ...results.tree import against_size
+from ...results.sweeps import against_size
 from ..tables import experiments
 from ..tables.experiments import difference, diverged, final
 from ..tables.fits import fitting
 from ..tables.profiles import interval, nodes, signed
 
 
-def _two(value: float) -> str:
+def _signed_two_places(value: float) -> str:
     return signed(value, 2)
 
 
+def _two_places(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _three_places(value: float) -> str:
+    return f"{value:.3f}"
+
+
 def _loss(node, recipe: str) -> str:
-    """`2.81 [2.79, 2.84]`, and how many seeds diverged."""
+    """Returns `2.81 [2.79, 2.84]`, and how many seeds diverged."""
     at = node.to_dataset().sel(recipe=recipe)
-    lost, seeds = int(diverged(at).sum()), at.sizes["seed"]
+    lost = int(diverged(at).sum())
+    seeds = at.sizes["seed"]
     if lost == seeds:
         return "diverged"
     kept = final(at).where(~diverged(at), drop=True)
-    shown = interval(band(kept), lambda value: f"{value:.2f}")
-    return shown if not lost else f"{shown} ({lost} of {seeds} seeds diverged)"
+    loss = interval(band(kept), _two_places)
+    if lost:
+        return f"{loss} ({lost} of {seeds} seeds diverged)"
+    return loss
 
 
-def _verdict(gap, lost: int, lost_with: int, what: str) -> str:
-    """What a paired difference, with minus without, says of something."""
-    if lost or lost_with:
-        return f"{what} saves {lost} seeds" if lost > lost_with else f"{what} saves none"
+def _verdict(node, without: str, changed: str, change: str, difference_words: str = "with minus without") -> str:
+    """Returns what the paired difference between two recipes says of a change: it helps, hurts, saves seeds, or neither."""
+    data = node.to_dataset()
+    before, after = data.sel(recipe=without), data.sel(recipe=changed)
+    lost_before, lost_after = int(diverged(before).sum()), int(diverged(after).sum())
+    if lost_before > lost_after:
+        return f"{change} saves {lost_before} seeds"
+    if lost_after:
+        return f"{change} saves none"
+    gap = difference(final(after), final(before))
     low, high = float(gap["low"]), float(gap["high"])
-    told = f"{interval(gap, _two)} nat (with minus without)"
+    size = f"{interval(gap, _signed_two_places)} nat ({difference_words})"
     if np.isnan(low):
-        return f"{what} changes the loss by {told}; one seed says no more"
-    effect = "makes no difference that is seen"
+        return f"{change} changes the loss by {size}; one seed says no more"
     if high < 0:
-        effect = "helps"
+        return f"{change} helps: {size}"
     if low > 0:
-        effect = "hurts"
-    return f"{what} {effect}: {told}"
+        return f"{change} hurts: {size}"
+    return f"{change} makes no difference that is seen: {size}"
 
 
 def outcomes(tree) -> list[str]:
-    """The final loss of every model under every recipe."""
-    return [
-        f"{name}: " + "; ".join(f"{recipe} {_loss(node, recipe)}" for recipe in node["recipe"].values)
-        for name, node in nodes(tree).items()
-    ]
+    """Returns the final loss of every model under every recipe."""
+    sentences = []
+    for name, node in nodes(tree).items():
+        losses = [f"{recipe} {_loss(node, recipe)}" for recipe in node["recipe"].values]
+        sentences.append(f"{name}: {'; '.join(losses)}")
+    return sentences
 
 
 def warmup(tree) -> list[str]:
-    """Whether warm-up is needed: at each learning rate, the final loss with it against that without, and with minus without."""
-    told = []
+    """Returns whether warm-up is needed: at each learning rate the final loss with and without it, and the difference."""
+    sentences = []
     for name, node in nodes(tree).items():
-        rates, lengths = node["lr"].values, node["warmup"].values
-        for rate in dict.fromkeys(rates.tolist()):
-            group = {
-                float(n): str(r) for n, r, lr in zip(lengths, node["recipe"].values, rates, strict=True) if lr == rate
-            }
-            for length in [n for n in group if n and 0.0 in group]:
-                without, having = (node.to_dataset().sel(recipe=group[n]) for n in (0.0, length))
-                verdict = _verdict(
-                    difference(final(having), final(without)),
-                    int(diverged(without).sum()),
-                    int(diverged(having).sum()),
-                    f"{length:g} steps of warm-up",
-                )
-                losses = f"{_loss(node, group[0.0])} without, {_loss(node, group[length])} with"
-                told.append(f"{name}, learning rate {rate:g}: {losses}; {verdict}")
-    return told or outcomes(tree)
+        for rate, recipes in _by_learning_rate(node).items():
+            without = recipes.pop(0.0, None)
+            if without is None:
+                continue
+            for length, having in recipes.items():
+                verdict = _verdict(node, without, having, f"{length:g} steps of warm-up")
+                losses = f"{_loss(node, without)} without, {_loss(node, having)} with"
+                sentences.append(f"{name}, learning rate {rate:g}: {losses}; {verdict}")
+    return sentences or outcomes(tree)
+
+
+def _by_learning_rate(node) -> dict[float, dict[float, str]]:
+    """Returns the names of the recipes by their learning rate and then by their steps of warm-up."""
+    recipes: dict[float, dict[float, str]] = {}
+    for rate, length, name in zip(node["lr"].values, node["warmup"].values, node["recipe"].values, strict=True):
+        recipes.setdefault(float(rate), {})[float(length)] = str(name)
+    return recipes
 
 
 def sensitivity(tree) -> list[str]:
-    """How much of the loss hangs on the recipe, by model."""
-    chosen = experiments.best(tree)
-    told = []
+    """Returns how much each model's loss depends on the recipe."""
+    best = experiments.best(tree)
+    sentences = []
     for name, node in nodes(tree).items():
-        at_best = f"; best: {chosen[name]}, {_loss(node, chosen[name])}" if name in chosen else "; no recipe is stable"
-        spread = interval(experiments.sensitivity(node), _two)
-        told.append(f"{name}: sensitivity to the learning rate {spread} nat{at_best}")
-    return told
+        spread = interval(experiments.sensitivity(node), _signed_two_places)
+        at_best = "no recipe is stable"
+        if name in best:
+            at_best = f"best: {best[name]}, {_loss(node, best[name])}"
+        sentences.append(f"{name}: sensitivity to the learning rate {spread} nat; {at_best}")
+    return sentences
 
 
 def adam(tree) -> list[str]:
-    """The first recipe against each other one, by model; differences are the other's loss minus the first's."""
-    told = []
+    """Returns the first recipe against each other one, by model; differences are the other's loss minus the first's."""
+    sentences = []
     for name, node in nodes(tree).items():
-        first, *others = node["recipe"].values
-        at = {recipe: node.to_dataset().sel(recipe=recipe) for recipe in (first, *others)}
+        first, *others = map(str, node["recipe"].values)
         for other in others:
-            gap = difference(final(at[other]), final(at[first]))
-            verdict = _verdict(gap, int(diverged(at[first]).sum()), int(diverged(at[other]).sum()), str(other))
-            verdict = verdict.replace("with minus without", f"{other} minus {first}")
-            told.append(f"{name}: {first} {_loss(node, first)}, {other} {_loss(node, other)}; {verdict}")
-    return told
+            verdict = _verdict(node, first, other, other, f"{other} minus {first}")
+            losses = f"{first} {_loss(node, first)}, {other} {_loss(node, other)}"
+            sentences.append(f"{name}: {losses}; {verdict}")
+    return sentences
 
 
 def quality(tree) -> list[str]:
-    """Each model at its own best recipe, and every other against the first; the best is chosen by the same held-out text."""
-    chosen, members = experiments.best(tree), nodes(tree)
-    told = [f"{name} at its best ({recipe}): {_loss(members[name], recipe)}" for name, recipe in chosen.items()]
-    told += [f"{name}: no recipe is stable" for name in members if name not in chosen]
-    first, *others = chosen or [""]
+    """Returns each model at its own best recipe, and every other model against the first.
+
+    The best recipe is chosen by the same held-out text.
+    """
+    best, members = experiments.best(tree), nodes(tree)
+    sentences, losses = [], {}
+    for name, recipe in best.items():
+        losses[name] = final(members[name].to_dataset().sel(recipe=recipe))
+        sentences.append(f"{name} at its best ({recipe}): {_loss(members[name], recipe)}")
+    for name in members:
+        if name not in best:
+            sentences.append(f"{name}: no recipe is stable")
+    first, *others = losses or [""]
     for other in others:
-        a, b = (final(members[name].to_dataset().sel(recipe=chosen[name])) for name in (other, first))
-        gap = difference(a, b)
-        low, high = float(gap["low"]), float(gap["high"])
-        shown = f"{interval(gap, _two)} nat"
-        if np.isnan(low):
-            told.append(f"{other} differs from {first} by {shown}; one seed says no more")
-            continue
-        words = "as good, as far as is seen, as"
-        if high < 0:
-            words = "better than"
-        if low > 0:
-            words = "worse than"
-        told.append(f"{other} is {words} {first}: {shown}")
-    return told
+        gap = difference(losses[other], losses[first])
+        sentences.append(_compared(other, first, gap))
+    return sentences
+
+
+def _compared(other: str, first: str, gap) -> str:
+    """Returns the sentence on the paired difference of two models' losses."""
+    low, high = float(gap["low"]), float(gap["high"])
+    size = f"{interval(gap, _signed_two_places)} nat"
+    if np.isnan(low):
+        return f"{other} differs from {first} by {size}; one seed says no more"
+    if high < 0:
+        return f"{other} is better than {first}: {size}"
+    if low > 0:
+        return f"{other} is worse than {first}: {size}"
+    return f"{other} is as good, as far as is seen, as {first}: {size}"
 
 
 def before_and_after(run) -> list[str]:
-    """The gradient of the first feed-forward output over that of the last, at initialization and after warm-up."""
-    told = []
+    """Returns the gradient of the first feed-forward output over that of the last, at initialization and after warm-up."""
+    sentences = []
     for name, ratio in experiments.ends_of_sublayers(run).items():
-        steps = ratio["step"].values
-        shown = ", ".join(f"{interval(ratio.sel(step=step))} at step {step}" for step in (steps[0], steps[-1]))
-        told.append(f"{name}: gradient of the first feed-forward output over that of the last: {shown}")
-    return told
+        first, last = ratio["step"].values[[0, -1]]
+        before = f"{interval(ratio.sel(step=first))} at step {first}"
+        after = f"{interval(ratio.sel(step=last))} at step {last}"
+        lead = f"{name}: gradient of the first feed-forward output over that of the last"
+        sentences.append(f"{lead}: {before}, {after}")
+    return sentences
 
 
 def collapse(run) -> list[str]:
-    """Where the gradient at the bottom is smallest in training, and what made it so."""
-    told = []
+    """Returns where the gradient at the bottom is smallest in training, and the budget, tokens and loss there."""
     table = experiments.through(run)
+    sentences = []
     for name in nodes(run):
         rows = table[table["model"] == name]
         ratio = rows[rows["quantity"] == "bottom / readout"].set_index("step")
         if not np.isfinite(ratio["mean"]).any():
-            told.append(f"{name}: bottom over readout is not finite at any step")
+            sentences.append(f"{name}: bottom over readout is not finite at any step")
             continue
         step = int(np.asarray(ratio.index)[np.nanargmin(ratio["mean"].to_numpy())])
         at = rows[rows["step"] == step].set_index("quantity")
-        start = interval(ratio.iloc[0])
-        parts = ", ".join(f"{part} {interval(at.loc[part], signed)}" for part in ("norm", "fork") if part in at.index)
-        places = {
-            what: lambda value, n=places: f"{value:.{n}f}"
-            for what, places in (("token cosine", 3), ("held-out loss", 2))
-        }
-        others = ", ".join(f"{what} {interval(at.loc[what], show)}" for what, show in places.items())
-        least = interval(at.loc["bottom / readout"])
-        told.append(
+        gains = []
+        for part in ("norm", "fork"):
+            if part in at.index:
+                gains.append(f"{part} {interval(at.loc[part], signed)}")
+        cosine = f"token cosine {interval(at.loc['token cosine'], _three_places)}"
+        loss = f"held-out loss {interval(at.loc['held-out loss'], _two_places)}"
+        start, least = interval(ratio.iloc[0]), interval(at.loc["bottom / readout"])
+        sentences.append(
             f"{name}: bottom over readout {start} at the start, least at step {step}: {least}; "
-            f"budget there (nat): {parts}; {others}"
+            f"budget there (nat): {', '.join(gains)}; {cosine}, {loss}"
         )
-    return told
+    return sentences
 
 
 def amplification(swept, quantity: str = "output_change") -> list[str]:
-    """The exponent of the squared change of the output in the number of blocks (Liu et al. 2020: 1 for post, log for pre)."""
-    told = []
+    """Returns the exponent of the output's squared change in the number of blocks.
+
+    Liu et al. 2020: 1 for post-norm, a logarithm for pre-norm.
+    """
+    sentences = []
     for name, values in against_size(swept, quantity, "total_depth").items():
-        squares, blocks = (values**2).rename(quantity), values["total_depth"].values
-        first, last = (f"{interval(band(squares).isel(total_depth=i))} at {blocks[i]} blocks" for i in (0, -1))
-        line = f"{name}: mean squared change of the output {first}, {last}"
+        squares = (values**2).rename(quantity)
+        blocks = values["total_depth"].values
+        means = band(squares)
+        first = f"{interval(means.isel(total_depth=0))} at {blocks[0]} blocks"
+        last = f"{interval(means.isel(total_depth=-1))} at {blocks[-1]} blocks"
+        sentence = f"{name}: mean squared change of the output {first}, {last}"
         usable = fitting(squares, "total_depth")
         if usable is not None:
             fitted = laws.fit(usable, laws.monomial, over="total_depth").sel(number="k")
-            line += f"; it grows as their number to the {interval(fitted, _two)}"
-        told.append(line)
-    return told
+            sentence += f"; it grows as their number to the {interval(fitted, _signed_two_places)}"
+        sentences.append(sentence)
+    return sentences

@@ -10,120 +10,167 @@ from ...results.statistics import band
 from ...results.tree import settings, variable
 from .. import tables
 from ..tables import fits, jacobians, nonfinite
-from ..tables.profiles import interval, signed
+from ..tables.profiles import digits, interval, signed
 from . import captions
 
 
 def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100)) -> list[str]:
-    """The sentences: gradient at the bottom and budget per model and step, the law at the start, pairs, the slope over depth.
+    """Returns the sentences: gradient at the bottom, budget, law at the start, pairs of models, slope over total depth.
 
-    What is not finite is told seed by seed; numbers are then of the others.
+    What is not finite has a sentence for every seed; numbers are then of the others.
     """
+    members = tables.nodes(run)
     chosen = tables.steps_of(run, steps) or (None,)
-    told = [f"{'; '.join(f'{what}: {words}' for what, words in captions.setting(run).items())}"]
-    told += [sentence for name, node in tables.nodes(run).items() for sentence in _model(name, node, chosen)]
-    told += _laws(run)
-    told += [sentence for name, node in tables.nodes(run).items() for sentence in _jacobians(name, node, chosen)]
-    told += _pair(run, chosen[-1])
+    conditions = captions.setting(run)
+    sentences = ["; ".join(f"{name}: {text}" for name, text in conditions.items())]
+    for name, node in members.items():
+        sentences += _gradient(name, node, chosen)
+    sentences += _laws(run)
+    for name, node in members.items():
+        sentences += _jacobians(name, node, chosen)
+    sentences += _pairs(run, chosen[-1])
+    every_model = dict(members)
     if sweep is not None:
-        told += _slopes(sweep)
-    members = {**tables.nodes(run), **({} if sweep is None else tables.nodes(sweep))}
-    how = "no intervals" if nonfinite.alone(tables.nodes(run)) else "intervals: 95%"
-    return [*told, *nonfinite.lines(members), f"{how}, {captions.short(run)}; geometric means"]
+        sentences += _slopes(sweep)
+        every_model |= tables.nodes(sweep)
+    sentences += nonfinite.lines(every_model)
+    intervals = "no intervals" if nonfinite.alone(members) else "intervals: 95%"
+    sentences.append(f"{intervals}, {captions.short(run)}; geometric means")
+    return sentences
 
 
-def _model(name: str, node, steps) -> list[str]:
-    """What one model's gradient does between the readout and the bottom."""
-    ratio, net, final, loss = tables.ends(node).values()
-    when = lambda step: "" if step is None else f" at step {step}"
-    at = lambda data, step: data if step is None else data.sel(step=step)
-    factors = ", ".join(f"{interval(at(ratio, step))} times{when(step)}" for step in steps)
-    told = [f"{name}: the gradient at the bottom is, relative to the readout, {factors}"]
+def _when(step) -> str:
+    """Returns ` at step 3`; nothing where there are no steps."""
+    return "" if step is None else f" at step {step}"
+
+
+def _at(data, step):
+    """Returns the data of one step, or all of it where there are no steps."""
+    return data if step is None else data.sel(step=step)
+
+
+def _gradient(name: str, node, steps) -> list[str]:
+    """Returns one model's gradient at the bottom relative to the readout, and its budget, step by step."""
+    ends = tables.ends(node)
+    factors = []
     for step in steps:
-        gains = {**{part: at(net, step).sel(part=part) for part in net["part"].values}, "final norm": at(final, step)}
-        parts = [f"{part} {interval(gain, signed)}" for part, gain in gains.items() if part == "net" or _visible(gain)]
-        told.append(f"  budget{when(step)} (nat): {', '.join(parts)}; loss {interval(at(loss, step))}")
-    return told
+        factors.append(f"{interval(_at(ends['bottom'], step))} times{_when(step)}")
+    sentences = [f"{name}: the gradient at the bottom is, relative to the readout, {', '.join(factors)}"]
+    for step in steps:
+        gains = _gains(_at(ends["budget"], step), _at(ends["leave_gain"], step))
+        loss = interval(_at(ends["loss"], step))
+        sentences.append(f"  budget{_when(step)} (nat): {gains}; loss {loss}")
+    return sentences
+
+
+def _gains(budget, final_norm) -> str:
+    """Returns the budget's log-gains and the final norm's, without those that round to zero; net always."""
+    gains = []
+    for part in budget["part"].values:
+        gain = budget.sel(part=part)
+        if part == "net" or _visible(gain):
+            gains.append(f"{part} {interval(gain, signed)}")
+    if _visible(final_norm):
+        gains.append(f"final norm {interval(final_norm, signed)}")
+    return ", ".join(gains)
 
 
 def _visible(gain) -> bool:
-    """Whether a log-gain is there at all: an absent norm is not worth its words."""
+    """Returns whether a log-gain does not round to zero, as that of an absent norm does."""
     return abs(float(gain["mean"])) >= 0.05
 
 
 def _laws(run) -> list[str]:
-    """The law of each model's stream gradient over depth at initialization, or of given weights, where it is identified."""
+    """Returns the law of each model's stream gradient over depth at initialization, or of given weights.
+
+    A law that is not identified is left out.
+    """
     when = "" if settings(run).get("weights") == "given" else " at initialization"
     recorded = tables.steps_of(run)
-    choices = fits.law_choices(run, steps=recorded[:1]) if not recorded or recorded[0] == 0 else {}
-    told = []
-    for (name, _), choice in choices.items():
+    if recorded and recorded[0] != 0:
+        return []
+    sentences = []
+    for (name, _), choice in fits.law_choices(run, steps=recorded[:1]).items():
         law = choice.sel(law=choice.attrs["chosen"])
-        if law["identified"]:
-            misfit = f"rms misfit of the log {tables.digits(law['residual'].item())}"
-            told.append(f"{name}: stream gradient over positions l{when}: {laws.to_text(choice)}, {misfit}")
-    return told
+        if not law["identified"]:
+            continue
+        misfit = f"rms misfit of the log {digits(law['residual'].item())}"
+        sentences.append(f"{name}: stream gradient over positions l{when}: {laws.to_text(choice)}, {misfit}")
+    return sentences
 
 
 def _jacobians(name: str, node, steps) -> list[str]:
-    """The leading Lyapunov exponent and the log-volumes over the whole stack, where they were read."""
-    told = []
+    """Returns the leading Lyapunov exponent and the log-volumes over the whole stack, where they were measured."""
+    sentences = []
     for step in steps:
-        at = node if step is None else node.sel(step=step)
-        when = "" if step is None else f" at step {step}"
+        at = _at(node, step)
         if "lyapunov_exponent" in node:
             leading = band(variable(at, "lyapunov_exponent").isel(direction=0, drop=True))
-            shown = interval(leading, partial(signed, places=3))
-            told.append(f"{name}: leading Lyapunov exponent{when} {shown} nat per sublayer")
+            value = interval(leading, partial(signed, places=3))
+            sentences.append(f"{name}: leading Lyapunov exponent{_when(step)} {value} nat per sublayer")
         if "log_volume" in node and "lost_directions" in node:
-            totals = jacobians.stack_volumes(at)
-            parts = {"skip + branch": "fork", "norm on the path": "norm_out", "whole": "sublayer"}
-            sums = {words: band(totals.sel(jacobian=factor)) for words, factor in parts.items()}
-            volumes = ", ".join(
-                f"{words} {interval(total, signed)}" for words, total in sums.items() if _visible(total)
-            )
-            told += [f"{name}: log-volume of the stack{when} (nat): {volumes}"] if volumes else []
-    return told
+            volumes = _volumes(at)
+            if volumes:
+                sentences.append(f"{name}: log-volume of the stack{_when(step)} (nat): {', '.join(volumes)}")
+    return sentences
 
 
-def _pair(run, step) -> list[str]:
-    """The first model's gradient at the bottom against each other's, paired over seeds, at the last step."""
-    first, *others = tables.nodes(run)
-    told = []
+def _volumes(node) -> list[str]:
+    """Returns the log-volumes of the stack that don't round to zero, with the factors' names."""
+    totals = jacobians.stack_volumes(node)
+    volumes = []
+    for words, factor in (("skip + branch", "fork"), ("norm on the path", "norm_out"), ("whole", "sublayer")):
+        total = band(totals.sel(jacobian=factor))
+        if _visible(total):
+            volumes.append(f"{words} {interval(total, signed)}")
+    return volumes
+
+
+def _pairs(run, step) -> list[str]:
+    """Returns each other model's gradient at the bottom against the first model's, paired over seeds, at the last step."""
+    members = tables.nodes(run)
+    first, *others = members
+    sentences = []
     for other in others:
-        ratio = tables.compared(run, other, first)
-        ratio = ratio if step is None else ratio.sel(step=step)
+        lead = f"{other} against {first}{_when(step)}"
+        log_ratio = _at(tables.compared(run, other, first), step)
         with np.errstate(over="ignore"):
-            mean, low, high = (float(np.exp(ratio[bound])) for bound in ("mean", "low", "high"))
-        lead = f"{other} against {first}{'' if step is None else f' at step {step}'}"
+            mean = float(np.exp(log_ratio["mean"]))
+            low = float(np.exp(log_ratio["low"]))
+            high = float(np.exp(log_ratio["high"]))
         if not np.isfinite(mean):
-            told.append(f"{lead}: no seed has a finite gradient in both")
+            sentences.append(f"{lead}: no seed has a finite gradient in both")
             continue
-        spread = "" if np.isnan(low) else f" [{tables.digits(low)}, {tables.digits(high)}]"
-        told.append(f"{lead}: {tables.digits(mean)}{spread} times{_paired(ratio, tables.nodes(run)[first])}")
-    return told
+        ratio = digits(mean)
+        if not np.isnan(low):
+            ratio += f" [{digits(low)}, {digits(high)}]"
+        sentences.append(f"{lead}: {ratio} times{_pairing(log_ratio, members[first])}")
+    return sentences
 
 
-def _paired(ratio, node) -> str:
-    """How a ratio is paired: over how many seeds, where some are left out, and with what correlation."""
-    n, seeds = int(ratio["n"]), node.sizes.get("seed", 1)
-    over = "seeds" if n == seeds else f"{n} of {seeds} seeds"
-    correlation = float(ratio["correlation"])
+def _pairing(log_ratio, node) -> str:
+    """Returns over how many seeds a ratio is paired, where some are left out, and with what correlation."""
+    n = int(log_ratio["n"])
+    seeds = node.sizes.get("seed", 1)
+    of_seeds = "seeds" if n == seeds else f"{n} of {seeds} seeds"
     if n < 2:
-        return "" if n == seeds else f", of {over}"
-    shown = f", correlation {tables.digits(correlation)}" if n > 2 and np.isfinite(correlation) else ""
-    return f", paired over {over}{shown}"
+        return "" if n == seeds else f", of {of_seeds}"
+    correlation = float(log_ratio["correlation"])
+    if n > 2 and np.isfinite(correlation):
+        return f", paired over {of_seeds}, correlation {digits(correlation)}"
+    return f", paired over {of_seeds}"
 
 
 def _slopes(sweep) -> list[str]:
-    """The last feed-forward gradient's exponent in the number of blocks, and the law that was chosen."""
+    """Returns the last feed-forward gradient's exponent in the number of blocks, and the law that was chosen."""
     slopes = fits.total_depth_slopes(sweep)
     if not slopes:
         return []
     lead = "last feed-forward gradient at initialization,"
-    shown = ", ".join(f"{name} {interval(fitted.sel(number='k'))}" for name, fitted in slopes.items())
-    chosen = ", ".join(f"{name} {laws.to_text(choice)}" for (name, _), choice in fits.total_depth_laws(sweep).items())
-    return [
-        f"{lead} exponent in the number of blocks: {shown}",
-        *([f"{lead} law in the number of blocks L: {chosen}"] if chosen else []),
-    ]
+    exponents = ", ".join(f"{name} {interval(fitted.sel(number='k'))}" for name, fitted in slopes.items())
+    sentences = [f"{lead} exponent in the number of blocks: {exponents}"]
+    choices = fits.total_depth_laws(sweep)
+    if choices:
+        chosen = ", ".join(f"{name} {laws.to_text(choice)}" for (name, _), choice in choices.items())
+        sentences.append(f"{lead} law in the number of blocks L: {chosen}")
+    return sentences

@@ -1,4 +1,4 @@
-"""Rows of what is read of Jacobians: the spectra of sublayers and their factors, and the chain of them end to end.
+"""Rows of Jacobian quantities: the spectra of sublayers and their factors, and the chain of them end to end.
 
 Of every sublayer and factor J: n entries; d directions between the spaces where it acts, at most. r of the d are left: their σ is
 more than rounding of σ_max in the precision of the stream, √size ε or 8 ε. Where a σ is less than 32 times above that, no run in
@@ -27,12 +27,12 @@ def _functional(
     latex: str,
     *,
     units: str = "1",
-    own: tuple[str, ...] = (),
+    dims: tuple[str, ...] = (),
     mean: Mean = GEOMETRIC,
     figure: str = "factors",
 ) -> tuple[Quantity, Quantity]:
-    """A functional of a spectrum, with dimensions of its `own` besides sublayer and factor, and its standard error."""
-    row = Quantity(name, words, formula, latex, units, (*_PLACE, *own), mean, "spectrum", figure)
+    """Returns a functional of a spectrum and its standard error; `dims` are those besides sublayer and factor."""
+    row = Quantity(name, words, formula, latex, units, (*_PLACE, *dims), mean, "spectrum", figure)
     return with_error(row, _OF_SPECTRA)
 
 
@@ -66,7 +66,7 @@ _SPECTRA = (
         "Schatten norm",
         "(Σ_i σ_i^p)^(1/p); p = 1 nuclear, p = 2 Frobenius",
         r"\left(\sum_i \sigma_i^p\right)^{1/p}",
-        own=("p",),
+        dims=("p",),
         figure="profile",
     ),
     *_functional(
@@ -80,7 +80,7 @@ _SPECTRA = (
         "quantiles of the singular values",
         "σ at that share of the r",
         r"\sigma_{(q)}, \; \frac{1}{r} \sum_{i=1}^{r} \mathbf{1}[\sigma_i \leq \sigma_{(q)}] = q",
-        own=("quantile",),
+        dims=("quantile",),
         figure="spectrum_bands",
     ),
     *_functional(
@@ -88,7 +88,7 @@ _SPECTRA = (
         "spectral density",
         "share of the r in each bin of log10 σ",
         r"\frac{1}{r} \sum_{i=1}^{r} \mathbf{1}[\log_{10}\sigma_i \in \mathrm{bin}]",
-        own=("log_sigma",),
+        dims=("log_sigma",),
         mean=ARITHMETIC,
         figure="spectral_density",
     ),

@@ -1,4 +1,4 @@
-"""Rows of what forward and backward passes read: losses, gradients, the budget, the signal, the experts."""
+"""Rows of the quantities of forward and backward passes: losses, gradients, the budget, the signal, the experts."""
 
 from .quantity import ARITHMETIC, Error, Quantity, with_error
 

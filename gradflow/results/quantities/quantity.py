@@ -1,4 +1,4 @@
-"""One row of the table of quantities: all that is said of a number, but for the reading that yields it (`sources`)."""
+"""One row of the table of quantities: the meaning, formula, unit and dimensions of a number."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -40,26 +40,26 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Error:
-    """How a standard error is come by: its formula as text, and in LaTeX."""
+    """The formula of a standard error, as text and in LaTeX."""
 
     formula: str
     latex: str
 
-    def of(self, own: Quantity, reading: str | None = None) -> Quantity:
-        """The row of the standard error of a quantity; by default the same reading yields both."""
+    def of(self, quantity: Quantity, reading: str | None = None) -> Quantity:
+        """Returns the row of the standard error of a quantity; by default the same reading yields both."""
         return Quantity(
-            f"{own.name}_sem",
-            f"standard error of the {own.long_name}",
+            f"{quantity.name}_sem",
+            f"standard error of the {quantity.long_name}",
             self.formula,
             self.latex,
-            own.units,
-            own.dims,
+            quantity.units,
+            quantity.dims,
             ARITHMETIC,
-            reading or own.reading,
+            reading or quantity.reading,
             figure=None,
         )
 
 
-def with_error(own: Quantity, error: Error) -> tuple[Quantity, Quantity]:
-    """A quantity and its standard error."""
-    return own, error.of(own)
+def with_error(quantity: Quantity, error: Error) -> tuple[Quantity, Quantity]:
+    """Returns a quantity and its standard error."""
+    return quantity, error.of(quantity)

@@ -1,8 +1,7 @@
-"""Where quantities come from: every reading by name, the calls that take it, and what it costs.
+"""The readings that yield quantities: their names, the calls that take them, and their cost.
 
-Instruments, training, theory and reports take readings, and none of these knows all others: the table lies beneath them. A
-reading stands here once, however many quantities it yields; which figure shows a quantity is said with the quantity, since those
-of one reading have several.
+Instruments, training, theory and reports all take readings, so this table is below all of them. Each reading is listed once,
+however many quantities it yields; the figure of a quantity is in the quantity's own row.
 
 In costs B is the number of examples, T that of tokens, n that of entries of one example's stream.
 """
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
-    """A reading: the `calls` that take it, its `cost`, and, where its quantities are another's, what it is `of` them."""
+    """A reading: the `calls` that take it, its `cost`, and `of`, the part of another reading that it is, where it is one."""
 
     name: str
     cost: str
@@ -21,17 +20,18 @@ class Source:
 
 
 def _measured(name: str, cost: str, of: str = "") -> Source:
-    """A reading of a model's weights: by `measure` at one moment, by `train` at recorded steps."""
-    return Source(name, cost, (f'gf.measure(..., quantities="{name}")', f'gf.train(..., readings="{name}")'), of)
+    """Returns a reading of a model's weights: by `measure` at one moment, by `train` at recorded steps."""
+    calls = (f'gf.measure(..., quantities="{name}")', f'gf.train(..., readings="{name}")')
+    return Source(name, cost, calls, of)
 
 
 def _of_updates(name: str, cost: str) -> Source:
-    """A reading of what an update does, which only a training has."""
+    """Returns a reading of an update, which only a training has."""
     return Source(name, cost, (f'gf.train(..., readings="{name}")',))
 
 
 def predicting(reading: str) -> str:
-    """The call that predicts what a reading measures."""
+    """Returns the call that predicts the quantities of a reading."""
     return f'gf.predict(..., quantities="{reading}")'
 
 

@@ -16,17 +16,19 @@ _OF_REPLICAS = Error("SD over replicas / √replicas", r"\mathrm{SD}/\sqrt{R}")
 
 
 def row(name: str) -> Quantity | None:
-    """The row of a quantity, or that of the standard error of one; None for a name that is not in the table."""
-    own = QUANTITIES.get(name.removesuffix("_sem"))
-    if name in QUANTITIES or own is None:
-        return QUANTITIES.get(name)
-    return _OF_REPLICAS.of(own, "predict")
+    """Returns the row of a quantity, or of the standard error of one; None for a name that is not in the table."""
+    if name in QUANTITIES:
+        return QUANTITIES[name]
+    quantity = QUANTITIES.get(name.removesuffix("_sem"))
+    if quantity is None:
+        return None
+    return _OF_REPLICAS.of(quantity, "predict")
 
 
 def listed(quantities) -> list:
-    """What is asked for, one by one: a single name is one.
+    """Returns the names as a list; a single name is a list of one.
 
-    Errors: ValueError for what is neither a name nor several things.
+    Errors: ValueError for a value that is neither a name nor several things.
     """
     if isinstance(quantities, str):
         return [quantities]
@@ -36,18 +38,21 @@ def listed(quantities) -> list:
 
 
 def by_what_they_yield(functions: Mapping[str, T]) -> dict[str, T]:
-    """Functions by the names of their readings, and by those of the quantities that these yield."""
-    yielding = {name: functions[row.reading] for name, row in QUANTITIES.items() if row.reading in functions}
-    return yielding | dict(functions)
+    """Returns functions by the names of their readings, and by the names of the quantities that these yield."""
+    yielding = {}
+    for name, quantity in QUANTITIES.items():
+        if quantity.reading in functions:
+            yielding[name] = functions[quantity.reading]
+    return {**yielding, **functions}
 
 
 def quantities(name: str | None = None) -> pd.DataFrame:
-    """The table of quantities: meaning, formula, unit, mean over seeds, how to get each, what that costs, and its figure.
+    """Returns the table of quantities: meaning, formula, unit, mean over seeds, how to get each, the cost, and its figure.
 
     Parameters
     ----------
     name : of one quantity, by default all; also that of the standard error which a prediction gives, `loss_sem`, or of a
-        reading, for all that it yields
+        reading, for all its quantities
 
     Errors: ValueError for an unknown name, with the nearest.
 
@@ -55,33 +60,36 @@ def quantities(name: str | None = None) -> pd.DataFrame:
     ['‖∂loss/∂x_l‖', 'norm', 'backward']
     """
     rows = list(QUANTITIES.values()) if name is None else _named(name)
-    return pd.DataFrame([_told(one) for one in rows]).set_index("name")
+    return pd.DataFrame(list(map(_cells, rows))).set_index("name")
 
 
 def _named(name: str) -> list[Quantity]:
-    """The row of that name, or those of the reading, or an error with the nearest."""
-    predicted = {f"{own.name}_sem": own for own in QUANTITIES.values() if own.predicted}
+    """Returns the row of that name, or those of the reading; an error with the nearest names where there is neither."""
+    predicted = {f"{quantity.name}_sem": quantity for quantity in QUANTITIES.values() if quantity.predicted}
     known("quantity", name, QUANTITIES, also=[*predicted, *SOURCES])
     if name in QUANTITIES:
         return [QUANTITIES[name]]
     if name in predicted:
         return [_OF_REPLICAS.of(predicted[name], "predict")]
-    return [own for own in QUANTITIES.values() if own.reading == name]
+    return [quantity for quantity in QUANTITIES.values() if quantity.reading == name]
 
 
-def _told(one: Quantity) -> dict[str, str]:
-    """A row in words."""
-    source = SOURCES[one.reading]
-    calls = (*source.calls, predicting(one.reading)) if one.predicted else source.calls
+def _cells(quantity: Quantity) -> dict[str, str]:
+    """Returns a row as texts, by the names of the table's columns."""
+    source = SOURCES[quantity.reading]
+    calls = list(source.calls)
+    if quantity.predicted:
+        calls.append(predicting(quantity.reading))
+    figure = "none" if quantity.figure is None else f"gf.plot.{quantity.figure}"
     return {
-        "name": one.name,
-        "meaning": one.long_name,
-        "formula": one.formula,
-        "latex": one.latex,
-        "unit": one.units,
-        "mean": one.mean,
-        "reading": one.reading,
+        "name": quantity.name,
+        "meaning": quantity.long_name,
+        "formula": quantity.formula,
+        "latex": quantity.latex,
+        "unit": quantity.units,
+        "mean": quantity.mean,
+        "reading": quantity.reading,
         "how to get it": " or ".join(calls),
         "cost": source.cost,
-        "figure": "none" if one.figure is None else f"gf.plot.{one.figure}",
+        "figure": figure,
     }

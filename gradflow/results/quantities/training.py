@@ -1,4 +1,4 @@
-"""Rows of what only a training reads: updates and what they change, recipes, the first value that is not finite."""
+"""Rows of quantities that only a training has: updates and what they change, recipes, the first value that is not finite."""
 
 from .quantity import ARITHMETIC, Quantity
 from .vocabulary import PLACES
@@ -7,7 +7,7 @@ from .vocabulary import PLACES
 def _of_weights(
     name: str, words: str, formula: str, latex: str, units: str, reading: str = "update"
 ) -> tuple[Quantity, Quantity]:
-    """A quantity of the parameters in the stack, and the same of those outside."""
+    """Returns a quantity of the parameters in the stack, and the same quantity of those outside."""
     inside = Quantity(name, words, formula, latex, units, ("sublayer", "parameter"), reading=reading)
     outside = f"{words}, outside the stack"
     return inside, Quantity(f"outer_{name}", outside, formula, latex, units, ("outer",), reading=reading, figure=None)

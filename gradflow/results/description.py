@@ -1,0 +1,156 @@
+"""One description of a model, from its configuration: wirings, kinds of sublayers, sizes, attention, norms, initialization.
+
+It is made when results are labelled and stored with them; captions, the command line and the atlas print it.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+# Layers that may stand in a norm's place and are none; all others there are called by their names.
+_GAINS = ("Zero", "Shift", "Gain", "ScalarGain", "FeatureGain", "Complement")
+_NO_NORM = ("Identity", *_GAINS, "Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
+
+
+def describe(configuration: Any) -> dict[str, Any]:
+    """Returns the description of a model whose `configuration` is plain data (`configuration.encode`).
+
+    `wirings` are the different wirings in order, each with its name, equation, jacobian and source; `sublayers` the kinds of
+    sublayers of a block, `branches` the same with the type of each branch; `blocks`, `width` and `vocabulary` the sizes.
+    `texts` has the other properties as text: attention, feed-forward, norm, initialization, embedding.
+
+    Empty for a model that is no stack of residual sublayers, such as a function of the user.
+    """
+    model = _stacked(configuration)
+    if model is None:
+        return {}
+    blocks = 0
+    sublayers: list[dict] = []
+    for segment in _segments(model["stack"]):
+        blocks += segment["repeats"]
+        sublayers += segment["block"]
+    return {
+        "wirings": _wirings(sublayers),
+        "sublayers": _joined(sublayer["kind"] for sublayer in sublayers),
+        "branches": _joined(f"{sublayer['kind']} {_type(sublayer['branch'])}" for sublayer in sublayers),
+        "blocks": blocks,
+        "width": model["width"],
+        "vocabulary": model["embedding"].get("vocabulary"),
+        "texts": _texts(model, sublayers),
+    }
+
+
+def _stacked(model: Any) -> dict | None:
+    """Returns the configuration of one stack: a Transformer's, or that of a side of an encoder and decoder; else None."""
+    if not isinstance(model, dict):
+        return None
+    if "whole" in model:
+        whole = model["whole"]
+        return {**whole, "stack": whole[f"{model['type'].lower()}_stack"]}
+    if model.get("type") == "Transformer":
+        return model
+    return None
+
+
+def _segments(stack: Any) -> list[dict]:
+    """Returns the segments of a stack, which is a list of them, or has one."""
+    if isinstance(stack, dict):
+        return stack["segments"]
+    return stack
+
+
+def _wirings(sublayers: list[dict]) -> list[dict[str, str]]:
+    """Returns name, equation, Jacobian and source of every wiring, each once and in order."""
+    wirings: list[dict[str, str]] = []
+    for sublayer in sublayers:
+        wiring = {name: sublayer["wiring"][name] for name in ("name", "equation", "jacobian", "source")}
+        if wiring not in wirings:
+            wirings.append(wiring)
+    return wirings
+
+
+def _type(data: dict) -> str:
+    """Returns the type of an encoded value; of a function its name."""
+    return str(data.get("type", data.get("unregistered")))
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """Returns texts joined by commas, each once and in order."""
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _texts(model: dict, sublayers: list[dict]) -> dict[str, str]:
+    """Returns attention, feed-forward, norm, initialization and embedding as text."""
+    texts = {}
+    attention = _first_with(sublayers, "causal", "heads")
+    if attention:
+        mask = "causal" if attention["causal"] else "bidirectional"
+        texts["attention"] = f"{attention['heads']} heads, {mask} mask"
+    hidden = _first_with(sublayers, "activation", "ratio")
+    if hidden:
+        texts["feed-forward"] = f"{hidden['type']}, {hidden['activation']}, hidden width {hidden['ratio']:.3g} d"
+    texts["norm"] = _joined(_norms(sublayers)) or "none"
+    texts["initialization"] = constructor(sublayers[0]["branch"].get("weights", {}))
+    embedding = model["embedding"]
+    if "rms" in embedding:
+        texts["embedding"] = f"rms {embedding['rms']:g}, kept apart from the stack"
+    else:
+        texts["embedding"] = f"{constructor(embedding)}, kept apart from the stack"
+    return texts
+
+
+def _first_with(sublayers: list[dict], *fields: str) -> dict | None:
+    """Returns the first branch that has all these fields."""
+    for sublayer in sublayers:
+        branch = sublayer["branch"]
+        if all(field in branch for field in fields):
+            return branch
+    return None
+
+
+def _norms(data, of_layer: bool = False) -> Iterator[str]:
+    """Yields what stands in a norm's place, anywhere in the data of sublayers: in a wiring, lane by lane, in a branch."""
+    if not isinstance(data, dict | list):
+        return
+    if of_layer and isinstance(data, dict) and "layers" not in data and "norm" not in data:
+        kind = _type(data)
+        if kind != "None" and kind not in _NO_NORM:
+            yield kind
+        return
+    for name, item in _entries(data):
+        yield from _norms(item, _is_place_of_a_layer(name, of_layer))
+
+
+def _entries(data: dict | list) -> Iterator[tuple]:
+    """Yields `(name, item)`: of a dict its items, of a list the pairs of a place and a layer, or None and the item."""
+    if isinstance(data, dict):
+        yield from data.items()
+        return
+    for item in data:
+        if isinstance(item, list) and len(item) == 2 and isinstance(item[0], str):
+            yield item[0], item[1]
+        else:
+            yield None, item
+
+
+def _is_place_of_a_layer(name, of_layer: bool) -> bool:
+    """Returns whether a layer of that name may be a norm; an unnamed item is what its list is."""
+    if name is None:
+        return of_layer
+    if name in ("layers", "norm", "read", "enter", "leave", "inner"):
+        return True
+    return name.startswith("norm") or name.endswith("_norm")
+
+
+def constructor(data) -> str:
+    """Returns a registered value as its constructor would be written: `FanIn(gain=1.0)`."""
+    if isinstance(data, list):
+        return "(" + ", ".join(map(constructor, data)) + ")"
+    if isinstance(data, float):
+        return f"{data:.4g}"
+    if not isinstance(data, dict) or "type" not in data:
+        return str(data)
+    arguments = []
+    for name, value in data.items():
+        if name != "type":
+            arguments.append(f"{name}={constructor(value)}")
+    return f"{data['type']}({', '.join(arguments)})"
