@@ -156,7 +156,7 @@ def test_a_search_that_comes_to_no_end_is_one_line(monkeypatch):
     def endless(*_, **__):
         raise RuntimeError("Optimal parameters not found: The maximum number of function evaluations is exceeded.")
 
-    monkeypatch.setattr(laws.optimize, "curve_fit", endless)
+    monkeypatch.setattr(laws.fitting.optimize, "curve_fit", endless)
     with pytest.raises(laws.NoFit, match="fit of the law a l\\^k came to no end"):
         laws.fit(synthetic("monomial"), laws.monomial)
 
