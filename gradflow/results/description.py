@@ -25,7 +25,7 @@ def describe(configuration: Any) -> dict[str, Any]:
         return {}
     blocks = 0
     sublayers: list[dict] = []
-    for segment in _segments(model["stack"]):
+    for segment in model["stack"]["segments"]:
         blocks += segment["repeats"]
         sublayers += segment["block"]
     return {
@@ -49,13 +49,6 @@ def _stacked(model: Any) -> dict | None:
     if model.get("type") == "Transformer":
         return model
     return None
-
-
-def _segments(stack: Any) -> list[dict]:
-    """Returns the segments of a stack, which is a list of them, or has one."""
-    if isinstance(stack, dict):
-        return stack["segments"]
-    return stack
 
 
 def _wirings(sublayers: list[dict]) -> list[dict[str, str]]:
