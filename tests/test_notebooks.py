@@ -15,6 +15,7 @@ DEPTH, WIDTH, HEADS, CONTEXT, BATCH = 2, 8, 2, 8, 2
 STEPS, SEEDS, SWEEP = 2, 2, (1, 2)
 OUT = "out"
 """
+DRAWING = re.compile(r"\bgf\.plot\.[a-z]")  # a function of figures; gf.plot.STYLE draws nothing
 over_notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -22,6 +23,12 @@ def code_cells(path: Path) -> list[dict]:
     """The code cells of a notebook, their source as one string."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return [{**cell, "source": "".join(cell["source"])} for cell in cells if cell["cell_type"] == "code"]
+
+
+def prose(path: Path) -> list[str]:
+    """The text of the cells that are not code."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
 
 
 def names_set(source: str) -> set[str]:
@@ -43,6 +50,21 @@ def test_there_are_notebooks():
 
 
 @over_notebooks
+def test_a_notebook_opens_with_its_question_and_ends_with_what_to_change_next(path):
+    first, *_, last = prose(path)
+    assert first.startswith("# ")
+    assert "**The question.**" in first
+    assert "?" in first
+    changes = last.partition("## What to change next\n")[2]
+    assert 2 <= changes.count("\n- ") <= 4
+
+
+@over_notebooks
+def test_a_notebook_says_how_to_read_what_it_shows(path):
+    assert any("**How to read " in cell for cell in prose(path))
+
+
+@over_notebooks
 def test_a_notebook_was_run_from_top_to_bottom_without_an_error(path):
     cells = code_cells(path)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
@@ -53,7 +75,7 @@ def test_a_notebook_was_run_from_top_to_bottom_without_an_error(path):
 
 @over_notebooks
 def test_every_cell_that_draws_shows_its_figure(path):
-    drawing = [cell for cell in code_cells(path) if "gf.plot." in cell["source"]]
+    drawing = [cell for cell in code_cells(path) if DRAWING.search(cell["source"])]
     assert drawing
     assert [cell["source"] for cell in drawing if "image/png" not in mimes(cell)] == []
 
@@ -84,7 +106,7 @@ def test_a_notebook_runs_at_toy_size(path, tmp_path, monkeypatch, capsys):
         with plt.rc_context():
             for source in (TOY, *rest):
                 exec(compile(source, path.name, "exec"), namespace)
-                assert plt.get_fignums() or "gf.plot." not in source, f"no figure from\n{source}"
+                assert plt.get_fignums() or not DRAWING.search(source), f"no figure from\n{source}"
                 figures += len(plt.get_fignums())
                 plt.close("all")
                 let_go_if_crowded()

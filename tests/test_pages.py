@@ -128,7 +128,7 @@ def test_the_calls_take_the_options_they_are_given(page):
 def test_every_command_and_option_exists(page):
     fields = [field for group in (options.Models, options.Updates, options.Run, options.Trained)
               for field in dataclasses.fields(group)]  # fmt: skip
-    known = {field.name for field in fields} | {"record", "readings", "help"}
+    known = {field.name for field in fields} | {"record", "readings", "help"} | {"rooms"}  # of density.py
     quoted = re.findall(r"`([^`\n]+)`", FENCE.sub("", text(page))) + blocks(page, "")
     for code in quoted:
         assert set(re.findall(r"(?<![\w.])gradflow ([a-z]+)", code)) <= set(commands.COMMANDS)
@@ -170,6 +170,12 @@ def test_the_citation_is_that_of_the_package():
 # ---- the numbers --------------------------------------------------------------------------------------------
 
 
+def slope(row: pd.Series) -> str:
+    """An exponent with its interval, as summaries write it."""
+    estimate, low, high = (digits(row[column]) for column in ("estimate", "low", "high"))
+    return f"{estimate} [{low}, {high}]"
+
+
 def findings() -> list[str]:
     """What the front page says of the main job, from the tables that the job wrote."""
     at = lambda name: pd.read_csv(FIGURES / name).set_index(["model", "step"])
@@ -178,8 +184,7 @@ def findings() -> list[str]:
     centre = lambda frame, model, step, column: frame.loc[(model, step), column].split(" [")[0]
     assert centre(fan_in, "pre", 10, "final norm") == centre(fan_in, "pre", 100, "final norm")
     laws = pd.read_csv(FIGURES / "compare_laws.csv").query("law == 'monomial'").set_index("model")
-    slope = {name: [digits(row[column]) for column in ("estimate", "low", "high")] for name, row in laws.iterrows()}
-    written = {name: f"{middle} [{low}, {high}]" for name, (middle, low, high) in slope.items()}
+    written = {name: slope(row) for name, row in laws.iterrows()}
     return [
         f"at the bottom is {ratio(fan_in, 'post', 0)} times that at the readout",
         f"norms contribute {centre(fan_in, 'post', 0, 'norm')} nat",
@@ -327,15 +332,63 @@ def test_what_is_said_of_training_is_in_its_file():
     assert f"a paired difference of {bert.loc['post', 'mean'] - bert.loc['pre', 'mean']:.2f} [" in page
 
 
-def test_what_the_norms_cost_in_notebook_05_is_what_it_printed():
-    printed = re.findall(
-        r"(pre|post) +(forward(?: and backward)?) +LayerNorm / RMSNorm ([\d.]+), quartiles ([\d.]+) to ([\d.]+)",
-        printed_by("05_atlas.ipynb"),
-    )
-    cells = {(name, way): f"{middle} ({low}-{high})" for name, way, middle, low, high in printed}
-    forward, both = ([cells[name, way] for name in ("pre", "post")] for way in ("forward", "forward and backward"))
-    assert f"64, batch 4 × 32 | forward | {' | '.join(forward)} |" in text(COSTS)
-    assert f"| with the backward pass | {' | '.join(both)} |" in text(COSTS)
+def prose_of(notebook: str) -> str:
+    """The text of a notebook's cells that are not code, with every run of blanks and line ends as one blank."""
+    cells = json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))["cells"]
+    return " ".join(" ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown").split())
+
+
+def test_notebook_01_prints_the_numbers_of_the_front_page():
+    steps = pd.read_csv(FIGURES / "compare_steps.csv").set_index(["model", "step"])
+    printed = printed_by("01_pre_vs_post.ipynb")
+    for name in ("pre", "post"):
+        at = [f"{steps.loc[(name, step), 'bottom / readout']} times at step {step}" for step in (0, 10, 100)]
+        assert f"{name}: the gradient at the bottom is, relative to the readout, {', '.join(at)}\n" in printed
+    for step in (0, 10, 100):
+        norm, fork, net = steps.loc[("post", step), ["norm", "fork", "net"]]
+        assert f"budget at step {step} (nat): norm {norm}, fork {fork}, net {net};" in printed
+    bert = pd.read_csv(FIGURES / "compare_bert_steps.csv").set_index(["model", "step"])
+    from_bert = re.search(r"post +from BERT's weights.*", printed)[0]
+    for step in (10, 100):
+        assert f"{bert.loc[('post', step), 'bottom / readout']} at step {step}" in from_bert
+    laws = pd.read_csv(FIGURES / "compare_laws.csv").query("law == 'monomial'").set_index("model")
+    slopes = [f"{name} {slope(laws.loc[name])}" for name in ("pre", "post")]
+    assert f"exponent in the number of blocks: {', '.join(slopes)}\n" in printed
+
+
+def test_notebook_04_prints_the_collapse_of_the_front_page():
+    steps = pd.read_csv(FIGURES / "compare_steps.csv").set_index(["model", "step"])
+    collapsed = re.search(r"\npost: .*", printed_by("04_training.ipynb"))[0]
+    assert f"bottom over readout {steps.loc[('post', 0), 'bottom / readout']} at the start" in collapsed
+    assert f"least at step 100: {steps.loc[('post', 100), 'bottom / readout']};" in collapsed
+    norm, fork = steps.loc[("post", 100), ["norm", "fork"]]
+    assert f"budget there (nat): norm {norm}, fork {fork};" in collapsed
+
+
+# Of a notebook: a phrase of its text with numbers in parentheses, and where its cells printed them.
+PRINTED = [
+    ("05_atlas.ipynb", r"the rank correlation is ([−\d.]+)\.", r"loss after the training: (\S+),"),
+    ("05_atlas.ipynb", r"the norms take (\d+) nat and the forks", r"\nkeel(?: +\S+){2} +(-\S+)"),
+    ("05_atlas.ipynb", r"the forks give (\d+) of them back", r"\nkeel(?: +\S+){3} +(\S+)"),
+    ("05_atlas.ipynb", r"But ResiDual, at (\S+),", r"\nresidual +\S+ +(\S+)"),
+    ("06_trained_models.ipynb", r"by e\^(\S+): the gradient", r"rxnfp, trained: .*net (\S+) \["),
+    ("06_trained_models.ipynb", r"the norms take (\S+) nat", r"rxnfp, trained: .*norm (\S+) \["),
+    ("06_trained_models.ipynb", r"The forks return (\S+) nat", r"rxnfp, trained: .*fork (\S+) \["),
+]
+
+
+@pytest.mark.parametrize(("notebook", "said", "shown"), PRINTED)
+def test_a_notebook_says_what_it_printed(notebook, said, shown):
+    number, printed = re.search(said, prose_of(notebook))[1], re.search(shown, printed_by(notebook))[1]
+    places = len(number.partition(".")[2])
+    assert abs(float(number.replace("−", "-"))) == round(abs(float(printed.replace("−", "-"))), places)
+
+
+def test_what_norms_cost_is_said_alike_in_notebook_05_and_on_the_page_of_costs():
+    told = prose_of("05_atlas.ipynb")
+    for way in ("forward", "with the backward pass"):
+        pre, post = re.search(rf"^\| {way} \| (\d.*) \| (\d.*) \|$", text(COSTS), re.MULTILINE).groups()
+        assert f"{way} {pre} under pre-norm and {post} under post-norm" in told
 
 
 def test_the_trained_bert_attenuates_as_notebook_06_printed():

@@ -6,13 +6,14 @@ condition; `save` writes picture, table and caption. Bottom up: canvas, lines, p
 """
 
 from .atlas import atlas
-from .canvas import WIDTHS, figure, save
+from .canvas import STYLE, WIDTHS, figure, save
 from .experiments import amplification, collapse, outcomes, through
 from .jacobians import alignment, exponents, factors, spectral_density, spectrum, spectrum_bands
 from .profiles import budget, budget_totals, comparison, heatmap, profile, total_depth, training
 from .theory import agreement, variance
 
 __all__ = [
+    "STYLE",
     "WIDTHS",
     "agreement",
     "alignment",
