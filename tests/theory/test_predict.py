@@ -130,7 +130,7 @@ def test_options_that_make_no_sense_are_refused_in_one_line(options, message, mo
 
 def test_a_model_that_is_no_transformer_of_ours_is_refused(data):
     stack = FunctionStack(lambda w, x: x, 3, lambda params, x, y: 0.0)
-    with pytest.raises(ValueError, match="mine: theory covers a Transformer .* not FunctionStack .*: measure it"):
+    with pytest.raises(ValueError, match="mine: theory covers a Transformer .* not a FunctionStack: measure it"):
         gf.predict({"mine": stack}, data)
 
 
