@@ -11,8 +11,9 @@ TOKENS = """bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id cls
 processor_class prefix"""
 TRAINING = """initializer_range initializer_factor init_std gradient_checkpointing dropout attention_dropout hidden_dropout
 activation_dropout hidden_dropout_prob attention_probs_dropout_prob attn_pdrop embd_pdrop resid_pdrop layerdrop"""
-RUNNING = """use_cache cache_implementation chunk_size_feed_forward output_attentions output_hidden_states return_dict
-use_return_dict attn_implementation _attn_implementation _attn_implementation_autoset _attn_implementation_internal"""
+RUNNING = """use_cache output_past cache_implementation chunk_size_feed_forward output_attentions output_hidden_states
+return_dict use_return_dict attn_implementation _attn_implementation _attn_implementation_autoset
+_attn_implementation_internal"""
 HEADS = """id2label label2id num_labels problem_type finetuning_task task_specific_params classifier_dropout"""
 GENERATION = """max_length min_length max_new_tokens do_sample early_stopping num_beams num_beam_groups diversity_penalty
 temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size
