@@ -16,7 +16,7 @@ PROBES = ("a", "the", "0", "\n")  # texts of which one has a token, whatever the
 
 
 def main(asked: dict, text: bytes) -> bytes:
-    """The arrays, as a file."""
+    """Returns the arrays, as a file."""
     limit(asked["memory"])
     import numpy as np
     from tokenizers import Tokenizer, models
@@ -39,7 +39,7 @@ def main(asked: dict, text: bytes) -> bytes:
 
 
 def around(tokenizer) -> tuple[list[int], list[int]]:
-    """The tokens in front of a text and behind it, by the tokenizer's own rule."""
+    """Returns the tokens in front of a text and behind it, by the tokenizer's own rule."""
     for probe in PROBES:
         whole = tokenizer.encode(probe)
         text = [i for i, mark in enumerate(whole.special_tokens_mask) if not mark]

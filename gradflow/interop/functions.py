@@ -38,11 +38,11 @@ class FunctionStack:
         return plain(self.layer, self.depth)
 
     def params(self, stacked, **outer) -> dict:
-        """Parameters from the layer's own, stacked over depth, and those outside the stack by name."""
+        """Returns parameters from the layer's own, stacked over depth, and those outside the stack by name."""
         return {"stack": plain_params(stacked), **outer}
 
     def enter(self, params, inputs):
-        """The inputs are the bottom of the stream."""
+        """Returns the inputs: they are the bottom of the stream."""
         return inputs
 
     def leave(self, params, x):
@@ -50,5 +50,5 @@ class FunctionStack:
         return x
 
     def loss(self, params, out, targets):
-        """The objective of one example."""
+        """Returns the objective of one example."""
         return self.objective(params, out, targets)

@@ -55,34 +55,39 @@ class Cut:
     @property
     def mask(self) -> int | None:
         """The token that hides others; None where none is named."""
-        return next((self.known[name] for name in MASKS if name in self.known), None)
+        for name in MASKS:
+            if name in self.known:
+                return self.known[name]
+        return None
 
 
 def decoded(content: bytes, name: str) -> tuple[str, list[str]]:
-    """The text, and a note where some of its bytes are not UTF-8: these are replaced.
+    """Returns the text, and a note where some of its bytes are not UTF-8: these are replaced.
 
     Errors: ValueError for a text that says itself that it is something else.
     """
     for mark, encoding in UTF.items():
         if content.startswith(mark):
             raise ValueError(f"{name} begins with the byte-order mark of {encoding}: give a text in UTF-8")
-    bad = len(BROKEN.findall(content.decode("utf-8", "surrogateescape")))
-    notes = [f"{bad} of its {len(content)} bytes are not UTF-8, and are replaced"] if bad else []
+    notes = []
+    broken = len(BROKEN.findall(content.decode("utf-8", "surrogateescape")))
+    if broken:
+        notes.append(f"{broken} of its {len(content)} bytes are not UTF-8, and are replaced")
     return content.decode("utf-8", "replace"), notes
 
 
 def cut(folder: Path, text: str = "", names: Sequence[str] = MASKS) -> Cut:
-    """What the tokenizer in a folder makes of a text, and which tokens have these names.
+    """Returns what the tokenizer in a folder makes of a text, and which tokens have these names.
 
     Errors: ValueError for a tokenizer that does not work; ImportError, which names the extra, without the library that reads it.
     """
     path, content = folder / TOKENIZER, text.encode("utf-8")
     if importlib.util.find_spec("tokenizers") is None:
         raise ImportError("reading a tokenizer needs tokenizers: pip install 'gradflow-jax[hf]'")
-    own = f"{TOKENIZER} of {printable(folder)}"
+    title = f"{TOKENIZER} of {printable(folder)}"
     size = regular(path).stat().st_size
     if size > LARGEST:
-        raise ValueError(f"{own} has {size} bytes: at most {LARGEST} are read")
+        raise ValueError(f"{title} has {size} bytes: at most {LARGEST} are read")
     asked = {"path": str(path.resolve()), "names": list(names), "memory": MEMORY + EACH * (size + len(content))}
     seconds = SECONDS + (size + len(content)) / SPEED
     program = [sys.executable, "-P", str(Path(__file__).with_name("cutter.py"))]
@@ -91,19 +96,24 @@ def cut(folder: Path, text: str = "", names: Sequence[str] = MASKS) -> Cut:
             program, input=json.dumps(asked).encode() + b"\n" + content, capture_output=True, timeout=seconds
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"{own} does not come to an end: it was stopped after {seconds:.0f} s") from None
+        raise ValueError(f"{title} does not come to an end: it was stopped after {seconds:.0f} s") from None
     if done.returncode:
-        why = done.stdout.decode("utf-8", "replace") if done.returncode == 3 else f"it ended with {done.returncode}"
-        raise ValueError(f"{own} is not a tokenizer that can be read: {plain(why)}")
+        why = f"it ended with {done.returncode}"
+        if done.returncode == 3:
+            why = done.stdout.decode("utf-8", "replace")
+        raise ValueError(f"{title} is not a tokenizer that can be read: {plain(why)}")
     with np.load(io.BytesIO(done.stdout), allow_pickle=False) as arrays:
-        begin, end, known = (tuple(map(int, arrays[name])) for name in ("begin", "end", "known"))
-        by_name = {name: token for name, token in zip(names, known, strict=True) if token >= 0}
+        begin, end = tuple(arrays["begin"].tolist()), tuple(arrays["end"].tolist())
         words = dict(zip((*begin, *end), map(str, arrays["words"]), strict=True))
-        return Cut(arrays["ids"], begin, end, words, by_name)
+        known = {}
+        for name, token in zip(names, arrays["known"].tolist(), strict=True):
+            if token >= 0:
+                known[name] = token
+        return Cut(arrays["ids"], begin, end, words, known)
 
 
 def by_vocabulary(folder: Path) -> Cut:
-    """What BERT's vocabulary, one token a line, says of marks and of the token that hides; nothing without one."""
+    """Returns what BERT's vocabulary, one token a line, says of marks and of the token that hides; nothing without one."""
     nothing = Cut(np.empty(0, np.int64))
     if not os.path.lexists(folder / VOCABULARY):
         return nothing
@@ -112,19 +122,20 @@ def by_vocabulary(folder: Path) -> Cut:
     except UnicodeDecodeError:
         raise ValueError(f"{VOCABULARY} of {printable(folder)} is not UTF-8: a token a line is expected") from None
     known = {token.rstrip("\r"): i for i, token in enumerate(lines)}
-    if not all(name in known for name in BERT):
+    if not known.keys() >= set(BERT):
         return Cut(nothing.ids, known=known)
-    first, last = (known[name] for name in BERT)
+    first, last = map(known.__getitem__, BERT)
     return Cut(nothing.ids, (first,), (last,), dict(zip((first, last), BERT, strict=True)), known)
 
 
 def beginning(folder: Path) -> tuple[bool | None, str | None]:
-    """`add_bos_token` of a folder's tokenizer_config.json and the name of that token; None where it doesn't say."""
+    """Returns `add_bos_token` of a folder's tokenizer_config.json and the name of that token; None where it doesn't say."""
     if not os.path.lexists(folder / SETTINGS):
         return None, None
     settings = json_of(folder / SETTINGS)
     asked, word = settings.get("add_bos_token"), settings.get("bos_token")
-    word = word.get("content") if isinstance(word, dict) else word
+    if isinstance(word, dict):
+        word = word.get("content")
     if not isinstance(asked, bool | None):
         raise ValueError(
             f"{SETTINGS} of {printable(folder)}: add_bos_token is {shown(asked)}; true or false is expected"
@@ -133,12 +144,12 @@ def beginning(folder: Path) -> tuple[bool | None, str | None]:
 
 
 def by_rule(found: Cut, asked: bool | None, word: str | None) -> Marks:
-    """The marks, by what the tokenizer says and by what its settings say (`beginning`)."""
+    """Returns the marks, by what the tokenizer says and by what its settings say (`beginning`)."""
     if found.begin or found.end:
-        against = f", though {SETTINGS} has add_bos_token false" if asked is False and found.begin else ""
-        return Marks(
-            found.begin, found.end, f"{to_text(found.begin, found.end, found.words)}, the tokenizer's rule{against}"
-        )
+        note = f"{to_text(found.begin, found.end, found.words)}, the tokenizer's rule"
+        if asked is False and found.begin:
+            note += f", though {SETTINGS} has add_bos_token false"
+        return Marks(found.begin, found.end, note)
     if not asked:
         return Marks()
     if word is None or word not in found.known:
@@ -150,14 +161,20 @@ def by_rule(found: Cut, asked: bool | None, word: str | None) -> Marks:
 
 
 def to_text(begin: Sequence[int], end: Sequence[int], words: Mapping[int, str]) -> str:
-    """The marks, in words."""
-    parts = [
-        *([f"begin with {_named(begin, words)}"] if begin else []),
-        *([f"end with {_named(end, words)}"] if end else []),
-    ]
+    """Returns the marks as text."""
+    parts = []
+    if begin:
+        parts.append(f"begin with {_named(begin, words)}")
+    if end:
+        parts.append(f"end with {_named(end, words)}")
     return f"examples {' and '.join(parts)}"
 
 
 def _named(tokens: Sequence[int], words: Mapping[int, str]) -> str:
-    """The tokens, each with its word where it has one."""
-    return " ".join(f"{token} {plain(words[token])}" if words.get(token) else f"{token}" for token in tokens)
+    """Returns the tokens as text, each with its word where it has one."""
+    parts = []
+    for token in tokens:
+        parts.append(f"{token}")
+        if words.get(token):
+            parts.append(plain(words[token]))
+    return " ".join(parts)

@@ -10,7 +10,7 @@ from ..training.data import sequence
 
 
 def of_file(path: str | Path) -> np.ndarray:
-    """The tokens [N] in a file: an array of whole numbers (.npy), or numbers between spaces, commas or line ends.
+    """Returns the tokens [N] in a file: an array of whole numbers (.npy), or numbers between spaces, commas or line ends.
 
     Errors: ValueError for anything else, OSError for a file that can't be read.
     """
@@ -27,7 +27,7 @@ def of_file(path: str | Path) -> np.ndarray:
 
 
 def _array(path: Path) -> np.ndarray:
-    """The numbers, whatever they are; a promise of more than the file has is not kept."""
+    """Returns the numbers, whatever they are; a promise of more than the file has is not kept."""
     if path.suffix == ".npy":
         return np.lib.format.open_memmap(path, mode="r")
     words = path.read_bytes().decode("utf-8-sig").replace(",", " ").split()
@@ -35,5 +35,5 @@ def _array(path: Path) -> np.ndarray:
 
 
 def digest(tokens: np.ndarray) -> str:
-    """The SHA-256 of tokens, as little-endian int64."""
+    """Returns the SHA-256 of tokens, as little-endian int64."""
     return hashlib.sha256(np.asarray(tokens, "<i8").tobytes()).hexdigest()

@@ -48,9 +48,9 @@ class Trained:
     sources: dict
 
     def measured(self) -> xr.DataTree:
-        """What `measure` returns, one seed."""
-        given = jax.tree.map(lambda a: a[None], self.params)
-        tree = measure({self.name: self.model}, self.text, params={self.name: given}, quantities=self.quantities)
+        """Returns what `measure` does, for one seed."""
+        one_seed = jax.tree.map(lambda leaf: leaf[None], self.params)
+        tree = measure({self.name: self.model}, self.text, params={self.name: one_seed}, quantities=self.quantities)
         tree.attrs["checkpoint"] = dumps(self.sources)
         return tree
 
@@ -81,7 +81,7 @@ def opened(
     tied: bool = False,
     precision: str | None = None,
 ) -> Trained:
-    """A trained model from its folder, and its text.
+    """Returns a trained model from its folder, and its text.
 
     Parameters
     ----------
@@ -96,18 +96,22 @@ def opened(
 
     Errors: ValueError, ImportError and OSError, one line or a list. What a reader should know is said in warnings.
     """
-    asked, context, batch = functions(readings), whole("context", context, 2), whole("batch", batch)
+    asked = functions(readings)
+    context, batch = whole("context", context, 2), whole("batch", batch)
     first, source = start(begin), read(text, tokens)
-    own = saved(folder, readout=Readout() if tied else None, precision=precision)
-    causal, known = _fits(own, context)
-    hides = mask if mask is None else _known("mask", whole("mask", mask, 0), known)
-    unknown = first == AUTO or (hides is None and not causal)
-    ids, found = cut(own.folder, source, unknown)
+    files = saved(folder, readout=Readout() if tied else None, precision=precision)
+    causal, known = _fits(files, context)
+    if mask is not None:
+        mask = _known("mask", whole("mask", mask, 0), known)
+    unknown = first == AUTO or (mask is None and not causal)
+    ids, from_tokenizer = cut(files.folder, source, unknown)
     _within(source.name, ids, known)
-    marks = marked(own, found, first, causal)
-    for name, several in (("begin", marks.begin), ("end", marks.end)):
-        for token in several:
+    marks = marked(files, from_tokenizer, first, causal)
+    for name, around in (("begin", marks.begin), ("end", marks.end)):
+        for token in around:
             _known(name, token, known)
+    if not causal:
+        mask = hidden_by(from_tokenizer, mask, known)
     sequence = data.tokens(
         ids,
         name=source.name,
@@ -115,19 +119,20 @@ def opened(
         context=context,
         batch=batch,
         ahead=int(causal),
-        mask=hides if causal else hidden_by(found, hides, known),
+        mask=mask,
         begin=marks.begin,
         end=marks.end,
         notes=(*source.notes, marks.note),
     )
     sources = {
-        "config_sha256": hashlib.sha256((own.folder / "config.json").read_bytes()).hexdigest(),
-        "weights_sha256": own.sums(),
+        "config_sha256": hashlib.sha256((files.folder / "config.json").read_bytes()).hexdigest(),
+        "weights_sha256": files.sums(),
         "text_sha256": source.sha256,
         "tokens_sha256": digest(ids),
         "marks": {"begin": list(marks.begin), "end": list(marks.end)},
     }
-    return Trained(own.folder.resolve().name, own.model, own.params(), sequence, quantities(asked, own.model), sources)
+    name, chosen = files.folder.resolve().name, quantities(asked, files.model)
+    return Trained(name, files.model, files.params(), sequence, chosen, sources)
 
 
 # ---- what it reads ------------------------------------------------------------------------------------------
@@ -144,7 +149,7 @@ class Source(NamedTuple):
 
 
 def read(text, tokens) -> Source:
-    """The text or the tokens that are asked for. What was replaced in a text is said in a warning."""
+    """Returns the text or the tokens that are asked for. What was replaced in a text is said in a warning."""
     if text and tokens:
         raise ValueError("a text and tokens: give one of them")
     if tokens:
@@ -158,13 +163,15 @@ def read(text, tokens) -> Source:
 
 
 def cut(folder: Path, source: Source, unknown: bool) -> tuple[np.ndarray, Cut]:
-    """The tokens of what is read, and what the folder's tokenizer says; it is asked for a text, or where something is unknown."""
+    """Returns the tokens of what is read, and what the folder's tokenizer says, if a text or something unknown needs it."""
     nothing = np.empty(0, np.int64)
     there = os.path.lexists(folder / TOKENIZER)  # a link to nothing is not the same as nothing
     if source.ids is not None:
         if not unknown:
             return source.ids, Cut(nothing)
-        return source.ids, _asked(folder, "") if there else tokenizer.by_vocabulary(folder)
+        if there:
+            return source.ids, _asked(folder, "")
+        return source.ids, tokenizer.by_vocabulary(folder)
     if not there:
         raise ValueError(
             f"{printable(folder)} has no {TOKENIZER}: give the tokens themselves (--tokens), a file of whole numbers"
@@ -174,37 +181,44 @@ def cut(folder: Path, source: Source, unknown: bool) -> tuple[np.ndarray, Cut]:
 
 
 def _asked(folder: Path, text: str) -> Cut:
-    """What the tokenizer says of a text, of the tokens that hide, and of the one that its settings have in front."""
+    """Returns what the tokenizer says of a text, of the tokens that hide, and of the one that its settings have in front."""
+    names = list(MASKS)
     _, word = tokenizer.beginning(folder)
-    return tokenizer.cut(folder, text, [*MASKS, *([] if word is None else [word])])
+    if word is not None:
+        names.append(word)
+    return tokenizer.cut(folder, text, names)
 
 
 def start(begin: str | int) -> str | int:
-    """What is put in front of every example: `AUTO`, `NOTHING`, or a token's number."""
-    if isinstance(begin, str) and begin not in (AUTO, NOTHING):
-        if not (begin.isascii() and begin.isdigit() and len(begin) < 20):
-            raise ValueError(f"begin is {shown(begin)}: {AUTO}, {NOTHING} or the number of a token is expected")
-        return int(begin)
-    return begin if isinstance(begin, str) else whole("begin", begin, 0)
+    """Returns what is put in front of every example: `AUTO`, `NOTHING`, or a token's number."""
+    if not isinstance(begin, str):
+        return whole("begin", begin, 0)
+    if begin in (AUTO, NOTHING):
+        return begin
+    if not (begin.isascii() and begin.isdigit() and len(begin) < 20):
+        raise ValueError(f"begin is {shown(begin)}: {AUTO}, {NOTHING} or the number of a token is expected")
+    return int(begin)
 
 
-def marked(own: Saved, found: Cut, first: str | int, causal: bool) -> Marks:
-    """What every example has in front and behind."""
+def marked(files: Saved, from_tokenizer: Cut, first: str | int, causal: bool) -> Marks:
+    """Returns what every example has in front and behind."""
     if isinstance(first, int):
         return Marks((first,), (), f"{to_text((first,), (), {})}, as asked for")
     if first == NOTHING:
         return Marks(note=f"{Marks.note}, as asked for")
-    found = replace(found, end=()) if causal else found  # an example ends within a text
-    marks = by_rule(found, *tokenizer.beginning(own.folder))
-    named, known = own.config.values.get("bos_token_id"), own.model.embedding.vocabulary
+    if causal:
+        from_tokenizer = replace(from_tokenizer, end=())  # an example ends within a text
+    marks = by_rule(from_tokenizer, *tokenizer.beginning(files.folder))
+    named, known = files.config.values.get("bos_token_id"), files.model.embedding.vocabulary
     if marks.begin or type(named) is not int or not 0 <= named < known:
         return marks
     return replace(marks, note=f"{marks.note}; config.json names {named} as a beginning: --begin {named} puts it there")
 
 
-def hidden_by(found: Cut, mask: int | None, known: int) -> int | None:
-    """The token that hides others, one of `known`; without one a warning says that nothing is hidden."""
-    mask = found.mask if mask is None else mask
+def hidden_by(from_tokenizer: Cut, mask: int | None, known: int) -> int | None:
+    """Returns the token that hides others, one of `known`; without one a warning says that nothing is hidden."""
+    if mask is None:
+        mask = from_tokenizer.mask
     if mask is None:
         warnings.warn(
             "this model sees all tokens, and nothing is masked: --mask names the token that hides", stacklevel=3
@@ -213,27 +227,27 @@ def hidden_by(found: Cut, mask: int | None, known: int) -> int | None:
     return _known("mask", mask, known)
 
 
-def _fits(own: Saved, context: int) -> tuple[bool, int]:
-    """Whether the model sees the past alone, and how many tokens it knows; a context that it has not learned is refused."""
-    learned = own.model.embedding.context
+def _fits(files: Saved, context: int) -> tuple[bool, int]:
+    """Returns whether the model sees the past alone, and how many tokens it knows; refuses a context that it has not learned."""
+    learned = files.model.embedding.context
     if learned and context > learned:
         raise ValueError(f"context is {context}: the model has learned {learned} positions")
-    if context > own.context:
-        warnings.warn(f"context is {context}: the model is meant for {own.context} tokens", stacklevel=3)
-    branches = [sub.branch for sub in own.model.sublayers]
-    causal = all(branch.causal for branch in branches if isinstance(branch, Attention))
-    return causal, own.model.embedding.vocabulary
+    if context > files.context:
+        warnings.warn(f"context is {context}: the model is meant for {files.context} tokens", stacklevel=3)
+    attention = [sub.branch for sub in files.model.sublayers if isinstance(sub.branch, Attention)]
+    causal = all(branch.causal for branch in attention)
+    return causal, files.model.embedding.vocabulary
 
 
 def _known(name: str, token: int, known: int) -> int:
-    """The token, where it is one of the model's."""
+    """Returns the token; refuses one that the model does not know."""
     if token >= known:
         raise ValueError(f"{name} is {shown(token)}: the model knows tokens 0 to {known - 1}")
     return token
 
 
 def _within(name: str, ids: np.ndarray, known: int) -> None:
-    """Whether the model knows all these tokens."""
+    """Refuses tokens that the model does not know."""
     if len(ids) and not 0 <= ids.min() <= ids.max() < known:
         raise ValueError(f"{name} has tokens from {ids.min()} to {ids.max()}: the model knows 0 to {known - 1}")
 
@@ -242,7 +256,7 @@ def _within(name: str, ids: np.ndarray, known: int) -> None:
 
 
 def quantities(asked: tuple[Reading, ...], model: Transformer) -> tuple[Reading, ...]:
-    """The reading functions; where none is asked for the default ones, of which a warning says what was left out."""
+    """Returns the reading functions; where none is asked for the default ones, of which a warning says what was left out."""
     if asked:
         return asked
     if model.width <= DENSE:

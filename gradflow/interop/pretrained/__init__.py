@@ -1,7 +1,7 @@
 """Trained weights: a folder with config.json and safetensors, as a model and its parameters for every instrument.
 
-Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is told all at
-once. Needs the extra `hf`. Bottom up: files, metadata, sources, layouts, configs, families, matching.
+Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is
+said all at once. Needs the extra `hf`. Bottom up: files, metadata, sources, layouts, configs, families, matching.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Saved:
     match: Match
 
     def params(self):
-        """The parameters. What is not finite in them is told in a warning."""
+        """Returns the parameters. What is not finite in them raises a warning."""
         dtype = jnp.float64 if self.model.precision == "float64" else jnp.float32
         arrays = [jnp.asarray(self.match.array(leaf, dtype)) for leaf in self.match.leaves]
         if lost := self.match.lost:
@@ -47,13 +47,13 @@ class Saved:
         return jax.tree.unflatten(jax.tree.structure(self.model.shapes), arrays)
 
     def sums(self) -> dict[str, str]:
-        """`{file: SHA-256}` of the files with the weights."""
+        """Returns `{file: SHA-256}` of the files with the weights."""
         return sums(self.folder)
 
 
 @answering()
 def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision: str | None = None):
-    """`(model, params)` of a trained model: a folder with config.json and safetensors, in the layout of Hugging Face.
+    """Returns `(model, params)` of a trained model: a folder with config.json and safetensors, in the layout of Hugging Face.
 
     Parameters
     ----------
@@ -73,27 +73,28 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
 
 
 def saved(folder: str | Path, *, readout: Readout | None = None, precision: str | None = None) -> Saved:
-    """What `checkpoint` reads, before it is read."""
+    """Returns what `checkpoint` reads, before it is read."""
     folder = as_path(folder)
     if not os.path.isdir(folder):  # whatever the name
         raise ValueError(f"{printable(folder)} is no folder: one with config.json and safetensors is expected")
     config = Config(json_of(folder / "config.json"))
-    own, layout = described(config)
-    found = tensors(folder)
-    enough(own, len(found))
-    model = own.model(precision)
-    model = model if readout is None else dataclasses.replace(model, readout=of_class("readout", readout, Readout))
-    match = Match(layout, leaves(model.shapes), found, replaced=readout is not None)
+    architecture, layout = described(config)
+    in_files = tensors(folder)
+    enough(architecture, len(in_files))
+    model = architecture.model(precision)
+    if readout is not None:
+        model = dataclasses.replace(model, readout=of_class("readout", readout, Readout))
+    match = Match(layout, leaves(model.shapes), in_files, replaced=readout is not None)
     if problems := match.problems():
         kind = config.get("model_type")
         raise ValueError(f"{printable(folder)} is not the {kind} that it describes: {problems}")
     if ignored := match.ignored_tensors():
-        warnings.warn(f"{printable(folder)}: ignored: {several([plain(one) for one in ignored])}", stacklevel=3)
-    return Saved(folder, config, model, own.context, match)
+        warnings.warn(f"{printable(folder)}: ignored: {several(list(map(plain, ignored)))}", stacklevel=3)
+    return Saved(folder, config, model, architecture.context, match)
 
 
 def described(config: Config) -> tuple[Architecture, Layout]:
-    """The architecture that a configuration describes, and the layout of its files."""
+    """Returns the architecture that a configuration describes, and the layout of its files."""
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"config.json: no model_type {shown(kind)}: {suggestions(str(kind)[:60], FAMILIES)}")
@@ -106,8 +107,10 @@ def described(config: Config) -> tuple[Architecture, Layout]:
 
 
 def enough(own: Architecture, tensors: int) -> None:
-    """Whether files with so many tensors can have all the blocks, before one of them is described."""
-    counts = {"blocks": own.depth, "experts": own.router.experts if isinstance(own, DeepSeek) else 0}
+    """Refuses more blocks or experts than files with so many tensors can hold, before one of them is described."""
+    counts = {"blocks": own.depth}
+    if isinstance(own, DeepSeek):
+        counts["experts"] = own.router.experts
     for what, count in counts.items():
         if count > tensors:
             raise ValueError(f"config.json: {count} {what}, but the files have {tensors} tensors in all")

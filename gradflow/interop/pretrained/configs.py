@@ -6,6 +6,7 @@ is not the same as nothing: it is a value, of those that may be absent. Both way
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ...model.branches.rotary import ByWavelength, Interpolated, Rotary, Yarn
@@ -34,22 +35,22 @@ class Config:
         self.asked: set[str] = set()
 
     def get(self, name: str, default=None):
-        """The value as it is; the default where it is missing or null."""
+        """Returns the value as it is; the default where it is missing or null."""
         self.asked.add(name)
-        found = self.values.get(name)
-        return default if found is None else found
+        value = self.values.get(name)
+        return default if value is None else value
 
     def given(self, name: str, default):
-        """The value as it is, null too; the default where nothing is written."""
+        """Returns the value as it is, null too; the default where nothing is written."""
         self.asked.add(name)
         return self.values.get(name, default)
 
     def refuse(self, name: str, found, expected: str):
-        """The error that names a value."""
+        """Returns the error that names a value."""
         return ValueError(f"{self.source}: {name} is {shown(found)}; {expected}")
 
     def whole(self, name: str, default: int | None = None, least: int = 1, most: int = LARGEST) -> int:
-        """A whole number."""
+        """Returns a whole number."""
         found = self.given(name, default)
         try:
             return whole(name, found, least, most)
@@ -57,11 +58,13 @@ class Config:
             raise self.refuse(name, found, f"a whole number from {least} to {most} is expected") from None
 
     def perhaps(self, name: str, default: int | None = None) -> int | None:
-        """A whole number, or None where null is written; the default where nothing is."""
-        return None if self.given(name, default) is None else self.whole(name, default)
+        """Returns a whole number, or None where null is written; the default where nothing is."""
+        if self.given(name, default) is None:
+            return None
+        return self.whole(name, default)
 
     def real(self, name: str, default: float | None = None) -> float:
-        """A positive number."""
+        """Returns a positive number."""
         found = self.given(name, default)
         try:
             return real(name, found, above=0)
@@ -69,33 +72,36 @@ class Config:
             raise self.refuse(name, found, "a positive number is expected") from None
 
     def perhaps_real(self, name: str, default: float | None = None) -> float | None:
-        """A positive number, or None where null is written; the default where nothing is."""
-        return None if self.given(name, default) is None else self.real(name, default)
+        """Returns a positive number, or None where null is written; the default where nothing is."""
+        if self.given(name, default) is None:
+            return None
+        return self.real(name, default)
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false; null is false where nothing is too."""
-        found = self.given(name, default)
-        found = default if found is None and not default else found
-        if not isinstance(found, bool):
-            raise self.refuse(name, found, "true or false is expected")
-        return found
+        value = self.given(name, default)
+        if value is None and not default:
+            return default
+        if not isinstance(value, bool):
+            raise self.refuse(name, value, "true or false is expected")
+        return value
 
     def only(self, **values) -> None:
-        """Values that must be these, which they are where they are missing; null is the same as false or nothing."""
+        """Refuses values other than these, which they are where they are missing; null is the same as false or nothing."""
         for name, value in values.items():
             found = self.given(name, value)
             if found != value and not (found is None and not value):
                 raise self.refuse(name, found, f"only {shown(value)} is supported")
 
     def activation(self, name: str, default: str, known: Mapping[str, str] = ACTIVATIONS) -> str:
-        """The activation under our name."""
+        """Returns the activation under our name."""
         found = self.given(name, default)
         if not isinstance(found, str) or found not in known:
             raise self.refuse(name, found, f"supported are {', '.join(known)}")
         return known[found]
 
     def table(self, name: str) -> "Config | None":
-        """The values of an object inside; None where there is none."""
+        """Returns the values of an object inside; None where there is none."""
         found = self.get(name)
         if found is None:
             return None
@@ -106,43 +112,47 @@ class Config:
     # ---- what nobody asked for
 
     def ignore(self, *names: str) -> None:
-        """Values that don't change what a family computes here."""
+        """Notes values that don't change what a family computes here."""
         self.asked |= set(names)
 
     def classes(self, kind: str) -> None:
         """Whose model it is by the names of its classes; a neighbour's, or somebody's own code, is refused."""
-        named, code = self.get("architectures", []), self.get("auto_map", {})
-        if not isinstance(named, list) or not all(belongs(name, kind) for name in named):
+        known = partial(belongs, kind=kind)
+        named = self.get("architectures", [])
+        if not isinstance(named, list) or not all(map(known, named)):
             raise self.refuse("architectures", named, f"those of model_type {kind} are expected")
-        if not isinstance(code, Mapping) or not all(belongs(name, kind) for name in _flat(code.values())):
+        code = self.get("auto_map", {})
+        if not isinstance(code, Mapping) or not all(map(known, _flat(code.values()))):
             raise self.refuse("auto_map", code, f"code of its own is not read: those of model_type {kind} are expected")
 
     def complete(self) -> None:
-        """Whether all values were asked for, or are known to be harmless. Null is nothing that could be lost.
+        """Refuses values that nobody asked for and that are not known to be harmless. Null is nothing that could be lost.
 
         Errors: ValueError that names those that would have been ignored.
         """
-        lost = sorted(
-            name
-            for name, value in self.values.items()
-            if name not in self.asked and name not in HARMLESS and value is not None
-        )
+        unread = self.values.keys() - self.asked - HARMLESS
+        lost = []
+        for name in sorted(unread):
+            if self.values[name] is not None:
+                lost.append(f"{plain(name)} = {shown(self.values[name])}")
         if lost:
-            named = several([f"{plain(name)} = {shown(self.values[name])}" for name in lost])
             remedy = "take out what is known to change nothing"
-            raise ValueError(f"{self.source}: nothing here reads {named}; {remedy}")
+            raise ValueError(f"{self.source}: nothing here reads {several(lost)}; {remedy}")
 
 
 def _flat(values) -> list:
-    """The values, of lists among them their entries."""
-    return [one for value in values for one in (value if isinstance(value, list) else [value])]
+    """Returns the values, of lists among them their entries."""
+    entries = []
+    for value in values:
+        entries += value if isinstance(value, list) else [value]
+    return entries
 
 
 # ---- rotations and windows ----------------------------------------------------------------------------------
 
 
 def positions(config: Config, theta: float) -> "tuple[Config | None, float]":
-    """The object that describes the rotation, where there is one, and its base, whichever way they are given.
+    """Returns the object that describes the rotation, where there is one, and its base, whichever way they are given.
 
     Errors: ValueError where both ways are taken and say different things.
     """
@@ -158,13 +168,15 @@ def positions(config: Config, theta: float) -> "tuple[Config | None, float]":
 
 
 def rotary(config: Config, default: float = 10_000.0) -> Rotary:
-    """The rotation, whichever way it is given."""
+    """Returns the rotation, whichever way it is given."""
     given, theta = positions(config, default)
-    return rotation(given, theta) if given else Rotary(theta)
+    if given:
+        return rotation(given, theta)
+    return Rotary(theta)
 
 
 def rotation(given: Config, theta: float, yarn: bool = False) -> Rotary:
-    """The rotation that an object with `rope_type` and its numbers describes; YaRN's where a family knows what goes with it."""
+    """Returns the rotation that an object with `rope_type` describes; YaRN's where a family knows what goes with it."""
     given.only(partial_rotary_factor=1.0)
     kind, base = given.get("rope_type", given.get("type", "default")), given.real("rope_theta", theta)
     if given.get("type", kind) != kind:
@@ -175,7 +187,7 @@ def rotation(given: Config, theta: float, yarn: bool = False) -> Rotary:
 
 
 def _scaling(given: Config, kind, base: float, yarn: bool) -> Interpolated | ByWavelength | Yarn | None:
-    """What takes the frequencies to those of a longer context."""
+    """Returns what takes the frequencies to those of a longer context."""
     if kind == "default":
         return None
     if kind == "linear":
@@ -204,7 +216,7 @@ SLIDING, FULL = "sliding_attention", "full_attention"
 
 
 def kinds(config: Config, depth: int, default: Sequence[str]) -> list[str]:
-    """Which blocks have a window, by `layer_types` or by the family's own rule."""
+    """Returns which blocks have a window, by `layer_types` or by the family's own rule."""
     found = config.get("layer_types", list(default))
     if not isinstance(found, list) or len(found) != depth or not all(kind in (SLIDING, FULL) for kind in found):
         raise config.refuse("layer_types", found, f"a list of {depth} words, {SLIDING} or {FULL}, is expected")
@@ -212,21 +224,24 @@ def kinds(config: Config, depth: int, default: Sequence[str]) -> list[str]:
 
 
 def in_turn(values: Sequence):
-    """The value, where all blocks have the same one, or the shortest turn that gives the values, one a block."""
-    turns = range(1, len(values) + 1)
-    length = next(n for n in turns if all(value == values[i % n] for i, value in enumerate(values)))
-    return values[0] if length == 1 else ByBlock(tuple(values[:length]))
+    """Returns the value, where all blocks have the same one, or the shortest turn that gives the values, one a block."""
+    length = 1
+    while any(value != values[i % length] for i, value in enumerate(values)):
+        length += 1
+    if length == 1:
+        return values[0]
+    return ByBlock(tuple(values[:length]))
 
 
 def windows(config: Config, which: list[str], size: int | None):
-    """The window of each block: a number, none, or in turn."""
+    """Returns the window of each block: a number, none, or in turn."""
     if size is None and SLIDING in which:
         raise config.refuse("layer_types", which, f"{SLIDING} needs a sliding_window, and here is none")
     return in_turn([size if kind == SLIDING else None for kind in which])
 
 
 def two_rotations(config: Config, which: list[str]) -> Rotary:
-    """The rotations of blocks with and without a window, block by block."""
+    """Returns the rotations of blocks with and without a window, block by block."""
     near, (given, far) = config.real("rope_local_base_freq", 10_000.0), positions(config, 1_000_000.0)
     if config.get("rope_parameters"):  # the new way has an object for each of the two, the old one for the second alone
         given = config.table("rope_parameters") or Config({})
@@ -234,10 +249,13 @@ def two_rotations(config: Config, which: list[str]) -> Rotary:
         given.complete()
     else:
         tables = {SLIDING: Config({}), FULL: given or Config({})}
-    both = {SLIDING: rotation(tables[SLIDING], near), FULL: rotation(tables[FULL], far)}
-    for kind, own in both.items():
-        if not isinstance(own.scaling, Interpolated | None):
+    bases, factors = {}, {}
+    for kind, theta in ((SLIDING, near), (FULL, far)):
+        of_kind = rotation(tables[kind], theta)
+        if not isinstance(of_kind.scaling, Interpolated | None):
             raise tables[kind].refuse("rope_type", "llama3", "default and linear are supported here")
-    factors = [own.scaling.factor if (own := both[kind]).scaling else 1.0 for kind in which]
-    bases = in_turn([both[kind].base for kind in which])
-    return Rotary(bases, Interpolated(in_turn(factors)) if set(factors) != {1.0} else None)
+        bases[kind] = of_kind.base
+        factors[kind] = of_kind.scaling.factor if of_kind.scaling else 1.0
+    by_block = [factors[kind] for kind in which]
+    scaling = Interpolated(in_turn(by_block)) if set(by_block) != {1.0} else None
+    return Rotary(in_turn([bases[kind] for kind in which]), scaling)

@@ -84,13 +84,14 @@ def opt(config: Config) -> tuple[Architecture, Layout]:
     before = config.flag("do_layer_norm_before", True)
     own = sizes(config, SIZES | {"hidden": "ffn_dim"}, (12, 768, 12, 3072, 50_272))
     features = config.perhaps("word_embed_proj_dim") or own["width"]
-    model = (Opt if before else OptPost)(
+    family, layout = (Opt, layouts.OPT_PRE) if before else (OptPost, layouts.OPT_POST)
+    model = family(
         **own,
         context=config.whole("max_position_embeddings", 2048),
         features=None if features == own["width"] else features,
         activation=config.activation("activation_function", "relu"),
     )
-    return model, layouts.OPT_PRE if before else layouts.OPT_POST
+    return model, layout
 
 
 def llama(config: Config) -> tuple[Architecture, Layout]:
@@ -114,7 +115,8 @@ def qwen3(config: Config) -> tuple[Architecture, Layout]:
     """Qwen 3."""
     usual = gated(config, (32, 4096, 32, 22_016, 151_936), keys=32)
     depth, size = usual["depth"], config.perhaps("sliding_window", 4096)
-    size = size if config.flag("use_sliding_window", False) else None
+    if not config.flag("use_sliding_window", False):
+        size = None
     above = config.whole("max_window_layers", 28, least=0)
     rule = [SLIDING if size and i >= above else FULL for i in range(depth)]
     window = windows(config, kinds(config, depth, rule), size)
@@ -182,7 +184,7 @@ def deepseek_v3(config: Config) -> tuple[Architecture, Layout]:
 
 
 def router(config: Config) -> SigmoidRouter:
-    """Which experts a token goes to."""
+    """Returns which experts a token goes to."""
     return SigmoidRouter(
         config.whole("n_routed_experts", 256),
         config.whole("num_experts_per_tok", 8),
@@ -196,8 +198,11 @@ def router(config: Config) -> SigmoidRouter:
 
 
 def sizes(config: Config, names: dict[str, str], defaults) -> dict[str, Any]:
-    """The sizes of an architecture, by the names that a configuration has for them."""
-    return {own: config.whole(name, usual) for (own, name), usual in zip(names.items(), defaults, strict=True)}
+    """Returns the sizes of an architecture, by the names that a configuration has for them."""
+    found = {}
+    for (ours, theirs), usual in zip(names.items(), defaults, strict=True):
+        found[ours] = config.whole(theirs, usual)
+    return found
 
 
 def learned(config: Config, default: int) -> int:
@@ -210,14 +215,14 @@ def learned(config: Config, default: int) -> int:
 
 
 def alike(config: Config, depth: int, kind: str) -> None:
-    """Whether all blocks are of the one kind that a family has."""
+    """Refuses blocks of another kind than the one that a family has."""
     found = kinds(config, depth, [kind] * depth)
     if set(found) != {kind}:
         raise config.refuse("layer_types", found, f"only {kind} is supported here")
 
 
 def gated(config: Config, defaults, keys: int | None = None, eps: float = 1e-6) -> dict:
-    """What LLaMA and its kin share."""
+    """Returns what LLaMA and its kin share."""
     found = sizes(config, SIZES, defaults)
     tied = config.flag("tie_word_embeddings", False)
     return {
@@ -232,7 +237,7 @@ def gated(config: Config, defaults, keys: int | None = None, eps: float = 1e-6) 
 
 
 def capped(config: Config, vocabulary: int, caps) -> dict:
-    """What Gemma 2 and 3 share."""
+    """Returns what Gemma 2 and 3 share."""
     config.only(tie_word_embeddings=True, use_bidirectional_attention=False)
     found = sizes(config, SIZES, (26, 2304, 8, 9216, vocabulary))
     activation = config.activation("hidden_activation", "gelu_pytorch_tanh")
@@ -252,7 +257,7 @@ def capped(config: Config, vocabulary: int, caps) -> dict:
 
 
 def context(config: Config, default: int) -> int:
-    """Tokens a model is meant for, where positions are not rows of a table."""
+    """Returns how many tokens a model is meant for, where positions are not rows of a table."""
     return config.whole("max_position_embeddings", default, most=2**31)
 
 

@@ -8,6 +8,7 @@ print, and what a library says of a file is one line.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,14 +37,11 @@ class Tensor(NamedTuple):
     @property
     def entries(self) -> int:
         """How many numbers it holds."""
-        total = 1
-        for size in self.shape:
-            total *= size
-        return total
+        return math.prod(self.shape)
 
 
 def json_of(path: Path) -> dict:
-    """The JSON object in a file.
+    """Returns the JSON object in a file.
 
     Errors: ValueError where there is none.
     """
@@ -66,38 +64,56 @@ def json_of(path: Path) -> dict:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict:
-    """The object, no name of which is there twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{plain(twice)} is there twice")
-    return found
+    """Returns the object, no name of which is there twice."""
+    entries: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in entries:
+            raise ValueError(f"{plain(name)} is there twice")
+        entries[name] = value
+    return entries
 
 
 def _deeper(value, most: int) -> bool:
-    """Whether objects and lists are in each other more than so many times."""
+    """Returns whether objects and lists are in each other more than so many times."""
     level = [value]
     for _ in range(most):
-        inside = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
-        level = [one for values in inside for one in values]
+        level = _inside(level)
     return any(isinstance(one, dict | list) for one in level)
 
 
+def _inside(values: list) -> list:
+    """Returns what lies in the objects and lists among some values."""
+    entries: list = []
+    for value in values:
+        if isinstance(value, dict):
+            entries += value.values()
+        elif isinstance(value, list):
+            entries += value
+    return entries
+
+
 def plain(words: str) -> str:
-    """A name, or what a library says, for a line of text: as it is, where it is short and prints."""
-    return words if words.isprintable() and 0 < len(words) <= LONGEST else shown(words)
+    """Returns a name, or what a library says, for a line of text: as it is, where it is short and prints."""
+    if words.isprintable() and 0 < len(words) <= LONGEST:
+        return words
+    return shown(words)
 
 
 def several(words: list[str], between: str = ", ") -> str:
-    """The first of them for a line of text, and how many more there are."""
-    fits = [word for i, word in enumerate(words[:NAMED]) if i == 0 or sum(map(len, words[: i + 1])) < ROOM]
-    more = f" and {len(words) - len(fits)} more" if len(words) > len(fits) else ""
-    return between.join(fits) + more
+    """Returns the first of them for a line of text, and how many more there are."""
+    fits, length = words[:1], sum(map(len, words[:1]))
+    for word in words[1:NAMED]:
+        length += len(word)
+        if length < ROOM:
+            fits.append(word)
+    text = between.join(fits)
+    if len(words) > len(fits):
+        text += f" and {len(words) - len(fits)} more"
+    return text
 
 
 def sums(folder: Path) -> dict[str, str]:
-    """`{file: SHA-256}` of the files that hold the tensors of a folder."""
+    """Returns `{file: SHA-256}` of the files that hold the tensors of a folder."""
     found = {}
     for path in parts(folder):
         with regular(path).open("rb") as file:
@@ -106,7 +122,7 @@ def sums(folder: Path) -> dict[str, str]:
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:
-    """`{name: Tensor}` of all the safetensors files that make up the model in a folder.
+    """Returns `{name: Tensor}` of all the safetensors files that make up the model in a folder.
 
     Errors: ValueError for a folder without such a file, for one that is not whole, and for tensors that are there twice.
     """
@@ -120,7 +136,7 @@ def tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def parts(folder: Path) -> list[Path]:
-    """The files that hold the tensors."""
+    """Returns the files that hold the tensors."""
     if (folder / WHOLE).is_file():
         return [folder / WHOLE]
     if (folder / INDEX).is_file():
@@ -142,7 +158,7 @@ def parts(folder: Path) -> list[Path]:
 
 
 def indexed(folder: Path) -> list[Path]:
-    """The files that an index names, each of which must be there."""
+    """Returns the files that an index names, each of which must be there."""
     named = json_of(folder / INDEX).get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(file, str) for file in named.values()):
         raise ValueError(f"{INDEX} of {printable(folder)} has no weight_map from tensors to files")
@@ -159,7 +175,7 @@ def indexed(folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """`(name, Tensor)` of every tensor in a file."""
+    """Returns `(name, Tensor)` of every tensor in a file."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:

@@ -120,7 +120,7 @@ QK_NORMS = joined(
 
 
 def decoder(*norms: dict[str, From]) -> Layout:
-    """A layout of LLaMA's names, with these norms in a block."""
+    """Returns a layout of LLaMA's names, with these norms in a block."""
     table = joined(OUTER, HEADS, GATED, *norms)
     return Layout(table, prefix="model.", copies={"lm_head.weight": "token"}, buffers=BUFFERS)
 

@@ -26,7 +26,7 @@ class Leaf(NamedTuple):
 
 
 def leaves(params) -> list[Leaf]:
-    """All parameters of a model, in the order of the tree, from their shapes."""
+    """Returns all parameters of a model, in the order of the tree, from their shapes."""
     found, below = [], 0
     starts = []
     for kinds in params["stack"]:
@@ -54,25 +54,34 @@ class Match:
 
     def __init__(self, layout: Layout, leaves: list[Leaf], tensors: dict[str, Tensor], replaced: bool = False):
         self.layout, self.leaves, self.tensors, self.replaced = layout, leaves, tensors, replaced
-        self.bare = not any(one.startswith(layout.prefix) for one in tensors)
+        self.bare = not any(name.startswith(layout.prefix) for name in tensors)
         self.own = {leaf.name for leaf in leaves}
         self.lost: list[str] = []
 
     def there(self, theirs: str) -> str:
-        """The name that a tensor has in these files: without the prefix, or the old one."""
-        theirs = theirs.removeprefix(self.layout.prefix) if self.bare else theirs
-        old = next((theirs.replace(new, was) for new, was in OLD.items() if theirs.endswith(new)), theirs)
-        return old if theirs not in self.tensors and old in self.tensors else theirs
+        """Returns the name that a tensor has in these files: without the prefix, or the old one."""
+        if self.bare:
+            theirs = theirs.removeprefix(self.layout.prefix)
+        if theirs in self.tensors:
+            return theirs
+        for new, was in OLD.items():
+            old = theirs.replace(new, was)
+            if theirs.endswith(new) and old in self.tensors:
+                return old
+        return theirs
 
     def source(self, leaf: Leaf) -> From:
-        """Where the layout has a parameter."""
+        """Returns where the layout has a parameter's tensors."""
         if leaf.name not in self.layout.table:
             raise ValueError(f"the layout of this model type has no parameter {leaf.name!r}")
         return self.layout.table[leaf.name]
 
     def sources(self, leaf: Leaf) -> list[str]:
-        """The tensors of a parameter, block by block."""
-        return [self.there(one) for block in leaf.blocks or (0,) for one in self.source(leaf).names(block)]
+        """Returns the tensors of a parameter, block by block."""
+        names = []
+        for block in leaf.blocks or (0,):
+            names += self.source(leaf).names(block)
+        return list(map(self.there, names))
 
     def copies(self) -> Iterator[tuple[str, Leaf]]:
         """Tensors that are there as copies of a parameter, which must be among ours."""
@@ -86,16 +95,21 @@ class Match:
 
     def ignored_tensors(self) -> list[str]:
         """Tensors of other heads, and of the files' own head where another stands in for it."""
-        other = {one for one in self.tensors if any(re.fullmatch(pattern, one) for pattern in self.layout.beside)}
+        other = self.matching(self.layout.beside)
         if self.replaced:
-            table = {ours: self.there(one.name) for ours, one in self.layout.table.items()}
-            copies = {self.there(theirs) for theirs in self.layout.copies}
-            head = {theirs for ours, theirs in table.items() if ours.startswith("readout") and ours not in self.own}
-            other |= (head | copies) & self.tensors.keys()
+            head = set(map(self.there, self.layout.copies))
+            for ours, theirs in self.layout.table.items():
+                if ours.startswith("readout") and ours not in self.own:
+                    head.add(self.there(theirs.name))
+            other |= head & self.tensors.keys()
         return sorted(other)
 
+    def matching(self, patterns: tuple[str, ...]) -> set[str]:
+        """Returns the tensors whose names are of one of these patterns."""
+        return {one for one in self.tensors if any(re.fullmatch(pattern, one) for pattern in patterns)}
+
     def problems(self) -> str:
-        """The tensors that are missing, misshaped, of another type, unknown, or copies that differ; empty where none is."""
+        """Returns what is missing, misshaped, of another type, unknown, or a copy that differs; empty where nothing is."""
         found, used = [], set()
         for leaf in self.leaves:
             expected = self.source(leaf).shape(leaf.shape)
@@ -105,15 +119,16 @@ class Match:
         for theirs, leaf in self.copies():
             used.add(theirs)
             found += self.differing(theirs, leaf)
-        buffers = {one for one in self.tensors if any(re.fullmatch(p, one) for p in self.layout.buffers)}
-        unknown = sorted(self.tensors.keys() - used - buffers - set(self.ignored_tensors()))
-        found += [Problem("unknown", f"{plain(one)} {_shape(self.tensors[one].shape)}") for one in unknown]
-        kinds = dict.fromkeys(problem.kind for problem in found)
-        by_kind = {kind: [problem.what for problem in found if problem.kind == kind] for kind in kinds}
-        return "; ".join(f"{kind}: {several(whats)}" for kind, whats in by_kind.items())
+        explained = used | self.matching(self.layout.buffers) | set(self.ignored_tensors())
+        for theirs in sorted(self.tensors.keys() - explained):
+            found.append(Problem("unknown", f"{plain(theirs)} {_shape(self.tensors[theirs].shape)}"))
+        by_kind: dict[str, list[str]] = {}
+        for problem in found:
+            by_kind.setdefault(problem.kind, []).append(problem.what)
+        return "; ".join(f"{kind}: {several(tensors)}" for kind, tensors in by_kind.items())
 
     def wrong(self, theirs: str, expected: tuple[int, ...], ours: str) -> "list[Problem]":
-        """What is wrong with the tensor of a parameter."""
+        """Returns what is wrong with the tensor of a parameter."""
         tensor = self.tensors.get(theirs)
         if tensor is None:
             return [Problem("missing", f"{theirs} {_shape(expected)}, our {ours}")]
@@ -124,7 +139,7 @@ class Match:
         return []
 
     def differing(self, theirs: str, leaf: Leaf) -> "list[Problem]":
-        """What is wrong with a copy of a parameter."""
+        """Returns what is wrong with a copy of a parameter."""
         original = self.sources(leaf)[0]
         copy, own = self.tensors[theirs], self.tensors.get(original)
         if own is None or self.wrong(theirs, own.shape, leaf.name):
@@ -136,21 +151,22 @@ class Match:
     # ---- the arrays
 
     def array(self, leaf: Leaf, dtype) -> Any:
-        """The parameter, its blocks stacked; of the files, what one block has of it is read at a time.
+        """Returns the parameter, its blocks stacked; of the files, what one block has of it is read at a time.
 
         What is not finite in it, or not as a number of that type, enters `lost`.
         """
-        source, tensor = self.source(leaf), lambda theirs: self.tensors[theirs].file.get_tensor(theirs)
-        blocks = leaf.blocks or (0,)
+        source, blocks = self.source(leaf), leaf.blocks or (0,)
         stacked = np.empty((len(blocks), *leaf.shape), dtype)
-        for own, block in zip(stacked, blocks, strict=True):
-            names = [self.there(one) for one in source.names(block)]
-            with np.errstate(over="ignore"):  # it is told below
-                own[...] = source([tensor(one) for one in names])
-            for theirs, part in zip(names, own if source.each else own[None], strict=True):
-                if bad := part.size - np.count_nonzero(np.isfinite(part)):
+        for of_block, block in zip(stacked, blocks, strict=True):
+            names = list(map(self.there, source.names(block)))
+            with np.errstate(over="ignore"):  # what does not fit is counted below
+                of_block[...] = source([self.tensors[theirs].file.get_tensor(theirs) for theirs in names])
+            parts = of_block if source.each else of_block[None]
+            for theirs, part in zip(names, parts, strict=True):
+                bad = part.size - np.count_nonzero(np.isfinite(part))
+                if bad:
                     self.lost.append(f"{theirs} (our {leaf.name}): {bad} of {part.size} entries")
-        return stacked if leaf.blocks is not None else stacked[0]
+        return stacked[0] if leaf.blocks is None else stacked
 
 
 def _shape(shape) -> str:

@@ -38,6 +38,6 @@ CLASSES = {
 
 
 def belongs(name, kind: str) -> bool:
-    """Whether a class of that name is one of the model type's own."""
+    """Returns whether a class of that name is one of the model type's own."""
     own = rf"(?:TF|Flax)?{CLASSES[kind]}(?:Text)?(?:Config|(?:PreTrained|LMHead|DoubleHeads)?Model|For[A-Z]\w*)"
     return isinstance(name, str) and re.fullmatch(own, name.rpartition(".")[2]) is not None

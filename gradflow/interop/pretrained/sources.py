@@ -22,11 +22,11 @@ class Part:
     interleaved: bool = False
 
     def whole(self, features: int) -> int:
-        """How many features all parts have together, from those of this one."""
+        """Returns how many features all parts have together, from those of this one."""
         return features * sum(self.sizes) // self.sizes[self.which]
 
     def __call__(self, array):
-        """The part, of an array whose last axis has all."""
+        """Returns the part, of an array whose last axis has all."""
         by_head = array.reshape(*array.shape[:-1], self.heads, -1)
         unit = by_head.shape[-1] // sum(self.sizes)
         start = unit * sum(self.sizes[: self.which])
@@ -49,19 +49,25 @@ class From:
     each: int | None = None
 
     def names(self, block: int) -> list[str]:
-        """The tensors of one block."""
+        """Returns the tensors of one block."""
         return [self.name.format(block, one) for one in range(self.each or 1)]
 
     def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
-        """A tensor's shape, from the parameter's."""
-        own = own[1:] if self.each else own
-        whole = (*own[:-1], self.part.whole(own[-1])) if self.part else own
-        return whole[::-1] if self.transposed else whole
+        """Returns a tensor's shape, from the parameter's."""
+        shape = own[1:] if self.each else own
+        if self.part:
+            shape = (*shape[:-1], self.part.whole(shape[-1]))
+        return shape[::-1] if self.transposed else shape
 
     def __call__(self, tensors):
-        """The parameter of one block, from its tensors."""
-        tensors = [tensor.T if self.transposed else tensor for tensor in tensors]
-        parts = [self.part(tensor) for tensor in tensors] if self.part else tensors
+        """Returns the parameter of one block, from its tensors."""
+        parts = []
+        for tensor in tensors:
+            if self.transposed:
+                tensor = tensor.T
+            if self.part:
+                tensor = self.part(tensor)
+            parts.append(tensor)
         return np.stack(parts) if self.each else parts[0]
 
 
@@ -81,16 +87,21 @@ class Layout:
 
 
 def linear(ours: str, theirs: str, bias: bool = True) -> dict[str, From]:
-    """A matrix that is stored [out, in], and its bias where a model has one."""
-    biases = {f"{ours}.bias": From(f"{theirs}.bias")} if bias else {}
-    return {ours: From(f"{theirs}.weight", transposed=True), **biases}
+    """Returns a matrix that is stored [out, in], and its bias where a model has one."""
+    table = {ours: From(f"{theirs}.weight", transposed=True)}
+    if bias:
+        table[f"{ours}.bias"] = From(f"{theirs}.bias")
+    return table
 
 
 def norm(ours: str, theirs: str) -> dict[str, From]:
-    """A norm's gain, and its shift where it has one."""
+    """Returns a norm's gain, and its shift where it has one."""
     return {f"{ours}.scale": From(f"{theirs}.weight"), f"{ours}.bias": From(f"{theirs}.bias")}
 
 
 def joined(*tables: dict[str, From]) -> dict[str, From]:
-    """One table of several."""
-    return {ours: theirs for table in tables for ours, theirs in table.items()}
+    """Returns one table of several."""
+    whole: dict[str, From] = {}
+    for table in tables:
+        whole.update(table)
+    return whole
