@@ -126,7 +126,7 @@ class Stack:
     @property
     def size(self) -> int:
         """Number S of sublayers."""
-        return len(self.sublayers)
+        return sum(segment.repeats * len(segment.block) for segment in self.segments)
 
     @cached_property
     def resolved(self) -> tuple[Segment, ...]:
@@ -164,12 +164,12 @@ class Stack:
     @property
     def entrance(self) -> Layer:
         """The layer between the embedding and the bottom of the stream."""
-        return as_layer(self.sublayers[0].wiring.enter)
+        return as_layer(self.different[0].wiring.enter)
 
     @property
     def exit(self) -> Layer:
         """The layer between the top of the stream and what is read out: the final norm, where the wiring has one."""
-        return as_layer(self.sublayers[-1].wiring.leave)
+        return as_layer(self.different[-1].wiring.leave)
 
     def at_depth(self, depth: int) -> "Stack":
         """Returns a stack of `depth` blocks; segments keep their shares of it, or their blocks; one without any is left out."""
