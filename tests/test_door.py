@@ -89,7 +89,7 @@ def bare(options: dict[str, str]) -> dict[str, str]:
 def test_what_type_checkers_see_of_measure_is_what_it_takes():
     of_models, of_function, itself = map(bare, written("measurement", "measure"))
     assert [of_models] == list(map(bare, written("measurement", "measure_models")))
-    assert [of_function] == list(map(bare, written("loss", "measure_function")))
+    assert [of_function] == list(map(bare, written("backward/loss", "measure_function")))
     assert itself == {}
 
 

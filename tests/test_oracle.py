@@ -19,7 +19,7 @@ import gradflow as gf
 from gradflow.instruments.backward import gradients
 from gradflow.model.branches.branch import Attention, FeedForward
 from gradflow.model.equation.sublayer import sublayer, walk
-from gradflow.model.parameters.names import parameter_names
+from gradflow.model.parameters.names import named, parameter_names
 
 torch = pytest.importorskip("torch", reason="the oracle is torch: pip install -e '.[oracle]'")
 
@@ -240,7 +240,7 @@ def torch_norms(block, norm: str) -> tuple[dict, dict]:
 @over_cases
 def test_every_parameter_gradient_outside_the_stack_is_torchs(case):
     grads, reading = ours(case)["backward"]
-    mine = gradients.named({k: v for k, v in grads.items() if k != "stack"})
+    mine = named({k: v for k, v in grads.items() if k != "stack"})
     outer = theirs(case)["outer"]
     assert set(mine) == set(outer)
     for (name, own), norm in zip(mine.items(), reading["outer_gradient"], strict=True):

@@ -203,7 +203,7 @@ def test_the_variance_is_unbiased_and_its_error_is_that_of_its_scatter():
     spread = 1 + np.arange(entries)
     g = 2 + spread * np.random.default_rng(0).normal(size=(examples, batches, entries))
     norm = lambda v: np.linalg.norm(v, axis=-1)[..., None]
-    found = gradients._noise(*map(jnp.asarray, (norm(g), norm(g + g.mean(0)), norm(g.mean(0)))))
+    found = noise._noise(*map(jnp.asarray, (norm(g), norm(g + g.mean(0)), norm(g.mean(0)))))
     variance, errors = (np.asarray(found[name])[:, 0] for name in ("gradient_variance", "gradient_variance_sem"))
     z = (variance.mean() - (spread**2).sum()) / (variance.std() / batches**0.5)
     assert abs(z) < 4
@@ -242,7 +242,7 @@ def test_noise_that_a_small_batch_does_not_show_is_nan(examples):
 def test_noise_that_hides_the_gradient_has_no_scale():
     """Two opposite gradients: a mean of zero, which says nothing of its own size."""
     one = lambda *values: jnp.asarray(values).reshape(-1, 1, 1)
-    found = gradients._noise(one(1.0, 1.0, 1.0, 1.0), one(1.0, 1.0, 1.0, 1.0), jnp.zeros((1, 1)))
+    found = noise._noise(one(1.0, 1.0, 1.0, 1.0), one(1.0, 1.0, 1.0, 1.0), jnp.zeros((1, 1)))
     assert found["gradient_variance"][0, 0] == pytest.approx(4 / 3)
     assert np.isnan(found["gradient_noise_scale"][0, 0])
 
