@@ -69,8 +69,10 @@ def _unchanged(quantity: Quantity, relative_to) -> float | None:
 
 
 def _ylabel(quantity: Quantity, relative_to, where: dict) -> str:
-    """Returns the label of the axis: the quantity, the entry of it that is drawn, and its reference or unit."""
-    unit = f" / {relative_to}" if relative_to else f" ({quantity.units})"
+    """Returns the label of the axis: the quantity, the entry of it that is drawn, and its reference or unit, where it has one."""
+    unit = "" if quantity.units == "1" else f" ({quantity.units})"
+    if relative_to:
+        unit = f" / {relative_to}"
     name = fill(quantity.long_name, 32)
     if not where:
         return f"{name}{unit}"
