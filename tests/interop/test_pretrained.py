@@ -143,14 +143,14 @@ def test_a_bert_without_its_head_is_refused_and_read_with_another(tmp_path):
     folder = saved(tmp_path, CONFIGS["bert"], tensors)
     with pytest.raises(ValueError, match=r"missing: cls\.predictions\..* \[8\], our readout\."):
         gf.checkpoint(folder)
-    with pytest.warns(UserWarning, match=r"left aside: bert\.pooler\.dense\.weight"):
+    with pytest.warns(UserWarning, match=r"ignored: bert\.pooler\.dense\.weight"):
         model, params = gf.checkpoint(folder, readout=Readout())
     assert model(params, jnp.arange(6)).shape == (6, 11)
 
 
 def test_where_another_readout_stands_in_the_files_own_is_named(tmp_path):
     folder = saved(tmp_path, CONFIGS["bert"], contents(CONFIGS["bert"]))
-    with pytest.warns(UserWarning, match=r"left aside: cls\.predictions\.bias, cls\.predictions\.transform"):
+    with pytest.warns(UserWarning, match=r"ignored: cls\.predictions\.bias, cls\.predictions\.transform"):
         gf.checkpoint(folder, readout=Readout())
 
 
@@ -308,7 +308,7 @@ def test_weights_that_are_quantized_are_refused(tmp_path):
 def test_the_block_that_predicts_a_second_token_is_named_and_left_aside(tmp_path):
     more = {"model.layers.2.eh_proj.weight": np.ones((8, 16), np.float32)}
     folder = saved(tmp_path, CONFIGS["deepseek_v3"], contents(CONFIGS["deepseek_v3"]) | more)
-    with pytest.warns(UserWarning, match=r"left aside: model\.layers\.2\.eh_proj\.weight"):
+    with pytest.warns(UserWarning, match=r"ignored: model\.layers\.2\.eh_proj\.weight"):
         gf.checkpoint(folder)
 
 
