@@ -555,7 +555,7 @@ def same_shapes(a, b) -> bool:
     return [x.shape for x in jax.tree.leaves(a)] == [x.shape for x in jax.tree.leaves(b)]
 
 
-@pytest.mark.filterwarnings("ignore:.*left aside:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*ignored:UserWarning")
 def test_whatever_the_bytes_there_is_a_clear_error_or_a_right_answer(tmp_path, monkeypatch):
     """1,100 files and configurations, each with one thing changed: a ValueError, or the parameters that were written."""
     monkeypatch.setattr(Architecture, "model", functools.cache(Architecture.model))  # most cases have the same one
