@@ -146,9 +146,12 @@ def test_deepseek_scales_its_ranks_and_keeps_its_experts():
         32,
         128,
     )
-    assert [(s.block[1].kind, s.repeats) for s in small.model().stack] == [("mlp", 3), ("experts", 2)]
-    assert [(s.block[1].kind, s.repeats) for s in small.scaled(depth=2).model().stack] == [("mlp", 1), ("experts", 1)]
-    assert [s.block[1].kind for s in small.scaled(depth=1).model().stack] == ["experts"]
+    assert [(s.block[1].kind, s.repeats) for s in small.model().stack.segments] == [("mlp", 3), ("experts", 2)]
+    assert [(s.block[1].kind, s.repeats) for s in small.scaled(depth=2).model().stack.segments] == [
+        ("mlp", 1),
+        ("experts", 1),
+    ]
+    assert [s.block[1].kind for s in small.scaled(depth=1).model().stack.segments] == ["experts"]
     assert loads(dumps(small)) == small
     assert small.row()["activation"] == "gated silu, 8 of 256 experts and 1 shared, 3 blocks dense"
 
