@@ -79,8 +79,8 @@ def test_a_scaled_norm_takes_what_its_norm_takes_and_can_move_as_far(norm):
     scaled, x, params = ScaledNorm(norm, 0.25), cases.normal(1, 8), params_of(norm)
     J = jax.jacobian(lambda u: scaled(params, u))(x).reshape(8, 8)
     assert cases.distance(J, 0.25 * jax.jacobian(lambda u: norm(params, u))(x).reshape(8, 8)) < 1e-14
-    taken = orthonormal(scaled.kernel(params, x))[0]
-    left = orthonormal(scaled.normals(params, scaled(params, x), None))[0]
+    taken = orthonormal(scaled.null_directions(params, x))[0]
+    left = orthonormal(scaled.output_normals(params, scaled(params, x), None))[0]
     assert np.abs(J @ taken).max() < 1e-9
     assert np.abs(J.T @ left).max() < 1e-9
     assert 8 - np.linalg.matrix_rank(J, tol=1e-6) == round(float((taken**2).sum())) == round(float((left**2).sum()))
