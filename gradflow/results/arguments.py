@@ -2,9 +2,6 @@
 
     steps = whole("steps", steps)                  an int from 1 on; numpy's and JAX's whole numbers too
     lr = real("lr", lr, above=0)                   a finite float
-    base = of_class("base", base, Recipe)
-    take = function("take", take)
-    known("initialization", init, INITIALIZATIONS)
 
 Each returns the value as a plain Python one.
 """

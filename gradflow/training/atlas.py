@@ -1,12 +1,11 @@
 """The atlas: the gradient flow of many wirings side by side, at initialization and after a short training, with its theory.
 
     models = gf.transformers(*gf.wirings().index, depth=12, width=64, context=32)
-    tree = gf.atlas(models, gf.data.text(context=32, batch=4), predict=gf.predict)
-    gf.plot.atlas(tree); gf.report.tables.atlas.texts(tree)
+    gf.plot.atlas(gf.atlas(models, gf.data.text(context=32, batch=4), predict=gf.predict))
 
 Three trees of one schema have a node for each wiring: `training` (over `step`, 0 and the last, and `seed`), `start` (stream
-gradients at initialization of more seeds, all on the batch of the theory) and `theory`. Weights and batches are paired seed by
-seed. A wiring that theory refuses, one that diverges and one that fails do not affect the others.
+gradients at initialization of more seeds, all on the theory's batch) and `theory`. Weights and batches are paired by seed. A
+wiring that theory refuses, one that diverges and one that fails do not affect the others.
 """
 
 import os
