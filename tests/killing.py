@@ -74,9 +74,8 @@ def main() -> None:
     from gradflow.training.checkpoints import Checkpoints
     from gradflow.training.step import Step
 
-    owner, name = {"step": (Step, "over_groups"), "checkpoint": (Checkpoints, "save"), "result": (bundle, "_figures")}[
-        place
-    ]
+    places = {"step": (Step, "over_groups"), "checkpoint": (Checkpoints, "save"), "result": (bundle, "_save_figures")}
+    owner, name = places[place]
     setattr(owner, name, deadly(getattr(owner, name), int(call), float(delay)))
     canvas.STYLE["pdf.fonttype"] = 3  # figures are saved quickly
     sys.argv = ["gradflow", *words]
