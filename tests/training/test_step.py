@@ -14,6 +14,7 @@ from gradflow.instruments.backward import gradients
 from gradflow.instruments.meters.dropout import Dropout
 from gradflow.instruments.seeds import seed_keys
 from gradflow.model.branches.branch import FeedForward
+from gradflow.model.layers.layer import Layer
 from gradflow.model.parameters.keys import at
 from gradflow.model.parameters.names import parameter_names, present
 from gradflow.model.stacks.embedding_readout import Embedding
@@ -204,7 +205,7 @@ def test_dropouts_masks_are_of_the_seed_and_the_step_and_its_gradients_train(ran
 
 
 @dataclass(frozen=True)
-class Doubled:
+class Doubled(Layer):
     """A branch without parameters."""
 
     def init(self, key, width):
