@@ -148,15 +148,22 @@ PLAIN = (int, float, bool, str, NoneType)
 WORDS = {bool: "true or false", str: "a text", NoneType: "none"}
 
 
+def field_values(value) -> dict[str, Any]:
+    """Returns `{field: value}` of a dataclass; of anything else nothing."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return {}
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
 def check_fields(value) -> None:
     """Raises for fields of a dataclass that are not of their declared type, where that is plain.
 
     Plain are numbers, text, true or false, and tuples of these or of values of a class. A number that is traced, or one
     that is known later (of the depth, of the block), passes where it is declared.
     """
+    values = field_values(value)
     for field in dataclasses.fields(value):
-        name = f"{type(value).__name__}.{field.name}"
-        _check_field(name, getattr(value, field.name), field.type)
+        _check_field(f"{type(value).__name__}.{field.name}", values[field.name], field.type)
 
 
 def _check_field(name: str, value, declared) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import wraps
 from numbers import Integral, Real
 
-from .arguments import SHOWN, check_fields, shown, suggestions
+from .arguments import SHOWN, check_fields, field_values, shown, suggestions
 
 REGISTERED: dict[str, type] = {}
 
@@ -58,10 +58,8 @@ def encode(value):
     Numbers and truth values of numpy and JAX, also as arrays without dimensions, become plain ones.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        data = {"type": type(value).__name__}
-        for field in dataclasses.fields(value):
-            data[field.name] = encode(getattr(value, field.name))
-        return data
+        fields = {name: encode(item) for name, item in field_values(value).items()}
+        return {"type": type(value).__name__, **fields}
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):

@@ -5,7 +5,6 @@ draws of the weights, and are compared with the root mean square over seeds, nev
 attention, heads are drawn, and every quantity has the Monte Carlo error of that.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -24,7 +23,7 @@ from ..model.parameters.names import coordinates
 from ..model.stacks.admin_profiling import profiled
 from ..model.stacks.embedding_readout import Embedding
 from ..model.stacks.transformer import Transformer
-from ..results.arguments import answering, known, whole
+from ..results.arguments import answering, field_values, known, whole
 from ..results.digest import digest
 from ..results.naming import check_names
 from ..results.provenance import provenance
@@ -138,8 +137,7 @@ def over_replicas(model: Transformer, chosen, draws: int, batch, keys) -> dict:
 def inner_layers(layer) -> Iterator:
     """Yields a layer, and all that it is made of."""
     yield layer
-    for field in dataclasses.fields(layer):
-        value = vars(layer)[field.name]
+    for value in field_values(layer).values():
         values = value if isinstance(value, tuple) else (value,)
         for inner in values:
             if isinstance(inner, Layer):

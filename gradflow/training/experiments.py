@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from ..instruments.measurement import sweep
-from ..results.arguments import answering, of_class, real, shown, whole
+from ..results.arguments import answering, field_values, of_class, real, shown, whole
 from ..results.files import as_path
 from ..results.tree import side_by_side
 from .loop import train
@@ -54,7 +54,7 @@ def _columns(recipes) -> dict[str, list[float]]:
     """Returns numbers in which recipes differ, as coordinates; NaN for none."""
     columns = {}
     for name in ("lr", "warmup", "clip", "clip_parameter", "dropout"):
-        values = [getattr(recipe, name) for recipe in recipes]
+        values = [field_values(recipe)[name] for recipe in recipes]
         columns[name] = [float("nan") if value is None else float(value) for value in values]
     return columns
 

@@ -5,7 +5,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,11 @@ from optax.contrib import MuonDimensionNumbers, muon
 
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at, root
-from ..results.arguments import known, real
+from ..results.arguments import field_values, known, real
 from ..results.configuration import registered
 
 
+@runtime_checkable
 class Optimizer(Protocol):
     """A rule that turns gradients into the direction of an update."""
 
@@ -27,18 +28,25 @@ class Optimizer(Protocol):
         ...
 
 
+@runtime_checkable
+class WithEps(Protocol):
+    """A rule with Adam's ε."""
+
+    eps: float
+
+
 SHARES = ("momentum", "b1", "b2", "decay", "beta")  # constants of a running mean, from 0 to below 1
 
 
 def _check_constants(rule) -> None:
     """Raises for impossible constants: shares outside 0 … 1, an eps or a decay that is negative or no number."""
-    for field in dataclasses.fields(rule):
-        if field.name in SHARES:
-            real(field.name, getattr(rule, field.name), least=0, below=1)
-        elif field.name == "eps":  # at 0, a gradient of zero makes an update of 0/0
-            real(field.name, getattr(rule, field.name), above=0)
-        elif field.name == "weight_decay":
-            real(field.name, getattr(rule, field.name), least=0)
+    for name, value in field_values(rule).items():
+        if name in SHARES:
+            real(name, value, least=0, below=1)
+        elif name == "eps":  # at 0, a gradient of zero makes an update of 0/0
+            real(name, value, above=0)
+        elif name == "weight_decay":
+            real(name, value, least=0)
 
 
 @registered
@@ -195,7 +203,7 @@ def named(name: str, **constants: float) -> Optimizer:
     """Returns the optimizer of that name, with some of its constants changed."""
     known("optimizer", name, OPTIMIZERS)
     rule: Any = OPTIMIZERS[name]
-    fields = [field.name for field in dataclasses.fields(rule)]
+    fields = field_values(rule)
     for constant in constants:
         if constant not in fields:
             raise ValueError(f"{name} has no {constant}: its constants are {', '.join(fields)}")
@@ -207,7 +215,7 @@ def is_rule(optimizer) -> bool:
     if isinstance(optimizer, optax.GradientTransformation):
         return True
     is_class = isinstance(optimizer, type)  # `Adam` in the place of `Adam()`
-    return hasattr(optimizer, "direction") and not is_class
+    return isinstance(optimizer, Optimizer) and not is_class
 
 
 def direction_of(rule: optax.GradientTransformation, grads, state, params, value, value_fn):

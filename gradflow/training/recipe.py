@@ -19,7 +19,7 @@ import optax
 from ..model.numerics.precision import in_float32
 from ..results.arguments import known, real, whole
 from ..results.configuration import registered
-from .optimizers import OPTIMIZERS, Adam, Optimizer, is_rule, named
+from .optimizers import OPTIMIZERS, Adam, Optimizer, WithEps, is_rule, named
 
 MOST = 2**31 - 1  # steps: optimizers count them in int32
 
@@ -87,9 +87,9 @@ class Recipe:
             )
         known("schedule", self.schedule, SCHEDULES)
         real("lr", self.lr, above=0)
-        for name in ("clip", "clip_parameter"):
-            if getattr(self, name) is not None:
-                real(name, getattr(self, name), above=0)
+        for name, largest in (("clip", self.clip), ("clip_parameter", self.clip_parameter)):
+            if largest is not None:
+                real(name, largest, above=0)
         whole("warmup", self.warmup, least=0, most=MOST)
         real("dropout", self.dropout, least=0, below=1)
 
@@ -115,7 +115,7 @@ class Recipe:
     @property
     def eps(self) -> float | None:
         """Returns Adam's ε, where the optimizer is a value that has one."""
-        return getattr(self.optimizer, "eps", None)
+        return self.optimizer.eps if isinstance(self.optimizer, WithEps) else None
 
     def rates(self, steps: int) -> np.ndarray:
         """Returns the learning rate at steps 0 … steps − 1, float32."""

@@ -9,6 +9,8 @@ import pytest
 
 import gradflow as gf
 from gradflow.model.layers.layer import ALL, FEATURES, Function, coupling
+from gradflow.model.parameters.depth import OfDepth
+from gradflow.results.configuration import encode
 
 SHAPE = {"depth": 1, "width": 8, "heads": 2, "context": 4, "vocabulary": 16}
 
@@ -95,3 +97,41 @@ def test_a_layer_without_its_two_methods_cannot_be_made():
 
     with pytest.raises(TypeError, match="abstract"):
         Empty()
+
+
+@dataclass(frozen=True, slots=True)
+class Slotted(gf.layers.Layer):
+    """A layer of a user's own whose fields are slots, one of them a number that depends on the depth."""
+
+    value: float | OfDepth
+
+    def init(self, key, width):
+        return {}
+
+    def __call__(self, params, x):
+        return self.value * x
+
+
+class Plain(gf.layers.Layer):
+    """A layer of a user's own that is no dataclass."""
+
+    def init(self, key, width):
+        return {}
+
+    def __call__(self, params, x):
+        return x
+
+
+def test_fields_that_are_slots_are_fields():
+    model = gf.transformer(gf.Wiring("mine", write=Slotted(OfDepth(4, -0.5))), **SHAPE)
+    half = gf.transformer(gf.Wiring("mine", write=gf.layers.Gain(0.5)), **SHAPE)
+    params, tokens = half.init(0), jnp.arange(4)
+    np.testing.assert_array_equal(model(params, tokens), half(params, tokens))
+    assert encode(Slotted(2.0)) == {"type": "Slotted", "value": 2.0}
+
+
+def test_the_theory_refuses_a_layer_that_is_no_dataclass_in_one_line():
+    model = gf.transformer(gf.Wiring("mine", norm_in=Plain()), **SHAPE)
+    batch = {"inputs": np.zeros((1, 4), int), "targets": np.zeros((1, 4), int)}
+    with pytest.raises(NotImplementedError, match="model: no theory for Plain: say what it does"):
+        gf.predict(model, batch)

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from flax import nnx
 
-from ...results.arguments import known, real, whole
+from ...results.arguments import field_values, known, real, whole
 from ...results.configuration import registered
 from ..layers.functional import ACTIVATIONS, Mask, attend
 from ..layers.layer import ALL, FEATURES, PAST, Identity, Layer, as_layer, coupling
@@ -58,7 +58,7 @@ class Branch(Layer):
 
     def layer_at(self, place: str) -> Layer:
         """Returns the layer at a place inside the branch; the identity where it has no such place."""
-        return as_layer(vars(self).get(place, Identity()))
+        return as_layer(field_values(self).get(place, Identity()))
 
     def at(self, place: str, params, x):
         """Returns the layer at a place, applied."""

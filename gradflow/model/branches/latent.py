@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from ...results.arguments import field_values
 from ...results.configuration import registered
 from ..layers.functional import Mask, attend
 from ..layers.layer import ALL, PAST, Identity, Layer
@@ -51,7 +52,7 @@ class LatentAttention(Branch):
 
     def __post_init__(self):
         for name in ("heads", "query_rank", "key_value_rank", "head", "rotary_head", "value_head"):
-            number = vars(self)[name]
+            number = field_values(self)[name]
             if number is not None and number < 1:
                 raise ValueError(f"{name} is {number}: at least 1 is needed")
         if self.rotary_head % 2:

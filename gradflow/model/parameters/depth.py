@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from ...results.arguments import field_values
 from ...results.configuration import registered
 
 
@@ -140,11 +141,10 @@ def replaced(value, kind: type, make: Callable):
         same = all(after is before for after, before in zip(new, value, strict=True))
         return value if same else new
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changed = {}
+        values, changed = field_values(value), {}
         for field in dataclasses.fields(value):
-            before = vars(value)[field.name]
-            after = replaced(before, kind, make)
-            if after is not before:
+            after = replaced(values[field.name], kind, make)
+            if field.init and after is not values[field.name]:
                 changed[field.name] = after
         return dataclasses.replace(value, **changed) if changed else value
     return value

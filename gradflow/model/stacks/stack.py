@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...results.arguments import known, real, shown, whole
+from ...results.arguments import field_values, known, real, shown, whole
 from ...results.configuration import registered
 from ..branches.branch import Branch
 from ..equation.sublayer import PARTS, Part, bind
@@ -50,7 +50,7 @@ class Sublayer:
     @cached_property
     def layers(self) -> dict[str, Layer]:
         """The seven parts of (1); the branch with the wiring's `init_scales` and `inner_layers`."""
-        around = vars(self.wiring)
+        around = field_values(self.wiring)
         branch = _rescaled(_refitted(self.branch, self.wiring.inner_layers), self.wiring.init_scales)
         return {name: as_layer(branch if name == "branch" else around[name]) for name in PARTS}
 
@@ -65,21 +65,16 @@ class Sublayer:
 def _rescaled(branch: Any, scales) -> Any:
     if not scales:
         return branch
-    if "weights" not in fields_of(branch):
+    if "weights" not in field_values(branch):
         raise ValueError(f"the wiring scales {[n for n, _ in scales]}, but {branch!r} has no `weights` to scale")
     return dataclasses.replace(branch, weights=Scaled(branch.weights, scales))
 
 
 def _refitted(branch: Any, inner_layers) -> Any:
-    missing = [place for place, _ in inner_layers if place not in fields_of(branch)]
+    missing = [place for place, _ in inner_layers if place not in field_values(branch)]
     if missing:
         raise ValueError(f"the wiring sets {missing[0]!r} inside the branch, which {branch!r} does not have")
     return dataclasses.replace(branch, **dict(inner_layers)) if inner_layers else branch
-
-
-def fields_of(branch) -> list[str]:
-    """Returns the names of a dataclass's fields; a function has none."""
-    return [field.name for field in dataclasses.fields(branch)] if dataclasses.is_dataclass(branch) else []
 
 
 @registered

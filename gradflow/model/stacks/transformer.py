@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from ...results.arguments import answering, known, of_class, real, whole
+from ...results.arguments import answering, field_values, known, of_class, real, whole
 from ...results.configuration import registered
 from ..branches.branch import Attention, FeedForward, linear
 from ..equation.sublayer import walk
@@ -29,7 +29,7 @@ from ..wirings.catalogue import placement as chosen
 from ..wirings.placement import Placement, wirings_of
 from ..wirings.wiring import Wiring
 from .embedding_readout import Embedding, Readout
-from .stack import Segment, Stack, Sublayer, check_scales, fields_of
+from .stack import Segment, Stack, Sublayer, check_scales
 
 PRECISIONS = ("bfloat16", "float32", "float64")
 
@@ -204,7 +204,7 @@ def transformer(
     if init is not None:
         readout = initialization(init)
         for kind, branch in branches.items():
-            if "weights" not in fields_of(branch):
+            if "weights" not in field_values(branch):
                 raise ValueError(f"init is given, but {kind} has no `weights` to be drawn from it: leave init out")
             branches[kind] = dataclasses.replace(branch, weights=readout)
     rows = Embedding(vocabulary, context, embedding_rms)

@@ -6,7 +6,7 @@ Every named wiring is a function of the norm that returns a `Wiring`; your own i
 
 from dataclasses import dataclass
 
-from ...results.arguments import shown
+from ...results.arguments import field_values, shown
 from ...results.configuration import registered
 from ..layers.layer import Identity, Layer, Zero, as_layer
 from ..layers.norms import LayerNorm
@@ -46,7 +46,8 @@ class Wiring:
     source: str = "equation (1)"
 
     def __post_init__(self):
-        around = [(part, vars(self)[part]) for part in LAYERS]
+        values = field_values(self)
+        around = [(part, values[part]) for part in LAYERS]
         for part, layer in [*around, *self.inner_layers]:
             if not callable(layer):
                 raise ValueError(f"{part} of the wiring {self.name} is {shown(layer)}: a layer is needed")

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ...results.arguments import check_fields, check_options, whole
+from ...results.arguments import check_fields, check_options, field_values, whole
 from ..branches.branch import Attention, GatedFeedForward, Joint
 from ..layers.layer import Identity, Layer
 from ..parameters.depth import LayerNumber
@@ -43,7 +43,7 @@ class Architecture:
     def __post_init__(self):
         check_fields(self)
         for name in ("depth", "width", "heads", "hidden", "vocabulary", "context"):
-            whole(name, vars(self)[name])
+            whole(name, field_values(self)[name])
 
     # ---- what a family says
 
@@ -91,7 +91,7 @@ class Architecture:
         The size of a head and the ratios (hidden layer, queries a key) stay, as far as whole numbers allow: there is at least
         one head, and where the stream is narrower than a head, the head is narrower too. Tokens and windows stay.
         """
-        check_options("scaled", others, [field.name for field in dataclasses.fields(self)])
+        check_options("scaled", others, field_values(self))
         sizes = {} if width is None else self.resized(width)
         if depth is not None:
             sizes["depth"] = depth

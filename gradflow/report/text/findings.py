@@ -51,15 +51,26 @@ def _verdict(node, without: str, changed: str, change: str, difference_words: st
     if lost_after:
         return f"{change} saves none"
     gap = difference(final(after), final(before))
-    low, high = float(gap["low"]), float(gap["high"])
     size = f"{interval(gap, _signed_two_places)} nat ({difference_words})"
+    return _by_interval(
+        gap,
+        unknown=f"{change} changes the loss by {size}; one seed says no more",
+        below=f"{change} helps: {size}",
+        above=f"{change} hurts: {size}",
+        around=f"{change} makes no difference that is seen: {size}",
+    )
+
+
+def _by_interval(gap, *, unknown: str, below: str, above: str, around: str) -> str:
+    """Returns the sentence for where the interval of a difference lies, against 0; `unknown` without an interval."""
+    low, high = float(gap["low"]), float(gap["high"])
     if np.isnan(low):
-        return f"{change} changes the loss by {size}; one seed says no more"
+        return unknown
     if high < 0:
-        return f"{change} helps: {size}"
+        return below
     if low > 0:
-        return f"{change} hurts: {size}"
-    return f"{change} makes no difference that is seen: {size}"
+        return above
+    return around
 
 
 def outcomes(tree) -> list[str]:
@@ -141,15 +152,14 @@ def quality(tree) -> list[str]:
 
 def _compared(other: str, first: str, gap) -> str:
     """Returns the sentence on the paired difference of two models' losses."""
-    low, high = float(gap["low"]), float(gap["high"])
     size = f"{interval(gap, _signed_two_places)} nat"
-    if np.isnan(low):
-        return f"{other} differs from {first} by {size}; one seed says no more"
-    if high < 0:
-        return f"{other} is better than {first}: {size}"
-    if low > 0:
-        return f"{other} is worse than {first}: {size}"
-    return f"{other} is as good, as far as is seen, as {first}: {size}"
+    return _by_interval(
+        gap,
+        unknown=f"{other} differs from {first} by {size}; one seed says no more",
+        below=f"{other} is better than {first}: {size}",
+        above=f"{other} is worse than {first}: {size}",
+        around=f"{other} is as good, as far as is seen, as {first}: {size}",
+    )
 
 
 def before_and_after(run) -> list[str]:
