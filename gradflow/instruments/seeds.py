@@ -91,16 +91,52 @@ def read_seeds(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch
     start = 0
     for weights in parts:
         end = start + _seeds_of(weights)
-        seen = batch
-        if batch_axis is not None:
-            of_part = operator.itemgetter(slice(start, end))
-            seen = jax.tree.map(of_part, batch)
+        seen = batch if batch_axis is None else some_seeds(batch, start, end)
         readings = over_seeds(model, chosen, weights, seen, batch_axis)
         arrays.append(jax.device_get(readings))
         start = end
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *arrays)
+    return jax.tree.map(_concatenated, *arrays)
 
 
-def _seeds_of(weights) -> int:
-    """Returns for how many seeds there are weights: the length of the leading axis."""
-    return len(jax.tree.leaves(weights)[0])
+def _seeds_of(tree) -> int:
+    """Returns how many seeds a tree has: the length of its leading axis."""
+    return len(jax.tree.leaves(tree)[0])
+
+
+# ---- groups of seeds ------------------------------------------------------------------------------------------
+
+
+def some_seeds(tree, start: int, end: int):
+    """Returns the seeds `start` … `end − 1` of a tree with a leading seed axis."""
+    return jax.tree.map(operator.itemgetter(slice(start, end)), tree)
+
+
+def split_seeds(tree) -> list:
+    """Returns a tree with a leading seed axis as groups of seeds.
+
+    By NumPy, as is `concat_seeds`: several groups exist on a CPU alone, where arrays are shared with it, and JAX would
+    compile a program for each shape.
+    """
+    seeds = _seeds_of(tree)
+    if jax.default_backend() != "cpu" or seeds == 1:
+        return [tree]
+    rows = jax.tree.map(_on_host, tree)
+    return [some_seeds(rows, seed, seed + 1) for seed in range(seeds)]
+
+
+def _on_host(array):
+    """Returns the array as NumPy's; random keys, which NumPy doesn't have, unchanged."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return array
+    return np.asarray(array)
+
+
+def concat_seeds(groups: list):
+    """Returns the groups of `split_seeds` as one tree again."""
+    if len(groups) == 1:
+        return groups[0]
+    return jax.device_put(jax.tree.map(_concatenated, *groups))
+
+
+def _concatenated(*rows):
+    return np.concatenate(rows)

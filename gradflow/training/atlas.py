@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from ..instruments.jacobians.chain import partial_jacobian
 from ..instruments.jacobians.spectrum import Krylov, window
 from ..instruments.measurement import SHARED, by_node
-from ..instruments.seeds import seed_keys
+from ..instruments.seeds import concat_seeds, seed_keys, split_seeds
 from ..model.inputs import size
 from ..model.inputs.batch import checked
 from ..model.numerics.settings import usual_settings
@@ -45,7 +45,6 @@ from ..results.tree import Readings, label, settings
 from .loop import train
 from .plan import Plan
 from .recipe import Recipe, recipe
-from .step import concat_seeds, split_seeds
 
 TOGETHER = 3  # wirings made at a time: some wait for the compiler while another computes
 KEPT = 16  # wirings whose programs are kept

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from ..instruments.backward import gradients
 from ..instruments.measurement import by_node
 from ..instruments.meters.resolution import resolved, warn_of_underflow
-from ..instruments.seeds import over_seeds
+from ..instruments.seeds import concat_seeds, over_seeds, split_seeds
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import coordinates
 from ..model.stacks.admin_profiling import profiled
@@ -31,7 +31,6 @@ from .checkpoints import Checkpoints
 from .plan import Plan
 from .recipe import recipe
 from .record_schedule import Schedule
-from .step import concat_seeds, split_seeds
 
 Records = dict[str, tuple[list[int], list[np.ndarray]]]  # by quantity: steps, and values [seed, …]
 Watch = Callable[[dict], None]

@@ -9,19 +9,18 @@ Seeds go through one program in groups: all at once on an accelerator, one after
 slower in batches.
 """
 
-import operator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from ..instruments.backward import gradients
 from ..instruments.meters.dropout import Dropout
 from ..instruments.meters.parameter_norms import by_parameter
+from ..instruments.seeds import split_seeds
 from ..model.equation.sublayer import STREAM_ALONE
 from ..model.parameters.keys import at
 from ..model.parameters.names import present
@@ -96,33 +95,6 @@ class Step:
             return {}
         roots = by_parameter(self.model.stack, params["stack"], lambda leaf: jnp.asarray(leaf.size**0.5))
         return {"gradient_in_epsilons": reading["parameter_gradient"] / roots / self.eps}
-
-
-def split_seeds(tree) -> list:
-    """Returns a tree with a leading seed axis as groups of seeds.
-
-    By NumPy, as is `concat_seeds`: several groups exist on a CPU alone, where arrays are shared with it, and JAX would
-    compile a program for each shape.
-    """
-    seeds = len(jax.tree.leaves(tree)[0])
-    if jax.default_backend() != "cpu" or seeds == 1:
-        return [tree]
-    rows = jax.tree.map(_on_host, tree)
-    return [jax.tree.map(operator.itemgetter(slice(seed, seed + 1)), rows) for seed in range(seeds)]
-
-
-def _on_host(array):
-    """Returns the array as NumPy's; random keys, which NumPy doesn't have, unchanged."""
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        return array
-    return np.asarray(array)
-
-
-def concat_seeds(groups: list):
-    """Returns the groups of `split_seeds` as one tree again."""
-    if len(groups) == 1:
-        return groups[0]
-    return jax.tree.map(lambda *rows: jax.device_put(np.concatenate(rows)), *groups)
 
 
 def _first_nonfinite(first, reading, there, i):

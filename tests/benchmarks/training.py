@@ -14,10 +14,10 @@ from turns import in_turn, quartiles
 
 import gradflow as gf
 from gradflow.instruments.backward import gradients
-from gradflow.instruments.seeds import over_seeds, seed_keys
+from gradflow.instruments.seeds import over_seeds, seed_keys, split_seeds
 from gradflow.training.plan import Plan
 from gradflow.training.recipe import Recipe
-from gradflow.training.step import Step, split_seeds
+from gradflow.training.step import Step
 
 
 def bare_step(model, direction):

@@ -12,7 +12,7 @@ import pytest
 import gradflow as gf
 from gradflow.instruments.backward import gradients
 from gradflow.instruments.meters.dropout import Dropout
-from gradflow.instruments.seeds import seed_keys
+from gradflow.instruments.seeds import concat_seeds, seed_keys, split_seeds
 from gradflow.model.branches.branch import FeedForward
 from gradflow.model.layers.layer import Layer
 from gradflow.model.parameters.keys import at
@@ -23,7 +23,7 @@ from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.wiring import none, pre
 from gradflow.training.optimizers import Adam
 from gradflow.training.recipe import Recipe
-from gradflow.training.step import Step, _first_nonfinite, concat_seeds, split_seeds
+from gradflow.training.step import Step, _first_nonfinite
 
 SEEDS, EPS = 8, 1e-3
 RATES = (0.1, 0.05, 0.2)
