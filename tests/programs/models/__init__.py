@@ -5,13 +5,19 @@ from functools import cache
 from . import (
     bert_like,
     encoder_decoder,
+    equinox_loop,
+    equinox_wirings,
+    gemma_like,
+    gpt2_like,
     lm1b_like,
     mixed_precision,
     nanodo_like,
+    nnx_scan,
     no_trunk,
     plain_loop,
     plain_scan,
     resnet,
+    vision,
 )
 from .program import Line, Program, fresh, marked_lines
 
@@ -38,5 +44,22 @@ MAKERS = (
     no_trunk.perceptron,
     no_trunk.densenet,
     no_trunk.unet,
+    gpt2_like.gpt2,
+    gpt2_like.gpt2_dropout,
+    gpt2_like.gpt2_qk_norm,
+    gemma_like.gemma1,
+    gemma_like.gemma2,
+    nnx_scan.nnx_scan,
+    nnx_scan.nnx_scan_remat,
+    vision.vit,
+    vision.layerscale,
+    vision.mixer,
+    equinox_loop.equinox_loop,
+    equinox_loop.equinox_scan,
+    equinox_loop.rezero,
+    equinox_loop.rezero_start,
+    equinox_loop.no_norms,
+    equinox_wirings.gptj,
+    equinox_wirings.olmo2,
 )
 PROGRAMS = {make.__name__: cache(make) for make in MAKERS}

@@ -1,6 +1,7 @@
 """A translator in Linen after the manner of T5: an encoder, and a decoder that also reads what the encoder made. Pre-norm.
 
 There are two streams: the encoder's, and the decoder's beside the encoder's output, which every block of the decoder reads.
+`layers` counts both. Seen from the encoder's x_0, the decoder's is the only one alive from its last reading of that output.
 """
 
 import flax.linen as nn
