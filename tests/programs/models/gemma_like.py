@@ -1,6 +1,7 @@
 """Gemma in NNX: RMSNorm with gain 1 + w, the embedding times √d and tied to the readout, rotary positions.
 
-All heads share their keys and values. Gemma 1 is pre-norm; Gemma 2 has a norm on either side of every branch, caps on scores and logits, and every other layer local.
+All heads share their keys and values. Gemma 1 is pre-norm. Gemma 2 has a norm on either side of every branch, caps on scores
+and logits, and every other layer sees a window alone.
 """
 
 import jax
