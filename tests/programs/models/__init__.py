@@ -23,6 +23,7 @@ from . import (
     resnet,
     vision,
 )
+from .mistaken import MISTAKES, MUTANTS, RIGHT, Mutant
 from .program import Line, Program, fresh, marked_lines
 
 MAKERS = (
