@@ -1,0 +1,161 @@
+"""A program evaluated again, with taps on chosen values; everything else stays as it was written.
+
+A tap sees a value where it is made, may put another in its place, and may report something of it. Calls keep what they are for:
+the body of a `jit` is compiled, that of `remat` is computed again on the way back, a loop stays a loop. Calls without a tap inside
+run as they are.
+
+    tap(value, extra) -> Seen(value, apart, report)
+
+`apart` takes the value's place at one use, named in `Plan.apart`: so a skip and a branch that read one array can be told apart.
+What a tap inside a loop is given has a leading axis for the iterations, and so has what it reports.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend import core
+from jax.extend.source_info_util import current_name_stack, user_context
+
+from .graph import CALLS, Path, opened
+from .trunk import scan_counts
+
+
+class Seen(NamedTuple):
+    """What a tap makes of a value: what takes its place, what takes it at the use apart, and what is reported."""
+
+    value: Any
+    apart: Any = None
+    report: Any = None
+
+
+class Use(NamedTuple):
+    """One input of the equation at a path."""
+
+    path: Path
+    place: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where taps are: by level and variable; and the uses that get what a tap sets apart, by the tap's key."""
+
+    taps: Mapping[Path, Mapping[Any, tuple[Any, ...]]]
+    apart: Mapping[Use, Any] = field(default_factory=dict)
+
+    def inside(self, path: Path) -> tuple[set, set]:
+        """Returns the keys of the taps that lie in the call at a path, and those whose values are set apart there."""
+        own: set = set()
+        for level, variables in self.taps.items():
+            if level[: len(path)] == path:
+                for keys in variables.values():
+                    own.update(keys)
+        borrowed = {key for use, key in self.apart.items() if use.path[: len(path)] == path and use.path != path}
+        return own, borrowed - own
+
+
+def evaluate(plan: Plan, tap: Callable, program, args, extras: Mapping):
+    """Returns `(outputs, reports)` of a program (a closed jaxpr); `extras` and `reports` by the keys of the taps."""
+    return _run(plan, tap, program, list(args), dict(extras), {}, ())
+
+
+def _run(plan: Plan, tap: Callable, program, args, extras: dict, apart: dict, path: Path):
+    """Returns outputs and reports of the body at a path."""
+    jaxpr, constants = opened(program)
+    taps = plan.taps.get(path, {})
+    apart = dict(apart)
+    env: dict = {}
+    reports: dict = {}
+
+    def bind(variable, value) -> None:
+        for key in taps.get(variable, ()):
+            seen = tap(key, value, extras[key])
+            value = seen.value
+            if seen.apart is not None:
+                apart[key] = seen.apart
+            if seen.report is not None:
+                reports[key] = seen.report
+        env[variable] = value
+
+    def look_up(variable):
+        return variable.val if isinstance(variable, core.Literal) else env[variable]
+
+    for variable, value in zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *args), strict=True):
+        bind(variable, value)
+    for index, equation in enumerate(jaxpr.eqns):
+        here = (*path, index)
+        values = []
+        for place, variable in enumerate(equation.invars):
+            key = plan.apart.get(Use(here, place))
+            values.append(apart[key] if key in apart else look_up(variable))
+        with user_context(equation.source_info.traceback, name_stack=current_name_stack() + equation.source_info.name_stack):
+            made, inside = _equation(plan, tap, equation, values, extras, apart, here)
+        reports |= inside
+        for variable, value in zip(equation.outvars, made, strict=True):
+            bind(variable, value)
+    return [look_up(variable) for variable in jaxpr.outvars], reports
+
+
+def _equation(plan: Plan, tap: Callable, equation, values, extras: dict, apart: dict, path: Path):
+    """Returns what an equation makes, and the reports of the taps inside of it."""
+    own, borrowed = plan.inside(path)
+    if not own and not borrowed:
+        return as_it_was(equation, values), {}
+    name = equation.primitive.name
+    own_extras = {key: extras[key] for key in own}
+    if name == "scan":
+        return _scanned(plan, tap, equation, values, own_extras, path)
+
+    def body(args, extras, apart):
+        return _run(plan, tap, equation.params[CALLS[name]], args, extras, apart, path)
+
+    return WRAPPED[name](body, equation.params)(values, own_extras, {key: apart[key] for key in borrowed if key in apart})
+
+
+def _jitted(body, params: Mapping):
+    body.__name__ = params.get("name", "jit")
+    return jax.jit(body)
+
+
+def _rematerialized(body, params: Mapping):
+    return jax.checkpoint(body, prevent_cse=params["prevent_cse"], policy=params["policy"])
+
+
+def _plain(body, params: Mapping):
+    return body
+
+
+WRAPPED = {
+    "jit": _jitted,
+    "pjit": _jitted,
+    "closed_call": _plain,
+    "core_call": _plain,
+    "checkpoint": _rematerialized,
+    "remat": _rematerialized,
+    "remat2": _rematerialized,
+}
+
+
+def _scanned(plan: Plan, tap: Callable, equation, values, extras: dict, path: Path):
+    """Returns what a loop makes, and the reports of its taps, stacked."""
+    params = equation.params
+    constants, carried = scan_counts(params)
+    first, start, rest = values[:constants], values[constants : constants + carried], values[constants + carried :]
+
+    def body(carry, seen):
+        slices, own = seen
+        made, reports = _run(plan, tap, params["jaxpr"], [*first, *carry, *slices], own, {}, path)
+        return made[:carried], (made[carried:], reports)
+
+    options = {name: params[name] for name in ("length", "reverse", "unroll")}
+    top, (stacked, reports) = jax.lax.scan(body, start, (rest, extras), **options)
+    return [*top, *stacked], reports
+
+
+def as_it_was(equation, values) -> list:
+    """Returns what an equation makes of these values."""
+    bound = equation.primitive.get_bind_params(equation.params)
+    functions, params = bound if isinstance(bound, tuple) else ([], bound)  # a pair until jax 0.11
+    made = equation.primitive.bind(*functions, *values, **params)
+    return list(made) if equation.primitive.multiple_results else [made]

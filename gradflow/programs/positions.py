@@ -1,0 +1,190 @@
+"""The positions of the stream in a program: where its taps are, and how what they read is put in the order of depth.
+
+Each residual sublayer, as it is written, has a number f; one in a loop stands for as many sublayers as the loop has turns. Its
+taps are on its input (`Fork.below`), where skip and branch are told apart, and on the residual sum (`Fork.above`). The top of
+the stream has one more: after the last residual sum, and after the maps on the trunk that belong to it, such as the norm of a
+post-norm sublayer.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .evaluation import Plan, Use
+from .graph import Graph, Path, Value
+from .trunk import CONTRACTIONS, Fork, Loop, Map, Step, Trunk
+
+TOP, READOUT = ("top",), ("readout",)
+
+
+class Place(NamedTuple):
+    """A residual sublayer as it is written: its fork, the graph that it stands in, the lengths of the loops around it."""
+
+    fork: Fork
+    graph: Graph
+    repeats: tuple[int, ...]
+
+
+def places(trunk: Trunk) -> list[Place]:
+    """Returns the residual sublayers as they are written, bottom up."""
+    return _places(trunk.steps, trunk.graph, ())
+
+
+def _places(steps, graph: Graph, repeats: tuple[int, ...]) -> list[Place]:
+    found = []
+    for step in steps:
+        if isinstance(step, Fork):
+            found.append(Place(step, graph, repeats))
+        elif isinstance(step, Loop):
+            found += _places(step.steps, step.body, (*repeats, step.repeats))
+    return found
+
+
+# ---- taps -----------------------------------------------------------------------------------------------------
+
+
+def plan(trunk: Trunk) -> Plan:
+    """Returns the plan of all taps: `("fork", f)` and `("sum", f)`, `("skip", f)`, `("branch", f)` of each sublayer, top, readout."""
+    taps: dict[Path, dict[Any, tuple]] = {}
+    apart = {}
+
+    def put(key, level: Path, variables) -> None:
+        for variable in variables[:1]:
+            at_level = taps.setdefault(level, {})
+            at_level[variable] = (*at_level.get(variable, ()), key)
+
+    for number, (fork, graph, _) in enumerate(places(trunk)):
+        put(("sum", number), *made_at(graph, fork.above))
+        level = home(graph, fork)
+        put(("fork", number), level, graph.levels[level].variables(fork.below))
+        if len(fork.skips) == 1:
+            put(("skip", number), *made_at(graph, fork.skips[0].value))
+            apart[use_of_skip(graph, fork)] = ("fork", number)
+        if len(fork.branches) == 1:
+            put(("branch", number), *made_at(graph, fork.branches[0].value))
+    put(TOP, *made_at(trunk.graph, top(trunk)))
+    put(READOUT, *made_at(trunk.graph, readout(trunk)))
+    return Plan(taps, apart)
+
+
+def made_at(graph: Graph, value: Value) -> tuple[Path, list]:
+    """Returns the level at which a value is made, and the variables that hold it there."""
+    maker = graph.makers.get(value)
+    level = maker.path[:-1] if maker else min(graph.levels, key=len)
+    return level, graph.levels[level].variables(value)
+
+
+def home(graph: Graph, fork: Fork) -> Path:
+    """Returns the innermost level that has the input of a fork, and all its uses in or below itself."""
+    uses = [operation.path for operation, _ in graph.users[fork.below] if operation in fork.operations]
+    held = [path for path, level in graph.levels.items() if level.variables(fork.below)]
+    around = [path for path in held if all(use[: len(path)] == path for use in uses)]
+    return max(around, key=len)
+
+
+def use_of_skip(graph: Graph, fork: Fork) -> Use:
+    """Returns the one use of a fork's input that is its skip."""
+    (skip,) = fork.skips
+    if skip.chain:
+        operation = skip.chain[-1]
+    else:
+        operation = next(o for o in fork.operations if skip.value in o.inputs and _adds(graph, o, fork))
+    return Use(operation.path, operation.inputs.index(fork.below))
+
+
+def _adds(graph: Graph, operation, fork: Fork) -> bool:
+    """Returns whether an operation is one of the additions that make the residual sum."""
+    if operation.outputs[0] is fork.above:
+        return True
+    upward = [user for user, _ in graph.users.get(operation.outputs[0], ()) if user in fork.operations]
+    return operation.name in ("add", "add_any", "sub") and len(upward) == 1 and _adds(graph, upward[0], fork)
+
+
+# ---- the top of the stream -------------------------------------------------------------------------------------
+
+
+def top(trunk: Trunk) -> Value:
+    """Returns the top of the stream: above the last fork, and above what follows it there as it followed forks before.
+
+    What follows is told by its operations and the line that it is written in: the norm of the last post-norm sublayer is made by
+    the line that made those below; a norm before the readout is not.
+    """
+    last = max(index for index, step in enumerate(trunk.steps) if _holds_fork(step))
+    value = trunk.steps[last].above
+    if isinstance(trunk.steps[last], Loop):
+        return value
+    followers = _followers(trunk.steps[: last + 1])
+    tail = trunk.steps[last + 1 :]
+    for length in range(1, len(tail) + 1):
+        if not all(isinstance(step, Map) for step in tail[:length]):
+            break
+        if _written(tail[:length]) in followers:
+            value = tail[length - 1].above
+    return value
+
+
+def _holds_fork(step: Step) -> bool:
+    return isinstance(step, Fork) or (isinstance(step, Loop) and any(map(_holds_fork, step.steps)))
+
+
+def _followers(steps) -> set:
+    """Returns what stands between forks, as it is written."""
+    found: set = set()
+    between: list[Map] = []
+    seen = False
+    for step in steps:
+        if isinstance(step, Map):
+            between.append(step)
+            continue
+        if seen and between:
+            found.add(_written(between))
+        between = []
+        seen = True
+    return found
+
+
+def _written(maps) -> tuple:
+    """Returns what tells maps apart: their operations, and the line of each."""
+    return tuple((step.line, tuple(operation.name for operation in step.operations)) for step in maps)
+
+
+def readout(trunk: Trunk) -> Value:
+    """Returns what is read out: the cut below the last product with weights, such as the unembedding's; the top where there is none."""
+    highest = top(trunk)
+    for step in reversed(trunk.steps):
+        if step.above is highest:
+            break
+        if isinstance(step, Map) and _has_weights(step, trunk.weights):
+            return step.below
+    return highest
+
+
+def _has_weights(step: Map, weights: set[Value]) -> bool:
+    """Returns whether a step multiplies by a matrix of weights."""
+    products = [operation for operation in step.operations if operation.name in CONTRACTIONS]
+    return any(value in weights for operation in products for value in operation.inputs)
+
+
+# ---- the order of depth ----------------------------------------------------------------------------------------
+
+
+def in_depth_order(trunk: Trunk, by_fork: list):
+    """Returns arrays by fork as written, each with its loops' axes in front, as one array with an axis of sublayers in front."""
+    values = iter(by_fork)
+    rows = [jnp.asarray(row) for row in _ordered(trunk.steps, values, 0)]
+    return jnp.concatenate(rows)
+
+
+def _ordered(steps, values, loops: int) -> list:
+    """Returns arrays with an axis of sublayers after the axes of `loops` loops."""
+    rows = []
+    for step in steps:
+        if isinstance(step, Fork):
+            rows.append(jnp.expand_dims(next(values), loops))
+        elif isinstance(step, Loop):
+            inner = _ordered(step.steps, values, loops + 1)
+            if inner:
+                turns = jnp.concatenate(inner, axis=loops + 1)
+                shape = turns.shape
+                rows.append(turns.reshape(*shape[:loops], shape[loops] * shape[loops + 1], *shape[loops + 2 :]))
+    return rows

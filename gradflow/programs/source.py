@@ -1,0 +1,70 @@
+"""Where an operation stands in the user's code: file, line and function; scopes by name.
+
+The line is that of the innermost frame that belongs to no library: of `x = self.norm(x)` the user's line, not Flax's.
+"""
+
+import re
+import sysconfig
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+LIBRARIES = ("jax", "jaxlib", "flax", "equinox", "haiku", "optax", "jaxtyping", "beartype", "einops")
+OURS = Path(__file__).parents[1]
+
+
+class Line(NamedTuple):
+    """A line of code; `number` 0 where none is known."""
+
+    file: str
+    number: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{Path(self.file).name}:{self.number}" if self.number else "?"
+
+    @property
+    def text(self) -> str:
+        """What stands there, without indentation; empty where the file can't be read."""
+        lines = _lines(self.file)
+        return lines[self.number - 1].strip() if 0 < self.number <= len(lines) else ""
+
+
+NOWHERE = Line("", 0, "")
+
+
+def line_of(equation) -> Line:
+    """Returns the line of the user's code that made an equation; `NOWHERE` where only libraries did."""
+    traceback = equation.source_info.traceback
+    if traceback is None:
+        return NOWHERE
+    for frame in traceback.frames:
+        if not _is_a_librarys(frame.file_name):
+            return Line(frame.file_name, frame.line_num, frame.function_name)
+    return NOWHERE
+
+
+def scope_of(equation) -> tuple[str, ...]:
+    """Returns the names of the scopes around an equation, outermost first, without those of transformations."""
+    stack = str(equation.source_info.name_stack)
+    return tuple(re.findall(r"[\w.\-]+", stack)) if stack else ()
+
+
+@cache
+def _is_a_librarys(file: str) -> bool:
+    """Returns whether a file is one of a library or of Python itself, and so not the user's."""
+    path = Path(file)
+    if file.startswith("<") or path.is_relative_to(OURS):
+        return True
+    for folder in ("site-packages", "dist-packages"):
+        if folder in path.parts:
+            return path.parts[path.parts.index(folder) + 1] in LIBRARIES
+    return path.is_relative_to(sysconfig.get_path("stdlib"))
+
+
+@cache
+def _lines(file: str) -> tuple[str, ...]:
+    try:
+        return tuple(Path(file).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        return ()

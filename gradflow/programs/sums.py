@@ -1,0 +1,151 @@
+"""Residual sums: of a value that is a sum, the terms, and which of them is an earlier value but for linear operations.
+
+    b = s(a) + F(a)        s the skip: the identity, a scale, a matrix on lanes; F the branch
+
+Terms are looked for through additions, and through what is linear in one array: views, scalings by what does not depend on
+`a`, casts, products with a matrix.
+"""
+
+from dataclasses import dataclass
+
+from .graph import Graph, Operation, Value
+
+ADDITIONS = {"add", "add_any", "sub"}
+# Linear in one array, entry by entry or by moving entries.
+VIEWS = {
+    "reshape",
+    "transpose",
+    "squeeze",
+    "expand_dims",
+    "broadcast_in_dim",
+    "convert_element_type",
+    "copy",
+    "copy_p",
+    "rev",
+    "slice",
+    "pad",
+    "concatenate",
+    "sharding_constraint",
+    "optimization_barrier",
+    "reduce_precision",
+    "name",
+    "real",
+    "pvary",
+    "pcast",
+}
+SCALINGS = {"mul", "div", "neg", "select_n", "dynamic_slice", "gather", "dynamic_update_slice"}
+MATRICES = {"dot_general", "conv_general_dilated", "reduce_sum", "cumsum", "reduce_window_sum", "scatter-add"}
+DIVISOR = 1  # the input of `div` that it isn't linear in
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One term of a sum: the value that is added, and the value behind it through `chain`, linear operations from there on."""
+
+    value: Value
+    origin: Value
+    chain: tuple[Operation, ...]  # from the sum down to the origin
+
+    @property
+    def is_view(self) -> bool:
+        """Whether the origin arrives as it is."""
+        return all(operation.name in VIEWS for operation in self.chain)
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether a matrix stands between."""
+        return any(operation.name in MATRICES for operation in self.chain)
+
+
+def linear_input(operation: Operation, path: set[Value]) -> Value | None:
+    """Returns the one input on the path that an operation is linear in; None where there are several, or where it isn't."""
+    on_path = [value for value in operation.inputs if value in path]
+    if len(on_path) != 1 or operation.name not in VIEWS | SCALINGS | MATRICES:
+        return None
+    if operation.name == "div" and operation.inputs[DIVISOR] is on_path[0]:
+        return None
+    return on_path[0]
+
+
+def terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> list[Term]:
+    """Returns the terms of `total`, each followed down to `origin` where it is linear in it, else ending in itself."""
+    found: list[Term] = []
+    for added in _added(graph, total, origin, path):
+        linear = [term for term in _followed(graph, added, added, (), origin, path) if term.origin is origin]
+        found += linear or [Term(added, added, ())]
+    return found
+
+
+def gated_terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> list[Term]:
+    """Returns the terms as `terms` does, following `origin` also through products with gains that are made from it.
+
+    Such a skip is no linear function: `H(x) x`, of hyper-connections whose gains read the stream, of a highway network.
+    """
+    found: list[Term] = []
+    for added in _added(graph, total, origin, path):
+        chain = _gated_chain(graph, added, origin, path)
+        found.append(Term(added, added, ()) if chain is None else Term(added, origin, chain))
+    return found
+
+
+def _gated_chain(graph: Graph, value: Value, origin: Value, path: set[Value]) -> tuple[Operation, ...] | None:
+    """Returns views, scalings and products with what is on the path, from `value` down to `origin`; None where there are none."""
+    if value is origin:
+        return ()
+    operation = graph.makers.get(value)
+    if operation is None or operation.name not in VIEWS | SCALINGS | {"dot_general"}:
+        return None
+    on_path = [value for value in operation.inputs if value in path]
+    if operation.name == "dot_general" and len(on_path) < 2:
+        return None
+    for below in on_path:
+        chain = _gated_chain(graph, below, origin, path)
+        if chain is not None:
+            return (operation, *chain)
+    return None
+
+
+def _added(graph: Graph, total: Value, origin: Value, path: set[Value]) -> list[Value]:
+    """Returns what the outermost additions add up, views between them looked through."""
+    operation = graph.makers.get(total)
+    if total is origin or operation is None:
+        return [total]
+    if operation.name in ADDITIONS:
+        values: list[Value] = []
+        for value in operation.inputs:
+            if value in path:
+                values += _added(graph, value, origin, path)
+        return values
+    below = linear_input(operation, path)
+    if operation.name in VIEWS and below is not None and _is_sum(graph, below, path):
+        return _added(graph, below, origin, path)
+    return [total]
+
+
+def _is_sum(graph: Graph, value: Value, path: set[Value]) -> bool:
+    """Returns whether a value is made by an addition of values on the path, or a view of one."""
+    operation = graph.makers.get(value)
+    if operation is None:
+        return False
+    if operation.name in ADDITIONS:
+        return sum(value in path for value in operation.inputs) > 1
+    below = linear_input(operation, path)
+    return operation.name in VIEWS and below is not None and _is_sum(graph, below, path)
+
+
+def _followed(graph: Graph, added: Value, value: Value, chain, origin: Value, path: set[Value]) -> list[Term]:
+    """Returns the term behind an added value, or several where it is itself linear in a sum that holds the origin."""
+    operation = graph.makers.get(value)
+    if value is origin or operation is None:
+        return [Term(added, value, chain)]
+    if operation.name in ADDITIONS:
+        inner: list[Term] = []
+        for part in operation.inputs:
+            if part in path:
+                inner += _followed(graph, added, part, (*chain, operation), origin, path)
+        holding = [term for term in inner if term.origin is origin]
+        return inner if holding else [Term(added, value, chain)]
+    below = linear_input(operation, path)
+    if below is None:
+        return [Term(added, value, chain)]
+    return _followed(graph, added, below, (*chain, operation), origin, path)
