@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from .evaluation import Plan, Use
-from .graph import Graph, Path, Value
+from .graph import Graph, Operation, Path, Value
 from .trunk import CONTRACTIONS, Fork, Loop, Map, Step, Trunk
-
-TOP, READOUT = ("top",), ("readout",)
 
 
 class Place(NamedTuple):
@@ -43,28 +41,34 @@ def _places(steps, graph: Graph, repeats: tuple[int, ...]) -> list[Place]:
 # ---- taps -----------------------------------------------------------------------------------------------------
 
 
-def plan(trunk: Trunk) -> Plan:
-    """Returns the plan of all taps: `("fork", f)` and `("sum", f)`, `("skip", f)`, `("branch", f)` of each sublayer, top, readout."""
+def plan(trunks: list[Trunk]) -> Plan:
+    """Returns the plan of all taps, by kind, trunk and sublayer as written: fork, sum, skip and branch; top and readout of each trunk."""
     taps: dict[Path, dict[Any, tuple]] = {}
-    apart = {}
+    apart: dict[Use, Any] = {}
+    for number, trunk in enumerate(trunks):
+        _plan(number, trunk, taps, apart)
+    return Plan(taps, apart)
+
+
+def _plan(number: int, trunk: Trunk, taps: dict, apart: dict) -> None:
+    """Puts the taps of one trunk."""
 
     def put(key, level: Path, variables) -> None:
         for variable in variables[:1]:
             at_level = taps.setdefault(level, {})
             at_level[variable] = (*at_level.get(variable, ()), key)
 
-    for number, (fork, graph, _) in enumerate(places(trunk)):
-        put(("sum", number), *made_at(graph, fork.above))
+    for f, (fork, graph, _) in enumerate(places(trunk)):
+        put(("sum", number, f), *made_at(graph, fork.above))
         level = home(graph, fork)
-        put(("fork", number), level, graph.levels[level].variables(fork.below))
+        put(("fork", number, f), level, graph.levels[level].variables(fork.below))
         if len(fork.skips) == 1:
-            put(("skip", number), *made_at(graph, fork.skips[0].value))
-            apart[use_of_skip(graph, fork)] = ("fork", number)
+            put(("skip", number, f), *made_at(graph, fork.skips[0].value))
+            apart[use_of_skip(graph, fork)] = ("fork", number, f)
         if len(fork.branches) == 1:
-            put(("branch", number), *made_at(graph, fork.branches[0].value))
-    put(TOP, *made_at(trunk.graph, top(trunk)))
-    put(READOUT, *made_at(trunk.graph, readout(trunk)))
-    return Plan(taps, apart)
+            put(("branch", number, f), *made_at(graph, fork.branches[0].value))
+    put(("top", number), *made_at(trunk.graph, top(trunk)))
+    put(("readout", number), *made_at(trunk.graph, readout(trunk)))
 
 
 def made_at(graph: Graph, value: Value) -> tuple[Path, list]:
@@ -163,6 +167,39 @@ def _has_weights(step: Map, weights: set[Value]) -> bool:
     """Returns whether a step multiplies by a matrix of weights."""
     products = [operation for operation in step.operations if operation.name in CONTRACTIONS]
     return any(value in weights for operation in products for value in operation.inputs)
+
+
+# ---- where positions are made ----------------------------------------------------------------------------------
+
+
+def bottom(trunk: Trunk) -> Value:
+    """Returns the bottom of the stream: the input of the first fork, or of the loop that it is in."""
+    first = next(step for step in trunk.steps if _holds_fork(step))
+    if isinstance(first, Loop):
+        inner = next(step for step in first.steps if _holds_fork(step))
+        is_carry = inner.below is first.steps[0].below
+        return first.below if is_carry else inner.below
+    return first.below
+
+
+def makers(trunk: Trunk) -> list[tuple[Operation | None, tuple[int, ...]]]:
+    """Returns the operation that makes each position of the stream as it is written, and the lengths of the loops around it.
+
+    First x_0's; then, for every fork, that of the stream above it. None for an input of the program.
+    """
+    found = [(trunk.graph.makers.get(bottom(trunk)), ())]
+    return found + _makers(trunk.steps, trunk.graph, (), top(trunk))
+
+
+def _makers(steps, graph: Graph, repeats: tuple[int, ...], end: Value) -> list:
+    found = []
+    for index, step in enumerate(steps):
+        if isinstance(step, Loop):
+            found += _makers(step.steps, step.body, (*repeats, step.repeats), step.steps[-1].above)
+        elif isinstance(step, Fork):
+            above = [later.below for later in steps[index + 1 :] if _holds_fork(later)]
+            found.append((graph.makers[above[0] if above else end], repeats))
+    return found
 
 
 # ---- the order of depth ----------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ The stream's positions are the inputs of the forks, and the top of the stream.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from .graph import Graph, Operation, Path, Value, differentiable_path, graph, opened, reached
+from .graph import Graph, Operation, Value, differentiable_path, gradient_inputs, graph, reached
 from .source import Line
 from .sums import Term, gated_terms, terms
 
@@ -233,28 +233,85 @@ def _reaches(body: Graph, value: Value, carry: int) -> bool:
 # ---- where it begins and ends ----------------------------------------------------------------------------------
 
 
-def trunk(program, parameters: int) -> Trunk:
-    """Returns the trunk of a program `(*parameters, *batch) -> loss`, its first `parameters` arrays being learned.
+class NoTrunk(ValueError):
+    """There is no residual stream to be found; the message says what goes past what."""
 
-    Of the values in which the batch enters differentiably (an embedding, an image), and of the terms of the loss, the two between
-    which there are most residual sublayers; then most cuts.
+
+def trunks(program, parameters: int) -> list[Trunk]:
+    """Returns the trunks of a program `(*parameters, *batch) -> loss`, its first `parameters` arrays being learned.
+
+    One for a stack; of an encoder and decoder one each, in the order in which they run. Each is the longest that there is between
+    a value in which the batch enters differentiably (an embedding, an image) and a term of the loss.
     """
     of = graph(program)
     learned = reached(of.operations, set(of.inputs[:parameters]))
     fed = reached(of.operations, set(of.inputs[parameters:]))
-    best: Trunk | None = None
+    candidates = []
     for sink in _sinks(of):
         for source in _sources(of, fed, sink):
-            found = Trunk(of, source, sink, steps(of, source, sink, learned), learned - reached(of.operations, {source}))
-            if best is None or _size(found) > _size(best):
-                best = found
-    if best is None:
-        raise ValueError("no path goes from the batch to the loss: nothing that derivatives go through is made from the batch")
-    return best
+            weights = learned - reached(of.operations, {source})
+            candidates.append(Trunk(of, source, sink, steps(of, source, sink, learned), weights))
+    chosen: list[Trunk] = []
+    for candidate in sorted(candidates, key=_size, reverse=True):
+        own = _below(candidate, {fork.operations[-1].path for trunk in chosen for fork, _ in trunk.forks})
+        if _is_one(own):
+            chosen.append(own)
+    if not chosen:
+        raise NoTrunk(_what_goes_past(candidates))
+    return sorted(chosen, key=_begin)
+
+
+def _below(candidate: Trunk, taken: set) -> Trunk:
+    """Returns a trunk up to the first residual sum that is another's, those being given by their paths."""
+    own = []
+    for step in candidate.steps:
+        if any(fork.operations[-1].path in taken for fork, _ in _forks((step,), ())):
+            break
+        own.append(step)
+    return replace(candidate, sink=own[-1].above if own else candidate.source, steps=tuple(own))
 
 
 def _size(found: Trunk) -> tuple[int, int]:
     return found.sublayers, len(found.steps)
+
+
+def _begin(found: Trunk) -> int:
+    """Returns when the first residual sublayer of a trunk runs."""
+    first = next(step for step in found.steps if not isinstance(step, Map))
+    return found.graph.operations.index(found.graph.makers[first.above])
+
+
+def _is_one(candidate: Trunk) -> bool:
+    """Returns whether there are residual sublayers, and more than one sum of the batch itself and what is made from it."""
+    if candidate.sublayers == 1:
+        fork, _ = candidate.forks[0]
+        return fork.below in candidate.graph.makers
+    return candidate.sublayers > 1
+
+
+def _what_goes_past(candidates: list[Trunk]) -> str:
+    """Returns what stands in the way of a trunk: what is alive beside one another in the widest step."""
+    if not candidates:
+        return "no path goes from the batch to the loss: nothing that derivatives go through is made from the batch"
+    longest = max(candidates, key=lambda candidate: len(candidate.steps))
+    widest = max(longest.steps, key=lambda step: len(getattr(step, "operations", ())))
+    alive = _alive_longest(longest.graph, widest)
+    if len(alive) < 2:
+        return "no residual sublayer: no value on the way from the batch to the loss is added to what a branch makes of it"
+    lines = ", ".join(dict.fromkeys(alive))
+    return f"no trunk here: these go past one another to the loss, and no one array is all that a layer hands to the next: {lines}"
+
+
+def _alive_longest(of: Graph, step: Step) -> list[str]:
+    """Returns the lines of the values of a step that are kept for long, beside one another: used after a quarter of it has run."""
+    operations = getattr(step, "operations", ())
+    places = {operation: place for place, operation in enumerate(operations)}
+    found = []
+    for place, operation in enumerate(operations):
+        uses = [places[user] for value in operation.outputs for user, _ in of.users.get(value, ()) if user in places]
+        if uses and max(uses) - place > max(2, len(operations) // 4):
+            found.append(str(operation.line))
+    return found
 
 
 def _sources(of: Graph, fed: set[Value], sink: Value) -> list[Value]:
@@ -274,7 +331,7 @@ def _needed(of: Graph, sink: Value) -> set[Value]:
     needed = {sink}
     for operation in reversed(of.operations):
         if not needed.isdisjoint(operation.outputs):
-            needed.update(value for value in operation.inputs if value.floating)
+            needed.update(gradient_inputs(operation))
     return needed
 
 
@@ -287,6 +344,3 @@ def _sinks(of: Graph) -> list[Value]:
         if operation is not None and operation.name in ("add", "add_any", "sub", "mul", "div", "neg"):
             found += [below for below in operation.inputs if below.floating and below.constant is None]
     return list(dict.fromkeys(found))
-
-
-__all__ = ["Fork", "Loop", "Map", "Path", "Trunk", "opened", "trunk"]
