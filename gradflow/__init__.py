@@ -21,7 +21,7 @@ FLOORS = {
 ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {
     "instruments.meters.meter": ("meter",),
-    "instruments.measurement": ("measure", "sweep"),
+    "instruments.measurement": ("sweep",),
     "interop.pretrained": ("checkpoint",),
     "model.equation.sublayer": ("walk",),
     "model.wirings.catalogue": ("Placement", "Stage", "Wiring", "wirings"),
@@ -29,6 +29,8 @@ NAMES = {
     "model.zoo": ("architecture", "architectures"),
     "model.stacks.stack": ("Segment", "Stack", "Sublayer"),
     "model.stacks.transformer": ("Transformer", "transformer", "transformers"),
+    "programs.measurement": ("measure",),
+    "programs.metered": ("metered",),
     "results.quantities": ("quantities",),
     "theory.predict": ("predict",),
     "training.atlas": ("atlas",),

@@ -6,7 +6,6 @@ from . import results as results
 from .instruments.jacobians import chain as chain
 from .instruments.jacobians import jacobians as jacobians
 from .instruments.jacobians import spectrum as spectrum
-from .instruments.measurement import measure as measure
 from .instruments.measurement import sweep as sweep
 from .instruments.meters.meter import meter as meter
 from .interop.pretrained import checkpoint as checkpoint
@@ -31,6 +30,8 @@ from .model.wirings.catalogue import Wiring as Wiring
 from .model.wirings.catalogue import wirings as wirings
 from .model.zoo import architecture as architecture
 from .model.zoo import architectures as architectures
+from .programs.measurement import measure as measure
+from .programs.metered import metered as metered
 from .report import plot as plot
 from .report.text import findings as findings
 from .results.quantities import quantities as quantities

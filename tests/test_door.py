@@ -48,7 +48,7 @@ def test_the_wheel_takes_the_stub_and_the_marker_of_a_typed_package():
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("mesure", "gradflow has no 'mesure': did you mean 'measure' or 'meter'?"),
+        ("mesure", "gradflow has no 'mesure': did you mean 'measure' or 'metered' or 'meter'?"),
         (
             "Transformers",
             "gradflow has no 'Transformers': did you mean 'Transformer' or 'transformers' or 'transformer'?",
@@ -74,7 +74,7 @@ def test_a_floor_that_is_imported_by_name_brings_nothing_else():
 
 def written(module: str, name: str) -> list[dict[str, str]]:
     """The options of every function of that name in a module's text, overloads too, with what they are by default."""
-    tree = ast.parse((ROOT / "instruments" / f"{module}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / f"{module}.py").read_text(encoding="utf-8"))
     found = [node.args for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
     return [
         dict(zip(map(ast.unparse, args.kwonlyargs), map(ast.unparse, args.kw_defaults), strict=True)) for args in found
@@ -87,9 +87,11 @@ def bare(options: dict[str, str]) -> dict[str, str]:
 
 
 def test_what_type_checkers_see_of_measure_is_what_it_takes():
-    of_models, of_function, itself = map(bare, written("measurement", "measure"))
-    assert [of_models] == list(map(bare, written("measurement", "measure_models")))
-    assert [of_function] == list(map(bare, written("backward/loss", "measure_function")))
+    of_models, of_program, of_module, of_function, itself = map(bare, written("programs/measurement", "measure"))
+    assert [of_models] == list(map(bare, written("instruments/measurement", "measure_models")))
+    assert [of_program] == list(map(bare, written("programs/measurement", "measure_program")))
+    assert [of_module] == list(map(bare, written("programs/measurement", "measure_module")))
+    assert [of_function] == list(map(bare, written("instruments/backward/loss", "measure_function")))
     assert itself == {}
 
 

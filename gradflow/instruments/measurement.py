@@ -1,12 +1,12 @@
-"""Measurements: `measure` at one moment, `sweep` over total depth or width.
+"""Measurements of models: `measure_models` at one moment, `sweep` over total depth or width.
 
-`measure` draws the weights of all seeds, maps the readings over them in one compiled call, and has the arrays labelled.
+`measure_models` draws the weights of all seeds, maps the readings over them in one compiled call, and has the arrays labelled.
 """
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,13 +20,13 @@ from ..model.inputs.weights import check_weights, shapes
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import coordinates
 from ..model.stacks.admin_profiling import profiled
-from ..results.arguments import answering, check_options, function, open_ended, options_of, whole
+from ..results.arguments import check_options, function, open_ended, options_of, whole
 from ..results.arguments import known as one_of
 from ..results.digest import digest
 from ..results.naming import check_names
 from ..results.provenance import provenance
 from ..results.tree import Readings, described, label
-from .backward.loss import measure_function, refuse_module
+from .backward.loss import refuse_module
 from .meters.resolution import resolved, warn_of_nonfinite, warn_of_underflow
 from .readings import Reading, readings
 from .seeds import given_weights, init_seeds, read_seeds, seed_keys
@@ -143,73 +143,6 @@ def _check_drawable(nodes: Mapping, given: Mapping) -> None:
     for name, model in nodes.items():
         if name not in given and not isinstance(model, Drawable):
             raise ValueError(f"{name} has no init(key) that draws weights: give params, with a leading axis of seeds")
-
-
-@overload
-def measure(
-    models: Model | Sided | Mapping[str, Any],
-    data: Any,
-    *,
-    seeds: int = 8,
-    key: Any = 0,
-    params: Any = None,
-    batches: str = SHARED,
-    quantities: str | Sequence[str | Reading] = ("backward",),
-) -> xr.DataTree: ...
-
-
-@overload
-def measure(
-    models: Callable[..., Any],
-    data: Any,
-    batch: Any,
-    *,
-    dials: Mapping[str, Any] | None = None,
-    stacked: str | tuple[str, ...] | None = None,
-) -> xr.DataTree: ...
-
-
-@answering(measure_models, measure_function)
-@usual_settings()
-def measure(models, data, batch=None, **options) -> xr.DataTree:
-    """Returns labelled readings of one model, of several, or of somebody's own loss.
-
-    `measure(model, data)` and `measure({name: model}, data)`:
-
-    models : `Transformer`, `interop.functions.FunctionStack`, or anything with their methods; an `EncoderDecoder`, whose
-        sides become the nodes `encoder` and `decoder`, inside of its name where it has one
-    data : a `Text`, or a batch `{"inputs": [B, …], "targets": [B, …]}`, the same for all seeds and models
-    seeds : number of draws of the weights (8)
-    key : integer or JAX key that all randomness derives from (0)
-    params : given weights instead of fresh ones, with a leading seed axis; `{name: params}` for several models, of which one that
-        isn't named draws fresh weights
-    batches : "shared by seeds", or "one a seed": a `Text` is cut seed by seed, a batch has a leading seed axis. Given weights may
-        then be one set for all seeds, and what scatters is the text
-    quantities : names in `READINGS` or reading functions; by default what one backward pass gives
-
-    `measure(loss_fn, params, batch, dials=…, stacked=…)`, for any differentiable `loss_fn(params, batch)`:
-    see `measure_function`.
-
-    Returns a `DataTree`: one node a model, `seed` at the root with the provenance.
-
-    Errors: ValueError or TypeError, one line, before anything is compiled. A warning says which seeds are not finite, and where
-    gradients underflowed.
-    """
-    if isinstance(models, Mapping | Model | Sided):
-        check_options("measure of a model", options, options_of(measure_models))
-    if isinstance(models, Mapping):
-        return measure_models(models, data, **options)
-    if isinstance(models, Model | Sided):
-        if options.get("params") is not None:
-            options["params"] = {"model": options["params"]}
-        return measure_models({"model": models}, data, **options)
-    refuse_module(models)
-    if callable(models):
-        check_options("measure of a loss function", options, options_of(measure_function))
-        return measure_function(models, data, batch, **options)
-    raise TypeError(
-        f"measure takes a model, a dict of them, or a loss function (params, batch), not {type(models).__name__}"
-    )
 
 
 @usual_settings()

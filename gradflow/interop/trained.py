@@ -17,12 +17,12 @@ import numpy as np
 import xarray as xr
 
 from ..instruments.jacobians.spectrum import DENSE
-from ..instruments.measurement import measure
 from ..instruments.readings import Reading
 from ..instruments.readings import readings as functions
 from ..model.branches.branch import Attention
 from ..model.stacks.embedding_readout import Readout
 from ..model.stacks.transformer import Transformer
+from ..programs.measurement import measure
 from ..results.arguments import shown, whole
 from ..results.configuration import dumps, encode
 from ..results.description import describe

@@ -1,8 +1,8 @@
 """A program evaluated again, with taps on chosen values; everything else stays as it was written.
 
-A tap sees a value where it is made, may put another in its place, and may report something of it. Calls keep what they are for:
-the body of a `jit` is compiled, that of `remat` is computed again on the way back, a loop stays a loop. Calls without a tap inside
-run as they are.
+A tap sees a value where it is made, may put another in its place, and may report something of it. Calls keep what they are
+for: the body of a `jit` is compiled, that of `remat` is computed again on the way back, a loop stays a loop. Calls without a
+tap inside run as they are.
 
     tap(value, extra) -> Seen(value, apart, report)
 
@@ -89,7 +89,9 @@ def _run(plan: Plan, tap: Callable, program, args, extras: dict, apart: dict, pa
         for place, variable in enumerate(equation.invars):
             key = plan.apart.get(Use(here, place))
             values.append(apart[key] if key in apart else look_up(variable))
-        with user_context(equation.source_info.traceback, name_stack=current_name_stack() + equation.source_info.name_stack):
+        with user_context(
+            equation.source_info.traceback, name_stack=current_name_stack() + equation.source_info.name_stack
+        ):
             made, inside = _equation(plan, tap, equation, values, extras, apart, here)
         reports |= inside
         for variable, value in zip(equation.outvars, made, strict=True):
@@ -110,7 +112,9 @@ def _equation(plan: Plan, tap: Callable, equation, values, extras: dict, apart: 
     def body(args, extras, apart):
         return _run(plan, tap, equation.params[CALLS[name]], args, extras, apart, path)
 
-    return WRAPPED[name](body, equation.params)(values, own_extras, {key: apart[key] for key in borrowed if key in apart})
+    return WRAPPED[name](body, equation.params)(
+        values, own_extras, {key: apart[key] for key in borrowed if key in apart}
+    )
 
 
 def _jitted(body, params: Mapping):

@@ -53,7 +53,7 @@ def tap(key, value, dial) -> Seen:
 
 
 def reading(number: int, of: Trunk, squares: dict, reports: dict, root) -> dict:
-    """Returns the quantities of a trunk: of the backward pass from the squares behind its meters, of the forward pass its reports."""
+    """Returns the quantities of a trunk: of the backward pass from the meters, of the forward pass from reports."""
     forks = range(len(places(of)))
 
     def ordered(values) -> jnp.ndarray:
@@ -79,13 +79,13 @@ def reading(number: int, of: Trunk, squares: dict, reports: dict, root) -> dict:
 
 
 class Metered:
-    """A loss with meters behind every position of its stream; `metered(params, batch)` for arguments of the shapes it was made with."""
+    """A loss with meters behind every position of its stream, for arguments of the shapes that it was made with."""
 
     def __init__(self, loss_fn, params, batch):
         self.program, shape = jax.make_jaxpr(loss_fn, return_shape=True)(params, batch)
-        self.parameters, self.batch = jax.tree.structure(params), jax.tree.structure(batch)
+        self.parameters = len(jax.tree.leaves(params))
         self.outputs = jax.tree.structure(shape)
-        self.trunks = trunks(self.program, self.parameters.num_leaves)
+        self.trunks = trunks(self.program, self.parameters)
         self.plan = plan(self.trunks)
 
     def __call__(self, params, batch):

@@ -42,7 +42,7 @@ def _places(steps, graph: Graph, repeats: tuple[int, ...]) -> list[Place]:
 
 
 def plan(trunks: list[Trunk]) -> Plan:
-    """Returns the plan of all taps, by kind, trunk and sublayer as written: fork, sum, skip and branch; top and readout of each trunk."""
+    """Returns the plan of all taps, by kind, trunk and sublayer as written: fork, sum, skip, branch; top and readout."""
     taps: dict[Path, dict[Any, tuple]] = {}
     apart: dict[Use, Any] = {}
     for number, trunk in enumerate(trunks):
@@ -153,7 +153,7 @@ def _written(maps) -> tuple:
 
 
 def readout(trunk: Trunk) -> Value:
-    """Returns what is read out: the cut below the last product with weights, such as the unembedding's; the top where there is none."""
+    """Returns what is read out: the cut below the last product with weights, the unembedding's; the top where there is none."""
     highest = top(trunk)
     for step in reversed(trunk.steps):
         if step.above is highest:
@@ -205,23 +205,22 @@ def _makers(steps, graph: Graph, repeats: tuple[int, ...], end: Value) -> list:
 # ---- the order of depth ----------------------------------------------------------------------------------------
 
 
-def in_depth_order(trunk: Trunk, by_fork: list):
-    """Returns arrays by fork as written, each with its loops' axes in front, as one array with an axis of sublayers in front."""
-    values = iter(by_fork)
-    rows = [jnp.asarray(row) for row in _ordered(trunk.steps, values, 0)]
-    return jnp.concatenate(rows)
+def in_depth_order(trunk: Trunk, by_fork: list, library=jnp):
+    """Returns arrays by fork as written, each with its loops' axes in front, as one array with an axis of sublayers in front.
+
+    `library` is NumPy for what is known without running anything.
+    """
+    return library.concatenate(_ordered(trunk.steps, iter(by_fork), 0, library))
 
 
-def _ordered(steps, values, loops: int) -> list:
+def _ordered(steps, values, loops: int, library) -> list:
     """Returns arrays with an axis of sublayers after the axes of `loops` loops."""
     rows = []
     for step in steps:
         if isinstance(step, Fork):
-            rows.append(jnp.expand_dims(next(values), loops))
-        elif isinstance(step, Loop):
-            inner = _ordered(step.steps, values, loops + 1)
-            if inner:
-                turns = jnp.concatenate(inner, axis=loops + 1)
-                shape = turns.shape
-                rows.append(turns.reshape(*shape[:loops], shape[loops] * shape[loops + 1], *shape[loops + 2 :]))
+            rows.append(library.expand_dims(next(values), loops))
+        elif isinstance(step, Loop) and _holds_fork(step):
+            turns = library.concatenate(_ordered(step.steps, values, loops + 1, library), axis=loops + 1)
+            shape = turns.shape
+            rows.append(turns.reshape(*shape[:loops], shape[loops] * shape[loops + 1], *shape[loops + 2 :]))
     return rows

@@ -167,7 +167,7 @@ def _step(of: Graph, below: Value, above: Value, between, path: set[Value], weig
 
 
 def _skips_and_branches(found: list[Term], below: Value) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
-    """Returns the terms that are the lower cut, and the others; a matrix on the features is no skip where there is a simpler one."""
+    """Returns the terms that are the lower cut, and the others; a matrix is no skip where there is a simpler one."""
     skips = [term for term in found if term.origin is below]
     simplest = [term for term in skips if not term.has_matrix] or skips
     return tuple(simplest), tuple(term for term in found if term not in simplest)
@@ -297,13 +297,15 @@ def _what_goes_past(candidates: list[Trunk]) -> str:
     widest = max(longest.steps, key=lambda step: len(getattr(step, "operations", ())))
     alive = _alive_longest(longest.graph, widest)
     if len(alive) < 2:
-        return "no residual sublayer: no value on the way from the batch to the loss is added to what a branch makes of it"
+        return (
+            "no residual sublayer: no value on the way from the batch to the loss is added to what a branch makes of it"
+        )
     lines = ", ".join(dict.fromkeys(alive))
-    return f"no trunk here: these go past one another to the loss, and no one array is all that a layer hands to the next: {lines}"
+    return f"no trunk here: no one array is all that a layer hands to the next; these go past one another: {lines}"
 
 
 def _alive_longest(of: Graph, step: Step) -> list[str]:
-    """Returns the lines of the values of a step that are kept for long, beside one another: used after a quarter of it has run."""
+    """Returns the lines of the values of a step that are kept for long: used after a quarter more of it has run."""
     operations = getattr(step, "operations", ())
     places = {operation: place for place, operation in enumerate(operations)}
     found = []

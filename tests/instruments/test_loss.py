@@ -74,18 +74,19 @@ def test_parameters_stacked_over_depth_are_read_layer_by_layer():
     assert node["outer"].values.tolist() == ["head.v"]
 
 
-def test_without_stacked_every_parameter_is_read_by_name():
-    node = gf.measure(bare, params(), X)["model"]
+def test_without_stacked_parameters_are_those_of_the_layers_that_use_them():
+    node = gf.measure(bare, params(), X)["model"].isel(seed=0)
     grads = jax.grad(bare)(params(), X)
-    by_name = dict(zip(node["outer"].values.tolist(), node["outer_gradient"].values, strict=True))
-    assert by_name.keys() == {"layers.w", "layers.b", "head.v"}
-    assert by_name["layers.w"] == pytest.approx(np.linalg.norm(grads["layers"]["w"]), rel=1e-12)
-    assert "parameter_gradient" not in node
+    assert node["outer"].values.tolist() == ["head.v"]
+    of_layers = node["parameter_gradient"].sel(parameter="layers.w")
+    np.testing.assert_allclose(of_layers, np.linalg.norm(grads["layers"]["w"], axis=(1, 2)), rtol=1e-12)
 
 
-def test_parameters_need_not_be_a_dict():
-    node = gf.measure(lambda w, x: jnp.sum((x @ w) ** 2), cases.normal(4, 2), X)["model"]
+def test_parameters_need_not_be_a_dict_and_without_a_stream_they_are_read_alone():
+    with pytest.warns(UserWarning, match="no residual sublayer: .* gradients of parameters alone are read"):
+        node = gf.measure(lambda w, x: jnp.sum((x @ w) ** 2), cases.normal(4, 2), X)["model"]
     assert node.sizes["outer"] == 1
+    assert "stream_gradient" not in node
 
 
 def test_a_silent_meter_is_an_error_that_names_it():

@@ -30,12 +30,12 @@ from ..meters.uses import shared_dials
 TAKEN = ("loss", "parameter_gradient", "outer_gradient", "parameter", "outer", "seed", "step")
 
 
-# What tells a module of another library from a function, and how it becomes one.
-SPLIT = "gf.measure(lambda params, batch: loss(merge(params), batch), params, batch)"
+# What tells a module of another library from a function, and how it is measured.
+ALONE = "measure it by itself, gf.measure(module, {arguments}), or its loss, gf.measure(loss_fn, params, batch)"
 FRAMEWORKS = {
-    "flax.nnx": f"split it, graph, params, rest = nnx.split(module, nnx.Param, ...), and merge it in the loss: {SPLIT}",
-    "flax.linen": "measure its loss: gf.measure(lambda params, batch: loss(module.apply(params, …), batch), params, batch)",
-    "equinox": f"split it, params, rest = eqx.partition(module, eqx.is_inexact_array), and combine it in the loss: {SPLIT}",
+    "flax.nnx": ALONE.format(arguments="batch"),
+    "flax.linen": ALONE.format(arguments="variables, batch"),
+    "equinox": ALONE.format(arguments="batch"),
     "torch": "its gradients are not JAX's: load its weights with gf.checkpoint(folder), or write its loss in JAX",
     "haiku": "transform it, and measure its loss: gf.measure(lambda params, batch: loss(net.apply(params, …)), params, batch)",
 }
@@ -46,7 +46,7 @@ def refuse_module(thing) -> None:
     for library, remedy in FRAMEWORKS.items():
         if not _comes_from(library, thing):
             continue
-        wraps_a_function = library == "equinox" and not _has_arrays(thing)
+        wraps_a_function = library == "equinox" and not has_arrays(thing)
         if not wraps_a_function:
             raise TypeError(f"{type(thing).__name__} is a module of {library}: {remedy}")
 
@@ -56,7 +56,7 @@ def _comes_from(library: str, thing) -> bool:
     return any(f"{cls.__module__}.".startswith(f"{library}.") for cls in type(thing).__mro__)
 
 
-def _has_arrays(thing) -> bool:
+def has_arrays(thing) -> bool:
     """Returns whether there is an array among the leaves of a pytree."""
     return any(map(_is_array, jax.tree.leaves(thing)))
 
@@ -92,9 +92,8 @@ def measure_function(
     """
     origin = provenance()
     keys = stacked_keys(stacked)
-    leaves = _leaves(params)
-    _check_parameters(leaves)
-    check_stacked(leaves, keys)
+    check_parameters(params)
+    check_stacked(_leaves(params), keys)
     loss, grads, squares = _backward(loss_fn, params, batch, _checked_dials(dials))
     arrays = {"loss": loss}
     dims = {}
@@ -134,17 +133,32 @@ def _norms(stacked: tuple[str, ...], path, leaf):
     return frobenius(leaf)
 
 
-def _check_parameters(leaves) -> None:
-    """Refuses a leaf that has no gradient."""
-    for path, leaf in leaves:
+def check_parameters(params) -> None:
+    """Refuses parameters of which one has no gradient."""
+    for path, leaf in _leaves(params):
         if isinstance(leaf, float | complex):
             continue
-        dtype = leaf.dtype if _is_array(leaf) else type(leaf).__name__
-        if _is_array(leaf) and jnp.issubdtype(dtype, jnp.inexact):
+        dtype = getattr(leaf, "dtype", type(leaf).__name__)
+        if _has_gradient(dtype):
             continue
         raise ValueError(
             f"the parameter {name(path)} is {dtype}: gradients are of floating and complex arrays alone; keep the rest out of "
             f"params (eqx.partition(model, eqx.is_inexact_array), nnx.split(module, nnx.Param, ...)) and merge it in the loss"
+        )
+
+
+def _has_gradient(dtype) -> bool:
+    """Returns whether arrays of that type have gradients; not the name of a class that is none of an array."""
+    return not isinstance(dtype, str) and jnp.issubdtype(dtype, jnp.inexact)
+
+
+def check_loss(call, *arguments) -> None:
+    """Refuses a function of parameters (and more) whose value, or the first of several values, is no real floating number."""
+    out = _shape_of(call, *arguments)
+    first = out[0] if isinstance(out, tuple) and out else out
+    if not _is_real_number(first):
+        raise ValueError(
+            f"the loss is {_to_text(out)}: one real floating number is needed, alone or first of a tuple (loss, …)"
         )
 
 
@@ -211,10 +225,10 @@ def _backward(loss_fn, params, batch, dials: dict | None):
     return loss, grads, squares
 
 
-def _shape_of(call, params, dials):
+def _shape_of(call, *arguments):
     """Returns shape and type of what the loss returns."""
     try:
-        return jax.eval_shape(call, params, dials)
+        return jax.eval_shape(call, *arguments)
     except TypeError as error:
         if "not a valid JAX type" not in str(error):
             raise

@@ -1,0 +1,253 @@
+"""`gf.measure`: readings of models, of modules, and of any program without an edit to it, labelled.
+
+The result is a tree as for gradflow's own models: a node for each trunk, positions along `depth`, residual sublayers along
+`sublayer`, each with the line of the user's code that makes it.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
+
+import jax
+import numpy as np
+import xarray as xr
+
+from ..instruments.backward.loss import check_loss, check_parameters, has_arrays, measure_function, refuse_module
+from ..instruments.measurement import SHARED, measure_models
+from ..instruments.meters.resolution import resolved, warn_of_nonfinite, warn_of_underflow
+from ..instruments.readings import Reading
+from ..instruments.seeds import seed_keys
+from ..model.contracts import Model, Sided
+from ..model.numerics.settings import usual_settings
+from ..model.parameters.names import named
+from ..results.arguments import answering, check_options, options_of
+from ..results.provenance import provenance
+from ..results.tree import Readings, described, label
+from .metered import Metered
+from .modules import cross_entropy, library_of, program
+from .parameters import columns, gradient_norms, layers_of, norms_along, owned
+from .positions import in_depth_order, makers, places
+from .trunk import NoTrunk, Trunk
+
+
+def measure_program(loss_fn: Callable, params, batch, *, seeds: int = 8, key=0) -> xr.DataTree:
+    """Returns labelled readings of any differentiable program `loss_fn(params, batch) -> loss`, or `(loss, whatever else)`.
+
+    Parameters
+    ----------
+    params : any pytree of floating arrays; or a function `init(key)` that draws it, for `seeds` draws
+    batch : whatever the loss takes besides
+
+    Each node has what one backward pass gives: `loss`, `stream_gradient` [seed, depth], by token where the stream has the axes
+    batch, token, feature, `readout_gradient`, `budget`, `split` at the forks, the signal, and `parameter_gradient` of the
+    parameters that a sublayer has to itself. Of the budget `norm_out` is what stands on the trunk above a fork; with `fork` it
+    adds up exactly. Sublayers have their line as `kind`, and as `layer` how often that line has come.
+
+    Cost: one backward pass and a few reductions a sublayer.
+
+    Errors: `NoTrunk`, a ValueError, where no residual stream is found, with the lines of what goes past one another.
+    """
+    origin = provenance()
+    draws = callable(params) and not has_arrays(params)
+    example = jax.eval_shape(params, jax.random.key(0)) if draws else params
+    check_parameters(example)
+    check_loss(loss_fn, example, batch)
+    metered = Metered(loss_fn, example, batch)
+    names = list(named(example))
+    read = jax.jit(lambda params, batch: _arrays(metered, params, batch, names))
+    weights = map(params, seed_keys(key, seeds)) if draws else [params]
+    drawn = [jax.device_get(read(of_seed, batch)) for of_seed in weights]
+    models = {}
+    for number, name in enumerate(node_names(metered.trunks)):
+        arrays = jax.tree.map(lambda *of_seeds: np.stack(of_seeds), *[of_seed[number] for of_seed in drawn])
+        warn_of_nonfinite(name, arrays, None)
+        arrays = resolved(arrays)
+        warn_of_underflow(name, arrays)
+        models[name] = Readings(arrays, coordinates(metered.trunks[number], names))
+    attributes: dict[str, Any] = {
+        "weights": f"{seeds} draws" if draws else "given",
+        "program": getattr(loss_fn, "__name__", "loss"),
+    }
+    if isinstance(batch, Mapping):
+        attributes["data"] = described(batch)
+    return label(models, leading={"seed": np.arange(len(drawn))}, provenance=origin, **attributes)
+
+
+def measure_module(module, *given, loss: Callable = cross_entropy) -> xr.DataTree:
+    """Returns labelled readings of a module as it is, as `measure_program` does of its loss.
+
+    module : of Flax NNX or Equinox, followed by the batch; of Flax Linen, followed by the variables of `init` and the batch
+    batch : `{"inputs": …, "targets": …}`, or whole tokens [batch, tokens + 1]: all but the last predict all but the first
+    loss : `(outputs, targets) -> scalar`; by default the cross-entropy of logits
+
+    An Equinox module is of one example, and mapped over the batch, where it takes one. Parameters are NNX's `Param`, Linen's
+    `params`, and Equinox's floating arrays; other collections stay as they are, and what the module writes to them is dropped.
+    """
+    made, batch = program(module, *given, loss=loss)
+    return measure_program(made.loss_fn, made.params, batch)
+
+
+def _arrays(metered: Metered, params, batch, names: list[str]) -> list[dict]:
+    """Returns the quantities of every trunk."""
+    value, gradients, readings = metered(params, batch)
+    leaves = jax.tree.leaves(gradients)
+    found = []
+    for trunk, reading in zip(metered.trunks, readings, strict=True):
+        own = owned(trunk, len(leaves))
+        by_name = columns(own, names)
+        outer = [norms_along(leaves[leaf]) for leaf in outer_leaves(own, len(leaves))]
+        arrays = {"loss": jax.tree.leaves(value)[0], **reading}
+        if by_name:
+            arrays["parameter_gradient"] = gradient_norms(trunk, own, by_name, leaves)
+        if outer:
+            arrays["outer_gradient"] = jax.numpy.stack(outer)
+        found.append(arrays)
+    return found
+
+
+def outer_leaves(own: list, parameters: int) -> list[int]:
+    """Returns the numbers of the parameters that no sublayer has to itself."""
+    inside = {leaf for of_fork in own for leaf in of_fork}
+    return [leaf for leaf in range(parameters) if leaf not in inside]
+
+
+def coordinates(trunk: Trunk, names: list[str]) -> dict:
+    """Returns the coordinates of a trunk's readings: sublayers with line, layer and relative depth; names of parameters."""
+    size = trunk.sublayers
+    own = owned(trunk, len(names))
+    return {
+        "depth": np.arange(size + 1),
+        "sublayer": np.arange(1, size + 1),
+        "kind": ("sublayer", lines(trunk)),
+        "layer": ("sublayer", layers_of(trunk)),
+        "relative_depth": ("sublayer", np.arange(1, size + 1) / size),
+        "parameter": ("parameter", list(dict.fromkeys(columns(own, names).values()))),
+        "outer": ("outer", [names[leaf] for leaf in outer_leaves(own, len(names))]),
+    }
+
+
+def lines(trunk: Trunk) -> list[str]:
+    """Returns the line [S] of the residual sum of every sublayer."""
+    written = places(trunk)
+    numbers = [np.full(place.repeats, number) for number, place in enumerate(written)]
+    return [str(written[number].fork.line) for number in in_depth_order(trunk, numbers, np)]
+
+
+def node_names(trunks: list[Trunk]) -> list[str]:
+    """Returns a name for each trunk: `model` for one; of several the scope or function that is its own, else `stack_1`, …"""
+    if len(trunks) == 1:
+        return ["model"]
+    found = []
+    for number, trunk in enumerate(trunks, start=1):
+        scopes = [operation.scope.split("/") for operation, _ in makers(trunk)[1:] if operation is not None]
+        shared = _shared(scopes)
+        found.append(shared or f"stack_{number}")
+    return found if len(set(found)) == len(found) else [f"stack_{number}" for number in range(1, len(trunks) + 1)]
+
+
+def _shared(scopes: list[list[str]]) -> str:
+    """Returns the innermost word that all scopes begin with."""
+    shared = ""
+    for words in zip(*scopes, strict=False):
+        if len(set(words)) > 1:
+            break
+        shared = words[0]
+    return shared
+
+
+@overload
+def measure(
+    models: Model | Sided | Mapping[str, Any],
+    data: Any,
+    *,
+    seeds: int = 8,
+    key: Any = 0,
+    params: Any = None,
+    batches: str = SHARED,
+    quantities: str | Sequence[str | Reading] = ("backward",),
+) -> xr.DataTree: ...
+
+
+@overload
+def measure(models: Callable[..., Any], data: Any, batch: Any, *, seeds: int = 8, key: Any = 0) -> xr.DataTree: ...
+
+
+@overload
+def measure(models: Any, data: Any, *, loss: Callable[..., Any] = cross_entropy) -> xr.DataTree: ...
+
+
+@overload
+def measure(
+    models: Callable[..., Any],
+    data: Any,
+    batch: Any,
+    *,
+    dials: Mapping[str, Any] | None = None,
+    stacked: str | tuple[str, ...] | None = None,
+) -> xr.DataTree: ...
+
+
+@answering(measure_models, measure_program, measure_module, measure_function)
+@usual_settings()
+def measure(models, data, *batch, **options) -> xr.DataTree:
+    """Returns labelled readings of one model, of several, of a module, or of somebody's own loss.
+
+    `measure(model, data)` and `measure({name: model}, data)`:
+
+    models : `Transformer`, `interop.functions.FunctionStack`, or anything with their methods; an `EncoderDecoder`, whose
+        sides become the nodes `encoder` and `decoder`, inside of its name where it has one
+    data : a `Text`, or a batch `{"inputs": [B, …], "targets": [B, …]}`, the same for all seeds and models
+    seeds : number of draws of the weights (8)
+    key : integer or JAX key that all randomness derives from (0)
+    params : given weights instead of fresh ones, with a leading seed axis; `{name: params}` for several models, of which one that
+        isn't named draws fresh weights
+    batches : "shared by seeds", or "one a seed": a `Text` is cut seed by seed, a batch has a leading seed axis. Given weights may
+        then be one set for all seeds, and what scatters is the text
+    quantities : names in `READINGS` or reading functions; by default what one backward pass gives
+
+    `measure(loss_fn, params, batch)`, for any differentiable program: the residual stream is found in it, see `measure_program`.
+    With `dials=…` or `stacked=…` it isn't looked for, see `measure_function`; nor are gradients of anything but parameters read
+    where there is none, and a warning says what goes past.
+
+    `measure(module, batch)` for a module of NNX or Equinox, `measure(module, variables, batch)` for one of Linen: see
+    `measure_module`.
+
+    Returns a `DataTree`: one node a model, `seed` at the root with the provenance.
+
+    Errors: ValueError or TypeError, one line, before anything is compiled. A warning says which seeds are not finite, and where
+    gradients underflowed.
+    """
+    if isinstance(models, Mapping | Model | Sided):
+        check_options("measure of a model", options, options_of(measure_models))
+        _check_count("a model", "gf.measure(model, data)", batch, 0)
+        if isinstance(models, Mapping):
+            return measure_models(models, data, **options)
+        if options.get("params") is not None:
+            options["params"] = {"model": options["params"]}
+        return measure_models({"model": models}, data, **options)
+    if library_of(models):
+        check_options("measure of a module", options, options_of(measure_module))
+        return measure_module(models, data, *batch, **options)
+    refuse_module(models)
+    if not callable(models):
+        raise TypeError(
+            f"measure takes a model, a dict of them, a module, or a loss function (params, batch), not {type(models).__name__}"
+        )
+    _check_count("a loss function", "gf.measure(loss_fn, params, batch)", batch, 1)
+    if options.keys() & set(options_of(measure_function)):
+        check_options("measure of a loss function with dials", options, options_of(measure_function))
+        return measure_function(models, data, *batch, **options)
+    check_options("measure of a loss function", options, [*options_of(measure_program), *options_of(measure_function)])
+    try:
+        return measure_program(models, data, *batch, **options)
+    except NoTrunk as error:
+        if options:
+            raise
+        warnings.warn(f"{error}; so gradients of parameters alone are read", stacklevel=2)
+        return measure_function(models, data, *batch)
+
+
+def _check_count(what: str, call: str, given: tuple, expected: int) -> None:
+    """Refuses more or fewer arguments than a call has."""
+    if len(given) != expected:
+        raise TypeError(f"measure of {what} has {expected + 2} arguments, not {len(given) + 2}: {call}")

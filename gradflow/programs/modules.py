@@ -1,0 +1,121 @@
+"""Modules of Flax and Equinox as they are: each as a loss of its parameters and a batch.
+
+    loss_fn, params = program(module, loss=cross_entropy)             NNX, Equinox
+    loss_fn, params = program(module, variables, loss=cross_entropy)  Linen
+
+The libraries are imported where a module of theirs comes in: it can't be there without them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ..instruments.backward.loss import has_arrays
+from ..results.arguments import function, shown
+
+
+class Program(NamedTuple):
+    """A loss `loss_fn(params, batch)` and its parameters."""
+
+    loss_fn: Callable
+    params: Any
+
+
+def cross_entropy(logits, targets):
+    """Returns the mean of −log p(target), over logits [..., vocabulary] and integer targets [...]."""
+    log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    return -jnp.take_along_axis(log_p, targets[..., None], axis=-1).mean()
+
+
+def library_of(thing) -> str | None:
+    """Returns the library whose module a thing is: `nnx`, `linen`, `equinox`; None for anything else, such as a function."""
+    roots = [f"{cls.__module__}." for cls in type(thing).__mro__]
+    for name, root in (("nnx", "flax.nnx."), ("linen", "flax.linen."), ("equinox", "equinox.")):
+        if any(module.startswith(root) for module in roots):
+            return None if name == "equinox" and not has_arrays(thing) else name
+    return None
+
+
+def program(module: Any, *given: Any, loss: Callable = cross_entropy) -> tuple[Program, Any]:
+    """Returns a module as a program, and the batch, checked; `given` is the batch, for Linen the variables and the batch.
+
+    Errors: TypeError, one line, for the wrong number of arguments or a batch that is none.
+    """
+    library = library_of(module)
+    function("loss", loss)
+    expected = {"linen": "gf.measure(module, variables, batch)"}.get(str(library), "gf.measure(module, batch)")
+    if len(given) != (2 if library == "linen" else 1):
+        raise TypeError(
+            f"{type(module).__name__} is a module of {library}, which has {len(given)} arguments: {expected}"
+        )
+    inputs, targets = _batch(given[-1])
+    if library == "linen":
+        apply, params = _linen(module, given[0])
+    elif library == "nnx":
+        apply, params = _nnx(module)
+    else:
+        apply, params = _equinox(module, inputs)
+
+    def loss_fn(params, batch):
+        return loss(apply(params, batch["inputs"]), batch["targets"])
+
+    return Program(loss_fn, params), {"inputs": inputs, "targets": targets}
+
+
+def _batch(batch):
+    """Returns inputs and targets: of a mapping its entries, of tokens [B, T + 1] all but the last, and all but the first."""
+    if isinstance(batch, Mapping):
+        if not {"inputs", "targets"} <= set(batch):
+            raise ValueError(f"a batch has {', '.join(map(str, batch)) or 'nothing'}: inputs and targets are needed")
+        return batch["inputs"], batch["targets"]
+    tokens = jnp.asarray(batch)
+    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise TypeError(
+            f"a batch is {shown(batch)}: {{'inputs': …, 'targets': …}} or whole tokens [batch, tokens + 1] are needed"
+        )
+    return tokens[:, :-1], tokens[:, 1:]
+
+
+def _nnx(module):
+    from flax import nnx
+
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+
+    def apply(params, inputs):
+        return nnx.merge(graph, params, rest)(inputs)
+
+    return apply, params
+
+
+def _linen(module, variables):
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise TypeError(
+            f"the variables are {shown(variables)}: what module.init(key, inputs) returns is needed, with its params"
+        )
+    rest = {name: collection for name, collection in variables.items() if name != "params"}
+
+    def apply(params: Any, inputs: Any):
+        made = module.apply({"params": params, **rest}, inputs, mutable=list(rest))
+        return made[0]
+
+    return apply, variables["params"]
+
+
+def _equinox(module, inputs):
+    import equinox as eqx
+
+    params, rest = eqx.partition(module, eqx.is_inexact_array)
+    whole = eqx.combine(params, rest)
+    try:  # Equinox's modules are of one example
+        jax.eval_shape(jax.vmap(whole), inputs)
+        of_one = True
+    except (TypeError, ValueError, IndexError):
+        of_one = False
+
+    def apply(params, inputs):
+        model = eqx.combine(params, rest)
+        return jax.vmap(model)(inputs) if of_one else model(inputs)
+
+    return apply, params

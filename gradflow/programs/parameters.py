@@ -1,0 +1,282 @@
+"""Whose parameters are whose: the residual sublayer in whose operations a parameter takes part, found in the program.
+
+A parameter of one sublayer belongs to it, also where it is cast, transposed or sliced on the way; so do those of what stands on
+the trunk above its sum, up to the next fork. One that several use, or none, is outside: tied weights, an embedding.
+
+In a loop, a parameter that is scanned over has an axis of turns, which is found through transpositions: a layer each.
+"""
+
+import re
+from collections import Counter
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..instruments.meters.meter import GAIN, norm, squared_modulus
+from ..model.numerics.precision import in_float32
+from .graph import Graph, Value, reached
+from .positions import in_depth_order, places, top
+from .trunk import Fork, Loop, Map, Trunk, scan_counts
+
+SAME_AXES = {
+    "convert_element_type",
+    "copy",
+    "copy_p",
+    "name",
+    "sharding_constraint",
+    "optimization_barrier",
+    "reduce_precision",
+}
+
+
+class Origin(NamedTuple):
+    """A parameter behind a value, or a part of it.
+
+    Its number; its axes in the value's order, None where these are lost; the axes that loops took a turn each of; and
+    `(axis, index)` of those that it was indexed along.
+    """
+
+    leaf: int
+    axes: tuple[int, ...] | None
+    turns: tuple[int, ...] = ()
+    at: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def part(self) -> "Part":
+        """What part of the parameter it is."""
+        return Part(self.turns, self.at)
+
+
+class Part(NamedTuple):
+    """A part of a parameter: a turn each along some axes, one index each along others; the whole where there are none."""
+
+    turns: tuple[int, ...]
+    at: tuple[tuple[int, int], ...]
+
+
+NUMBER = re.compile(r"\d+(?![^\W_])")  # not the 2 of `conv2d`
+Origins = dict[Value, frozenset[Origin]]
+
+
+Owned = dict[int, set[Part]]  # by the number of the parameter
+
+
+def owned(trunk: Trunk, parameters: int) -> list[Owned]:
+    """Returns the parameters, or parts of them, that each sublayer as written has to itself."""
+    start: Origins = {}
+    for leaf, value in enumerate(trunk.graph.inputs[:parameters]):
+        start[value] = frozenset({Origin(leaf, tuple(range(len(value.shape))))})
+    below, inside, above = _ends(trunk)
+    used: list[Owned] = []
+    _collect(inside, trunk.graph, trunk.source, start, used)
+    origins = _origins(trunk.graph, start, trunk.source)
+    elsewhere = {origin.leaf for origin in _behind_source(trunk, start)}
+    for step in (*below, *above):
+        elsewhere |= {origin.leaf for origin in _used(step, origins)}
+    for leaf in range(parameters):
+        if leaf in elsewhere or not _is_parted(leaf, used, trunk):
+            for of_fork in used:
+                of_fork.pop(leaf, None)
+    return used
+
+
+def _is_parted(leaf: int, used: list[Owned], trunk: Trunk) -> bool:
+    """Returns whether no part of a parameter is used by two sublayers, and turns are those of the loops around each."""
+    seen: list[Part] = []
+    for of_fork, place in zip(used, places(trunk), strict=True):
+        for part in of_fork.get(leaf, ()):
+            if len(part.turns) != len(place.repeats):
+                return False
+            seen.append(part)
+    whole = [part for part in seen if not part.at]
+    return len(set(seen)) == len(seen) and (not whole or len(seen) == 1)
+
+
+def _ends(trunk: Trunk) -> tuple[list, list, list]:
+    """Returns the steps below the bottom of the stream, those of its sublayers, and those above its top."""
+    first = next(index for index, step in enumerate(trunk.steps) if not isinstance(step, Map))
+    highest = top(trunk)
+    last = next(index for index, step in enumerate(trunk.steps) if step.above is highest)
+    steps = list(trunk.steps)
+    return steps[:first], steps[first : last + 1], steps[last + 1 :]
+
+
+def _collect(steps, graph: Graph, source: Value, start: Origins, found: list[Owned]) -> None:
+    """Adds an entry for every fork of a body, with the parameters of it and of the maps above it.
+
+    Maps below the first fork of a loop's body go with that one.
+    """
+    origins = _origins(graph, start, source)
+    waiting: set[Origin] = set()
+    begun = False
+    for step in steps:
+        if isinstance(step, Loop):
+            inner_source = step.steps[0].below
+            _collect(step.steps, step.body, inner_source, _entering(step, origins), found)
+            begun = True
+            continue
+        used = _used(step, origins)
+        if isinstance(step, Fork):
+            found.append({})
+            used |= waiting
+            begun = True
+        elif not begun:
+            waiting |= used
+            continue
+        for origin in used:
+            found[-1].setdefault(origin.leaf, set()).add(origin.part)
+
+
+def _behind_source(trunk: Trunk, start: Origins) -> frozenset[Origin]:
+    """Returns the parameters that make the trunk's first value, such as an embedding."""
+    origins = _origins(trunk.graph, start, None)
+    return origins.get(trunk.source, frozenset())
+
+
+def _used(step, origins: Origins) -> set[Origin]:
+    """Returns the parameters that take part in a step beyond what comes along the trunk."""
+    made = {value for operation in step.operations for value in operation.outputs}
+    used: set[Origin] = set()
+    for operation in step.operations:
+        for value in operation.inputs:
+            if value is not step.below and value not in made:
+                used |= origins.get(value, frozenset())
+    return used
+
+
+def _origins(graph: Graph, start: Origins, source: Value | None) -> Origins:
+    """Returns the parameters behind every value that the trunk from `source` on has no part in."""
+    along = reached(graph.operations, {source}) if source else set()
+    origins = dict(start)
+    for operation in graph.operations:
+        behind: set[Origin] = set()
+        for value in operation.inputs:
+            behind |= origins.get(value, frozenset())
+        for value in operation.outputs:
+            if behind and value not in along:
+                origins[value] = frozenset(_moved(operation, origin) for origin in behind)
+    return origins
+
+
+def _moved(operation, origin: Origin) -> Origin:
+    """Returns the origin of what an operation makes."""
+    if origin.axes is None or operation.name in SAME_AXES:
+        return origin
+    if operation.name == "transpose":
+        return origin._replace(axes=tuple(origin.axes[axis] for axis in operation.params["permutation"]))
+    if operation.name == "squeeze":
+        return origin._replace(axes=tuple(np.delete(origin.axes, operation.params["dimensions"])))
+    if operation.name == "slice":
+        return _indexed(operation, origin)
+    return origin._replace(axes=None)
+
+
+def _indexed(operation, origin: Origin) -> Origin:
+    """Returns the origin of a slice: where it is one entry along an axis, that entry."""
+    (value,) = operation.inputs
+    axes = origin.axes or ()
+    starts, ends = operation.params["start_indices"], operation.params["limit_indices"]
+    at = origin.at
+    for axis, (start, end, length) in enumerate(zip(starts, ends, value.shape, strict=True)):
+        if end - start == 1 < length:
+            at = (*at, (int(axes[axis]), int(start)))
+        elif end - start < length:
+            return origin._replace(axes=None)
+    return origin._replace(at=at)
+
+
+def _entering(loop: Loop, origins: Origins) -> Origins:
+    """Returns the parameters behind the inputs of a loop's body; a scanned one has given its first axis to the turns."""
+    constants, carried = scan_counts(loop.operation.params)
+    start: Origins = {}
+    for place, (inside, outside) in enumerate(zip(loop.body.inputs, loop.operation.inputs, strict=True)):
+        behind = origins.get(outside, frozenset())
+        if place >= constants + carried:
+            behind = frozenset(_scanned(origin) for origin in behind)
+        if behind and inside.floating and place != constants + loop.carry:
+            start[inside] = behind
+    return start
+
+
+def _scanned(origin: Origin) -> Origin:
+    if not origin.axes:
+        return origin._replace(axes=None)
+    return origin._replace(axes=origin.axes[1:], turns=(*origin.turns, origin.axes[0]))
+
+
+# ---- norms ----------------------------------------------------------------------------------------------------
+
+
+def columns(own: list[Owned], names: list[str]) -> dict[int, str]:
+    """Returns the name of each parameter of sublayers, without the number of its layer."""
+    leaves = sorted({leaf for of_fork in own for leaf in of_fork})
+    short = without_layers([names[leaf] for leaf in leaves])
+    return {leaf: short[names[leaf]] for leaf in leaves}
+
+
+def gradient_norms(trunk: Trunk, own: list[Owned], names: dict[int, str], gradients: list):
+    """Returns `‖g‖_F` [S, P] of the gradients of sublayers' parameters, by `columns`; NaN where a sublayer has no such."""
+    rows = []
+    for of_fork, (_, _, repeats) in zip(own, places(trunk), strict=True):
+        row = dict.fromkeys(names.values(), jnp.full(repeats, jnp.nan))
+        for leaf, parts in of_fork.items():
+            row[names[leaf]] = _together([norms_along(gradients[leaf], part) for part in sorted(parts)])
+        rows.append(jnp.stack(list(row.values()), axis=-1))
+    return in_depth_order(trunk, rows)
+
+
+def _together(norms: list):
+    """Returns the norm of the whole from those of its parts."""
+    if len(norms) == 1:
+        return norms[0]
+    return jnp.linalg.norm(jnp.stack(norms), axis=0)
+
+
+def norms_along(gradient, part: Part = Part((), ())):
+    """Returns `√Σ|g|²` of a part of a gradient over all axes but those of turns, which come first, in their order."""
+    index: list = [slice(None)] * jnp.ndim(gradient)
+    for axis, place in part.at:
+        index[axis] = slice(place, place + 1)
+    moved = jnp.moveaxis(jnp.asarray(gradient)[tuple(index)], part.turns, range(len(part.turns)))
+    scaled = 2.0**GAIN * in_float32(moved)
+    return norm(jnp.sum(squared_modulus(scaled), axis=tuple(range(len(part.turns), moved.ndim))), GAIN)
+
+
+def without_layers(names: list[str]) -> dict[str, str]:
+    """Returns each name without the number of its layer: the leftmost number that tells it from others.
+
+    >>> without_layers(["layers.2.up", "layers.10.up", "layers.2.w1"])
+    {'layers.2.up': 'up', 'layers.10.up': 'up', 'layers.2.w1': 'w1'}
+    """
+    numbers: dict[str, set[str]] = {}
+    for name in names:
+        for match in NUMBER.finditer(name):
+            numbers.setdefault(name[: match.start()], set()).add(match[0])
+    found = {}
+    for name in names:
+        found[name] = _without_layer(name, numbers)
+    alike = len(set(found.values())) < len(set(names))
+    return found if alike else {name: name for name in names}
+
+
+def _without_layer(name: str, numbers: dict[str, set[str]]) -> str:
+    """Returns what follows the first number of a name that others have another in the place of."""
+    for match in NUMBER.finditer(name):
+        rest = name[match.end() :].lstrip("._/-")
+        if rest and len(numbers[name[: match.start()]]) > 1:
+            return rest
+    return name
+
+
+def layers_of(trunk: Trunk) -> np.ndarray:
+    """Returns the layer [S] of every sublayer from 1: how often its line has come up to there."""
+    lines = [np.full(place.repeats, number) for number, place in enumerate(places(trunk))]
+    order = in_depth_order(trunk, lines, np)
+    labels = [str(place.fork.line) for place in places(trunk)]
+    seen: Counter = Counter()
+    found = []
+    for number in order:
+        seen[labels[number]] += 1
+        found.append(seen[labels[number]])
+    return np.array(found)
