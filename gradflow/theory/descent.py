@@ -28,7 +28,7 @@ from ..model.parameters.keys import at
 from ..model.parameters.names import outer_names, parameter_names
 from ..model.stacks.transformer import Transformer
 from ..results.quantities import PROBES
-from .embedding_readout import embedded, leaning, readout
+from .embedding_readout import embedded, norm_gain_correction, readout
 from .gram import Gram, Response, Rows, TheoryContext, on_diagonal
 from .mean_cotangent import GramPair, passed, shared
 
@@ -241,7 +241,7 @@ def backward(model: Transformer, batch, place: TheoryContext) -> dict:
     outer = dict(zip(outside, outer_squares, strict=True))
     outer["readout"] = final["readout"]
     last = model.stack.sublayers[-1].wiring
-    for name, added in leaning(last, seen.top, final["along"], place).items():
+    for name, added in norm_gain_correction(last, seen.top, final["along"], place).items():
         if name in outer:
             outer[name] += added.sum()
         elif name in inside:

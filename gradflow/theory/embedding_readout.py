@@ -58,7 +58,7 @@ def readout(model: Transformer, out: Gram, targets, key) -> dict:
     taken from draws of V logits, `LOGITS` in all or V, if that is more.
 
     `along` is where the mean starts: `E g_t = std² (1 − E Σ p²) out_t/N`, of which it is d times what stands before out_t. D is
-    half of it on the diagonal. A norm takes it from all below; its own gain feels it (`leaning`).
+    half of it on the diagonal. A norm takes it from all below; the gradient of its own gain has it (`norm_gain_correction`).
     """
     width = model.width
     classes = model.embedding.vocabulary
@@ -97,7 +97,7 @@ class Step(NamedTuple):
     output: Gram
 
 
-def leaning(last: Wiring, sigma: Gram, along, place: TheoryContext) -> dict[str, Gram]:
+def norm_gain_correction(last: Wiring, sigma: Gram, along, place: TheoryContext) -> dict[str, Gram]:
     """Returns `{parameter: [N, N]}`: what the mean of the cotangent adds to the squared gradients of norms' gains.
 
     Of a norm whose output y reaches the readout, out = Σ w y + …, through gains between lanes alone: by pairs of tokens

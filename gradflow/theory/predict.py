@@ -39,7 +39,8 @@ READINGS: dict[str, Callable[..., dict]] = {
 }
 ASSUMPTIONS = (
     "infinite width: features are independent, tokens far fewer than features",
-    "fresh weights: no sublayer knows another's, and a backward pass of the forward pass only how it leans along the stream",
+    "fresh weights: sublayers are independent of each other, and the backward pass of the forward pass, except that the loss "
+    "gradient has a nonzero mean along the stream",
     "a readout of its own weights",
 )
 

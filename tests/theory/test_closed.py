@@ -90,7 +90,7 @@ def test_the_last_gradient_against_the_number_of_blocks_has_the_slope_of_theorem
 def test_the_chain_of_norms_is_what_the_norms_alone_take():
     """The budget of a ReLU stack: the norms take (2/3)^(1/2) a sublayer, as the chain says, and the forks give it back.
 
-    At a finite width the last norm takes, too, what leans along the stream: one part in d.
+    At a finite width the last norm takes, too, the mean of the cotangent along the stream: one part in d.
     """
 
     def budget(width):

@@ -1,4 +1,4 @@
-"""The lean of the cotangent: exact where a loss is a function of the Gram matrix, by Monte Carlo through fresh weights."""
+"""The mean of the cotangent: exact where a loss is a function of the Gram matrix, by Monte Carlo through fresh weights."""
 
 from functools import partial
 
@@ -90,8 +90,8 @@ def test_where_two_ways_down_meet_their_means_add_up():
     np.testing.assert_allclose(read.tangent, g @ g.T, rtol=1e-9, atol=1e-12)
 
 
-def test_fresh_weights_bring_the_lean_anew():
-    """Values that are averaged over tokens, 400 draws: half of Δ is what they scatter, half the lean that they make."""
+def test_fresh_weights_bring_the_mean_anew():
+    """Values that are averaged over tokens, 400 draws: half of Δ is what they scatter, half the mean that they make."""
     x, d = stream()
     layer, linear = theories.UniformAttention(bias=False), partial(jnp.vdot, d)
 
@@ -115,7 +115,7 @@ def test_fresh_weights_bring_the_lean_anew():
 
 
 @pytest.mark.long
-def test_without_norms_the_gradient_grows_with_what_leans():
+def test_without_norms_the_gradient_grows_with_the_mean():
     """`none` with even attention, whose scores stay zero, by Monte Carlo over seeds, at the bottom and half way up."""
     data = gf.data.text(context=32, batch=1)
     model = {"none": gf.transformer("none", depth=4, width=256, heads=8, context=32, init="xiong")}
