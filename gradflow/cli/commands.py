@@ -77,7 +77,6 @@ def _train(command: str, models: Models, updates: Updates, run: Run, record, rea
         check_flags()
         _draw_without_a_screen()
         from ..jobs import Training
-        from ..report.text import summary
 
         stacks, data = models.built()
         configuration = _configuration(command, models, updates, run, data)
@@ -93,10 +92,16 @@ def _train(command: str, models: Models, updates: Updates, run: Run, record, rea
             **asdict(run),
         )
     with refusing(command, OSError):
-        trained, swept = job.run()
-    print("\n".join(summary.lines(trained, swept)))
+        job.run()
+        summary = _summary(run.out)
+    print(summary, end="")
     print(_commit_note(job.provenance), end="")
     print(f"\n{time.perf_counter() - started:.0f} s; figures, tables, data and appendix are in {run.out}/")
+
+
+def _summary(out: Path) -> str:
+    """Returns the summary that a report has in its folder."""
+    return (out / "tables" / "summary.txt").read_text(encoding="utf-8")
 
 
 def _draw_without_a_screen() -> None:
@@ -153,7 +158,6 @@ def inspect(
         check_flags()
         _draw_without_a_screen()
         from ..jobs import Inspection
-        from ..report.text import summary
 
         job = Inspection.prepared(folder, out, asdict(trained))
     for line in job.trained.to_text():
@@ -162,8 +166,9 @@ def inspect(
         print(f"note: {note}")
     sys.stdout.flush()
     with refusing("inspect", OSError):
-        tree = job.run()
-    print("\n".join(summary.lines(tree)))
+        job.run()
+        summary = _summary(out)
+    print(summary, end="")
     print(_commit_note(job.provenance), end="")
     print(f"\n{time.perf_counter() - started:.0f} s; figures, tables, data and appendix are in {out}/")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import xarray as xr
 
 from ..results.arguments import answering, shown
@@ -25,6 +26,7 @@ from ..results.tree import check_tree, on_its_own, settings
 from . import plot, tables
 from .gallery import figures
 from .tables import atlas, atlas_page, fits
+from .tables.outcome import Outcome, outcome
 from .text import appendix, summary
 
 
@@ -58,9 +60,13 @@ def write(
     with filled(out, described, settings(run).get("provenance", {})) as folder:
         save(_joined(trees), folder / "results.nc")
         captions = _save_figures(figures(run, sweep, theory), folder / "figures")
-        _save_tables(run, sweep, folder / "tables")
+        computed = outcome(run, sweep)
+        frames = _frames(run, sweep, computed)
+        _save_tables(frames, summary.lines(run, sweep, computed=computed), folder / "tables")
         steps = tables.steps_of(run, (0, 10, 100))
-        document = appendix.document(run, captions, steps=steps, configuration=described)
+        document = appendix.document(
+            run, captions, results=frames["results"], laws=frames["laws"], steps=steps, configuration=described
+        )
         (folder / "appendix.tex").write_text(document, encoding="utf-8")
     return Path(out)
 
@@ -153,18 +159,24 @@ def _save_figures(drawings: Iterable[tuple], folder: Path) -> dict[str, str]:
     return captions
 
 
-def _save_tables(run, sweep, folder: Path) -> None:
-    folder.mkdir()
-    summary_text = "\n".join(summary.lines(run, sweep)) + "\n"
-    (folder / "summary.txt").write_text(summary_text, encoding="utf-8")
-    results = appendix.results_table(run, tables.steps_of(run))
-    results.to_csv(folder / "results.csv", index=False)
-    laws = fits.law_rows(fits.law_choices(run))
-    laws.to_csv(folder / "laws.csv", index=False)
+def _frames(run, sweep, computed: Outcome) -> dict[str, pd.DataFrame]:
+    """Returns the tables of a run and its sweep by the stems of their files."""
+    frames = {
+        "results": appendix.results_table(computed.ends, tables.steps_of(run)),
+        "laws": fits.law_rows(computed.laws),
+    }
     if sweep is not None:
-        tables.total_depth(sweep).to_csv(folder / "total_depth.csv", index=False)
-        total_depth_laws = fits.law_rows(fits.total_depth_laws(sweep))
-        total_depth_laws.to_csv(folder / "total_depth_laws.csv", index=False)
+        frames["total_depth"] = tables.total_depth(sweep)
+        frames["total_depth_laws"] = fits.law_rows(computed.total_depth_laws)
+    return frames
+
+
+def _save_tables(frames: Mapping[str, pd.DataFrame], sentences: list[str], folder: Path) -> None:
+    folder.mkdir()
+    for name, frame in frames.items():
+        frame.to_csv(folder / f"{name}.csv", index=False)
+    text = "\n".join(sentences) + "\n"
+    (folder / "summary.txt").write_text(text, encoding="utf-8")
 
 
 def _save_atlas_tables(table, caption: str, folder: Path) -> None:

@@ -309,6 +309,11 @@ def test_the_summary_says_what_the_numbers_say(run, sweep):
     assert "3 seeds" in told
 
 
+def test_a_report_has_the_summary_that_is_computed_by_itself(paper, run, sweep):
+    written = (paper / "tables" / "summary.txt").read_text(encoding="utf-8")
+    assert written.splitlines() == summary.lines(run, sweep)
+
+
 def test_a_single_seed_has_no_interval_and_says_so_by_leaving_it_out(start):
     told = "\n".join(summary.lines(start.isel(seed=[0])))
     assert "nan" not in told

@@ -12,7 +12,7 @@ import xarray as xr
 
 from ...results.tree import settings
 from .. import tables
-from ..tables import fits, nonfinite
+from ..tables import nonfinite
 from . import captions
 from .latex import latex, verbatim
 
@@ -35,14 +35,13 @@ def _row(cells: Iterable) -> str:
     return " & ".join(map(latex, cells)) + r" \\"
 
 
-def results_table(run, steps) -> pd.DataFrame:
+def results_table(ends_of_models: Mapping[str, Mapping[str, xr.Dataset]], steps) -> pd.DataFrame:
     """Returns one row a model and step, as texts: gradient at the bottom relative to the readout, budget, loss.
 
     `n` seeds are finite.
     """
     rows = []
-    for name, node in tables.nodes(run).items():
-        ends = tables.ends(node)
+    for name, ends in ends_of_models.items():
         if not steps:
             rows.append({"model": name, **_results(ends)})
         for step in steps:
@@ -61,20 +60,27 @@ def _results(ends: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     return cells
 
 
-def document(run, figures: dict[str, str], *, steps, configuration: dict) -> str:
-    """Returns the whole document; `figures` is `{file name without its ending: caption}`, looked for in `figures/`."""
+def document(
+    run, figures: dict[str, str], *, results: pd.DataFrame, laws: pd.DataFrame, steps, configuration: dict
+) -> str:
+    """Returns the whole document; `figures` is `{file name without its ending: caption}`, looked for in `figures/`.
+
+    `results` are the rows of `results_table` and `laws` those of `fits.law_rows`, of every recorded step; shown are those of
+    `steps`, and the laws of the first and the last of them.
+    """
     provenance = settings(run).get("provenance", {})
     members = tables.nodes(run)
     one_seed = nonfinite.alone(members)
-    law_steps = (steps[0], steps[-1]) if steps else None
-    laws = fits.law_rows(fits.law_choices(run, steps=law_steps))
     parts = [
         _PREAMBLE,
         r"\section*{Reproducibility appendix: gradient flow}",
         _list("Setting", captions.setting(run)),
         _list("Data", settings(run).get("data", {})),
-        table(results_table(run, steps), f"{_RESULTS} {_ONE_SEED if one_seed else _OVER_SEEDS}"),
-        table(_law_texts(laws), f"{_LAWS}{'' if one_seed else _WITH_INTERVALS}. {_SCORES}"),
+        table(_at_steps(results, steps), f"{_RESULTS} {_ONE_SEED if one_seed else _OVER_SEEDS}"),
+        table(
+            _law_texts(_at_steps(laws, steps[:1] + steps[-1:])),
+            f"{_LAWS}{'' if one_seed else _WITH_INTERVALS}. {_SCORES}",
+        ),
     ]
     for name, caption in figures.items():
         parts.append(_figure(name, caption))
@@ -120,6 +126,13 @@ _INTERVALS = (
     "means, and no bound leaves the valid range)."
 )
 _BEFORE = "Gradients are recorded before clipping and before the optimizer."
+
+
+def _at_steps(rows: pd.DataFrame, steps) -> pd.DataFrame:
+    """Returns the rows of those steps, or all of them where there are no steps."""
+    if not steps:
+        return rows
+    return rows[rows["step"].isin(steps)]
 
 
 def _law_texts(laws: pd.DataFrame) -> pd.DataFrame:

@@ -1,37 +1,44 @@
 """The summary a person reads: signed, per step, with intervals; true of the run at hand, whatever the textbook says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import xarray as xr
 
 from ... import laws
 from ...results.statistics import band
 from ...results.tree import settings, variable
 from .. import tables
-from ..tables import fits, jacobians, nonfinite
+from ..tables import jacobians, nonfinite
+from ..tables.fits import Key
+from ..tables.outcome import Outcome, outcome
 from ..tables.profiles import digits, interval, signed
 from . import captions
 
 
-def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100)) -> list[str]:
+def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100), computed: Outcome | None = None) -> list[str]:
     """Returns the sentences: gradient at the bottom, budget, law at the start, pairs of models, slope over total depth.
 
-    What is not finite has a sentence for every seed; numbers are then of the others.
+    What is not finite has a sentence for every seed; numbers are then of the others. `computed` is the `outcome` of the same
+    run and sweep, for callers that have it already.
     """
     members = tables.nodes(run)
     chosen = tables.steps_of(run, steps) or (None,)
+    if computed is None:
+        start = tables.steps_of(run)[:1]
+        computed = outcome(run, sweep, law_steps=start)
     conditions = captions.setting(run)
     sentences = ["; ".join(f"{name}: {text}" for name, text in conditions.items())]
-    for name, node in members.items():
-        sentences += _gradient(name, node, chosen)
-    sentences += _laws(run)
+    for name, ends in computed.ends.items():
+        sentences += _gradient(name, ends, chosen)
+    sentences += _laws(run, computed.laws)
     for name, node in members.items():
         sentences += _jacobians(name, node, chosen)
     sentences += _pairs(run, chosen[-1])
     every_model = dict(members)
     if sweep is not None:
-        sentences += _slopes(sweep)
+        sentences += _slopes(computed)
         every_model |= tables.nodes(sweep)
     sentences += nonfinite.lines(every_model)
     intervals = "no intervals" if nonfinite.alone(members) else "intervals: 95%"
@@ -49,9 +56,8 @@ def _at(data, step):
     return data if step is None else data.sel(step=step)
 
 
-def _gradient(name: str, node, steps) -> list[str]:
+def _gradient(name: str, ends: Mapping[str, xr.Dataset], steps) -> list[str]:
     """Returns one model's gradient at the bottom relative to the readout, and its budget, step by step."""
-    ends = tables.ends(node)
     factors = []
     for step in steps:
         factors.append(f"{interval(_at(ends['bottom'], step))} times{_when(step)}")
@@ -80,7 +86,7 @@ def _visible(gain) -> bool:
     return abs(float(gain["mean"])) >= 0.05
 
 
-def _laws(run) -> list[str]:
+def _laws(run, choices: Mapping[Key, xr.Dataset]) -> list[str]:
     """Returns the law of each model's stream gradient over depth at initialization, or of given weights.
 
     A law that is not identified is left out.
@@ -89,8 +95,11 @@ def _laws(run) -> list[str]:
     recorded = tables.steps_of(run)
     if recorded and recorded[0] != 0:
         return []
+    start = 0 if recorded else None
     sentences = []
-    for (name, _), choice in fits.law_choices(run, steps=recorded[:1]).items():
+    for (name, step), choice in choices.items():
+        if step != start:
+            continue
         law = choice.sel(law=choice.attrs["chosen"])
         if not law["identified"]:
             continue
@@ -161,16 +170,15 @@ def _pairing(log_ratio, node) -> str:
     return f", paired over {of_seeds}"
 
 
-def _slopes(sweep) -> list[str]:
+def _slopes(computed: Outcome) -> list[str]:
     """Returns the last feed-forward gradient's exponent in the number of blocks, and the law that was chosen."""
-    slopes = fits.total_depth_slopes(sweep)
+    slopes = computed.total_depth_slopes
     if not slopes:
         return []
     lead = "last feed-forward gradient at initialization,"
     exponents = ", ".join(f"{name} {interval(fitted.sel(number='k'))}" for name, fitted in slopes.items())
     sentences = [f"{lead} exponent in the number of blocks: {exponents}"]
-    choices = fits.total_depth_laws(sweep)
-    if choices:
-        chosen = ", ".join(f"{name} {laws.to_text(choice)}" for (name, _), choice in choices.items())
+    if computed.total_depth_laws:
+        chosen = ", ".join(f"{name} {laws.to_text(choice)}" for (name, _), choice in computed.total_depth_laws.items())
         sentences.append(f"{lead} law in the number of blocks L: {chosen}")
     return sentences
