@@ -153,6 +153,12 @@ def test_every_model_is_in_the_legend_of_a_figure():
     ax.figure.canvas.draw()
 
 
+def test_the_legend_of_an_alignment_has_every_model_and_every_kind_of_line_once():
+    ax = plot.alignment(made.tree(ODD, jacobians=True))
+    shown = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert shown == [*map(legend, ODD), "token mean", "cotangent"]
+
+
 def test_figures_do_not_hang_on_the_callers_latex(monkeypatch, tmp_path):
     """With `text.usetex` every text would go through LaTeX, which knows neither `‖` nor a bare `_`."""
 

@@ -1,5 +1,6 @@
 """Figures of Jacobians: spectra of sublayers and their factors, Lyapunov exponents of depth, alignment."""
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -20,6 +21,7 @@ WORDS = {
     "norm_out": "norm on the path",
     "sublayer": "whole sublayer",
 }
+HIDDEN = "_"  # a label that matplotlib leaves out of the legend
 _PALETTE = colours(JACOBIANS)
 
 
@@ -148,23 +150,32 @@ def exponents(tree, *, step=None, ax=None) -> Axes:
 
 @styled
 def alignment(tree, *, step=None, ax=None) -> Axes:
-    """Draws the leading tangent's share that is the same on all tokens, and the loss cotangent's share along all tangents."""
+    """Draws the leading tangent's share that is the same on all tokens, and the loss cotangent's share along all tangents.
+
+    The legend has a colour for every model, and a kind of line for each of the two shares.
+    """
     ax = axes(ax)
     table = jacobians.alignment(tree, step=step)
     palette = colours(nodes(tree))
     styles = {
-        "token_mean_share": ("-", "leading tangent, token-mean"),
-        "cotangent_share": ("--", "cotangent, along them"),
+        "token_mean_share": ("-", "token mean"),
+        "cotangent_share": ("--", "cotangent"),
     }
+    for name, rows in by(table, "model"):
+        label = legend(name)
+        if not np.isfinite(rows["mean"]).any():
+            label += ": not finite"
+        ax.plot([], [], color=palette[name], label=label)
     for quantity, of_quantity in by(table, "quantity"):
         line, words = styles[quantity]
+        ax.plot([], [], line, color="0.3", label=words)
         for name, rows in by(of_quantity, "model"):
-            curve(ax, rows, "depth", palette[name], f"{legend(name)}: {words}", linestyle=line)
+            curve(ax, rows, "depth", palette[name], HIDDEN, linestyle=line)
     ax.set_yticks((0, 0.25, 0.5, 0.75, 1))
     over(ax, "stream position")
     ax.set_ylabel("share of the squared norm")
     ax.set_title(_at(step)[2:], loc="left")
-    legend_above(ax, columns=1)
+    legend_above(ax, columns=2)
     lead = (
         f"Leading tangents over depth{_at(step)}: the first one's token-mean share, and the cotangent's share along all"
     )
