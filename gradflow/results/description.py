@@ -74,13 +74,12 @@ def _joined(texts: Iterable[str]) -> str:
 def _texts(model: dict, sublayers: list[dict]) -> dict[str, str]:
     """Returns attention, feed-forward, norm, initialization and embedding as text."""
     texts = {}
-    attention = _first_with(sublayers, "causal", "heads")
-    if attention:
-        mask = "causal" if attention["causal"] else "bidirectional"
-        texts["attention"] = f"{attention['heads']} heads, {mask} mask"
-    hidden = _first_with(sublayers, "activation", "ratio")
-    if hidden:
-        texts["feed-forward"] = f"{hidden['type']}, {hidden['activation']}, hidden width {hidden['ratio']:.3g} d"
+    branch = _first_with(sublayers, "causal", "heads")
+    if branch:
+        texts["attention"] = attention(branch)
+    branch = _first_with(sublayers, "activation", "ratio")
+    if branch:
+        texts["feed-forward"] = f"{activation(branch)}, hidden width {branch['ratio']:.3g} d"
     texts["norm"] = _joined(_norms(sublayers)) or "none"
     texts["initialization"] = constructor(sublayers[0]["branch"].get("weights", {}))
     embedding = model["embedding"]
@@ -89,6 +88,52 @@ def _texts(model: dict, sublayers: list[dict]) -> dict[str, str]:
     else:
         texts["embedding"] = f"{constructor(embedding)}, kept apart from the stack"
     return texts
+
+
+def attention(branch: dict) -> str:
+    """Returns what the fields of an encoded attention say: heads, keys, mask, positions, norms.
+
+    >>> attention({"heads": 4, "kv_heads": 1, "causal": True, "window": 128})
+    '4 heads, one key for all heads, causal mask, window 128'
+    """
+    heads = branch["heads"]
+    parts = ["1 head" if heads == 1 else f"{heads} heads"]
+    keys = branch.get("kv_heads") or heads
+    if keys == 1 != heads:
+        parts.append("one key for all heads")
+    elif keys != heads:
+        parts.append(f"{keys} keys")
+    if "key_value_rank" in branch:
+        parts.append(f"latent ({branch['key_value_rank']} features of keys and values)")
+    parts.append("causal mask" if branch["causal"] else "bidirectional mask")
+    window = branch.get("window")
+    if isinstance(window, dict):  # a number that depends on the block
+        parts.append("banded in some blocks")
+    elif window:
+        parts.append(f"window {window}")
+    if branch.get("rotary"):
+        parts.append("rotary")
+    norm = _type(branch.get("query_norm", {"type": "Identity"}))
+    if norm == "Joint":
+        parts.append("QK-norm of all heads")
+    elif norm != "Identity":
+        parts.append("QK-norm")
+    if branch.get("softcap"):
+        parts.append(f"scores capped at {branch['softcap']:g}")
+    return ", ".join(parts)
+
+
+def activation(branch: dict) -> str:
+    """Returns the activation of an encoded feed-forward branch, and whether it is gated; the type of one that isn't ours.
+
+    >>> activation({"type": "GatedFeedForward", "activation": "silu"})
+    'gated silu'
+    """
+    if branch["type"] == "FeedForward":
+        return branch["activation"]
+    if branch["type"] == "GatedFeedForward":
+        return f"gated {branch['activation']}"
+    return f"{branch['type']}, {branch['activation']}"
 
 
 def _first_with(sublayers: list[dict], *fields: str) -> dict | None:

@@ -163,8 +163,8 @@ def test_the_table_names_every_architecture_its_placement_and_its_source():
     placements = {name: table.loc[name, "placement"] for name in ("bert-base", "gpt1", "gpt2", "opt-350m", "olmo2-7b")}
     assert list(placements.values()) == ["post", "post", "pre", "post", "res_post"]
     assert table.loc["gemma2-2b", "attention"].endswith("rotary, scores capped at 50")
-    assert table.loc["olmo2-7b", "attention"] == "causal, 32 heads, rotary, QK-norm of all heads"
-    assert table.loc["mistral-7b", "attention"] == "causal, window 4096, 32 heads, 8 keys, rotary"
+    assert table.loc["olmo2-7b", "attention"] == "32 heads, causal mask, rotary, QK-norm of all heads"
+    assert table.loc["mistral-7b", "attention"] == "32 heads, 8 keys, causal mask, window 4096, rotary"
     assert table["source"].str.len().min() > 10
     with pytest.raises(ValueError, match=r"no architecture 'gpt-2': did you mean 'gpt2'"):
         gf.architecture("gpt-2")

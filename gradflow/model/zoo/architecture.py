@@ -8,10 +8,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ...results import description
 from ...results.arguments import check_fields, check_options, field_values, whole
-from ..branches.branch import Attention, GatedFeedForward, Joint
+from ...results.configuration import encode
+from ..branches.branch import Attention
 from ..layers.layer import Identity, Layer
-from ..parameters.depth import LayerNumber
 from ..parameters.initializers import FanIn, Initialization
 from ..stacks.embedding_readout import Embedding, Readout
 from ..stacks.transformer import Transformer, staged
@@ -121,12 +122,11 @@ class Architecture:
 
     def attends(self) -> str:
         """Returns a text that describes its attention."""
-        return to_text(self.attention())
+        return description.attention(encode(self.attention()))
 
     def activates(self) -> str:
         """Returns a text that describes its hidden layer."""
-        mlp = self.mlp()
-        return f"gated {mlp.activation}" if isinstance(mlp, GatedFeedForward) else mlp.activation
+        return description.activation(encode(self.mlp()))
 
     def row(self) -> dict:
         """Returns its row of the table of architectures."""
@@ -143,30 +143,6 @@ class Architecture:
             "width": self.width,
             "source": self.source,
         }
-
-
-def to_text(attention: Attention) -> str:
-    """Returns what an attention's fields say: mask, heads, positions, norms."""
-    parts = ["causal" if attention.causal else "bidirectional"]
-    if isinstance(attention.window, LayerNumber):
-        parts.append("banded in some blocks")
-    elif attention.window:
-        parts.append(f"window {attention.window}")
-    parts.append(f"{attention.heads} heads")
-    keys = attention.kv_heads or attention.heads
-    if keys == 1 != attention.heads:
-        parts.append("one key for all heads")
-    elif keys != attention.heads:
-        parts.append(f"{keys} keys")
-    if attention.rotary:
-        parts.append("rotary")
-    if isinstance(attention.query_norm, Joint):
-        parts.append("QK-norm of all heads")
-    elif attention.query_norm != Identity():
-        parts.append("QK-norm")
-    if attention.softcap:
-        parts.append(f"scores capped at {attention.softcap:g}")
-    return ", ".join(parts)
 
 
 def entering(wiring: Wiring, layer: Layer) -> Wiring:

@@ -101,11 +101,6 @@ class DeepSeek(Architecture):
         own = {name: size and max(1, round(size * width / self.width)) for name, size in sizes.items()}
         return super().resized(width) | own
 
-    def attends(self) -> str:
-        """Returns a text that describes its attention."""
-        ranks = f"{self.key_value_rank} features of keys and values"
-        return f"causal, {self.heads} heads, latent ({ranks}), rotary"
-
     def activates(self) -> str:
         """Returns a text that describes its hidden layers."""
         chosen = f"{self.router.active} of {self.router.experts} experts and {self.shared} shared"

@@ -8,7 +8,8 @@ tensorflow/tensor2tensor (`transformer_base_v1`), whose weights are uniform with
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ...results.configuration import registered
+from ...results import description
+from ...results.configuration import encode, registered
 from ..branches.branch import FeedForward
 from ..layers.norms import LayerNorm
 from ..parameters.initializers import Initialization, Xavier
@@ -17,7 +18,7 @@ from ..stacks.encoder_decoder import CrossAttention, EncoderDecoder
 from ..stacks.transformer import staged
 from ..wirings.catalogue import placement
 from ..wirings.wiring import post
-from .architecture import Architecture, to_text
+from .architecture import Architecture
 
 
 @registered
@@ -72,8 +73,8 @@ class Original(Architecture):
 
     def attends(self) -> str:
         """Of both stacks."""
-        own, across = self.decoder()["attention"], "cross-attention"
-        return f"encoder {to_text(self.attention())}; decoder {to_text(own)}, {across}"
+        decoder = description.attention(encode(self.decoder()["attention"]))
+        return f"encoder {super().attends()}; decoder {decoder}, cross-attention"
 
 
 ORIGINAL = {
