@@ -18,7 +18,7 @@ from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data, readable, the_batch
 from ..model.inputs.weights import check_weights, shapes
 from ..model.numerics.settings import usual_settings
-from ..model.parameters.names import coordinates
+from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
 from ..results.arguments import check_options, function, open_ended, options_of, whole
 from ..results.arguments import known as one_of
@@ -80,17 +80,17 @@ def measure_models(
     chosen = readings(quantities)
     nodes, given = by_node(models, params)
     one_of("batches", batches, (SHARED, OWN))
-    seeds_given = {check_weights(name, nodes[name], weights) for name, weights in given.items()}
+    seeds_given = {name: check_weights(name, nodes[name], weights) for name, weights in given.items()}
     seeds = whole("seeds", seeds)
     if batches == SHARED:
-        seeds = max(seeds_given, default=seeds)
+        seeds = max(seeds_given.values(), default=seeds)
         batch, batch_axis, first = _shared_batch(data, nodes, key, seeds, given)
     else:
         batch, batch_axis, first = _batch_a_seed(data, nodes, key, seeds, given)
         seeds = len(jax.tree.leaves(batch)[0])
-    if not seeds_given <= {1, seeds}:
+    if not set(seeds_given.values()) <= {1, seeds}:
         raise ValueError(
-            f"weights for {max(seeds_given)} seeds are given, but there are {seeds}: "
+            f"weights for {max(seeds_given.values())} seeds are given, but there are {seeds}: "
             f"give one set for all, or one a seed"
         )
     _check_drawable(nodes, given)
@@ -109,7 +109,8 @@ def measure_models(
         warn_of_nonfinite(name, arrays, given.get(name))
         arrays = resolved(arrays)
         warn_of_underflow(name, arrays)
-        measured[name] = Readings(arrays, coordinates(model, parameters), model)
+        number = parameter_count(parameters, seeds_given.get(name, 1))
+        measured[name] = Readings(arrays, coordinates(model, parameters), model, number)
     attributes: dict[str, Any] = {"data": described(data), "key": str(key), "batches": batches}
     if batches == SHARED:
         attributes["batch_sha256"] = digest(batch)

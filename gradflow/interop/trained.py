@@ -20,6 +20,7 @@ from ..instruments.jacobians.spectrum import DENSE
 from ..instruments.readings import Reading
 from ..instruments.readings import readings as functions
 from ..model.branches.branch import Attention
+from ..model.parameters.names import parameter_count
 from ..model.stacks.embedding_readout import Readout
 from ..model.stacks.transformer import Transformer
 from ..programs.measurement import measure
@@ -56,14 +57,15 @@ class Trained:
 
     def to_text(self) -> list[str]:
         """Returns lines about the model and its text: each placement with its equation, the sizes, and the text."""
-        description = describe(encode(self.model))
+        description = describe(encode(self.model), parameter_count(self.params))
         lines = []
         for wiring in description["wirings"]:
             placement = f"placement {wiring['name']}, {wiring['equation']}"
             lines.append(f"{self.name}: {placement}; Jacobian of a sublayer {wiring['jacobian']}")
         norm = description["texts"]["norm"].replace("none", "no norm")
         blocks = f"{description['blocks']} blocks of {description['branches']}"
-        lines.append(f"  {blocks}; {norm}; width {description['width']}, vocabulary {description['vocabulary']}")
+        sizes = f"width {description['width']}, vocabulary {description['vocabulary']}"
+        lines.append(f"  {blocks}; {norm}; {sizes}, {description['parameters']:,} parameters")
         lines.append(f"  {'; '.join([self.text.name, *self.text.notes])}")
         return lines
 

@@ -11,11 +11,12 @@ _GAINS = ("Zero", "Shift", "Gain", "ScalarGain", "FeatureGain", "Complement")
 _NO_NORM = ("Identity", *_GAINS, "Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
 
 
-def describe(configuration: Any) -> dict[str, Any]:
+def describe(configuration: Any, parameters: int | None = None) -> dict[str, Any]:
     """Returns the description of a model whose `configuration` is plain data (`configuration.encode`).
 
     `wirings` are the different wirings in order, each with its name, equation, jacobian and source; `sublayers` the kinds of
     sublayers of a block, `branches` the same with the type of each branch; `blocks`, `width` and `vocabulary` the sizes.
+    `parameters` is how many there are, where that is known; not of a side, whose weights are those of both stacks.
     `texts` has the other properties as text: attention, feed-forward, norm, initialization, embedding.
 
     Empty for a model that is no stack of residual sublayers, such as a function of the user.
@@ -23,6 +24,8 @@ def describe(configuration: Any) -> dict[str, Any]:
     model = _stacked(configuration)
     if model is None:
         return {}
+    if "whole" in configuration:
+        parameters = None
     blocks = 0
     sublayers: list[dict] = []
     for segment in model["stack"]["segments"]:
@@ -35,6 +38,7 @@ def describe(configuration: Any) -> dict[str, Any]:
         "blocks": blocks,
         "width": model["width"],
         "vocabulary": model["embedding"].get("vocabulary"),
+        "parameters": parameters,
         "texts": _texts(model, sublayers),
     }
 

@@ -21,11 +21,15 @@ from .quantities import FIXED, row
 
 
 class Readings(NamedTuple):
-    """The readings of one model: arrays by quantity, with the `leading` dimensions in front; coordinates; the configuration."""
+    """The readings of one model: arrays by quantity, with the `leading` dimensions in front; coordinates; the configuration.
+
+    `parameters` is how many the model has, for its description.
+    """
 
     arrays: Mapping[str, Any]
     coords: Mapping[str, Any]
     configuration: Any = None
+    parameters: int | None = None
 
 
 def label(models: Mapping[str, Readings], *, leading: Mapping[str, Any] | None = None, **attributes) -> xr.DataTree:
@@ -149,7 +153,7 @@ def _node(readings: Readings, leading: tuple[str, ...]) -> xr.Dataset:
     if readings.configuration is not None:
         configuration = encode(readings.configuration)
         node.attrs["configuration"] = dumps(configuration)
-        description = describe(configuration)
+        description = describe(configuration, readings.parameters)
         if description:
             node.attrs["description"] = dumps(description)
     return node

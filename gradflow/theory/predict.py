@@ -19,7 +19,7 @@ from ..model.layers.norms import LayerNorm
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.initializers import Initialization
 from ..model.parameters.keys import at, root
-from ..model.parameters.names import coordinates
+from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
 from ..model.stacks.embedding_readout import Embedding
 from ..model.stacks.transformer import Transformer
@@ -93,8 +93,8 @@ def predict(
     predicted = {}
     for name, model in models.items():
         arrays = jax.device_get(over_replicas(model, chosen, draws, batch, keys))
-        names = coordinates(model, jax.eval_shape(model.init, keys[0]))
-        predicted[name] = Readings(arrays, names, model)
+        shapes = jax.eval_shape(model.init, keys[0])
+        predicted[name] = Readings(arrays, coordinates(model, shapes), model, parameter_count(shapes))
     return label(
         predicted,
         provenance=origin,

@@ -30,7 +30,7 @@ from ..model.inputs import size
 from ..model.inputs.batch import checked
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.keys import root
-from ..model.parameters.names import coordinates
+from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
 from ..model.wirings.catalogue import wirings
 from ..results.arguments import answering, function, whole
@@ -212,8 +212,9 @@ def _started(name: str, model, plan: Plan, key, seeds: int) -> xr.DataTree:
         readings += step.over_groups(split_seeds(start), batch, some_keys, plan.rates[0], 0)[1]
     of_all_seeds = jax.device_get(concat_seeds(readings))
     arrays = {quantity: of_all_seeds[quantity] for quantity in COMPARED}
+    number = parameter_count(start["params"], len(some_keys))
     return label(
-        {name: Readings(arrays, coordinates(model, start["params"]), model)},
+        {name: Readings(arrays, coordinates(model, start["params"]), model, number)},
         leading={"seed": np.arange(seeds)},
         batches=SHARED,
         batch_sha256=digest(shared),

@@ -22,7 +22,7 @@ from ..instruments.measurement import by_node
 from ..instruments.meters.resolution import resolved, warn_of_underflow
 from ..instruments.seeds import concat_seeds, over_seeds, split_seeds
 from ..model.numerics.settings import usual_settings
-from ..model.parameters.names import coordinates
+from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
 from ..results.arguments import answering, function, whole
 from ..results.provenance import provenance
@@ -97,7 +97,7 @@ def train(
             params[name], records = _run(name, model, plan, keeper, progress, watch)
             arrays = resolved(_stacked(records, plan.kept))
             warn_of_underflow(name, arrays)
-            runs[name] = Readings(arrays, coordinates(model, params[name]), model)
+            runs[name] = Readings(arrays, coordinates(model, params[name]), model, parameter_count(params[name], seeds))
     run = label(
         runs,
         leading={"step": np.asarray(plan.kept), "seed": np.arange(seeds)},

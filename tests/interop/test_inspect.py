@@ -44,7 +44,9 @@ def test_a_report_says_the_placement_as_found_and_is_complete(here, monkeypatch,
     run(monkeypatch, "toy", "--tokens", "tokens.txt", "--context", "5", "--batch", "2", "--out", "out")
     printed = capsys.readouterr().out
     assert printed.startswith("toy: placement sandwich, x + N(F(N x)); Jacobian of a sublayer I + J_N J_F J_N\n")
-    assert "2 blocks of attention Attention, mlp GatedFeedForward; RMSNorm; width 8, vocabulary 11" in printed
+    parameters = sum(tensor.size for tensor in contents(CONFIGS["gemma2"]).values())
+    sizes = f"width 8, vocabulary 11, {parameters:,} parameters"
+    assert f"2 blocks of attention Attention, mlp GatedFeedForward; RMSNorm; {sizes}\n" in printed
     assert "initialization: weights as given" in printed
     assert "at initialization" not in printed
     for name in FIGURES:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
@@ -271,6 +272,15 @@ def test_the_comparison_has_four_lettered_panels_at_the_venues_width(run, sweep)
     titles = " ".join(ax.get_title(loc="left") for ax in whole.axes)
     assert all(f"bf{{{letter}}}" in titles for letter in "abcd")
     assert whole.get_figwidth() == plot.WIDTHS["neurips"]
+
+
+@pytest.mark.parametrize("how", ["run", "start"])
+def test_results_have_the_number_of_parameters_of_one_seed(how, shape, request):
+    tree = request.getfixturevalue(how)
+    for name, model in gf.transformers("pre", "post", **shape).items():
+        weights = jax.eval_shape(model.init, jax.random.key(0))
+        number = sum(leaf.size for leaf in jax.tree.leaves(weights))
+        assert json.loads(tree[name].attrs["description"])["parameters"] == number
 
 
 def test_a_caption_names_every_confound(run):

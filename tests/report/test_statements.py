@@ -12,6 +12,7 @@ from gradflow.results import against_theory, settings
 from gradflow.results.agreement import unlike
 from gradflow.results.configuration import encode, registered
 from gradflow.results.description import describe
+from gradflow.results.tree import Readings, label
 
 
 def of_models(*models):
@@ -52,6 +53,16 @@ def test_norms_of_heads_and_of_ones_own_are_told():
     assert of_models(gf.transformer(own, **made.SHAPE))["norm"] == "Cube, RMSNorm"
     both = of_models(*gf.transformers("pre", "none", **made.SHAPE).values())
     assert both["norm"] == "LayerNorm / none"
+
+
+def test_the_number_of_parameters_is_told_where_it_is_known():
+    model = gf.transformer("pre", **made.SHAPE)
+    told = lambda *numbers: captions.setting(
+        label({f"m{number}": Readings({"loss": 1.0}, {}, model, number) for number in numbers})
+    )["stack"]
+    assert told(None) == "2 blocks of attention, mlp; width 8"
+    assert told(6144) == "2 blocks of attention, mlp; width 8; 6,144 parameters"
+    assert told(7000, 6144, 6500).endswith("width 8; 6,144 to 7,000 parameters")
 
 
 def test_a_sweep_tells_all_its_depths_and_widths():

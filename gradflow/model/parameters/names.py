@@ -83,6 +83,11 @@ def coordinates(model, params) -> dict:
     }
 
 
+def parameter_count(params, seeds: int = 1) -> int:
+    """Returns how many numbers the weights of one seed are; `params`, or their shapes, are those of so many seeds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params)) // seeds
+
+
 # ---- of any pytree: leaves that are stacked over depth, and others -------------------------------------------
 
 

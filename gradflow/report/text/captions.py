@@ -87,21 +87,27 @@ def setting(tree) -> dict[str, str]:
 
 
 def _models(descriptions: list[dict]) -> dict[str, str]:
-    """Returns the conditions on the models: their depths and widths, and each property that they share once."""
+    """Returns the conditions on the models: their sizes, and each property that they share once."""
     if not descriptions:
         return {}
     blocks: dict[str, list[int]] = {}
     widths: dict[str, list[int]] = {}
+    counts: dict[str, list[int]] = {}
     properties: dict[str, list[str]] = {}
     for model in descriptions:
         blocks.setdefault(model["sublayers"], []).append(model["blocks"])
         widths.setdefault(model["sublayers"], []).append(model["width"])
+        if model.get("parameters"):
+            counts.setdefault(model["sublayers"], []).append(model["parameters"])
         for name, text in model["texts"].items():
             properties.setdefault(name, []).append(text)
     stacks = []
     for sublayers, numbers in blocks.items():
         noun = "block" if set(numbers) == {1} else "blocks"
-        stacks.append(f"{_listed(numbers)} {noun} of {sublayers}; width {_listed(widths[sublayers])}")
+        stack = f"{_listed(numbers)} {noun} of {sublayers}; width {_listed(widths[sublayers])}"
+        if sublayers in counts:
+            stack += f"; {_extent(counts[sublayers])} parameters"
+        stacks.append(stack)
     conditions = {"stack": " / ".join(stacks)}
     for name, texts in properties.items():
         conditions[name] = " / ".join(dict.fromkeys(texts))
@@ -114,6 +120,14 @@ def _listed(numbers: list[int]) -> str:
     if not others:
         return last
     return f"{', '.join(others)} and {last}"
+
+
+def _extent(numbers: list[int]) -> str:
+    """Returns `124,439,808`, or where the numbers differ the smallest and the largest, `6,144 to 12,288`."""
+    least, most = min(numbers), max(numbers)
+    if least == most:
+        return f"{most:,}"
+    return f"{least:,} to {most:,}"
 
 
 def _data(data: Mapping) -> dict[str, str]:
