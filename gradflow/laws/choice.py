@@ -51,7 +51,12 @@ def choose(
     laws = [law for law in candidates if len(law.names) < l.size]
     if not laws:
         raise ValueError(f"{l.size} positions are too few to fit any of {', '.join(law.name for law in candidates)}")
-    fits = [fit(profile, law, over=over, seeds=seeds) for law in laws]
+    fits = []
+    curves = []
+    for law in laws:
+        fitted = fit(profile, law, over=over, seeds=seeds)
+        fits.append(fitted)
+        curves.append(curve(fitted, law, l))
     scored = _by_left_out_seeds(laws, l, logs) if len(logs) > 1 else _by_aicc(laws, l, logs[0])
     verdicts = _verdicts(laws, fits, scored)
     names = xr.DataArray([law.name for law in laws], dims="law", name="law")
@@ -60,7 +65,7 @@ def choose(
     choice["verdict"] = ("law", verdicts)
     choice["identified"] = ("law", [fitted.attrs["identified"] for fitted in fits])
     choice["sentence"] = ("law", list(map(sentence, fits)))
-    choice["curve"] = (("law", over), [curve(fitted, law, l) for fitted, law in zip(fits, laws, strict=True)])
+    choice["curve"] = (("law", over), curves)
     shared = {name: fits[0].attrs[name] for name in ("of", "seeds", "over", "quantity")}
     return choice.assign_attrs(**shared, **scored.attrs, chosen=laws[verdicts.index("chosen")].name)
 
@@ -84,8 +89,11 @@ def _by_left_out_seeds(laws: Sequence[Law], l, logs) -> xr.Dataset:
     means_of_others = (logs.sum(0) - logs) / (len(logs) - 1)
     predicted = []
     for law in laws:
-        numbers = [fit_one(law, l, mean) for mean in means_of_others]
-        predicted.append([law.curve(l, *row) for row in numbers])
+        of_law = []
+        for mean in means_of_others:
+            numbers = fit_one(law, l, mean)
+            of_law.append(law.curve(l, *numbers))
+        predicted.append(of_law)
     squared = ((np.array(predicted) - logs) ** 2).mean(-1)  # [law, seed]
     score = squared.mean(1)
     difference = squared - squared[score.argmin()]
@@ -100,7 +108,12 @@ def _by_aicc(laws: Sequence[Law], l, log_y) -> xr.Dataset:
     """Returns `score`, `behind`, `weight` and `worse` [law], from the residuals of one profile over its positions."""
     n = l.size
     count = np.array([len(law.names) + 1 for law in laws])
-    squared = np.array([np.mean((law.curve(l, *fit_one(law, l, log_y)) - log_y) ** 2) for law in laws])
+    mean_squares = []
+    for law in laws:
+        numbers = fit_one(law, l, log_y)
+        misfit = law.curve(l, *numbers) - log_y
+        mean_squares.append(np.mean(misfit**2))
+    squared = np.array(mean_squares)
     if n <= count.max() + 1:
         raise ValueError(f"one seed at {n} positions is too little to choose between these laws: measure more seeds")
     penalty = 2 * count * n / (n - count - 1)  # 2K + 2K(K+1)/(n−K−1) in one fraction

@@ -39,15 +39,20 @@ def fit(profile: xr.DataArray, law: Law, *, over: str = "depth", seeds: str = "s
         raise ValueError(f"a l^k has no logarithm at {over} = 0: drop it, or fit the power law, which has an offset")
     if l.size <= len(law.names):
         raise ValueError(f"{law.name} has {len(law.names)} numbers: {l.size} positions are too few to fit it")
-    numbers = np.array([fit_one(law, l, row) for row in logs])
+    numbers_of_seeds = []
+    curves = []
+    for row in logs:
+        of_seed = fit_one(law, l, row)
+        numbers_of_seeds.append(of_seed)
+        curves.append(law.curve(l, *of_seed))
+    numbers = np.array(numbers_of_seeds)
     half = np.full(len(law.names), np.nan)
     of = "one seed: no interval"
     if len(logs) > 1:
         half = half_width(numbers.std(0, ddof=1), len(logs))
         of = "95% t-interval over seeds"
     estimate = numbers.mean(0)
-    curves = np.array([law.curve(l, *row) for row in numbers])
-    misfit = np.sqrt(np.mean((curves - logs) ** 2))
+    misfit = np.sqrt(np.mean((np.array(curves) - logs) ** 2))
     variables = {
         "estimate": ("number", estimate),
         "low": ("number", estimate - half),

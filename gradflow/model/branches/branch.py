@@ -218,7 +218,10 @@ class Attention(Branch):
         """Returns the branch's output [T, d]."""
         tokens, head, seen = len(x), self.size(x.shape[-1]), self.seen(params, x)
         of = {"query": x, "key": seen, "value": seen}
-        heads = {name: params[name](u).reshape(len(u), -1, head) for name, u in of.items()}
+        heads = {}
+        for name, u in of.items():
+            features = params[name](u)
+            heads[name] = features.reshape(len(u), -1, head)
         q, k, v = (self.at(f"{name}_norm", params, u) for name, u in heads.items())
         if self.rotary:
             q, k = self.rotary(q), self.rotary(k)

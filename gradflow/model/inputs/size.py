@@ -105,9 +105,13 @@ def refuse(what: str, remedy: str, **needed: float) -> None:
     """Refuses what needs more bytes than there are."""
     total, limit = sum(needed.values()), memory()
     if total > limit:
-        parts = ", ".join(f"{name} {readable(count)}" for name, count in needed.items() if count > total / 100)
+        parts = []
+        for name, count in needed.items():
+            if count > total / 100:
+                parts.append(f"{name} {readable(count)}")
+        listed = ", ".join(parts)
         raise ValueError(
-            f"{what} needs about {readable(total)} of memory ({parts}), of {readable(limit)} here: {remedy}"
+            f"{what} needs about {readable(total)} of memory ({listed}), of {readable(limit)} here: {remedy}"
         )
 
 
@@ -134,10 +138,13 @@ def activations(model, shapes, examples: int, tokens: int) -> int:
     """Returns the bytes that a backward pass of one set of weights keeps."""
     leaves = jax.tree.leaves(shapes)
     precise = 8 if any(leaf.dtype.itemsize > 4 for leaf in leaves) else 4
-    outputs = [math.prod(leaf.shape) // (math.prod(leaf.shape[-2:-1]) or 1) for leaf in leaves]
+    outputs = 0
+    for leaf in leaves:
+        inputs_of_leaf = math.prod(leaf.shape[-2:-1])  # 1 of a vector
+        outputs += math.prod(leaf.shape) // max(1, inputs_of_leaf)
     branches = [sub.branch for sub in model.stack.different]
     heads = max((branch.heads for branch in branches if isinstance(branch, OfHeads)), default=0)
-    return precise * examples * tokens * (sum(outputs) + AROUND * heads * tokens)
+    return precise * examples * tokens * (outputs + AROUND * heads * tokens)
 
 
 def recorded(model, shapes) -> int:

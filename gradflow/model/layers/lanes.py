@@ -58,7 +58,11 @@ class Lanes(Layer):
 
     def output_normals(self, params, y, inherited):
         """Returns, where one lane is gathered alone, the input's normal directions within it; of other routes none."""
-        gathered_lanes = [i for i, weight in enumerate(self.matrix) if not (isinstance(weight, float) and weight == 0)]
+        gathered_lanes = []
+        for lane, weight in enumerate(self.matrix):
+            left_out = isinstance(weight, float) and weight == 0
+            if not left_out:
+                gathered_lanes.append(lane)
         if self.route != "gather" or len(gathered_lanes) != 1 or self.trained:
             return jnp.zeros((y.shape[-2], y.size // y.shape[-2], 1), y.dtype)
         by_lane = inherited.reshape(len(inherited), len(self.matrix), -1, inherited.shape[-1])
@@ -135,16 +139,25 @@ class PerLane(Several):
         """Returns each lane after its layer."""
         if len(x) != len(self.layers):
             raise ValueError(f"a stream of {len(x)} lanes, but {len(self.layers)} layers: give one a lane")
-        return jnp.stack([layer(params[str(i)], x[i - 1]) for i, layer in self.numbered()])
+        lanes = []
+        for i, layer in self.numbered():
+            lanes.append(layer(params[str(i)], x[i - 1]))
+        return jnp.stack(lanes)
 
     def null_directions(self, params, x):
         """Returns what each lane's norm takes from its input, columns [T, lanes · d, K], each within one lane."""
-        return _on_diagonal(x, [layer.null_directions(params[str(i)], x[i - 1]) for i, layer in self.numbered()])
+        of_lanes = []
+        for i, layer in self.numbered():
+            of_lanes.append(layer.null_directions(params[str(i)], x[i - 1]))
+        return _on_diagonal(x, of_lanes)
 
     def output_normals(self, params, y, inherited):
         """Returns what the output of each lane's norm can't move along, as columns; a lane without a norm moves freely."""
         free = jnp.zeros((*y.shape[1:], 1), y.dtype)
-        return _on_diagonal(y, [layer.output_normals(params[str(i)], y[i - 1], free) for i, layer in self.numbered()])
+        of_lanes = []
+        for i, layer in self.numbered():
+            of_lanes.append(layer.output_normals(params[str(i)], y[i - 1], free))
+        return _on_diagonal(y, of_lanes)
 
 
 def _on_diagonal(x, columns: list):
@@ -153,7 +166,12 @@ def _on_diagonal(x, columns: list):
     blocks = [none if block is None else block for block in columns]
     rows = []
     for i in range(len(blocks)):
-        row = [block if i == j else jnp.zeros_like(block) for j, block in enumerate(blocks)]
+        row = []
+        for j, block in enumerate(blocks):
+            if i == j:
+                row.append(block)
+            else:
+                row.append(jnp.zeros_like(block))
         rows.append(jnp.concatenate(row, axis=-1))
     return jnp.concatenate(rows, axis=-2)
 

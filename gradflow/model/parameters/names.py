@@ -141,7 +141,11 @@ def check_stacked(leaves, stacked: tuple[str, ...], ignored: Callable = lambda l
 
     `leaves` are `(path, leaf)`; those that are `ignored` have no shape, and count as there.
     """
-    missing = [key for key in stacked if leaves and not any(part_of(path, (key,)) for path, _ in leaves)]
+    missing = []
+    for key in stacked:
+        below = [path for path, _ in leaves if part_of(path, (key,))]
+        if leaves and not below:
+            missing.append(key)
     if missing:
         there = ", ".join(dict.fromkeys(_dotted(path[:1]) for path, _ in leaves))
         raise ValueError(

@@ -26,12 +26,15 @@ def profiled(models: Mapping, data, key=0) -> dict:
 
     A model without such a number, or with as many as it has blocks, stays as it is. Cost: one forward pass.
     """
-    waiting = {name for name, model in models.items() if _waits(model)}
+    waiting = [name for name, model in models.items() if _waits(model)]
+    filled = dict(models)
     if not waiting:
-        return dict(models)
+        return filled
     batch = the_batch(data, models, key)
     first = at(root(key), "seed", 0)
-    return {name: _filled(model, batch, first) if name in waiting else model for name, model in models.items()}
+    for name in waiting:
+        filled[name] = _filled(models[name], batch, first)
+    return filled
 
 
 def _waits(model) -> bool:

@@ -203,7 +203,11 @@ class Stack:
     def structured(self, entries: Sequence) -> tuple:
         """Returns one entry for each of the `different` sublayers in the structure of the parameters."""
         left = iter(entries)
-        return tuple({sub.kind: next(left) for sub in segment.block} for segment in self.resolved)
+        segments = []
+        for segment in self.resolved:
+            kinds = [sub.kind for sub in segment.block]
+            segments.append({kind: next(left) for kind in kinds})
+        return tuple(segments)
 
     def parts_at(self, params, position: int) -> dict[str, Part]:
         """Returns the seven parts of the sublayer at `position` (0 … S − 1; negative from the top), with its parameters."""

@@ -107,7 +107,7 @@ def hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4, kind: Callable[
     The paper's A_r is the transpose of A; its factor of √lanes on the last matrix of every branch (section 4) is not here.
     """
     ones = (1.0,) * lanes
-    unit = tuple(tuple(float(i == j) for j in range(lanes)) for i in range(lanes))
+    unit = _square(lanes, 1.0, 0.0)
 
     def connection(start: int) -> Wiring:
         in_turn = (InTurn(lane, lanes, start, stride=2) for lane in range(lanes))
@@ -144,6 +144,16 @@ def dynamic_hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4) -> Plac
     )
 
 
+def _square(lanes: int, diagonal: float, others: float) -> tuple[tuple[float, ...], ...]:
+    """Returns the rows of a matrix that has one number on its diagonal and another everywhere else."""
+    rows = []
+    for lane in range(lanes):
+        row = [others] * lanes
+        row[lane] = diagonal
+        rows.append(tuple(row))
+    return tuple(rows)
+
+
 def mhc(norm: Layer = LayerNorm(), lanes: int = 4) -> Wiring:
     """Manifold-constrained hyper-connections: A(X) doubly stochastic, B(X) in (0, 2), C(X) in (0, 1) (`ManifoldGains`).
 
@@ -152,8 +162,7 @@ def mhc(norm: Layer = LayerNorm(), lanes: int = 4) -> Wiring:
     the mean of the lanes, which is read out; hyper-connections have the sum.
     """
     even, others = (1 / lanes,) * lanes, 0.01
-    kept = lambda i, j: 1 - others * (lanes - 1) if i == j else others
-    mixing = tuple(tuple(kept(i, j) for j in range(lanes)) for i in range(lanes))
+    mixing = _square(lanes, 1 - others * (lanes - 1), others)
     return Wiring(
         "mhc",
         skip=mixed(*mixing, kind=ManifoldGains),

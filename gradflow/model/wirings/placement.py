@@ -73,8 +73,14 @@ def shared_out(depth: int, shares: Sequence[float], fixed: Sequence[int | None])
         raise ValueError(
             f"depth is {depth}: all parts of the stack have a fixed number of blocks, {depth - left} together"
         )
-    edges = [round(portion * left / (sum(portions) or 1)) for portion in accumulate(portions, initial=0.0)]
-    return tuple(own + above - below for own, (below, above) in zip(held, pairwise(edges), strict=True))
+    whole_share = sum(portions) or 1
+    edges = []
+    for portion in accumulate(portions, initial=0.0):
+        edges.append(round(portion * left / whole_share))
+    numbers = []
+    for blocks, (below, above) in zip(held, pairwise(edges), strict=True):
+        numbers.append(blocks + above - below)
+    return tuple(numbers)
 
 
 def wirings_of(stage: Stage, sublayers: int, name: str) -> tuple[Wiring, ...]:

@@ -98,8 +98,12 @@ class DeepSeek(Architecture):
             "key_value_rank": self.key_value_rank,
             "expert_hidden": self.expert_hidden,
         }
-        own = {name: size and max(1, round(size * width / self.width)) for name, size in sizes.items()}
-        return super().resized(width) | own
+        resized = super().resized(width)
+        for name, size in sizes.items():
+            if size:
+                size = max(1, round(size * width / self.width))
+            resized[name] = size
+        return resized
 
     def activates(self) -> str:
         """Returns a text that describes its hidden layers."""
