@@ -81,10 +81,10 @@ def _batch(batch):
 def _nnx(module):
     from flax import nnx
 
-    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    graph, params, *rest = nnx.split(module, nnx.Param, ...)
 
     def apply(params, inputs):
-        return nnx.merge(graph, params, rest)(inputs)
+        return nnx.merge(graph, params, *rest)(inputs)
 
     return apply, params
 

@@ -6,7 +6,6 @@ own meters is the reference, in float64.
 
 from functools import cache
 
-import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
