@@ -6,6 +6,7 @@ The result is a tree as for gradflow's own models: a node for each trunk, positi
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, overload
 
 import jax
@@ -23,10 +24,10 @@ from ..model.parameters.names import named
 from ..results.arguments import answering, check_options, options_of
 from ..results.provenance import provenance
 from ..results.tree import Readings, described, label
-from .metered import Metered
+from .metered import Traced, node_names, traced, value_gradients_readings
 from .modules import cross_entropy, library_of, program
 from .parameters import columns, gradient_norms, layers_of, norms_along, owned
-from .positions import in_depth_order, makers, places
+from .positions import in_depth_order, places
 from .trunk import NoTrunk, Trunk
 
 
@@ -52,18 +53,18 @@ def measure_program(loss_fn: Callable, params, batch, *, seeds: int = 8, key=0) 
     example = jax.eval_shape(params, jax.random.key(0)) if draws else params
     check_parameters(example)
     check_loss(loss_fn, example, batch)
-    metered = Metered(loss_fn, example, batch)
+    of = traced(loss_fn, example, batch)
     names = list(named(example))
-    read = jax.jit(lambda params, batch: _arrays(metered, params, batch, names))
+    read = jax.jit(partial(_arrays, of, names))
     weights = map(params, seed_keys(key, seeds)) if draws else [params]
     drawn = [jax.device_get(read(of_seed, batch)) for of_seed in weights]
     models = {}
-    for number, name in enumerate(node_names(metered.trunks)):
+    for number, name in enumerate(node_names(of.trunks)):
         arrays = jax.tree.map(lambda *of_seeds: np.stack(of_seeds), *[of_seed[number] for of_seed in drawn])
         warn_of_nonfinite(name, arrays, None)
         arrays = resolved(arrays)
         warn_of_underflow(name, arrays)
-        models[name] = Readings(arrays, coordinates(metered.trunks[number], names))
+        models[name] = Readings(arrays, coordinates(of.trunks[number], names))
     attributes: dict[str, Any] = {
         "weights": f"{seeds} draws" if draws else "given",
         "program": getattr(loss_fn, "__name__", "loss"),
@@ -87,12 +88,12 @@ def measure_module(module, *given, loss: Callable = cross_entropy) -> xr.DataTre
     return measure_program(made.loss_fn, made.params, batch)
 
 
-def _arrays(metered: Metered, params, batch, names: list[str]) -> list[dict]:
+def _arrays(of: Traced, names: list[str], params, batch) -> list[dict]:
     """Returns the quantities of every trunk."""
-    value, gradients, readings = metered(params, batch)
+    value, gradients, readings = value_gradients_readings(of, params, batch)
     leaves = jax.tree.leaves(gradients)
     found = []
-    for trunk, reading in zip(metered.trunks, readings, strict=True):
+    for trunk, reading in zip(of.trunks, readings, strict=True):
         own = owned(trunk, len(leaves))
         by_name = columns(own, names)
         outer = [norms_along(leaves[leaf]) for leaf in outer_leaves(own, len(leaves))]
@@ -131,28 +132,6 @@ def lines(trunk: Trunk) -> list[str]:
     written = places(trunk)
     numbers = [np.full(place.repeats, number) for number, place in enumerate(written)]
     return [str(written[number].fork.line) for number in in_depth_order(trunk, numbers, np)]
-
-
-def node_names(trunks: list[Trunk]) -> list[str]:
-    """Returns a name for each trunk: `model` for one; of several the scope or function that is its own, else `stack_1`, …"""
-    if len(trunks) == 1:
-        return ["model"]
-    found = []
-    for number, trunk in enumerate(trunks, start=1):
-        scopes = [operation.scope.split("/") for operation, _ in makers(trunk)[1:] if operation is not None]
-        shared = _shared(scopes)
-        found.append(shared or f"stack_{number}")
-    return found if len(set(found)) == len(found) else [f"stack_{number}" for number in range(1, len(trunks) + 1)]
-
-
-def _shared(scopes: list[list[str]]) -> str:
-    """Returns the innermost word that all scopes begin with."""
-    shared = ""
-    for words in zip(*scopes, strict=False):
-        if len(set(words)) > 1:
-            break
-        shared = words[0]
-    return shared
 
 
 @overload

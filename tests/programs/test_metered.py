@@ -15,7 +15,7 @@ import gradflow as gf
 from gradflow.instruments.backward import gradients
 from gradflow.model.parameters.names import named
 from gradflow.programs.measurement import coordinates
-from gradflow.programs.metered import metered
+from gradflow.programs.metered import traced, value_gradients_readings
 from gradflow.programs.parameters import columns, gradient_norms, owned
 
 BATCH = {"inputs": np.arange(16).reshape(2, 8) * 7 % 256, "targets": np.arange(1, 17).reshape(2, 8) * 7 % 256}
@@ -33,14 +33,14 @@ def read(model) -> tuple[dict, dict, object]:
     params = jax.jit(model.init)(jax.random.key(0))
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
     batch = jax.tree.map(jnp.asarray, BATCH)
-    program = metered(lambda params, batch: gradients.bare_loss(model, params, batch), params, batch)
+    program = traced(lambda params, batch: gradients.bare_loss(model, params, batch), params, batch)
     (trunk,) = program.trunks
     names = list(named(params))
 
     @jax.jit
     def both(params, batch):
         of_model = gradients.backward(model, params, batch)
-        loss, grads, (reading,) = program(params, batch)
+        loss, grads, (reading,) = value_gradients_readings(program, params, batch)
         own = owned(trunk, len(names))
         inside = gradient_norms(trunk, own, columns(own, names), jax.tree.leaves(grads))
         return of_model, (grads, {"loss": loss, "parameters": inside, **reading})

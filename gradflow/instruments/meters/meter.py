@@ -31,9 +31,11 @@ SMALLEST = float(jnp.finfo(jnp.float32).tiny)  # normal float32
 FLOOR = SMALLEST**0.5 * 2.0**-GAIN  # the norm behind it at that gain
 
 
-@jax.custom_vjp
 def meter(x, dial):
     """Returns `x` unchanged; backward, `dial` receives `‖2^dial · g‖²`, g the cotangent of x, which passes unchanged.
+
+    Under `jax.shard_map` a dial reads the sum over the shards of x. Errors: ValueError where `check_vma=False` keeps JAX from
+    telling shards from copies, so that the sum would be another, and for a dial of the wrong shape.
 
     >>> import jax, jax.numpy as jnp
     >>> reading = jax.grad(lambda dial: jnp.sum(3.0 * meter(jnp.ones(4), dial)))(0.0)
@@ -41,6 +43,30 @@ def meter(x, dial):
     36.0
     """
     check_dial(x, dial)
+    manual = jax.sharding.get_abstract_mesh().manual_axes
+    if manual and not tells_shards_apart(manual):
+        raise ValueError(
+            "a meter under shard_map with check_vma=False, or under pmap, can't tell a shard from a copy: leave the check on, "
+            "or take gf.metered inside, which reads each shard's own loss"
+        )
+    return metered_identity(x, as_sharded(dial, x) if manual else dial)
+
+
+def tells_shards_apart(axes) -> bool:
+    """Returns whether JAX keeps track of what varies over these manual axes."""
+    one = jnp.zeros(())
+    return jax.typeof(jax.lax.pcast(one, axes, to="varying")) != jax.typeof(one)
+
+
+def as_sharded(dial, x):
+    """Returns the dial as an array that varies over the axes that x does; what its copies read is added up."""
+    some = jax.lax.stop_gradient(jnp.ravel(x)[0])
+    return jnp.where(False, jnp.real(some).astype(jnp.result_type(dial)), dial)
+
+
+@jax.custom_vjp
+def metered_identity(x, dial):
+    """Returns `x`: the meter itself, of a dial that is right for it."""
     return x
 
 
@@ -64,7 +90,6 @@ def check_dial(x, dial) -> None:
 
 def _forward(x, dial):
     """Returns the array unchanged, and the dial for the way back."""
-    check_dial(x, dial)
     return x, dial
 
 
@@ -73,7 +98,7 @@ def _backward(dial, g):
     return g, squared_norm(g, dial)
 
 
-meter.defvjp(_forward, _backward)
+metered_identity.defvjp(_forward, _backward)
 
 
 def squared_norm(g, dial):
