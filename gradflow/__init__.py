@@ -22,6 +22,7 @@ ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.i
 NAMES = {
     "instruments.meters.meter": ("meter",),
     "instruments.measurement": ("measure", "sweep"),
+    "interop.logged": ("logged",),
     "interop.pretrained": ("checkpoint",),
     "model.equation.sublayer": ("walk",),
     "model.wirings.catalogue": ("Placement", "Stage", "Wiring", "wirings"),
