@@ -25,7 +25,7 @@ from .logs.columns import Columns, Numbers, columns, numbers
 from .logs.norms import Norms, likely, no_layers, norms_of
 from .logs.paths import parts
 from .logs.rows import rows_of
-from .logs.totals import agreement
+from .logs.totals import TOLERANCE, agreement
 from .logs.wholes import wholes
 from .logs.writers import LOOP, SIZE, Choice, chosen
 
@@ -225,5 +225,5 @@ def _to_text(log: Log) -> str:
     text = f"{source['record']}, {source['columns']} columns as {source['written_by']} writes them"
     for key, total in source["totals"].items():
         if total["steps"]:
-            text += f", {total['difference']:.1g} from {key}"
+            text += f", {key} {'met' if total['difference'] <= TOLERANCE else 'missed'} to {total['difference']:.1g}"
     return text

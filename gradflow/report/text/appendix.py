@@ -5,7 +5,7 @@ It compiles with pdflatex in the folder it is written to (packages: graphicx, bo
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import xarray as xr
@@ -13,7 +13,7 @@ import xarray as xr
 from ...results.tree import settings
 from .. import tables
 from ..tables import fits, nonfinite
-from . import captions
+from . import captions, logs
 from .latex import latex, verbatim
 
 
@@ -64,30 +64,58 @@ def _results(ends: Mapping[str, xr.Dataset]) -> dict[str, Any]:
 def document(run, figures: dict[str, str], *, steps, configuration: dict) -> str:
     """Returns the whole document; `figures` is `{file name without its ending: caption}`, looked for in `figures/`."""
     provenance = settings(run).get("provenance", {})
-    members = tables.nodes(run)
-    one_seed = nonfinite.alone(members)
-    law_steps = (steps[0], steps[-1]) if steps else None
-    laws = fits.law_rows(fits.law_choices(run, steps=law_steps))
+    of_kind = _of_logs(run, steps) if tables.are_logs(run) else _of_results(run, steps)
     parts = [
         _PREAMBLE,
         r"\section*{Reproducibility appendix: gradient flow}",
         _list("Setting", captions.setting(run)),
-        _list("Data", settings(run).get("data", {})),
-        table(results_table(run, steps), f"{_RESULTS} {_ONE_SEED if one_seed else _OVER_SEEDS}"),
-        table(_law_texts(laws), f"{_LAWS}{'' if one_seed else _WITH_INTERVALS}. {_SCORES}"),
+        *of_kind.results,
     ]
     for name, caption in figures.items():
         parts.append(_figure(name, caption))
-    statistics = latex(f"{_STATISTICS} {_ONE_SEED if one_seed else _INTERVALS} {_BEFORE}")
     parts += [
-        rf"\paragraph{{Statistics.}} {statistics}",
-        _quoted_list("What is not finite", nonfinite.lines(members)),
+        rf"\paragraph{{Statistics.}} {latex(of_kind.statistics)}",
+        _quoted_list("What is not finite", of_kind.missing),
         _list("Environment", {**_flat(provenance), **_flat(provenance.get("versions", {}))}),
         _quoted("Command", str(provenance.get("command", ""))),
         _quoted("Configuration", _assignments(configuration)),
         r"\end{document}",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+class _Parts(NamedTuple):
+    """What the document says of one kind of results: paragraphs and tables, the statistics, what is not finite."""
+
+    results: list[str]
+    statistics: str
+    missing: list[str]
+
+
+def _of_results(run, steps) -> _Parts:
+    """Returns the parts about what gradflow measured."""
+    members = tables.nodes(run)
+    one_seed = nonfinite.alone(members)
+    law_steps = (steps[0], steps[-1]) if steps else None
+    laws = fits.law_rows(fits.law_choices(run, steps=law_steps))
+    results = [
+        _list("Data", settings(run).get("data", {})),
+        table(results_table(run, steps), f"{_RESULTS} {_ONE_SEED if one_seed else _OVER_SEEDS}"),
+        table(_law_texts(laws), f"{_LAWS}{'' if one_seed else _WITH_INTERVALS}. {_SCORES}"),
+    ]
+    statistics = f"{_STATISTICS} {_ONE_SEED if one_seed else _INTERVALS} {_BEFORE}"
+    return _Parts(results, statistics, nonfinite.lines(members))
+
+
+def _of_logs(run, steps) -> _Parts:
+    """Returns the parts about norms that other tools logged."""
+    results = []
+    for name, node in tables.nodes(run).items():
+        results.append(_list(f"Record of {name}", logs.facts(node)))
+    results.append(table(logs.results_table(run, steps), logs.RESULTS))
+    results.append(table(_law_texts(logs.law_rows(run, steps)), f"{logs.LAWS} {_SCORES}"))
+    missing = nonfinite.gaps(tables.nodes(run))
+    return _Parts(results, logs.STATISTICS, [missing] if missing else [])
 
 
 _PREAMBLE = r"""\documentclass[10pt]{article}

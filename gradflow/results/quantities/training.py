@@ -89,8 +89,8 @@ _UPDATES = (
 _LOGGED = (
     Quantity(
         "layer_gradient",
-        "gradient of a layer's parameters",
-        "‖∂loss/∂(all W of the layer)‖ = √Σ‖∂loss/∂W‖²",
+        "layer gradient",
+        "√Σ‖∂loss/∂W‖² over all W of the layer",
         r"\sqrt{\sum_{W \in \ell} \left\|\frac{\partial \mathcal{L}}{\partial W}\right\|_F^2}",
         "norm",
         ("sublayer",),
