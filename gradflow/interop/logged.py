@@ -10,6 +10,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from .logs.paths import parts
 from .logs.rows import rows_of
 from .logs.totals import TOLERANCE, agreement
 from .logs.wholes import wholes
-from .logs.writers import LOOP, SIZE, Choice, chosen
+from .logs.writers import LOOP, OTHER_NORM, SIZE, Choice, chosen
 
 QUANTITIES = ("layer_gradient", "parameter_gradient", "outer_gradient")
 
@@ -59,7 +60,7 @@ def logged(
     ----------
     record : the path of a file of CSV, JSON or JSON lines; a pandas.DataFrame; rows, `{key: value}` each; one such row; or
         `{name: record}` for several models, whose figures then compare them
-    prefix : what keys of norms begin with, where the tool is none of `logs.writers`, or where several wrote
+    prefix : what keys of norms begin with, where the tool is none of `logs.writers`, or where several wrote; "" where all are
     layers : what stands in front of a layer's number, `"decoder.layers"`, where there are several stacks; layers that are
         missing are NaN then
     step : the key of the step, where it is none of `logs.columns.STEPS`
@@ -74,7 +75,7 @@ def logged(
     Parts that are not the total are an error and no warning, since every figure would be of something else than it says: of a
     clipped gradient, or of some of the parameters. `check=False` keeps the parts, and the difference is told.
 
-    Cost: that of reading, and some hundred bytes a number.
+    Cost: that of reading, some microseconds and 300 bytes a number.
 
     Errors: OSError for a file that can't be read; ValueError for one that holds no rows or no layers, for two models or two runs
     in one, for several stacks, missing layers or shards, for a whole beside its parts, and for a total that the parts are not.
@@ -84,12 +85,14 @@ def logged(
     >>> run["model"]["layer_gradient"].values.round(2).tolist()
     [[[3.0, 1.41]]]
     """
-    origin = provenance()
+    for name, value in (("prefix", prefix), ("layers", layers), ("step", step)):
+        of_class(name, value, str | NoneType)
+    of_class("check", check, bool)
     records = record if _are_models(record) else {"model": record}
     logs = {}
     for name, one in records.items():
         try:
-            logs[name] = _read(one, prefix, layers, step, of_class("check", check, bool))
+            logs[name] = _read(one, prefix, layers, step, check)
         except ValueError as error:
             if records is not record:
                 raise
@@ -99,7 +102,7 @@ def logged(
     return label(
         models,
         leading={"step": steps, "seed": [0]},
-        provenance=origin,
+        provenance=provenance(),
         batches="those of the run",
         logged={name: _to_text(log) for name, log in logs.items()},
     )
@@ -165,6 +168,9 @@ def _keys(found: Numbers, choice: Choice, layers: str | None) -> list[str]:
                 f"{shown(histograms[0])} holds no number, but a histogram, as wandb.watch writes it: log norms, "
                 "{f'grad_norm/{name}': p.grad.norm() for name, p in model.named_parameters()}"
             )
+        others = [key for key in found.cells if OTHER_NORM.fullmatch(key)]
+        if others:
+            raise ValueError(f"{shown(others[0])} is no 2-norm, whose squares add up: log grad_norm(self, norm_type=2)")
         raise no_layers(found.cells)
     if not choice.is_bare:
         return list(choice.paths)
@@ -225,5 +231,5 @@ def _to_text(log: Log) -> str:
     text = f"{source['record']}, {source['columns']} columns as {source['written_by']} writes them"
     for key, total in source["totals"].items():
         if total["steps"]:
-            text += f", {key} {'met' if total['difference'] <= TOLERANCE else 'missed'} to {total['difference']:.1g}"
+            text += f", {key} {'met to' if total['difference'] <= TOLERANCE else 'missed by'} {total['difference']:.1g}"
     return text

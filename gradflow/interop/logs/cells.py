@@ -23,6 +23,8 @@ def cell(value: Any) -> Cell | None:
 
     Errors: NoNumber for anything else.
     """
+    if type(value) is float:  # nearly all are
+        return value
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, str):
@@ -31,9 +33,10 @@ def cell(value: Any) -> Cell | None:
         return _of_layers(value)
     if isinstance(value, bool | np.bool_):
         raise NoNumber
-    if isinstance(value, Real):
-        return float(value)
-    return _of_array(value)
+    try:
+        return float(value) if isinstance(value, Real) else _of_array(value)
+    except OverflowError:  # of a whole number
+        raise NoNumber from None
 
 
 def _of_text(text: str) -> Cell | None:

@@ -7,6 +7,7 @@ counts, as in a run that went back to a checkpoint; but a disagreement at the ve
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,16 +32,33 @@ STEPS = (
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers of a record by key and row: `{key: {row: number}}`, the steps of rows, and the keys that have no numbers."""
+    """The numbers of a record by key and row: `{key: {row: number}}`.
+
+    `step_key` is the key of the step, with its cells by row in `steps`; `without` are the keys that have no number at all, and
+    `broken` those that have numbers and, in that row, something else.
+    """
 
     cells: Mapping[str, Mapping[int, Cell]]
-    steps: tuple[int | None, ...]
     step_key: str | None
+    steps: list[Any]
     without: tuple[str, ...]
+    broken: Mapping[str, tuple[int, Any]]
 
     def first(self, key: str) -> Cell:
         """Returns the first number of a key."""
         return next(iter(self.cells[key].values()))
+
+    def step(self, row: int) -> int | None:
+        """Returns the step of a row; None where it has none."""
+        if self.step_key is None:
+            return 0
+        try:
+            number = cell(self.steps[row])
+        except NoNumber:
+            return None
+        if isinstance(number, float) and number.is_integer():
+            return int(number)
+        return None
 
 
 @dataclass(frozen=True)
@@ -55,26 +73,26 @@ class Columns:
 def numbers(rows: list[Row], step: str | None) -> Numbers:
     """Returns the numbers in the rows; `step` is the key of the step, by default the first of `STEPS` that there is.
 
-    Errors: ValueError where that key is not there, or holds what is no step.
+    Errors: ValueError where there is no such key.
     """
     step_key = _step_key(rows, step)
     cells: dict[str, dict[int, Cell]] = {}
-    no_numbers: dict[str, None] = {}
+    others: dict[str, tuple[int, Any]] = {}
     for i, row in enumerate(rows):
         for key, value in row.items():
-            if key == step_key or key in no_numbers:
+            if key == step_key:
                 continue
             try:
                 number = cell(value)
             except NoNumber:
-                no_numbers[key] = None
+                others.setdefault(key, (i, value))
                 continue
             if number is not None:
                 cells.setdefault(key, {})[i] = number
-    for key in no_numbers:
-        cells.pop(key, None)
-    steps = tuple(_step(row, step_key) for row in rows)
-    return Numbers(cells, steps, step_key, tuple(no_numbers))
+    without = tuple(key for key in others if key not in cells)
+    broken = {key: found for key, found in others.items() if key in cells}
+    steps = [row.get(step_key) for row in rows] if step_key is not None else []
+    return Numbers(cells, step_key, steps, without, broken)
 
 
 def _step_key(rows: list[Row], step: str | None) -> str | None:
@@ -92,37 +110,19 @@ def _step_key(rows: list[Row], step: str | None) -> str | None:
     raise ValueError(f"no key of the record is the step, as {', '.join(STEPS[:5])} would be: name it, step='…'")
 
 
-def _step(row: Row, key: str | None) -> int | None:
-    """Returns the step of a row; None where it has none."""
-    if key is None:
-        return 0
-    try:
-        number = cell(row.get(key))
-    except NoNumber:
-        number = np.nan
-    if number is None:
-        return None
-    if isinstance(number, np.ndarray) or number != np.floor(number) or not np.isfinite(number):
-        raise ValueError(
-            f"the step {shown(key)} is {shown(row[key])}: a whole number is needed, or another key, step='…'"
-        )
-    return int(number)
-
-
 def columns(found: Numbers, keys: Collection[str], beside: Collection[str] = ()) -> Columns:
     """Returns the columns of these keys, over the steps at which one of them has a number, and of those `beside` them.
 
-    Errors: ValueError for a number without a step, for lists of different lengths, and for two runs in one record.
+    Errors: ValueError for a number without a step, for what is none among numbers, for lists of different lengths, and for two
+    runs in one record.
     """
-    recorded: set[int] = set()
-    for row in sorted({row for key in keys for row in found.cells[key]}):
-        step = found.steps[row]
-        if step is None:
+    for key in keys:
+        if key in found.broken:
+            row, value = found.broken[key]
             raise ValueError(
-                f"row {row + 1} of the record has norms, but no {shown(found.step_key)}: name another key, step='…'"
+                f"{shown(key)} is {shown(value)} in row {row + 1}: a number is needed, NaN or an empty cell"
             )
-        recorded.add(step)
-    steps = np.array(sorted(recorded))
+    steps = _steps(found, keys)
     places: dict[int | None, int] = {int(step): i for i, step in enumerate(steps)}
     values, repeated = {}, 0
     for key in (*keys, *beside):
@@ -136,6 +136,20 @@ def columns(found: Numbers, keys: Collection[str], beside: Collection[str] = ())
     return Columns(values, steps, repeated)
 
 
+def _steps(found: Numbers, keys: Collection[str]) -> np.ndarray:
+    """Returns the steps [S] of all rows in which one of the keys has a number, in order."""
+    steps = set()
+    for row in sorted({row for key in keys for row in found.cells[key]}):
+        step = found.step(row)
+        if step is None:
+            raise ValueError(
+                f"row {row + 1} of the record has norms, and {shown(found.steps[row])} for its step {shown(found.step_key)}: "
+                "a whole number is needed, or the name of another key, step='…'"
+            )
+        steps.add(step)
+    return np.array(sorted(steps))
+
+
 def _column(key: str, found: Numbers, places: Mapping[int | None, int]) -> tuple[np.ndarray, list[int]]:
     """Returns the numbers of a key at the places of their steps, and the places where one replaced another."""
     cells = found.cells[key]
@@ -143,8 +157,8 @@ def _column(key: str, found: Numbers, places: Mapping[int | None, int]) -> tuple
     seen: set[int] = set()
     again = []
     for row, number in cells.items():
-        place = places.get(found.steps[row])
-        if place is None:  # a step at which no norm was logged
+        place = places.get(found.step(row))
+        if place is None:  # no norm was logged at its step
             continue
         if place in seen and not np.array_equal(column[place], number, equal_nan=True):
             again.append(place)

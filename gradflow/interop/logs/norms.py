@@ -14,8 +14,8 @@ from .paths import WHOLE, Place, along, stack_of
 from .wholes import ONE_OF_TWO, Columns, root_of_squares
 from .writers import some
 
-# Last words of a parameter's path: what is kept of bare paths outside the stack.
-PARAMETER = re.compile(r"(?:.*[./_])?(?:weight|bias|kernel|scale|embedding|gamma|beta|w|b)")
+# Last words of a parameter's path: what bare paths are known by.
+PARAMETER = re.compile(r"(?:.*[./_])?(?:weight|bias|kernel|scale|offset|embedding|gamma|beta|[wb])\d*")
 
 
 @dataclass(frozen=True)
@@ -73,28 +73,29 @@ class Laid:
 
 
 def likely(paths: Mapping[str, bool], layers: str | None) -> list[str]:
-    """Returns which of bare paths are likely norms: those in the stack, and those whose last word is a parameter's.
+    """Returns which of bare paths are likely norms: those whose last word is a parameter's, and others in a stack with such.
 
-    `paths` says whether the value is a list. Errors: ValueError where none is in a stack.
+    `paths` says whether the value is a list.
+
+    Errors: ValueError where none is in a stack.
     """
-    single = [path for path, is_list in paths.items() if not is_list]
-    lists = [path for path, is_list in paths.items() if is_list and (along(path) != path or PARAMETER.fullmatch(path))]
-    stack = stack_of(single, layers if not lists else None)
+    of_parameters = [path for path in paths if PARAMETER.fullmatch(path)]
+    lists = [path for path in of_parameters if paths[path]]
+    stack = stack_of([path for path in of_parameters if not paths[path]], None if lists else layers)
     if stack is None and not lists:
         raise no_layers(paths)
-    found = []
-    for path in single:
-        is_inside = stack is not None and stack.place(path) is not None
-        if is_inside or PARAMETER.fullmatch(path):
-            found.append(path)
-    return found + lists
+    others = []
+    for path, is_list in paths.items():
+        if not is_list and path not in of_parameters and stack is not None and stack.place(path) is not None:
+            others.append(path)
+    return of_parameters + others
 
 
 def no_layers(keys: Collection[str]) -> ValueError:
     """Returns the error about a record without layers."""
     return ValueError(
-        "no key of the record has the number of a layer, as layers.3.mlp.weight or h_3/kernel do: log norms layer by layer, "
-        f"or a list over layers; keys: {some(keys)}"
+        "no key of the record is known for a norm and has the number of a layer, as grad_norm/layers.3.mlp.weight has: log "
+        f"norms so, or name what begins their keys, prefix='…'; keys: {some(keys)}"
     )
 
 
@@ -128,7 +129,7 @@ def _by_key(single: Columns, layers: str | None) -> Laid:
 
 def _by_list(lists: Columns, single: Columns, layers: str | None) -> Laid:
     """Returns norms in lists over layers; with `layers` those of another stack are outside, a norm each."""
-    stack = stack_of(single, None)
+    stack = stack_of(lists, None) or stack_of(single, None)
     if stack is not None and stack.is_of_layers:
         raise ValueError(
             f"{shown(next(iter(lists)))} is a list over layers, but {shown(stack.name)} has a key for each: log one way, or "
@@ -177,11 +178,14 @@ def _check_parts(laid: Laid) -> None:
 
 
 def _whole_and_part(names: Collection[str]) -> tuple[str, str] | None:
-    """Returns two names of which the second goes on where the first ends; None where there are none."""
+    """Returns two names of which the second goes on where the first ends; None where there are none.
+
+    A bias is no part: `down` and `down.bias` may be a matrix and its bias, as gradflow calls them.
+    """
     known = set(names)
     for name in names:
         for joint in re.finditer("[./]", name):
-            if name[: joint.start()] in known:
+            if name[: joint.start()] in known and name[joint.end() :] != "bias":
                 return name[: joint.start()], name
     return None
 

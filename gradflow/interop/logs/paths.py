@@ -16,10 +16,10 @@ from ...results.arguments import shown
 
 NUMBER = re.compile(r"(?<!\d)\d{1,9}(?![^\W_])")  # `layers.10`, `h10`, `block_10`; not the 2 of `conv2d`
 WORD = r"(?:layers?|blocks?|(?<![^\W_])h)"
-IN_LAYER = re.compile(rf"{WORD}[./_-]?\d+(?:[./_-]|$)", re.IGNORECASE)
+IN_LAYER = re.compile(rf"{WORD}[./_-]?(?P<number>\d+)(?:[./_-]|$)", re.IGNORECASE)
 OF_LAYERS = re.compile(rf".*{WORD}[./_-]?", re.IGNORECASE)
 STACKED = re.compile(rf".*?{WORD}[./]", re.IGNORECASE)
-NO_DEPTH = re.compile(r".*(?:expert.*|(?:^|[./_])heads?[./_]?)", re.IGNORECASE)
+NO_DEPTH = re.compile(r".*(?:experts?|(?:^|[./_])heads?)[./_-]?", re.IGNORECASE)
 SHARD = re.compile(r"(?:[a-z]+_)*(?:shard|rank)[_-]?(?P<number>\d{1,9})", re.IGNORECASE)
 JOINTS = "._/-"  # what joins words
 MOST = 100_000  # layers
@@ -85,9 +85,10 @@ class Stack:
         return OF_LAYERS.fullmatch(self.prefix) is not None
 
     @property
-    def is_inside(self) -> bool:
-        """Whether the number is that of a part of a layer, of an expert or of a head."""
-        return IN_LAYER.search(self.prefix) is not None or NO_DEPTH.fullmatch(self.prefix) is not None
+    def around(self) -> str | None:
+        """The prefix of the stack in whose layer this one lies; None where it lies in none."""
+        found = IN_LAYER.search(self.prefix)
+        return None if found is None else self.prefix[: found.start("number")]
 
     @property
     def first(self) -> int:
@@ -145,11 +146,7 @@ def stack_of(paths: Iterable[str], layers: str | None) -> Stack | None:
     candidates = stacks(paths)
     if layers is not None:
         return _named(candidates, layers)
-    usual = []
-    for stack in candidates:
-        is_range = stack.first == 0 and stack.missing is None and len(stack.numbers) > 1
-        if not stack.is_inside and (stack.is_of_layers or is_range):
-            usual.append(stack)
+    usual = _usual(candidates)
     if not usual:
         return None
     stack, *others = usual
@@ -160,6 +157,24 @@ def stack_of(paths: Iterable[str], layers: str | None) -> Stack | None:
             f"layer, or have NaN in its place by layers={shown(stack.name)}"
         )
     return stack
+
+
+def _usual(candidates: list[Stack]) -> list[Stack]:
+    """Returns the stacks whose numbers may be the depth.
+
+    The layers of a single block, `block_0.layers.7`, may be; those of each of several blocks are parts.
+    """
+    several = {stack.prefix for stack in candidates if len(stack.numbers) > 1}
+    usual = []
+    for stack in candidates:
+        is_range = stack.first == 0 and stack.missing is None and len(stack.numbers) > 1
+        if stack.around is None:
+            may_be = stack.is_of_layers or is_range
+        else:
+            may_be = stack.is_of_layers and stack.around not in several
+        if may_be and not NO_DEPTH.fullmatch(stack.prefix):
+            usual.append(stack)
+    return usual
 
 
 def _check_alone(stack: Stack, others: Iterable[Stack]) -> None:

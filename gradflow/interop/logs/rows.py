@@ -59,7 +59,8 @@ def _of_file(path: Path) -> Rows:
         raise ValueError(f"{name} is empty: rows of CSV, JSON or JSON lines are needed")
     parse = _json if text.lstrip()[0] in "[{" else _csv
     rows = _checked(parse(text, name), name)
-    return Rows(rows, path.name, {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()})
+    file = printable(path.name)
+    return Rows(rows, file, {"file": file, "sha256": hashlib.sha256(content).hexdigest()})
 
 
 def _json(text: str, name: str) -> list:
@@ -132,7 +133,6 @@ def _checked(rows: Iterable, name: str) -> list[Row]:
 
 
 def _key(key: Any) -> str:
-    """Returns a key as a text."""
-    if isinstance(key, tuple):
-        return "/".join(map(str, key))
-    return str(key)
+    """Returns a key as a text that every file can hold."""
+    text = "/".join(map(str, key)) if isinstance(key, tuple) else str(key)
+    return text.replace("\0", "").encode("utf-8", "backslashreplace").decode()

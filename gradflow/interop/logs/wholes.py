@@ -16,10 +16,10 @@ ONE_OF_TWO = "keep one of them, or name those that are meant by what they begin 
 
 
 def root_of_squares(values: np.ndarray) -> np.ndarray:
-    """Returns `√Σ v²` over the last axis; NaN where a value is NaN."""
+    """Returns `√Σ v²` over the last axis; NaN where a value is NaN. To the bit the same in any order."""
     if values.shape[-1] == 1:
-        return np.abs(values[..., 0])  # to the bit
-    return np.sqrt(np.square(values).sum(axis=-1))
+        return np.abs(values[..., 0])
+    return np.sqrt(np.sort(np.square(values), axis=-1).sum(axis=-1))
 
 
 def wholes(columns: Mapping[str, np.ndarray], choice: Choice, sizes: Mapping[str, float]) -> Columns:

@@ -80,6 +80,12 @@ WRITERS = (LEVANTER, LIGHTNING, BRIDGE, NANODO, OLMO, LOOP)
 
 TOTAL = re.compile(r"(?:.*[/ ])?(?:(?:total|global)_)?(?:grad|gradient)[_-]norm(?:[_-](?:total|global))?")
 SIZE = "n_params/"  # nanodo's, in front of a path
+# Norms of something else: parameters, updates, moments; and norms that are not the 2-norm.
+OTHERS = re.compile(
+    r"(?:.*[/ ])?(?:(?:params?|updates?|opt_state.*)/(?:norms?|hist)/.+|l2_norm/(?!grad/).+"
+    r"|(?:params|updates)/.+_(?:rms|std|mean)|(?:param|exp_avg\w*|parameters)/.+|(?:weight|param|parameter|update|activation)s?[_-]norms?/.+)"
+)
+OTHER_NORM = re.compile(r"(?:.*[/ ])?grad_(?!2(?:\.0)?_norm)[\w.]+_norm[/_].+")  # Lightning's, of another norm_type
 BESIDE = re.compile(r".*(?:__MIN|__MAX|\._type|\.bins|\.values| vs samples|_epoch)")  # what is written beside a column
 
 
@@ -103,7 +109,11 @@ def chosen(keys: Iterable[str], prefix: str | None) -> Choice:
 
     Errors: ValueError where two tools wrote norms, or one tool those of two models.
     """
-    plain = {key: parts(key).key for key in keys if not BESIDE.fullmatch(key)}
+    plain = {}
+    for key in keys:
+        name = parts(key).key
+        if not any(pattern.fullmatch(name) for pattern in (BESIDE, OTHERS, OTHER_NORM)):
+            plain[key] = name
     if prefix is not None:
         return _behind(prefix, plain)
     groups: dict[tuple[Writer, str], dict[str, Key]] = {}
