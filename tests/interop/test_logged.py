@@ -224,9 +224,8 @@ def test_olmo_is_read_without_its_other_statistics():
 def test_a_real_loop_of_torch_gives_the_norms_of_torch(tmp_path):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
-    layer = lambda: torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Sequential(*[layer() for _ in range(11)]))
-    model = torch.nn.ModuleDict({"embed": model[0], "layers": model[1]})
+    layers = [torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True) for _ in range(11)]
+    model = torch.nn.ModuleDict({"embed": torch.nn.Linear(4, 8), "layers": torch.nn.Sequential(*layers)})
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     rows, expected = [], []
     for step in range(3):

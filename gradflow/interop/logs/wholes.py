@@ -1,6 +1,7 @@
 """Norms of whole parameters, from columns that may be those of shards, of one entry of a list, or an rms.
 
-The norm of a whole is the root of its parts' summed squares. Squares of float32 neither overflow nor underflow in float64.
+The norm of a whole is the root of its parts' summed squares. Squares of float32 neither overflow nor underflow in float64, and no
+tool logs more than that.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ def root_of_squares(values: np.ndarray) -> np.ndarray:
     """Returns `√Σ v²` over the last axis; NaN where a value is NaN. To the bit the same in any order."""
     if values.shape[-1] == 1:
         return np.abs(values[..., 0])
-    return np.sqrt(np.sort(np.square(values), axis=-1).sum(axis=-1))
+    with np.errstate(over="ignore"):
+        return np.sqrt(np.sort(np.square(values), axis=-1).sum(axis=-1))
 
 
 def wholes(columns: Mapping[str, np.ndarray], choice: Choice, sizes: Mapping[str, float]) -> Columns:

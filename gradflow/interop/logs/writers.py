@@ -10,7 +10,9 @@ its keys, the `lead`: `train/`, or `my run - ` in a table exported from a chart 
                                               src/lightning/pytorch/utilities/grads.py. Older code has `grad_2.0_norm_PATH`,
                                               rounded to 3 or 4 decimals.
     l2_norm/grad/PATH, l2_norm/grad/global    Megatron-Bridge. Sure: NVIDIA-NeMo/Megatron-Bridge, `report_l2_norm_grad` in
-                                              src/megatron/bridge/training/utils/train_utils.py. Composer, too, by its tests.
+                                              src/megatron/bridge/training/utils/train_utils.py; of several chunks of a
+                                              model its total counts the first ones again. Composer, too: mosaicml/composer,
+                                              composer/callbacks/optimizer_monitor.py.
     grads/PATH_rms, grads/all/rms             nanodo, words of PATH joined by `_`. Sure: google-deepmind/nanodo,
                                               nanodo/metrics.py. An rms: the norm is √N times it, N from `n_params/PATH`,
                                               which nanodo logs at step 0.

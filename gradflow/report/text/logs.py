@@ -24,9 +24,13 @@ LAWS = "Laws of the layer gradient over layers l, 1 nearest the input. Of one ru
 
 
 def steps_of(run) -> tuple[int, ...]:
-    """Returns the steps that a report shows: the first, one in the middle and the last of those that are recorded."""
-    recorded = tables.steps_of(run)
-    return tuple(dict.fromkeys((recorded[0], recorded[len(recorded) // 2], recorded[-1])))
+    """Returns the steps that a report shows: the first, the middle and the last at which every model is finite, and the last."""
+    recorded = np.array(tables.steps_of(run))
+    finite = np.ones(len(recorded), bool)
+    for node in tables.nodes(run).values():
+        finite &= np.isfinite(node[QUANTITY].isel(seed=0)).any("sublayer").values
+    common = recorded[finite] if finite.any() else recorded
+    return tuple(map(int, dict.fromkeys((common[0], common[len(common) // 2], common[-1], recorded[-1]))))
 
 
 def results_table(run, steps: Sequence[int]) -> pd.DataFrame:
