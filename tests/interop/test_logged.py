@@ -402,6 +402,16 @@ def test_a_record_of_many_steps_names_some_of_them_in_a_figure():
     assert len(gf.plot.heatmap(run["model"], "layer_gradient", relative_to=None).get_yticks()) == 12
 
 
+@pytest.mark.parametrize("value", ["NaN", 0.0, 2.0])
+def test_a_report_is_written_of_a_record_of_one_value(value, tmp_path):
+    run = gf.logged({"a/b": [{"step": step, "grad_norm/h.0.w": value, "grad_norm/h.1.w": value} for step in (3, 4)]})
+    out = gf.report.write(run, tmp_path / "out")
+    ratio = "1.0 times" if value == 2.0 else "not finite"
+    assert f"a/b: the gradient of the first layer is, relative to the last, {ratio} at step" in (
+        out / "tables" / "summary.txt"
+    ).read_text(encoding="utf-8")
+
+
 def test_a_report_is_written_of_a_record(two, tmp_path):
     out = gf.report.write(two, tmp_path / "out")
     for name in ("results.nc", "appendix.tex", "tables/summary.txt", "tables/laws.csv", "figures/heatmap_post.pdf"):
