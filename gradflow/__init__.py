@@ -1,7 +1,6 @@
 """gradflow: how gradients travel through deep residual stacks. A table of contents, imported when first used."""
 
-from importlib import import_module
-from importlib.machinery import PathFinder
+import importlib.machinery
 
 from .compiler import apply_cpu_workaround
 
@@ -22,6 +21,7 @@ ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.i
 NAMES = {
     "instruments.meters.meter": ("meter",),
     "instruments.measurement": ("sweep",),
+    "interop.logged": ("logged",),
     "interop.pretrained": ("checkpoint",),
     "model.equation.sublayer": ("walk",),
     "model.wirings.catalogue": ("Placement", "Stage", "Wiring", "wirings"),
@@ -44,7 +44,7 @@ __all__ = sorted({*ROOMS, *HOME})
 
 def __getattr__(name: str):
     if name in __all__:
-        module = import_module(f".{(ROOMS | HOME)[name]}", __name__)
+        module = importlib.import_module(f".{(ROOMS | HOME)[name]}", __name__)
         return module if name in ROOMS else getattr(module, name)
     raise AttributeError(f"gradflow has no {name!r}{_nearest(name)}")
 
@@ -55,7 +55,7 @@ def __dir__() -> list[str]:
 
 def _nearest(name: str) -> str:
     """What was meant, perhaps; nothing where Python itself looks for a module, or for a name of its own."""
-    if name.startswith("_") or PathFinder.find_spec(name, __path__):
+    if name.startswith("_") or importlib.machinery.PathFinder.find_spec(name, __path__):
         return ""
     from .results.arguments import nearest
 

@@ -8,6 +8,7 @@ from .instruments.jacobians import jacobians as jacobians
 from .instruments.jacobians import spectrum as spectrum
 from .instruments.measurement import sweep as sweep
 from .instruments.meters.meter import meter as meter
+from .interop.logged import logged as logged
 from .interop.pretrained import checkpoint as checkpoint
 from .model import branches as branches
 from .model import layers as layers

@@ -24,10 +24,10 @@ from ..results.naming import stem
 from ..results.stored import save
 from ..results.tree import check_tree, on_its_own, settings
 from . import plot, tables
-from .gallery import figures
+from .gallery import figures, log_figures
 from .tables import atlas, atlas_page, fits
 from .tables.outcome import Outcome, outcome
-from .text import appendix, summary
+from .text import appendix, logs, summary
 
 
 @answering()
@@ -43,7 +43,7 @@ def write(
 
     Parameters
     ----------
-    run : what `measure` or `train` returned
+    run : what `measure` or `train` returned; or `gf.logged`, whose report has the profile over layers, and no sweep and theory
     out : a folder that is new, empty, or holds an earlier result of the same configuration
     sweep : what `gf.sweep` returned, for the figure against total depth
     theory : what `gf.predict` returned of the same models, for the figure of theory over measurement at the start
@@ -52,6 +52,8 @@ def write(
     _check_results(run, sweep, theory)
     _check_configuration(configuration)
     described = configuration or _configuration_of(run)
+    if tables.are_logs(run):
+        return _write_logs(run, out, described)
     trees = {"training": on_its_own(run)}
     if sweep is not None:
         trees["sweep"] = on_its_own(sweep)
@@ -79,12 +81,32 @@ def _check_results(run, sweep, theory) -> None:
     if theory is not None:
         check_tree("theory", theory)
     members = tables.nodes(run)
+    if tables.are_logs(run) and not (sweep is None and theory is None):
+        raise ValueError("norms that another tool logged have no sweep and no theory: leave sweep= and theory= out")
     for name, node in members.items():
         if "seed" not in node.sizes:
             raise ValueError(f"{name} has no seeds, as a theory has none: give a measurement, and this one as theory=")
     for name, node in members.items():
-        if "stream_gradient" not in node:
+        if "stream_gradient" not in node and not tables.are_logs(run):
             raise ValueError(f"{name} has no stream gradient to report: measure it with quantities=('backward', …)")
+
+
+def _write_logs(run: xr.DataTree, out: str | Path, described: dict) -> Path:
+    """Writes the report of norms that other tools logged."""
+    steps = logs.steps_of(run)
+    with filled(out, described, settings(run).get("provenance", {})) as folder:
+        save(on_its_own(run), folder / "results.nc")
+        captions = _save_figures(log_figures(run, steps), folder / "figures")
+        tabled = folder / "tables"
+        tabled.mkdir()
+        (tabled / "summary.txt").write_text("\n".join(logs.lines(run)) + "\n", encoding="utf-8")
+        results = logs.results_table(run, tables.steps_of(run))
+        laws = logs.law_rows(run, steps)
+        results.to_csv(tabled / "results.csv", index=False)
+        laws.to_csv(tabled / "laws.csv", index=False)
+        document = appendix.document(run, captions, results=results, laws=laws, steps=steps, configuration=described)
+        (folder / "appendix.tex").write_text(document, encoding="utf-8")
+    return Path(out)
 
 
 def _joined(trees: Mapping[str, xr.DataTree]) -> xr.DataTree:

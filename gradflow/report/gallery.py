@@ -46,6 +46,17 @@ def figures(run, sweep=None, theory=None) -> Iterator[tuple]:
         yield from jacobian_figures(run, step)
 
 
+def log_figures(run, steps: Sequence[int]) -> Iterator[tuple]:
+    """Yields `(name, figure, table)` for norms that other tools logged: the profile over layers, and its way through training."""
+    shown: dict[str, Any] = {"quantity": "layer_gradient", "steps": steps}
+    yield "layer_gradient", plot.profile(run, **shown), tables.profile(run, **shown)
+    if len(tables.steps_of(run)) == 1:
+        return
+    for name, node in tables.nodes(run).items():
+        table = tables.heat(node, "layer_gradient", relative_to=None).to_dataframe().reset_index()
+        yield f"heatmap_{name}", plot.heatmap(node, "layer_gradient", relative_to=None), table
+
+
 def snapshot_figures(run) -> Iterator[tuple]:
     """Yields `(name, figure, table)` for weights that were given: signal, split and partial Jacobian.
 

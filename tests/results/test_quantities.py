@@ -17,7 +17,7 @@ from gradflow.theory import predict
 from gradflow.theory.gram import TheoryContext
 from gradflow.training.step import Step
 
-WITHOUT_READING = {"train", "record", "sensitivity", "predict"}  # taken by calls of their own
+WITHOUT_READING = {"train", "record", "logged", "sensitivity", "predict"}  # taken by calls of their own
 COLUMNS = ["meaning", "formula", "latex", "unit", "mean", "reading", "how to get it", "cost", "figure"]
 
 
@@ -109,7 +109,7 @@ def test_what_is_asked_for_by_the_call_is_what_yields_the_quantity(name):
     assert ("gf.predict" in calls) == QUANTITIES[name].predicted
 
 
-@pytest.mark.parametrize("name", sorted(of("train") | of("record") | of("sensitivity")))
+@pytest.mark.parametrize("name", sorted(of("train") | of("record") | of("logged") | of("sensitivity")))
 def test_what_no_reading_yields_is_refused_where_readings_are_named(name):
     with pytest.raises(ValueError, match=f"no reading '{name}'"):
         readings(name, READINGS | UPDATES)

@@ -74,11 +74,19 @@ def folded(label: str) -> str:
 
 
 def scale(ax: Axes, positive: bool, reference: float | None) -> None:
-    """Makes the axis logarithmic for a positive quantity, and draws a thin line at the value that means "unchanged"."""
-    if positive:
+    """Makes the axis logarithmic for a positive quantity, and draws a thin line at the value that means "unchanged".
+
+    Where nothing is above zero, a logarithmic axis has no place for it.
+    """
+    if positive and (reference or _has_positive(ax)):
         ax.set_yscale("log")
     if reference is not None:
         ax.axhline(reference, color="0.6", linewidth=0.6, zorder=0)
+
+
+def _has_positive(ax: Axes) -> bool:
+    """Returns whether a line has a number above zero."""
+    return any((np.asarray(line.get_ydata(), float) > 0).any() for line in ax.get_lines())
 
 
 def over(ax: Axes, what: str) -> None:

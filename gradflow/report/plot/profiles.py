@@ -4,6 +4,7 @@ from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,6 +16,9 @@ from ..tables import fits, nonfinite
 from ..text import captions
 from .canvas import PARTS, axes, colours, darker, faded, inches, legend, naming, styled
 from .lines import by, curve, curves, folded, law, legend_above, over, over_steps, over_total_depth, scale
+
+TICKS = 12  # steps that a heatmap names
+NAMED = 6  # steps of a model that the legend of a profile names, where there are more than it has room for
 
 
 @styled
@@ -34,9 +38,12 @@ def profile(
     described = tables.described(quantity)
     palette = colours(tables.nodes(tree))
     position = "depth" if "depth" in table else "sublayer"
+    named = _named_steps(table)
     for name, step, rows, strength in curves(table):
         colour = faded(palette[name], strength)
         label = naming(name, step) + law(ax, laws, name, step, position, colour)
+        if step not in named:
+            label = "_"
         curve(ax, rows, position, colour, folded(label))
         if theory is not None:
             ax.plot(rows[position], rows["theory"], "--", color=darker(colour))
@@ -47,7 +54,7 @@ def profile(
     columns = min(3, columns) if laws is None else 1
     scale(ax, described.mean == GEOMETRIC, _unchanged(described, relative_to))
     ax.set_ylabel(_ylabel(described, relative_to, where))
-    over(ax, "stream position" if position == "depth" else "sublayer")
+    over(ax, tables.places(table))
     legend_above(ax, columns=columns)
     lead = _lead(tree, described, relative_to, laws, where)
     probe = captions.LOSS_PROBE
@@ -57,6 +64,14 @@ def profile(
         return captions.attached(ax, tree, lead, quantity, probe=probe)
     lines = captions.theory(tree, theory, quantity)
     return captions.attached(ax, tree, lead, quantity, probe=probe, lines=lines, alone=lines)
+
+
+def _named_steps(table: pd.DataFrame) -> list:
+    """Returns the steps that a legend names: all, or of many the first, the last and some between."""
+    steps = list(dict.fromkeys(table["step"])) if "step" in table else [None]
+    if len(steps) <= TICKS:
+        return steps
+    return [steps[i] for i in np.linspace(0, len(steps) - 1, NAMED).round().astype(int)]
 
 
 def _unchanged(quantity: Quantity, relative_to) -> float | None:
@@ -159,9 +174,10 @@ def heatmap(node, quantity="stream_gradient", *, relative_to="readout", ax=None)
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log10(values.values)
     mesh = ax.pcolormesh(depth, np.arange(len(steps)), logs, cmap="viridis", shading="nearest")
-    ax.set_yticks(range(len(steps)), list(map(str, steps)))
+    ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), TICKS)).round().astype(int))
+    ax.set_yticks(ticks, list(map(str, steps[ticks])))
     ax.set_ylabel("training step")
-    over(ax, "stream position")
+    over(ax, tables.places(values.coords))
     model = tables.called(node)
     title = legend(model)
     if not np.isfinite(values).any():

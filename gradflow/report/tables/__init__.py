@@ -5,6 +5,7 @@ Bottom up: profiles, budget, nonfinite, fits, outcome, jacobians, theory, experi
 
 from .budget import NET, budget_from_top, budget_totals, ends, net_budget
 from .profiles import (
+    are_logs,
     at_steps,
     called,
     compared,
@@ -15,6 +16,7 @@ from .profiles import (
     interval,
     long,
     nodes,
+    places,
     profile,
     profiles_of,
     relative,

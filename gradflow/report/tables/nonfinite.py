@@ -154,6 +154,19 @@ def _in_few_words(numbers: list) -> str:
     return text
 
 
+def gaps(members: Mapping) -> str:
+    """Returns at how many steps a logged model has a layer without a finite number: `post at 30 of 100 steps`."""
+    listed = []
+    for name, node in members.items():
+        if "layer_gradient" not in node:
+            continue
+        norms = node["layer_gradient"]
+        without = ~np.isfinite(norms).all("sublayer")
+        if without.any():
+            listed.append(f"{name} at {int(without.sum())} of {without.size} steps")
+    return "; ".join(listed)
+
+
 def lines(members: Mapping) -> list[str]:
     """Returns a sentence for every seed that is not finite, and one for every model on what its averages are then of."""
     sentences = []

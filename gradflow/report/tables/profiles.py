@@ -34,6 +34,21 @@ def described(quantity: str) -> Quantity:
     return row(quantity) or Quantity(quantity, quantity, "the user's own meter", "", "1")
 
 
+def are_logs(tree: Any) -> bool:
+    """Returns whether results are norms that other tools logged: those of layers, and no stream gradient."""
+    members = nodes(tree).values()
+    return all("layer_gradient" in node and "stream_gradient" not in node for node in members)
+
+
+def places(coords: Any) -> str:
+    """Returns what positions in depth are, for the axis of a figure: of the stream, layers, or sublayers."""
+    if "depth" in coords:
+        return "stream position"
+    if "kind" in coords and set(np.asarray(coords["kind"]).tolist()) == {"layer"}:
+        return "layer"
+    return "sublayer"
+
+
 def steps_of(tree: Any, wanted: Sequence[int] | None = None) -> tuple[int, ...]:
     """Returns the `wanted` steps that were recorded, the last one in the place of any beyond it; all where None."""
     node = next(iter(nodes(tree).values()))

@@ -1,4 +1,4 @@
 """Results as text: captions, the summary, findings, LaTeX and the appendix; numbers come from tables alone.
 
-Bottom up: captions, summary, findings, latex, appendix.
+Bottom up: captions, summary, findings, logs, latex, appendix.
 """

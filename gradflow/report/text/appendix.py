@@ -5,7 +5,7 @@ It compiles with pdflatex in the folder it is written to (packages: graphicx, bo
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import xarray as xr
@@ -13,7 +13,7 @@ import xarray as xr
 from ...results.tree import settings
 from .. import tables
 from ..tables import nonfinite
-from . import captions
+from . import captions, logs
 from .latex import latex, verbatim
 
 
@@ -69,31 +69,58 @@ def document(
     `steps`, and the laws of the first and the last of them.
     """
     provenance = settings(run).get("provenance", {})
-    members = tables.nodes(run)
-    one_seed = nonfinite.alone(members)
+    shown_results, shown_laws = _at_steps(results, steps), _at_steps(laws, [*steps[:1], *steps[-1:]])
+    parts_of = _of_logs if tables.are_logs(run) else _of_results
+    of_kind = parts_of(run, shown_results, shown_laws)
     parts = [
         _PREAMBLE,
         r"\section*{Reproducibility appendix: gradient flow}",
         _list("Setting", captions.setting(run)),
-        _list("Data", settings(run).get("data", {})),
-        table(_at_steps(results, steps), f"{_RESULTS} {_ONE_SEED if one_seed else _OVER_SEEDS}"),
-        table(
-            _law_texts(_at_steps(laws, steps[:1] + steps[-1:])),
-            f"{_LAWS}{'' if one_seed else _WITH_INTERVALS}. {_SCORES}",
-        ),
+        *of_kind.results,
     ]
     for name, caption in figures.items():
         parts.append(_figure(name, caption))
-    statistics = latex(f"{_STATISTICS} {_ONE_SEED if one_seed else _INTERVALS} {_BEFORE}")
     parts += [
-        rf"\paragraph{{Statistics.}} {statistics}",
-        _quoted_list("What is not finite", nonfinite.lines(members)),
+        rf"\paragraph{{Statistics.}} {latex(of_kind.statistics)}",
+        _quoted_list("What is not finite", of_kind.missing),
         _list("Environment", {**_flat(provenance), **_flat(provenance.get("versions", {}))}),
         _quoted("Command", str(provenance.get("command", ""))),
         _quoted("Configuration", _assignments(configuration)),
         r"\end{document}",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+class _Parts(NamedTuple):
+    """What the document says of one kind of results: paragraphs and tables, the statistics, what is not finite."""
+
+    results: list[str]
+    statistics: str
+    missing: list[str]
+
+
+def _of_results(run, results: pd.DataFrame, laws: pd.DataFrame) -> _Parts:
+    """Returns the parts about what gradflow measured."""
+    members = tables.nodes(run)
+    one_seed = nonfinite.alone(members)
+    shown = [
+        _list("Data", settings(run).get("data", {})),
+        table(results, f"{_RESULTS} {_ONE_SEED if one_seed else _OVER_SEEDS}"),
+        table(_law_texts(laws), f"{_LAWS}{'' if one_seed else _WITH_INTERVALS}. {_SCORES}"),
+    ]
+    statistics = f"{_STATISTICS} {_ONE_SEED if one_seed else _INTERVALS} {_BEFORE}"
+    return _Parts(shown, statistics, nonfinite.lines(members))
+
+
+def _of_logs(run, results: pd.DataFrame, laws: pd.DataFrame) -> _Parts:
+    """Returns the parts about norms that other tools logged."""
+    shown = []
+    for name, node in tables.nodes(run).items():
+        shown.append(_list(f"Record of {name}", logs.facts(node)))
+    shown.append(table(results, logs.RESULTS))
+    shown.append(table(_law_texts(laws), f"{logs.LAWS} {_SCORES}"))
+    missing = nonfinite.gaps(tables.nodes(run))
+    return _Parts(shown, logs.STATISTICS, [missing] if missing else [])
 
 
 _PREAMBLE = r"""\documentclass[10pt]{article}

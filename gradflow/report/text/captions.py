@@ -76,6 +76,10 @@ def setting(tree) -> dict[str, str]:
         conditions["training"] = _training(recorded["recipe"])
     if "seed" in first.coords:
         conditions["seeds"] = f"{first['seed'].size}, batches {recorded.get('batches', 'as given')}"
+    if "logged" in recorded:
+        conditions["record"] = _records(recorded["logged"], list(members))
+        missing = nonfinite.gaps(members)
+        return {**conditions, "not finite, or not logged": missing} if missing else conditions
     lost = nonfinite.short(members)
     if lost:
         conditions["not finite"] = f"{lost}, left out of the means"
@@ -148,6 +152,14 @@ def _arrays(shapes: Mapping, prefix: str = "") -> Iterator[str]:
             continue
         size = " × ".join(map(str, shape))
         yield f"{prefix}{name} {size or 'a number'}"
+
+
+def _records(logged: Mapping[str, str], names: list[str]) -> str:
+    """Returns where norms come from that other tools logged; of several models each by its name."""
+    of_models = {name: text for name, text in logged.items() if name in names} or logged
+    if len(of_models) == 1:
+        return next(iter(of_models.values()))
+    return "; ".join(f"{name}: {text}" for name, text in of_models.items())
 
 
 def _training(recipe: dict) -> str:

@@ -80,6 +80,7 @@ _ALL = (
         "that of the global norms of gradients and weights, at every update",
         ('gf.labelled(gf.recorded(state)), state of an optimizer that has gf.record("gradient")',),
     ),
+    Source("logged", "that of reading a file that another tool wrote", ("gf.logged(...)",)),
     Source(
         "sensitivity", "one training for each recipe", ("gf.findings.sensitivity(gf.experiments.sensitivity(...))",)
     ),

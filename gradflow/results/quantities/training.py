@@ -1,4 +1,6 @@
-"""Rows of quantities that only a training has: updates and what they change, recipes, the first value that is not finite."""
+"""Rows of quantities that only a training has: updates and what they change, recipes, norms that another tool logged, the first
+value that is not finite.
+"""
 
 from .quantity import ARITHMETIC, Quantity
 from .vocabulary import PLACES
@@ -84,6 +86,18 @@ _UPDATES = (
     ),
 )
 
+_LOGGED = (
+    Quantity(
+        "layer_gradient",
+        "layer gradient",
+        "√Σ‖∂loss/∂W‖² over all W of the layer",
+        r"\sqrt{\sum_{W \in \ell} \left\|\frac{\partial \mathcal{L}}{\partial W}\right\|_F^2}",
+        "norm",
+        ("sublayer",),
+        reading="logged",
+    ),
+)
+
 _NONFINITE = (
     Quantity(
         "nonfinite_step",
@@ -120,4 +134,4 @@ _NONFINITE = (
     ),
 )
 
-ROWS = (*_RECIPES, *_UPDATES, *_NONFINITE)
+ROWS = (*_RECIPES, *_UPDATES, *_LOGGED, *_NONFINITE)
