@@ -3,6 +3,7 @@
 The line is that of the innermost frame that belongs to no library: of `x = self.norm(x)` the user's line, not Flax's.
 """
 
+import linecache
 import re
 import sysconfig
 from functools import cache
@@ -21,13 +22,16 @@ class Line(NamedTuple):
     function: str
 
     def __str__(self) -> str:
-        return f"{Path(self.file).name}:{self.number}" if self.number else "?"
+        if not self.number:
+            return "?"
+        if "ipykernel" in self.file or self.file.startswith("<ipython"):
+            return f"cell, line {self.number}"
+        return f"{Path(self.file).name}:{self.number}"
 
     @property
     def text(self) -> str:
         """What stands there, without indentation; empty where the file can't be read."""
-        lines = _lines(self.file)
-        return lines[self.number - 1].strip() if 0 < self.number <= len(lines) else ""
+        return linecache.getline(self.file, self.number).strip()
 
 
 NOWHERE = Line("", 0, "")
@@ -54,17 +58,9 @@ def scope_of(equation) -> tuple[str, ...]:
 def _is_a_librarys(file: str) -> bool:
     """Returns whether a file is one of a library or of Python itself, and so not the user's."""
     path = Path(file)
-    if file.startswith("<") or path.is_relative_to(OURS):
+    if file.startswith("<frozen") or path.is_relative_to(OURS):
         return True
     for folder in ("site-packages", "dist-packages"):
         if folder in path.parts:
             return path.parts[path.parts.index(folder) + 1] in LIBRARIES
     return path.is_relative_to(sysconfig.get_path("stdlib"))
-
-
-@cache
-def _lines(file: str) -> tuple[str, ...]:
-    try:
-        return tuple(Path(file).read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError):
-        return ()
