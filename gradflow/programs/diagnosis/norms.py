@@ -1,0 +1,88 @@
+"""Whether a function is a norm, and which one: by what it does to numbers, not by its name.
+
+    f(c x) = f(x) for every c            a norm; over the features where c may differ from token to token
+    f(x + c 1) = f(x)                    that takes off the mean: LayerNorm; else RMSNorm
+    |f(t x)| ∝ t/√(t² v + ε)             ε under the root; t/(t√v + ε) where it is added to it
+
+Both are tried at sizes c so large that ε does not matter. A function that saturates (tanh, softmax) is no norm: it is another one at
+the size of one than at large sizes.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+LARGE, LARGER = 2.0**7, 2.0**10  # powers of two are exact in any precision
+SIZES = 2.0 ** np.arange(-30, 6)
+ALMOST = 0.05  # of a function and of what it is at large sizes, with ε between them
+HALF_WAY = (0.05, 0.95)  # where ε shows, as a share of the size at large input
+
+
+class Norm(NamedTuple):
+    """What a norm is: `kind` by name, and whether ε is added to the root (`None` where it doesn't show)."""
+
+    kind: str
+    eps_outside: bool | None = None
+    eps: float | None = None
+
+
+def norm_of(f: Callable, shape: tuple[int, ...], dtype) -> Norm | None:
+    """Returns the norm that a function of arrays of this shape is; None for any other function, and for one that is constant."""
+    x, other = _drawn(shape, dtype, seed=0), _drawn(shape, dtype, seed=1)
+    tolerance = 64 * float(jnp.finfo(dtype).eps)
+    large = f(LARGE * x)
+    if large.shape != shape or not _alike(large, f(LARGER * x), tolerance):
+        return None
+    if _alike(large, f(LARGE * other), tolerance) or not _alike(large, f(x), ALMOST):
+        return None
+    axis = _axis(f, x, large, tolerance)
+    if axis is None:
+        return Norm("a norm over more than the features", *_eps(f, x))
+    spread = _drawn((*shape[:axis], 1, *shape[axis + 1 :]), dtype, seed=2)
+    centred = _alike(f(LARGE * (x + spread)), large, 8 * tolerance)
+    return Norm("LayerNorm" if centred else "RMSNorm", *_eps(f, x))
+
+
+def _drawn(shape, dtype, seed: int):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def _alike(one, other, tolerance: float) -> bool:
+    """Returns whether two arrays are alike, up to a share of their size."""
+    one, other = np.asarray(one, np.float32), np.asarray(other, np.float32)
+    size = max(np.sqrt(np.mean(one**2)), np.sqrt(np.mean(other**2)))
+    return bool(np.isfinite(size)) and bool(np.sqrt(np.mean((one - other) ** 2)) <= tolerance * size)
+
+
+def _axis(f: Callable, x, large, tolerance: float) -> int | None:
+    """Returns the axis over which a norm is taken: all others may each have a size of their own."""
+    for axis in reversed(range(x.ndim)):
+        shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+        powers = np.random.default_rng(3).integers(6, 10, shape)
+        if np.prod(shape) > 1 and x.shape[axis] > 1 and _alike(f(jnp.asarray(2.0**powers, x.dtype) * x), large, tolerance):
+            return axis
+    return None
+
+
+def _eps(f: Callable, x) -> tuple[bool | None, float | None]:
+    """Returns whether ε is outside of the root, and ε; `(None, None)` where it can't be seen."""
+    start = np.asarray(f(0 * x), np.float32)
+    full = _size(f(LARGE * x), start)
+    rows = []
+    for size in SIZES:
+        share = _size(f(jnp.asarray(size, x.dtype) * x), start) / full
+        if HALF_WAY[0] < share < HALF_WAY[1]:
+            rows.append((size, share))
+    if len(rows) < 3 or not np.isfinite(full):
+        return None, None
+    sizes, shares = np.array(rows).T
+    inside = sizes**2 * (1 / shares**2 - 1)
+    outside = sizes * (1 / shares - 1)
+    is_outside = bool(np.std(np.log(outside)) < np.std(np.log(inside)))
+    return is_outside, float(np.median(outside if is_outside else inside))
+
+
+def _size(y, start) -> float:
+    return float(np.sqrt(np.mean((np.asarray(y, np.float32) - start) ** 2)))
