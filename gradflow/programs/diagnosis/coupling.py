@@ -1,7 +1,6 @@
 """Which tokens a branch's output depends on: each of three tokens is changed in turn, and where the output is another is seen.
 
-A change reaches along an axis: to later places alone (causal), or to earlier ones too. Axes are those of the stream but the first,
-of the batch, and the last, of the features.
+A change reaches along an axis of tokens: to later places alone (causal), or to earlier ones too.
 """
 
 from typing import NamedTuple
@@ -26,14 +25,11 @@ class Coupling(NamedTuple):
         return "all tokens" if self.earlier else "later tokens alone"
 
 
-def coupling(f, x) -> Coupling | None:
+def coupling(f, x, axes: tuple[int, ...]) -> Coupling | None:
     """Returns how a function of a stream couples its tokens; None where its output does not change with its input.
 
-    Several axes between the first and the last, as of an image, are taken together: along each, earlier and later.
+    Several axes of tokens, as of an image, are taken together: along each, earlier and later.
     """
-    if x.ndim < 2 or x.size == 0:
-        return None
-    axes = range(1, x.ndim - 1) if x.ndim > 2 else range(x.ndim - 1)
     before = np.asarray(f(x), np.float32)
     earlier = later = changed = False
     for axis in axes:

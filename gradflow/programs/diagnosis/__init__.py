@@ -1,0 +1,4 @@
+"""The diagnosis of a program: which instance of equation (1) each of its residual sublayers is, and what is wrong with it.
+
+Bottom up: sections, values, norms, passages, attention, coupling, unrolled, sublayers, places, path, identity, expected, verdict, diagnose.
+"""

@@ -1,0 +1,182 @@
+"""`diagnose(loss_fn, params, batch)`: the residual sublayers of any program, what is wrong with them, and what can't be told."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from ...model.wirings.catalogue import Placement, Wiring, placement
+from ...results.arguments import function
+from ...results.diagnosis import Diagnosis, Finding, Step, SublayerDiagnosis
+from ..graph import Graph, Value, reached
+from ..trunk import NoTrunk, Trunk, trunks
+from .expected import Expected, by_majority, by_wiring, has_lanes, shape
+from .passages import Part
+from .path import Placed, placed
+from .sublayers import Sublayer, sublayer, token_axes
+from .unrolled import Room, unrolled
+from .values import Values
+from .verdict import Case, code_line, findings
+
+
+def diagnose(loss_fn, params, batch, expect: str | Wiring | Placement | None = None) -> Diagnosis:
+    """Returns the residual sublayers of a program as instances of equation (1), its mistakes with their lines, and what can't be told.
+
+    Parameters
+    ----------
+    loss_fn : `(params, batch) -> loss`
+        As it is differentiated; what it returns besides the loss is not looked at.
+    params, batch : pytrees of arrays
+        The loss is evaluated once. Weights as after some training tell more than those of the start, where gains may be zero.
+    expect : name of gradflow's catalogue, `gf.Wiring` or `gf.Placement`, optional
+        What every sublayer should be; by default what most others of its kind in the program are.
+
+    Errors: ValueError for an unknown wiring. A program without a trunk has `report.no_trunk`, which says what goes past what.
+    Not covered: what lies inside of loops that do not carry the stream, and inside of kernels (`pallas_call`).
+    """
+    function("loss_fn", loss_fn)
+    chosen = None if expect is None else placement(expect)
+    program = jax.make_jaxpr(loss_fn)(params, batch)
+    leaves, fed_leaves = jax.tree.leaves(params), jax.tree.leaves(batch)
+    try:
+        found = trunks(program, len(leaves))
+    except NoTrunk as error:
+        return Diagnosis((), no_trunk=str(error))
+    of = found[0].graph
+    steps = tuple(step for trunk in found for step in trunk.steps)
+    fed = reached(of.operations, set(of.inputs[len(leaves) :]))
+    learned = reached(of.operations, set(of.inputs[: len(leaves)]))
+    room = Room(of, Values(of, [*leaves, *fed_leaves], steps), fed, learned)
+    parts = [_of_trunk(number, trunk, room, fed_leaves, chosen) for number, trunk in enumerate(found)]
+    return Diagnosis(
+        sublayers=tuple(one for part in parts for one in part[0]),
+        findings=tuple(one for part in parts for one in part[1]),
+        undecided=tuple(dict.fromkeys(one for part in parts for one in part[2])),
+        expected=None if chosen is None else chosen.name,
+        steps=tuple(part[3] for part in parts),
+    )
+
+
+def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placement | None):
+    """Returns the sublayers of a trunk, findings, what can't be told, and its steps."""
+    counts = [leaf.shape for leaf in batch if np.issubdtype(leaf.dtype, np.integer)]
+    rows = unrolled(trunk, room)
+    known: dict[Any, Sublayer] = {}
+    taken = []
+    for depth, (fork, own) in enumerate(rows.forks):
+        if (fork, own) not in known:
+            known[fork, own] = sublayer(fork, own, token_axes(fork.below, counts))
+        taken.append(replace(known[fork, own], depth=depth))
+    on_path = placed(rows, taken)
+    usual = by_majority(on_path.sublayers)
+    expected = usual
+    undecided = _undecided(on_path, trunk)
+    if chosen is not None and has_lanes(chosen):
+        undecided.append(f"{chosen.name} is a wiring on several lanes: sublayers are compared with one another alone")
+    elif chosen is not None:
+        expected = by_wiring(chosen, len(taken))
+    case = Case(on_path, expected, usual, _next_tokens(trunk, room, batch), number)
+    said = findings(case)
+    sublayers = tuple(_plain(one, number) for one in on_path.sublayers)
+    return sublayers, said, undecided, _steps(on_path, sublayers, said)
+
+
+def _plain(one: Sublayer, number: int) -> SublayerDiagnosis:
+    """Returns a sublayer as plain data."""
+    return SublayerDiagnosis(
+        one.depth,
+        code_line(one.lines[0]),
+        one.kind or "branch",
+        _names(one.norms_on_path),
+        _names(one.norms_in),
+        _names(one.norms_branch),
+        _names(one.norms_out),
+        one.skip,
+        one.write,
+        len(one.fork.branches),
+        number,
+    )
+
+
+def _names(norms: tuple[Part, ...]) -> tuple[str, ...]:
+    return tuple(part.norm.kind if part.norm else "norm" for part in norms)
+
+
+def _undecided(on_path: Placed, trunk: Trunk) -> list[str]:
+    """Returns what can't be told of a trunk."""
+    found = []
+    silent = [one for one in on_path.sublayers if one.silent]
+    if silent:
+        lines = ", ".join(dict.fromkeys(str(one.lines[0]) for one in silent))
+        found.append(
+            f"{lines}: the branch's output is zero here, as where its gain starts at zero: what it does to the stream "
+            "can't be seen; what is said of it is from before that gain. Give parameters as after some steps of training"
+        )
+    for one in on_path.sublayers:
+        if one.coupled is None:
+            found.append(f"{one.lines[0]}: nothing that the branch makes depends on its input: whether it couples tokens can't be told")
+        if one.attention is not None and one.attention.why:
+            found.append(f"{one.attention.line}: whether scores are to be divided by √d can't be told: {one.attention.why}")
+    return list(dict.fromkeys(found))
+
+
+# ---- a language model's ----------------------------------------------------------------------------------------
+
+
+def _next_tokens(trunk: Trunk, room: Room, batch: list) -> str:
+    """Returns by what sign a trunk is that of a model of next tokens; nothing where there is none.
+
+    Either an array of the batch has the tokens that the trunk is made from, one place later; or the program takes both from one array.
+    """
+    of = room.graph
+    inputs = of.inputs[len(of.inputs) - len(batch) :]
+    own = [(value, np.asarray(leaf)) for value, leaf in zip(inputs, batch, strict=True) if _are_tokens(value)]
+    feeding = [(value, leaf) for value, leaf in own if _feeds(of, value, trunk)]
+    for _, tokens in feeding:
+        for _, targets in own:
+            if tokens.shape == targets.shape and tokens.shape[-1] > 1 and np.array_equal(tokens[..., 1:], targets[..., :-1]):
+                return "the targets are the tokens one place later"
+    for value, _ in feeding:
+        if _is_shifted(of, value):
+            return "the tokens are used as they are and one place later"
+    return ""
+
+
+def _are_tokens(value: Value) -> bool:
+    return not value.floating and len(value.shape) > 0
+
+
+def _feeds(of: Graph, value: Value, trunk: Trunk) -> bool:
+    """Returns whether tokens have a part in the bottom of a trunk."""
+    return trunk.source in reached(of.operations, {value})
+
+
+def _is_shifted(of: Graph, value: Value) -> bool:
+    """Returns whether a program takes all but the last and all but the first of an array's last axis."""
+    length = value.shape[-1]
+    slices = [operation.params for operation, _ in of.users.get(value, ()) if operation.name == "slice"]
+    ends = {(params["start_indices"][-1], params["limit_indices"][-1]) for params in slices}
+    return {(0, length - 1), (1, length)} <= ends
+
+
+# ---- the picture -----------------------------------------------------------------------------------------------
+
+
+def _steps(on_path: Placed, sublayers: tuple[SublayerDiagnosis, ...], said: list[Finding]) -> tuple[Step, ...]:
+    """Returns the boxes of a trunk from the bottom up."""
+    marked = {depth for finding in said for depth in finding.depths}
+    steps = []
+    for one, plain in zip(on_path.sublayers, sublayers, strict=True):
+        own = (one.depth,)
+        is_marked = one.depth in marked
+        for part in one.norms_on_path:
+            steps.append(Step("norm", part.norm.kind, code_line(part.line), own, is_marked))
+        steps.append(Step("sublayer", plain.equation, plain.line, own, is_marked))
+        for part in one.norms_out:
+            steps.append(Step("norm", part.norm.kind, code_line(part.line), own, is_marked))
+    for part in on_path.readout:
+        if part.kind in ("norm", "matrix"):
+            text = part.norm.kind if part.norm else "linear"
+            steps.append(Step(part.kind, text, code_line(part.line)))
+    return tuple(steps)
