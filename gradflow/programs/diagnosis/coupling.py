@@ -5,7 +5,6 @@ A change reaches along an axis of tokens: to later places alone (causal), or to 
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -44,13 +43,19 @@ def coupling(f, x, axes: tuple[int, ...]) -> Coupling | None:
     return Coupling(earlier, later) if changed else None
 
 
+def responds(f, x) -> bool:
+    """Returns whether the output of a function is another where its whole input is."""
+    x = np.asarray(x)
+    return not np.array_equal(np.asarray(f(x)), np.asarray(f((2 * x + 1).astype(x.dtype))))
+
+
 def _changed(x, axis: int, place: int):
     """Returns the stream with one token another, by as much as it is large."""
     at = (slice(None),) * axis + (place,)
-    kept = np.asarray(x, np.float32)
-    size = np.sqrt(np.mean(kept**2)) or 1.0
-    noise = np.random.default_rng(place).standard_normal(kept[at].shape) * size
-    return jnp.asarray(x).at[at].add(jnp.asarray(noise, x.dtype))
+    changed = np.array(x, np.float32)
+    size = np.sqrt(np.mean(changed**2)) or 1.0
+    changed[at] += np.random.default_rng(place).standard_normal(changed[at].shape) * size
+    return changed.astype(x.dtype)
 
 
 def _moved(before, after, axis: int):

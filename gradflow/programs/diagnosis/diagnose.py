@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ...model.wirings.catalogue import Placement, Wiring, placement
@@ -60,7 +61,7 @@ def diagnose(loss_fn, params, batch, expect: str | Wiring | Placement | None = N
 
 def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placement | None):
     """Returns the sublayers of a trunk, findings, what can't be told, and its steps."""
-    counts = [leaf.shape for leaf in batch if np.issubdtype(leaf.dtype, np.integer)]
+    counts = [leaf.shape for leaf in batch if jnp.issubdtype(leaf.dtype, jnp.integer)]
     rows = unrolled(trunk, room)
     known: dict[Any, Sublayer] = {}
     taken = []
@@ -114,8 +115,8 @@ def _undecided(on_path: Placed, trunk: Trunk) -> list[str]:
             "can't be seen; what is said of it is from before that gain. Give parameters as after some steps of training"
         )
     for one in on_path.sublayers:
-        if one.coupled is None:
-            found.append(f"{one.lines[0]}: nothing that the branch makes depends on its input: whether it couples tokens can't be told")
+        if one.coupled is None and not one.silent:
+            found.append(f"{one.lines[0]}: whether the branch couples tokens can't be told: its output has other tokens than its input")
         if one.attention is not None and one.attention.why:
             found.append(f"{one.attention.line}: whether scores are to be divided by √d can't be told: {one.attention.why}")
     return list(dict.fromkeys(found))
@@ -144,7 +145,7 @@ def _next_tokens(trunk: Trunk, room: Room, batch: list) -> str:
 
 
 def _are_tokens(value: Value) -> bool:
-    return not value.floating and len(value.shape) > 0
+    return jnp.issubdtype(value.aval.dtype, jnp.integer) and len(value.shape) > 0
 
 
 def _feeds(of: Graph, value: Value, trunk: Trunk) -> bool:

@@ -1,6 +1,7 @@
 """Whether a function is a norm, and which one: by what it does to numbers, not by its name.
 
-    f(c x) = f(x) for every c            a norm; over the features where c may differ from token to token
+    f(c x) = f(x) for every c            a norm; over the features where c may differ from token to token, of an example (GroupNorm)
+                                         where it may differ from one to the next, else BatchNorm
     f(x + c 1) = f(x)                    that takes off the mean: LayerNorm; else RMSNorm
     |f(t x)| ∝ t/√(t² v + ε)             ε under the root; t/(t√v + ε) where it is added to it
 
@@ -32,21 +33,31 @@ def norm_of(f: Callable, shape: tuple[int, ...], dtype) -> Norm | None:
     """Returns the norm that a function of arrays of this shape is; None for any other function, and for one that is constant."""
     x, other = _drawn(shape, dtype, seed=0), _drawn(shape, dtype, seed=1)
     tolerance = 64 * float(jnp.finfo(dtype).eps)
-    large = f(LARGE * x)
-    if large.shape != shape or not _alike(large, f(LARGER * x), tolerance):
+
+    def scaled(size, y=x):
+        return f((size * y).astype(dtype))
+
+    large = scaled(LARGE)
+    if large.shape != shape or not _alike(large, scaled(LARGER), tolerance):
         return None
-    if _alike(large, f(LARGE * other), tolerance) or not _alike(large, f(x), ALMOST):
+    if _alike(large, scaled(LARGE, other), tolerance) or not _alike(large, f(x), ALMOST):
         return None
-    axis = _axis(f, x, large, tolerance)
+    axis = _axis(scaled, shape, large, tolerance)
     if axis is None:
-        return Norm("a norm over more than the features", *_eps(f, x))
+        of_one = _alike(scaled(_powers((shape[0], *(1 for _ in shape[1:])))), large, tolerance)
+        return Norm("GroupNorm" if of_one else "BatchNorm", *_eps(scaled))
     spread = _drawn((*shape[:axis], 1, *shape[axis + 1 :]), dtype, seed=2)
-    centred = _alike(f(LARGE * (x + spread)), large, 8 * tolerance)
-    return Norm("LayerNorm" if centred else "RMSNorm", *_eps(f, x))
+    centred = _alike(scaled(LARGE, x + spread), large, 8 * tolerance)
+    return Norm("LayerNorm" if centred else "RMSNorm", *_eps(scaled))
 
 
 def _drawn(shape, dtype, seed: int):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def _powers(shape):
+    """Returns sizes, each a power of two."""
+    return 2.0 ** np.random.default_rng(3).integers(6, 10, shape)
 
 
 def _alike(one, other, tolerance: float) -> bool:
@@ -56,23 +67,22 @@ def _alike(one, other, tolerance: float) -> bool:
     return bool(np.isfinite(size)) and bool(np.sqrt(np.mean((one - other) ** 2)) <= tolerance * size)
 
 
-def _axis(f: Callable, x, large, tolerance: float) -> int | None:
+def _axis(scaled: Callable, shape: tuple[int, ...], large, tolerance: float) -> int | None:
     """Returns the axis over which a norm is taken: all others may each have a size of their own."""
-    for axis in reversed(range(x.ndim)):
-        shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
-        powers = np.random.default_rng(3).integers(6, 10, shape)
-        if np.prod(shape) > 1 and x.shape[axis] > 1 and _alike(f(jnp.asarray(2.0**powers, x.dtype) * x), large, tolerance):
+    for axis in reversed(range(len(shape))):
+        others = (*shape[:axis], 1, *shape[axis + 1 :])
+        if np.prod(others) > 1 and shape[axis] > 1 and _alike(scaled(_powers(others)), large, tolerance):
             return axis
     return None
 
 
-def _eps(f: Callable, x) -> tuple[bool | None, float | None]:
+def _eps(scaled: Callable) -> tuple[bool | None, float | None]:
     """Returns whether ε is outside of the root, and ε; `(None, None)` where it can't be seen."""
-    start = np.asarray(f(0 * x), np.float32)
-    full = _size(f(LARGE * x), start)
+    start = np.asarray(scaled(0.0), np.float32)
+    full = _size(scaled(LARGE), start)
     rows = []
     for size in SIZES:
-        share = _size(f(jnp.asarray(size, x.dtype) * x), start) / full
+        share = _size(scaled(size), start) / full
         if HALF_WAY[0] < share < HALF_WAY[1]:
             rows.append((size, share))
     if len(rows) < 3 or not np.isfinite(full):

@@ -25,7 +25,7 @@ KNOWN: dict[tuple, list[Norm]] = {}
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A part of a passage; `kind` is norm, matrix, gain (by a factor), shift, view, or other."""
+    """A part of a passage; `kind` is norm, matrix, lanes (their sum with weights), gain (by a factor), shift, view, or other."""
 
     kind: str
     operations: tuple[Operation, ...] = field(repr=False)
@@ -128,10 +128,17 @@ def _plain(gap: Section) -> Part:
     lines = operations[-1].lines if operations else ()
     names = _names(gap)
     if names & CONTRACTIONS:
-        return Part("matrix", operations, lines, learned=gap.beside)
+        kind = "lanes" if _is_of_lanes(gap) else "matrix"
+        return Part(kind, operations, lines, learned=gap.beside)
     if names <= VIEWS:
         return Part("view", operations, lines)
     if names <= ELEMENTWISE:
         kind = "gain" if names & {"mul", "div"} else "shift"
         return Part(kind, operations, lines, learned=gap.beside)
     return Part("other", operations, lines, learned=gap.beside)
+
+
+def _is_of_lanes(gap: Section) -> bool:
+    """Returns whether a product is one over a few lanes, with no matrix on the features."""
+    width = gap.below.shape[-1] if gap.below.shape else 1
+    return len(gap.below.shape) > 3 and all(value.aval.size < width for value in gap.beside)

@@ -55,19 +55,24 @@ def placed(found: Unrolled, sublayers: Sequence[Sublayer]) -> Placed:
     if first_is_before:
         own[sublayers[0]]["norms_on_path"] = _norms(_last_run(stretches[0]))
     for (parts, (below, above)), side in zip(inner, sides, strict=True):
-        if any(part.kind == "matrix" for part in parts):
+        if _has_matrix(parts):
             continue  # what lies around a missing sum is said with it
         if side == AFTER:
             own[below]["norms_out"] = _norms(parts)
         else:
             own[above]["norms_on_path"] = _norms(parts)
-    top = _top(stretches[-1], sublayers[-1], {_site_of_norm(parts) for parts, _ in inner} if AFTER in sides else set())
+    after = [parts for (parts, _), side in zip(inner, sides, strict=True) if side == AFTER and not _has_matrix(parts)]
+    top = _top(stretches[-1], sublayers[-1], {_site_of_norm(parts) for parts in after})
     own[sublayers[-1]]["norms_out"] = top
     rest = stretches[-1]
     if _site(rest, (sublayers[-1], None)) in repeated and _is_a_branch(rest, closed=False):
         without_sum.append(Between(rest, sublayers[-1], None))
     made = tuple(replace(one, **own[one]) for one in sublayers)
     return Placed(made, tuple(without_sum), tuple(part for part in rest if part not in top))
+
+
+def _has_matrix(parts) -> bool:
+    return any(part.kind == "matrix" for part in parts)
 
 
 def _norms(parts) -> tuple[Part, ...]:

@@ -11,16 +11,16 @@ def function(line: Line) -> tuple[str, str]:
 
 
 def order(one: Sequence[Line], other: Sequence[Line]) -> int | None:
-    """Returns how many lines `one` stands below `other`; None where one line calls both, or no function does.
+    """Returns how many lines `one` stands below `other`; None where one line calls both and `other` isn't in it itself, or no function does.
 
     The lines are those of the calls that led there, innermost first.
     """
     functions = [function(line) for line in other]
-    for depth, line in enumerate(one):
+    for line in one:
         if function(line) in functions:
             place = functions.index(function(line))
             distance = line.number - other[place].number
-            return distance if distance or 0 in (depth, place) else None
+            return distance if distance or place == 0 else None
     return None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -10,12 +11,12 @@ from ..source import NOWHERE, Line
 from ..sums import VIEWS, Term
 from ..trunk import Fork
 from .attention import Attention, attention_in
-from .coupling import Coupling, coupling
+from .coupling import Coupling, coupling, responds
 from .passages import Part, origin, passage
 from .sections import Section, is_number, section
 from .unrolled import Room
 
-ASIDE = ("view", "shift", "gain")
+ASIDE = ("view", "shift", "gain", "lanes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,8 @@ class Sublayer:
     def kind(self) -> str:
         """What its branch is, and how it couples tokens."""
         words = "" if self.coupled is None else self.coupled.words
+        if len(self.fork.branches) > 1 and self.attention is not None:
+            return f"attention, {words}, with {len(self.fork.branches) - 1} more beside it"
         if self.attention is None:
             return words if words == "token-wise" or not words else f"tokens coupled, {words}"
         if not self.attention.of_itself:
@@ -114,8 +117,9 @@ def _matrices(sections: Iterable[Section], room: Room) -> set[Value]:
     found = set()
     for branch in sections:
         for value in branch.beside:
-            if value in room.learned and len(value.shape) > 1:
-                found.add(origin(room.graph, value))
+            matrix = origin(room.graph, value)
+            if value in room.learned and len(matrix.shape) > 1:
+                found.add(matrix)
     return found
 
 
@@ -189,31 +193,38 @@ def _write(passages: Sequence[Sequence[Part]], room: Room) -> str:
 def _coupled(fork: Fork, room: Room, sections, passages, token_axes) -> tuple[Coupling | None, bool]:
     """Returns how the branches couple tokens, and whether their output is zero; then it is told before what multiplies them."""
     x = room.values(fork.below)
-    found = [_of_branch(branch, room, x, token_axes) for branch in sections]
-    silent = all(coupled is None for coupled in found)
-    if silent:
-        found = [_of_inside(branch, parts, room, x, token_axes) for branch, parts in zip(sections, passages, strict=True)]
-    known = [coupled for coupled in found if coupled is not None]
-    if not known:
-        return None, silent
-    return Coupling(any(c.earlier for c in known), any(c.later for c in known)), silent
+    whole = section(room.graph, fork.below, fork.above)
+    if not _is_silent(fork, room, sections, x):
+        return coupling(_bound(whole, room), x, token_axes), False
+    for branch, parts in zip(sections, passages, strict=True):
+        inner = _before_factors(branch, parts, room, x)
+        if inner is not None:
+            return coupling(_bound(inner, room), x, token_axes), True
+    return None, True
 
 
-def _of_branch(branch: Section, room: Room, x, token_axes) -> Coupling | None:
-    beside = room.values.beside(branch)
-    return coupling(lambda stream: branch(stream, beside), x, token_axes)
+def _is_silent(fork: Fork, room: Room, sections, x) -> bool:
+    """Returns whether the sum is the skip alone."""
+    skip = _skip(fork, room)
+    if skip != "1":
+        return not any(responds(_bound(branch, room), x) for branch in sections)
+    return np.array_equal(np.asarray(room.values(fork.above)), np.asarray(x))
 
 
-def _of_inside(branch: Section, parts, room: Room, x, token_axes) -> Coupling | None:
-    """Returns how a branch couples tokens in front of the factors at its end."""
+def _bound(of: Section, room: Room):
+    """Returns a section as a function of its lower value."""
+    return partial(of, beside=room.values.beside(of))
+
+
+def _before_factors(branch: Section, parts, room: Room, x) -> Section | None:
+    """Returns a branch without the factors at its end, where that depends on its input."""
     kept = list(parts)
     while kept and kept[-1].kind in ASIDE:
         kept.pop()
         if kept:
             inner = section(room.graph, branch.below, kept[-1].operations[-1].outputs[0])
-            found = _of_branch(inner, room, x, token_axes)
-            if found is not None:
-                return found
+            if responds(_bound(inner, room), x):
+                return inner
     return None
 
 
