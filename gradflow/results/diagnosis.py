@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-PARTS = ("norms_on_path", "norms_in", "norms_branch", "norms_out", "skip", "write")
-
 
 @dataclass(frozen=True)
 class CodeLine:
@@ -89,13 +87,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Step:
-    """A box of the picture: `kind` is norm, sublayer, matrix, gain, shift, view or other; `repeats` where it is drawn once for many."""
+    """A box of the picture: `kind` is norm (on the path), sublayer, or matrix (the readout's); `marked` where a finding is about it."""
 
     kind: str
     text: str
     line: CodeLine
     depths: tuple[int, ...] = ()
     marked: bool = False
+
+    @property
+    def looks(self) -> tuple:
+        """What two steps that are drawn as one have alike."""
+        return self.kind, self.text, self.line, self.marked
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,41 @@ def _rows(sublayers) -> list[str]:
             kinds[f"{sublayer.line} ({sublayer.kind}{note})"] = None
         rows.append(f"{ranges([sublayer.depth for sublayer in alike])}: {equation}, {', '.join(kinds)}")
     return rows
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Steps that follow one another `times` over, alike at the same lines."""
+
+    steps: tuple[Step, ...]
+    times: int
+
+
+MOST_STEPS = 16  # of what is looked for as a repetition
+
+
+def repeated(steps: tuple[Step, ...]) -> list[Repeated]:
+    """Returns steps with those that come again as one: the shortest repetition that covers most, from each place on."""
+    found = []
+    place = 0
+    while place < len(steps):
+        best, times = 1, 1
+        for length in range(1, min(MOST_STEPS, (len(steps) - place) // 2) + 1):
+            count = _times(steps[place:], length)
+            if count > 1 and count * length > best * times:
+                best, times = length, count
+        found.append(Repeated(steps[place : place + best], times))
+        place += best * times
+    return found
+
+
+def _times(steps: tuple[Step, ...], length: int) -> int:
+    """Returns how often the first steps come again at once."""
+    unit = [step.looks for step in steps[:length]]
+    times = 1
+    while [step.looks for step in steps[times * length : (times + 1) * length]] == unit:
+        times += 1
+    return times
 
 
 def ranges(numbers) -> str:

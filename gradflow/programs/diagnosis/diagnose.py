@@ -15,6 +15,7 @@ from ..trunk import NoTrunk, Trunk, trunks
 from .expected import Expected, by_majority, by_wiring, has_lanes, shape
 from .passages import Part
 from .path import Placed, placed
+from .places import seen_from
 from .sublayers import Sublayer, sublayer, token_axes
 from .unrolled import Room, unrolled
 from .values import Values
@@ -101,7 +102,11 @@ def _plain(one: Sublayer, number: int) -> SublayerDiagnosis:
 
 
 def _names(norms: tuple[Part, ...]) -> tuple[str, ...]:
-    return tuple(part.norm.kind if part.norm else "norm" for part in norms)
+    return tuple(map(_name, norms))
+
+
+def _name(norm: Part) -> str:
+    return norm.norm.kind if norm.norm else "norm"
 
 
 def _undecided(on_path: Placed, trunk: Trunk) -> list[str]:
@@ -167,17 +172,19 @@ def _is_shifted(of: Graph, value: Value) -> bool:
 def _steps(on_path: Placed, sublayers: tuple[SublayerDiagnosis, ...], said: list[Finding]) -> tuple[Step, ...]:
     """Returns the boxes of a trunk from the bottom up."""
     marked = {depth for finding in said for depth in finding.depths}
+    marked_lines = {line for finding in said if not finding.depths for line in finding.lines}
     steps = []
     for one, plain in zip(on_path.sublayers, sublayers, strict=True):
         own = (one.depth,)
         is_marked = one.depth in marked
         for part in one.norms_on_path:
-            steps.append(Step("norm", part.norm.kind, code_line(part.line), own, is_marked))
+            steps.append(Step("norm", _name(part), code_line(seen_from(part.lines, one.lines)), own, is_marked))
         steps.append(Step("sublayer", plain.equation, plain.line, own, is_marked))
         for part in one.norms_out:
-            steps.append(Step("norm", part.norm.kind, code_line(part.line), own, is_marked))
+            steps.append(Step("norm", _name(part), code_line(seen_from(part.lines, one.lines)), own, is_marked))
     for part in on_path.readout:
         if part.kind in ("norm", "matrix"):
-            text = part.norm.kind if part.norm else "linear"
-            steps.append(Step(part.kind, text, code_line(part.line)))
+            text = "linear" if part.kind == "matrix" else _name(part)
+            line = seen_from(part.lines, on_path.sublayers[-1].lines)
+            steps.append(Step(part.kind, text, code_line(line), (), code_line(line) in marked_lines))
     return tuple(steps)
