@@ -145,7 +145,8 @@ def _rows(sublayers) -> list[str]:
         for sublayer in alike:
             note = f"; {sublayer.note}" if sublayer.note else ""
             kinds[f"{sublayer.line} ({sublayer.kind}{note})"] = None
-        rows.append(f"{ranges([sublayer.depth for sublayer in alike])}: {equation}, {', '.join(kinds)}")
+        numbers = ranges(sublayer.depth for sublayer in alike)
+        rows.append(f"sublayers {numbers}: {equation}, {', '.join(kinds)}")
     return rows
 
 
