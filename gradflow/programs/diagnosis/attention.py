@@ -33,6 +33,7 @@ class Attention:
     line: Line
     lines: tuple[Line, ...] = field(repr=False)
     softmax: tuple[Line, ...] = field(repr=False)
+    split: tuple[Line, ...] = field(repr=False)  # where queries and keys are given their axes
     of_itself: bool  # queries and keys are of one stream
 
 
@@ -118,16 +119,19 @@ class _Search:
         (contracted, _), _ = product.params["dimension_numbers"]
         width = math.prod(product.inputs[0].shape[axis] for axis in contracted)
         why = ""
+        split: dict[Line, None] = {}
         for value in product.inputs[:2]:
             for operation in self.behind(value):
                 factors = factors | self.factor(operation)
+                if operation.name in ("reshape", "transpose"):
+                    split[operation.line] = None
                 if operation.name in NORMS:
                     why = "queries or keys are normalized"
         if not why and None in factors.values():
             why = "they are multiplied by a trained number"
         of_itself = all(value in self.moving for value in product.inputs[:2])
         scale = None if why else math.prod(factors.values())
-        return Attention(scale, why, width, product.lines[0], product.lines, softmax.lines, of_itself)
+        return Attention(scale, why, width, product.lines[0], product.lines, softmax.lines, tuple(split), of_itself)
 
     def behind(self, value: Value) -> Iterator[Operation]:
         """Yields the operations between a value and the products with weights that it is made from."""

@@ -162,7 +162,7 @@ def lonely_tokens(case: Case) -> Iterator[Finding]:
         if one.coupled.words == "token-wise":
             text = "attention couples no tokens: a token sees itself alone, as where heads stand in the place of tokens"
             remedy = "transpose to [batch, head, token, feature] in front of the scores, and back"
-            lines = [one.lines[0], attention.line, *attention.lines[1:2]]
+            lines = [one.lines[0], attention.line, *attention.lines[1:2], *attention.split]
             yield _finding(case, "heads_for_tokens", text, remedy, lines, one)
 
 
