@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...model.wirings.catalogue import Placement, Wiring, placement
-from ...results.arguments import function
+from ...results.arguments import function, shown
 from ...results.diagnosis import Diagnosis, Finding, Step, SublayerDiagnosis
 from ..graph import Graph, Value, reached
 from ..trunk import NoTrunk, Trunk, trunks
@@ -21,6 +21,11 @@ from .unrolled import Room, unrolled
 from .values import Values
 from .verdict import Case, code_line, findings
 
+TWO_NORMS = (
+    "the final norm is one of the last sublayer's norm, which post-norm needs none of: whether pre-norm was meant can't be told; "
+    "expect='pre' compares with it"
+)
+
 
 def diagnose(loss_fn, params, batch, expect: str | Wiring | Placement | None = None) -> Diagnosis:
     """Returns the residual sublayers of a program as instances of equation (1), its mistakes with their lines, and what can't be told.
@@ -30,7 +35,8 @@ def diagnose(loss_fn, params, batch, expect: str | Wiring | Placement | None = N
     loss_fn : `(params, batch) -> loss`
         As it is differentiated; what it returns besides the loss is not looked at.
     params, batch : pytrees of arrays
-        The loss is evaluated once. Weights as after some training tell more than those of the start, where gains may be zero.
+        The stream is evaluated once: two examples tell as much as many. Weights as after some training tell more than those of
+        the start, where gains may be zero.
     expect : name of gradflow's catalogue, `gf.Wiring` or `gf.Placement`, optional
         What every sublayer should be; by default what most others of its kind in the program are.
 
@@ -39,8 +45,8 @@ def diagnose(loss_fn, params, batch, expect: str | Wiring | Placement | None = N
     """
     function("loss_fn", loss_fn)
     chosen = None if expect is None else placement(expect)
+    leaves, fed_leaves = _arrays("params", params), _arrays("batch", batch)
     program = jax.make_jaxpr(loss_fn)(params, batch)
-    leaves, fed_leaves = jax.tree.leaves(params), jax.tree.leaves(batch)
     try:
         found = trunks(program, len(leaves))
     except NoTrunk as error:
@@ -60,6 +66,20 @@ def diagnose(loss_fn, params, batch, expect: str | Wiring | Placement | None = N
     )
 
 
+def _arrays(name: str, tree) -> list:
+    """Returns the leaves of a tree as arrays.
+
+    Errors: TypeError for one that is no array, such as a function in a module.
+    """
+    leaves = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex):
+            where = f"{name}{jax.tree_util.keystr(path)}"
+            raise TypeError(f"{where} is {shown(leaf)}: arrays alone are needed, without functions and settings beside them")
+        leaves.append(jnp.asarray(leaf))
+    return leaves
+
+
 def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placement | None):
     """Returns the sublayers of a trunk, findings, what can't be told, and its steps."""
     counts = [leaf.shape for leaf in batch if jnp.issubdtype(leaf.dtype, jnp.integer)]
@@ -71,14 +91,15 @@ def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placem
             known[fork, own] = sublayer(fork, own, token_axes(fork.below, counts))
         taken.append(replace(known[fork, own], depth=depth))
     on_path = placed(rows, taken)
-    usual = by_majority(on_path.sublayers)
-    expected = usual
-    undecided = _undecided(on_path, trunk)
+    expected = by_majority(on_path.sublayers)
+    undecided = _undecided(on_path)
+    if chosen is None and on_path.sublayers[-1].norms_out and _final_norms(on_path):
+        undecided.append(TWO_NORMS)
     if chosen is not None and has_lanes(chosen):
         undecided.append(f"{chosen.name} is a wiring on several lanes: sublayers are compared with one another alone")
     elif chosen is not None:
         expected = by_wiring(chosen, len(taken))
-    case = Case(on_path, expected, usual, _next_tokens(trunk, room, batch), number)
+    case = Case(on_path, expected, _next_tokens(trunk, room, batch), number)
     said = findings(case)
     sublayers = tuple(_plain(one, number) for one in on_path.sublayers)
     return sublayers, said, undecided, _steps(on_path, sublayers, said)
@@ -101,6 +122,10 @@ def _plain(one: Sublayer, number: int) -> SublayerDiagnosis:
     )
 
 
+def _final_norms(on_path: Placed) -> tuple[Part, ...]:
+    return tuple(part for part in on_path.readout if part.kind == "norm")
+
+
 def _names(norms: tuple[Part, ...]) -> tuple[str, ...]:
     return tuple(map(_name, norms))
 
@@ -109,7 +134,7 @@ def _name(norm: Part) -> str:
     return norm.norm.kind if norm.norm else "norm"
 
 
-def _undecided(on_path: Placed, trunk: Trunk) -> list[str]:
+def _undecided(on_path: Placed) -> list[str]:
     """Returns what can't be told of a trunk."""
     found = []
     silent = [one for one in on_path.sublayers if one.silent]

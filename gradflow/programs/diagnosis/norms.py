@@ -32,7 +32,7 @@ class Norm(NamedTuple):
 def norm_of(f: Callable, shape: tuple[int, ...], dtype) -> Norm | None:
     """Returns the norm that a function of arrays of this shape is; None for any other function, and for one that is constant."""
     x, other = _drawn(shape, dtype, seed=0), _drawn(shape, dtype, seed=1)
-    tolerance = 64 * float(jnp.finfo(dtype).eps)
+    tolerance = max(1e-4, 2 * float(jnp.finfo(dtype).eps))
 
     def scaled(size, y=x):
         return f((size * y).astype(dtype))

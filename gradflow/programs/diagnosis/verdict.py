@@ -13,6 +13,7 @@ from ...results.diagnosis import CodeLine, Finding
 from ..source import Line
 from .expected import Expected, Shape, shape
 from .identity import identities
+from .passages import Part
 from .path import Placed
 from .places import seen_from
 from .sublayers import Sublayer
@@ -23,7 +24,6 @@ class Case(NamedTuple):
 
     placed: Placed
     expected: Expected
-    usual: Expected
     predicts_next: str
     number: int
 
@@ -132,13 +132,20 @@ def shared_norms(case: Case) -> Iterator[Finding]:
 
 def eps_outside(case: Case) -> Iterator[Finding]:
     """A norm divides by √v + ε."""
+    text = "a norm divides by √v + ε, ε outside of the root"
+    remedy = "divide by √(v + ε), as LayerNorm and RMSNorm are defined; its ε is another one"
     for one in case.sublayers:
-        norms = [part for part in one.norms if part.norm is not None and part.norm.eps_outside]
+        norms = [part for part in one.norms if _has_eps_outside(part)]
         if norms:
             lines = [line for part in norms for line in (part.lines[0], _line_of(part, one))]
-            text = "a norm divides by √v + ε, ε outside of the root"
-            remedy = "divide by √(v + ε), as LayerNorm and RMSNorm are defined; its ε is another one"
             yield _finding(case, "eps_outside", text, remedy, dict.fromkeys(lines), one)
+    for part in case.placed.readout:
+        if _has_eps_outside(part):
+            yield _finding(case, "eps_outside", text, remedy, part.lines[:1])
+
+
+def _has_eps_outside(part: Part) -> bool:
+    return part.norm is not None and bool(part.norm.eps_outside)
 
 
 def scores(case: Case) -> Iterator[Finding]:
