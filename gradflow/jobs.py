@@ -74,7 +74,8 @@ def program(word: str) -> tuple:
     """
     path, _, name = word.rpartition(":")
     if not path.endswith(".py") or not name.isidentifier():
-        raise ValueError(f"no program {shown(word)}: give FILE.py:NAME, NAME a function that returns (loss_fn, params, batch)")
+        remedy = "give FILE.py:NAME, NAME a function that returns (loss_fn, params, batch)"
+        raise ValueError(f"no program {shown(word)}: {remedy}")
     file = Path(path).resolve()
     if not file.is_file():
         raise ValueError(f"no file {path}")
@@ -103,7 +104,8 @@ def diagnosis(word: str, expect: str | None = None, picture: Path | None = None)
     loss_fn, params, batch = program(word)
     report = diagnose(loss_fn, params, batch, None if expect is None else wiring(expect))
     if picture is not None:
-        plot.trunk(report).figure.savefig(picture)
+        figure: Any = plot.trunk(report).figure
+        figure.savefig(picture)
     return report
 
 

@@ -7,7 +7,7 @@ Plain data: drawn by `gf.plot.trunk`, printed by `gradflow diagnose`.
 """
 
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 
@@ -87,7 +87,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Step:
-    """A box of the picture: `kind` is norm (on the path), sublayer, or matrix (the readout's); `marked` where a finding is about it."""
+    """A box of the picture: `kind` is norm (on the path), sublayer or matrix (the readout's); `marked` by a finding about it."""
 
     kind: str
     text: str
@@ -188,7 +188,7 @@ def _times(steps: tuple[Step, ...], length: int) -> int:
 def ranges(numbers) -> str:
     """Returns numbers as ranges, `0–4, 7`, or with a step, `0, 2, …, 10`."""
     numbers = sorted(set(numbers))
-    steps = {above - below for below, above in zip(numbers, numbers[1:], strict=False)}
+    steps = {above - below for below, above in pairwise(numbers)}
     if len(numbers) > 3 and len(steps) == 1 and steps != {1}:
         return f"{numbers[0]}, {numbers[1]}, …, {numbers[-1]}"
     found = []

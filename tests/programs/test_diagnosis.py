@@ -13,7 +13,9 @@ from gradflow.results.diagnosis import Diagnosis, Step, ranges, repeated
 
 FEW = {"plain_loop", "scan_blocks", "rezero_start"}
 FEW_MUTANTS = {f"plain/{name}" for name in ("norm_on_path", "no_add", "shared_norm", "unscaled_scores", "eps_outside")}
-FEW_MUTANTS |= {f"plain/{name}/layer_1" for name in ("post_for_pre", "double_norm", "heads_for_tokens", "no_causal_mask")}
+FEW_MUTANTS |= {
+    f"plain/{name}/layer_1" for name in ("post_for_pre", "double_norm", "heads_for_tokens", "no_causal_mask")
+}
 WITHOUT_TRUNK = ("perceptron", "densenet", "unet")
 # Two arrays go up side by side: which of them a sublayer is of is the trunk's to say.
 SIDE_BY_SIDE = ("two_streams", "x0_again")
@@ -140,7 +142,9 @@ def test_one_function_written_in_two_ways_is_named_by_both():
 )
 def test_what_is_not_as_expected_is_said(name, expect, mistake):
     findings = diagnosis(name, expect).findings
-    if mistake == "branch_for_pre":  # named from what is found: the norm of the input has taken the place of the output's
+    if (
+        mistake == "branch_for_pre"
+    ):  # named from what is found: the norm of the input has taken the place of the output's
         mistake = "pre_for_branch"
     assert mistake in [own for finding in findings for own in finding.mistakes]
 
@@ -243,7 +247,10 @@ def test_tokens_are_coupled_as_changes_reach(function, words):
 def test_a_report_is_one_screen_of_text():
     text = str(diagnosis("scan_blocks")).splitlines()
     assert text[0] == "8 residual sublayers"
-    assert "sublayers 0–7: x + F(RMSNorm(x)), plain_scan.py:75 (attention, causal), plain_scan.py:76 (token-wise)" in text[1]
+    assert (
+        "sublayers 0–7: x + F(RMSNorm(x)), plain_scan.py:75 (attention, causal), plain_scan.py:76 (token-wise)"
+        in text[1]
+    )
     assert text[2] == "nothing found wrong"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..graph import Graph, Operation, Value, graph, reached
+from ..graph import Operation, Value, graph, reached
 from ..source import Line
 from ..trunk import CONTRACTIONS
 from .sections import Section
@@ -64,7 +64,8 @@ def opened(operations) -> tuple[Operation, ...]:
             continue
         inner = graph(operation.params[inside], inputs)
         around = (*operation.around, operation.equation)
-        found += [replace(inner_operation, around=(*around, *inner_operation.around)) for inner_operation in opened(inner.operations)]
+        for done in opened(inner.operations):
+            found.append(replace(done, around=(*around, *done.around)))
         stands_for.update(zip(operation.outputs, inner.outputs, strict=True))
     return tuple(found)
 

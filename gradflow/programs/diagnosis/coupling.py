@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Coupling(NamedTuple):
-    """Whether the output at a token depends on earlier tokens, and on later ones; None where the output is no function of its input."""
+    """Whether the output at a token depends on earlier tokens, and on later ones."""
 
     earlier: bool
     later: bool

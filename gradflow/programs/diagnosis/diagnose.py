@@ -12,7 +12,7 @@ from ...results.arguments import function, shown
 from ...results.diagnosis import Diagnosis, Finding, Step, SublayerDiagnosis
 from ..graph import Graph, Value, reached
 from ..trunk import NoTrunk, Trunk, trunks
-from .expected import Expected, by_majority, by_wiring, has_lanes, shape
+from .expected import by_majority, by_wiring, has_lanes
 from .passages import Part
 from .path import Placed, placed
 from .places import seen_from
@@ -28,7 +28,7 @@ TWO_NORMS = (
 
 
 def diagnose(loss_fn, params, batch, expect: str | Wiring | Placement | None = None) -> Diagnosis:
-    """Returns the residual sublayers of a program as instances of equation (1), its mistakes with their lines, and what can't be told.
+    """Returns the residual sublayers of a program as instances of equation (1), its mistakes and their lines, what can't be told.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def _arrays(name: str, tree) -> list:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex):
             where = f"{name}{jax.tree_util.keystr(path)}"
-            raise TypeError(f"{where} is {shown(leaf)}: arrays alone are needed, without functions and settings beside them")
+            raise TypeError(f"{where} is {shown(leaf)}: arrays alone are needed, no functions and settings beside them")
         leaves.append(jnp.asarray(leaf))
     return leaves
 
@@ -146,9 +146,11 @@ def _undecided(on_path: Placed) -> list[str]:
         )
     for one in on_path.sublayers:
         if one.coupled is None and not one.silent:
-            found.append(f"{one.lines[0]}: whether the branch couples tokens can't be told: its output has other tokens than its input")
+            why = "its output has other tokens than its input"
+            found.append(f"{one.lines[0]}: whether the branch couples tokens can't be told: {why}")
         if one.attention is not None and one.attention.why:
-            found.append(f"{one.attention.line}: whether scores are to be divided by √d can't be told: {one.attention.why}")
+            line, why = one.attention.line, one.attention.why
+            found.append(f"{line}: whether scores are to be divided by √d can't be told: {why}")
     return list(dict.fromkeys(found))
 
 
@@ -158,7 +160,8 @@ def _undecided(on_path: Placed) -> list[str]:
 def _next_tokens(trunk: Trunk, room: Room, batch: list) -> str:
     """Returns by what sign a trunk is that of a model of next tokens; nothing where there is none.
 
-    Either an array of the batch has the tokens that the trunk is made from, one place later; or the program takes both from one array.
+    Either an array of the batch has the tokens that the trunk is made from, one place later; or the program takes both from
+    one array.
     """
     of = room.graph
     inputs = of.inputs[len(of.inputs) - len(batch) :]
@@ -166,7 +169,7 @@ def _next_tokens(trunk: Trunk, room: Room, batch: list) -> str:
     feeding = [(value, leaf) for value, leaf in own if _feeds(of, value, trunk)]
     for _, tokens in feeding:
         for _, targets in own:
-            if tokens.shape == targets.shape and tokens.shape[-1] > 1 and np.array_equal(tokens[..., 1:], targets[..., :-1]):
+            if tokens.shape[-1] > 1 and np.array_equal(tokens[..., 1:], targets[..., :-1]):
                 return "the targets are the tokens one place later"
     for value, _ in feeding:
         if _is_shifted(of, value):

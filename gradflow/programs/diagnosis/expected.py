@@ -11,7 +11,14 @@ from ...model.wirings.catalogue import Placement, Wiring, placement
 from ...model.wirings.placement import wirings_of
 from .sublayers import Sublayer
 
-FACTORS = {Identity: "1", Gain: "number", ScalarGain: "trained number", FeatureGain: "trained gain", Complement: "trained gain"}
+FACTORS = {
+    Identity: "1",
+    Gain: "number",
+    ScalarGain: "trained number",
+    FeatureGain: "trained gain",
+    Complement: "trained gain",
+}
+LETTERS = {"number": "α ", "trained number": "a ", "trained gain": "λ ⊙ ", "matrix": "A ", "gate": "g ⊙ "}
 
 
 class Shape(NamedTuple):
@@ -29,13 +36,12 @@ class Shape(NamedTuple):
         branch = "F(N x)" if self.norm_in else "F x"
         if self.norm_branch:
             branch = f"N({branch})"
-        letters = {"1": "", "number": "α ", "trained number": "a ", "trained gain": "λ ⊙ ", "matrix": "A ", "gate": "g ⊙ "}
-        total = f"{letters.get(self.skip, '')}x + {letters.get(self.write, '')}{branch}"
+        total = f"{LETTERS.get(self.skip, '')}x + {LETTERS.get(self.write, '')}{branch}"
         return f"N({total})" if self.norm_out else total
 
 
 class Expected(NamedTuple):
-    """The shape of every sublayer of a trunk, whether the stream is normalized before it is read out (None: either), and whose shapes these are."""
+    """The shape of every sublayer of a trunk, whether there is a final norm (None: either), and whose shapes these are."""
 
     shapes: tuple[Shape, ...]
     final_norm: bool | None
@@ -44,7 +50,8 @@ class Expected(NamedTuple):
 
 def shape(of: Sublayer) -> Shape:
     """Returns where a sublayer has norms and factors."""
-    return Shape(bool(of.norms_in), bool(of.norms_branch), bool(of.norms_out), kind_of_factor(of.skip), kind_of_factor(of.write))
+    skip, write = kind_of_factor(of.skip), kind_of_factor(of.write)
+    return Shape(bool(of.norms_in), bool(of.norms_branch), bool(of.norms_out), skip, write)
 
 
 def kind_of_factor(name: str) -> str:
@@ -54,8 +61,8 @@ def kind_of_factor(name: str) -> str:
 
 def of_wiring(wiring: Wiring) -> Shape:
     """Returns the shape of a wiring's sublayers."""
-    norms = (_is_norm(layer) for layer in (wiring.norm_in, wiring.norm_branch, wiring.norm_out))
-    return Shape(*norms, FACTORS.get(type(wiring.skip), "?"), FACTORS.get(type(wiring.write), "?"))
+    skip, write = FACTORS.get(type(wiring.skip), "?"), FACTORS.get(type(wiring.write), "?")
+    return Shape(_is_norm(wiring.norm_in), _is_norm(wiring.norm_branch), _is_norm(wiring.norm_out), skip, write)
 
 
 def _is_norm(layer: Layer) -> bool:

@@ -1,4 +1,4 @@
-"""Which parameters a norm has: two norms have one parameter where the same array, or the same part of one array, is used by both."""
+"""Which parameters a norm has: two norms have one where both use the same array, or the same part of one array."""
 
 from collections.abc import Iterable
 

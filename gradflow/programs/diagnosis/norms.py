@@ -1,12 +1,12 @@
 """Whether a function is a norm, and which one: by what it does to numbers, not by its name.
 
-    f(c x) = f(x) for every c            a norm; over the features where c may differ from token to token, of an example (GroupNorm)
-                                         where it may differ from one to the next, else BatchNorm
+    f(c x) = f(x) for every c            a norm; over the features where c may be another for each token, of an example
+                                         (GroupNorm) where it may be for each of these, else BatchNorm
     f(x + c 1) = f(x)                    that takes off the mean: LayerNorm; else RMSNorm
     |f(t x)| ∝ t/√(t² v + ε)             ε under the root; t/(t√v + ε) where it is added to it
 
-Both are tried at sizes c so large that ε does not matter. A function that saturates (tanh, softmax) is no norm: it is another one at
-the size of one than at large sizes.
+Both are tried at sizes c so large that ε does not matter. A function that saturates (tanh, softmax) is no norm: at the size of
+one it is another than at large sizes.
 """
 
 from collections.abc import Callable

@@ -1,11 +1,13 @@
 """A passage of a program from one value to a later one, in parts: norms, matrices, gains, and other functions.
 
 Between consecutive cuts a program is a function of one array. A norm may go over several of these: the mean is taken off, the
-root divides, the gain and the shift come after. So a norm begins at a cut with a reduction, and ends at the first cut at which the function is one.
+root divides, the gain and the shift come after. So a norm begins at a cut with a reduction, and ends at the first cut at which
+the function is one.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ..graph import Graph, Operation, Value, differentiable_path
 from ..source import Line
@@ -48,7 +50,7 @@ def passage(of: Graph, values: Values, below: Value, above: Value) -> list[Part]
 
 
 def _parts(of: Graph, values: Values, stops: list[Value]) -> Iterator[Part]:
-    gaps = [section(of, one, next_one) for one, next_one in zip(stops, stops[1:], strict=False)]
+    gaps = [section(of, below, above) for below, above in pairwise(stops)]
     place = 0
     while place < len(gaps):
         norm, length = _norm_from(of, values, stops, gaps, place)

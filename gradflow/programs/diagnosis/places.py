@@ -11,9 +11,10 @@ def function(line: Line) -> tuple[str, str]:
 
 
 def order(one: Sequence[Line], other: Sequence[Line]) -> int | None:
-    """Returns how many lines `one` stands below `other`; None where one line calls both and `other` isn't in it itself, or no function does.
+    """Returns how many lines `one` stands below `other` in the innermost function that calls both.
 
-    The lines are those of the calls that led there, innermost first.
+    None where no function does, or where one line calls both and `other` isn't written in it. The lines are those of the
+    calls that led there, innermost first.
     """
     functions = [function(line) for line in other]
     for line in one:
@@ -25,7 +26,7 @@ def order(one: Sequence[Line], other: Sequence[Line]) -> int | None:
 
 
 def seen_from(one: Sequence[Line], other: Sequence[Line]) -> Line:
-    """Returns the line of `one` in the innermost function that `other` is called from too; its own innermost where there is none."""
+    """Returns the line of `one` in the innermost function that calls `other` too; its own innermost where there is none."""
     functions = {function(line) for line in other}
     for line in one:
         if function(line) in functions:

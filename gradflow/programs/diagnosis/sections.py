@@ -70,7 +70,7 @@ def _run(operations, below: Value, beside: tuple[Value, ...], above: Value, at_b
     env = dict(zip(beside, at_beside, strict=True))
     env[below] = at_below
     for operation in operations:
-        values = [env[value] if value in env else value.constant for value in operation.inputs]
+        values = [env.get(value, value.constant) for value in operation.inputs]
         env.update(zip(operation.outputs, as_it_was(operation.equation, values), strict=True))
     return env[above]
 

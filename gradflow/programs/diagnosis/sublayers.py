@@ -1,4 +1,4 @@
-"""A residual sublayer, taken apart: the norms at either end of its branch, what multiplies skip and branch, how tokens are coupled."""
+"""A residual sublayer, taken apart: norms at either end of its branch, what multiplies skip and branch, how it couples tokens."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -165,7 +165,8 @@ def _product(operations: Sequence[Operation], room: Room) -> str:
         array = np.asarray(beside[0].constant if beside[0].constant is not None else room.values(beside[0]), np.float32)
         if not np.all(array == array.flat[0]):
             return "gate"
-        number *= 1 / array.flat[0] if operation.name == "div" else array.flat[0]
+        beside_number = float(array.flat[0])
+        number *= 1 / beside_number if operation.name == "div" else beside_number
     return f"{number:.4g}"
 
 
@@ -239,5 +240,3 @@ def token_axes(stream: Value, counts: Iterable[tuple[int, ...]]) -> tuple[int, .
     if len(shape) < 3:
         return tuple(range(len(shape) - 1))
     return tuple(range(1, len(shape) - 1))
-
-

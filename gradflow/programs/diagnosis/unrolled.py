@@ -2,7 +2,8 @@
 
     stretch 0, fork 0, stretch 1, fork 1, …, fork n − 1, stretch n
 
-A stretch is what lies on the path between two sums. Of a loop the first turns are evaluated; later ones stand for the last of these.
+A stretch is what lies on the path between two sums. Of a loop the first turns are evaluated; of later ones the last of these
+is taken to tell.
 """
 
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ def unrolled(trunk: Trunk, room: Room) -> Unrolled:
             stretches.append([])
         else:
             stretches[-1].append((step, own))
-            if place > last and _has_matrix(step):
+            if place > last and isinstance(step, Map) and _has_matrix(step):
                 break
     known: dict[Any, tuple[Part, ...]] = {}
     return Unrolled(tuple(forks), tuple(_stretch(maps, known) for maps in stretches))
@@ -79,7 +80,7 @@ def _inside(loop: Loop, outside: Room, values: Values) -> Room:
     return Room(body, values, fed, reached(body.operations, learned))
 
 
-def _has_matrix(step: Step) -> bool:
+def _has_matrix(step: Map) -> bool:
     return any(operation.name in CONTRACTIONS for operation in step.operations)
 
 

@@ -1,7 +1,7 @@
 """The values of a program at its own parameters and batch, each computed when it is first asked for.
 
-Along a trunk they are computed section by section (`sections`); what is beside it, operation by operation: so the cost of compiling
-does not grow with depth. A turn of a loop has values of its own.
+Along a trunk they are computed section by section (`sections`); what is beside it, operation by operation: so the cost of
+compiling does not grow with depth. A turn of a loop has values of its own.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """What is wrong with a trunk: of every mistake the criterion, and what to do about it.
 
-Each function takes a trunk that is taken apart and yields findings. Some mistakes are mistakes in any network (a residual sum that
-is missing, a norm on the skip, a norm of a norm, scores that are not divided by √d, one norm in two sublayers); others are one against
-what is expected, or against the others of the program.
+Each function takes a trunk that is taken apart and yields findings. Some mistakes are mistakes in any network (a residual sum
+that is missing, a norm on the skip, a norm of a norm, scores that are not divided by √d, one norm in two sublayers); others are
+one against what is expected, or against the others of the program.
 """
 
 import math
@@ -74,9 +74,8 @@ def _line_of(part, of: Sublayer) -> Line:
 def missing_sums(case: Case) -> Iterator[Finding]:
     """A function with weights is on the path between two sublayers: x = F(N x)."""
     for between in case.placed.without_sum:
-        neighbour = between.below or between.above
         matrices = [part for part in between.parts if part.kind == "matrix"]
-        lines = {_line_of(part, neighbour) for part in matrices}
+        lines = {_line_of(part, between.below) for part in matrices}
         text = "a branch is not added: the stream goes on as F(x) alone, without a skip"
         yield _finding(case, "no_add", text, "write x = x + F(x)", sorted(lines))
 
@@ -87,8 +86,8 @@ def norms_on_path(case: Case) -> Iterator[Finding]:
         if one.norms_on_path and one.skip != "matrix":
             lines = [_line_of(part, one) for part in one.norms_on_path]
             text = (
-                "the norm is on the residual path: h + F(h) with h = N(x), either since the norm's output was named as the stream "
-                "or since the branch's output is added to the norm's"
+                "the norm is on the residual path: h + F(h) with h = N(x), either since the norm's output was named as the "
+                "stream or since the branch's output is added to the norm's"
             )
             remedy = "write x = x + F(N(x)), and leave x itself as it is"
             yield _finding(case, ("norm_on_path", "sum_from_norm"), text, remedy, [*lines, one.lines[0]], one)
@@ -149,7 +148,7 @@ def _has_eps_outside(part: Part) -> bool:
 
 
 def scores(case: Case) -> Iterator[Finding]:
-    """The scores are not divided by the root of the head's width, though neither normalized nor multiplied by a trained number."""
+    """The scores are not divided by the root of the head's width; those that are normalized, or trained to a scale, aside."""
     for one in case.sublayers:
         attention = one.attention
         if attention is None or attention.scale is None or attention.width == 1:
@@ -175,10 +174,13 @@ def lonely_tokens(case: Case) -> Iterator[Finding]:
 
 def lost_masks(case: Case) -> Iterator[Finding]:
     """An attention sees later tokens, though others of the trunk don't, or though the targets are the next tokens."""
-    attentions = [one for one in case.sublayers if one.attention is not None and one.attention.of_itself and one.coupled]
-    causal = [one for one in attentions if not one.coupled.later and one.coupled.earlier]
-    for one in attentions:
-        if not one.coupled.later:
+    attentions = []
+    for one in case.sublayers:
+        if one.attention is not None and one.attention.of_itself and one.coupled is not None:
+            attentions.append((one, one.attention, one.coupled))
+    causal = [one for one, _, coupled in attentions if coupled.earlier and not coupled.later]
+    for one, attention, coupled in attentions:
+        if not coupled.later:
             continue
         if case.predicts_next:
             text = f"the causal mask is missing: a token sees those after it, and {case.predicts_next}"
@@ -186,7 +188,8 @@ def lost_masks(case: Case) -> Iterator[Finding]:
             text = "the causal mask is missing: a token sees those after it, and in most other layers it does not"
         else:
             continue
-        yield _finding(case, "no_causal_mask", text, "mask the scores above the diagonal", [one.attention.softmax[0], one.lines[0]], one)
+        lines = [attention.softmax[0], one.lines[0]]
+        yield _finding(case, "no_causal_mask", text, "mask the scores above the diagonal", lines, one)
 
 
 def final_norm(case: Case) -> Iterator[Finding]:
@@ -211,7 +214,9 @@ def unexpected(case: Case) -> Iterator[Finding]:
         wanted = against.shapes[place]
         if _differ(own, wanted) and not _is_said(one, own, wanted):
             name = _name(own, wanted)
-            text = f"{_words(name, own, wanted)}: {own.equation} in the place of {wanted.equation}, as {_whose(against)}"
+            text = (
+                f"{_words(name, own, wanted)}: {own.equation} in the place of {wanted.equation}, as {_whose(against)}"
+            )
             lines = [one.lines[0], *[_line_of(part, one) for part in one.norms]]
             yield _finding(case, name, text, f"write {wanted.equation}", dict.fromkeys(lines), one)
 

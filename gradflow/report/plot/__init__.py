@@ -2,7 +2,8 @@
 
 Depth runs left to right, from the input to the output; a quantity that spans decades has a log axis. Nothing is computed here:
 numbers come from `tables`. The Axes carry their caption as their label (`ax.get_label()`): quantity, probe and every
-condition; `save` writes picture, table and caption. Bottom up: canvas, lines, profiles, jacobians, theory, experiments, atlas, trunk.
+condition; `save` writes picture, table and caption. Bottom up: canvas, lines, profiles, jacobians, theory,
+experiments, atlas, trunk.
 """
 
 from .atlas import atlas

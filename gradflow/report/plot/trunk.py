@@ -11,7 +11,7 @@ from .canvas import PARTS, axes, faded, figure, inches, legend, styled
 
 ROW = 0.2  # inches of a box and the space above it
 BOX = 0.14
-PATH, BRANCH, WIDE = 0.55, 1.45, 0.52  # inches: the path, the middle of a branch, half a box
+PATH, BRANCH, WIDE = 0.72, 1.56, 0.52  # inches: the path, the middle of a branch, half a box
 MARKED = "#D55E00"
 
 
@@ -19,7 +19,8 @@ MARKED = "#D55E00"
 def trunk(report: Diagnosis, *, number: int = 1, width: str | float = "icml-column", ax=None) -> Axes:
     """Draws a trunk of a program from the bottom up: norms, branches, sums and the readout, those with a finding in orange.
 
-    Sublayers that come again at the same lines are drawn once, beside how often they come. `number` chooses one of several trunks.
+    Sublayers that come again at the same lines are drawn once, beside how often they come. `number` chooses one of several
+    trunks.
     """
     of_class("report", report, Diagnosis)
     if report.no_trunk:
@@ -48,13 +49,10 @@ def _draw(ax: Axes, groups: list[Repeated], rows: dict[int, SublayerDiagnosis], 
         for step in group.steps:
             y = _step(ax, step, rows, y)
         if group.times > 1:
-            ax.add_patch(Rectangle((0.3, start - 0.02), inches_right(ax) - 0.32, y - start, color="0.95", zorder=-2, lw=0))
-            ax.text(0.26, (start + y) / 2, f"{group.times} ×", ha="right", va="center")
-
-
-def inches_right(ax: Axes) -> float:
-    """Returns the right edge of the picture."""
-    return ax.get_xlim()[1]
+            ax.add_patch(
+                Rectangle((0.17, start - 0.02), ax.get_xlim()[1] - 0.19, y - start, color="0.95", zorder=-2, lw=0)
+            )
+            ax.text(0.15, (start + y) / 2, f"{group.times} ×", ha="right", va="center", rotation=90)
 
 
 def _rows(step: Step, rows: dict[int, SublayerDiagnosis]) -> int:
@@ -83,7 +81,9 @@ def _step(ax: Axes, step: Step, rows: dict[int, SublayerDiagnosis], y: float) ->
         y = _above(ax, y, f"× {of.write}", PARTS["fork"], "", step.marked)
     middle = y + BOX / 2
     ax.plot([BRANCH, BRANCH, PATH], [y - (ROW - BOX), middle, middle], color="0.3", lw=0.8, zorder=0)
-    ax.add_patch(Circle((PATH, middle), 0.06, fc="white", ec=MARKED if step.marked else PARTS["fork"], lw=1.0, zorder=2))
+    ax.add_patch(
+        Circle((PATH, middle), 0.06, fc="white", ec=MARKED if step.marked else PARTS["fork"], lw=1.0, zorder=2)
+    )
     ax.text(PATH, middle, "+", ha="center", va="center", fontsize=7, zorder=3)
     if of.skip != "1":
         ax.text(PATH - 0.08, middle, fill(legend(of.skip), 8), ha="right", va="center", fontsize=6)
