@@ -47,7 +47,7 @@ class Sublayer:
         """What its branch is, and how it couples tokens."""
         words = "" if self.coupled is None else self.coupled.words
         if len(self.fork.branches) > 1 and self.attention is not None:
-            return f"attention, {words}; {len(self.fork.branches) - 1} beside it"
+            return f"attention + {len(self.fork.branches) - 1} more, {words}"
         if self.attention is None:
             return words if words == "token-wise" or not words else f"tokens coupled, {words}"
         if not self.attention.of_itself:

@@ -132,7 +132,7 @@ def shared_norms(case: Case) -> Iterator[Finding]:
 def eps_outside(case: Case) -> Iterator[Finding]:
     """A norm divides by √v + ε."""
     text = "a norm divides by √v + ε, ε outside of the root"
-    remedy = "divide by √(v + ε), as LayerNorm and RMSNorm are defined; its ε is another one"
+    remedy = "divide by √(v + ε), as LayerNorm and RMSNorm are defined"
     for one in case.sublayers:
         norms = [part for part in one.norms if _has_eps_outside(part)]
         if norms:
@@ -155,7 +155,7 @@ def scores(case: Case) -> Iterator[Finding]:
             continue
         if math.isclose(attention.scale, 1.0, rel_tol=1e-3):
             text = f"scores are not divided by √d, d = {attention.width} the width of a head"
-            remedy = "divide them by √d; a model that has it in the weights of its queries, as T5, needs none"
+            remedy = "divide them by √d, unless the queries' weights were drawn that much smaller, as in T5"
             yield _finding(case, "unscaled_scores", text, remedy, [attention.line, one.lines[0]], one)
 
 

@@ -102,6 +102,7 @@ def _box(ax: Axes, x: float, y: float, text: str, colour: str, line: str, marked
     style = "round,pad=0,rounding_size=0.03"
     face = faded(colour, 0.15)
     ax.add_patch(FancyBboxPatch((x - WIDE, y), 2 * WIDE, BOX, boxstyle=style, fc=face, ec=edge, lw=1.0, zorder=1))
-    ax.text(x, y + BOX / 2, legend(text), ha="center", va="center", fontsize=6, zorder=3)
+    size = 6 if len(text) <= 22 else 5
+    ax.text(x, y + BOX / 2, legend(text), ha="center", va="center", fontsize=size, zorder=3)
     if line:
         ax.text(at, y + BOX / 2, legend(line), ha="left", va="center", fontsize=6, color=MARKED if marked else "0.3")
