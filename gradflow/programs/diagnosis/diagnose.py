@@ -16,7 +16,7 @@ from .expected import by_majority, by_wiring, has_lanes
 from .passages import Part
 from .path import Placed, placed
 from .places import seen_from
-from .sublayers import Sublayer, sublayer, token_axes
+from .sublayers import Sublayer, sublayer, token_axes, with_lines
 from .unrolled import Room, unrolled
 from .values import Values
 from .verdict import Case, code_line, findings
@@ -90,7 +90,7 @@ def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placem
         if (fork, own) not in known:
             known[fork, own] = sublayer(fork, own, token_axes(fork.below, counts))
         taken.append(replace(known[fork, own], depth=depth))
-    on_path = placed(rows, taken)
+    on_path = placed(rows, with_lines(taken))
     expected = by_majority(on_path.sublayers)
     undecided = _undecided(on_path)
     if chosen is None and on_path.sublayers[-1].norms_out and _final_norms(on_path):
@@ -109,7 +109,7 @@ def _plain(one: Sublayer, number: int) -> SublayerDiagnosis:
     """Returns a sublayer as plain data."""
     return SublayerDiagnosis(
         one.depth,
-        code_line(one.lines[0]),
+        code_line(one.line),
         one.kind or "branch",
         _names(one.norms_on_path),
         _names(one.norms_in),
@@ -139,7 +139,7 @@ def _undecided(on_path: Placed) -> list[str]:
     found = []
     silent = [one for one in on_path.sublayers if one.silent]
     if silent:
-        lines = ", ".join(dict.fromkeys(str(one.lines[0]) for one in silent))
+        lines = ", ".join(dict.fromkeys(str(one.line) for one in silent))
         found.append(
             f"{lines}: the branch's output is zero here, as where its gain starts at zero: what it does to the stream "
             "can't be seen; what is said of it is from before that gain. Give parameters as after some steps of training"
@@ -147,7 +147,7 @@ def _undecided(on_path: Placed) -> list[str]:
     for one in on_path.sublayers:
         if one.coupled is None and not one.silent:
             why = "its output has other tokens than its input"
-            found.append(f"{one.lines[0]}: whether the branch couples tokens can't be told: {why}")
+            found.append(f"{one.line}: whether the branch couples tokens can't be told: {why}")
         if one.attention is not None and one.attention.why:
             line, why = one.attention.line, one.attention.why
             found.append(f"{line}: whether scores are to be divided by √d can't be told: {why}")

@@ -1,7 +1,7 @@
 """A residual sublayer, taken apart: norms at either end of its branch, what multiplies skip and branch, how it couples tokens."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -34,6 +34,7 @@ class Sublayer:
     silent: bool  # the branch is multiplied by zero
     matrices: frozenset
     depth: int = 0
+    line: Line = NOWHERE
     norms_on_path: tuple[Part, ...] = ()
     norms_out: tuple[Part, ...] = ()
 
@@ -121,6 +122,18 @@ def _matrices(sections: Iterable[Section], room: Room) -> set[Value]:
             if value in room.learned and len(matrix.shape) > 1:
                 found.add(matrix)
     return found
+
+
+def with_lines(sublayers: Sequence[Sublayer]) -> list[Sublayer]:
+    """Returns sublayers with the line of each: that of its sum, or where one line sums for several kinds, the one that calls it."""
+    families: dict[Line, set[str]] = {}
+    for one in sublayers:
+        families.setdefault(one.lines[0], set()).add(one.family)
+    made = []
+    for one in sublayers:
+        has_caller = len(families[one.lines[0]]) > 1 and len(one.lines) > 1
+        made.append(replace(one, line=one.lines[1] if has_caller else one.lines[0]))
+    return made
 
 
 # ---- skip and write --------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def norms_on_path(case: Case) -> Iterator[Finding]:
                 "stream or since the branch's output is added to the norm's"
             )
             remedy = "write x = x + F(N(x)), and leave x itself as it is"
-            yield _finding(case, ("norm_on_path", "sum_from_norm"), text, remedy, [*lines, one.lines[0]], one)
+            yield _finding(case, ("norm_on_path", "sum_from_norm"), text, remedy, [*lines, one.line], one)
 
 
 def double_norms(case: Case) -> Iterator[Finding]:
@@ -101,7 +101,7 @@ def double_norms(case: Case) -> Iterator[Finding]:
                 lines = [part.lines[0] for part in norms] + [line for part in norms for line in part.lines[1:2]]
                 lines += [_line_of(part, one) for part in norms]
                 text = "two norms one after the other, N(N(x)): the first has no effect but through its gain"
-                yield _finding(case, "double_norm", text, "leave one out", [one.lines[0], *dict.fromkeys(lines)], one)
+                yield _finding(case, "double_norm", text, "leave one out", [one.line, *dict.fromkeys(lines)], one)
 
 
 def added_twice(case: Case) -> Iterator[Finding]:
@@ -111,7 +111,7 @@ def added_twice(case: Case) -> Iterator[Finding]:
         if len(plain) > 1:
             text = f"the stream is added {len(plain)} times: {len(plain)} x + F(x)"
             remedy = "add it either in the branch's function or around it"
-            yield _finding(case, "added_twice", text, remedy, [one.lines[0]], one)
+            yield _finding(case, "added_twice", text, remedy, [one.line], one)
 
 
 def shared_norms(case: Case) -> Iterator[Finding]:
@@ -122,7 +122,7 @@ def shared_norms(case: Case) -> Iterator[Finding]:
         for earlier, theirs in seen:
             is_other_turn = earlier.room is not one.room or earlier.fork is one.fork
             if own & theirs and not is_other_turn and not (one.matrices & earlier.matrices):
-                lines = [one.lines[0], earlier.lines[0]]
+                lines = [one.line, earlier.line]
                 text = "two sublayers share the parameters of one norm"
                 yield _finding(case, "shared_norm", text, "give each sublayer a norm of its own", lines, earlier, one)
                 break
@@ -156,7 +156,7 @@ def scores(case: Case) -> Iterator[Finding]:
         if math.isclose(attention.scale, 1.0, rel_tol=1e-3):
             text = f"scores are not divided by √d, d = {attention.width} the width of a head"
             remedy = "divide them by √d, unless the queries' weights were drawn that much smaller, as in T5"
-            yield _finding(case, "unscaled_scores", text, remedy, [attention.line, one.lines[0]], one)
+            yield _finding(case, "unscaled_scores", text, remedy, [attention.line, one.line], one)
 
 
 def lonely_tokens(case: Case) -> Iterator[Finding]:
@@ -168,7 +168,7 @@ def lonely_tokens(case: Case) -> Iterator[Finding]:
         if one.coupled.words == "token-wise":
             text = "attention couples no tokens: a token sees itself alone, as where heads stand in the place of tokens"
             remedy = "transpose to [batch, head, token, feature] in front of the scores, and back"
-            lines = [one.lines[0], attention.line, *attention.lines[1:2], *attention.split]
+            lines = [one.line, attention.line, *attention.lines[1:2], *attention.split]
             yield _finding(case, "heads_for_tokens", text, remedy, lines, one)
 
 
@@ -188,7 +188,7 @@ def lost_masks(case: Case) -> Iterator[Finding]:
             text = "the causal mask is missing: a token sees those after it, and in most other layers it does not"
         else:
             continue
-        lines = [attention.softmax[0], one.lines[0]]
+        lines = [attention.softmax[0], one.line]
         yield _finding(case, "no_causal_mask", text, "mask the scores above the diagonal", lines, one)
 
 
@@ -199,7 +199,7 @@ def final_norm(case: Case) -> Iterator[Finding]:
     in_branches = [one for one in case.sublayers if one.norms_in or one.norms_branch]
     if case.expected.final_norm is False or has_norm or len(in_branches) * 2 < len(case.sublayers):
         return
-    lines = [part.line for part in case.placed.readout if part.kind == "matrix"][:1] or [last.lines[0]]
+    lines = [part.line for part in case.placed.readout if part.kind == "matrix"][:1] or [last.line]
     text = "there is no final norm: the stream, whose size grows with depth, is read out as it is"
     yield _finding(case, "no_final_norm", text, "put a norm in front of the readout", lines)
 
@@ -217,7 +217,7 @@ def unexpected(case: Case) -> Iterator[Finding]:
             text = (
                 f"{_words(name, own, wanted)}: {own.equation} in the place of {wanted.equation}, as {_whose(against)}"
             )
-            lines = [one.lines[0], *[_line_of(part, one) for part in one.norms]]
+            lines = [one.line, *[_line_of(part, one) for part in one.norms]]
             yield _finding(case, name, text, f"write {wanted.equation}", dict.fromkeys(lines), one)
 
 
