@@ -1,10 +1,14 @@
 """What a diagnosis says of programs that are right, of mutants, and where it can't tell."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from programs.models import MUTANTS, PROGRAMS, RIGHT, fresh
+from programs.models.mistaken import plain
+from programs.models.program import cross_entropy
 
 import gradflow as gf
 from gradflow.programs.diagnosis.coupling import coupling
@@ -124,6 +128,94 @@ def test_a_sublayer_stands_at_the_line_of_its_sum():
 def test_one_function_written_in_two_ways_is_named_by_both():
     (finding,) = diagnosis("plain/norm_on_path").findings
     assert finding.mistakes == ("norm_on_path", "sum_from_norm")
+
+
+# ---- other ways to write, and other mistakes --------------------------------------------------------------------
+
+
+def added_and_normed(x, y, p):
+    return plain.norm(x + y, p)
+
+
+def post_norm_by_a_function(x, p):
+    x = added_and_normed(x, plain.attention(x, p), p["norm1"])
+    return added_and_normed(x, plain.mlp(x, p), p["norm2"])
+
+
+def post_norm_on_lines_of_its_own(x, p):
+    x = x + plain.attention(x, p)
+    x = plain.norm(x, p["norm1"])
+    x = x + plain.mlp(x, p)
+    x = plain.norm(x, p["norm2"])
+    return x
+
+
+def attention_with_scores(score, mask, x, p):
+    q, k, v = plain.split(x, p)
+    scores = jnp.where(mask(jnp.ones((8, 8), bool)), score * (q @ k.mT), -jnp.inf)
+    return (jax.nn.softmax(scores) @ v).swapaxes(1, 2).reshape(x.shape) @ p["out"]
+
+
+def with_attention(attention):
+    def block(x, p):
+        x = x + attention(plain.norm(x, p["norm1"]), p)
+        x = x + plain.mlp(plain.norm(x, p["norm2"]), p)
+        return x
+
+    return block
+
+
+def norm_over_tokens(x, p):
+    normed = (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 1e-5) * p["norm1"]["scale"]
+    x = x + plain.attention(normed, p)
+    x = x + plain.mlp(plain.norm(x, p["norm2"]), p)
+    return x
+
+
+def scanned(block):
+    def run(params, tokens):
+        x = params["token"][tokens]
+        layers = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params["layers"])
+        x, _ = jax.lax.scan(lambda x, p: (block(x, p), None), x, layers)
+        return plain.norm(x, params["norm"]) @ params["head"]
+
+    return run
+
+
+def unrolled(block):
+    return lambda params, tokens: plain.forward(params, tokens, (block,) * 3)
+
+
+OTHERS = {
+    "post-norm by a function": (post_norm_by_a_function, "post", None),
+    "post-norm on lines of its own": (post_norm_on_lines_of_its_own, "post", None),
+    "a norm on the path": (plain.norm_on_path, "pre", "norm_on_path"),
+    "no residual sum": (plain.no_add, "pre", "no_add"),
+    "a shared norm": (plain.shared_norm, "pre", "shared_norm"),
+    "scores times √d": (with_attention(partial(attention_with_scores, 2.0, jnp.tril)), "pre", "unscaled_scores"),
+    "a mask upside down": (with_attention(partial(attention_with_scores, 0.5, jnp.triu)), "pre", "no_causal_mask"),
+    "a norm over tokens": (norm_over_tokens, "pre", "norm_over_tokens"),
+}
+
+
+@pytest.mark.parametrize("stack", [scanned, pytest.param(unrolled, marks=pytest.mark.further)])
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_block_is_told_however_it_is_written(name, stack):
+    block, wiring, mistake = OTHERS[name]
+    program = RIGHT["plain"]()
+    run = stack(block)
+    loss = lambda params, batch: cross_entropy(run(params, batch["inputs"]), batch["targets"])
+    report = gf.diagnose(loss, program.params, program.batch, wiring)
+    assert [mistake in finding.mistakes for finding in report.findings] == ([True] if mistake else []), str(report)
+    assert len(report.sublayers) == (3 if mistake == "no_add" else 6)
+
+
+def test_a_function_that_sums_for_several_kinds_is_not_their_line():
+    program = RIGHT["plain"]()
+    run = scanned(post_norm_by_a_function)
+    report = gf.diagnose(lambda params, batch: run(params, batch["inputs"]).mean(), program.params, program.batch)
+    first, second = report.sublayers[:2]
+    assert second.line.number == first.line.number + 1
 
 
 # ---- what is expected -----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`diagnose(loss_fn, params, batch)`: the residual sublayers of any program, what is wrong with them, and what can't be told."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,8 @@ from ...results.arguments import function, shown
 from ...results.diagnosis import Diagnosis, Finding, Step, SublayerDiagnosis
 from ..graph import Graph, Value, reached
 from ..trunk import NoTrunk, Trunk, trunks
+from .attention import Attention
+from .case import Case, code_line
 from .expected import by_majority, by_wiring, has_lanes
 from .passages import Part
 from .path import Placed, placed
@@ -19,7 +22,7 @@ from .places import seen_from
 from .sublayers import Sublayer, sublayer, token_axes, with_lines
 from .unrolled import Room, unrolled
 from .values import Values
-from .verdict import Case, code_line, findings
+from .verdict import findings
 
 TWO_NORMS = (
     "the final norm is one of the last sublayer's norm, which post-norm needs none of: whether pre-norm was meant can't be told; "
@@ -151,7 +154,21 @@ def _undecided(on_path: Placed) -> list[str]:
         if one.attention is not None and one.attention.why:
             line, why = one.attention.line, one.attention.why
             found.append(f"{line}: whether scores are to be divided by √d can't be told: {why}")
+        if one.attention is not None and _is_unusual(one.attention):
+            line, scale, width = one.attention.line, one.attention.scale, one.attention.width
+            usual = f"{width**-0.5:.4g}"
+            found.append(
+                f"{line}: scores are multiplied by {scale:.4g}, 1/√d is {usual}: whether it is meant can't be told"
+            )
     return list(dict.fromkeys(found))
+
+
+def _is_unusual(attention: Attention) -> bool:
+    """Returns whether scores are scaled, and by something else than 1/√d or 1/d."""
+    scale, width = attention.scale, attention.width
+    if scale is None or scale > 0.999:
+        return False
+    return not (math.isclose(scale, width**-0.5, rel_tol=0.01) or math.isclose(scale, 1 / width, rel_tol=0.01))
 
 
 # ---- a language model's ----------------------------------------------------------------------------------------

@@ -22,9 +22,13 @@ HALF_WAY = (0.05, 0.95)  # where ε shows, as a share of the size at large input
 
 
 class Norm(NamedTuple):
-    """What a norm is: `kind` by name, and whether ε is added to the root (`None` where it doesn't show)."""
+    """What a norm is: its kind by name, the axis that it is over (None for several), whether ε is added to the root, and ε.
+
+    `eps_outside` and `eps` are None where ε doesn't show.
+    """
 
     kind: str
+    axis: int | None
     eps_outside: bool | None = None
     eps: float | None = None
 
@@ -45,10 +49,13 @@ def norm_of(f: Callable, shape: tuple[int, ...], dtype) -> Norm | None:
     axis = _axis(scaled, shape, large, tolerance)
     if axis is None:
         of_one = _alike(scaled(_powers((shape[0], *(1 for _ in shape[1:])))), large, tolerance)
-        return Norm("GroupNorm" if of_one else "BatchNorm", *_eps(scaled))
+        return Norm("GroupNorm" if of_one else "BatchNorm", None, *_eps(scaled))
     spread = _drawn((*shape[:axis], 1, *shape[axis + 1 :]), dtype, seed=2)
     centred = _alike(scaled(LARGE, x + spread), large, 8 * tolerance)
-    return Norm("LayerNorm" if centred else "RMSNorm", *_eps(scaled))
+    kind = "LayerNorm" if centred else "RMSNorm"
+    if axis != len(shape) - 1:
+        kind = f"{kind} over axis {axis}"
+    return Norm(kind, axis, *_eps(scaled))
 
 
 def _drawn(shape, dtype, seed: int):

@@ -33,6 +33,7 @@ class Sublayer:
     coupled: Coupling | None
     silent: bool  # the branch is multiplied by zero
     matrices: frozenset
+    token_axes: tuple[int, ...]
     depth: int = 0
     line: Line = NOWHERE
     norms_on_path: tuple[Part, ...] = ()
@@ -88,6 +89,7 @@ def sublayer(fork: Fork, room: Room, token_axes: tuple[int, ...]) -> Sublayer:
         coupled=coupled,
         silent=silent,
         matrices=frozenset(_matrices(sections, room)),
+        token_axes=token_axes,
     )
 
 
@@ -125,7 +127,7 @@ def _matrices(sections: Iterable[Section], room: Room) -> set[Value]:
 
 
 def with_lines(sublayers: Sequence[Sublayer]) -> list[Sublayer]:
-    """Returns sublayers with the line of each: that of its sum, or where one line sums for several kinds, the one that calls it."""
+    """Returns sublayers with the line of each: that of its sum; where that sums for several kinds, the one that calls it."""
     families: dict[Line, set[str]] = {}
     for one in sublayers:
         families.setdefault(one.lines[0], set()).add(one.family)
