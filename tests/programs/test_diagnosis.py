@@ -1,5 +1,7 @@
 """What a diagnosis says of programs that are right, of mutants, and where it can't tell."""
 
+import re
+import sys
 from functools import partial
 
 import jax
@@ -11,6 +13,7 @@ from programs.models.mistaken import plain
 from programs.models.program import cross_entropy
 
 import gradflow as gf
+from gradflow import cli, jobs
 from gradflow.programs.diagnosis.coupling import coupling
 from gradflow.programs.diagnosis.norms import norm_of
 from gradflow.results.diagnosis import Diagnosis, Step, ranges, repeated
@@ -381,4 +384,45 @@ def test_errors_are_one_line(change, message):
     with pytest.raises((TypeError, ValueError)) as error:
         gf.diagnose(**given)
     assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+# ---- the command line -----------------------------------------------------------------------------------------
+
+FILE = """
+from programs.models import RIGHT
+from programs.models.mistaken import plain
+
+def decoder():
+    program = plain.MUTANTS["plain/post_for_pre"]().program
+    return program.loss, program.params, program.batch
+
+number = 1
+"""
+
+
+def test_a_file_is_diagnosed_and_drawn(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.py").write_text(FILE)
+    picture = tmp_path / "trunk.png"
+    words = ["gradflow", "diagnose", f"{tmp_path}/mine.py:decoder", "--expect", "pre", "--picture", str(picture)]
+    monkeypatch.setattr(sys, "argv", words)
+    cli.main()
+    assert "✗ plain.py:153" in capsys.readouterr().out
+    assert picture.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("mine.py", "give FILE.py:NAME"),
+        ("none.py:decoder", "no file none.py"),
+        ("mine.py:missing", "has no attribute 'missing'"),
+        ("mine.py:number", "gives a int: (loss_fn, params, batch) is needed"),
+    ],
+)
+def test_what_is_no_program_is_refused_in_one_line(word, message, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        jobs.program(word)
     assert len(str(error.value).splitlines()) == 1
