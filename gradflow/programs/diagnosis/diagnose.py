@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import replace
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,11 +62,11 @@ def diagnose(loss_fn, params, batch, expect: str | Wiring | Placement | None = N
     room = Room(of, Values(of, [*leaves, *fed_leaves], steps), fed, learned)
     parts = [_of_trunk(number, trunk, room, fed_leaves, chosen) for number, trunk in enumerate(found)]
     return Diagnosis(
-        sublayers=tuple(one for part in parts for one in part[0]),
-        findings=tuple(one for part in parts for one in part[1]),
-        undecided=tuple(dict.fromkeys(one for part in parts for one in part[2])),
+        sublayers=tuple(chain.from_iterable(part.sublayers for part in parts)),
+        findings=tuple(chain.from_iterable(part.findings for part in parts)),
+        undecided=tuple(dict.fromkeys(chain.from_iterable(part.undecided for part in parts))),
         expected=None if chosen is None else chosen.name,
-        steps=tuple(part[3] for part in parts),
+        steps=tuple(part.steps for part in parts),
     )
 
 
@@ -83,7 +84,16 @@ def _arrays(name: str, tree) -> list:
     return leaves
 
 
-def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placement | None):
+class OfTrunk(NamedTuple):
+    """What is said of one trunk."""
+
+    sublayers: tuple[SublayerDiagnosis, ...]
+    findings: list[Finding]
+    undecided: list[str]
+    steps: tuple[Step, ...]
+
+
+def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placement | None) -> OfTrunk:
     """Returns the sublayers of a trunk, findings, what can't be told, and its steps."""
     counts = [leaf.shape for leaf in batch if jnp.issubdtype(leaf.dtype, jnp.integer)]
     rows = unrolled(trunk, room)
@@ -105,7 +115,7 @@ def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placem
     case = Case(on_path, expected, _next_tokens(trunk, room, batch), number)
     said = findings(case)
     sublayers = tuple(_plain(one, number) for one in on_path.sublayers)
-    return sublayers, said, undecided, _steps(on_path, sublayers, said)
+    return OfTrunk(sublayers, said, undecided, _steps(on_path, sublayers, said))
 
 
 def _plain(one: Sublayer, number: int) -> SublayerDiagnosis:

@@ -22,7 +22,8 @@ DIVISIONS = {"div", "rsqrt", "sqrt", "pow", "integer_pow", *REDUCTIONS - {"reduc
 ELEMENTWISE = (VIEWS - {"slice", "pad", "concatenate"}) | {"mul", "add", "sub", "div", "neg"}
 LONGEST_NORM = 8  # cuts
 TRIED = 2  # norms of the same operations that are tried; more are taken to be the same
-KNOWN: dict[tuple, list[Norm]] = {}
+KNOWN: dict[tuple, tuple[Section, list[Norm]]] = {}  # a key has addresses of what the section holds
+MOST_KNOWN = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,9 @@ def _norm_from(of: Graph, values: Values, stops, gaps, place: int) -> tuple[Norm
 
 def _tried(of: Section, values: Values) -> Norm | None:
     """Returns the norm that a section is; sections of the same operations are tried twice."""
-    known = KNOWN.setdefault(of.key, [])
+    if len(KNOWN) >= MOST_KNOWN:
+        KNOWN.clear()
+    _, known = KNOWN.setdefault(of.key, (of, []))
     if len(known) >= TRIED:
         return known[0]
     beside = values.beside(of)
