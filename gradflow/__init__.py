@@ -29,6 +29,7 @@ NAMES = {
     "model.zoo": ("architecture", "architectures"),
     "model.stacks.stack": ("Segment", "Stack", "Sublayer"),
     "model.stacks.transformer": ("Transformer", "transformer", "transformers"),
+    "programs.diagnosis.diagnose": ("diagnose",),
     "programs.measurement": ("measure",),
     "programs.metered": ("metered",),
     "results.quantities": ("quantities",),

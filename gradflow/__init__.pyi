@@ -31,6 +31,7 @@ from .model.wirings.catalogue import Wiring as Wiring
 from .model.wirings.catalogue import wirings as wirings
 from .model.zoo import architecture as architecture
 from .model.zoo import architectures as architectures
+from .programs.diagnosis.diagnose import diagnose as diagnose
 from .programs.measurement import measure as measure
 from .programs.metered import metered as metered
 from .report import plot as plot

@@ -9,6 +9,7 @@ import warnings
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from .model.inputs import size
 from .model.stacks.transformer import transformers
 from .model.wirings.catalogue import Placement, Wiring
 from .model.wirings.catalogue import wirings as wiring_table
-from .report import bundle
+from .programs.diagnosis.diagnose import diagnose
+from .report import bundle, plot
 from .results.arguments import known, shown, whole
+from .results.diagnosis import Diagnosis
 from .results.folder import CHECKPOINTS, WIRINGS, begun
 from .results.provenance import provenance
 from .theory.predict import predict
@@ -35,6 +38,7 @@ from .training.recipe import Recipe
 from .training.record_schedule import named as schedule_named
 
 CONSTANTS = ("momentum", "nesterov", "b1", "b2", "beta", "decay", "eps", "weight_decay")  # of optimizers
+PICTURES = (".pdf", ".png", ".svg")
 WHY = 120  # characters of another module's error
 
 
@@ -61,6 +65,48 @@ def wiring(word: str) -> str | Wiring | Placement:
         kind = type(value).__name__
         raise ValueError(f"{shown(word)[1:-1]} is a {kind}: give the module:name of a gf.Wiring or gf.Placement")
     return value
+
+
+def program(word: str) -> tuple:
+    """Returns `(loss_fn, params, batch)` of `FILE.py:NAME`: a tuple of these, or a function without arguments that returns it.
+
+    Errors: ValueError where there is none.
+    """
+    path, _, name = word.rpartition(":")
+    if not path.endswith(".py") or not name.isidentifier():
+        remedy = "give FILE.py:NAME, NAME a function that returns (loss_fn, params, batch)"
+        raise ValueError(f"no program {shown(word)}: {remedy}")
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise ValueError(f"no file {path}")
+    sys.path.insert(0, str(file.parent))
+    try:
+        with redirect_stdout(StringIO()):
+            spec: Any = spec_from_file_location(file.stem, file)
+            module = module_from_spec(spec)
+            sys.modules.setdefault(file.stem, module)
+            spec.loader.exec_module(module)
+            value = getattr(module, name)
+            value = value() if callable(value) else value
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # of whatever that file does
+        raise ValueError(f"{word} gives no program: {_why(error)}") from None
+    finally:
+        sys.path.pop(0)
+    if not isinstance(value, tuple) or len(value) != 3:
+        raise ValueError(f"{word} gives a {type(value).__name__}: (loss_fn, params, batch) is needed")
+    return value
+
+
+def diagnosis(word: str, expect: str | None = None, picture: Path | None = None) -> Diagnosis:
+    """Returns the diagnosis of `FILE.py:NAME`, and draws its first trunk in a file where one is named."""
+    if picture is not None and picture.suffix not in PICTURES:
+        raise ValueError(f"picture is {picture}: a name that ends in {' or '.join(PICTURES)} is needed")
+    loss_fn, params, batch = program(word)
+    report = diagnose(loss_fn, params, batch, None if expect is None else wiring(expect))
+    if picture is not None:
+        figure: Any = plot.trunk(report).figure
+        figure.savefig(picture)
+    return report
 
 
 def _why(error: BaseException) -> str:

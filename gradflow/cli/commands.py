@@ -173,6 +173,29 @@ def inspect(
     print(f"\n{time.perf_counter() - started:.0f} s; figures, tables, data and appendix are in {out}/")
 
 
+@command
+def diagnose(
+    program: tyro.conf.Positional[str],
+    expect: str | None = None,
+    picture: Path | None = None,
+) -> None:
+    """Say which instance of equation (1) every residual sublayer of your program is, and what is wrong with it, at which line.
+
+    Args:
+        program: FILE.py:NAME, NAME a function that returns (loss_fn, params, batch), or a tuple of these.
+        expect: What every sublayer should be: a name of gradflow wirings, or your own as module:name; by default what most are.
+        picture: A file to draw the residual stream in, ending in .pdf, .png or .svg.
+    """
+    use_fast_compilation()
+    with refusing("diagnose", ValueError, TypeError, OSError):
+        check_flags()
+        _draw_without_a_screen()
+        from .. import jobs
+
+        report = jobs.diagnosis(program, expect, picture)
+    print(report)
+
+
 def _configuration(command: str, models: Models, updates: Updates, run: Extent, data) -> dict[str, Any]:
     """Returns the options that make the run again, for its manifest."""
     configuration = {"command": command, **asdict(models), **asdict(updates)}

@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend import core
 
-from .source import NOWHERE, Line, line_of, scope_of
+from .source import NOWHERE, Line, lines_of, scope_of
 
 # Calls that are looked through, with the parameter that holds their program.
 CALLS = {
@@ -71,11 +71,12 @@ class Operation:
     @cached_property
     def line(self) -> Line:
         """The line of the user's code that made it; of a library's own program, the line that calls it."""
-        for equation in (self.equation, *reversed(self.around)):
-            line = line_of(equation)
-            if line.number:
-                return line
-        return NOWHERE
+        return self.lines[0] if self.lines else NOWHERE
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """The lines of the user's code that led to it, innermost first."""
+        return tuple(line for equation in (self.equation, *reversed(self.around)) for line in lines_of(equation))
 
     @property
     def scope(self) -> str:
@@ -115,6 +116,11 @@ class Graph:
             for value in operation.outputs:
                 makers[value] = operation
         return makers
+
+    @cached_property
+    def places(self) -> dict[Operation, int]:
+        """When each operation runs: its place among all."""
+        return {operation: place for place, operation in enumerate(self.operations)}
 
     @cached_property
     def users(self) -> dict[Value, list[tuple[Operation, int]]]:

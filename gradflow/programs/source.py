@@ -6,6 +6,7 @@ The line is that of the innermost frame that belongs to no library: of `x = self
 import linecache
 import re
 import sysconfig
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -37,15 +38,13 @@ class Line(NamedTuple):
 NOWHERE = Line("", 0, "")
 
 
-def line_of(equation) -> Line:
-    """Returns the line of the user's code that made an equation; `NOWHERE` where only libraries did."""
+def lines_of(equation) -> Iterator[Line]:
+    """Yields the lines of the user's code that led to an equation, innermost first; none where only libraries did."""
     traceback = equation.source_info.traceback
-    if traceback is None:
-        return NOWHERE
-    for frame in traceback.frames:
-        if not _is_a_librarys(frame.file_name):
-            return Line(frame.file_name, frame.line_num, frame.function_name)
-    return NOWHERE
+    if traceback is not None:
+        for frame in traceback.frames:
+            if not _is_a_librarys(frame.file_name):
+                yield Line(frame.file_name, frame.line_num, frame.function_name)
 
 
 def scope_of(equation) -> tuple[str, ...]:

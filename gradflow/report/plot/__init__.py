@@ -2,7 +2,8 @@
 
 Depth runs left to right, from the input to the output; a quantity that spans decades has a log axis. Nothing is computed here:
 numbers come from `tables`. The Axes carry their caption as their label (`ax.get_label()`): quantity, probe and every
-condition; `save` writes picture, table and caption. Bottom up: canvas, lines, profiles, jacobians, theory, experiments, atlas.
+condition; `save` writes picture, table and caption. Bottom up: canvas, lines, profiles, jacobians, theory,
+experiments, atlas, trunk.
 """
 
 from .atlas import atlas
@@ -11,6 +12,7 @@ from .experiments import amplification, collapse, outcomes, through
 from .jacobians import alignment, exponents, factors, spectral_density, spectrum, spectrum_bands
 from .profiles import budget, budget_totals, comparison, heatmap, profile, total_depth, training
 from .theory import agreement, variance
+from .trunk import trunk
 
 __all__ = [
     "STYLE",
@@ -36,5 +38,6 @@ __all__ = [
     "through",
     "total_depth",
     "training",
+    "trunk",
     "variance",
 ]

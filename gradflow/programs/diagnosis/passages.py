@@ -1,0 +1,149 @@
+"""A passage of a program from one value to a later one, in parts: norms, matrices, gains, and other functions.
+
+Between consecutive cuts a program is a function of one array. A norm may go over several of these: the mean is taken off, the
+root divides, the gain and the shift come after. So a norm begins at a cut with a reduction, and ends at the first cut at which
+the function is one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from ..graph import Graph, Operation, Value, differentiable_path
+from ..source import Line
+from ..sums import VIEWS
+from ..trunk import CONTRACTIONS, cuts
+from .norms import Norm, norm_of
+from .sections import Section, is_number, section
+from .values import Values
+
+REDUCTIONS = {"reduce_sum", "reduce_max", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "pallas_call"}
+DIVISIONS = {"div", "rsqrt", "sqrt", "pow", "integer_pow", *REDUCTIONS - {"reduce_sum", "reduce_max"}}
+ELEMENTWISE = (VIEWS - {"slice", "pad", "concatenate"}) | {"mul", "add", "sub", "div", "neg"}
+LONGEST_NORM = 8  # cuts
+TRIED = 2  # norms of the same operations that are tried; more are taken to be the same
+KNOWN: dict[tuple, tuple[Section, list[Norm]]] = {}  # a key has addresses of what the section holds
+MOST_KNOWN = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of a passage; `kind` is norm, matrix, lanes (their sum with weights), gain (by a factor), shift, view, or other."""
+
+    kind: str
+    operations: tuple[Operation, ...] = field(repr=False)
+    lines: tuple[Line, ...]
+    norm: Norm | None = None
+    learned: tuple[Value, ...] = ()
+
+    @property
+    def line(self) -> Line:
+        """The innermost line of the user's code that makes it."""
+        return self.lines[0] if self.lines else self.operations[-1].line
+
+
+def passage(of: Graph, values: Values, below: Value, above: Value) -> list[Part]:
+    """Returns the parts of the passage from `below` to `above`, in order."""
+    whole = section(of, below, above)
+    path = differentiable_path(whole.operations, below, {above})
+    stops = [below] + [value for _, value in cuts(whole.operations, below, above, path)]
+    return list(_parts(of, values, stops))
+
+
+def _parts(of: Graph, values: Values, stops: list[Value]) -> Iterator[Part]:
+    gaps = [section(of, below, above) for below, above in pairwise(stops)]
+    place = 0
+    while place < len(gaps):
+        norm, length = _norm_from(of, values, stops, gaps, place)
+        if norm is None:
+            yield _plain(gaps[place])
+            place += 1
+            continue
+        learned: list[Value] = []
+        inside = list(gaps[place : place + length])
+        place += length
+        while place < len(gaps) and _is_affine(gaps[place], stops[place]):
+            learned += gaps[place].beside
+            inside.append(gaps[place])
+            place += 1
+        operations = [operation for gap in inside for operation in gap.operations]
+        for gap in inside[:length]:
+            learned += gap.beside
+        yield Part("norm", tuple(operations), operations[-1].lines, norm, tuple(dict.fromkeys(learned)))
+
+
+def _norm_from(of: Graph, values: Values, stops, gaps, place: int) -> tuple[Norm | None, int]:
+    """Returns the norm that begins at a cut, and over how many cuts it goes."""
+    if not _names(gaps[place]) & REDUCTIONS or not stops[place].floating:
+        return None, 0
+    seen: set[str] = set()
+    for length in range(1, min(LONGEST_NORM, len(gaps) - place) + 1):
+        names = _names(gaps[place + length - 1])
+        if names & CONTRACTIONS or stops[place + length].shape != stops[place].shape:
+            return None, 0
+        seen |= names
+        if seen & DIVISIONS:
+            norm = _tried(section(of, stops[place], stops[place + length]), values)
+            if norm is not None:
+                return norm, length
+    return None, 0
+
+
+def _tried(of: Section, values: Values) -> Norm | None:
+    """Returns the norm that a section is; sections of the same operations are tried twice."""
+    if len(KNOWN) >= MOST_KNOWN:
+        KNOWN.clear()
+    _, known = KNOWN.setdefault(of.key, (of, []))
+    if len(known) >= TRIED:
+        return known[0]
+    beside = values.beside(of)
+    norm = norm_of(lambda x: of(x, beside), of.below.shape, of.below.aval.dtype)
+    if norm is not None:
+        known.append(norm)
+    return norm
+
+
+def _names(of: Section) -> set[str]:
+    return {operation.name for operation in of.operations}
+
+
+def _is_affine(gap: Section, below: Value) -> bool:
+    """Returns whether it is a gain or a shift with a vector of features, or a view."""
+    if not _names(gap) <= ELEMENTWISE:
+        return False
+    width = below.shape[-1] if below.shape else 1
+    return all(origin(gap.graph, value).aval.size <= width for value in gap.beside)
+
+
+def origin(of: Graph, value: Value) -> Value:
+    """Returns what a value is a view of, broadcast or cast; arithmetic with numbers, as in 1 + w, is looked through."""
+    operation = of.makers.get(value)
+    while operation is not None and operation.name in ELEMENTWISE:
+        arrays = [below for below in operation.inputs if not is_number(below)]
+        if len(arrays) != 1:
+            break
+        value = arrays[0]
+        operation = of.makers.get(value)
+    return value
+
+
+def _plain(gap: Section) -> Part:
+    """Returns the part that is no norm."""
+    operations = gap.operations
+    lines = operations[-1].lines if operations else ()
+    names = _names(gap)
+    if names & CONTRACTIONS:
+        kind = "lanes" if _is_of_lanes(gap) else "matrix"
+        return Part(kind, operations, lines, learned=gap.beside)
+    if names <= VIEWS:
+        return Part("view", operations, lines)
+    if names <= ELEMENTWISE:
+        kind = "gain" if names & {"mul", "div"} else "shift"
+        return Part(kind, operations, lines, learned=gap.beside)
+    return Part("other", operations, lines, learned=gap.beside)
+
+
+def _is_of_lanes(gap: Section) -> bool:
+    """Returns whether a product is one over a few lanes, with no matrix on the features."""
+    width = gap.below.shape[-1] if gap.below.shape else 1
+    return len(gap.below.shape) > 3 and all(value.aval.size < width for value in gap.beside)
