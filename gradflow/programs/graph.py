@@ -117,6 +117,11 @@ class Graph:
         return makers
 
     @cached_property
+    def order(self) -> dict[Operation, int]:
+        """The place of each operation in the order in which they run."""
+        return {operation: place for place, operation in enumerate(self.operations)}
+
+    @cached_property
     def users(self) -> dict[Value, list[tuple[Operation, int]]]:
         """The uses of each value: the operation, and which of its inputs it is."""
         users: dict[Value, list[tuple[Operation, int]]] = {}
