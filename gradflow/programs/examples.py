@@ -65,11 +65,11 @@ def of_one_example(batch) -> Batch:
 
 
 class OneExample(NamedTuple):
-    """A program for one example, its trunks, the axis of examples in the stream of each (None: it has none), and its batch."""
+    """A program for one example, its trunks, those of the program for the whole batch, and the batch."""
 
     program: Any
     trunks: list[Trunk]
-    axes: list[int | None]
+    whole: list[Trunk]
     batch: Batch
 
 
@@ -81,19 +81,20 @@ def one_example(loss_fn, params, batch) -> OneExample:
     program, found = traced(loss_fn, params, batch)
     parts = of_examples(batch)
     if parts.size == 1:
-        return OneExample(program, found, [_axis_of_one(trunk) for trunk in found], parts)
-    first = parts.first(batch)
+        return OneExample(program, found, found, parts)
+    alone = parts.first(batch)
     try:
-        program_of_one, found_in_one = traced(loss_fn, params, first)
+        program_of_one, found_in_one = traced(loss_fn, params, alone)
     except Exception as error:
         raise ValueError(f"there is no program for a batch of one example; give it such a batch ({error})") from error
-    axes = [_axis(*pair) for pair in zip(found, found_in_one, strict=True)]
-    ours = _streams(program, found, axes, params, batch)
-    alone = _streams(program_of_one, found_in_one, axes, params, first)
-    if all(map(_agree, ours, alone)):
-        return OneExample(program_of_one, found_in_one, axes, parts)
-    if all(len(stream.shape) == 1 for stream in alone):  # [tokens, features] of a program that knows no batch
-        return OneExample(program, found, [None] * len(found), of_one_example(batch))
+    values, values_of_one = _streams(found), _streams(found_in_one)
+    axes = [axis_of_examples(*pair) for pair in zip(values, values_of_one, strict=True)]
+    ours = _of_first(program, values, axes, params, batch)
+    theirs = _of_first(program_of_one, values_of_one, axes, params, alone)
+    if all(map(_agree, ours, theirs)):
+        return OneExample(program_of_one, found_in_one, found, parts)
+    if all(len(value.shape) == 2 for value in values):  # [tokens, features] of a program that knows no batch
+        return OneExample(program, found, found, of_one_example(batch))
     raise ValueError(
         "an example's stream is another one without the rest of its batch: examples interact, as through a norm over the batch, "
         "or random numbers are drawn for the batch as a whole; give a batch of one example"
@@ -106,37 +107,35 @@ def traced(loss_fn, params, batch) -> tuple[Any, list[Trunk]]:
     return program, trunks(program, len(jax.tree.leaves(params)))
 
 
-def _axis_of_one(trunk: Trunk) -> int | None:
-    """Returns the axis of examples in the stream of a batch of one: the first, unless it may be a program that knows no batch."""
-    shape = places(trunk)[0].fork.below.shape
-    return 0 if len(shape) > 2 and shape[0] == 1 else None
+def axis_of_examples(value: Value, of_one: Value) -> int | None:
+    """Returns the axis of examples: the one in which a value of the batch's program and that of a batch of one differ.
+
+    Where they are the same, the batch is of one example: the first axis of length 1. None for [tokens, features].
+    """
+    sizes = list(zip(value.shape, of_one.shape, strict=True))
+    differing = [axis for axis, pair in enumerate(sizes) if len(set(pair)) > 1]
+    if differing:
+        return differing[0]
+    return value.shape.index(1) if len(sizes) > 2 and (1, 1) in sizes else None
 
 
-def _axis(trunk: Trunk, of_one: Trunk) -> int | None:
-    """Returns the axis in which the streams of a batch and of a batch of one differ."""
-    shape, shape_of_one = (places(found)[0].fork.below.shape for found in (trunk, of_one))
-    differing = [axis for axis, sizes in enumerate(zip(shape, shape_of_one, strict=True)) if len(set(sizes)) > 1]
-    return differing[0] if len(differing) == 1 else None
+def _streams(found: list[Trunk]) -> dict[Value, Graph]:
+    """Returns the stream in front of every sublayer of the trunks as written, and the graph that it stands in."""
+    return {fork.below: graph for trunk in found for fork, graph, _ in places(trunk)}
 
 
-def _streams(program, found: list[Trunk], axes, params, batch) -> list:
-    """Returns the first example's stream in front of every sublayer of the trunks."""
-    values: dict[Value, Graph] = {}
-    axis_of: dict[Value, int | None] = {}
-    for trunk, axis in zip(found, axes, strict=True):
-        for fork, graph, repeats in places(trunk):
-            values[fork.below] = graph
-            axis_of[fork.below] = axis if axis is None else axis + len(repeats)
+def _of_first(program, values: Mapping[Value, Graph], axes, params, batch) -> list:
+    """Returns values of a program for the first example, given their axes of examples."""
 
     def first(params, batch):
-        streams = values_of(program, values, params, batch)
-        return [_first(stream, axis) for stream, axis in zip(streams, axis_of.values(), strict=True)]
+        arrays = values_of(program, values, params, batch)
+        found = []
+        for value, array, axis in zip(values, arrays, axes, strict=True):
+            turns = array.ndim - len(value.shape)
+            found.append(array if axis is None else jnp.take(array, 0, axis=turns + axis))
+        return found
 
     return jax.jit(first)(params, batch)
-
-
-def _first(stream, axis: int | None):
-    return stream if axis is None else jnp.take(stream, 0, axis=axis)
 
 
 def _agree(ours, alone) -> bool:

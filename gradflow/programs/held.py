@@ -24,7 +24,8 @@ class Held(Layer):
     """Pieces of a program one after the other, as a part of equation (1); its parameters are their contexts, as they are."""
 
     pieces: tuple[Piece, ...] = field(repr=False)
-    layout: Layout
+    below: Layout
+    above: Layout
     couples: str = ALL
 
     def init(self, key, width: int):
@@ -33,10 +34,10 @@ class Held(Layer):
 
     def __call__(self, params, x):
         """Returns the last piece's output, of the first one's input `x`."""
-        y = self.layout.in_program(x, self.pieces[0].below)
+        y = self.below.in_program(x, self.pieces[0].below)
         for piece, context in zip(self.pieces, params, strict=True):
             y = piece(context, y)
-        return self.layout.of_example(y).astype(x.dtype)
+        return self.above.of_example(y).astype(x.dtype)
 
     def bound(self, params):
         """Returns the part with its contexts in their own precision."""

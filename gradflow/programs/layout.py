@@ -21,6 +21,18 @@ class Layout:
     shape: tuple[int, ...]
     lanes: int | None
 
+    @property
+    def stream(self) -> tuple[int, ...]:
+        """The shape of the stream as instruments take it."""
+        return jax.eval_shape(self.of_example, jax.ShapeDtypeStruct(self.in_program_shape, jnp.float32)).shape
+
+    @property
+    def in_program_shape(self) -> tuple[int, ...]:
+        """The shape of the stream as the program has it."""
+        if self.examples is None:
+            return self.shape
+        return (*self.shape[: self.examples], 1, *self.shape[self.examples :])
+
     def of_example(self, y):
         """Returns a stream of the program as instruments take it, in float32 or better."""
         if self.examples is not None:

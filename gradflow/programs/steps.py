@@ -26,7 +26,8 @@ from ..model.layers.layer import FEATURES, Identity, Layer
 from ..model.stacks.stack import Segment, Stack
 from ..model.stacks.stack import Sublayer as Instance
 from ..model.wirings.wiring import Wiring
-from .examples import Batch, OneExample, one_example, values_of
+from .examples import Batch, OneExample, axis_of_examples, one_example, values_of
+from .graph import Value
 from .held import Held, HeldNorm, Traits, traits_of_parts
 from .layout import Layout, layout
 from .pieces import Piece, between
@@ -47,7 +48,7 @@ class ProgramStack:
     program: Any = field(repr=False)
     trunk: Trunk = field(repr=False)
     batch: Batch = field(repr=False)
-    layout: Layout
+    layouts: dict[Value, Layout] = field(repr=False)
     stack: Stack = field(repr=False)
     sublayers: tuple[Sublayer, ...] = field(repr=False)
 
@@ -78,7 +79,8 @@ class ProgramStack:
     def enter(self, params, inputs):
         """Returns the bottom of the stream."""
         first = self.sublayers[0]
-        return self.layout.of_example(at_turn(first.fork.below, first.turn, self.held(params, inputs)))
+        x = at_turn(first.fork.below, first.turn, self.held(params, inputs))
+        return self.layouts[first.fork.below].of_example(x)
 
     def with_context(self, params, inputs) -> dict:
         """Returns what sublayers and the rest take from the forward pass, stacked as `walk` reads it."""
@@ -103,7 +105,7 @@ class ProgramStack:
 
     def loss(self, params, out, targets):
         """Returns the program's loss of a batch of this example alone."""
-        return self.rest(params["rest"], self.layout.in_program(out, self.rest.below))
+        return self.rest(params["rest"], self.layouts[self.rest.below].in_program(out, self.rest.below))
 
 
 def contexts_of(sublayer: Sublayer, held: dict) -> dict:
@@ -129,29 +131,41 @@ def stacks(loss_fn, params, batch) -> tuple[tuple[ProgramStack, ...], dict]:
     one = one_example(loss_fn, params, batch)
     examples = one.batch.whole(batch)
     models = []
-    for trunk, axis in zip(one.trunks, one.axes, strict=True):
-        model = _model(one, trunk, axis, batch)
+    for trunk, whole in zip(one.trunks, one.whole, strict=True):
+        model = _model(one, trunk, whole, batch)
         models.append(_with_traits(model, params, examples))
     return tuple(models), examples
 
 
-def _model(one: OneExample, trunk: Trunk, axis: int | None, batch) -> ProgramStack:
+def _model(one: OneExample, trunk: Trunk, whole: Trunk, batch) -> ProgramStack:
     """Returns a trunk as a model of which nothing is known but its parts."""
     found = sublayers(trunk)
-    shapes = dict.fromkeys(sublayer.fork.below.shape for sublayer in found) | dict.fromkeys([top(trunk).shape])
+    layouts = _layouts(trunk, whole, found, batch)
+    shapes = dict.fromkeys(layouts[sublayer.fork.below].stream for sublayer in found)
+    shapes[layouts[top(trunk)].stream] = None
     if len(shapes) > 1:
         raise ValueError(
             f"the stream changes its shape, {' to '.join(map(str, shapes))}: Jacobians are of one that keeps it"
         )
-    of_stream = layout(found[0].fork.below.shape, axis, batch)
     segments = []
     for start, block, repeats in runs(found):
-        kinds = _kinds(found[start : start + block])
-        instances = []
-        for kind, sublayer in zip(kinds, found[start : start + block], strict=True):
-            instances.append(_instance(kind, sublayer, of_stream))
+        own = found[start : start + block]
+        instances = [_instance(kind, sublayer, layouts) for kind, sublayer in zip(_kinds(own), own, strict=True)]
         segments.append(Segment(tuple(instances), repeats))
-    return ProgramStack(one.program, trunk, one.batch, of_stream, Stack(tuple(segments)), tuple(found))
+    return ProgramStack(one.program, trunk, one.batch, layouts, Stack(tuple(segments)), tuple(found))
+
+
+def _layouts(trunk: Trunk, whole: Trunk, found: list[Sublayer], batch) -> dict[Value, Layout]:
+    """Returns the layouts of the stream at both ends of every piece, and at the top."""
+    pairs = {top(trunk): top(whole)}
+    for sublayer, of_whole in zip(found, sublayers(whole), strict=True):
+        for piece, piece_of_whole in zip(sublayer.pieces, of_whole.pieces, strict=True):
+            pairs[piece.below] = piece_of_whole.below
+            pairs[piece.above] = piece_of_whole.above
+    layouts = {}
+    for value, value_of_whole in pairs.items():
+        layouts[value] = layout(value.shape, axis_of_examples(value_of_whole, value), batch)
+    return layouts
 
 
 def _kinds(block: list[Sublayer]) -> list[str]:
@@ -164,11 +178,14 @@ def _kinds(block: list[Sublayer]) -> list[str]:
     return kinds
 
 
-def _instance(kind: str, sublayer: Sublayer, of_stream: Layout) -> Instance:
+def _instance(kind: str, sublayer: Sublayer, layouts: dict[Value, Layout]) -> Instance:
     """Returns a sublayer as an instance of equation (1)."""
     layers: dict[str, Layer] = {}
     for name, part in sublayer.parts.items():
-        layers[name] = Held(tuple(placed.piece for placed in part), of_stream) if part else Identity()
+        layers[name] = Identity()
+        if part:
+            pieces = tuple(placed.piece for placed in part)
+            layers[name] = Held(pieces, layouts[pieces[0].below], layouts[pieces[-1].above])
     wiring = Wiring("program", skip=layers["skip"], norm_out=layers["norm_out"])
     return Instance(kind, wiring, layers["branch"])
 
@@ -209,5 +226,5 @@ def _layer(layer: Layer, seen: Traits) -> Layer:
     if not isinstance(layer, Held) or seen.couples_tokens.any():
         return layer
     if seen.is_layer_norm.all() or seen.is_rms_norm.all():
-        return HeldNorm(layer.pieces, layer.layout, FEATURES, bool(seen.is_layer_norm.all()))
+        return HeldNorm(layer.pieces, layer.below, layer.above, FEATURES, bool(seen.is_layer_norm.all()))
     return replace(layer, couples=FEATURES)
