@@ -80,18 +80,23 @@ def affine(norm: Callable, like, centred: bool):
 
 
 class Traits(NamedTuple):
-    """Whether a part couples tokens, and whether it is a LayerNorm or an RMSNorm."""
+    """Whether a part couples tokens, and the input at which that was seen."""
 
     couples_tokens: Any
-    is_layer_norm: Any
-    is_rms_norm: Any
+    input: Any
 
 
-def traits(part: Callable, u) -> tuple[Any, Traits]:
-    """Returns a part's output at `u`, and what it does there."""
+def traits(x, parts, _):
+    """Visit: the forward pass; reports which parts couple tokens, and whether `norm_out` is a LayerNorm, and an RMSNorm."""
+    y, seen = recorded(parts, x, at=_couples)
+    coupling = {name: trait.couples_tokens for name, trait in seen.items()}
+    return y, (coupling, norms(parts["norm_out"], seen["norm_out"].input))
+
+
+def _couples(part: Callable, u) -> tuple[Any, Traits]:
+    """Returns a part's output at `u`, and whether it couples tokens there."""
     y, push = jax.linearize(part, u)
-    norms = [is_norm(part, u, centred) for centred in (True, False)]
-    return y, Traits(couples_tokens(push, u), *norms)
+    return y, Traits(couples_tokens(push, u), u)
 
 
 def couples_tokens(push: Callable, like):
@@ -114,14 +119,17 @@ def couples_tokens(push: Callable, like):
     return jax.vmap(moves_others)(chosen).any()
 
 
-def is_norm(part: Callable, u, centred: bool):
-    """Returns whether a part is `γ x̂ + β`: of `u`, made so large that eps does not count, it makes what γ and β say."""
-    gain, shift = affine(part, u, centred)
-    expected = gain * standardized(u, 0.0, centred) + shift
-    change = jnp.abs(part(LARGE * u) - expected).max()
-    return change <= jnp.finfo(u.dtype).eps ** 0.5 * jnp.abs(expected).max()
+def norms(part: Callable, u) -> tuple[Any, Any]:
+    """Returns whether a part is `γ x̂ + β`, x̂ the standardized token, centred and not.
 
-
-def traits_of_parts(x, parts, _):
-    """Visit: the forward pass; reports what every part does."""
-    return recorded(parts, x, at=traits)
+    It is if of `u`, made so large that eps does not count, it makes what its γ and β say.
+    """
+    made = part(LARGE * u)
+    tolerance = jnp.finfo(u.dtype).eps ** 0.5
+    found = []
+    for centred in (True, False):
+        gain, shift = affine(part, u, centred)
+        expected = gain * standardized(u, 0.0, centred) + shift
+        found.append(jnp.abs(made - expected).max() <= tolerance * jnp.abs(expected).max())
+    is_layer_norm, is_rms_norm = found
+    return is_layer_norm, is_rms_norm

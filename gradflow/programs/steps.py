@@ -28,7 +28,7 @@ from ..model.stacks.stack import Sublayer as Instance
 from ..model.wirings.wiring import Wiring
 from .examples import Batch, OneExample, axis_of_examples, one_example, values_of
 from .graph import Value
-from .held import Held, HeldNorm, Traits, traits_of_parts
+from .held import Held, HeldNorm, traits
 from .layout import Layout, layout
 from .pieces import Piece, between
 from .positions import top
@@ -195,7 +195,7 @@ def _with_traits(model: ProgramStack, params, examples) -> ProgramStack:
 
     def read(params, inputs):
         used, bottom = at_bottom(model, params, inputs)
-        _, reports = walk(model.stack, used["stack"], bottom, traits_of_parts)
+        _, reports = walk(model.stack, used["stack"], bottom, traits)
         return reports
 
     reports = jax.device_get(jax.jit(read)(params, first(examples["inputs"])))
@@ -213,18 +213,15 @@ def _with_traits(model: ProgramStack, params, examples) -> ProgramStack:
     return replace(model, stack=Stack(tuple(segments)))
 
 
-def _seen(instance: Instance, reports: dict) -> Instance:
+def _seen(instance: Instance, reports) -> Instance:
     """Returns a sublayer with what its parts do at all of its turns."""
-    skip = _layer(instance.wiring.skip, reports["skip"])
-    norm_out = _layer(instance.wiring.norm_out, reports["norm_out"])
-    branch = _layer(instance.branch, reports["branch"])
-    return Instance(instance.kind, replace(instance.wiring, skip=skip, norm_out=norm_out), branch)
-
-
-def _layer(layer: Layer, seen: Traits) -> Layer:
-    """Returns a part that is known to couple no tokens, or to be a norm, where it is."""
-    if not isinstance(layer, Held) or seen.couples_tokens.any():
-        return layer
-    if seen.is_layer_norm.all() or seen.is_rms_norm.all():
-        return HeldNorm(layer.pieces, layer.below, layer.above, FEATURES, bool(seen.is_layer_norm.all()))
-    return replace(layer, couples=FEATURES)
+    coupling, (is_layer_norm, is_rms_norm) = reports
+    layers = {"branch": instance.branch, "skip": instance.wiring.skip, "norm_out": instance.wiring.norm_out}
+    for name, layer in layers.items():
+        if isinstance(layer, Held) and not coupling[name].any():
+            layers[name] = replace(layer, couples=FEATURES)
+    norm = layers["norm_out"]
+    if isinstance(norm, Held) and (is_layer_norm.all() or is_rms_norm.all()):
+        layers["norm_out"] = HeldNorm(norm.pieces, norm.below, norm.above, norm.couples, bool(is_layer_norm.all()))
+    wiring = replace(instance.wiring, skip=layers["skip"], norm_out=layers["norm_out"])
+    return Instance(instance.kind, wiring, layers["branch"])
