@@ -15,7 +15,7 @@ from programs.models.plain_scan import block
 
 from gradflow.instruments.backward.gradients import bare_loss
 from gradflow.instruments.jacobians import chain, jacobians, spectrum
-from gradflow.instruments.meters.visits import at_bottom, first
+from gradflow.instruments.meters.visits import at_bottom, first, reporting_inputs
 from gradflow.model.equation.sublayer import residual, walk
 from gradflow.model.layers.norms import DyT, LayerNorm, RMSNorm
 from gradflow.model.zoo import ZOO
@@ -34,6 +34,11 @@ READINGS = {
 further = pytest.mark.further
 
 
+def rows(usual, *others):
+    """Values of a parameter, of which all but the first are tried in full runs alone."""
+    return [usual, *(pytest.param(value, marks=further) for value in others)]
+
+
 # ---- gradflow's own models, as programs -------------------------------------------------------------------------
 
 
@@ -50,13 +55,8 @@ def check_reading(model, params, name):
         np.testing.assert_allclose(found[quantity], array, rtol=0, atol=tolerance * scale, err_msg=quantity)
 
 
-@pytest.mark.parametrize(
-    "name", ["lyapunov", *(pytest.param(name, marks=further) for name in READINGS if name != "lyapunov")]
-)
-@pytest.mark.parametrize(
-    "wiring",
-    ["post", *(pytest.param(name, marks=further) for name in ("pre", "everything", "keel", "rezero", "dynamic"))],
-)
+@pytest.mark.parametrize("name", rows("lyapunov", "partial_jacobian", "alignment", "end_to_end", "spectrum"))
+@pytest.mark.parametrize("wiring", rows("post", "pre", "everything", "keel", "rezero", "dynamic"))
 def test_a_reading_of_a_models_program_is_that_of_the_model(wiring, name):
     own = cases.ALL[wiring](*([] if wiring == "rezero" else [LayerNorm()]))
     model = cases.model(own, 2, cases.TWO)
@@ -115,9 +115,7 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "scan_blocks" else further) for name in BY_HAND]
-)
+@pytest.mark.parametrize("name", rows(*BY_HAND))
 def test_two_steps_have_the_jacobian_of_the_users_own_block(name):
     """At the stream that the program itself has there: each step's matrix is a factor of the block's."""
     _, params, of, examples = prepared(name)
@@ -125,15 +123,14 @@ def test_two_steps_have_the_jacobian_of_the_users_own_block(name):
 
     @jit
     def both(params, inputs):
-        used, x = at_bottom(of, params, inputs)
-        for position in range(4):
-            x_below, x = (
-                (x if position == 2 else x_below if position > 2 else None),
-                residual(x, of.stack.parts_at(used["stack"], position)),
-            )
-        attention, mlp = (jacobians.at_sublayer(of, params, inputs, position)["sublayer"] for position in (2, 3))
-        own = jax.jacobian(partial(BY_HAND[name], params))(x_below)
-        return mlp @ attention, own.reshape(x.size, x.size), x, BY_HAND[name](params, x_below)
+        used, bottom = at_bottom(of, params, inputs)
+        _, streams = walk(of.stack, used["stack"], bottom, reporting_inputs)
+        attention = jacobians.at_sublayer(of, params, inputs, 2)["sublayer"]
+        mlp = jacobians.at_sublayer(of, params, inputs, 3)["sublayer"]
+        below = streams[2]
+        own = jax.jacobian(partial(BY_HAND[name], params))(below)
+        above = residual(streams[3], of.stack.parts_at(used["stack"], 3))
+        return mlp @ attention, own.reshape(below.size, below.size), above, BY_HAND[name](params, below)
 
     found, expected, above, own_above = both(params, inputs)
     np.testing.assert_allclose(above, own_above, atol=1e-12)
@@ -143,13 +140,7 @@ def test_two_steps_have_the_jacobian_of_the_users_own_block(name):
 # ---- identities -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "scan_blocks",
-        *(pytest.param(n, marks=further) for n in ("scan_two_blocks", "plain_custom_vjp", "lanes", "resnet")),
-    ],
-)
+@pytest.mark.parametrize("name", rows("scan_blocks", "scan_two_blocks", "plain_custom_vjp", "lanes", "resnet"))
 def test_steps_one_after_the_other_are_the_program(name):
     """The loss of one example, and the gradient at the bottom that reverse mode and forward mode take through all steps."""
     program, params, of, examples = prepared(name)
