@@ -10,8 +10,9 @@ import numpy as np
 
 from .evaluation import Plan, Seen, evaluate
 from .graph import Graph, Path, Value
+from .metered import traced
 from .positions import made_at, places
-from .trunk import Trunk, trunks
+from .trunk import Trunk
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,13 @@ def one_example(loss_fn, params, batch) -> OneExample:
 
     Errors: ValueError, one line, where an example's stream depends on the others, or there is no program for one alone.
     """
-    program, found = traced(loss_fn, params, batch)
+    program, _, found, _ = traced(loss_fn, params, batch)
     parts = of_examples(batch)
     if parts.size == 1:
         return OneExample(program, found, found, parts)
     alone = parts.first(batch)
     try:
-        program_of_one, found_in_one = traced(loss_fn, params, alone)
+        program_of_one, _, found_in_one, _ = traced(loss_fn, params, alone)
     except Exception as error:
         raise ValueError(f"there is no program for a batch of one example; give it such a batch ({error})") from error
     values, values_of_one = _streams(found), _streams(found_in_one)
@@ -99,12 +100,6 @@ def one_example(loss_fn, params, batch) -> OneExample:
         "an example's stream is another one without the rest of its batch: examples interact, as through a norm over the batch, "
         "or random numbers are drawn for the batch as a whole; give a batch of one example"
     )
-
-
-def traced(loss_fn, params, batch) -> tuple[Any, list[Trunk]]:
-    """Returns the program of a loss for arguments of these shapes, and its trunks."""
-    program = jax.make_jaxpr(loss_fn)(params, batch)
-    return program, trunks(program, len(jax.tree.leaves(params)))
 
 
 def axis_of_examples(value: Value, of_one: Value) -> int | None:
