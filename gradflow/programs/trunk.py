@@ -326,7 +326,8 @@ def _what_goes_past(candidates: list[Trunk]) -> str:
     alive = _alive_longest(longest.graph, widest)
     if len(alive) < 2:
         return (
-            "no residual sublayer: no value on the way from the batch to the loss is added to what a branch makes of it"
+            "no residual sublayer: no value on the way from the batch to the loss is added to what a branch makes of it (two "
+            "streams beside one another, as of ResiDual, are not looked for)"
         )
     lines = ", ".join(dict.fromkeys(alive))
     return f"no trunk here: no one array is all that a layer hands to the next; these go past one another: {lines}"
