@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from programs.models import PROGRAMS
 from programs.models.lm1b_like import PreBlock
-from programs.models.plain_scan import block
+from programs.models.plain_scan import attention_alone, block
 
 from gradflow.instruments.backward.gradients import bare_loss
 from gradflow.instruments.jacobians import chain, jacobians, spectrum
 from gradflow.instruments.meters.visits import at_bottom, first, reporting_inputs
-from gradflow.model.equation.sublayer import residual, walk
+from gradflow.model.equation.sublayer import walk
 from gradflow.model.layers.norms import DyT, LayerNorm, RMSNorm
 from gradflow.model.zoo import ZOO
 from gradflow.programs import held
@@ -91,6 +91,10 @@ def layer(stacked, number):
     return jax.tree.map(lambda leaf: leaf[number], stacked)
 
 
+def of_scan_attention_alone(params, x):
+    return attention_alone(x[None], layer(params["layers"], 1))[0][0]
+
+
 def of_scan_blocks(params, x):
     return block(x[None], layer(params["layers"], 1))[0][0]
 
@@ -108,32 +112,34 @@ def of_lm1b_pre(params, x):
     return PreBlock().apply({"params": layer(params["blocks"], 1)}, x[None])[0][0]
 
 
+# The second block, and how many sublayers it has.
 BY_HAND = {
-    "scan_blocks": of_scan_blocks,
-    "equinox_loop": of_equinox_loop,
-    "nnx_scan_remat": of_nnx_scan_remat,
-    "lm1b_pre": of_lm1b_pre,
+    "scan_attention_alone": (of_scan_attention_alone, 1),
+    "scan_blocks": (of_scan_blocks, 2),
+    "equinox_loop": (of_equinox_loop, 2),
+    "nnx_scan_remat": (of_nnx_scan_remat, 2),
+    "lm1b_pre": (of_lm1b_pre, 2),
 }
 
 
 @pytest.mark.parametrize("name", rows(*BY_HAND))
-def test_two_steps_have_the_jacobian_of_the_users_own_block(name):
-    """At the stream that the program itself has there: each step's matrix is a factor of the block's."""
+def test_steps_have_the_jacobian_of_the_users_own_block(name):
+    """At the stream that the program itself has there: the product of its steps' matrices is the block's."""
     _, params, of, examples = prepared(name)
-    inputs = first(examples["inputs"])
+    by_hand, sublayers = BY_HAND[name]
 
     @jit
     def both(params, inputs):
         used, bottom = at_bottom(of, params, inputs)
         _, streams = walk(of.stack, used["stack"], bottom, reporting_inputs)
-        attention = jacobians.at_sublayer(of, params, inputs, 2)["sublayer"]
-        mlp = jacobians.at_sublayer(of, params, inputs, 3)["sublayer"]
-        below = streams[2]
-        own = jax.jacobian(partial(BY_HAND[name], params))(below)
-        above = residual(streams[3], of.stack.parts_at(used["stack"], 3))
-        return mlp @ attention, own.reshape(below.size, below.size), above, BY_HAND[name](params, below)
+        below, above = streams[sublayers], streams[2 * sublayers]
+        product = jnp.eye(below.size)
+        for position in range(sublayers, 2 * sublayers):
+            product = jacobians.at_sublayer(of, params, inputs, position)["sublayer"] @ product
+        own = partial(by_hand, params)
+        return product, jax.jacobian(own)(below).reshape(product.shape), above, own(below)
 
-    found, expected, above, own_above = both(params, inputs)
+    found, expected, above, own_above = both(params, first(examples["inputs"]))
     np.testing.assert_allclose(above, own_above, atol=1e-12)
     np.testing.assert_allclose(found, expected, atol=1e-10 * np.abs(expected).max())
 
@@ -141,7 +147,7 @@ def test_two_steps_have_the_jacobian_of_the_users_own_block(name):
 # ---- identities -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", rows("scan_blocks", "scan_two_blocks", "plain_custom_vjp", "lanes", "resnet"))
+@pytest.mark.parametrize("name", rows("scan_attention_alone", "scan_two_blocks", "plain_custom_vjp", "lanes", "resnet"))
 def test_steps_one_after_the_other_are_the_program(name):
     """The loss of one example, and the gradient at the bottom that reverse mode and forward mode take through all steps."""
     program, params, of, examples = prepared(name)
@@ -164,9 +170,9 @@ def test_steps_one_after_the_other_are_the_program(name):
     np.testing.assert_allclose(pushed, pulled, rtol=1e-5)
 
 
-def test_unrolled_layers_are_one_block_that_repeats_as_scanned_ones_are():
-    _, _, of, _ = prepared("scan_blocks")
-    assert [(len(segment.block), segment.repeats) for segment in of.stack.segments] == [(2, 4)]
+def test_turns_of_a_loop_are_one_sublayer_that_repeats():
+    _, _, of, _ = prepared("scan_attention_alone")
+    assert [(len(segment.block), segment.repeats) for segment in of.stack.segments] == [(1, 4)]
 
 
 @further
