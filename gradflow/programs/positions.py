@@ -187,8 +187,9 @@ def makers(trunk: Trunk) -> list[tuple[Operation | None, tuple[int, ...]]]:
 
     First x_0's; then, for every fork, that of the stream above it. None for an input of the program.
     """
-    found = [(trunk.graph.makers.get(bottom(trunk)), ())]
-    return found + _makers(trunk.steps, trunk.graph, (), top(trunk))
+    lowest = bottom(trunk)
+    at_bottom = trunk.graph.makers.get(lowest) or places(trunk)[0].graph.makers.get(lowest)
+    return [(at_bottom, ()), *_makers(trunk.steps, trunk.graph, (), top(trunk))]
 
 
 def _makers(steps, graph: Graph, repeats: tuple[int, ...], end: Value) -> list:

@@ -198,9 +198,12 @@ def scan_counts(params: dict) -> tuple[int, int]:
 
 
 def _loop(below: Value, above: Value, scan: Operation, path: set[Value], weights: set[Value]) -> Loop | None:
-    """Returns the loop whose carry is the trunk; None where the trunk enters it in another way, or not alone."""
+    """Returns the loop whose carry is the trunk; None where the trunk enters it in another way, or not alone.
+
+    What enters as a constant besides rides along (`_past_what_rides_along`).
+    """
     constants, carried = scan_counts(scan.params)
-    entered = [place for place, value in enumerate(scan.inputs) if value in path]
+    entered = [place for place, value in enumerate(scan.inputs) if value in path and place >= constants]
     if len(entered) != 1:
         return None
     carry = entered[0] - constants
@@ -249,8 +252,10 @@ def trunks(program, parameters: int) -> list[Trunk]:
     candidates = []
     for sink in _sinks(of):
         for source in _sources(of, fed, sink):
-            weights = learned - reached(of.operations, {source})
-            candidates.append(Trunk(of, source, sink, steps(of, source, sink, learned), weights))
+            candidate = _trunk(of, source, sink, learned)
+            candidates.append(candidate)
+            for above in _past_what_rides_along(candidate):
+                candidates.append(_trunk(of, above, sink, learned))
     chosen: list[Trunk] = []
     for candidate in sorted(candidates, key=_size, reverse=True):
         own = _below(candidate, {fork.operations[-1].path for trunk in chosen for fork, _ in trunk.forks})
@@ -261,11 +266,34 @@ def trunks(program, parameters: int) -> list[Trunk]:
     return sorted(chosen, key=_begin)
 
 
+def _trunk(of: Graph, source: Value, sink: Value, learned: set[Value]) -> Trunk:
+    """Returns the steps between two values."""
+    weights = learned - reached(of.operations, {source})
+    return Trunk(of, source, sink, steps(of, source, sink, learned), weights)
+
+
+def _past_what_rides_along(candidate: Trunk) -> Iterator[Value]:
+    """Yields what is made of a value that layers read beside the stream, such as x_0 mixed into each: the stream without it.
+
+    What rides along is then held, as parameters are: the gradient at a position is that of the stream there, without what layers
+    further up give to x_0 directly. That is the same number as for a layer's own copy of x_0 among its parameters, and what
+    follows from it (log-gains, Jacobians of sublayers) is of one array. It is looked for where one step is most of the path.
+    """
+    lengths = {step: len(step.operations) for step in candidate.steps if not isinstance(step, Loop)}
+    widest = max(lengths, key=lambda step: lengths[step], default=None)
+    if widest is None or 2 * lengths[widest] <= sum(lengths.values()):
+        return
+    for operation, _ in candidate.graph.users[widest.below]:
+        if operation in widest.operations:
+            yield from (value for value in operation.outputs if value.floating)
+
+
 def _below(candidate: Trunk, taken: set) -> Trunk:
-    """Returns a trunk up to the first residual sum that is another's, those being given by their paths."""
+    """Returns a trunk up to the first sublayer that holds a residual sum of another, those being given by their paths."""
     own = []
     for step in candidate.steps:
-        if any(fork.operations[-1].path in taken for fork, _ in _forks((step,), ())):
+        operations = [operation for fork, _ in _forks((step,), ()) for operation in fork.operations]
+        if any(operation.path in taken for operation in operations):
             break
         own.append(step)
     return replace(candidate, sink=own[-1].above if own else candidate.source, steps=tuple(own))
@@ -298,7 +326,8 @@ def _what_goes_past(candidates: list[Trunk]) -> str:
     alive = _alive_longest(longest.graph, widest)
     if len(alive) < 2:
         return (
-            "no residual sublayer: no value on the way from the batch to the loss is added to what a branch makes of it"
+            "no residual sublayer: no value on the way from the batch to the loss is added to what a branch makes of it (two "
+            "streams beside one another, as of ResiDual, are not looked for)"
         )
     lines = ", ".join(dict.fromkeys(alive))
     return f"no trunk here: no one array is all that a layer hands to the next; these go past one another: {lines}"

@@ -8,7 +8,7 @@ from programs.models import PROGRAMS, marked_lines
 from gradflow.programs.positions import makers
 from gradflow.programs.trunk import Fork, Loop, NoTrunk, trunks
 
-# Several arrays that are handed on beside one another: a frontier of two, and no trunk of one array.
+# Several arrays that are handed on beside one another: no trunk of one array, or one whose positions are above a mixture.
 FRONTIERS = ("two_streams", "x0_again")
 # Where the shape changes, norm and activation stand on the trunk, since the projection reads them: the position is above.
 PROJECTED = ("resnet_stages",)
@@ -71,6 +71,26 @@ def residual(x, w):
     return x + jnp.tanh(x @ w)
 
 
+def mixed(x, x0, w):
+    return residual(0.9 * x + w[0, 0] * x0, w)
+
+
+def scanned_mixed(w, x0):
+    return jax.lax.scan(lambda x, w: (mixed(x, x0, w), None), x0, w)[0]
+
+
+def test_x0_that_every_layer_reads_again_is_held():
+    """The stream is beside it, one array; every position is above the mixture, which is what the sublayer reads."""
+    program = PROGRAMS["x0_again"]()
+    (found,) = found_in(program)
+    assert found.sublayers == program.layers
+    marked = set(map(tuple, marked_lines(*program.source)))
+    assert {(fork.line.file, fork.line.number) for fork, _ in found.forks} < marked
+    assert {fork.line.text.split("#")[0].strip() for fork, _ in found.forks} == {
+        'x = x + branch(norm(x, p["norm_scale"]), p)'
+    }
+
+
 @pytest.mark.parametrize(
     ("loss", "sublayers"),
     [
@@ -82,14 +102,30 @@ def residual(x, w):
         (lambda w, x: jnp.sum(jax.jit(residual)(jax.jit(residual)(x, w[0]), w[1])), 2),
         (lambda w, x: jnp.sum(jax.vmap(lambda x: residual(residual(x, w[0]), w[1]))(x)), 2),
         (lambda w, x: jnp.sum((residual(residual(x, w[0]), w[1]) / 3).astype(jnp.bfloat16)).astype(jnp.float32), 2),
+        (lambda w, x: jnp.sum(mixed(mixed(mixed(x, x, w[0]), x, w[1]), x, w[2])), 3),
+        (lambda w, x: jnp.sum(scanned_mixed(w, x @ w[0])), 3),
         (lambda w, x: jnp.sum(2.0 * x + jnp.tanh(x @ w[0])) / jnp.sum(jnp.abs(w)), 0),
         (lambda w, x: jnp.sum(jnp.tanh(x @ w[0]) @ w[1]), 0),
         (lambda w, x: jnp.sum(x - x.mean(-1, keepdims=True)) + jnp.sum(w), 0),
     ],
-    ids=["loop", "scan", "scan+outputs", "fori", "remat", "jit", "vmap", "cast", "one sum", "no sum", "centring"],
+    ids=[
+        "loop",
+        "scan",
+        "scan+outputs",
+        "fori",
+        "remat",
+        "jit",
+        "vmap",
+        "cast",
+        "x0",
+        "x0 scanned",
+        "one sum",
+        "no sum",
+        "centring",
+    ],
 )
 def test_small_programs(loss, sublayers):
-    traced = jax.make_jaxpr(loss)(jnp.ones((2, 4, 4)), jnp.ones((3, 4)))
+    traced = jax.make_jaxpr(loss)(jnp.ones((sublayers or 2, 4, 4)), jnp.ones((3, 4)))
     if sublayers == 0:
         with pytest.raises(NoTrunk):
             trunks(traced, 1)

@@ -1,0 +1,175 @@
+"""The sublayers of a trunk in depth order, each in the parts of equation (1) that a program shows.
+
+    x' = norm_out(skip(x) + branch(x))
+
+`norm_out` is what stands on the trunk between a residual sum and the next sublayer, or the top: a norm, a cast, nothing. Each
+turn of a loop is a sublayer of its own.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from . import pieces
+from .graph import Graph, Value
+from .pieces import Piece
+from .positions import top
+from .trunk import Fork, Loop, Step, Trunk
+
+PARTS = ("skip", "branch", "norm_out")
+Turn = tuple[int, ...]
+
+
+class Placed(NamedTuple):
+    """A piece of the program, and the turn of each loop around it."""
+
+    piece: Piece
+    turn: Turn
+
+    def context(self, held: dict) -> tuple:
+        """Returns the piece's context at its turn, from the values of the forward pass, loops' turns in front."""
+        return tuple(at_turn(value, self.turn, held) for value in self.piece.context)
+
+
+def at_turn(value: Value, turn: Turn, held: dict):
+    """Returns a value at a turn; one that stands in the program is always the same."""
+    if value.constant is not None:
+        return jnp.asarray(value.constant)
+    return held[value][turn]
+
+
+class Sublayer(NamedTuple):
+    """A residual sublayer: its fork, the turn of each loop around it, and its parts, pieces in a row; none is the identity."""
+
+    fork: Fork
+    turn: Turn
+    parts: dict[str, tuple[Placed, ...]]
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """The pieces of all parts."""
+        return [placed.piece for part in self.parts.values() for placed in part]
+
+
+class _Element(NamedTuple):
+    """A step of the trunk as it runs."""
+
+    step: Step
+    graph: Graph
+    turn: Turn
+
+
+def sublayers(trunk: Trunk) -> list[Sublayer]:
+    """Returns the sublayers of a trunk, bottom up."""
+    groups: list[list[_Element]] = []
+    for element in _elements(_up_to_top(trunk), trunk.graph, ()):
+        if isinstance(element.step, Fork):
+            groups.append([element])
+        elif groups:
+            groups[-1].append(element)
+    known: dict = {}
+    return [_sublayer(group, known) for group in groups]
+
+
+def _up_to_top(trunk: Trunk) -> list[Step]:
+    """Returns the steps of a trunk below the top of the stream."""
+    highest = top(trunk)
+    places = [place for place, step in enumerate(trunk.steps) if step.above is highest]
+    return list(trunk.steps[: places[0] + 1])
+
+
+def _elements(steps, graph: Graph, turn: Turn) -> Iterator[_Element]:
+    """Yields the steps as they run, loops turn by turn."""
+    for step in steps:
+        if isinstance(step, Loop):
+            turns = list(range(step.repeats))
+            if step.operation.params["reverse"]:
+                turns.reverse()
+            for number in turns:
+                yield from _elements(step.steps, step.body, (*turn, number))
+        else:
+            yield _Element(step, graph, turn)
+
+
+def _sublayer(group: list[_Element], known: dict) -> Sublayer:
+    """Returns the sublayer of a fork and the maps that follow it; pieces are made once for all turns."""
+    (fork, graph, turn), *maps = group
+    assert isinstance(fork, Fork)
+    if fork not in known:
+        skip = pieces.skip(graph, fork)
+        known[fork] = skip, pieces.branch(graph, fork)
+    skip, branch = known[fork]
+    after = []
+    for element in maps:
+        step = element.step
+        if step not in known:
+            known[step] = pieces.between(element.graph, step.below, step.above)
+        after.append(Placed(known[step], element.turn))
+    skips = () if skip is None else (Placed(skip, turn),)
+    parts = {"skip": skips, "branch": (Placed(branch, turn),), "norm_out": tuple(after)}
+    return Sublayer(fork, turn, parts)
+
+
+def context_values(pieces_of_stack) -> dict[Value, Graph]:
+    """Returns every value that pieces take from the forward pass, and the graph that it stands in."""
+    values = {}
+    for piece in pieces_of_stack:
+        for value in piece.context:
+            if value.constant is None:
+                values[value] = piece.graph
+    return values
+
+
+# ---- alike ----------------------------------------------------------------------------------------------------
+
+
+class Run(NamedTuple):
+    """`repeats` times a block of sublayers that are the same functions, beginning at the sublayer `start`."""
+
+    start: int
+    block: int
+    repeats: int
+
+
+def runs(found: list[Sublayer]) -> list[Run]:
+    """Returns the sublayers in runs of blocks that repeat, so that each is compiled once, whether the program loops or not."""
+    texts: dict[Piece, str] = {}
+    signs = [_sign(sublayer, texts) for sublayer in found]
+    numbers = {sign: number for number, sign in enumerate(dict.fromkeys(signs))}
+    kinds = [numbers[sign] for sign in signs]
+    result = []
+    start = 0
+    while start < len(kinds):
+        longest = _longest_run(kinds, start)
+        result.append(longest)
+        start += longest.block * longest.repeats
+    return result
+
+
+def _sign(sublayer: Sublayer, texts: dict) -> tuple:
+    """Returns what tells sublayers apart: the text of all pieces of their parts."""
+    signs = []
+    for name in PARTS:
+        part = sublayer.parts[name]
+        for piece, _ in part:
+            if piece not in texts:
+                texts[piece] = pieces.text(piece)
+        signs.append(tuple(texts[piece] for piece, _ in part))
+    return tuple(signs)
+
+
+def _longest_run(kinds: list[int], start: int) -> Run:
+    """Returns the run from `start` that goes furthest; of those the one with the shortest block."""
+    best = Run(start, 1, 1)
+    left = len(kinds) - start
+    for block in range(1, left // 2 + 1):
+        first = kinds[start : start + block]
+        repeats = 1
+        while kinds[start + repeats * block : start + (repeats + 1) * block] == first:
+            repeats += 1
+        if repeats > 1 and block * repeats > best.block * best.repeats:
+            best = Run(start, block, repeats)
+        if best.block * best.repeats == left:
+            break
+    return best
