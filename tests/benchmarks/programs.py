@@ -90,7 +90,10 @@ def main():
             memory = read.memory_analysis().temp_size_in_bytes / bare.memory_analysis().temp_size_in_bytes
             ratio = quartiles(took["read"] / took["bare"])
             seconds = f"{between - begun:9.2f} {ended - between:10.2f}"
-            print(f"{kind:15} {blocks:6}   {ratio:20}  {memory:7.3f}  {seconds}   {np.median(took['bare']):.2f}", flush=True)
+            print(
+                f"{kind:15} {blocks:6}   {ratio:20}  {memory:7.3f}  {seconds}   {np.median(took['bare']):.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
