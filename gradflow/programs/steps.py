@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from ..instruments.meters.visits import at_bottom, first
 from ..model.equation.sublayer import PARTS, walk
 from ..model.layers.layer import FEATURES, Identity, Layer
+from ..model.numerics.precision import wide
 from ..model.stacks.stack import Segment, Stack
 from ..model.stacks.stack import Sublayer as Instance
 from ..model.wirings.wiring import Wiring
@@ -77,10 +78,11 @@ class ProgramStack:
         return held
 
     def enter(self, params, inputs):
-        """Returns the bottom of the stream."""
+        """Returns the bottom of the stream, in the widest precision that the stream has anywhere."""
         first = self.sublayers[0]
         x = at_turn(first.fork.below, first.turn, self.held(params, inputs))
-        return self.layouts[first.fork.below].of_example(x)
+        dtype = jnp.result_type(*[value.aval.dtype for value in self.layouts])
+        return self.layouts[first.fork.below].of_example(x).astype(wide(dtype))
 
     def with_context(self, params, inputs) -> dict:
         """Returns what sublayers and the rest take from the forward pass, stacked as `walk` reads it."""
