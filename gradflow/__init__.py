@@ -31,6 +31,7 @@ NAMES = {
     "model.stacks.transformer": ("Transformer", "transformer", "transformers"),
     "programs.measurement": ("measure",),
     "programs.metered": ("metered",),
+    "programs.program": ("Program",),
     "results.quantities": ("quantities",),
     "theory.predict": ("predict",),
     "training.atlas": ("atlas",),

@@ -33,6 +33,7 @@ from .model.zoo import architecture as architecture
 from .model.zoo import architectures as architectures
 from .programs.measurement import measure as measure
 from .programs.metered import metered as metered
+from .programs.program import Program as Program
 from .report import plot as plot
 from .report.text import findings as findings
 from .results.quantities import quantities as quantities

@@ -7,7 +7,6 @@ In a loop, a parameter that is scanned over has an axis of turns, which is found
 """
 
 import re
-from collections import Counter
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -205,6 +204,12 @@ def _scanned(origin: Origin) -> Origin:
     return origin._replace(axes=origin.axes[1:], turns=(*origin.turns, origin.axes[0]))
 
 
+def outer_leaves(own: list[Owned], parameters: int) -> list[int]:
+    """Returns the numbers of the parameters that no sublayer has to itself."""
+    inside = {leaf for of_fork in own for leaf in of_fork}
+    return [leaf for leaf in range(parameters) if leaf not in inside]
+
+
 # ---- norms ----------------------------------------------------------------------------------------------------
 
 
@@ -267,16 +272,3 @@ def _without_layer(name: str, numbers: dict[str, set[str]]) -> str:
         if rest and len(numbers[name[: match.start()]]) > 1:
             return rest
     return name
-
-
-def layers_of(trunk: Trunk) -> np.ndarray:
-    """Returns the layer [S] of every sublayer from 1: how often its line has come up to there."""
-    lines = [np.full(place.repeats, number) for number, place in enumerate(places(trunk))]
-    order = in_depth_order(trunk, lines, np)
-    labels = [str(place.fork.line) for place in places(trunk)]
-    seen: Counter = Counter()
-    found = []
-    for number in order:
-        seen[labels[number]] += 1
-        found.append(seen[labels[number]])
-    return np.array(found)
