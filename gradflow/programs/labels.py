@@ -1,14 +1,16 @@
 """What a metered loss read in somebody's own training loop, labelled as a run of `gf.train` is.
 
-step = gf.metered(loss_fn, params, batch)
+    step = gf.metered(loss_fn, params, batch)
 
-def update(carry, batch):
-    _, gradients, reading = step(params, batch)
-    ...
-    return carry, reading
+    def update(carry, batch):
+        _, gradients, reading = step(params, batch)
+        ...
+        return carry, reading
 
-carry, history = jax.lax.scan(update, carry, batches)
-run = gf.labelled(history, step)
+    carry, history = jax.lax.scan(update, carry, batches)
+    run = gf.labelled(history, step)
+
+Axes in front of a quantity's own: steps, and seeds where several runs go side by side.
 """
 
 from collections.abc import Mapping

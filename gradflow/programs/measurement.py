@@ -116,8 +116,8 @@ def measure_programs(
     nodes: dict[str, Readings] = {}
     for name, one in programs.items():
         if name in given:
-            weights = [jax.tree.map(operator.itemgetter(seed), given[name]) for seed in range(seeds)]
-            example = weights[0]
+            weights: Iterable = [jax.tree.map(operator.itemgetter(seed), given[name]) for seed in range(seeds)]
+            example = jax.tree.map(operator.itemgetter(0), given[name])
         else:
             weights = map(one.init, keys)
             example = jax.eval_shape(one.init, keys[0])

@@ -56,8 +56,15 @@ class Program:
 
 # ---- readings, as those of models: (program, params, batch) -> {quantity: array} -------------------------------
 
-ECONOMY = ("loss", "stream_gradient", "stream_gradient_by_token", "readout_gradient", "stream_rms")
-ECONOMY += ("parameter_gradient", "outer_gradient")
+ECONOMY = (
+    "loss",
+    "stream_gradient",
+    "stream_gradient_by_token",
+    "readout_gradient",
+    "stream_rms",
+    "parameter_gradient",
+    "outer_gradient",
+)
 
 
 def backward(program: Program, params, batch):

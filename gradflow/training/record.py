@@ -158,7 +158,7 @@ def _is_variable(leaf) -> bool:
 def labelled(records, model=None, *, leading: Mapping[str, Any] | None = None) -> xr.DataTree:
     """Returns what was read in a training loop of one's own as labelled data, over `step` and `seed`, as `gf.train` does.
 
-    `labelled(history, metered)`: what `gf.metered` read, a node a stream, `model` where there is one. Figures and reports take it.
+    `labelled(history, metered)`: what `gf.metered` read, a node a stream, `model` where there is one; figures and reports take it
 
     records : readings, with axes in front where they come from `lax.scan` or `vmap`; or a list, an entry a step
     model : the metered loss
