@@ -34,8 +34,10 @@ from .seeds import given_weights, init_seeds, read_seeds, seed_keys
 SHARED, OWN = "shared by seeds", "one a seed"
 
 
-def by_node(models: Mapping, params: Mapping | None = None) -> tuple[dict[str, Any], dict]:
-    """Returns the models, and the weights that are given, by the nodes of a result.
+def by_node(
+    models: Mapping, params: Mapping | None = None, kinds: tuple[type, ...] = (Model,)
+) -> tuple[dict[str, Any], dict]:
+    """Returns the models, and the weights that are given, by the nodes of a result; `kinds` are what a node may be of.
 
     The sides of a model lie inside of its name, `t5/encoder`; a model that stands alone, as `model`, gives its sides their own
     names.
@@ -54,7 +56,7 @@ def by_node(models: Mapping, params: Mapping | None = None) -> tuple[dict[str, A
                 nodes[f"{prefix}{side_name}"] = side
                 if name in params:
                     given[f"{prefix}{side_name}"] = side.arranged(weights)
-        elif isinstance(model, Model):
+        elif isinstance(model, kinds):
             nodes[name] = model
             if name in params:
                 given[name] = weights

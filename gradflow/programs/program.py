@@ -13,9 +13,13 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from ..instruments.backward.loss import check_loss, check_parameters
 from ..results.arguments import function
 from ..results.configuration import registered
-from .metered import norms, read, traced
+from .coordinates import coordinates
+from .metered import Traced, norms, read, traced
+from .parameters import columns, entries, owned
+from .trunk import Trunk
 
 
 @registered
@@ -67,31 +71,45 @@ ECONOMY = (
 )
 
 
-def backward(program: Program, params, batch):
-    """Returns gradients and reading of one backward pass.
-
-    Errors: ValueError for a program of several streams.
-    """
+def backward(program: Program, params, batch) -> tuple:
+    """Returns gradients and reading of one backward pass, and how many numbers [S, P] each parameter of a sublayer is."""
     of = traced(program.loss_fn, params, batch)
-    if len(of.trunks) > 1:
-        raise ValueError(
-            f"the loss has {len(of.trunks)} residual streams, of which training reads one: gf.measure and gf.metered read all"
-        )
+    trunk = _one_trunk(of)
     _, gradients, readings = read(of, params, batch)
     (reading,) = readings.values()
-    return gradients, reading
+    own = owned(trunk, len(of.names))
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
+    return gradients, reading, entries(trunk, own, columns(own, of.names), shapes)
 
 
-def reading(program: Program, params, batch) -> dict:
-    """Returns what one backward pass reads."""
-    _, reading = backward(program, params, batch)
-    return reading
+def _one_trunk(of: Traced) -> Trunk:
+    """Returns the only residual stream of a program.
+
+    Errors: ValueError where there are several.
+    """
+    if len(of.trunks) > 1:
+        raise ValueError(
+            f"the loss has {len(of.trunks)} residual streams, and a run of training reads one: gf.measure and gf.metered read all"
+        )
+    return of.trunks[0]
 
 
-def economy(program: Program, params, batch) -> dict:
-    """Returns loss, stream and parameter gradients, and the stream's rms; what is not asked for is not computed."""
-    of_all = reading(program, params, batch)
-    return {name: of_all[name] for name in ECONOMY if name in of_all}
+def check(program: Program, key, batch, heldout) -> None:
+    """Refuses a program whose loss can't be differentiated, or has no stream or several, on batches of the data.
+
+    Errors: ValueError or TypeError, one line.
+    """
+    example = jax.eval_shape(program.init, key)
+    check_parameters(example)
+    for some in (batch, heldout):
+        check_loss(program.loss_fn, example, some)
+    _one_trunk(traced(program.loss_fn, example, batch))
+
+
+def places(program: Program, params, batch) -> dict:
+    """Returns the coordinates of a program's readings."""
+    of = traced(program.loss_fn, params, batch)
+    return coordinates(_one_trunk(of), of.names)
 
 
 def heldout_loss(program: Program, params, batch) -> dict:
@@ -106,7 +124,7 @@ def update_sizes(program: Program, weights, batch) -> dict:
     """
     before, after = weights
     of = traced(program.loss_fn, before, batch)
-    (trunk,) = of.trunks
+    trunk = _one_trunk(of)
     change = jax.tree.map(jnp.subtract, after, before)
     arrays = {}
     of_both = zip(("", "outer_"), norms(of, trunk, change), norms(of, trunk, before), strict=True)
