@@ -221,7 +221,7 @@ def outer_leaves(own: list[Owned], parameters: int) -> list[int]:
 
 
 def columns(own: list[Owned], names: list[str]) -> dict[int, str]:
-    """Returns the name of each parameter of sublayers, without its layer's number unless two of one sublayer are then called alike."""
+    """Returns the name of each parameter of sublayers, without its layer's number unless two of a sublayer are then alike."""
     leaves = sorted({leaf for of_fork in own for leaf in of_fork})
     short = without_layers([names[leaf] for leaf in leaves])
     found = {leaf: short[names[leaf]] for leaf in leaves}
