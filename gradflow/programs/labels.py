@@ -24,7 +24,7 @@ from ..instruments.meters.resolution import resolved, warn_of_underflow
 from ..results.arguments import shown
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
-from .metered import Metered
+from .metered import Metered, written
 
 
 def label_readings(history, metered: Metered, leading: Mapping[str, Any] | None) -> xr.DataTree:
@@ -41,7 +41,7 @@ def label_readings(history, metered: Metered, leading: Mapping[str, Any] | None)
         arrays = {quantity: _seeds_last(array, named) for quantity, array in reading.items()}
         arrays = resolved(arrays)
         warn_of_underflow(name, arrays)
-        nodes[name] = Readings(arrays, metered.coordinates[name])
+        nodes[name] = Readings(arrays, metered.coordinates[name], written(metered.loss_fn), metered.parameters)
     others = {axis: values for axis, values in named.items() if axis != "seed"}
     in_front = {**others, "seed": named.get("seed", [0])}
     return label(nodes, leading=in_front, provenance=origin, program=getattr(metered.loss_fn, "__name__", "loss"))

@@ -28,7 +28,7 @@ from ..results.naming import check_names
 from ..results.provenance import provenance
 from ..results.tree import Readings, described, in_one_tree, label
 from .coordinates import coordinates
-from .metered import node_names, read, traced
+from .metered import node_names, read, traced, written
 from .modules import cross_entropy, library_of, program
 from .program import Program
 from .trunk import NoTrunk
@@ -60,6 +60,8 @@ def measure_program(loss_fn: Callable, params, batch, *, seeds: int = 8, key=0) 
         "weights": f"{seeds} draws" if draws else "given",
         "program": getattr(loss_fn, "__name__", "loss"),
     }
+    if draws:
+        attributes["batches"] = SHARED
     if isinstance(batch, Mapping):
         attributes["data"] = described(batch)
     return label(nodes, leading={"seed": np.arange(seeds if draws else 1)}, provenance=origin, **attributes)
@@ -88,7 +90,7 @@ def _nodes(name: str, loss_fn: Callable, example, weights: Iterable, batch) -> d
         warn_of_nonfinite(node, arrays, None)
         arrays = resolved(arrays)
         warn_of_underflow(node, arrays)
-        nodes[node] = Readings(arrays, coordinates(trunk, of.names), parameters=number)
+        nodes[node] = Readings(arrays, coordinates(trunk, of.names), written(loss_fn), number)
     return nodes
 
 

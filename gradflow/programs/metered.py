@@ -17,7 +17,7 @@ from ..instruments.meters import signal
 from ..instruments.meters.meter import GAIN, as_sharded, metered_identity, norm, tells_shards_apart
 from ..model.equation import budget as accounts
 from ..model.numerics.precision import wide
-from ..model.parameters.names import named
+from ..model.parameters.names import named, parameter_count
 from .coordinates import coordinates
 from .evaluation import Plan, Seen, evaluate
 from .parameters import columns, gradient_norms, norms_along, outer_leaves, owned
@@ -161,13 +161,17 @@ def norms(of: Traced, trunk: Trunk, tree) -> tuple:
 
 
 class Metered:
-    """A loss with meters: `metered(params, batch) -> (value, gradients, reading)`; `coordinates` are those of its readings."""
+    """A loss with meters: `metered(params, batch) -> (value, gradients, reading)`.
+
+    `coordinates` are those of its readings, by node; `parameters` is how many numbers the weights are.
+    """
 
     def __init__(self, loss_fn: Callable, params, batch):
         check_parameters(params)
         check_loss(loss_fn, params, batch)
         of = traced(loss_fn, params, batch)
         self.loss_fn = loss_fn
+        self.parameters = parameter_count(params)
         self.coordinates: dict[str, dict] = {}
         for name, trunk in zip(node_names(of.trunks), of.trunks, strict=True):
             self.coordinates[name] = coordinates(trunk, of.names)
@@ -209,6 +213,11 @@ def metered(loss_fn: Callable, params, batch) -> Metered:
     ((4,), (3, 1))
     """
     return Metered(loss_fn, params, batch)
+
+
+def written(loss_fn: Callable) -> dict:
+    """Returns a program of which the loss alone is known, as results carry it: by name."""
+    return {"type": "Program", "loss_fn": loss_fn}
 
 
 def node_names(trunks: list[Trunk]) -> list[str]:

@@ -72,7 +72,10 @@ def test_a_function_may_return_modules_whose_weights_are_given():
 REFUSED = {
     "another size": (lambda: gf.sweep(lambda n: program(n), DATA, depth=(1,)), "model takes no depth, .* lambda depth"),
     "no model": (lambda: gf.sweep({"mine": lambda depth: depth}, DATA, depth=(1,)), r"mine\(depth=1\) is a int"),
-    "one program": (lambda: gf.sweep(program(), DATA, depth=(1,)), r"program of one depth: .* lambda depth: gf\.Program"),
+    "one program": (
+        lambda: gf.sweep(program(), DATA, depth=(1,)),
+        r"program of one depth: .* lambda depth: gf\.Program",
+    ),
     "a name": (lambda: gf.sweep({"seed": lambda depth: program(depth)}, DATA), "named 'seed'"),
 }
 
