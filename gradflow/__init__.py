@@ -20,7 +20,6 @@ FLOORS = {
 ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {
     "instruments.meters.meter": ("meter",),
-    "instruments.measurement": ("sweep",),
     "interop.logged": ("logged",),
     "interop.pretrained": ("checkpoint",),
     "model.equation.sublayer": ("walk",),
@@ -32,6 +31,8 @@ NAMES = {
     "programs.diagnosis.diagnose": ("diagnose",),
     "programs.measurement": ("measure",),
     "programs.metered": ("metered",),
+    "programs.program": ("Program",),
+    "programs.sweep": ("sweep",),
     "results.quantities": ("quantities",),
     "theory.predict": ("predict",),
     "training.atlas": ("atlas",),

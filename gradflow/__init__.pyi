@@ -6,7 +6,6 @@ from . import results as results
 from .instruments.jacobians import chain as chain
 from .instruments.jacobians import jacobians as jacobians
 from .instruments.jacobians import spectrum as spectrum
-from .instruments.measurement import sweep as sweep
 from .instruments.meters.meter import meter as meter
 from .interop.logged import logged as logged
 from .interop.pretrained import checkpoint as checkpoint
@@ -34,6 +33,8 @@ from .model.zoo import architectures as architectures
 from .programs.diagnosis.diagnose import diagnose as diagnose
 from .programs.measurement import measure as measure
 from .programs.metered import metered as metered
+from .programs.program import Program as Program
+from .programs.sweep import sweep as sweep
 from .report import plot as plot
 from .report.text import findings as findings
 from .results.quantities import quantities as quantities

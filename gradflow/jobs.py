@@ -16,13 +16,13 @@ from typing import Any
 
 import xarray as xr
 
-from .instruments.measurement import sweep
 from .interop.trained import Trained, opened
 from .model.inputs import size
 from .model.stacks.transformer import transformers
 from .model.wirings.catalogue import Placement, Wiring
 from .model.wirings.catalogue import wirings as wiring_table
 from .programs.diagnosis.diagnose import diagnose
+from .programs.sweep import sweep
 from .report import bundle, plot
 from .results.arguments import known, shown, whole
 from .results.diagnosis import Diagnosis

@@ -21,7 +21,7 @@ FLOORS = {
     "instruments": {"results", "laws", "model"},
     "theory": {"results", "laws", "model"},
     "programs": {"results", "laws", "model", "instruments"},
-    "training": {"results", "laws", "model", "instruments"},
+    "training": {"results", "laws", "model", "instruments", "programs"},
     "report": {"results", "laws"},
     "interop": {"results", "laws", "model", "instruments", "programs", "training"},
     "jobs": {"results", "laws", "model", "instruments", "programs", "theory", "training", "report", "interop"},

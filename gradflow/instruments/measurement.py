@@ -1,17 +1,12 @@
-"""Measurements of models: `measure_models` at one moment, `sweep` over total depth or width.
-
-`measure_models` draws the weights of all seeds, maps the readings over them in one compiled call, and has the arrays labelled.
-"""
+"""Measurements of models: weights of all seeds are drawn, the readings mapped over them in one compiled call, and labelled."""
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from ..model.contracts import Drawable, Model, Sided
 from ..model.inputs import size
@@ -20,8 +15,8 @@ from ..model.inputs.weights import check_weights, shapes
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
-from ..results.arguments import check_options, function, open_ended, options_of, whole
 from ..results.arguments import known as one_of
+from ..results.arguments import whole
 from ..results.digest import digest
 from ..results.naming import check_names
 from ..results.provenance import provenance
@@ -34,8 +29,10 @@ from .seeds import given_weights, init_seeds, read_seeds, seed_keys
 SHARED, OWN = "shared by seeds", "one a seed"
 
 
-def by_node(models: Mapping, params: Mapping | None = None) -> tuple[dict[str, Any], dict]:
-    """Returns the models, and the weights that are given, by the nodes of a result.
+def by_node(
+    models: Mapping, params: Mapping | None = None, kinds: tuple[type, ...] = (Model,)
+) -> tuple[dict[str, Any], dict]:
+    """Returns the models, and the weights that are given, by the nodes of a result; `kinds` are what a node may be of.
 
     The sides of a model lie inside of its name, `t5/encoder`; a model that stands alone, as `model`, gives its sides their own
     names.
@@ -54,7 +51,7 @@ def by_node(models: Mapping, params: Mapping | None = None) -> tuple[dict[str, A
                 nodes[f"{prefix}{side_name}"] = side
                 if name in params:
                     given[f"{prefix}{side_name}"] = side.arranged(weights)
-        elif isinstance(model, Model):
+        elif isinstance(model, kinds):
             nodes[name] = model
             if name in params:
                 given[name] = weights
@@ -144,59 +141,3 @@ def _check_drawable(nodes: Mapping, given: Mapping) -> None:
     for name, model in nodes.items():
         if name not in given and not isinstance(model, Drawable):
             raise ValueError(f"{name} has no init(key) that draws weights: give params, with a leading axis of seeds")
-
-
-@usual_settings()
-def sweep(
-    models: Mapping,
-    data,
-    *,
-    depth: Sequence[int] = (),
-    width: Sequence[int] = (),
-    take: Callable[..., xr.DataTree] = measure_models,
-    **options,
-) -> xr.DataTree:
-    """Returns what `take` (`measure`, `predict`) gives against total depth, or against width: a node for each model and size.
-
-    The nodes are `model/depth_n` for each number of blocks n, or `model/width_n`. The models are rebuilt at each size (numbers
-    such as DeepNorm's α follow the depth) and share their first blocks. Without sizes, the depths are 6, 12 and 24. `options`
-    are those of `take`. `results.against_total_depth` picks one entry of each profile.
-    """
-    if not isinstance(models, Mapping):
-        models = {"model": models}
-    depth = _sizes("depth", depth)
-    width = _sizes("width", width)
-    function("take", take)
-    if not open_ended(take):
-        check_options("sweep", options, [*options_of(sweep), *options_of(take)])
-    if not depth and not width:
-        depth = (6, 12, 24)
-    family = _family(models, depth, width)
-    size.check(family, readable(data), seeds=1)
-    nodes: dict[str, xr.Dataset] = {}
-    for path, model in tqdm(family.items(), desc="sweep", unit="stack", delay=1, leave=False):
-        tree = take({"model": model}, data, **options)
-        nodes.setdefault("/", tree.to_dataset())
-        node = tree.children["model"].to_dataset(inherit=False)
-        nodes[path] = node.assign_attrs(total_depth=model.depth, width=model.width)
-    return xr.DataTree.from_dict(nodes)
-
-
-def _family(models: Mapping, depth: tuple[int, ...], width: tuple[int, ...]) -> dict[str, Any]:
-    """Returns every model at every size, by its node."""
-    stacks, _ = by_node(models)
-    family: dict[str, Any] = {}
-    for blocks in depth:
-        for name, model in stacks.items():
-            family[f"{name}/depth_{blocks}"] = model.at_depth(blocks)
-    for features in width:
-        for name, model in stacks.items():
-            family[f"{name}/width_{features}"] = replace(model, width=features)
-    return family
-
-
-def _sizes(name: str, sizes) -> tuple[int, ...]:
-    """Returns the sizes to sweep over, each once; one number is one size."""
-    if not isinstance(sizes, Sequence | np.ndarray):
-        sizes = [sizes]
-    return tuple(dict.fromkeys(whole(name, size) for size in sizes))

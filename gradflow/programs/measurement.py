@@ -4,9 +4,9 @@ The result is a tree as for gradflow's own models: a node for each trunk, positi
 `sublayer`, each with the line of the user's code that makes it.
 """
 
+import operator
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import jax
@@ -19,16 +19,19 @@ from ..instruments.meters.resolution import resolved, warn_of_nonfinite, warn_of
 from ..instruments.readings import Reading
 from ..instruments.seeds import seed_keys
 from ..model.contracts import Model, Sided
+from ..model.inputs.batch import the_batch
 from ..model.numerics.settings import usual_settings
-from ..model.parameters.names import named
+from ..model.parameters.names import parameter_count
 from ..results.arguments import answering, check_options, options_of
+from ..results.digest import digest
+from ..results.naming import check_names
 from ..results.provenance import provenance
-from ..results.tree import Readings, described, label
-from .metered import Traced, node_names, traced, value_gradients_readings
+from ..results.tree import Readings, described, in_one_tree, label
+from .coordinates import coordinates
+from .metered import node_names, read, traced, written
 from .modules import cross_entropy, library_of, program
-from .parameters import columns, gradient_norms, layers_of, norms_along, owned
-from .positions import in_depth_order, places
-from .trunk import NoTrunk, Trunk
+from .program import Program
+from .trunk import NoTrunk
 
 
 def measure_program(loss_fn: Callable, params, batch, *, seeds: int = 8, key=0) -> xr.DataTree:
@@ -51,27 +54,83 @@ def measure_program(loss_fn: Callable, params, batch, *, seeds: int = 8, key=0) 
     origin = provenance()
     draws = callable(params) and not has_arrays(params)
     example = jax.eval_shape(params, jax.random.key(0)) if draws else params
-    check_parameters(example)
-    check_loss(loss_fn, example, batch)
-    of = traced(loss_fn, example, batch)
-    names = list(named(example))
-    read = jax.jit(partial(_arrays, of, names))
     weights = map(params, seed_keys(key, seeds)) if draws else [params]
-    drawn = [jax.device_get(read(of_seed, batch)) for of_seed in weights]
-    models = {}
-    for number, name in enumerate(node_names(of.trunks)):
-        arrays = jax.tree.map(lambda *of_seeds: np.stack(of_seeds), *[of_seed[number] for of_seed in drawn])
-        warn_of_nonfinite(name, arrays, None)
-        arrays = resolved(arrays)
-        warn_of_underflow(name, arrays)
-        models[name] = Readings(arrays, coordinates(of.trunks[number], names))
+    nodes = _nodes("model", loss_fn, example, weights, batch)
     attributes: dict[str, Any] = {
         "weights": f"{seeds} draws" if draws else "given",
         "program": getattr(loss_fn, "__name__", "loss"),
     }
+    if draws:
+        attributes["batches"] = SHARED
     if isinstance(batch, Mapping):
         attributes["data"] = described(batch)
-    return label(models, leading={"seed": np.arange(len(drawn))}, provenance=origin, **attributes)
+    return label(nodes, leading={"seed": np.arange(seeds if draws else 1)}, provenance=origin, **attributes)
+
+
+def _nodes(name: str, loss_fn: Callable, example, weights: Iterable, batch) -> dict[str, Readings]:
+    """Returns the readings of a program by node, for weights that look like the example, a seed each.
+
+    The node is `name`, or of several streams one inside of it each.
+    """
+    check_parameters(example)
+    check_loss(loss_fn, example, batch)
+    of = traced(loss_fn, example, batch)
+
+    @jax.jit
+    def readings(params, batch):
+        _, _, by_trunk = read(of, params, batch)
+        return by_trunk
+
+    drawn = [jax.device_get(readings(of_seed, batch)) for of_seed in weights]
+    number = parameter_count(example)
+    nodes = {}
+    for trunk_name, trunk in zip(node_names(of.trunks), of.trunks, strict=True):
+        node = _node_of(name, trunk_name, len(of.trunks))
+        arrays = jax.tree.map(lambda *of_seeds: np.stack(of_seeds), *[of_seed[trunk_name] for of_seed in drawn])
+        warn_of_nonfinite(node, arrays, None)
+        arrays = resolved(arrays)
+        warn_of_underflow(node, arrays)
+        nodes[node] = Readings(arrays, coordinates(trunk, of.names), written(loss_fn), number)
+    return nodes
+
+
+def _node_of(name: str, trunk: str, streams: int) -> str:
+    """Returns the node of a stream: by itself as the program is called, by the names of several streams of one program."""
+    if streams == 1:
+        return name
+    return trunk if name == "model" else f"{name}/{trunk}"
+
+
+@usual_settings()
+def measure_programs(
+    programs: Mapping[str, Program], data, *, seeds: int = 8, key=0, params: Mapping | None = None
+) -> xr.DataTree:
+    """Returns labelled readings of programs on one batch of the data, as `measure_models` does of models.
+
+    `params` are given weights, `{name: params}`, with a leading seed axis.
+    """
+    origin = provenance()
+    check_names(programs)
+    batch = the_batch(data, {}, key)
+    given = params or {}
+    seeds = max((len(jax.tree.leaves(weights)[0]) for weights in given.values()), default=seeds)
+    keys = seed_keys(key, seeds)
+    nodes: dict[str, Readings] = {}
+    for name, one in programs.items():
+        if name in given:
+            weights: Iterable = [jax.tree.map(operator.itemgetter(seed), given[name]) for seed in range(seeds)]
+            example = jax.tree.map(operator.itemgetter(0), given[name])
+        else:
+            weights = map(one.init, keys)
+            example = jax.eval_shape(one.init, keys[0])
+        for node, readings in _nodes(name, one.loss_fn, example, weights, batch).items():
+            nodes[node] = readings._replace(configuration=one)
+    attributes: dict[str, Any] = {"data": described(data), "key": str(key), "batches": SHARED}
+    attributes["batch_sha256"] = digest(batch)
+    if params is not None:
+        attributes["weights"] = "given"
+        attributes["weights_sha256"] = {name: digest(weights) for name, weights in given.items()}
+    return label(nodes, leading={"seed": np.arange(seeds)}, provenance=origin, **attributes)
 
 
 def measure_module(module, *given, loss: Callable = cross_entropy) -> xr.DataTree:
@@ -88,55 +147,27 @@ def measure_module(module, *given, loss: Callable = cross_entropy) -> xr.DataTre
     return measure_program(made.loss_fn, made.params, batch)
 
 
-def _arrays(of: Traced, names: list[str], params, batch) -> list[dict]:
-    """Returns the quantities of every trunk."""
-    value, gradients, readings = value_gradients_readings(of, params, batch)
-    leaves = jax.tree.leaves(gradients)
-    found = []
-    for trunk, reading in zip(of.trunks, readings, strict=True):
-        own = owned(trunk, len(leaves))
-        by_name = columns(own, names)
-        outer = [norms_along(leaves[leaf]) for leaf in outer_leaves(own, len(leaves))]
-        arrays = {"loss": jax.tree.leaves(value)[0], **reading}
-        if by_name:
-            arrays["parameter_gradient"] = gradient_norms(trunk, own, by_name, leaves)
-        if outer:
-            arrays["outer_gradient"] = jax.numpy.stack(outer)
-        found.append(arrays)
-    return found
-
-
-def outer_leaves(own: list, parameters: int) -> list[int]:
-    """Returns the numbers of the parameters that no sublayer has to itself."""
-    inside = {leaf for of_fork in own for leaf in of_fork}
-    return [leaf for leaf in range(parameters) if leaf not in inside]
-
-
-def coordinates(trunk: Trunk, names: list[str]) -> dict:
-    """Returns the coordinates of a trunk's readings: sublayers with line, layer and relative depth; names of parameters."""
-    size = trunk.sublayers
-    own = owned(trunk, len(names))
-    return {
-        "depth": np.arange(size + 1),
-        "sublayer": np.arange(1, size + 1),
-        "kind": ("sublayer", lines(trunk)),
-        "layer": ("sublayer", layers_of(trunk)),
-        "relative_depth": ("sublayer", np.arange(1, size + 1) / size),
-        "parameter": ("parameter", list(dict.fromkeys(columns(own, names).values()))),
-        "outer": ("outer", [names[leaf] for leaf in outer_leaves(own, len(names))]),
-    }
-
-
-def lines(trunk: Trunk) -> list[str]:
-    """Returns the line [S] of the residual sum of every sublayer."""
-    written = places(trunk)
-    numbers = [np.full(place.repeats, number) for number, place in enumerate(written)]
-    return [str(written[number].fork.line) for number in in_depth_order(trunk, numbers, np)]
+def _measure_all(models: Mapping, data, options: dict) -> xr.DataTree:
+    """Returns readings of gradflow's models and of programs, in one tree."""
+    programs = {name: model for name, model in models.items() if isinstance(model, Program)}
+    if not programs:
+        check_options("measure of a model", options, options_of(measure_models))
+        return measure_models(models, data, **options)
+    check_options("measure of a program", options, options_of(measure_programs))
+    if len(programs) == len(models):
+        return measure_programs(programs, data, **options)
+    given = options.pop("params", None) or {}
+    others = {name: model for name, model in models.items() if name not in programs}
+    trees = []
+    for take, some in ((measure_models, others), (measure_programs, programs)):
+        of_some = {name: weights for name, weights in given.items() if name in some}
+        trees.append(take(some, data, params=of_some or None, **options))
+    return in_one_tree(models, trees)
 
 
 @overload
 def measure(
-    models: Model | Sided | Mapping[str, Any],
+    models: Model | Sided | Program | Mapping[str, Any],
     data: Any,
     *,
     seeds: int = 8,
@@ -174,7 +205,8 @@ def measure(models, data, *batch, **options) -> xr.DataTree:
     `measure(model, data)` and `measure({name: model}, data)`:
 
     models : `Transformer`, `interop.functions.FunctionStack`, or anything with their methods; an `EncoderDecoder`, whose
-        sides become the nodes `encoder` and `decoder`, inside of its name where it has one
+        sides become the nodes `encoder` and `decoder`, inside of its name where it has one; a `Program`, somebody's own loss
+        with what draws its weights, of which one backward pass is read
     data : a `Text`, or a batch `{"inputs": [B, …], "targets": [B, …]}`, the same for all seeds and models
     seeds : number of draws of the weights (8)
     key : integer or JAX key that all randomness derives from (0)
@@ -196,14 +228,13 @@ def measure(models, data, *batch, **options) -> xr.DataTree:
     Errors: ValueError or TypeError, one line, before anything is compiled. A warning says which seeds are not finite, and where
     gradients underflowed.
     """
-    if isinstance(models, Mapping | Model | Sided):
-        check_options("measure of a model", options, options_of(measure_models))
+    if isinstance(models, Mapping | Model | Sided | Program):
         _check_count("a model", "gf.measure(model, data)", batch, 0)
         if isinstance(models, Mapping):
-            return measure_models(models, data, **options)
+            return _measure_all(models, data, options)
         if options.get("params") is not None:
             options["params"] = {"model": options["params"]}
-        return measure_models({"model": models}, data, **options)
+        return _measure_all({"model": models}, data, options)
     if library_of(models):
         check_options("measure of a module", options, options_of(measure_module))
         return measure_module(models, data, *batch, **options)

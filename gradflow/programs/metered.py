@@ -17,7 +17,10 @@ from ..instruments.meters import signal
 from ..instruments.meters.meter import GAIN, as_sharded, metered_identity, norm, tells_shards_apart
 from ..model.equation import budget as accounts
 from ..model.numerics.precision import wide
+from ..model.parameters.names import named, parameter_count
+from .coordinates import coordinates
 from .evaluation import Plan, Seen, evaluate
+from .parameters import columns, gradient_norms, norms_along, outer_leaves, owned
 from .positions import in_depth_order, makers, places, plan, readout, top
 from .trunk import Trunk, trunks
 
@@ -96,12 +99,13 @@ def reading(number: int, of: Trunk, squares: dict, reports: dict, root) -> dict:
 
 
 class Traced(NamedTuple):
-    """A loss as a program: its equations, the shape of what it returns, its trunks, and where their taps are."""
+    """A loss as a program: its equations, the shape of what it returns, its trunks, where their taps are, names of parameters."""
 
     program: Any
     returned: Any
     trunks: list[Trunk]
     plan: Plan
+    names: list[str]
 
 
 def traced(loss_fn, params, batch) -> Traced:
@@ -111,7 +115,7 @@ def traced(loss_fn, params, batch) -> Traced:
     """
     program, shape = jax.make_jaxpr(loss_fn, return_shape=True)(params, batch)
     found = trunks(program, len(jax.tree.leaves(params)))
-    return Traced(program, jax.tree.structure(shape), found, plan(found))
+    return Traced(program, jax.tree.structure(shape), found, plan(found), list(named(params)))
 
 
 def value_gradients_readings(of: Traced, params, batch):
@@ -131,12 +135,63 @@ def value_gradients_readings(of: Traced, params, batch):
     return jax.tree.unflatten(of.returned, outputs), gradients, readings
 
 
-def metered(loss_fn: Callable, params, batch) -> Callable:
+def read(of: Traced, params, batch):
+    """Returns what a loss returns, its gradients, and all that one backward pass reads of each trunk: `{node: reading}`."""
+    value, gradients, readings = value_gradients_readings(of, params, batch)
+    loss = mean_over_shards(jax.tree.leaves(value)[0])
+    found = {}
+    for name, trunk, reading in zip(node_names(of.trunks), of.trunks, readings, strict=True):
+        inside, outside = norms(of, trunk, gradients)
+        found[name] = {"loss": loss, **reading}
+        if inside is not None:
+            found[name]["parameter_gradient"] = inside
+        if outside is not None:
+            found[name]["outer_gradient"] = outside
+    return value, gradients, found
+
+
+def norms(of: Traced, trunk: Trunk, tree) -> tuple:
+    """Returns norms of a tree like the parameters: of sublayers' [S, P], and of all others [outer]; None where there are none."""
+    leaves = jax.tree.leaves(tree)
+    own = owned(trunk, len(leaves))
+    by_name = columns(own, of.names)
+    outer = [norms_along(leaves[leaf]) for leaf in outer_leaves(own, len(leaves))]
+    inside = gradient_norms(trunk, own, by_name, leaves) if by_name else None
+    return inside, jnp.stack(outer) if outer else None
+
+
+class Metered:
+    """A loss with meters: `metered(params, batch) -> (value, gradients, reading)`.
+
+    `coordinates` are those of its readings, by node; `parameters` is how many numbers the weights are.
+    """
+
+    def __init__(self, loss_fn: Callable, params, batch):
+        check_parameters(params)
+        check_loss(loss_fn, params, batch)
+        of = traced(loss_fn, params, batch)
+        self.loss_fn = loss_fn
+        self.parameters = parameter_count(params)
+        self.coordinates: dict[str, dict] = {}
+        for name, trunk in zip(node_names(of.trunks), of.trunks, strict=True):
+            self.coordinates[name] = coordinates(trunk, of.names)
+
+    def __call__(self, params, batch):
+        """Returns what the loss returns, its gradients, and the reading; of several streams `{name: reading}`."""
+        value, gradients, readings = read(traced(self.loss_fn, params, batch), params, batch)
+        if len(readings) == 1:
+            (reading,) = readings.values()
+            return value, gradients, reading
+        return value, gradients, readings
+
+
+def metered(loss_fn: Callable, params, batch) -> Metered:
     """Returns `metered(params, batch) -> (value, gradients, reading)`: a loss with meters behind every position of its stream.
 
     `value` is what `loss_fn(params, batch)` returns, the loss or `(loss, …)`, and `gradients` are those of the loss; both are
     those of the program as it is written. `reading` has, for the one residual stream of the program, the quantities of one
-    backward pass (`gf.quantities()`: loss, stream_gradient [depth], budget, split, signal); of several streams `{name: reading}`.
+    backward pass (`gf.quantities()`: loss, stream_gradient [depth], budget, split, signal, norms of the parameters' gradients);
+    of several streams `{name: reading}`. `gf.labelled(history, metered)` labels those of a run.
 
     It is a pure function: under `jit`, `vmap`, `scan`, in gradient accumulation. Inside `shard_map` it reads, as the gradients
     are, the sum of all shards' losses, and the mean of their signals; with the check off, or inside `pmap`, each shard's own.
@@ -154,22 +209,15 @@ def metered(loss_fn: Callable, params, batch) -> Callable:
     >>> params, batch = [0.1 * jnp.eye(4)] * 3, jnp.ones((2, 4))
     >>> step = gf.metered(loss_fn, params, batch)
     >>> value, gradients, reading = step(params, batch)
-    >>> reading["stream_gradient"].shape
-    (4,)
+    >>> reading["stream_gradient"].shape, reading["parameter_gradient"].shape
+    ((4,), (3, 1))
     """
-    check_parameters(params)
-    check_loss(loss_fn, params, batch)
-    names = node_names(traced(loss_fn, params, batch).trunks)
+    return Metered(loss_fn, params, batch)
 
-    def with_meters(params, batch):
-        value, gradients, readings = value_gradients_readings(traced(loss_fn, params, batch), params, batch)
-        first = value[0] if isinstance(value, tuple) else value
-        readings = [{"loss": mean_over_shards(first), **reading} for reading in readings]
-        if len(names) == 1:
-            return value, gradients, readings[0]
-        return value, gradients, dict(zip(names, readings, strict=True))
 
-    return with_meters
+def written(loss_fn: Callable) -> dict:
+    """Returns a program of which the loss alone is known, as results carry it: by name."""
+    return {"type": "Program", "loss_fn": loss_fn}
 
 
 def node_names(trunks: list[Trunk]) -> list[str]:

@@ -6,8 +6,8 @@ the trunk above its sum, up to the next fork. One that several use, or none, is 
 In a loop, a parameter that is scanned over has an axis of turns, which is found through transpositions: a layer each.
 """
 
+import math
 import re
-from collections import Counter
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -54,7 +54,13 @@ class Part(NamedTuple):
     turns: tuple[int, ...]
     at: tuple[tuple[int, int], ...]
 
+    def size(self, shape: tuple[int, ...]) -> int:
+        """Returns how many numbers it is, of one turn."""
+        taken = {*self.turns, *(axis for axis, _ in self.at)}
+        return math.prod(length for axis, length in enumerate(shape) if axis not in taken)
 
+
+SEPARATORS = "._/-"
 NUMBER = re.compile(r"\d+(?![^\W_])")  # not the 2 of `conv2d`
 Origins = dict[Value, frozenset[Origin]]
 
@@ -205,14 +211,24 @@ def _scanned(origin: Origin) -> Origin:
     return origin._replace(axes=origin.axes[1:], turns=(*origin.turns, origin.axes[0]))
 
 
+def outer_leaves(own: list[Owned], parameters: int) -> list[int]:
+    """Returns the numbers of the parameters that no sublayer has to itself."""
+    inside = {leaf for of_fork in own for leaf in of_fork}
+    return [leaf for leaf in range(parameters) if leaf not in inside]
+
+
 # ---- norms ----------------------------------------------------------------------------------------------------
 
 
 def columns(own: list[Owned], names: list[str]) -> dict[int, str]:
-    """Returns the name of each parameter of sublayers, without the number of its layer."""
+    """Returns the name of each parameter of sublayers, without its layer's number unless two of a sublayer are then alike."""
     leaves = sorted({leaf for of_fork in own for leaf in of_fork})
     short = without_layers([names[leaf] for leaf in leaves])
-    return {leaf: short[names[leaf]] for leaf in leaves}
+    found = {leaf: short[names[leaf]] for leaf in leaves}
+    for of_fork in own:
+        if len({found[leaf] for leaf in of_fork}) < len(of_fork):
+            return {leaf: names[leaf] for leaf in leaves}
+    return found
 
 
 def gradient_norms(trunk: Trunk, own: list[Owned], names: dict[int, str], gradients: list):
@@ -224,6 +240,17 @@ def gradient_norms(trunk: Trunk, own: list[Owned], names: dict[int, str], gradie
             row[names[leaf]] = _together([norms_along(gradients[leaf], part) for part in sorted(parts)])
         rows.append(jnp.stack(list(row.values()), axis=-1))
     return in_depth_order(trunk, rows)
+
+
+def entries(trunk: Trunk, own: list[Owned], names: dict[int, str], shapes: list[tuple]) -> np.ndarray:
+    """Returns how many numbers [S, P] the parameters of a sublayer are, by `columns`; NaN where it has no such."""
+    rows = []
+    for of_fork, (_, _, repeats) in zip(own, places(trunk), strict=True):
+        row = dict.fromkeys(names.values(), np.nan)
+        for leaf, parts in of_fork.items():
+            row[names[leaf]] = sum(part.size(shapes[leaf]) for part in parts)
+        rows.append(np.tile(np.array(list(row.values()), float), (*repeats, 1)))
+    return in_depth_order(trunk, rows, np)
 
 
 def _together(norms: list):
@@ -248,6 +275,8 @@ def without_layers(names: list[str]) -> dict[str, str]:
 
     >>> without_layers(["layers.2.up", "layers.10.up", "layers.2.w1"])
     {'layers.2.up': 'up', 'layers.10.up': 'up', 'layers.2.w1': 'w1'}
+    >>> without_layers(["layers.2", "layers.10"])
+    {'layers.2': 'layers', 'layers.10': 'layers'}
     """
     numbers: dict[str, set[str]] = {}
     for name in names:
@@ -261,22 +290,14 @@ def without_layers(names: list[str]) -> dict[str, str]:
 
 
 def _without_layer(name: str, numbers: dict[str, set[str]]) -> str:
-    """Returns what follows the first number of a name that others have another in the place of."""
+    """Returns what follows the first number of a name that others have another in the place of; what precedes one at the end."""
     for match in NUMBER.finditer(name):
-        rest = name[match.end() :].lstrip("._/-")
-        if rest and len(numbers[name[: match.start()]]) > 1:
+        before = name[: match.start()]
+        rest = name[match.end() :].lstrip(SEPARATORS)
+        if len(numbers[before]) == 1:
+            continue
+        if rest:
             return rest
+        if not before or before[-1] in SEPARATORS:  # not the 1 of `w1`
+            return before.rstrip(SEPARATORS) or "params"
     return name
-
-
-def layers_of(trunk: Trunk) -> np.ndarray:
-    """Returns the layer [S] of every sublayer from 1: how often its line has come up to there."""
-    lines = [np.full(place.repeats, number) for number, place in enumerate(places(trunk))]
-    order = in_depth_order(trunk, lines, np)
-    labels = [str(place.fork.line) for place in places(trunk)]
-    seen: Counter = Counter()
-    found = []
-    for number in order:
-        seen[labels[number]] += 1
-        found.append(seen[labels[number]])
-    return np.array(found)

@@ -3,11 +3,13 @@
 It is made when results are labelled and stored with them; captions, the command line and the atlas print it.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 # Layers that may stand in a norm's place and are none; all others there are called by their names.
 _GAINS = ("Zero", "Shift", "Gain", "ScalarGain", "FeatureGain", "Complement")
+PARTIAL = re.compile(r"functools\.partial\(<function (?:\S*\.)?(\w+)")
 _NO_NORM = ("Identity", *_GAINS, "Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
 
 
@@ -19,8 +21,12 @@ def describe(configuration: Any, parameters: int | None = None) -> dict[str, Any
     `parameters` is how many there are, where that is known; not of a side, whose weights are those of both stacks.
     `texts` has the other properties as text: attention, feed-forward, norm, initialization, embedding.
 
-    Empty for a model that is no stack of residual sublayers, such as a function of the user.
+    Of a program `program`, the name of its loss, and `parameters`. Empty for any other model that is no stack of residual
+    sublayers, such as a function of the user.
     """
+    loss = _loss(configuration)
+    if loss is not None:
+        return {"program": loss, "parameters": parameters}
     model = _stacked(configuration)
     if model is None:
         return {}
@@ -41,6 +47,15 @@ def describe(configuration: Any, parameters: int | None = None) -> dict[str, Any
         "parameters": parameters,
         "texts": _texts(model, sublayers),
     }
+
+
+def _loss(configuration: Any) -> str | None:
+    """Returns the name of a program's loss, of a `functools.partial` that of its function; None for any other model."""
+    if not isinstance(configuration, dict) or configuration.get("type") != "Program":
+        return None
+    name = _type(configuration["loss_fn"])
+    of_partial = PARTIAL.match(name)
+    return of_partial[1] if of_partial else name
 
 
 def _stacked(model: Any) -> dict | None:

@@ -35,19 +35,45 @@ def against_size(tree: xr.DataTree, name: str, size: str, **where) -> dict[str, 
 
 
 def _entry(values: xr.DataArray, where: Mapping[str, Any]) -> xr.DataArray:
-    """Returns the entry of an array at positions, which are whole numbers along `PLACES`, and at labels."""
+    """Returns the entry of an array at positions, which are whole numbers along `PLACES`, and at labels.
+
+    A label may be a function of what is at the positions.
+    """
     positions, labels = {}, {}
     for dim, at in where.items():
         if dim in PLACES and isinstance(at, Integral):
             positions[dim] = int(at)
         else:
             labels[dim] = at
-    chosen = at_labels(values, labels)
     for dim, position in positions.items():
         places = values.sizes[known("dimension", dim, map(str, values.dims))]
         if not -places <= position < places:
             raise IndexError(f"{dim} is {shown(position)}: from {-places} to {places - 1} is possible")
-    return chosen.isel(positions).reset_coords(drop=True)
+    placed = values.isel(positions)
+    for dim, at in labels.items():
+        if callable(at):
+            labels[dim] = at(placed)
+    return at_labels(placed, labels).reset_coords(drop=True)
+
+
+def output_parameter(values: xr.DataArray) -> str:
+    """Returns the parameter that is read for a sublayer's output: `down` where it has that, else the last of those it has."""
+    names = values["parameter"].values.tolist()
+    if "down" in names:
+        return "down"
+    there = [name for name in names if values.sel(parameter=name).notnull().any()]
+    return (there or names)[-1]
+
+
+def last_output(tree: xr.DataTree, quantity: str, size: str) -> str:
+    """Returns in words which parameter is read for the last sublayer's output, of the models of a `sweep`."""
+    names: dict[str, None] = {}
+    for family in families(tree, size).values():
+        for node in family.values():
+            names[output_parameter(variable(node, quantity).isel(sublayer=-1))] = None
+    if list(names) == ["down"]:
+        return "last feed-forward output"
+    return f"last {' / '.join(names)}"
 
 
 def at_labels(values: xr.DataArray, where: Mapping[str, Any]) -> xr.DataArray:

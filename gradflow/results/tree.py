@@ -80,6 +80,16 @@ def side_by_side(dim: str, trees: Mapping[str, xr.DataTree], **columns) -> xr.Da
     return xr.DataTree.from_dict(nodes)
 
 
+def in_one_tree(names, trees) -> xr.DataTree:
+    """Returns trees of different models and the same seeds as one, in the order of `names`, with the root of the first."""
+    nodes = {"/": trees[0].to_dataset()}
+    nodes.update({f"/{name.split('/')[0]}": xr.Dataset() for name in names})
+    for tree in trees:
+        for node in tree.descendants:
+            nodes[node.path] = node.to_dataset(inherit=False)
+    return xr.DataTree.from_dict(nodes)
+
+
 def _differing_attributes(trees: Mapping[str, xr.DataTree]) -> dict[str, Any]:
     """Returns the attributes of the first tree in which the others differ, each in the plural, by the names of the trees."""
     first = next(iter(trees.values()))

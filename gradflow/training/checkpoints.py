@@ -30,7 +30,7 @@ from ..results.naming import stem
 SECONDS = 30.0  # between checkpoints, unless told otherwise
 CLOSED = "Event loop is closed"  # the message of reads that orbax has given up
 LATE = 0.3  # seconds in which such messages arrive
-BY_MODEL = ("models", "programs")  # the parts of a configuration that have an entry for each model
+BY_MODEL = ("models", "programs", "losses")  # the parts of a configuration that have an entry for each model
 
 
 class Checkpoints:

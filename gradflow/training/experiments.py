@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from ..instruments.measurement import sweep
+from ..programs.sweep import sweep
 from ..results.arguments import answering, field_values, of_class, real, shown, whole
 from ..results.files import as_path
 from ..results.tree import side_by_side

@@ -21,14 +21,16 @@ from ..instruments.backward import gradients
 from ..instruments.measurement import by_node
 from ..instruments.meters.resolution import resolved, warn_of_underflow
 from ..instruments.seeds import concat_seeds, over_seeds, split_seeds
+from ..model.contracts import Model
 from ..model.numerics.settings import usual_settings
-from ..model.parameters.names import coordinates, parameter_count
+from ..model.parameters.names import parameter_count
 from ..model.stacks.admin_profiling import profiled
+from ..programs.program import Program
 from ..results.arguments import answering, function, whole
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
 from .checkpoints import Checkpoints
-from .plan import Plan
+from .plan import Plan, fitting
 from .recipe import recipe
 from .record_schedule import Schedule
 
@@ -58,8 +60,10 @@ def train(
 
     Parameters
     ----------
-    models : `{name: model}`
-    data : a `Text`
+    models : `{name: model}`; a `gf.Program`, a loss and what draws its weights, stands among them
+        Of a program is read what "economy" and "standard" have but the held-out loss's standard error and the angle of updates,
+        and reading functions of your own, `(program, params, batch) -> dict`. Dropout is its own, and so is rematerialization.
+    data : a `Text`; or anything with its methods (`gradflow.model.contracts.Data`), whose batches a program may take in any form
     optimizer : a `Recipe`, or any optax transformation, whose learning rate is its own
     steps : number of updates
     record : steps at which readings are kept, 0 … steps, or a schedule of `record_schedule`; by default `record_schedule.early`
@@ -83,7 +87,7 @@ def train(
     if watch is not None:
         function("watch", watch)
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
-    models, _ = by_node(models)
+    models, _ = by_node(models, kinds=(Model, Program))
     plan.check(models)
     models = profiled(models, data, key)
     configuration = plan.configuration(models, key)
@@ -97,7 +101,8 @@ def train(
             params[name], records = _run(name, model, plan, keeper, progress, watch)
             arrays = resolved(_stacked(records, plan.kept))
             warn_of_underflow(name, arrays)
-            runs[name] = Readings(arrays, coordinates(model, params[name]), model, parameter_count(params[name], seeds))
+            places = plan.coordinates(model, params[name])
+            runs[name] = Readings(arrays, places, model, parameter_count(params[name], seeds))
     run = label(
         runs,
         leading={"step": np.asarray(plan.kept), "seed": np.arange(seeds)},
@@ -166,11 +171,12 @@ def _append(records: Records, step: int, record: Mapping[str, np.ndarray]) -> No
 def _separate(model, plan: Plan, i: int, before, after, batch) -> dict:
     """Returns the separate readings at a recorded step, of the weights before and after it, with the held-out loss."""
     of_weights, of_updates = plan.further_at(i)
-    arrays = over_seeds(model, (gradients.heldout_loss,), before, plan.data.held_out(), None)
+    heldout = fitting(model, (gradients.heldout_loss,))
+    arrays = over_seeds(model, heldout, before, plan.data.held_out(), None)
     if of_weights:
-        arrays |= over_seeds(model, of_weights, before, batch, 0)
+        arrays |= over_seeds(model, fitting(model, of_weights), before, batch, 0)
     if of_updates:
-        arrays |= over_seeds(model, of_updates, (before, after), batch, 0)
+        arrays |= over_seeds(model, fitting(model, of_updates), (before, after), batch, 0)
     return arrays
 
 

@@ -173,9 +173,14 @@ def _zero_count(params):
 
 def _rms(path, weight):
     """Returns the root mean square of a weight, of each layer where it is stacked."""
-    first = 1 if path[0].key == "stack" else 0
+    first = 1 if is_stacked(path) else 0
     axes = tuple(range(first, weight.ndim))
     return jnp.sqrt(jnp.mean(jnp.square(weight), axis=axes, keepdims=True))
+
+
+def is_stacked(path) -> bool:
+    """Returns whether the leaf at a path of JAX's is stacked over depth, as those of gradflow's models below `stack` are."""
+    return path[:1] == (jax.tree_util.DictKey("stack"),)
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -194,7 +199,7 @@ def _stacked_matrices(params):
 
 
 def _matrix_dimensions(path, leaf) -> MuonDimensionNumbers | None:
-    if path[0].key == "stack" and jnp.ndim(leaf) == 3:
+    if is_stacked(path) and jnp.ndim(leaf) == 3:
         return MuonDimensionNumbers(reduction_axis=1, output_axis=2)
     return None
 
@@ -245,7 +250,11 @@ def program(rule: optax.GradientTransformation, params) -> str:
     def init(params):
         return rule.init(params)
 
-    jaxprs = jax.make_jaxpr(init)(params), jax.make_jaxpr(update)(params, state, params, value)
+    return digest_of(jax.make_jaxpr(init)(params), jax.make_jaxpr(update)(params, state, params, value))
+
+
+def digest_of(*jaxprs) -> str:
+    """Returns the SHA-256 of programs, constants included."""
     sha256 = hashlib.sha256("\n".join(map(_without_addresses, jaxprs)).encode())
     for jaxpr in jaxprs:
         for constant in jaxpr.consts:

@@ -1,5 +1,6 @@
 """Plans: the data, recipe, keys, steps and readings that all models of a run share; impossible ones are refused here."""
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,19 +17,29 @@ from ..instruments.readings import readings as chosen_readings
 from ..instruments.seeds import seed_keys
 from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data
+from ..model.parameters.names import coordinates
+from ..programs import program as programs
+from ..programs.program import Program
 from ..results.arguments import known, shown
 from ..results.configuration import encode
 from .data import Text
-from .optimizers import program
+from .optimizers import Muon, digest_of, program
 from .recipe import Recipe
 from .record_schedule import At, Schedule, steps_of
-from .step import INLINE, Step
+from .step import INLINE, Step, StepOfProgram
 
 # Readings, from the least that training's own backward pass yields to all of them.
 PRESETS: dict[str, tuple] = {
     "economy": ("economy",),
     "standard": ("backward", "update"),
     "full": ("backward", "update", "change", "parameter_gradient_per_example", "partial_jacobian", "spectrum"),
+}
+# What is read of a program in the places of models' readings.
+OF_PROGRAMS: dict[Any, Any] = {
+    gradients.economy: gradients.economy,
+    gradients.reading: gradients.reading,
+    gradients.heldout_loss: programs.heldout_loss,
+    UPDATES["update"]: OfUpdate(programs.update_sizes),
 }
 TRAINED = 6  # arrays of the size of the weights: weights, two moments, before the update and after it
 
@@ -78,11 +89,45 @@ class Plan:
         at_once = 1 if jax.default_backend() == "cpu" else seeds
         records = len(self.kept)
         size.check(models, self.data, seeds=seeds, copies=TRAINED, records=records, at_once=at_once, steps=self.steps)
-        of_seeds = checked(self.data.batches(self.keys, 0), models, leading=1)
-        checked(self.data.held_out(), models)
+        batches, heldout = self.data.batches(self.keys, 0), self.data.held_out()
+        for name, model in models.items():
+            if isinstance(model, Program):
+                self._check_program(name)
+                programs.check(model, self.keys[0], jax.tree.map(operator.itemgetter(0), batches), heldout)
+        models = {name: model for name, model in models.items() if not isinstance(model, Program)}
+        if not models:
+            return
+        of_seeds = checked(batches, models, leading=1)
+        checked(heldout, models)
         if isinstance(self.data, Text):
             largest = np.full_like(of_seeds["inputs"][0, :1], self.data.tokens.max())
             checked({"inputs": largest, "targets": largest}, models)
+
+    def _check_program(self, name: str) -> None:
+        """Refuses what can't be read of a program, or done to it."""
+        ours = {reading: word for word, reading in (READINGS | UPDATES).items()}
+        every = [self.inline]
+        for group in self.separate:
+            every += group.readings
+        missing = [ours[reading] for reading in every if reading in ours and reading not in OF_PROGRAMS]
+        if missing:
+            raise ValueError(
+                f"{name} is a program, of which {', '.join(missing)} can't be read: ask for 'economy', 'standard' or functions "
+                f"of your own, (program, params, batch) -> dict"
+            )
+        if self.recipe.dropout:
+            raise ValueError(f"{name} is a program, whose dropout is its own: leave dropout out of the recipe")
+        if isinstance(self.recipe.optimizer, Muon):
+            raise ValueError(
+                f"{name} is a program, whose matrices Muon here doesn't know: give optax.contrib.muon with their dimensions"
+            )
+
+    def coordinates(self, model, params) -> dict:
+        """Returns the coordinates of a model's readings; its parameters have a leading seed axis."""
+        if not isinstance(model, Program):
+            return coordinates(model, params)
+        first = jax.tree.map(operator.itemgetter(0), params)
+        return programs.places(model, first, self.data.batch(self.keys[0], 0))
 
     @property
     def rates(self) -> np.ndarray:
@@ -91,7 +136,8 @@ class Plan:
 
     def step(self, model) -> Step:
         """Returns the step that is compiled for a model."""
-        return Step(model, self.recipe.direction(), self.inline, self.recipe.dropout, self.recipe.eps)
+        kind = StepOfProgram if isinstance(model, Program) else Step
+        return kind(model, self.recipe.direction(), self.inline, self.recipe.dropout, self.recipe.eps)
 
     def further_at(self, step: int) -> tuple[tuple, tuple]:
         """Returns the separate readings of the weights at a step, and of the update that follows it: none at the last."""
@@ -127,14 +173,25 @@ class Plan:
         }
 
     def _programs(self, models: Mapping) -> dict:
-        """Returns a hash of an optax transformation's program for each model; an optimizer that is a value has its fields."""
+        """Returns hashes of what is no plain data, for each model: of an optax transformation's program, of a loss's."""
         rule: Any = self.recipe.optimizer
-        if not isinstance(rule, optax.GradientTransformation):
-            return {}
-        programs = {}
+        found: dict[str, dict] = {"programs": {}, "losses": {}}
         for name, model in models.items():
-            programs[name] = program(rule, jax.eval_shape(model.init, self.keys[0]))
-        return {"programs": programs}
+            shapes = jax.eval_shape(model.init, self.keys[0])
+            if isinstance(rule, optax.GradientTransformation):
+                found["programs"][name] = program(rule, shapes)
+            if isinstance(model, Program):
+                drawing = jax.make_jaxpr(model.init)(self.keys[0])
+                loss = jax.make_jaxpr(model.loss)(shapes, self.data.batch(self.keys[0], 0))
+                found["losses"][name] = digest_of(drawing, loss)
+        return {part: hashes for part, hashes in found.items() if hashes}
+
+
+def fitting(model, readings: tuple) -> tuple:
+    """Returns the readings as they are taken of a model, or of a program."""
+    if not isinstance(model, Program):
+        return readings
+    return tuple(OF_PROGRAMS.get(reading, reading) for reading in readings)
 
 
 def _groups(asked: Sequence, kept: tuple[int, ...]) -> list[At]:

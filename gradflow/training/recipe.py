@@ -19,7 +19,7 @@ import optax
 from ..model.numerics.precision import in_float32
 from ..results.arguments import known, real, whole
 from ..results.configuration import registered
-from .optimizers import OPTIMIZERS, Adam, Optimizer, WithEps, is_rule, named
+from .optimizers import OPTIMIZERS, Adam, Optimizer, WithEps, is_rule, is_stacked, named
 
 MOST = 2**31 - 1  # steps: optimizers count them in int32
 
@@ -162,11 +162,10 @@ def clip_by_parameter(largest: float) -> optax.GradientTransformation:
     def init(params):
         return optax.EmptyState()
 
+    def of_leaf(path, g):
+        return jax.vmap(clipped)(g) if is_stacked(path) else clipped(g)
+
     def update(updates, state, params=None):
-        clipped_updates = {}
-        for name, tree in updates.items():
-            by_layer = jax.vmap(clipped) if name == "stack" else clipped
-            clipped_updates[name] = jax.tree.map(by_layer, tree)
-        return clipped_updates, state
+        return jax.tree_util.tree_map_with_path(of_leaf, updates), state
 
     return optax.GradientTransformation(init, update)

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
+from flax import nnx
 
 from ..instruments.meters.parameter_norms import frobenius, parameter_norms
 from ..model.numerics.settings import usual_settings
@@ -40,6 +41,8 @@ from ..model.parameters.names import (
     part_of,
     stacked_keys,
 )
+from ..programs.labels import label_readings
+from ..programs.metered import Metered
 from ..results.arguments import answering, shown
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
@@ -121,7 +124,10 @@ def _seen(state: Recorded, updates, params) -> Recorded:
 
 
 def recorded(state) -> dict[str, Recorded]:
-    """`{name: Recorded}` of every recorder in an optimizer's state, or in anything that holds one.
+    """Returns `{name: Recorded}` of every recorder in an optimizer's state, or in anything that holds one.
+
+    Of a Flax variable its value now: an `nnx.Optimizer` writes the next one into the same variables. It keeps recorders in its
+    `opt_state`; `nnx.state(optimizer)` has their numbers without their names.
 
     Errors: ValueError where there is none, or where two have one name.
     """
@@ -131,27 +137,54 @@ def recorded(state) -> dict[str, Recorded]:
         raise ValueError("no recorder here: put one in the optimizer, optax.chain(gf.record('gradient'), …)")
     if len(set(names)) < len(names):
         raise ValueError(f"recorders named {', '.join(names)}: give each a name of its own, gf.record('clipped')")
-    return dict(zip(names, found, strict=True))
+    return dict(zip(names, map(_values, found), strict=True))
+
+
+def _values(one: Recorded) -> Recorded:
+    """Returns the record with the values of Flax's variables in their places."""
+    return jax.tree.map(_value, one, is_leaf=_is_variable)
+
+
+def _value(leaf):
+    return leaf.get_value() if _is_variable(leaf) else leaf
+
+
+def _is_variable(leaf) -> bool:
+    return isinstance(leaf, nnx.Variable)
 
 
 @answering()
 @usual_settings()
 def labelled(records, model=None, *, leading: Mapping[str, Any] | None = None) -> xr.DataTree:
-    """What recorders saw, as labelled data: one node, `model`, over `step` and `seed` where there are several.
+    """Returns what was read in a training loop of one's own as labelled data, over `step` and `seed`, as `gf.train` does.
 
-    Parameters
-    ----------
-    records : what `recorded` found, with axes in front where it comes from `lax.scan` or `vmap`; or a list, an entry a step
+    `labelled(history, metered)`: what `gf.metered` read, a node a stream, `model` where there is one; figures and reports take it
+
+    records : readings, with axes in front where they come from `lax.scan` or `vmap`; or a list, an entry a step
+    model : the metered loss
+    leading : coordinates of the axes in front, in their order; by default `{"step": 0, 1, …, "seed": 0, 1, …}`
+        Without an axis of seeds the run is seed 0.
+
+    `labelled(records)` and `labelled(records, model)`: what recorders saw, as one node, `model`.
+
+    records : what `recorded` found, with axes in front or as a list, as above
     model : the gradflow model that was trained; without it, sublayers are the layers below the stacked keys, in turn
-    leading : coordinates of the axes in front, as for `results.label`; by default `{"step": count − 1, "seed": 0, 1, …}`
+    leading : as above, as for `results.label`; by default `{"step": count − 1, "seed": 0, 1, …}`, where records of one count, as
+        gradient accumulation gives, are one
 
     The recorder "gradient" gives `parameter_gradient` [sublayer, parameter], `outer_gradient` [outer], `gradient_to_weight`
     and `outer_gradient_to_weight`; any other, "update" for one, `update_norm`, `update_to_weight`, `outer_update_norm` and
     `outer_update_to_weight`. NaN where a sublayer has no parameter of that name.
 
-    Errors: ValueError where the axes in front are not those of `leading`, and where recorders saw different parameters.
+    Errors: ValueError where the axes in front are not those of `leading`, and where recorders saw different parameters; TypeError
+    for records that are no readings.
     """
-    origin, found = provenance(), _over_steps(records)
+    if isinstance(model, Metered):
+        return label_readings(records, model, leading)
+    origin = provenance()
+    found = _over_steps(records)
+    if leading is None:
+        found = _one_a_count(found, isinstance(records, list))
     if len({(one.stacked, jax.tree.structure(one.norm)) for one in found.values()}) > 1:
         raise ValueError(f"the recorders {', '.join(found)} saw different parameters: label them one by one")
     tables = [table for one in found.values() for table in _tables(one, model)]
@@ -169,12 +202,29 @@ def _over_steps(records) -> dict[str, Recorded]:
     return jax.tree.map(lambda *a: np.stack(a), *jax.device_get([recorded(each) for each in records]))
 
 
+def _counts(found: Mapping[str, Recorded]) -> np.ndarray:
+    """Returns how many updates were seen at each place of the axes in front, by the recorder that saw most."""
+    return np.max([np.asarray(one.count) for one in found.values()], axis=0)
+
+
+def _one_a_count(found: dict[str, Recorded], is_list: bool) -> dict[str, Recorded]:
+    """Returns the records with one row a count along the first axis: between two updates a recorder sees nothing new."""
+    counts = _counts(found)
+    if counts.ndim not in (1, 2) or len(counts) == 1:
+        return found
+    if not is_list and (counts[0] == counts[-1]).all():
+        raise ValueError("counts do not grow along the first axis: for seeds, say leading={'seed': range(…)}")
+    latest = counts.reshape(len(counts), -1).max(axis=1)
+    rows = np.flatnonzero(np.diff(latest, prepend=0))
+    if not rows.size:  # no update at all
+        rows = np.zeros(1, int)
+    return jax.tree.map(lambda array: array[rows], found)
+
+
 def _leading(found: Mapping[str, Recorded], leading) -> dict[str, Any]:
     """Coordinates of the axes in front: those given, or what the counts say."""
-    counts = np.max([np.asarray(one.count) for one in found.values()], axis=0)
+    counts = _counts(found)
     if leading is None and counts.ndim in (1, 2):
-        if len(counts) > 1 and (counts[0] == counts[-1]).all():
-            raise ValueError("counts do not grow along the first axis: for seeds, say leading={'seed': range(…)}")
         steps = counts.reshape(len(counts), -1).max(axis=1) - 1
         leading = dict([("step", steps), ("seed", np.arange(counts.shape[-1]))][: counts.ndim])
     if len(leading or {}) != counts.ndim:

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ..instruments.backward import gradients
@@ -24,6 +25,7 @@ from ..instruments.seeds import split_seeds
 from ..model.equation.sublayer import STREAM_ALONE
 from ..model.parameters.keys import at
 from ..model.parameters.names import present
+from ..programs import program as programs
 from .optimizers import direction_of
 
 # Readings that are part of the backward pass of training, with its options.
@@ -80,21 +82,44 @@ class Step:
     def _step(self, state, batch, key, rate, i):
         params = state["params"]
         dropout = Dropout(self.dropout, at(key, "dropout", i)) if self.dropout else None
-        grads, reading = gradients.backward(self.model, params, batch, **INLINE[self.inline], dropout=dropout)
-        loss = partial(gradients.bare_loss, self.model, batch=batch)
+        grads, reading, there = self._read(params, batch, dropout)
+        loss = partial(self._loss, batch=batch)
         direction, optimizer = direction_of(
             self.direction, grads, state["optimizer"], params, reading["loss"], value_fn=loss
         )
         updates = jax.tree.map(lambda u: rate.astype(u.dtype) * u, direction)
-        first = _first_nonfinite(state["first"], reading, present(self.model.stack, params["stack"]), i)
+        first = _first_nonfinite(state["first"], reading, there, i)
         after = {"params": optax.apply_updates(params, updates), "optimizer": optimizer, "first": first}
-        return after, {**reading, **first, "learning_rate": rate, **self._in_epsilons(reading, params)}
+        return after, {**reading, **first, "learning_rate": rate}
 
-    def _in_epsilons(self, reading, params) -> dict:
-        if self.eps is None:
-            return {}
-        roots = by_parameter(self.model.stack, params["stack"], lambda leaf: jnp.asarray(leaf.size**0.5))
-        return {"gradient_in_epsilons": reading["parameter_gradient"] / roots / self.eps}
+    def _read(self, params, batch, dropout) -> tuple:
+        """Returns gradients, reading, and which parameters [S, P] every sublayer has."""
+        grads, reading = gradients.backward(self.model, params, batch, **INLINE[self.inline], dropout=dropout)
+        stack = self.model.stack
+        if self.eps is not None:
+            roots = by_parameter(stack, params["stack"], lambda leaf: jnp.asarray(leaf.size**0.5))
+            reading["gradient_in_epsilons"] = reading["parameter_gradient"] / roots / self.eps
+        return grads, reading, present(stack, params["stack"])
+
+    def _loss(self, params, batch):
+        return gradients.bare_loss(self.model, params, batch)
+
+
+@dataclass(frozen=True)
+class StepOfProgram(Step):
+    """The same of a `Program`, whose meters are put into its own loss."""
+
+    def _read(self, params, batch, dropout) -> tuple:
+        grads, reading, entries = programs.backward(self.model, params, batch)
+        if self.inline is gradients.economy:
+            reading = {name: reading[name] for name in programs.ECONOMY if name in reading}
+        reading.setdefault("parameter_gradient", jnp.zeros(entries.shape))
+        if self.eps is not None:
+            reading["gradient_in_epsilons"] = reading["parameter_gradient"] / entries**0.5 / self.eps
+        return grads, reading, np.isfinite(entries)
+
+    def _loss(self, params, batch):
+        return self.model.loss(params, batch)
 
 
 def _first_nonfinite(first, reading, there, i):

@@ -14,7 +14,7 @@ import pytest
 import gradflow as gf
 from gradflow.instruments.backward import gradients
 from gradflow.model.parameters.names import named
-from gradflow.programs.measurement import coordinates
+from gradflow.programs.coordinates import coordinates
 from gradflow.programs.metered import traced, value_gradients_readings
 from gradflow.programs.parameters import columns, gradient_norms, owned
 

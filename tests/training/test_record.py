@@ -256,6 +256,44 @@ def test_it_reads_in_the_optimizer_of_an_nnx_module():
         assert size == pytest.approx(np.linalg.norm(getattr(grads, name)[...]), rel=1e-6)
 
 
+def test_what_was_recorded_of_an_nnx_optimizer_stays_as_it_was():
+    """The optimizer writes the next record into the variables of the last one."""
+    module = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(module, optax.chain(gf.record(stacked=None), optax.sgd(0.1)), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(module, optimizer):
+        grads = nnx.grad(lambda m: jnp.sum(m(jnp.ones(2)) ** 2))(module)
+        optimizer.update(module, grads)
+        return grads, gf.recorded(optimizer.opt_state)
+
+    passed, inside, outside = [], [], []
+    for _ in range(3):
+        grads, seen = step(module, optimizer)
+        passed.append(float(jnp.linalg.norm(grads["kernel"][...])))
+        inside.append(seen)
+        outside.append(gf.recorded(optimizer.opt_state))
+    for records in (inside, outside):
+        run = gf.labelled(records)
+        assert run["step"].values.tolist() == [0, 1, 2]
+        kernel = run["model"]["outer_gradient"].sel(outer="kernel")
+        np.testing.assert_allclose(kernel, passed, rtol=1e-6)
+
+
+def test_records_between_two_updates_of_accumulated_gradients_are_one_row():
+    every = 2
+    states, _ = run(optax.MultiSteps(clipped(), every).gradient_transformation(), params())
+    records = [gf.recorded(state) for state in states]
+    applied = [records[1], records[3]]
+    assert gf.labelled(records)["step"].values.tolist() == [0, 1]
+    assert gf.labelled(records)["model"].equals(gf.labelled(applied)["model"])
+    assert gf.labelled(records, leading={"step": range(STEPS)})["model"].sizes["step"] == STEPS
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *records)
+    assert gf.labelled(stacked)["model"].equals(gf.labelled(applied)["model"])
+    fresh = [gf.recorded(clipped().init(params()))] * 2
+    assert gf.labelled(fresh)["step"].values.tolist() == [-1]
+
+
 def test_its_norms_are_no_copies_of_the_weights_to_optax():
     state = clipped().init(params())
     marked = optax.tree_map_params(clipped(), lambda _: "weight", state, transform_non_params=lambda _: "other")

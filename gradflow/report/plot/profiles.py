@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ...results.arguments import known
 from ...results.quantities import GEOMETRIC, QUANTITIES, Quantity
-from ...results.sweeps import families
+from ...results.sweeps import families, last_output
 from .. import tables
 from ..tables import fits, nonfinite
 from ..text import captions
@@ -195,15 +195,14 @@ def heatmap(node, quantity="stream_gradient", *, relative_to="readout", ax=None)
 def total_depth(sweep, quantity="parameter_gradient", *, sublayer=-1, laws=None, ax=None, **where) -> Axes:
     """Draws one entry of a profile against the number of blocks, with the fitted slope.
 
-    The entry is by default the last feed-forward output. `laws` (`fits.law_curves` of `fits.total_depth_laws`) are drawn
-    dashed, in words in place of the slope.
+    The entry is by default the last feed-forward output, of a program the last parameter of its last sublayer. `laws`
+    (`fits.law_curves` of `fits.total_depth_laws`) are drawn dashed, in words in place of the slope.
     """
     _check_laws(laws, quantity, None)
     ax = axes(ax)
-    where = where or {"parameter": "down"}
     entry = f"last {', '.join(map(str, where.values()))}"
-    if where == {"parameter": "down"}:
-        entry = "last feed-forward output"
+    if not where or where == {"parameter": "down"}:
+        entry = last_output(sweep, quantity, "total_depth")
     table = tables.total_depth(sweep, quantity, sublayer=sublayer, **where)
     slopes = fits.total_depth_slopes(sweep, quantity, sublayer=sublayer, **where)
     palette = colours(families(sweep, "total_depth"))
@@ -263,4 +262,5 @@ def comparison(run, sweep, *, profile_steps=(0, 10, 100), budget_steps=(0, 25), 
     d.set_title(r"$\bf{d}$  tokens and loss", loc="left")
     subtitle = f"probe: the loss's gradient; {captions.short(run)}; bands: {captions.intervals(run)}"
     whole.suptitle(subtitle.replace("bands: no", "no"), fontsize=7, color="0.3")
-    return captions.attached(whole, run, captions.COMPARISON, "stream_gradient", "parameter_gradient", "budget")
+    lead = captions.COMPARISON.format(output=last_output(sweep, "parameter_gradient", "total_depth"))
+    return captions.attached(whole, run, lead, "stream_gradient", "parameter_gradient", "budget")

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from ... import laws
-from ...results.sweeps import against_total_depth
+from ...results.sweeps import against_total_depth, output_parameter
 from .profiles import profiles_of
 
 NUMBERS = ("estimate", "low", "high")
@@ -36,7 +36,7 @@ def total_depth_slopes(
     sweep, quantity: str = "parameter_gradient", *, sublayer: int = -1, **where
 ) -> dict[str, xr.Dataset]:
     """Returns the fitted law `a L^k` of each model, L the number of blocks; models without three depths are left out."""
-    where = where or {"parameter": "down"}
+    where = where or {"parameter": output_parameter}
     slopes = {}
     for name, values in against_total_depth(sweep, quantity, sublayer=sublayer, **where).items():
         usable = fitting(values, "total_depth")
@@ -49,7 +49,7 @@ def total_depth_laws(
     sweep, quantity: str = "parameter_gradient", *, sublayer: int = -1, **where
 ) -> dict[Key, xr.Dataset]:
     """Returns the laws of each model in the number of blocks, as `law_choices`: constant, a power of it, or exponential."""
-    where = where or {"parameter": "down"}
+    where = where or {"parameter": output_parameter}
     profiles: dict[Key, xr.DataArray] = {}
     for name, values in against_total_depth(sweep, quantity, sublayer=sublayer, **where).items():
         profiles[name, None] = values

@@ -17,7 +17,7 @@ from ...results.agreement import at_start, expectation, unlike
 from ...results.arguments import shown, whole
 from ...results.quantities import Quantity, row
 from ...results.statistics import band, paired_log_ratio
-from ...results.sweeps import against_total_depth, at_labels
+from ...results.sweeps import against_total_depth, at_labels, output_parameter
 from ...results.tree import nodes, relative, variable
 
 
@@ -177,8 +177,8 @@ def profiles_of(tree, quantity: str, relative_to, steps, where: Mapping) -> dict
 
 
 def total_depth(sweep, quantity: str = "parameter_gradient", *, sublayer: int = -1, **where) -> pd.DataFrame:
-    """Returns one entry of a profile against the number of blocks; by default the last feed-forward output's gradient."""
-    where = where or {"parameter": "down"}
+    """Returns one entry of a profile against the number of blocks; by default the gradient of the last sublayer's output."""
+    where = where or {"parameter": output_parameter}
     return long(against_total_depth(sweep, quantity, sublayer=sublayer, **where))
 
 

@@ -21,8 +21,8 @@ BANDS = "Lines: means over seeds (geometric for positive quantities); bands: 95%
 LINES = "Lines: means over seeds (geometric for positive quantities)."
 ALONE = "Lines: one seed, which has no interval."
 COMPARISON = (
-    "Wirings side by side. (a) Stream gradient relative to the readout, at steps of training; (b) gradient of the last "
-    "feed-forward output matrix at initialization against the number of blocks; (c) totals of the budget: log-gains of the "
+    "Wirings side by side. (a) Stream gradient relative to the readout, at steps of training; (b) gradient of the {output} "
+    "matrix at initialization against the number of blocks; (c) totals of the budget: log-gains of the "
     "norms, of the forks (skip plus branch), and both; (d) token cosine at the top of the stack, and loss"
 )
 
@@ -64,14 +64,26 @@ def setting(tree) -> dict[str, str]:
     first = next(iter(members.values()))
     recorded = settings(first)
     descriptions = []
-    for node in members.values():
-        if "description" in node.attrs:
-            descriptions.append(json.loads(node.attrs["description"]))
+    programs = {}
+    for name, node in members.items():
+        if "description" not in node.attrs:
+            continue
+        description = json.loads(node.attrs["description"])
+        if "program" in description:
+            programs[name] = description
+        else:
+            descriptions.append(description)
     conditions = _models(descriptions)
+    if programs:
+        conditions["program"] = _programs(programs)
     if recorded.get("weights") == "given":
         conditions["initialization"] = "weights as given"
-        conditions["embedding"] = "as given, kept apart from the stack"
+        if len(programs) < len(members):
+            conditions["embedding"] = "as given, kept apart from the stack"
     conditions |= _data(recorded.get("data", {}))
+    if "loss" in conditions and programs:
+        others = f"; otherwise {conditions['loss']}" if len(programs) < len(members) else ""
+        conditions["loss"] = f"the program's own{others}"
     if "recipe" in recorded and "recipes" not in recorded:  # a tree of several recipes names them by their dimension
         conditions["training"] = _training(recorded["recipe"])
     if "seed" in first.coords:
@@ -116,6 +128,17 @@ def _models(descriptions: list[dict]) -> dict[str, str]:
     for name, texts in properties.items():
         conditions[name] = " / ".join(dict.fromkeys(texts))
     return conditions
+
+
+def _programs(programs: Mapping[str, dict]) -> str:
+    """Returns the losses of programs, with the number of their parameters; of several each with its name."""
+    texts = []
+    for name, description in programs.items():
+        text = description["program"]
+        if description.get("parameters"):
+            text += f", {description['parameters']:,} parameters"
+        texts.append(text if name == "model" else f"{name} ({text})")
+    return " / ".join(texts)
 
 
 def _listed(numbers: list[int]) -> str:

@@ -8,6 +8,7 @@ import xarray as xr
 
 from ... import laws
 from ...results.statistics import band
+from ...results.sweeps import last_output
 from ...results.tree import settings, variable
 from .. import tables
 from ..tables import jacobians, nonfinite
@@ -38,7 +39,7 @@ def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100), computed: Out
     sentences += _pairs(run, chosen[-1])
     every_model = dict(members)
     if sweep is not None:
-        sentences += _slopes(computed)
+        sentences += _slopes(computed, sweep)
         every_model |= tables.nodes(sweep)
     sentences += nonfinite.lines(every_model)
     intervals = "no intervals" if nonfinite.alone(members) else "intervals: 95%"
@@ -170,12 +171,13 @@ def _pairing(log_ratio, node) -> str:
     return f", paired over {of_seeds}"
 
 
-def _slopes(computed: Outcome) -> list[str]:
-    """Returns the last feed-forward gradient's exponent in the number of blocks, and the law that was chosen."""
+def _slopes(computed: Outcome, sweep) -> list[str]:
+    """Returns the exponent in the number of blocks of the last output's gradient, and the law that was chosen."""
     slopes = computed.total_depth_slopes
     if not slopes:
         return []
-    lead = "last feed-forward gradient at initialization,"
+    output = last_output(sweep, "parameter_gradient", "total_depth")
+    lead = f"{output.removesuffix(' output')} gradient at initialization,"
     exponents = ", ".join(f"{name} {interval(fitted.sel(number='k'))}" for name, fitted in slopes.items())
     sentences = [f"{lead} exponent in the number of blocks: {exponents}"]
     if computed.total_depth_laws:
