@@ -79,13 +79,13 @@ def one_example(loss_fn, params, batch) -> OneExample:
 
     Errors: ValueError, one line, where an example's stream depends on the others, or there is no program for one alone.
     """
-    program, _, found, _ = traced(loss_fn, params, batch)
+    program, _, found, *_ = traced(loss_fn, params, batch)
     parts = of_examples(batch)
     if parts.size == 1:
         return OneExample(program, found, found, parts)
     alone = parts.first(batch)
     try:
-        program_of_one, _, found_in_one, _ = traced(loss_fn, params, alone)
+        program_of_one, _, found_in_one, *_ = traced(loss_fn, params, alone)
     except Exception as error:
         raise ValueError(f"there is no program for a batch of one example; give it such a batch ({error})") from error
     values, values_of_one = _streams(found), _streams(found_in_one)

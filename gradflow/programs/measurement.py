@@ -7,6 +7,7 @@ The result is a tree as for gradflow's own models: a node for each trunk, positi
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, overload
 
 import jax
@@ -16,13 +17,13 @@ import xarray as xr
 from ..instruments.backward.loss import check_loss, check_parameters, has_arrays, measure_function, refuse_module
 from ..instruments.measurement import SHARED, measure_models
 from ..instruments.meters.resolution import resolved, warn_of_nonfinite, warn_of_underflow
-from ..instruments.readings import Reading
+from ..instruments.readings import READINGS, Reading, readings
 from ..instruments.seeds import seed_keys
 from ..model.contracts import Model, Sided
 from ..model.inputs.batch import the_batch
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import parameter_count
-from ..results.arguments import answering, check_options, options_of
+from ..results.arguments import answering, check_options, options_of, whole
 from ..results.digest import digest
 from ..results.naming import check_names
 from ..results.provenance import provenance
@@ -31,31 +32,51 @@ from .coordinates import coordinates
 from .metered import node_names, read, traced, written
 from .modules import cross_entropy, library_of, program
 from .program import Program
+from .steps import stacks
 from .trunk import NoTrunk
 
 
-def measure_program(loss_fn: Callable, params, batch, *, seeds: int = 8, key=0) -> xr.DataTree:
+JACOBIANS = ("partial_jacobian", "spectrum", "spectrum_window", "lyapunov", "alignment", "end_to_end")
+
+
+def measure_program(
+    loss_fn: Callable,
+    params,
+    batch,
+    *,
+    quantities: str | Sequence[str | Reading] = ("backward",),
+    seeds: int | None = None,
+    key=0,
+) -> xr.DataTree:
     """Returns labelled readings of any differentiable program `loss_fn(params, batch) -> loss`, or `(loss, whatever else)`.
 
     Parameters
     ----------
-    params : any pytree of floating arrays; or a function `init(key)` that draws it, for `seeds` draws
+    params : any pytree of floating arrays; or a function `init(key)` that draws it, for `seeds` draws (8)
     batch : whatever the loss takes besides
+    quantities : "backward", which is always read, and readings of Jacobians: of sublayers, from one position of the stream to the
+        next, with the factors skip + branch (`fork`) and `norm_out`; for each example alone, which has to be possible
 
     Each node has what one backward pass gives: `loss`, `stream_gradient` [seed, depth], by token where the stream has the axes
     batch, token, feature, `readout_gradient`, `budget`, `split` at the forks, the signal, and `parameter_gradient` of the
     parameters that a sublayer has to itself. Of the budget `norm_out` is what stands on the trunk above a fork; with `fork` it
     adds up exactly. Sublayers have their line as `kind`, and as `layer` how often that line has come.
 
-    Cost: one backward pass and a few reductions a sublayer.
+    Cost: one backward pass and a few reductions a sublayer; that of Jacobians is what they cost for a model.
 
-    Errors: `NoTrunk`, a ValueError, where no residual stream is found, with the lines of what goes past one another.
+    Errors: ValueError for seeds of weights that are given, for other readings, and for Jacobians where examples interact; `NoTrunk`,
+    a ValueError, where no residual stream is found, with the lines of what goes past one another.
     """
     origin = provenance()
     draws = callable(params) and not has_arrays(params)
+    if seeds is not None and not draws:
+        raise ValueError(
+            f"seeds={seeds} draws weights, but params are given: give init(key) in their place, or no seeds"
+        )
+    seeds = 8 if seeds is None else whole("seeds", seeds)
     example = jax.eval_shape(params, jax.random.key(0)) if draws else params
     weights = map(params, seed_keys(key, seeds)) if draws else [params]
-    nodes = _nodes("model", loss_fn, example, weights, batch)
+    nodes = _nodes("model", loss_fn, example, weights, batch, _jacobians(quantities))
     attributes: dict[str, Any] = {
         "weights": f"{seeds} draws" if draws else "given",
         "program": getattr(loss_fn, "__name__", "loss"),
@@ -67,7 +88,15 @@ def measure_program(loss_fn: Callable, params, batch, *, seeds: int = 8, key=0) 
     return label(nodes, leading={"seed": np.arange(seeds if draws else 1)}, provenance=origin, **attributes)
 
 
-def _nodes(name: str, loss_fn: Callable, example, weights: Iterable, batch) -> dict[str, Readings]:
+def _jacobians(quantities: str | Sequence[str | Reading]) -> tuple[Reading, ...]:
+    """Returns the readings of Jacobians among those that are asked for; what a backward pass gives is read anyway."""
+    known = {name: READINGS[name] for name in ("backward", *JACOBIANS)}
+    return tuple(reading for reading in readings(quantities, known) if reading is not READINGS["backward"])
+
+
+def _nodes(
+    name: str, loss_fn: Callable, example, weights: Iterable, batch, jacobians: tuple[Reading, ...] = ()
+) -> dict[str, Readings]:
     """Returns the readings of a program by node, for weights that look like the example, a seed each.
 
     The node is `name`, or of several streams one inside of it each.
@@ -77,11 +106,18 @@ def _nodes(name: str, loss_fn: Callable, example, weights: Iterable, batch) -> d
     of = traced(loss_fn, example, batch)
 
     @jax.jit
-    def readings(params, batch):
+    def backward(params, batch):
         _, _, by_trunk = read(of, params, batch)
         return by_trunk
 
-    drawn = [jax.device_get(readings(of_seed, batch)) for of_seed in weights]
+    drawn = []
+    for of_seed in weights:
+        by_trunk = jax.device_get(backward(of_seed, batch))
+        if jacobians:
+            models, examples = stacks(loss_fn, of_seed, batch)
+            for reading, model in zip(by_trunk.values(), models, strict=True):
+                reading |= jax.device_get(_read_jacobians(model, jacobians, of_seed, examples))
+        drawn.append(by_trunk)
     number = parameter_count(example)
     nodes = {}
     for trunk_name, trunk in zip(node_names(of.trunks), of.trunks, strict=True):
@@ -92,6 +128,15 @@ def _nodes(name: str, loss_fn: Callable, example, weights: Iterable, batch) -> d
         warn_of_underflow(node, arrays)
         nodes[node] = Readings(arrays, coordinates(trunk, of.names), written(loss_fn), number)
     return nodes
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _read_jacobians(model, jacobians: tuple[Reading, ...], params, examples) -> dict:
+    """Returns all that readings of Jacobians say of a trunk as a model."""
+    arrays: dict = {}
+    for reading in jacobians:
+        arrays |= reading(model, params, examples)
+    return arrays
 
 
 def _node_of(name: str, trunk: str, streams: int) -> str:
@@ -179,7 +224,15 @@ def measure(
 
 
 @overload
-def measure(models: Callable[..., Any], data: Any, batch: Any, *, seeds: int = 8, key: Any = 0) -> xr.DataTree: ...
+def measure(
+    models: Callable[..., Any],
+    data: Any,
+    batch: Any,
+    *,
+    quantities: str | Sequence[str | Reading] = ("backward",),
+    seeds: int | None = None,
+    key: Any = 0,
+) -> xr.DataTree: ...
 
 
 @overload
