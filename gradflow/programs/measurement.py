@@ -14,10 +14,12 @@ import jax
 import numpy as np
 import xarray as xr
 
+from ..instruments.backward import gradients
 from ..instruments.backward.loss import check_loss, check_parameters, has_arrays, measure_function, refuse_module
+from ..instruments.jacobians import chain, spectrum
 from ..instruments.measurement import SHARED, measure_models
 from ..instruments.meters.resolution import resolved, warn_of_nonfinite, warn_of_underflow
-from ..instruments.readings import READINGS, Reading, readings
+from ..instruments.readings import Reading, readings
 from ..instruments.seeds import seed_keys
 from ..model.contracts import Model, Sided
 from ..model.inputs.batch import the_batch
@@ -32,11 +34,17 @@ from .coordinates import coordinates
 from .metered import node_names, read, traced, written
 from .modules import cross_entropy, library_of, program
 from .program import Program
-from .steps import stacks
+from .steps import FACTORS, stacks
 from .trunk import NoTrunk
 
-
-JACOBIANS = ("partial_jacobian", "spectrum", "spectrum_window", "lyapunov", "alignment", "end_to_end")
+# Readings of Jacobians, of the factors that a program shows.
+JACOBIANS: dict[str, Reading] = {
+    "partial_jacobian": chain.partial_jacobian,
+    "spectrum": partial(spectrum.spectrum, factors=FACTORS),
+    "lyapunov": chain.lyapunov,
+    "alignment": chain.alignment,
+    "end_to_end": chain.end_to_end,
+}
 
 
 def measure_program(
@@ -64,8 +72,8 @@ def measure_program(
 
     Cost: one backward pass and a few reductions a sublayer; that of Jacobians is what they cost for a model.
 
-    Errors: ValueError for seeds of weights that are given, for other readings, and for Jacobians where examples interact; `NoTrunk`,
-    a ValueError, where no residual stream is found, with the lines of what goes past one another.
+    Errors: ValueError for seeds of weights that are given, for other readings, and for Jacobians where examples interact;
+    `NoTrunk`, a ValueError, where no residual stream is found, with the lines of what goes past one another.
     """
     origin = provenance()
     draws = callable(params) and not has_arrays(params)
@@ -90,8 +98,8 @@ def measure_program(
 
 def _jacobians(quantities: str | Sequence[str | Reading]) -> tuple[Reading, ...]:
     """Returns the readings of Jacobians among those that are asked for; what a backward pass gives is read anyway."""
-    known = {name: READINGS[name] for name in ("backward", *JACOBIANS)}
-    return tuple(reading for reading in readings(quantities, known) if reading is not READINGS["backward"])
+    known = {"backward": gradients.reading, **JACOBIANS}
+    return tuple(reading for reading in readings(quantities, known) if reading is not gradients.reading)
 
 
 def _nodes(
@@ -168,8 +176,8 @@ def measure_programs(
         else:
             weights = map(one.init, keys)
             example = jax.eval_shape(one.init, keys[0])
-        for node, readings in _nodes(name, one.loss_fn, example, weights, batch).items():
-            nodes[node] = readings._replace(configuration=one)
+        for node, found in _nodes(name, one.loss_fn, example, weights, batch).items():
+            nodes[node] = found._replace(configuration=one)
     attributes: dict[str, Any] = {"data": described(data), "key": str(key), "batches": SHARED}
     attributes["batch_sha256"] = digest(batch)
     if params is not None:
