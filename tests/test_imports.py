@@ -185,7 +185,7 @@ def test_over_depth_only_walk_loops():
         "instruments.directions.orthonormalized",
         "instruments.jacobians.spaces.gram_schmidt",
         "model.layers.lane_mixing.sinkhorn",
-        "programs.evaluation._scanned",
+        "programs.trace.evaluation._scanned",
     ]
     assert sorted(everywhere(is_loop)) == sorted([*others, "model.equation.sublayer.walk"])
 

@@ -30,12 +30,12 @@ from ..results.digest import digest
 from ..results.naming import check_names
 from ..results.provenance import provenance
 from ..results.tree import Readings, described, in_one_tree, label
-from .coordinates import coordinates
+from .jacobians.steps import FACTORS, stacks
 from .metered import node_names, read, traced, written
 from .modules import cross_entropy, library_of, program
 from .program import Program
-from .steps import FACTORS, stacks
-from .trunk import NoTrunk
+from .trunk.coordinates import coordinates
+from .trunk.search import NoTrunk
 
 # Readings of Jacobians, of the factors that a program shows.
 JACOBIANS: dict[str, Reading] = {

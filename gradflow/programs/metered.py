@@ -18,11 +18,12 @@ from ..instruments.meters.meter import GAIN, as_sharded, metered_identity, norm,
 from ..model.equation import budget as accounts
 from ..model.numerics.precision import wide
 from ..model.parameters.names import named, parameter_count
-from .coordinates import coordinates
-from .evaluation import Plan, Seen, evaluate
-from .parameters import columns, gradient_norms, norms_along, outer_leaves, owned
-from .positions import in_depth_order, makers, places, plan, readout, top
-from .trunk import Trunk, trunks
+from .trace.evaluation import Plan, Seen, evaluate
+from .trunk.coordinates import coordinates
+from .trunk.parameters import columns, gradient_norms, norms_along, outer_leaves, owned
+from .trunk.positions import in_depth_order, makers, places, plan, readout, top
+from .trunk.search import trunks
+from .trunk.trunk import Trunk
 
 
 def dials(trunks: list[Trunk], gain: float = GAIN) -> dict:

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from ..instruments.backward.loss import check_loss, check_parameters
 from ..results.arguments import function
 from ..results.configuration import registered
-from .coordinates import coordinates
 from .metered import Traced, norms, read, traced
-from .parameters import columns, entries, owned
-from .trunk import Trunk
+from .trunk.coordinates import coordinates
+from .trunk.parameters import columns, entries, owned
+from .trunk.trunk import Trunk
 
 
 @registered

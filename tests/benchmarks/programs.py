@@ -16,7 +16,7 @@ import numpy as np
 from turns import in_turn, quartiles
 
 import gradflow as gf
-from gradflow.programs.trunk import trunks
+from gradflow.programs.trunk.search import trunks
 
 HEADS, VOCABULARY, EXAMPLES, TOKENS = 4, 256, 8, 64
 

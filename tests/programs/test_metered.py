@@ -14,9 +14,9 @@ import pytest
 import gradflow as gf
 from gradflow.instruments.backward import gradients
 from gradflow.model.parameters.names import named
-from gradflow.programs.coordinates import coordinates
 from gradflow.programs.metered import traced, value_gradients_readings
-from gradflow.programs.parameters import columns, gradient_norms, owned
+from gradflow.programs.trunk.coordinates import coordinates
+from gradflow.programs.trunk.parameters import columns, gradient_norms, owned
 
 BATCH = {"inputs": np.arange(16).reshape(2, 8) * 7 % 256, "targets": np.arange(1, 17).reshape(2, 8) * 7 % 256}
 FEW = ("pre", "post", "residual", "mhc")

@@ -21,8 +21,8 @@ from gradflow.model.equation.sublayer import walk
 from gradflow.model.layers.norms import DyT, LayerNorm, RMSNorm
 from gradflow.model.zoo import ZOO
 from gradflow.programs import held
-from gradflow.programs.pieces import pushable
-from gradflow.programs.steps import FACTORS, stacks
+from gradflow.programs.jacobians.pieces import pushable
+from gradflow.programs.jacobians.steps import FACTORS, stacks
 
 jit = jax.jit
 READINGS = {

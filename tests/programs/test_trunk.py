@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import pytest
 from programs.models import PROGRAMS, marked_lines
 
-from gradflow.programs.positions import makers
-from gradflow.programs.trunk import Fork, Loop, NoTrunk, trunks
+from gradflow.programs.trunk.positions import makers
+from gradflow.programs.trunk.search import NoTrunk, trunks
+from gradflow.programs.trunk.trunk import Fork, Loop
 
 # Several arrays that are handed on beside one another: no trunk of one array, or one whose positions are above a mixture.
 FRONTIERS = ("two_streams", "x0_again")

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..graph import Operation, Value, graph, reached
-from ..source import Line
-from ..trunk import CONTRACTIONS
+from ..trace.graph import Operation, Value, graph, reached
+from ..trace.source import Line
+from ..trunk.trunk import CONTRACTIONS
 from .sections import Section
 from .values import Values
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ...results.diagnosis import CodeLine, Finding
-from ..source import Line
+from ..trace.source import Line
 from .expected import Expected
 from .path import Placed
 from .places import seen_from

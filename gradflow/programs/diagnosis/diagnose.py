@@ -12,8 +12,9 @@ import numpy as np
 from ...model.wirings.catalogue import Placement, Wiring, placement
 from ...results.arguments import function, shown
 from ...results.diagnosis import Diagnosis, Finding, Step, SublayerDiagnosis
-from ..graph import Graph, Value, reached
-from ..trunk import NoTrunk, Trunk, trunks
+from ..trace.graph import Graph, Value, reached
+from ..trunk.search import NoTrunk, trunks
+from ..trunk.trunk import Trunk
 from .attention import Attention
 from .case import Case, code_line
 from .expected import by_majority, by_wiring, has_lanes

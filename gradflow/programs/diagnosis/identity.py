@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ..graph import Graph, Value
+from ..trace.graph import Graph, Value
 from .passages import Part, origin
 from .unrolled import Room
 

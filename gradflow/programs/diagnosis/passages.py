@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from ..graph import Graph, Operation, Value, differentiable_path
-from ..source import Line
-from ..sums import VIEWS
-from ..trunk import CONTRACTIONS, cuts
+from ..trace.graph import Graph, Operation, Value, differentiable_path
+from ..trace.source import Line
+from ..trace.sums import VIEWS
+from ..trunk.trunk import CONTRACTIONS, cuts
 from .norms import Norm, norm_of
 from .sections import Section, is_number, section
 from .values import Values

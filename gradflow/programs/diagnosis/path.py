@@ -10,8 +10,8 @@ else to the sum above or below it in one function.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..source import Line
-from ..trunk import CONTRACTIONS
+from ..trace.source import Line
+from ..trunk.trunk import CONTRACTIONS
 from .passages import Part
 from .places import order, seen_from
 from .sublayers import Sublayer

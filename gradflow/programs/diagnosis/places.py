@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..source import Line
+from ..trace.source import Line
 
 
 def function(line: Line) -> tuple[str, str]:

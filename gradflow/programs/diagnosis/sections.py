@@ -14,8 +14,8 @@ from typing import Any
 
 import jax
 
-from ..evaluation import as_it_was
-from ..graph import Graph, Operation, Value
+from ..trace.evaluation import as_it_was
+from ..trace.graph import Graph, Operation, Value
 
 COMPILED: dict[tuple, Callable] = {}
 MOST_COMPILED = 1024

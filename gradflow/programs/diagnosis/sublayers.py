@@ -6,10 +6,10 @@ from functools import partial
 
 import numpy as np
 
-from ..graph import Operation, Value
-from ..source import NOWHERE, Line
-from ..sums import VIEWS, Term
-from ..trunk import Fork
+from ..trace.graph import Operation, Value
+from ..trace.source import NOWHERE, Line
+from ..trace.sums import VIEWS, Term
+from ..trunk.trunk import Fork
 from .attention import Attention, attention_in
 from .coupling import Coupling, coupling, responds
 from .passages import Part, origin, passage

@@ -9,8 +9,8 @@ is taken to tell.
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..graph import Graph, Value, reached
-from ..trunk import CONTRACTIONS, Fork, Loop, Map, Step, Trunk
+from ..trace.graph import Graph, Value, reached
+from ..trunk.trunk import CONTRACTIONS, Fork, Loop, Map, Step, Trunk
 from .passages import Part, passage
 from .values import Values, turns
 

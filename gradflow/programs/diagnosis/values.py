@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..evaluation import as_it_was
-from ..graph import Graph, Value
-from ..trunk import Loop, Step, scan_counts
+from ..trace.evaluation import as_it_was
+from ..trace.graph import Graph, Value, scan_counts
+from ..trunk.trunk import Loop, Step
 from .sections import Section, section
 
 

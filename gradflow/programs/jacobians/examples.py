@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .evaluation import Plan, Seen, evaluate
-from .graph import Graph, Path, Value
-from .metered import traced
-from .positions import made_at, places
-from .trunk import Trunk
+from ..metered import traced
+from ..trace.evaluation import Plan, Seen, evaluate
+from ..trace.graph import Graph, Path, Value
+from ..trunk.positions import made_at, places
+from ..trunk.trunk import Trunk
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from ..trace.graph import Graph, Value
+from ..trunk.positions import top
+from ..trunk.trunk import Fork, Loop, Step, Trunk
 from . import pieces
-from .graph import Graph, Value
 from .pieces import Piece
-from .positions import top
-from .trunk import Fork, Loop, Step, Trunk
 
 PARTS = ("skip", "branch", "norm_out")
 Turn = tuple[int, ...]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ..model.numerics.precision import wide
-from .graph import Value
+from ...model.numerics.precision import wide
+from ..trace.graph import Value
 
 
 @dataclass(frozen=True)

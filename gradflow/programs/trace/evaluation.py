@@ -18,8 +18,7 @@ import jax
 from jax.extend import core
 from jax.extend.source_info_util import current_name_stack, user_context
 
-from .graph import CALLS, Path, opened
-from .trunk import scan_counts
+from .graph import CALLS, Path, opened, scan_counts
 
 
 class Seen(NamedTuple):

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from .evaluation import Plan, Use
-from .graph import Graph, Operation, Path, Value
+from ..trace.evaluation import Plan, Use
+from ..trace.graph import Graph, Operation, Path, Value
 from .trunk import CONTRACTIONS, Fork, Loop, Map, Step, Trunk
 
 

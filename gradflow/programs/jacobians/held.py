@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import recorded
-from ..model.layers.functional import standardized
-from ..model.layers.layer import ALL, Layer
-from ..model.layers.norms import LayerNorm, RMSNorm
+from ...model.equation.sublayer import recorded
+from ...model.layers.functional import standardized
+from ...model.layers.layer import ALL, Layer
+from ...model.layers.norms import LayerNorm, RMSNorm
 from .layout import Layout
 from .pieces import Piece
 

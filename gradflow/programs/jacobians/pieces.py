@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .evaluation import Use, as_it_was
-from .graph import Graph, Operation, Value
-from .positions import use_of_skip
-from .trunk import Fork
+from ..trace.evaluation import Use, as_it_was
+from ..trace.graph import Graph, Operation, Value
+from ..trunk.positions import use_of_skip
+from ..trunk.trunk import Fork
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,21 +20,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..instruments.meters.visits import at_bottom, first
-from ..model.equation.sublayer import PARTS, walk
-from ..model.layers.layer import FEATURES, Identity, Layer
-from ..model.numerics.precision import wide
-from ..model.stacks.stack import Segment, Stack
-from ..model.stacks.stack import Sublayer as Instance
-from ..model.wirings.wiring import Wiring
+from ...instruments.meters.visits import at_bottom, first
+from ...model.equation.sublayer import PARTS, walk
+from ...model.layers.layer import FEATURES, Identity, Layer
+from ...model.numerics.precision import wide
+from ...model.stacks.stack import Segment, Stack
+from ...model.stacks.stack import Sublayer as Instance
+from ...model.wirings.wiring import Wiring
+from ..trace.graph import Value
+from ..trunk.positions import top
+from ..trunk.trunk import Trunk
 from .examples import Batch, OneExample, axis_of_examples, one_example, values_of
-from .graph import Value
 from .held import Held, HeldNorm, traits
 from .layout import Layout, layout
 from .pieces import Piece, between
-from .positions import top
 from .sublayers import Sublayer, at_turn, context_values, runs, sublayers
-from .trunk import Trunk
 
 FACTORS = ("norm_out", "fork", "sublayer")
 

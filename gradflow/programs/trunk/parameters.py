@@ -13,11 +13,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ..instruments.meters.meter import GAIN, norm, squared_modulus
-from ..model.numerics.precision import in_float32
-from .graph import Graph, Value, reached
+from ...instruments.meters.meter import GAIN, norm, squared_modulus
+from ...model.numerics.precision import in_float32
+from ..trace.graph import Graph, Value, reached, scan_counts
 from .positions import in_depth_order, places, top
-from .trunk import Fork, Loop, Map, Trunk, scan_counts
+from .trunk import Fork, Loop, Map, Trunk
 
 SAME_AXES = {
     "convert_element_type",

@@ -214,3 +214,11 @@ def gradient_inputs(operation: Operation) -> Iterator[Value]:
         for value in operation.inputs:
             if value.floating:
                 yield value
+
+
+def scan_counts(params: dict) -> tuple[int, int]:
+    """Returns how many constants and carried arrays a scan has; since jax 0.12 they are counted in trees."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carried = params["ft_in"].elts[:2]
+    return len(constants), len(carried)

@@ -1,0 +1,148 @@
+"""Where the trunk of a program begins and ends: the longest that there is from the batch to the loss, one for each stack."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..trace.graph import Graph, Value, gradient_inputs, graph, reached
+from .trunk import CONTRACTIONS, Loop, Map, Step, Trunk, forks_of, steps
+
+
+class NoTrunk(ValueError):
+    """There is no residual stream to be found; the message says what goes past what."""
+
+
+def trunks(program, parameters: int) -> list[Trunk]:
+    """Returns the trunks of a program `(*parameters, *batch) -> loss`, its first `parameters` arrays being learned.
+
+    One for a stack; of an encoder and decoder one each, in the order in which they run. Each is the longest that there is between
+    a value in which the batch enters differentiably (an embedding, an image) and a term of the loss.
+    """
+    of = graph(program)
+    learned = reached(of.operations, set(of.inputs[:parameters]))
+    fed = reached(of.operations, set(of.inputs[parameters:]))
+    candidates = []
+    for sink in _sinks(of):
+        for source in _sources(of, fed, sink):
+            candidate = _trunk(of, source, sink, learned)
+            candidates.append(candidate)
+            for above in _past_what_rides_along(candidate):
+                candidates.append(_trunk(of, above, sink, learned))
+    chosen: list[Trunk] = []
+    for candidate in sorted(candidates, key=_size, reverse=True):
+        own = _below(candidate, {fork.operations[-1].path for trunk in chosen for fork, _ in trunk.forks})
+        if _is_one(own):
+            chosen.append(own)
+    if not chosen:
+        raise NoTrunk(_what_goes_past(candidates))
+    return sorted(chosen, key=_begin)
+
+
+def _trunk(of: Graph, source: Value, sink: Value, learned: set[Value]) -> Trunk:
+    """Returns the steps between two values."""
+    weights = learned - reached(of.operations, {source})
+    return Trunk(of, source, sink, steps(of, source, sink, learned), weights)
+
+
+def _past_what_rides_along(candidate: Trunk) -> Iterator[Value]:
+    """Yields what is made of a value that layers read beside the stream, such as x_0 mixed into each: the stream without it.
+
+    What rides along is then held, as parameters are: the gradient at a position is that of the stream there, without what layers
+    further up give to x_0 directly. That is the same number as for a layer's own copy of x_0 among its parameters, and what
+    follows from it (log-gains, Jacobians of sublayers) is of one array. It is looked for where one step is most of the path.
+    """
+    lengths = {step: len(step.operations) for step in candidate.steps if not isinstance(step, Loop)}
+    widest = max(lengths, key=lambda step: lengths[step], default=None)
+    if widest is None or 2 * lengths[widest] <= sum(lengths.values()):
+        return
+    for operation, _ in candidate.graph.users[widest.below]:
+        if operation in widest.operations:
+            yield from (value for value in operation.outputs if value.floating)
+
+
+def _below(candidate: Trunk, taken: set) -> Trunk:
+    """Returns a trunk up to the first sublayer that holds a residual sum of another, those being given by their paths."""
+    own = []
+    for step in candidate.steps:
+        operations = [operation for fork, _ in forks_of((step,), ()) for operation in fork.operations]
+        if any(operation.path in taken for operation in operations):
+            break
+        own.append(step)
+    return replace(candidate, sink=own[-1].above if own else candidate.source, steps=tuple(own))
+
+
+def _size(found: Trunk) -> tuple[int, int]:
+    return found.sublayers, len(found.steps)
+
+
+def _begin(found: Trunk) -> int:
+    """Returns when the first residual sublayer of a trunk runs."""
+    first = next(step for step in found.steps if not isinstance(step, Map))
+    return found.graph.operations.index(found.graph.makers[first.above])
+
+
+def _is_one(candidate: Trunk) -> bool:
+    """Returns whether there are residual sublayers, and more than one sum of the batch itself and what is made from it."""
+    if candidate.sublayers == 1:
+        fork, _ = candidate.forks[0]
+        return fork.below in candidate.graph.makers
+    return candidate.sublayers > 1
+
+
+def _what_goes_past(candidates: list[Trunk]) -> str:
+    """Returns what stands in the way of a trunk: what waits beside what is made of it, where something does."""
+    if not candidates:
+        return "no path goes from the batch to the loss: nothing that derivatives go through is made from the batch"
+    longest = max(candidates, key=lambda candidate: len(candidate.steps))
+    widest = max(longest.steps, key=lambda step: len(getattr(step, "operations", ())))
+    waiting = ", ".join(dict.fromkeys(_waiting(longest.graph, widest)))
+    if waiting:
+        return f"no trunk here: no one array is all that a layer hands to the next; these go past what is made of them: {waiting}"
+    return (
+        "no residual sublayer: no value on the way from the batch to the loss is added to what a branch makes of it (two "
+        "streams beside one another, as of ResiDual, are not looked for)"
+    )
+
+
+def _waiting(of: Graph, step: Step) -> list[str]:
+    """Returns the lines of the values of a step that wait for several products of what is made of them."""
+    operations = getattr(step, "operations", ())
+    places = {operation: place for place, operation in enumerate(operations)}
+    products = [operation.name in CONTRACTIONS for operation in operations]
+    found = []
+    for operation in operations:
+        uses = [places[user] for value in operation.outputs for user, _ in of.users.get(value, ()) if user in places]
+        if uses and sum(products[min(uses) : max(uses)]) > 1:
+            found.append(str(operation.line))
+    return found
+
+
+def _sources(of: Graph, fed: set[Value], sink: Value) -> list[Value]:
+    """Returns the values on the way to `sink` in which the batch first takes part differentiably."""
+    needed = _needed(of, sink)
+    found = [value for value in of.inputs if value in fed and value.floating and value in needed]
+    for operation in of.operations:
+        made = [value for value in operation.outputs if value in fed and value.floating and value in needed]
+        enters = not any(value in fed and value.floating for value in operation.inputs)
+        if made and enters:
+            found += made
+    return found
+
+
+def _needed(of: Graph, sink: Value) -> set[Value]:
+    """Returns all floating values from which a derivative of `sink` can be taken."""
+    needed = {sink}
+    for operation in reversed(of.operations):
+        if not needed.isdisjoint(operation.outputs):
+            needed.update(gradient_inputs(operation))
+    return needed
+
+
+def _sinks(of: Graph) -> list[Value]:
+    """Returns the loss and, where it is a sum, its terms: an auxiliary loss is a way around the trunk of the other."""
+    loss = of.outputs[0]
+    found = [loss]
+    for value in found:
+        operation = of.makers.get(value)
+        if operation is not None and operation.name in ("add", "add_any", "sub", "mul", "div", "neg"):
+            found += [below for below in operation.inputs if below.floating and below.constant is None]
+    return list(dict.fromkeys(found))
