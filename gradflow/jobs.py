@@ -102,7 +102,7 @@ def diagnosis(word: str, expect: str | None = None, picture: Path | None = None)
     if picture is not None and picture.suffix not in PICTURES:
         raise ValueError(f"picture is {picture}: a name that ends in {' or '.join(PICTURES)} is needed")
     loss_fn, params, batch = program(word)
-    report = diagnose(loss_fn, params, batch, None if expect is None else wiring(expect))
+    report = diagnose(loss_fn, params, batch, expect=None if expect is None else wiring(expect))
     if picture is not None:
         figure: Any = plot.trunk(report).figure
         figure.savefig(picture)

@@ -16,7 +16,7 @@ from ..instruments.backward.loss import has_arrays
 from ..results.arguments import function, shown
 
 
-class Program(NamedTuple):
+class Loss(NamedTuple):
     """A loss `loss_fn(params, batch)` and its parameters."""
 
     loss_fn: Callable
@@ -38,7 +38,7 @@ def library_of(thing) -> str | None:
     return None
 
 
-def program(module: Any, *given: Any, loss: Callable = cross_entropy) -> tuple[Program, Any]:
+def program(module: Any, *given: Any, loss: Callable = cross_entropy) -> tuple[Loss, Any]:
     """Returns a module as a program, and the batch, checked; `given` is the batch, for Linen the variables and the batch.
 
     Errors: TypeError, one line, for the wrong number of arguments or a batch that is none.
@@ -56,12 +56,34 @@ def program(module: Any, *given: Any, loss: Callable = cross_entropy) -> tuple[P
     elif library == "nnx":
         apply, params = _nnx(module)
     else:
-        apply, params = _equinox(module, inputs)
+        apply, params = _equinox(module)
+    return Loss(_loss_of(apply, loss), params), {"inputs": inputs, "targets": targets}
+
+
+def drawn(make: Callable, loss: Callable = cross_entropy) -> tuple[Callable, Callable]:
+    """Returns `loss_fn(params, batch)` and `init(key)` of the modules, of NNX or Equinox, that `make(key)` returns."""
+    function("loss", loss)
+    example = function("make", make)(jax.random.key(0))
+    parts = {"nnx": _nnx, "equinox": _equinox}
+    library = str(library_of(example))
+    if library not in parts:
+        raise TypeError(f"make(key) returns {shown(example)}: a module of NNX or Equinox is needed")
+    apply, _ = parts[library](example)
+
+    def init(key):
+        _, params = parts[library](make(key))
+        return params
+
+    return _loss_of(apply, loss), init
+
+
+def _loss_of(apply: Callable, loss: Callable) -> Callable:
+    """Returns the loss of what a module makes of a batch's inputs, and its targets."""
 
     def loss_fn(params, batch):
         return loss(apply(params, batch["inputs"]), batch["targets"])
 
-    return Program(loss_fn, params), {"inputs": inputs, "targets": targets}
+    return loss_fn
 
 
 def _batch(batch):
@@ -103,19 +125,23 @@ def _linen(module, variables):
     return apply, variables["params"]
 
 
-def _equinox(module, inputs):
+def _equinox(module):
     import equinox as eqx
 
     params, rest = eqx.partition(module, eqx.is_inexact_array)
-    whole = eqx.combine(params, rest)
-    try:  # Equinox's modules are of one example
-        jax.eval_shape(jax.vmap(whole), inputs)
-        of_one = True
-    except (TypeError, ValueError, IndexError):
-        of_one = False
 
     def apply(params, inputs):
         model = eqx.combine(params, rest)
-        return jax.vmap(model)(inputs) if of_one else model(inputs)
+        of_examples = jax.vmap(model)
+        return of_examples(inputs) if _takes(of_examples, inputs) else model(inputs)
 
     return apply, params
+
+
+def _takes(model: Callable, inputs) -> bool:
+    """Returns whether a model can be called with these inputs: Equinox's modules, mapped, are of one example."""
+    try:
+        jax.eval_shape(model, inputs)
+    except (TypeError, ValueError, IndexError):
+        return False
+    return True

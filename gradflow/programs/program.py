@@ -17,6 +17,7 @@ from ..instruments.backward.loss import check_loss, check_parameters
 from ..results.arguments import function
 from ..results.configuration import registered
 from .metered import Traced, norms, read, traced
+from .modules import cross_entropy, drawn
 from .trunk.coordinates import coordinates
 from .trunk.parameters import columns, entries, owned
 from .trunk.trunk import Trunk
@@ -52,6 +53,16 @@ class Program:
     def __post_init__(self):
         function("loss_fn", self.loss_fn)
         function("init", self.init)
+
+    @classmethod
+    def of(cls, make: Callable, loss: Callable = cross_entropy) -> "Program":
+        """Returns the program of the modules, of Flax NNX or Equinox, that `make(key)` returns.
+
+        loss : `(outputs, targets) -> scalar`, as for `gf.measure(module, batch)`
+
+        Trained are NNX's `Param` and Equinox's floating arrays; all else is that of `make(jax.random.key(0))`.
+        """
+        return cls(*drawn(make, loss))
 
     def loss(self, params, batch):
         """Returns the loss alone, without what else the function may return."""

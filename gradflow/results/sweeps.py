@@ -61,8 +61,12 @@ def output_parameter(values: xr.DataArray) -> str:
     names = values["parameter"].values.tolist()
     if "down" in names:
         return "down"
-    there = [name for name in names if values.sel(parameter=name).notnull().any()]
-    return (there or names)[-1]
+    there = [name for name in names if values.sel(parameter=name).notnull().any()] or names
+    return next(filter(_is_down, there), there[-1])
+
+
+def _is_down(parameter: str) -> bool:
+    return parameter.split(".")[-1] == "down"
 
 
 def last_output(tree: xr.DataTree, quantity: str, size: str) -> str:
@@ -71,7 +75,7 @@ def last_output(tree: xr.DataTree, quantity: str, size: str) -> str:
     for family in families(tree, size).values():
         for node in family.values():
             names[output_parameter(variable(node, quantity).isel(sublayer=-1))] = None
-    if list(names) == ["down"]:
+    if all(map(_is_down, names)):
         return "last feed-forward output"
     return f"last {' / '.join(names)}"
 

@@ -42,7 +42,7 @@ def made(name):
 
 def diagnosis(name, expect=None, **changed) -> Diagnosis:
     program = made(name)
-    return gf.diagnose(program.loss, changed.get("params", program.params), program.batch, expect)
+    return gf.diagnose(program.loss, changed.get("params", program.params), program.batch, expect=expect)
 
 
 # ---- right programs, and mutants ------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def test_a_block_is_told_however_it_is_written(name, stack):
     program = RIGHT["plain"]()
     run = stack(block)
     loss = lambda params, batch: cross_entropy(run(params, batch["inputs"]), batch["targets"])
-    report = gf.diagnose(loss, program.params, program.batch, wiring)
+    report = gf.diagnose(loss, program.params, program.batch, expect=wiring)
     assert [mistake in finding.mistakes for finding in report.findings] == ([True] if mistake else []), str(report)
     assert len(report.sublayers) == (3 if mistake == "no_add" else 6)
 
@@ -380,9 +380,9 @@ def test_a_picture_has_every_sublayer_and_marks_what_is_found():
     ],
 )
 def test_errors_are_one_line(change, message):
-    given = {"loss_fn": lambda params, batch: 0.0, "params": {}, "batch": {}} | change
+    given = {"loss_fn": lambda params, batch: 0.0, "params": {}, "batch": {}, "expect": None} | change
     with pytest.raises((TypeError, ValueError)) as error:
-        gf.diagnose(**given)
+        gf.diagnose(given["loss_fn"], given["params"], given["batch"], expect=given["expect"])
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 

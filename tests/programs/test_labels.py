@@ -134,6 +134,8 @@ def test_every_figure_takes_it(figure, seeds, metered, history):
 def test_a_report_takes_it(metered, history, tmp_path):
     folder = gf.report.write(gf.labelled(history, metered), tmp_path / "report")
     assert (folder / "figures" / "stream_gradient.pdf").exists()
+    assert gf.results.load(folder / "results.nc")["model"].sizes["step"] == STEPS
+    assert "program: loss_fn, 192 parameters" in (folder / "tables" / "summary.txt").read_text()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,18 @@ from gradflow.programs.trunk.parameters import columns, gradient_norms, owned
 BATCH = {"inputs": np.arange(16).reshape(2, 8) * 7 % 256, "targets": np.arange(1, 17).reshape(2, 8) * 7 % 256}
 FEW = ("pre", "post", "residual", "mhc")
 # One architecture a family and generation: those of other sizes are the same program at the size of this test.
-FAMILIES = ("bert-base", "gpt1", "gpt2", "gpt3-small", "opt-125m", "opt-350m", "llama-7b", "llama2-70b", "llama3-8b", "mistral-7b")
+FAMILIES = (
+    "bert-base",
+    "gpt1",
+    "gpt2",
+    "gpt3-small",
+    "opt-125m",
+    "opt-350m",
+    "llama-7b",
+    "llama2-70b",
+    "llama3-8b",
+    "mistral-7b",
+)
 FAMILIES += ("gemma-2b", "gemma2-2b", "gemma3-1b", "olmo2-7b", "qwen3-0.6b", "deepseek-v3")
 
 

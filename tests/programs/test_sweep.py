@@ -36,10 +36,38 @@ def test_a_function_of_depth_is_swept_as_a_model_is(swept):
 
 
 def test_the_figure_against_total_depth_takes_it(swept):
-    drawn = gf.plot.total_depth(swept["program"], "stream_gradient", sublayer=None, depth=0) if False else None
+    """The last sublayer's output is what each model calls so."""
+    drawn = gf.plot.total_depth(swept)
+    assert drawn.get_ylabel().replace("\n", " ") == "parameter gradient, last feed-forward output"
+    assert "program: program (bare_loss, " in drawn.get_label()
     found = gf.results.against_total_depth(swept, "stream_gradient", depth=0)
     assert found["program"].dims == ("total_depth", "seed")
-    assert drawn is None
+
+
+def other_names(depth):
+    def loss_fn(params, batch):
+        x = params["tokens"][batch["inputs"]]
+        for layer in params["layers"]:
+            x = x + jnp.tanh(x @ layer["a_in"]) @ layer["b_out"]
+        return jnp.mean((x @ params["tokens"].T - jax.nn.one_hot(batch["targets"], 256)) ** 2)
+
+    def init(key):
+        draw = jax.random.normal
+        layers = [{"a_in": draw(key, (4, 4)), "b_out": draw(key, (4, 4))} for _ in range(depth)]
+        return {"tokens": draw(key, (256, 4)), "layers": layers}
+
+    return gf.Program(loss_fn, init)
+
+
+def test_the_last_output_of_a_program_is_named(tmp_path):
+    swept = gf.sweep({"mine": other_names}, DATA, depth=(1, 2, 3), seeds=2)
+    assert gf.plot.total_depth(swept).get_ylabel().replace("\n", " ") == "parameter gradient, last b_out"
+    run = gf.measure({"mine": other_names(2)}, DATA, seeds=2)
+    folder = gf.report.write(run, tmp_path / "out", sweep=swept)
+    summary = (folder / "tables" / "summary.txt").read_text()
+    assert "program: mine (loss_fn, 1,088 parameters)" in summary
+    assert "loss: the program's own" in summary
+    assert "last b_out gradient at initialization, exponent in the number of blocks: mine" in summary
 
 
 def test_a_function_of_width_may_return_models():

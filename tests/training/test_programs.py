@@ -3,11 +3,13 @@
 from dataclasses import replace
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import gradflow as gf
 from gradflow.instruments.backward import gradients
@@ -228,11 +230,57 @@ def test_a_program_needs_two_functions():
         gf.Program(residual_loss, residual_init(jax.random.key(0)))
 
 
-@pytest.mark.parametrize("readings", ["economy"])
-def test_a_recipe_grid_takes_a_program(readings):
+def test_a_recipe_grid_takes_a_program():
     recipes = {"slow": gf.Recipe(lr=1e-3), "fast": gf.Recipe(lr=1e-2)}
-    tree = gf.experiments.grid({"mine": RESIDUAL}, Pairs(), recipes, steps=2, seeds=2, readings=readings)
+    tree = gf.experiments.grid({"mine": RESIDUAL}, Pairs(), recipes, steps=2, seeds=2)
     assert tree["mine"]["loss"].dims == ("recipe", "step", "seed")
+
+
+class OfNnx(nnx.Module):
+    def __init__(self, key):
+        rngs = nnx.Rngs(key)
+        self.embedding = nnx.Embed(256, 4, rngs=rngs)
+        self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs) for _ in range(2)])
+
+    def __call__(self, tokens):
+        x = self.embedding(tokens)
+        for layer in self.layers:
+            x = x + jnp.tanh(layer(x))
+        return self.embedding.attend(x)
+
+
+class OfEquinox(eqx.Module):
+    embedding: jax.Array
+    layers: list
+
+    def __init__(self, key):
+        self.embedding = jax.random.normal(key, (256, 4))
+        self.layers = [eqx.nn.Linear(4, 4, key=k) for k in jax.random.split(key)]
+
+    def __call__(self, tokens):
+        x = self.embedding[tokens]
+        for layer in self.layers:
+            x = x + jnp.tanh(jax.vmap(layer)(x))
+        return x @ self.embedding.T
+
+
+@pytest.mark.parametrize("make", [OfNnx, OfEquinox])
+def test_modules_are_trained_as_they_are(make, data):
+    mine = gf.Program.of(make)
+    params, run = train({"mine": mine}, data, recipe=optax.adamw(0.05))
+    node = run["mine"]
+    assert node.sizes["sublayer"] == 2
+    assert (node["loss"].isel(step=-1) < node["loss"].isel(step=0)).all()
+    assert (node["update_norm"].isel(step=0) > 0).all()
+    again = gf.measure({"mine": mine}, data, params=params)
+    assert again["mine"].sizes["seed"] == 2
+    first = gf.measure({"mine": mine}, data, seeds=2)["mine"]["stream_gradient"]
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_what_makes_no_module_is_refused():
+    with pytest.raises(TypeError, match="module of NNX or Equinox is needed"):
+        gf.Program.of(residual_init)
 
 
 def test_partial_functions_are_a_program_too(data):

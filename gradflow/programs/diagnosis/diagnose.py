@@ -1,6 +1,7 @@
 """`diagnose(loss_fn, params, batch)`: the residual sublayers of any program, what is wrong with them, and what can't be told."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from typing import Any, NamedTuple
@@ -10,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...model.wirings.catalogue import Placement, Wiring, placement
-from ...results.arguments import function, shown
+from ...results.arguments import answering, function, shown
 from ...results.diagnosis import Diagnosis, Finding, Step, SublayerDiagnosis
+from ..modules import cross_entropy, library_of
+from ..modules import program as program_of_module
 from ..trace.graph import Graph, Value, reached
 from ..trunk.search import NoTrunk, trunks
 from ..trunk.trunk import Trunk
@@ -32,22 +35,35 @@ TWO_NORMS = (
 )
 
 
-def diagnose(loss_fn, params, batch, expect: str | Wiring | Placement | None = None) -> Diagnosis:
+@answering()
+def diagnose(
+    loss_fn, *given, expect: str | Wiring | Placement | None = None, loss: Callable = cross_entropy
+) -> Diagnosis:
     """Returns the residual sublayers of a program as instances of equation (1), its mistakes and their lines, what can't be told.
 
     Parameters
     ----------
     loss_fn : `(params, batch) -> loss`
         As it is differentiated; what it returns besides the loss is not looked at.
-    params, batch : pytrees of arrays
+    given : the parameters and a batch, pytrees of arrays
         The stream is evaluated once: two examples tell as much as many. Weights as after some training tell more than those of
         the start, where gains may be zero.
+        A module in the place of the loss: of NNX or Equinox `gf.diagnose(module, batch)`, of Linen `gf.diagnose(module,
+        variables, batch)`; `loss` is then of its outputs and the targets.
     expect : name of gradflow's catalogue, `gf.Wiring` or `gf.Placement`, optional
         What every sublayer should be; by default what most others of its kind in the program are.
 
     Errors: ValueError for an unknown wiring. A program without a trunk has `report.no_trunk`, which says what goes past what.
     Not covered: what lies inside of loops that do not carry the stream, and inside of kernels (`pallas_call`).
     """
+    if library_of(loss_fn):
+        (loss_fn, params), batch = program_of_module(loss_fn, *given, loss=loss)
+    elif len(given) == 2:
+        params, batch = given
+    else:
+        raise TypeError(
+            f"diagnose has {len(given) + 1} arguments: gf.diagnose(loss_fn, params, batch) or (module, batch)"
+        )
     function("loss_fn", loss_fn)
     chosen = None if expect is None else placement(expect)
     leaves, fed_leaves = _arrays("params", params), _arrays("batch", batch)

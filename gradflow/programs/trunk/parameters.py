@@ -7,7 +7,6 @@ In a loop, a parameter that is scanned over has an axis of turns, which is found
 """
 
 import math
-import re
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ import numpy as np
 from ...instruments.meters.meter import GAIN, norm, squared_modulus
 from ...model.numerics.precision import in_float32
 from ..trace.graph import Graph, Value, reached, scan_counts
+from .layer_names import without_layers
 from .positions import in_depth_order, places, top
 from .trunk import Fork, Loop, Map, Trunk
 
@@ -60,8 +60,6 @@ class Part(NamedTuple):
         return math.prod(length for axis, length in enumerate(shape) if axis not in taken)
 
 
-SEPARATORS = "._/-"
-NUMBER = re.compile(r"\d+(?![^\W_])")  # not the 2 of `conv2d`
 Origins = dict[Value, frozenset[Origin]]
 
 
@@ -268,36 +266,3 @@ def norms_along(gradient, part: Part = Part((), ())):
     moved = jnp.moveaxis(jnp.asarray(gradient)[tuple(index)], part.turns, range(len(part.turns)))
     scaled = 2.0**GAIN * in_float32(moved)
     return norm(jnp.sum(squared_modulus(scaled), axis=tuple(range(len(part.turns), moved.ndim))), GAIN)
-
-
-def without_layers(names: list[str]) -> dict[str, str]:
-    """Returns each name without the number of its layer: the leftmost number that tells it from others.
-
-    >>> without_layers(["layers.2.up", "layers.10.up", "layers.2.w1"])
-    {'layers.2.up': 'up', 'layers.10.up': 'up', 'layers.2.w1': 'w1'}
-    >>> without_layers(["layers.2", "layers.10"])
-    {'layers.2': 'layers', 'layers.10': 'layers'}
-    """
-    numbers: dict[str, set[str]] = {}
-    for name in names:
-        for match in NUMBER.finditer(name):
-            numbers.setdefault(name[: match.start()], set()).add(match[0])
-    found = {}
-    for name in names:
-        found[name] = _without_layer(name, numbers)
-    alike = len(set(found.values())) < len(set(names))
-    return found if alike else {name: name for name in names}
-
-
-def _without_layer(name: str, numbers: dict[str, set[str]]) -> str:
-    """Returns what follows the first number of a name that others have another in the place of; what precedes one at the end."""
-    for match in NUMBER.finditer(name):
-        before = name[: match.start()]
-        rest = name[match.end() :].lstrip(SEPARATORS)
-        if len(numbers[before]) == 1:
-            continue
-        if rest:
-            return rest
-        if not before or before[-1] in SEPARATORS:  # not the 1 of `w1`
-            return before.rstrip(SEPARATORS) or "params"
-    return name

@@ -5,6 +5,7 @@ of the embedding, number of seeds and kind of band, what was not finite, precisi
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -20,6 +21,7 @@ LOSS_PROBE = "probe: the loss's own gradient"
 BANDS = "Lines: means over seeds (geometric for positive quantities); bands: 95% t-intervals."
 LINES = "Lines: means over seeds (geometric for positive quantities)."
 ALONE = "Lines: one seed, which has no interval."
+SIZE = re.compile(r"/?(depth|width)_\d+$")  # of a node of a sweep
 COMPARISON = (
     "Wirings side by side. (a) Stream gradient relative to the readout, at steps of training; (b) gradient of the {output} "
     "matrix at initialization against the number of blocks; (c) totals of the budget: log-gains of the "
@@ -131,12 +133,15 @@ def _models(descriptions: list[dict]) -> dict[str, str]:
 
 
 def _programs(programs: Mapping[str, dict]) -> str:
-    """Returns the losses of programs, with the number of their parameters; of several each with its name."""
-    texts = []
+    """Returns the losses of programs, with the numbers of their parameters, at all sizes of a sweep; each with its name."""
+    counts: dict[tuple[str, str], list[int]] = {}
     for name, description in programs.items():
-        text = description["program"]
+        of_all_sizes = counts.setdefault((SIZE.sub("", name), description["program"]), [])
         if description.get("parameters"):
-            text += f", {description['parameters']:,} parameters"
+            of_all_sizes.append(description["parameters"])
+    texts = []
+    for (name, loss), numbers in counts.items():
+        text = f"{loss}, {_extent(numbers)} parameters" if numbers else loss
         texts.append(text if name == "model" else f"{name} ({text})")
     return " / ".join(texts)
 
