@@ -90,8 +90,10 @@ def test_what_is_handed_on_is_in_the_signature():
 def test_an_option_of_another_kind_of_model_is_refused():
     line = refused(gf.measure, MODEL, None, dials={})
     assert line.startswith("measure of a model has no option 'dials': known: seeds, key, ")
-    line = refused(gf.measure, lambda params, batch: 0.0, {}, None, quantities="spectrum")
-    assert line.startswith("measure of a loss function has no option 'quantities': known: seeds, key, dials, stacked")
+    line = refused(gf.measure, lambda params, batch: 0.0, {}, None, sedes=2)
+    assert line.startswith("measure has no option 'sedes': did you mean 'seeds'")
+    with pytest.raises(ValueError, match=r"seeds=2 draws weights, but params are given: give init\(key\) in their place"):
+        gf.measure(lambda params, batch: 0.0, {"w": jnp.ones(2)}, None, seeds=2)
 
 
 def test_a_sweep_has_the_options_of_what_it_takes():

@@ -8,18 +8,8 @@ Plain data: drawn by `gf.plot.trunk`, printed by `gradflow diagnose`.
 
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
-from pathlib import Path
 
-
-@dataclass(frozen=True)
-class CodeLine:
-    """A line of the user's code."""
-
-    file: str
-    number: int
-
-    def __str__(self) -> str:
-        return f"{Path(self.file).name}:{self.number}" if self.number else "a line that isn't known"
+from .lines import Line
 
 
 @dataclass(frozen=True)
@@ -32,7 +22,7 @@ class SublayerDiagnosis:
     """
 
     depth: int
-    line: CodeLine
+    line: Line
     kind: str
     norms_on_path: tuple[str, ...] = ()
     norms_in: tuple[str, ...] = ()
@@ -75,7 +65,7 @@ class Finding:
     mistakes: tuple[str, ...]
     text: str
     remedy: str
-    lines: tuple[CodeLine, ...]
+    lines: tuple[Line, ...]
     depths: tuple[int, ...] = ()
     trunk: int = 0
 
@@ -91,7 +81,7 @@ class Step:
 
     kind: str
     text: str
-    line: CodeLine
+    line: Line
     depths: tuple[int, ...] = ()
     marked: bool = False
 

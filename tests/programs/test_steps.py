@@ -20,7 +20,7 @@ from gradflow.instruments.meters.visits import at_bottom, first, reporting_input
 from gradflow.model.equation.sublayer import walk
 from gradflow.model.layers.norms import DyT, LayerNorm, RMSNorm
 from gradflow.model.zoo import ZOO
-from gradflow.programs import held
+from gradflow.programs.jacobians import held
 from gradflow.programs.jacobians.pieces import pushable
 from gradflow.programs.jacobians.steps import FACTORS, stacks
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...results.lines import Line
 from ..trace.graph import Operation, Value, graph, reached
-from ..trace.source import Line
 from ..trunk.trunk import CONTRACTIONS
 from .sections import Section
 from .values import Values

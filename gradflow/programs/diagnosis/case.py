@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ...results.diagnosis import CodeLine, Finding
-from ..trace.source import Line
+from ...results.diagnosis import Finding
+from ...results.lines import Line
 from .expected import Expected
 from .path import Placed
 from .places import seen_from
@@ -25,9 +25,9 @@ class Case(NamedTuple):
         return self.placed.sublayers
 
 
-def code_line(line: Line) -> CodeLine:
+def code_line(line: Line) -> Line:
     """Returns a line without its function."""
-    return CodeLine(line.file, line.number)
+    return Line(line.file, line.number)
 
 
 def finding(case: Case, mistakes, text: str, remedy: str, lines: Iterable[Line], *of: Sublayer) -> Finding:

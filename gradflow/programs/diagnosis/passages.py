@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from ...results.lines import Line
 from ..trace.graph import Graph, Operation, Value, differentiable_path
-from ..trace.source import Line
 from ..trace.sums import VIEWS
 from ..trunk.trunk import CONTRACTIONS, cuts
 from .norms import Norm, norm_of

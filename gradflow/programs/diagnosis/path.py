@@ -10,7 +10,7 @@ else to the sum above or below it in one function.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..trace.source import Line
+from ...results.lines import Line
 from ..trunk.trunk import CONTRACTIONS
 from .passages import Part
 from .places import order, seen_from

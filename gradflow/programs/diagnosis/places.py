@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..trace.source import Line
+from ...results.lines import Line
 
 
 def function(line: Line) -> tuple[str, str]:

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
+from ...results.lines import NOWHERE, Line
 from ..trace.graph import Operation, Value
-from ..trace.source import NOWHERE, Line
 from ..trace.sums import VIEWS, Term
 from ..trunk.trunk import Fork
 from .attention import Attention, attention_in

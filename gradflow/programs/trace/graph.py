@@ -15,7 +15,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend import core
 
-from .source import NOWHERE, Line, lines_of, scope_of
+from ...results.lines import NOWHERE, Line
+from .source import lines_of, scope_of
 
 # Calls that are looked through, with the parameter that holds their program.
 CALLS = {

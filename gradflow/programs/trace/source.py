@@ -3,39 +3,16 @@
 The line is that of the innermost frame that belongs to no library: of `x = self.norm(x)` the user's line, not Flax's.
 """
 
-import linecache
 import re
 import sysconfig
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+
+from ...results.lines import Line
 
 LIBRARIES = ("jax", "jaxlib", "flax", "equinox", "haiku", "optax", "jaxtyping", "beartype", "einops")
-OURS = Path(__file__).parents[1]
-
-
-class Line(NamedTuple):
-    """A line of code; `number` 0 where none is known."""
-
-    file: str
-    number: int
-    function: str
-
-    def __str__(self) -> str:
-        if not self.number:
-            return "?"
-        if "ipykernel" in self.file or self.file.startswith("<ipython"):
-            return f"cell, line {self.number}"
-        return f"{Path(self.file).name}:{self.number}"
-
-    @property
-    def text(self) -> str:
-        """What stands there, without indentation; empty where the file can't be read."""
-        return linecache.getline(self.file, self.number).strip()
-
-
-NOWHERE = Line("", 0, "")
+OURS = Path(__file__).parents[2]
 
 
 def lines_of(equation) -> Iterator[Line]:

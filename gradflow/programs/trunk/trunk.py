@@ -15,8 +15,8 @@ The stream's positions are the inputs of the forks, and the top of the stream.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ...results.lines import Line
 from ..trace.graph import Graph, Operation, Value, differentiable_path, graph, reached, scan_counts
-from ..trace.source import Line
 from ..trace.sums import Term, gated_terms, terms
 
 CONTRACTIONS = {"dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general"}
