@@ -276,9 +276,7 @@ def test_a_model_of_several_segments_is_labelled_in_depth_order(data):
 def test_seeds_whose_weights_are_too_many_at_once_are_read_part_by_part(models, data, monkeypatch):
     model = models["post"]
     whole = gf.measure(model, data, seeds=5, quantities=("economy",))["model"]
-    monkeypatch.setattr(
-        "gradflow.instruments.seeds.AT_ONCE", 2 * sum(a.nbytes for a in jax.tree.leaves(model.init(0)))
-    )
+    monkeypatch.setattr("gradflow.instruments.seeds.AT_ONCE", 2 * sum(a.nbytes for a in jax.tree.leaves(model.init(0))))
     assert [len(jax.tree.leaves(part)[0]) for part in init_seeds(model, seed_keys(0, 5))] == [2, 2, 1]
     parts = gf.measure(model, data, seeds=5, quantities=("economy",))["model"]
     for quantity, values in parts.data_vars.items():
