@@ -1,7 +1,8 @@
 """How many programs each test file may compile: the rows of compiled.csv, which `pytest --compiled FILE` writes anew.
 
-Each row is a file that was run whole; counts that are checked are of Python 3.11 with the jaxlib of `COUNTED_WITH`, where they
-are the same in every run. Without a row are new files, and those that may find `cases.read` done by another (signal, accounts).
+Each row is a file that was run whole and by itself: after others it finds small programs that they had, and compiles fewer.
+Counts that are checked are of Python 3.11 with the jaxlib of `COUNTED_WITH`. Without a row are new files. Seconds are of
+computing, where something else was running on the machine that counted.
 """
 
 import csv

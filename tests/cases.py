@@ -96,7 +96,7 @@ SIMILAR = (*GAINS, "deepscale", "fixup", "t_fixup", *PAIRS)
 WITH_ALL = ("pre", "post", "everything")
 READING = ("dynamic", "mhc")  # gains that read the stream
 # One norm of each of these, several lanes, and gains that read the stream: every mechanism of equation (1).
-EVERYWHERE = ("pre-layernorm", "post-layernorm", "everything-rmsnorm")
+EVERYWHERE = ("pre-layernorm", "everything-rmsnorm")
 LANES = ("residual", "siamese", "hyper", "parallel", "b2t", *READING)
 # Every wiring with the norms in turn; three of them with both.
 TURNS = {name: NORMS if name in ("pre", "post", "everything") else [list(NORMS)[i % 2]] for i, name in enumerate(ALL)}

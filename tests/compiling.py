@@ -43,7 +43,10 @@ def as_users(function, **options):
 
 
 def let_go_if_crowded(maps: int = 15_000) -> None:
-    """Forgets all programs where they hold so many memory maps: at the system's limit, 65,530, the compiler crashes."""
+    """Forgets all programs where they hold so many memory maps: at the system's limit, 65,530, the compiler crashes.
+
+    Each holds one or two, and half a megabyte.
+    """
     table = Path("/proc/self/maps")
     if table.exists() and table.read_bytes().count(b"\n") > maps:
         jax.clear_caches()

@@ -37,6 +37,7 @@ def readings(seeds: int, steps, seed: int, jacobians: bool, model) -> Readings:
         "split": draw(size=(*lead, S, len(TERMS))),
         "branch_to_skip": near(S),
         "partial_jacobian": near(S + 1, len(PROBES)),
+        "branch_rms": near(S),
     }
     arrays["parameter_gradient"][..., 0::2, 1] = np.nan
     arrays["parameter_gradient"][..., 1::2, 0] = np.nan
@@ -57,6 +58,8 @@ def spectra(near) -> dict:
         "log_volume": np.log(values).sum(-1),
         "spectral_density": near(S, len(JACOBIANS), len(LOG_SIGMA)) / len(LOG_SIGMA),
         "spectrum_probes": np.zeros(values.shape[:-1], int),
+        "lost_directions": np.zeros(values.shape[:-1], int),
+        "rank_deficit": np.zeros(values.shape[:-1], int),
         "lyapunov_exponent": 0.1 * near(2),
         "lyapunov_exponent_sem": 0.01 * near(2),
         "cotangent_share": 0.3 * near(S + 1, 2),

@@ -320,7 +320,7 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path, capsys, monkeypat
 def test_the_main_job_writes_its_folder_and_a_true_summary(tmp_path):
     text = tmp_path / "text.bin"
     text.write_bytes(bytes(range(256)) * 20)
-    job = command("compare", *TOY, "--text", str(text), "--wirings", "post", "deepnorm", "--out", "out", cwd=tmp_path)
+    job = command("compare", *TOY, "--text", str(text), "--wirings", "deepnorm", "--out", "out", cwd=tmp_path)
     printed, errors = job.communicate(timeout=300)
     assert job.returncode == 0, errors
     out = tmp_path / "out"

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import theories
 import xarray as xr
 
 import gradflow as gf
@@ -17,6 +18,8 @@ from gradflow.instruments.jacobians import chain
 from gradflow.instruments.meters.meter import FLOOR
 from gradflow.instruments.readings import READINGS, readings
 from gradflow.instruments.seeds import init_seeds, seed_keys
+from gradflow.model.branches.branch import FeedForward
+from gradflow.model.wirings.wiring import pre
 from gradflow.results.configuration import loads
 from gradflow.results.quantities import QUANTITIES
 
@@ -162,11 +165,13 @@ PER_EXAMPLE = "parameter_gradient_per_example"
         ("lyapunov", {name: q.dims for name, q in QUANTITIES.items() if q.reading == "lyapunov"}),
     ],
 )
-def test_expensive_quantities_come_when_they_are_asked_for(reading, variables, models, data):
-    tree = gf.measure(models["pre"], data, seeds=2, quantities=(reading,))
+def test_expensive_quantities_come_when_they_are_asked_for(reading, variables, data):
+    """Of one sublayer alone, since each is read by a program of its own kind."""
+    model = theories.stack(pre(), {"mlp": FeedForward(1)}, 1, 8)
+    tree = gf.measure(model, data, seeds=2, quantities=(reading,))
     assert {name: array.dims[1:] for name, array in tree["model"].data_vars.items()} == variables
-    params = jax.vmap(models["pre"].init)(seed_keys(0, 2))
-    read = cases.jit(lambda params, batch: READINGS[reading](models["pre"], params, batch))
+    params = jax.vmap(model.init)(seed_keys(0, 2))
+    read = cases.jit(lambda params, batch: READINGS[reading](model, params, batch))
     own = read(jax.tree.map(lambda a: a[1], params), data.batch(0, 0))
     for name in variables:
         np.testing.assert_allclose(tree["model"][name].isel(seed=1), own[name], rtol=1e-3, atol=1e-4)
@@ -269,12 +274,10 @@ def test_a_model_of_several_segments_is_labelled_in_depth_order(data):
 
 
 def test_seeds_whose_weights_are_too_many_at_once_are_read_part_by_part(models, data, monkeypatch):
-    whole = gf.measure(models, data, seeds=5, quantities=("economy",))
-    monkeypatch.setattr(
-        "gradflow.instruments.seeds.AT_ONCE", 2 * sum(a.nbytes for a in jax.tree.leaves(models["post"].init(0)))
-    )
-    assert [len(jax.tree.leaves(part)[0]) for part in init_seeds(models["post"], seed_keys(0, 5))] == [2, 2, 1]
-    parts = gf.measure(models, data, seeds=5, quantities=("economy",))
-    for name in models:
-        for quantity, values in parts[name].data_vars.items():
-            np.testing.assert_allclose(values, whole[name][quantity], rtol=1e-4, atol=1e-6, err_msg=str(quantity))
+    model = models["post"]
+    whole = gf.measure(model, data, seeds=5, quantities=("economy",))["model"]
+    monkeypatch.setattr("gradflow.instruments.seeds.AT_ONCE", 2 * sum(a.nbytes for a in jax.tree.leaves(model.init(0))))
+    assert [len(jax.tree.leaves(part)[0]) for part in init_seeds(model, seed_keys(0, 5))] == [2, 2, 1]
+    parts = gf.measure(model, data, seeds=5, quantities=("economy",))["model"]
+    for quantity, values in parts.data_vars.items():
+        np.testing.assert_allclose(values, whole[quantity], rtol=1e-4, atol=1e-6, err_msg=str(quantity))

@@ -266,8 +266,10 @@ def test_a_sublayer_is_read_on_the_space_that_it_leaves_in_both_precisions(kind,
         np.testing.assert_allclose(found["singular_values"][: len(left)], left, rtol=2e-3)
 
 
-def test_the_spectra_of_a_window_are_those_of_its_tokens():
-    model = cases.model(cases.ALL["pre"](cases.NORMS["layernorm"]), 2, cases.TWO)
+@pytest.mark.parametrize("kinds", [("causal",), pytest.param(("causal", "gated"), marks=pytest.mark.further)])
+def test_the_spectra_of_a_window_are_those_of_its_tokens(kinds):
+    branches = {kind: cases.TWO[kind] for kind in kinds}
+    model = cases.model(cases.ALL["pre"](cases.NORMS["layernorm"]), 2, branches)
     params, batch = cases.drawn(model), cases.batch()
     run = lambda **options: cases.jit(lambda p, b: spectra.window(model, p, b, **options))(params, batch)
     short = {name: a[:1, :2] for name, a in batch.items()}
@@ -371,14 +373,22 @@ def test_too_few_iterations_show_in_the_error():
     assert abs(fine["log_volume"] - of_matrix(easier)["log_volume"]) < 4 * fine["log_volume_sem"]
 
 
-def test_what_does_not_converge_is_missing():
+@pytest.mark.parametrize(
+    ("n", "krylov"),
+    [
+        pytest.param(40, Krylov(probes=3, iterations=20, solves=4), id="few directions"),
+        pytest.param(64, Krylov(probes=2), id="usual", marks=pytest.mark.further),
+        pytest.param(64, Krylov(probes=2, solver_iterations=5), id="few iterations", marks=pytest.mark.further),
+        pytest.param(64, Krylov(probes=2, solves=0), id="no solver", marks=pytest.mark.further),
+    ],
+)
+def test_what_does_not_converge_is_missing(n, krylov):
     """A condition number of 1e6 in float32, and a solver with few iterations."""
-    matrix = (rotation(64) @ np.diag(np.logspace(0, -6, 64)) @ rotation(64, 1)).astype(np.float32)
-    for krylov in (Krylov(probes=2), Krylov(probes=2, solver_iterations=5), Krylov(probes=2, solves=0)):
-        found = of_matrix(matrix, krylov)
-        assert np.isnan(found["smallest_singular_value"])
-        assert np.isnan(found["condition_number"])
-        assert found["largest_singular_value"] == pytest.approx(1, rel=1e-4)
+    matrix = (rotation(n) @ np.diag(np.logspace(0, -6, n)) @ rotation(n, 1)).astype(np.float32)
+    found = of_matrix(matrix, krylov)
+    assert np.isnan(found["smallest_singular_value"])
+    assert np.isnan(found["condition_number"])
+    assert found["largest_singular_value"] == pytest.approx(1, rel=1e-4)
 
 
 def test_a_map_that_loses_directions_on_the_way_has_no_estimated_volume():
@@ -409,11 +419,13 @@ def test_a_jacobian_that_is_not_finite_reads_nan_and_no_number():
 # ---- the reading --------------------------------------------------------------------------------------------
 
 
-def test_the_reading_says_which_spectra_are_exact():
+@pytest.mark.parametrize("factors", [("norm_out", "fork"), pytest.param(JACOBIANS, marks=pytest.mark.further)], ids=len)
+def test_the_reading_says_which_spectra_are_exact(factors):
     model = cases.model(cases.ALL["post"](cases.NORMS["layernorm"]), 2, LARGE)
-    read = jax.jit(lambda p, b: spectrum(model, p, b, dense=0, krylov=Krylov(2, 4, 0)))
-    found = jax.device_get(read(cases.drawn(model), cases.batch()))
-    probes = dict(zip(JACOBIANS, found["spectrum_probes"].T, strict=True))
+    read = jax.jit(lambda p, b: spectrum(model, p, b, dense=0, krylov=Krylov(2, 4, 0), factors=factors))
+    asked = [JACOBIANS.index(factor) for factor in factors]
+    found = {name: a[:, asked] for name, a in jax.device_get(read(cases.drawn(model), cases.batch())).items()}
+    probes = dict(zip(factors, found["spectrum_probes"].T, strict=True))
     assert probes["norm_out"].tolist() == [0, 0, 0, 0]  # no tokens coupled
     assert probes["fork"].tolist() == [2, 0, 2, 0]
     exact = found["spectrum_probes"] == 0

@@ -17,7 +17,7 @@ from gradflow.model.parameters.names import named
 from gradflow.theory import gram
 from gradflow.theory.gram import TheoryContext, response
 
-TOKENS, WIDTH, DRAWS = 6, 256, 256
+TOKENS, WIDTH, DRAWS = 6, 256, 128
 BETA = Scaled(FanIn(), (("value", 0.5), ("out", 0.8), ("up", 0.7), ("down", 0.6)))
 LAYERS = {
     "relu": FeedForward(2, "relu"),
