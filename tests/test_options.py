@@ -92,7 +92,9 @@ def test_an_option_of_another_kind_of_model_is_refused():
     assert line.startswith("measure of a model has no option 'dials': known: seeds, key, ")
     line = refused(gf.measure, lambda params, batch: 0.0, {}, None, sedes=2)
     assert line.startswith("measure has no option 'sedes': did you mean 'seeds'")
-    with pytest.raises(ValueError, match=r"seeds=2 draws weights, but params are given: give init\(key\) in their place"):
+    with pytest.raises(
+        ValueError, match=r"seeds=2 draws weights, but params are given: give init\(key\) in their place"
+    ):
         gf.measure(lambda params, batch: 0.0, {"w": jnp.ones(2)}, None, seeds=2)
 
 
