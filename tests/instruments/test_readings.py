@@ -256,7 +256,9 @@ def test_what_cannot_be_measured_is_refused_in_one_line(options, error, message,
 
 
 def test_what_is_no_model_is_refused_by_its_type(data):
-    with pytest.raises(TypeError, match="measure takes a model, a dict of them, or a loss function .*, not int"):
+    with pytest.raises(
+        TypeError, match="measure takes a model, a dict of them, a module, or a loss function .*, not int"
+    ):
         gf.measure(3, data)
 
 
