@@ -105,7 +105,7 @@ def _registered_type(name) -> type:
         return REGISTERED[name]
     known = "none is known before `gradflow.model.stack` is imported"
     if REGISTERED:
-        known = suggestions(name, REGISTERED)
+        known = suggestions(name, sorted(REGISTERED))
     raise ValueError(f"no registered type {name!r}: {known}")
 
 

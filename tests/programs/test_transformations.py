@@ -156,3 +156,15 @@ def test_on_two_devices(tmp_path):
     environment = {**os.environ, "PYTHONPATH": root, "XLA_FLAGS": flags, "JAX_ENABLE_X64": "0"}
     done = subprocess.run([sys.executable, "-c", SHARDS], capture_output=True, text=True, env=environment)
     assert done.stdout == "as one device\n", done.stderr[-2000:]
+
+
+def test_a_view_between_two_additions_of_a_residual_sum():
+    def loss(params, x):
+        for w in params:
+            x = (x + jnp.tanh(x @ w)).reshape(2, 2, 4).reshape(4, 4) + jnp.sin(x @ w)
+        return jnp.sum(x**2)
+
+    params, x = [jnp.eye(4), jnp.eye(4)], jnp.arange(16.0).reshape(4, 4) / 16
+    _, _, reading = gf.metered(loss, params, x)(params, x)
+    np.testing.assert_allclose(reading["split"].sum(-1), 1, rtol=1e-5)
+    assert (reading["split"][:, 0] > 0).all()

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from ..trace.evaluation import Plan, Use
 from ..trace.graph import Graph, Operation, Path, Value
+from ..trace.sums import ADDITIONS, VIEWS
 from .trunk import CONTRACTIONS, Fork, Loop, Map, Step, Trunk
 
 
@@ -92,16 +93,19 @@ def use_of_skip(graph: Graph, fork: Fork) -> Use:
     if skip.chain:
         operation = skip.chain[-1]
     else:
-        operation = next(o for o in fork.operations if skip.value in o.inputs and _adds(graph, o, fork))
+        operation = next(o for o in fork.operations if skip.value in o.inputs and _leads_up(graph, o, fork))
     return Use(operation.path, operation.inputs.index(fork.below))
 
 
-def _adds(graph: Graph, operation, fork: Fork) -> bool:
-    """Returns whether an operation is one of the additions that make the residual sum."""
-    if operation.outputs[0] is fork.above:
+def _leads_up(graph: Graph, operation, fork: Fork) -> bool:
+    """Returns whether an operation is one of the additions, and views between them, that make the residual sum."""
+    if operation.name not in ADDITIONS | VIEWS:
+        return False
+    (made,) = operation.outputs
+    if made is fork.above:
         return True
-    upward = [user for user, _ in graph.users.get(operation.outputs[0], ()) if user in fork.operations]
-    return operation.name in ("add", "add_any", "sub") and len(upward) == 1 and _adds(graph, upward[0], fork)
+    upward = [user for user, _ in graph.users.get(made, ()) if user in fork.operations]
+    return len(upward) == 1 and _leads_up(graph, upward[0], fork)
 
 
 # ---- the top of the stream -------------------------------------------------------------------------------------
