@@ -9,8 +9,8 @@ import pytest
 from programs.models import MISTAKES, MUTANTS, PROGRAMS, RIGHT, Program, fresh, marked_lines
 
 CHANGED = 5  # the place of the token that is changed to see which logits it moves
-FEW = {"plain_loop", "scan_blocks", "lm1b_post", "nnx_scan", "equinox_scan", "moe"}
-FEW_MUTANTS = {"plain/heads_for_tokens", "plain/no_causal_mask/layer_1", "plain/eps_outside"}
+FEW = {"lm1b_post", "nnx_scan", "equinox_scan"}
+FEW_MUTANTS = {"plain/no_causal_mask/layer_1"}
 
 
 def rows(names, few):

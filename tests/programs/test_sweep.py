@@ -59,6 +59,7 @@ def other_names(depth):
     return gf.Program(loss_fn, init)
 
 
+@pytest.mark.further
 def test_the_last_output_of_a_program_is_named(tmp_path):
     swept = gf.sweep({"mine": other_names}, DATA, depth=(1, 2, 3), seeds=2)
     assert gf.plot.total_depth(swept).get_ylabel().replace("\n", " ") == "parameter gradient, last b_out"
@@ -70,6 +71,7 @@ def test_the_last_output_of_a_program_is_named(tmp_path):
     assert "last b_out gradient at initialization, exponent in the number of blocks: mine" in summary
 
 
+@pytest.mark.further
 def test_a_function_of_width_may_return_models():
     make = lambda width: gf.transformer("post", depth=1, width=width, heads=2, context=8)
     tree = gf.sweep(make, DATA, width=(8, 16), seeds=2)
@@ -91,6 +93,7 @@ class Residual(nnx.Module):
         return self.embedding.attend(x)
 
 
+@pytest.mark.further
 def test_a_function_may_return_modules_whose_weights_are_given():
     tree = gf.sweep(lambda depth: Residual(depth), DATA.batch(jax.random.key(0), 0), depth=(1, 3))
     assert tree["model/depth_3"].sizes["sublayer"] == 3

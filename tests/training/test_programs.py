@@ -122,6 +122,7 @@ def test_economy_is_a_part_of_standard(runs, data):
         np.testing.assert_allclose(values, more[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.further
 def test_parameters_and_batches_may_have_any_form_and_a_loss_may_return_more():
     params, run = train({"mine": RESIDUAL}, Pairs(), recipe=gf.Recipe("adamw", clip_parameter=0.1))
     assert [w.shape for w in params["mine"]] == [(2, 4, 4)] * 3
@@ -132,6 +133,7 @@ def test_parameters_and_batches_may_have_any_form_and_a_loss_may_return_more():
     assert float(node["heldout_loss"].isel(step=-1).mean()) < float(node["heldout_loss"].isel(step=0).mean())
 
 
+@pytest.mark.further
 def test_a_reading_of_ones_own_is_taken_of_the_program():
     def largest(program, params, batch):
         _, more = program.loss_fn(params, batch)
@@ -230,6 +232,7 @@ def test_a_program_needs_two_functions():
         gf.Program(residual_loss, residual_init(jax.random.key(0)))
 
 
+@pytest.mark.further
 def test_a_recipe_grid_takes_a_program():
     recipes = {"slow": gf.Recipe(lr=1e-3), "fast": gf.Recipe(lr=1e-2)}
     tree = gf.experiments.grid({"mine": RESIDUAL}, Pairs(), recipes, steps=2, seeds=2)
@@ -264,6 +267,7 @@ class OfEquinox(eqx.Module):
         return x @ self.embedding.T
 
 
+@pytest.mark.further
 @pytest.mark.parametrize("make", [OfNnx, OfEquinox])
 def test_modules_are_trained_as_they_are(make, data):
     mine = gf.Program.of(make)
@@ -283,6 +287,7 @@ def test_what_makes_no_module_is_refused():
         gf.Program.of(residual_init)
 
 
+@pytest.mark.further
 def test_partial_functions_are_a_program_too(data):
     one = gf.Program(partial(gradients.bare_loss, MODEL), MODEL.init)
     _, run = train({"mine": one}, data, readings="economy", steps=1, record=(0,))
