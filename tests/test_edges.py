@@ -171,8 +171,8 @@ CALLS = {
     "a name with a line end": (lambda: gf.predict({"a\nb": MODEL}, BATCH), r"a model is named 'a\\nb'"),
     "a model inside another": (lambda: gf.measure({"a": MODEL, "a/b": MODEL}, BATCH), "lies inside 'a'"),
     "something else for a model": (lambda: gf.measure({"a": 3}, BATCH), "a is a int: a model is expected"),
-    "a module for a model": (lambda: gf.measure({"a": Linear()}, BATCH), "a module of flax.nnx: split it"),
-    "a module for a loss": (lambda: gf.measure(Linear(), BATCH), "a module of flax.nnx: split it"),
+    "a module for a model": (lambda: gf.measure({"a": Linear()}, BATCH), "a module of flax.nnx: measure it by itself"),
+    "a module without its batch": (lambda: gf.measure(Linear(), {"inputs": 1}), "inputs and targets are needed"),
     "weights of a model that is not there": (
         lambda: gf.measure({"a": MODEL}, BATCH, params={"b": WEIGHTS}),
         "known: a",

@@ -309,6 +309,8 @@ def measure(models, data, *batch, **options) -> xr.DataTree:
         check_options("measure of a loss function with dials", options, options_of(measure_function))
         return measure_function(models, data, *batch, **options)
     check_options("measure of a loss function", options, [*options_of(measure_program), *options_of(measure_function)])
+    if not options and not jax.tree.leaves(batch):  # without data there is no stream
+        return measure_function(models, data, *batch)
     try:
         return measure_program(models, data, *batch, **options)
     except NoTrunk as error:

@@ -100,7 +100,7 @@ def _step(eqn, inputs: list) -> tuple[list, Handed]:
     """Returns what `_follow` does, of one equation."""
     name = eqn.primitive.name
     inner = _inner(eqn)
-    if name == "custom_vjp_call" and inner.debug_info.func_name == "meter":
+    if name == "custom_vjp_call" and inner.debug_info.func_name == "metered_identity":
         return _nothing_of(eqn), _dials_of_meter(inputs[1], eqn.invars[1].aval.size)
     if name == "scan":
         return _loop(eqn, inner, inputs)
