@@ -21,7 +21,7 @@ from ..model.parameters.names import named, parameter_count
 from .trace.evaluation import Plan, Seen, evaluate
 from .trunk.coordinates import coordinates
 from .trunk.parameters import columns, gradient_norms, norms_along, outer_leaves, owned
-from .trunk.positions import in_depth_order, makers, places, plan, readout, top
+from .trunk.positions import in_depth_order, makers, plan, readout, top
 from .trunk.search import trunks
 from .trunk.trunk import Trunk
 
@@ -30,7 +30,7 @@ def dials(trunks: list[Trunk], gain: float = GAIN) -> dict:
     """Returns the dials of all taps, set to `gain`: by token on the stream where it has the axes batch, token, feature."""
     found: dict = {}
     for number, of in enumerate(trunks):
-        for f, (fork, _, repeats) in enumerate(places(of)):
+        for f, (fork, _, repeats) in enumerate(of.places):
             on_stream = jnp.full((*repeats, *_tokens(fork.below)), gain, wide(fork.below.aval.dtype))
             one = jnp.full(repeats, gain, on_stream.dtype)
             found["fork", number, f] = {"stream": on_stream, "skip": one, "branch": one}
@@ -75,7 +75,7 @@ def mean_over_shards(value):
 
 def reading(number: int, of: Trunk, squares: dict, reports: dict, root) -> dict:
     """Returns the quantities of a trunk: of the backward pass from the meters, of the forward pass from reports."""
-    forks = range(len(places(of)))
+    forks = range(len(of.places))
 
     def ordered(values) -> jnp.ndarray:
         return in_depth_order(of, list(values))
@@ -93,7 +93,7 @@ def reading(number: int, of: Trunk, squares: dict, reports: dict, root) -> dict:
     signals = {}
     for name in ("stream_rms", "token_cosine"):
         signals[name] = ordered(reports["fork", number, f][name] for f in forks)
-    untold = [jnp.full(place.repeats, jnp.nan) for place in places(of)]  # of several terms beside one another
+    untold = [jnp.full(place.repeats, jnp.nan) for place in of.places]  # of several terms beside one another
     for name in ("skip", "branch"):
         signals[f"{name}_rms"] = ordered(reports.get((name, number, f), untold[f]) for f in forks)
     accounted = {"stack": stack, "top": squares["top", number], "readout": squares["readout", number]}

@@ -86,8 +86,8 @@ def test_x0_that_every_layer_reads_again_is_held():
     (found,) = found_in(program)
     assert found.sublayers == program.layers
     marked = set(map(tuple, marked_lines(*program.source)))
-    assert {(fork.line.file, fork.line.number) for fork, _ in found.forks} < marked
-    assert {fork.line.text.split("#")[0].strip() for fork, _ in found.forks} == {
+    assert {(fork.line.file, fork.line.number) for fork, _, _ in found.places} < marked
+    assert {fork.line.text.split("#")[0].strip() for fork, _, _ in found.places} == {
         'x = x + branch(norm(x, p["norm_scale"]), p)'
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..metered import traced
 from ..trace.evaluation import Plan, Seen, evaluate
 from ..trace.graph import Graph, Path, Value
-from ..trunk.positions import made_at, places
+from ..trunk.positions import made_at
 from ..trunk.trunk import Trunk
 
 
@@ -116,7 +116,7 @@ def axis_of_examples(value: Value, of_one: Value) -> int | None:
 
 def _streams(found: list[Trunk]) -> dict[Value, Graph]:
     """Returns the stream in front of every sublayer of the trunks as written, and the graph that it stands in."""
-    return {fork.below: graph for trunk in found for fork, graph, _ in places(trunk)}
+    return {fork.below: graph for trunk in found for fork, graph, _ in trunk.places}
 
 
 def _of_first(program, values: Mapping[Value, Graph], axes, params, batch) -> list:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..trace.graph import Graph, Value
-from ..trunk.positions import top
+from ..trunk.positions import ends
 from ..trunk.trunk import Fork, Loop, Step, Trunk
 from . import pieces
 from .pieces import Piece
@@ -62,21 +62,15 @@ class _Element(NamedTuple):
 
 def sublayers(trunk: Trunk) -> list[Sublayer]:
     """Returns the sublayers of a trunk, bottom up."""
+    _, own, _ = ends(trunk)
     groups: list[list[_Element]] = []
-    for element in _elements(_up_to_top(trunk), trunk.graph, ()):
+    for element in _elements(own, trunk.graph, ()):
         if isinstance(element.step, Fork):
             groups.append([element])
         elif groups:
             groups[-1].append(element)
     known: dict = {}
     return [_sublayer(group, known) for group in groups]
-
-
-def _up_to_top(trunk: Trunk) -> list[Step]:
-    """Returns the steps of a trunk below the top of the stream."""
-    highest = top(trunk)
-    places = [place for place, step in enumerate(trunk.steps) if step.above is highest]
-    return list(trunk.steps[: places[0] + 1])
 
 
 def _elements(steps, graph: Graph, turn: Turn) -> Iterator[_Element]:

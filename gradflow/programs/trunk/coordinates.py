@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from .parameters import columns, outer_leaves, owned
-from .positions import in_depth_order, places
+from .positions import in_depth_order
 from .trunk import Trunk
 
 
@@ -26,7 +26,7 @@ def coordinates(trunk: Trunk, names: list[str]) -> dict:
 
 def lines(trunk: Trunk) -> list[str]:
     """Returns the line [S] of the residual sum of every sublayer."""
-    written = places(trunk)
+    written = trunk.places
     numbers = [np.full(place.repeats, number) for number, place in enumerate(written)]
     return [str(written[number].fork.line) for number in in_depth_order(trunk, numbers, np)]
 

@@ -16,8 +16,8 @@ from ...instruments.meters.meter import GAIN, norm, squared_modulus
 from ...model.numerics.precision import in_float32
 from ..trace.graph import Graph, Value, reached, scan_counts
 from .layer_names import without_layers
-from .positions import in_depth_order, places, top
-from .trunk import Fork, Loop, Map, Trunk
+from .positions import ends, in_depth_order
+from .trunk import Fork, Loop, Trunk
 
 SAME_AXES = {
     "convert_element_type",
@@ -71,7 +71,7 @@ def owned(trunk: Trunk, parameters: int) -> list[Owned]:
     start: Origins = {}
     for leaf, value in enumerate(trunk.graph.inputs[:parameters]):
         start[value] = frozenset({Origin(leaf, tuple(range(len(value.shape))))})
-    below, inside, above = _ends(trunk)
+    below, inside, above = ends(trunk)
     used: list[Owned] = []
     _collect(inside, trunk.graph, trunk.source, start, used)
     origins = _origins(trunk.graph, start, trunk.source)
@@ -88,22 +88,13 @@ def owned(trunk: Trunk, parameters: int) -> list[Owned]:
 def _is_parted(leaf: int, used: list[Owned], trunk: Trunk) -> bool:
     """Returns whether no part of a parameter is used by two sublayers, and turns are those of the loops around each."""
     seen: list[Part] = []
-    for of_fork, place in zip(used, places(trunk), strict=True):
+    for of_fork, place in zip(used, trunk.places, strict=True):
         for part in of_fork.get(leaf, ()):
             if len(part.turns) != len(place.repeats):
                 return False
             seen.append(part)
     whole = [part for part in seen if not part.at]
     return len(set(seen)) == len(seen) and (not whole or len(seen) == 1)
-
-
-def _ends(trunk: Trunk) -> tuple[list, list, list]:
-    """Returns the steps below the bottom of the stream, those of its sublayers, and those above its top."""
-    first = next(index for index, step in enumerate(trunk.steps) if not isinstance(step, Map))
-    highest = top(trunk)
-    last = next(index for index, step in enumerate(trunk.steps) if step.above is highest)
-    steps = list(trunk.steps)
-    return steps[:first], steps[first : last + 1], steps[last + 1 :]
 
 
 def _collect(steps, graph: Graph, source: Value, start: Origins, found: list[Owned]) -> None:
@@ -232,7 +223,7 @@ def columns(own: list[Owned], names: list[str]) -> dict[int, str]:
 def gradient_norms(trunk: Trunk, own: list[Owned], names: dict[int, str], gradients: list):
     """Returns `‖g‖_F` [S, P] of the gradients of sublayers' parameters, by `columns`; NaN where a sublayer has no such."""
     rows = []
-    for of_fork, (_, _, repeats) in zip(own, places(trunk), strict=True):
+    for of_fork, (_, _, repeats) in zip(own, trunk.places, strict=True):
         row = dict.fromkeys(names.values(), jnp.full(repeats, jnp.nan))
         for leaf, parts in of_fork.items():
             row[names[leaf]] = _together([norms_along(gradients[leaf], part) for part in sorted(parts)])
@@ -243,7 +234,7 @@ def gradient_norms(trunk: Trunk, own: list[Owned], names: dict[int, str], gradie
 def entries(trunk: Trunk, own: list[Owned], names: dict[int, str], shapes: list[tuple]) -> np.ndarray:
     """Returns how many numbers [S, P] the parameters of a sublayer are, by `columns`; NaN where it has no such."""
     rows = []
-    for of_fork, (_, _, repeats) in zip(own, places(trunk), strict=True):
+    for of_fork, (_, _, repeats) in zip(own, trunk.places, strict=True):
         row = dict.fromkeys(names.values(), np.nan)
         for leaf, parts in of_fork.items():
             row[names[leaf]] = sum(part.size(shapes[leaf]) for part in parts)

@@ -6,7 +6,7 @@ the stream has one more: after the last residual sum, and after the maps on the 
 post-norm sublayer.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -14,30 +14,6 @@ from ..trace.evaluation import Plan, Use
 from ..trace.graph import Graph, Operation, Path, Value
 from ..trace.sums import ADDITIONS, VIEWS
 from .trunk import CONTRACTIONS, Fork, Loop, Map, Step, Trunk
-
-
-class Place(NamedTuple):
-    """A residual sublayer as it is written: its fork, the graph that it stands in, the lengths of the loops around it."""
-
-    fork: Fork
-    graph: Graph
-    repeats: tuple[int, ...]
-
-
-def places(trunk: Trunk) -> list[Place]:
-    """Returns the residual sublayers as they are written, bottom up."""
-    return _places(trunk.steps, trunk.graph, ())
-
-
-def _places(steps, graph: Graph, repeats: tuple[int, ...]) -> list[Place]:
-    found = []
-    for step in steps:
-        if isinstance(step, Fork):
-            found.append(Place(step, graph, repeats))
-        elif isinstance(step, Loop):
-            found += _places(step.steps, step.body, (*repeats, step.repeats))
-    return found
-
 
 # ---- taps -----------------------------------------------------------------------------------------------------
 
@@ -59,7 +35,7 @@ def _plan(number: int, trunk: Trunk, taps: dict, apart: dict) -> None:
             at_level = taps.setdefault(level, {})
             at_level[variable] = (*at_level.get(variable, ()), key)
 
-    for f, (fork, graph, _) in enumerate(places(trunk)):
+    for f, (fork, graph, _) in enumerate(trunk.places):
         put(("sum", number, f), *made_at(graph, fork.above))
         level = home(graph, fork)
         put(("fork", number, f), level, graph.levels[level].variables(fork.below))
@@ -173,6 +149,15 @@ def _has_weights(step: Map, weights: set[Value]) -> bool:
     return any(value in weights for operation in products for value in operation.inputs)
 
 
+def ends(trunk: Trunk) -> tuple[list[Step], list[Step], list[Step]]:
+    """Returns the steps below the bottom of the stream, those of its sublayers, and those above its top."""
+    first = next(index for index, step in enumerate(trunk.steps) if _holds_fork(step))
+    highest = top(trunk)
+    last = next(index for index, step in enumerate(trunk.steps) if step.above is highest)
+    steps = list(trunk.steps)
+    return steps[:first], steps[first : last + 1], steps[last + 1 :]
+
+
 # ---- where positions are made ----------------------------------------------------------------------------------
 
 
@@ -192,7 +177,7 @@ def makers(trunk: Trunk) -> list[tuple[Operation | None, tuple[int, ...]]]:
     First x_0's; then, for every fork, that of the stream above it. None for an input of the program.
     """
     lowest = bottom(trunk)
-    at_bottom = trunk.graph.makers.get(lowest) or places(trunk)[0].graph.makers.get(lowest)
+    at_bottom = trunk.graph.makers.get(lowest) or trunk.places[0].graph.makers.get(lowest)
     return [(at_bottom, ()), *_makers(trunk.steps, trunk.graph, (), top(trunk))]
 
 

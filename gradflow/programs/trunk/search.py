@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..trace.graph import Graph, Value, gradient_inputs, graph, reached
-from .trunk import CONTRACTIONS, Loop, Map, Step, Trunk, forks_of, steps
+from .trunk import CONTRACTIONS, Loop, Map, Step, Trunk, places_in, steps
 
 
 class NoTrunk(ValueError):
@@ -29,7 +29,8 @@ def trunks(program, parameters: int) -> list[Trunk]:
                 candidates.append(_trunk(of, above, sink, learned))
     chosen: list[Trunk] = []
     for candidate in sorted(candidates, key=_size, reverse=True):
-        own = _below(candidate, {fork.operations[-1].path for trunk in chosen for fork, _ in trunk.forks})
+        taken = {place.fork.operations[-1].path for trunk in chosen for place in trunk.places}
+        own = _below(candidate, taken)
         if _is_one(own):
             chosen.append(own)
     if not chosen:
@@ -63,7 +64,7 @@ def _below(candidate: Trunk, taken: set) -> Trunk:
     """Returns a trunk up to the first sublayer that holds a residual sum of another, those being given by their paths."""
     own = []
     for step in candidate.steps:
-        operations = [operation for fork, _ in forks_of((step,), ()) for operation in fork.operations]
+        operations = [operation for place in places_in((step,), candidate.graph) for operation in place.fork.operations]
         if any(operation.path in taken for operation in operations):
             break
         own.append(step)
@@ -83,8 +84,8 @@ def _begin(found: Trunk) -> int:
 def _is_one(candidate: Trunk) -> bool:
     """Returns whether there are residual sublayers, and more than one sum of the batch itself and what is made from it."""
     if candidate.sublayers == 1:
-        fork, _ = candidate.forks[0]
-        return fork.below in candidate.graph.makers
+        (place,) = candidate.places
+        return place.fork.below in candidate.graph.makers
     return candidate.sublayers > 1
 
 
@@ -93,7 +94,7 @@ def _what_goes_past(candidates: list[Trunk]) -> str:
     if not candidates:
         return "no path goes from the batch to the loss: nothing that derivatives go through is made from the batch"
     longest = max(candidates, key=lambda candidate: len(candidate.steps))
-    widest = max(longest.steps, key=lambda step: len(getattr(step, "operations", ())))
+    widest = max(longest.steps, key=lambda step: len(step.operations))
     waiting = ", ".join(dict.fromkeys(_waiting(longest.graph, widest)))
     if waiting:
         return f"no trunk here: no one array is all that a layer hands to the next; these go past what is made of them: {waiting}"
@@ -105,11 +106,10 @@ def _what_goes_past(candidates: list[Trunk]) -> str:
 
 def _waiting(of: Graph, step: Step) -> list[str]:
     """Returns the lines of the values of a step that wait for several products of what is made of them."""
-    operations = getattr(step, "operations", ())
-    places = {operation: place for place, operation in enumerate(operations)}
-    products = [operation.name in CONTRACTIONS for operation in operations]
+    places = {operation: place for place, operation in enumerate(step.operations)}
+    products = [operation.name in CONTRACTIONS for operation in step.operations]
     found = []
-    for operation in operations:
+    for operation in step.operations:
         uses = [places[user] for value in operation.outputs for user, _ in of.users.get(value, ()) if user in places]
         if uses and sum(products[min(uses) : max(uses)]) > 1:
             found.append(str(operation.line))

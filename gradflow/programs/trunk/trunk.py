@@ -14,6 +14,8 @@ The stream's positions are the inputs of the forks, and the top of the stream.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 from ...results.lines import Line
 from ..trace.graph import Graph, Operation, Value, differentiable_path, graph, reached, scan_counts
@@ -64,6 +66,11 @@ class Loop:
     steps: tuple["Step", ...]
 
     @property
+    def operations(self) -> tuple[Operation, ...]:
+        """The loop itself, which is one operation."""
+        return (self.operation,)
+
+    @property
     def repeats(self) -> int:
         """How often the body runs."""
         return self.operation.params["length"]
@@ -77,6 +84,14 @@ class Loop:
 Step = Map | Fork | Loop
 
 
+class Place(NamedTuple):
+    """A residual sublayer as it is written: its fork, the graph that it stands in, the lengths of the loops around it."""
+
+    fork: Fork
+    graph: Graph
+    repeats: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Trunk:
     """The steps from the bottom of the stream to the output."""
@@ -87,10 +102,10 @@ class Trunk:
     steps: tuple[Step, ...]
     weights: set[Value] = field(repr=False)
 
-    @property
-    def forks(self) -> list[tuple[Fork, tuple[int, ...]]]:
-        """The residual sublayers as they are written, bottom up, each with the lengths of the loops around it."""
-        return list(forks_of(self.steps, ()))
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """The residual sublayers as they are written, bottom up."""
+        return tuple(places_in(self.steps, self.graph))
 
     @property
     def sublayers(self) -> int:
@@ -98,13 +113,13 @@ class Trunk:
         return sum(_count(step) for step in self.steps)
 
 
-def forks_of(steps, repeats: tuple[int, ...]) -> Iterator[tuple[Fork, tuple[int, ...]]]:
-    """Yields the residual sublayers of steps as they are written, each with the lengths of the loops around it."""
+def places_in(steps, graph: Graph, repeats: tuple[int, ...] = ()) -> Iterator[Place]:
+    """Yields the residual sublayers of the steps of a graph as they are written; those in loops have their lengths."""
     for step in steps:
         if isinstance(step, Fork):
-            yield step, repeats
+            yield Place(step, graph, repeats)
         elif isinstance(step, Loop):
-            yield from forks_of(step.steps, (*repeats, step.repeats))
+            yield from places_in(step.steps, step.body, (*repeats, step.repeats))
 
 
 def _count(step: Step) -> int:
