@@ -21,8 +21,8 @@ from gradflow.model.equation.sublayer import walk
 from gradflow.model.layers.norms import DyT, LayerNorm, RMSNorm
 from gradflow.model.zoo import ZOO
 from gradflow.programs.jacobians import held
-from gradflow.programs.jacobians.pieces import pushable
 from gradflow.programs.jacobians.steps import FACTORS, stacks
+from gradflow.programs.trace.pieces import pushable
 
 jit = jax.jit
 READINGS = {

@@ -14,8 +14,8 @@ import numpy as np
 
 from ...results.lines import Line
 from ..trace.graph import Operation, Value, graph, reached
+from ..trace.pieces import Piece
 from ..trunk.trunk import CONTRACTIONS
-from .sections import Section
 from .values import Values
 
 INSIDES = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}
@@ -37,7 +37,7 @@ class Attention:
     of_itself: bool  # queries and keys are of one stream
 
 
-def attention_in(branch: Section, values: Values, fed: set[Value], learned: set[Value]) -> Attention | None:
+def attention_in(branch: Piece, values: Values, fed: set[Value], learned: set[Value]) -> Attention | None:
     """Returns the attention in a branch; None where no softmax is made from a product of two arrays.
 
     `fed` are the values that the batch has a part in, `learned` those that parameters alone have.
@@ -73,7 +73,7 @@ def opened(operations) -> tuple[Operation, ...]:
 class _Search:
     """What is followed back from a softmax."""
 
-    def __init__(self, operations, branch: Section, values: Values, fed: set[Value], learned: set[Value]):
+    def __init__(self, operations, branch: Piece, values: Values, fed: set[Value], learned: set[Value]):
         self.makers = {value: operation for operation in operations for value in operation.outputs}
         self.moving = reached(operations, {branch.below})
         self.values, self.fed, self.learned = values, fed, learned

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ...results.lines import Line
-from ..trace.graph import Graph, Operation, Value, differentiable_path
+from ..trace.graph import Graph, Operation, Value, differentiable_path, is_number
+from ..trace.pieces import Piece, between
 from ..trace.sums import VIEWS
 from ..trunk.trunk import CONTRACTIONS, cuts
+from .compiled import key
 from .norms import Norm, norm_of
-from .sections import Section, is_number, section
 from .values import Values
 
 REDUCTIONS = {"reduce_sum", "reduce_max", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "pallas_call"}
@@ -22,7 +23,7 @@ DIVISIONS = {"div", "rsqrt", "sqrt", "pow", "integer_pow", *REDUCTIONS - {"reduc
 ELEMENTWISE = (VIEWS - {"slice", "pad", "concatenate"}) | {"mul", "add", "sub", "div", "neg"}
 LONGEST_NORM = 8  # cuts
 TRIED = 2  # norms of the same operations that are tried; more are taken to be the same
-KNOWN: dict[tuple, tuple[Section, list[Norm]]] = {}  # a key has addresses of what the section holds
+KNOWN: dict[tuple, tuple[Piece, list[Norm]]] = {}  # a key has addresses of what the piece holds
 MOST_KNOWN = 1024
 
 
@@ -44,14 +45,14 @@ class Part:
 
 def passage(of: Graph, values: Values, below: Value, above: Value) -> list[Part]:
     """Returns the parts of the passage from `below` to `above`, in order."""
-    whole = section(of, below, above)
+    whole = between(of, below, above)
     path = differentiable_path(whole.operations, below, {above})
     stops = [below] + [value for _, value in cuts(whole.operations, below, above, path)]
     return list(_parts(of, values, stops))
 
 
 def _parts(of: Graph, values: Values, stops: list[Value]) -> Iterator[Part]:
-    gaps = [section(of, below, above) for below, above in pairwise(stops)]
+    gaps = [between(of, below, above) for below, above in pairwise(stops)]
     place = 0
     while place < len(gaps):
         norm, length = _norm_from(of, values, stops, gaps, place)
@@ -63,12 +64,12 @@ def _parts(of: Graph, values: Values, stops: list[Value]) -> Iterator[Part]:
         inside = list(gaps[place : place + length])
         place += length
         while place < len(gaps) and _is_affine(gaps[place], stops[place]):
-            learned += gaps[place].beside
+            learned += gaps[place].context
             inside.append(gaps[place])
             place += 1
         operations = [operation for gap in inside for operation in gap.operations]
         for gap in inside[:length]:
-            learned += gap.beside
+            learned += gap.context
         yield Part("norm", tuple(operations), operations[-1].lines, norm, tuple(dict.fromkeys(learned)))
 
 
@@ -83,36 +84,35 @@ def _norm_from(of: Graph, values: Values, stops, gaps, place: int) -> tuple[Norm
             return None, 0
         seen |= names
         if seen & DIVISIONS:
-            norm = _tried(section(of, stops[place], stops[place + length]), values)
+            norm = _tried(between(of, stops[place], stops[place + length]), values)
             if norm is not None:
                 return norm, length
     return None, 0
 
 
-def _tried(of: Section, values: Values) -> Norm | None:
-    """Returns the norm that a section is; sections of the same operations are tried twice."""
+def _tried(of: Piece, values: Values) -> Norm | None:
+    """Returns the norm that a piece is; pieces of the same operations are tried twice."""
     if len(KNOWN) >= MOST_KNOWN:
         KNOWN.clear()
-    _, known = KNOWN.setdefault(of.key, (of, []))
+    _, known = KNOWN.setdefault(key(of), (of, []))
     if len(known) >= TRIED:
         return known[0]
-    beside = values.beside(of)
-    norm = norm_of(lambda x: of(x, beside), of.below.shape, of.below.aval.dtype)
+    norm = norm_of(values.bound(of), of.below.shape, of.below.aval.dtype)
     if norm is not None:
         known.append(norm)
     return norm
 
 
-def _names(of: Section) -> set[str]:
+def _names(of: Piece) -> set[str]:
     return {operation.name for operation in of.operations}
 
 
-def _is_affine(gap: Section, below: Value) -> bool:
+def _is_affine(gap: Piece, below: Value) -> bool:
     """Returns whether it is a gain or a shift with a vector of features, or a view."""
     if not _names(gap) <= ELEMENTWISE:
         return False
     width = below.shape[-1] if below.shape else 1
-    return all(origin(gap.graph, value).aval.size <= width for value in gap.beside)
+    return all(origin(gap.graph, value).aval.size <= width for value in gap.context)
 
 
 def origin(of: Graph, value: Value) -> Value:
@@ -127,23 +127,23 @@ def origin(of: Graph, value: Value) -> Value:
     return value
 
 
-def _plain(gap: Section) -> Part:
+def _plain(gap: Piece) -> Part:
     """Returns the part that is no norm."""
     operations = gap.operations
     lines = operations[-1].lines if operations else ()
     names = _names(gap)
     if names & CONTRACTIONS:
         kind = "lanes" if _is_of_lanes(gap) else "matrix"
-        return Part(kind, operations, lines, learned=gap.beside)
+        return Part(kind, operations, lines, learned=gap.context)
     if names <= VIEWS:
         return Part("view", operations, lines)
     if names <= ELEMENTWISE:
         kind = "gain" if names & {"mul", "div"} else "shift"
-        return Part(kind, operations, lines, learned=gap.beside)
-    return Part("other", operations, lines, learned=gap.beside)
+        return Part(kind, operations, lines, learned=gap.context)
+    return Part("other", operations, lines, learned=gap.context)
 
 
-def _is_of_lanes(gap: Section) -> bool:
+def _is_of_lanes(gap: Piece) -> bool:
     """Returns whether a product is one over a few lanes, with no matrix on the features."""
     width = gap.below.shape[-1] if gap.below.shape else 1
-    return len(gap.below.shape) > 3 and all(value.aval.size < width for value in gap.beside)
+    return len(gap.below.shape) > 3 and all(value.aval.size < width for value in gap.context)

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 
 from ...results.lines import NOWHERE, Line
-from ..trace.graph import Operation, Value
+from ..trace.graph import Operation, Value, is_number
+from ..trace.pieces import Piece, between
 from ..trace.sums import VIEWS, Term
 from ..trunk.trunk import Fork
 from .attention import Attention, attention_in
 from .coupling import Coupling, coupling, responds
 from .passages import Part, origin, passage
-from .sections import Section, is_number, section
 from .unrolled import Room
 
 ASIDE = ("view", "shift", "gain", "lanes")
@@ -72,12 +71,12 @@ class Sublayer:
 def sublayer(fork: Fork, room: Room, token_axes: tuple[int, ...]) -> Sublayer:
     """Returns a residual sublayer taken apart."""
     graph, values = room.graph, room.values
-    sections = [section(graph, fork.below, term.value) for term in fork.branches]
+    pieces = [between(graph, fork.below, term.value) for term in fork.branches]
     passages = [passage(graph, values, fork.below, term.value) for term in fork.branches]
     beginnings = [_leading_norms(parts) for parts in passages]
     endings = [_trailing_norms(parts) for parts in passages]
-    attentions = [attention_in(branch, values, room.fed, room.learned) for branch in sections]
-    coupled, silent = _coupled(fork, room, sections, passages, token_axes)
+    attentions = [attention_in(branch, values, room.fed, room.learned) for branch in pieces]
+    coupled, silent = _coupled(fork, room, pieces, passages, token_axes)
     return Sublayer(
         fork,
         room,
@@ -88,7 +87,7 @@ def sublayer(fork: Fork, room: Room, token_axes: tuple[int, ...]) -> Sublayer:
         attention=next((found for found in attentions if found is not None), None),
         coupled=coupled,
         silent=silent,
-        matrices=frozenset(_matrices(sections, room)),
+        matrices=frozenset(_matrices(pieces, room)),
         token_axes=token_axes,
     )
 
@@ -115,11 +114,11 @@ def _trailing_norms(parts: Sequence[Part]) -> tuple[Part, ...]:
     return ()
 
 
-def _matrices(sections: Iterable[Section], room: Room) -> set[Value]:
+def _matrices(pieces: Iterable[Piece], room: Room) -> set[Value]:
     """Returns the matrices of weights that branches use."""
     found = set()
-    for branch in sections:
-        for value in branch.beside:
+    for branch in pieces:
+        for value in branch.context:
             matrix = origin(room.graph, value)
             if value in room.learned and len(matrix.shape) > 1:
                 found.add(matrix)
@@ -206,40 +205,35 @@ def _write(passages: Sequence[Sequence[Part]], room: Room) -> str:
 # ---- tokens ----------------------------------------------------------------------------------------------------
 
 
-def _coupled(fork: Fork, room: Room, sections, passages, token_axes) -> tuple[Coupling | None, bool]:
+def _coupled(fork: Fork, room: Room, pieces, passages, token_axes) -> tuple[Coupling | None, bool]:
     """Returns how the branches couple tokens, and whether their output is zero; then it is told before what multiplies them."""
     x = room.values(fork.below)
-    whole = section(room.graph, fork.below, fork.above)
-    if not _is_silent(fork, room, sections, x):
-        return coupling(_bound(whole, room), x, token_axes), False
-    for branch, parts in zip(sections, passages, strict=True):
+    whole = between(room.graph, fork.below, fork.above)
+    if not _is_silent(fork, room, pieces, x):
+        return coupling(room.values.bound(whole), x, token_axes), False
+    for branch, parts in zip(pieces, passages, strict=True):
         inner = _before_factors(branch, parts, room, x)
         if inner is not None:
-            return coupling(_bound(inner, room), x, token_axes), True
+            return coupling(room.values.bound(inner), x, token_axes), True
     return None, True
 
 
-def _is_silent(fork: Fork, room: Room, sections, x) -> bool:
+def _is_silent(fork: Fork, room: Room, pieces, x) -> bool:
     """Returns whether the sum is the skip alone."""
     skip = _skip(fork, room)
     if skip != "1":
-        return not any(responds(_bound(branch, room), x) for branch in sections)
+        return not any(responds(room.values.bound(branch), x) for branch in pieces)
     return np.array_equal(np.asarray(room.values(fork.above)), np.asarray(x))
 
 
-def _bound(of: Section, room: Room):
-    """Returns a section as a function of its lower value."""
-    return partial(of, beside=room.values.beside(of))
-
-
-def _before_factors(branch: Section, parts, room: Room, x) -> Section | None:
+def _before_factors(branch: Piece, parts, room: Room, x) -> Piece | None:
     """Returns a branch without the factors at its end, where that depends on its input."""
     kept = list(parts)
     while kept and kept[-1].kind in ASIDE:
         kept.pop()
         if kept:
-            inner = section(room.graph, branch.below, kept[-1].operations[-1].outputs[0])
-            if responds(_bound(inner, room), x):
+            inner = between(room.graph, branch.below, kept[-1].operations[-1].outputs[0])
+            if responds(room.values.bound(inner), x):
                 return inner
     return None
 

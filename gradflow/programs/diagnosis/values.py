@@ -1,9 +1,10 @@
 """The values of a program at its own parameters and batch, each computed when it is first asked for.
 
-Along a trunk they are computed section by section (`sections`); what is beside it, operation by operation: so the cost of
+Along a trunk they are computed piece by piece (`compiled`); what is beside it, operation by operation: so the cost of
 compiling does not grow with depth. A turn of a loop has values of its own.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,8 +12,9 @@ import jax.numpy as jnp
 
 from ..trace.evaluation import as_it_was
 from ..trace.graph import Graph, Value, scan_counts
+from ..trace.pieces import Piece, between
 from ..trunk.trunk import Loop, Step
-from .sections import Section, section
+from .compiled import bound
 
 
 class Values:
@@ -38,9 +40,9 @@ class Values:
                 self._compute(value)
         return self.known[wanted]
 
-    def beside(self, of: Section) -> list:
-        """Returns the values beside a section."""
-        return [self(value) for value in of.beside]
+    def bound(self, of: Piece) -> Callable:
+        """Returns a piece as a function of its lower value, what it takes from elsewhere being what it is."""
+        return bound(of, [self(value) for value in of.context])
 
     def _needs(self, value: Value) -> tuple[Value, ...]:
         """Returns what a value is computed from."""
@@ -49,11 +51,8 @@ class Values:
         step = self.steps.get(value)
         if step is None or isinstance(step, Loop):
             return self.graph.makers[value].inputs
-        of = self._section(step)
-        return (of.below, *of.beside)
-
-    def _section(self, step: Step) -> Section:
-        return section(self.graph, step.below, step.above)
+        of = between(self.graph, step.below, step.above)
+        return (of.below, *of.context)
 
     def _compute(self, value: Value) -> None:
         if value.constant is not None:
@@ -65,8 +64,8 @@ class Values:
             made = as_it_was(operation.equation, [self.known[below] for below in operation.inputs])
             self.known.update(zip(operation.outputs, made, strict=True))
             return
-        of = self._section(step)
-        self.known[value] = of(self.known[of.below], self.beside(of))
+        of = between(self.graph, step.below, step.above)
+        self.known[value] = self.bound(of)(self.known[of.below])
 
 
 def turns(loop: Loop, outside: Values, most: int) -> list[Values]:

@@ -1,4 +1,4 @@
 """A program's sublayers as functions of one array, and so as a model that instruments of Jacobians take.
 
-May import `trace`, `trunk` and `metered`. Bottom up: layout, pieces, examples, sublayers, held, steps.
+May import `trace`, `trunk` and `metered`. Bottom up: layout, examples, sublayers, held, steps.
 """

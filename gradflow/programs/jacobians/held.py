@@ -15,8 +15,8 @@ from ...model.equation.sublayer import recorded
 from ...model.layers.functional import standardized
 from ...model.layers.layer import ALL, Layer
 from ...model.layers.norms import LayerNorm, RMSNorm
+from ..trace.pieces import Piece
 from .layout import Layout
-from .pieces import Piece
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,12 @@ from ...model.stacks.stack import Segment, Stack
 from ...model.stacks.stack import Sublayer as Instance
 from ...model.wirings.wiring import Wiring
 from ..trace.graph import Value
+from ..trace.pieces import Piece, between
 from ..trunk.positions import top
 from ..trunk.trunk import Trunk
 from .examples import Batch, OneExample, axis_of_examples, one_example, values_of
 from .held import Held, HeldNorm, traits
 from .layout import Layout, layout
-from .pieces import Piece, between
 from .sublayers import Sublayer, at_turn, context_values, runs, sublayers
 
 FACTORS = ("norm_out", "fork", "sublayer")

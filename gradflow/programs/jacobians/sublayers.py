@@ -12,10 +12,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..trace.graph import Graph, Value
-from ..trunk.positions import ends
+from ..trace.pieces import Piece, between, text
+from ..trunk.positions import ends, use_of_skip
 from ..trunk.trunk import Fork, Loop, Step, Trunk
-from . import pieces
-from .pieces import Piece
 
 PARTS = ("skip", "branch", "norm_out")
 Turn = tuple[int, ...]
@@ -91,14 +90,13 @@ def _sublayer(group: list[_Element], known: dict) -> Sublayer:
     (fork, graph, turn), *maps = group
     assert isinstance(fork, Fork)
     if fork not in known:
-        skip = pieces.skip(graph, fork)
-        known[fork] = skip, pieces.branch(graph, fork)
+        known[fork] = _skip(graph, fork), _branch(graph, fork)
     skip, branch = known[fork]
     after = []
     for element in maps:
         step = element.step
         if step not in known:
-            known[step] = pieces.between(element.graph, step.below, step.above)
+            known[step] = between(element.graph, step.below, step.above)
         after.append(Placed(known[step], element.turn))
     skips = () if skip is None else (Placed(skip, turn),)
     parts = {"skip": skips, "branch": (Placed(branch, turn),), "norm_out": tuple(after)}
@@ -113,6 +111,25 @@ def context_values(pieces_of_stack) -> dict[Value, Graph]:
             if value.constant is None:
                 values[value] = piece.graph
     return values
+
+
+# ---- skip and branch ------------------------------------------------------------------------------------------
+
+
+def _skip(of: Graph, fork: Fork) -> Piece | None:
+    """Returns the skip of a residual sum, every branch put to zero; None where it is the identity."""
+    if len(fork.skips) > 1:
+        raise ValueError(f"the residual sum at {fork.line} has several skips: one is told apart from the branch")
+    (term,) = fork.skips
+    if not term.chain:
+        return None
+    branches = frozenset(branch.value for branch in fork.branches)
+    return between(of, fork.below, fork.above, zero_values=branches)
+
+
+def _branch(of: Graph, fork: Fork) -> Piece:
+    """Returns the branches of a residual sum, the skip put to zero."""
+    return between(of, fork.below, fork.above, zero_uses=frozenset({use_of_skip(of, fork)}))
 
 
 # ---- alike ----------------------------------------------------------------------------------------------------
@@ -148,7 +165,7 @@ def _sign(sublayer: Sublayer, texts: dict) -> tuple:
         part = sublayer.parts[name]
         for piece, _ in part:
             if piece not in texts:
-                texts[piece] = pieces.text(piece)
+                texts[piece] = text(piece)
         signs.append(tuple(texts[piece] for piece, _ in part))
     return tuple(signs)
 

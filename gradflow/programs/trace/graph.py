@@ -133,6 +133,11 @@ class Graph:
         return users
 
 
+def is_number(value: Value) -> bool:
+    """Returns whether a value is a number that stands in the program."""
+    return value.constant is not None and value.shape == ()
+
+
 def opened(program) -> tuple[Any, tuple]:
     """Returns a program's equations (a jaxpr) and its constants, closed or not."""
     return getattr(program, "jaxpr", program), tuple(getattr(program, "consts", ()))

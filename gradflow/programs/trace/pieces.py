@@ -12,10 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..trace.evaluation import Use, as_it_was
-from ..trace.graph import Graph, Operation, Value
-from ..trunk.positions import use_of_skip
-from ..trunk.trunk import Fork
+from .evaluation import Use, as_it_was
+from .graph import Graph, Operation, Value, is_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +68,7 @@ def between(of: Graph, below: Value, above: Value, *, zero_uses=frozenset(), zer
     context: dict[Value, None] = {}
     for operation in again:
         for value in operation.inputs:
-            if value not in changed and not _is_number(value):
+            if value not in changed and not is_number(value):
                 context[value] = None
     return Piece(of, below, above, tuple(again), tuple(context), zero_uses, zero_values)
 
@@ -79,31 +77,8 @@ def _window(of: Graph, below: Value, above: Value) -> tuple[Operation, ...]:
     """Returns the operations that run after a value is made, up to the one that makes another."""
     places = of.places
     start = places[of.makers[below]] + 1 if below in of.makers else 0
-    return of.operations[start : places[of.makers[above]] + 1]
-
-
-def _is_number(value: Value) -> bool:
-    """Returns whether a value is a number that stands in the program."""
-    return value.constant is not None and value.shape == ()
-
-
-# ---- skip and branch ------------------------------------------------------------------------------------------
-
-
-def skip(of: Graph, fork: Fork) -> Piece | None:
-    """Returns the skip of a residual sum, every branch put to zero; None where it is the identity."""
-    if len(fork.skips) > 1:
-        raise ValueError(f"the residual sum at {fork.line} has several skips: one is told apart from the branch")
-    (term,) = fork.skips
-    if not term.chain:
-        return None
-    branches = frozenset(branch.value for branch in fork.branches)
-    return between(of, fork.below, fork.above, zero_values=branches)
-
-
-def branch(of: Graph, fork: Fork) -> Piece:
-    """Returns the branches of a residual sum, the skip put to zero."""
-    return between(of, fork.below, fork.above, zero_uses=frozenset({use_of_skip(of, fork)}))
+    end = places[of.makers[above]] + 1 if above in of.makers else start
+    return of.operations[start:end]
 
 
 # ---- evaluation -----------------------------------------------------------------------------------------------
