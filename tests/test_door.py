@@ -89,8 +89,8 @@ def bare(options: dict[str, str]) -> dict[str, str]:
 def test_what_type_checkers_see_of_measure_is_what_it_takes():
     of_models, of_program, of_module, of_function, itself = map(bare, written("programs/measurement", "measure"))
     assert [of_models] == list(map(bare, written("instruments/measurement", "measure_models")))
-    assert [of_program] == list(map(bare, written("programs/measurement", "measure_program")))
-    assert [of_module] == list(map(bare, written("programs/measurement", "measure_module")))
+    assert [of_program] == list(map(bare, written("programs/readings", "measure_program")))
+    assert [of_module] == list(map(bare, written("programs/readings", "measure_module")))
     assert [of_function] == list(map(bare, written("instruments/backward/loss", "measure_function")))
     assert itself == {}
 

@@ -24,7 +24,7 @@ from ..instruments.meters.resolution import resolved, warn_of_underflow
 from ..results.arguments import shown
 from ..results.provenance import provenance
 from ..results.tree import Readings, label
-from .metered import Metered, written
+from .metered import Metered, called, written
 
 
 def label_readings(history, metered: Metered, leading: Mapping[str, Any] | None) -> xr.DataTree:
@@ -44,7 +44,7 @@ def label_readings(history, metered: Metered, leading: Mapping[str, Any] | None)
         nodes[name] = Readings(arrays, metered.coordinates[name], written(metered.loss_fn), metered.parameters)
     others = {axis: values for axis, values in named.items() if axis != "seed"}
     in_front = {**others, "seed": named.get("seed", [0])}
-    return label(nodes, leading=in_front, provenance=origin, program=getattr(metered.loss_fn, "__name__", "loss"))
+    return label(nodes, leading=in_front, provenance=origin, program=called(metered.loss_fn))
 
 
 def _by_node(history, metered: Metered) -> dict[str, dict]:

@@ -6,6 +6,7 @@
 The loss and its gradients are those of the program as it is written; a meter adds a few reductions.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -215,6 +216,12 @@ def metered(loss_fn: Callable, params, batch) -> Metered:
     ((4,), (3, 1))
     """
     return Metered(loss_fn, params, batch)
+
+
+def called(loss_fn: Callable) -> str:
+    """Returns the name of a loss function; a callable object, or one with arguments bound, has none."""
+    written = inspect.unwrap(loss_fn)  # jax.jit wraps
+    return written.__name__ if inspect.isroutine(written) else "loss"
 
 
 def written(loss_fn: Callable) -> dict:

@@ -1,5 +1,5 @@
-"""Results, bottom up: arguments, naming, digest, files, locks, configuration, description, quantities, provenance, statistics,
-tree, sweeps, stored, folder, agreement, lines, diagnosis.
+"""Results, bottom up: arguments, fields, naming, digest, files, locks, configuration, description, quantities, provenance,
+statistics, tree, sweeps, stored, folder, agreement, lines, diagnosis.
 """
 
 from .agreement import against_theory

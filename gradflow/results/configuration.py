@@ -14,7 +14,8 @@ from contextlib import suppress
 from functools import wraps
 from numbers import Integral, Real
 
-from .arguments import SHOWN, check_fields, field_values, shown, suggestions
+from .arguments import SHOWN, shown, suggestions
+from .fields import check_fields, field_values
 
 REGISTERED: dict[str, type] = {}
 

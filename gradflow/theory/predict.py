@@ -23,8 +23,9 @@ from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
 from ..model.stacks.embedding_readout import Embedding
 from ..model.stacks.transformer import Transformer
-from ..results.arguments import answering, field_values, known, whole
+from ..results.arguments import answering, known, whole
 from ..results.digest import digest
+from ..results.fields import field_values
 from ..results.naming import check_names
 from ..results.provenance import provenance
 from ..results.quantities import by_what_they_yield, listed

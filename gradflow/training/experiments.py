@@ -16,7 +16,8 @@ import numpy as np
 import xarray as xr
 
 from ..programs.sweep import sweep
-from ..results.arguments import answering, field_values, of_class, real, shown, whole
+from ..results.arguments import answering, of_class, real, shown, whole
+from ..results.fields import field_values
 from ..results.files import as_path
 from ..results.tree import side_by_side
 from .loop import train

@@ -15,8 +15,9 @@ from optax.contrib import MuonDimensionNumbers, muon
 
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at, root
-from ..results.arguments import field_values, known, real
+from ..results.arguments import known, real
 from ..results.configuration import registered
+from ..results.fields import field_values
 
 
 @runtime_checkable

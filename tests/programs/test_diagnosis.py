@@ -3,12 +3,13 @@
 import re
 import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs.models import MUTANTS, PROGRAMS, RIGHT, fresh
+from programs.models import MUTANTS, PROGRAMS, RIGHT, fresh, marked_lines, plain_scan
 from programs.models.mistaken import plain
 from programs.models.program import cross_entropy
 
@@ -43,6 +44,11 @@ def made(name):
 def diagnosis(name, expect=None, **changed) -> Diagnosis:
     program = made(name)
     return gf.diagnose(program.loss, changed.get("params", program.params), program.batch, expect=expect)
+
+
+def marked(*source, mark="stream") -> list[str]:
+    """The lines of these functions that are marked, as a report names them."""
+    return [f"{Path(line.file).name}:{line.number}" for line in marked_lines(*source, mark=mark)]
 
 
 # ---- right programs, and mutants ------------------------------------------------------------------------------
@@ -125,7 +131,7 @@ def test_a_branch_is_told_by_how_it_couples_tokens(name):
 
 def test_a_sublayer_stands_at_the_line_of_its_sum():
     lines = {str(sublayer.line) for sublayer in diagnosis("plain").sublayers}
-    assert lines == {"plain.py:47", "plain.py:48"}
+    assert lines == set(marked(plain.block))
 
 
 def test_one_function_written_in_two_ways_is_named_by_both():
@@ -342,10 +348,8 @@ def test_tokens_are_coupled_as_changes_reach(function, words):
 def test_a_report_is_one_screen_of_text():
     text = str(diagnosis("scan_blocks")).splitlines()
     assert text[0] == "8 residual sublayers"
-    assert (
-        "sublayers 0–7: x + F(RMSNorm(x)), plain_scan.py:75 (attention, causal), plain_scan.py:76 (token-wise)"
-        in text[1]
-    )
+    attention, mlp = marked(plain_scan.block)
+    assert f"sublayers 0–7: x + F(RMSNorm(x)), {attention} (attention, causal), {mlp} (token-wise)" in text[1]
     assert text[2] == "nothing found wrong"
 
 
@@ -368,7 +372,7 @@ def test_a_picture_has_every_sublayer_and_marks_what_is_found():
     words = [text.get_text() for text in ax.texts]
     assert words.count("attention, causal") == words.count("token-wise") == 3
     assert words.count("LayerNorm") == 7
-    assert "plain.py:53" in words
+    assert marked(plain.norm_on_path, mark="mistake")[0] in words
 
 
 @pytest.mark.parametrize(
@@ -391,6 +395,7 @@ def test_errors_are_one_line(change, message):
 
 FILE = """
 from programs.models import RIGHT
+from programs.models import plain_scan
 from programs.models.mistaken import plain
 
 def decoder():
@@ -407,7 +412,8 @@ def test_a_file_is_diagnosed_and_drawn(tmp_path, monkeypatch, capsys):
     words = ["gradflow", "diagnose", f"{tmp_path}/mine.py:decoder", "--expect", "pre", "--picture", str(picture)]
     monkeypatch.setattr(sys, "argv", words)
     cli.main()
-    assert "✗ plain.py:153" in capsys.readouterr().out
+    (line, _) = marked(plain.post_for_pre, mark="mistake")
+    assert f"✗ {line}" in capsys.readouterr().out
     assert picture.stat().st_size > 1000
 
 

@@ -12,8 +12,9 @@ from typing import ClassVar
 
 from flax import nnx
 
-from ...results.arguments import field_values, known, real, whole
+from ...results.arguments import known, real, whole
 from ...results.configuration import registered
+from ...results.fields import field_values
 from ..layers.functional import ACTIVATIONS, Mask, attend
 from ..layers.layer import ALL, FEATURES, PAST, Identity, Layer, as_layer, coupling
 from ..parameters.depth import LayerNumber

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from ...results.arguments import field_values
 from ...results.configuration import registered
+from ...results.fields import field_values
 from ..layers.functional import Mask, attend
 from ..layers.layer import ALL, PAST, Identity, Layer
 from ..layers.norms import RMSNorm

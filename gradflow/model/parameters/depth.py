@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ...results.arguments import field_values
 from ...results.configuration import registered
+from ...results.fields import field_values
 
 
 @registered

@@ -15,8 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...results.arguments import field_values, known, real, shown, whole
+from ...results.arguments import known, real, shown, whole
 from ...results.configuration import registered
+from ...results.fields import field_values
 from ..branches.branch import Branch
 from ..equation.sublayer import PARTS, Part, bind
 from ..layers.layer import Layer, as_layer

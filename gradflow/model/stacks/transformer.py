@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from ...results.arguments import answering, field_values, known, of_class, real, whole
+from ...results.arguments import answering, known, of_class, real, whole
 from ...results.configuration import registered
+from ...results.fields import field_values
 from ..branches.branch import Attention, FeedForward, linear
 from ..equation.sublayer import walk
 from ..inputs import size

@@ -6,8 +6,9 @@ Every named wiring is a function of the norm that returns a `Wiring`; your own i
 
 from dataclasses import dataclass
 
-from ...results.arguments import field_values, shown
+from ...results.arguments import shown
 from ...results.configuration import registered
+from ...results.fields import field_values
 from ..layers.layer import Identity, Layer, Zero, as_layer
 from ..layers.norms import LayerNorm
 from ..parameters.depth import LogOfDepth, OfDepth

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...results import description
-from ...results.arguments import check_fields, check_options, field_values, whole
+from ...results.arguments import check_options, whole
 from ...results.configuration import encode
+from ...results.fields import check_fields, field_values
 from ..branches.branch import Attention
 from ..layers.layer import Identity, Layer
 from ..parameters.initializers import FanIn, Initialization

@@ -42,8 +42,8 @@ def _is_said(one: Sublayer, own: Shape, wanted: Shape) -> bool:
 
 def _name(own: Shape, wanted: Shape) -> str:
     """Returns the name of the mistake."""
-    lost = [part for part in ("norm_in", "norm_branch", "norm_out") if getattr(wanted, part) and not getattr(own, part)]
-    won = [part for part in ("norm_in", "norm_branch", "norm_out") if getattr(own, part) and not getattr(wanted, part)]
+    lost = [part for part in wanted.norms if part not in own.norms]
+    won = [part for part in own.norms if part not in wanted.norms]
     names = {"norm_in": "pre", "norm_branch": "branch", "norm_out": "post"}
     if lost == ["norm_in"] and won == ["norm_branch"]:
         return "norm_after_branch"

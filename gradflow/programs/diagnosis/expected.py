@@ -31,6 +31,12 @@ class Shape(NamedTuple):
     write: str
 
     @property
+    def norms(self) -> list[str]:
+        """The places where it has norms."""
+        places = {"norm_in": self.norm_in, "norm_branch": self.norm_branch, "norm_out": self.norm_out}
+        return [name for name, there in places.items() if there]
+
+    @property
     def equation(self) -> str:
         """The instance of equation (1)."""
         branch = "F(N x)" if self.norm_in else "F x"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..program import LENGTH, VOCABULARY, classifier, drawn, text
-from .mutant import DEPTH, code_of, in_depth, mutants_of
+from .mutant import DEPTH, composed, mutants_of
 
 WIDTH, HEADS = 16, 4
 
@@ -208,16 +208,12 @@ BLOCKS = {
 
 
 def made(name, mistake, only_layer):
-    wrong, mistaken = BLOCKS.get(mistake, (Block, Block))
-    blocks = in_depth(Block, wrong, only_layer)
-    decoder = WithoutNorm if mistake == "no_final_norm" else Decoder
+    blocks, decoder, known = composed(mistake, only_layer, Block, BLOCKS, (Decoder, WithoutNorm), also=(Decoder,))
     make = lambda key: decoder(blocks, key)
     described = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)
     shapes, static = eqx.partition(eqx.filter_eval_shape(make, jax.random.key(0)), described)
     params = drawn(shapes)
     logits = lambda params, batch: jax.vmap(eqx.combine(params, static))(batch["inputs"])
-    source = tuple(dict.fromkeys((Decoder, decoder, *code_of(blocks), mistaken)))
-    known = {"wiring": "pre", "layers": 2 * DEPTH, "source": source, "causal": mistake != "no_causal_mask"}
     return classifier(name, logits, params, text(), module=eqx.combine(params, static), **known)
 
 

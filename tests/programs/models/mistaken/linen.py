@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..program import LENGTH, VOCABULARY, classifier, drawn, text
-from .mutant import DEPTH, code_of, in_depth, mutants_of
+from .mutant import composed, mutants_of
 
 WIDTH, HEADS, EPS = 16, 4, 1e-6
 HEAD = WIDTH // HEADS
@@ -196,14 +196,10 @@ BLOCKS = {
 
 
 def made(name, mistake, only_layer):
-    wrong, mistaken = BLOCKS.get(mistake, (Block, Block))
-    blocks = in_depth(Block, wrong, only_layer)
-    decoder = WithoutNorm if mistake == "no_final_norm" else Decoder
+    blocks, decoder, known = composed(mistake, only_layer, Block, BLOCKS, (Decoder, WithoutNorm))
     model, batch = decoder(blocks), text()
     variables = drawn(jax.eval_shape(model.init, jax.random.key(0), batch["inputs"]))
     logits = lambda params, batch: model.apply({"params": params}, batch["inputs"])
-    source = tuple(dict.fromkeys((decoder, *code_of(blocks), mistaken)))
-    known = {"wiring": "pre", "layers": 2 * DEPTH, "source": source, "causal": mistake != "no_causal_mask"}
     return classifier(name, logits, variables["params"], batch, module=model, variables=variables, **known)
 
 

@@ -3,9 +3,10 @@
 The mistaken line ends in the comment `# mistake`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 from ..program import Line, Program, marked_lines
 
@@ -53,6 +54,30 @@ def in_depth(right, wrong, only_layer: int | None) -> tuple:
 def code_of(blocks: tuple) -> tuple:
     """Returns the functions or classes that these blocks are of, each once."""
     return tuple(dict.fromkeys(block.func if isinstance(block, partial) else block for block in blocks))
+
+
+class Composed(NamedTuple):
+    """A decoder as it is put together: its blocks, the function or class around them, and what is known of the program."""
+
+    blocks: tuple
+    decoder: Any
+    known: dict
+
+
+def composed(
+    mistake: str, only_layer: int | None, right, wrong: Mapping[str, tuple], decoders: tuple, also=()
+) -> Composed:
+    """Returns the decoder with a mistake, or with none.
+
+    `right` is the block without one; `wrong` has for each mistake its block, and the code inside with the mistaken line;
+    `decoders` are that with a final norm and that without; `also` is more code that makes the stream.
+    """
+    block, *within = wrong.get(mistake, (right,))
+    blocks = in_depth(right, block, only_layer)
+    decoder = decoders[mistake == "no_final_norm"]
+    source = tuple(dict.fromkeys((*also, decoder, *code_of(blocks), *within)))
+    known = {"wiring": "pre", "layers": 2 * DEPTH, "source": source, "causal": mistake != "no_causal_mask"}
+    return Composed(blocks, decoder, known)
 
 
 def mutants_of(framework: str, made: Callable[[str, str, int | None], Program]) -> dict[str, Callable[[], Mutant]]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ..program import LENGTH, VOCABULARY, classifier, drawn, text
-from .mutant import DEPTH, code_of, in_depth, mutants_of
+from .mutant import composed, mutants_of
 
 WIDTH, HEADS = 16, 4
 
@@ -182,14 +182,10 @@ BLOCKS = {
 
 
 def made(name, mistake, only_layer):
-    wrong, mistaken = BLOCKS.get(mistake, (Block, Block))
-    blocks = in_depth(Block, wrong, only_layer)
-    decoder = WithoutNorm if mistake == "no_final_norm" else Decoder
+    blocks, decoder, known = composed(mistake, only_layer, Block, BLOCKS, (Decoder, WithoutNorm), also=(Decoder,))
     graph, shapes = nnx.split(nnx.eval_shape(lambda: decoder(blocks, nnx.Rngs(0))))
     params = drawn(shapes)
     logits = lambda params, batch: nnx.merge(graph, params)(batch["inputs"])
-    source = tuple(dict.fromkeys((Decoder, decoder, *code_of(blocks), mistaken)))
-    known = {"wiring": "pre", "layers": 2 * DEPTH, "source": source, "causal": mistake != "no_causal_mask"}
     return classifier(name, logits, params, text(), module=nnx.merge(graph, params), **known)
 
 

@@ -1,10 +1,12 @@
 """A pre-norm decoder in plain functions, and the same with one mistake each."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from ..program import LENGTH, VOCABULARY, classifier, drawn, text
-from .mutant import DEPTH, code_of, in_depth, mutants_of
+from .mutant import DEPTH, composed, mutants_of
 
 WIDTH, HEADS, EPS = 16, 4, 1e-5
 
@@ -43,9 +45,9 @@ def mlp(x, p):
     return jax.nn.gelu(x @ p["up"]) @ p["down"]
 
 
-def block(x, p):
-    x = x + attention(norm(x, p["norm1"]), p)  # stream
-    x = x + mlp(norm(x, p["norm2"]), p)  # stream
+def block(x, p, attend=attention, normed=norm):
+    x = x + attend(normed(x, p["norm1"]), p)  # stream
+    x = x + mlp(normed(x, p["norm2"]), p)  # stream
     return x
 
 
@@ -99,12 +101,6 @@ def attention_over_heads(x, p):
     return mixed.reshape(x.shape) @ p["out"]
 
 
-def heads_for_tokens(x, p):
-    x = x + attention_over_heads(norm(x, p["norm1"]), p)  # stream
-    x = x + mlp(norm(x, p["norm2"]), p)  # stream
-    return x
-
-
 def unscaled_attention(x, p):
     q, k, v = split(x, p)
     scores = q @ k.mT  # mistake
@@ -112,23 +108,11 @@ def unscaled_attention(x, p):
     return mixed.swapaxes(1, 2).reshape(x.shape) @ p["out"]
 
 
-def unscaled_scores(x, p):
-    x = x + unscaled_attention(norm(x, p["norm1"]), p)  # stream
-    x = x + mlp(norm(x, p["norm2"]), p)  # stream
-    return x
-
-
 def unmasked_attention(x, p):
     q, k, v = split(x, p)
     scores = q @ k.mT / (WIDTH // HEADS) ** 0.5
     mixed = jax.nn.softmax(scores) @ v  # mistake
     return mixed.swapaxes(1, 2).reshape(x.shape) @ p["out"]
-
-
-def no_causal_mask(x, p):
-    x = x + unmasked_attention(norm(x, p["norm1"]), p)  # stream
-    x = x + mlp(norm(x, p["norm2"]), p)  # stream
-    return x
 
 
 def added_twice(x, p):
@@ -141,12 +125,6 @@ def added_twice(x, p):
 def norm_with_eps_outside(x, p):
     mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
     return (x - mean) / (jnp.sqrt(variance) + EPS) * p["scale"] + p["bias"]  # mistake
-
-
-def eps_outside(x, p):
-    x = x + attention(norm_with_eps_outside(x, p["norm1"]), p)  # stream
-    x = x + mlp(norm_with_eps_outside(x, p["norm2"]), p)  # stream
-    return x
 
 
 def post_for_pre(x, p):
@@ -176,23 +154,19 @@ BLOCKS = {
     "double_norm": (double_norm,),
     "sum_from_norm": (sum_from_norm,),
     "shared_norm": (shared_norm,),
-    "heads_for_tokens": (heads_for_tokens, attention_over_heads),
-    "unscaled_scores": (unscaled_scores, unscaled_attention),
+    "heads_for_tokens": (partial(block, attend=attention_over_heads), attention_over_heads),
+    "unscaled_scores": (partial(block, attend=unscaled_attention), unscaled_attention),
     "no_final_norm": (block,),
-    "no_causal_mask": (no_causal_mask, unmasked_attention),
+    "no_causal_mask": (partial(block, attend=unmasked_attention), unmasked_attention),
     "added_twice": (added_twice,),
-    "eps_outside": (eps_outside, norm_with_eps_outside),
+    "eps_outside": (partial(block, normed=norm_with_eps_outside), norm_with_eps_outside),
     "post_for_pre": (post_for_pre,),
 }
 
 
 def made(name, mistake, only_layer):
-    wrong, *within = BLOCKS.get(mistake, (block,))
-    blocks = in_depth(block, wrong, only_layer)
-    run = forward_without_norm if mistake == "no_final_norm" else forward
+    blocks, run, known = composed(mistake, only_layer, block, BLOCKS, (forward, forward_without_norm))
     logits = lambda params, batch: run(params, batch["inputs"], blocks)
-    source = (run, *code_of(blocks), *within)
-    known = {"wiring": "pre", "layers": 2 * DEPTH, "source": source, "causal": mistake != "no_causal_mask"}
     return classifier(name, logits, drawn(shapes()), text(), **known)
 
 
