@@ -10,13 +10,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-import numpy as np
+
 
 from ...results.lines import Line
 from ..trace.graph import Operation, Value, graph, reached
 from ..trace.pieces import Piece
 from ..trunk.trunk import CONTRACTIONS
-from .values import Values
+from .values import Values, number_of
 
 INSIDES = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}
 NORMS = {"rsqrt", "sqrt", "reduce_sum", "reduce_max", "integer_pow", "pow", "square"}
@@ -74,7 +74,10 @@ class _Search:
     """What is followed back from a softmax."""
 
     def __init__(self, operations, branch: Piece, values: Values, fed: set[Value], learned: set[Value]):
-        self.makers = {value: operation for operation in operations for value in operation.outputs}
+        self.makers: dict[Value, Operation] = {}
+        for operation in operations:
+            for value in operation.outputs:
+                self.makers[value] = operation
         self.moving = reached(operations, {branch.below})
         self.values, self.fed, self.learned = values, fed, learned
 
@@ -84,8 +87,10 @@ class _Search:
         if operation is None or value not in self.moving:
             return None
         if operation.name in CONTRACTIONS:
-            both = all(below in self.moving or below in self.fed for below in operation.inputs[:2])
-            return (operation, factors) if both else None
+            from_elsewhere = set(operation.inputs[:2]) - self.moving
+            if from_elsewhere <= self.fed:
+                return operation, factors
+            return None
         if operation.name.startswith(("reduce", "cum", "scan", "while")):
             return None
         for below in operation.inputs:
@@ -101,19 +106,19 @@ class _Search:
         one, other = operation.inputs
         if one in self.moving and other in self.moving:
             return {operation: None}
-        number = self.number(one if other in self.moving else other)
-        if number is None:
+        beside = other
+        if other in self.moving:
+            beside = one
+        if beside in self.learned:
             return {operation: None}
+        number = number_of(beside, self.values)
         if math.isnan(number):
             return {}
-        return {operation: 1 / number if operation.name == "div" else number}
+        if operation.name == "div":
+            number = 1 / number
+        return {operation: number}
 
-    def number(self, value: Value) -> float | None:
-        """Returns the number that all entries are, NaN where they differ; None where it is learned."""
-        if value in self.learned:
-            return None
-        array = np.asarray(value.constant if value.constant is not None else self.values(value), np.float32)
-        return float(array.flat[0]) if np.all(array == array.flat[0]) else math.nan
+
 
     def read(self, product: Operation, factors: dict, softmax: Operation) -> Attention:
         """Returns what the scores are."""
@@ -130,8 +135,10 @@ class _Search:
                     why = "queries or keys are normalized"
         if not why and None in factors.values():
             why = "they are multiplied by a trained number"
-        of_itself = all(value in self.moving for value in product.inputs[:2])
-        scale = None if why else math.prod(factors.values())
+        of_itself = self.moving.issuperset(product.inputs[:2])
+        scale = None
+        if not why:
+            scale = math.prod(factors.values())
         return Attention(scale, why, width, product.lines[0], product.lines, softmax.lines, tuple(split), of_itself)
 
     def behind(self, value: Value) -> Iterator[Operation]:

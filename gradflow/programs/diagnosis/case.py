@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ...results.diagnosis import Finding
 from ...results.lines import Line
 from .expected import Expected
+from .passages import Part
 from .path import Placed
 from .places import seen_from
 from .sublayers import Sublayer
@@ -32,10 +33,17 @@ def code_line(line: Line) -> Line:
 
 def finding(case: Case, mistakes, text: str, remedy: str, lines: Iterable[Line], *of: Sublayer) -> Finding:
     """Returns a finding about sublayers, at these lines."""
-    mistakes = (mistakes,) if isinstance(mistakes, str) else tuple(mistakes)
-    return Finding(mistakes, text, remedy, tuple(map(code_line, lines)), tuple(one.depth for one in of), case.number)
+    if isinstance(mistakes, str):
+        mistakes = (mistakes,)
+    depths = tuple(one.depth for one in of)
+    return Finding(mistakes, text, remedy, tuple(map(code_line, lines)), depths, case.number)
 
 
-def line_of(part, of: Sublayer) -> Line:
+def line_of(part: Part, of: Sublayer) -> Line:
     """Returns the line of a part, in the function that its sublayer's sum is in."""
     return seen_from(part.lines, of.lines)
+
+
+def lines_of(parts: Iterable[Part], of: Sublayer) -> list[Line]:
+    """Returns the lines of parts, in the function that their sublayer's sum is in."""
+    return [line_of(part, of) for part in parts]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ...results.diagnosis import Finding
-from .case import Case, finding, line_of
+from .case import Case, finding, lines_of
 from .expected import Expected, Shape, shape
 from .sublayers import Sublayer
 
@@ -15,20 +15,22 @@ def unexpected(case: Case) -> Iterator[Finding]:
         wanted = against.shapes[place]
         if _differ(own, wanted) and not _is_said(one, own, wanted):
             name = _name(own, wanted)
-            text = (
-                f"{_words(name, own, wanted)}: {own.equation} in the place of {wanted.equation}, as {_whose(against)}"
-            )
-            lines = [one.line, *[line_of(part, one) for part in one.norms]]
-            yield finding(case, name, text, f"write {wanted.equation}", dict.fromkeys(lines), one)
+            text = f"{_words(name)}: {own.equation} in the place of {wanted.equation}, as {_whose(against)}"
+            lines = [one.line, *lines_of(one.norms, one)]
+            yield finding(case, name, text, f"write {wanted.equation}", lines, one)
 
 
 def _whose(expected: Expected) -> str:
-    return expected.name if expected.name.startswith("the ") else f"{expected.name} has it"
+    if expected.name.startswith("the "):
+        return expected.name
+    return f"{expected.name} has it"
 
 
 def _differ(own: Shape, wanted: Shape) -> bool:
-    pairs = zip(own, wanted, strict=True)
-    return any(one != other and "?" not in (one, other) for one, other in pairs)
+    for one, other in zip(own, wanted, strict=True):
+        if one != other and "?" not in (one, other):
+            return True
+    return False
 
 
 def _is_said(one: Sublayer, own: Shape, wanted: Shape) -> bool:
@@ -42,8 +44,8 @@ def _is_said(one: Sublayer, own: Shape, wanted: Shape) -> bool:
 
 def _name(own: Shape, wanted: Shape) -> str:
     """Returns the name of the mistake."""
-    lost = [part for part in wanted.norms if part not in own.norms]
-    won = [part for part in own.norms if part not in wanted.norms]
+    lost = _without(wanted.norms, own.norms)
+    won = _without(own.norms, wanted.norms)
     names = {"norm_in": "pre", "norm_branch": "branch", "norm_out": "post"}
     if lost == ["norm_in"] and won == ["norm_branch"]:
         return "norm_after_branch"
@@ -53,10 +55,16 @@ def _name(own: Shape, wanted: Shape) -> str:
         return f"no_{lost[0]}"
     if won:
         return f"extra_{won[0]}"
-    return "skip" if own.skip != wanted.skip else "write"
+    if own.skip != wanted.skip:
+        return "skip"
+    return "write"
 
 
-def _words(name: str, own: Shape, wanted: Shape) -> str:
+def _without(places: list[str], others: list[str]) -> list[str]:
+    return [place for place in places if place not in others]
+
+
+def _words(name: str) -> str:
     if name == "norm_after_branch":
         return "the norm is on the branch's output, not on its input"
     if name.startswith("no_"):
@@ -65,6 +73,8 @@ def _words(name: str, own: Shape, wanted: Shape) -> str:
         return "there is a norm too many"
     if name == "post_for_pre":
         return "the norm is on the sum, on the residual path, not on the branch's input"
-    if name in ("skip", "write"):
-        return f"the {'skip' if name == 'skip' else 'branch'} is multiplied by something else"
+    if name == "skip":
+        return "the skip is multiplied by something else"
+    if name == "write":
+        return "the branch is multiplied by something else"
     return "the norm is at another place"

@@ -33,25 +33,34 @@ def bound(piece: Piece, context) -> Callable:
 
 def key(piece: Piece) -> tuple:
     """Returns what tells apart the functions of two pieces: their operations, and which values go where."""
-    numbers: dict[Value, int] = {value: place for place, value in enumerate((piece.below, *piece.context))}
-    shapes = tuple(str(value.aval) for value in numbers)
-    written: list = [shapes]
+    numbers: dict[Value, int] = {}
+    shapes = []
+    for value in (piece.below, *piece.context):
+        numbers[value] = len(numbers)
+        shapes.append(str(value.aval))
+    written: list = [tuple(shapes)]
     for operation in piece.operations:
-        taken = tuple(numbers[value] if value in numbers else _number(value) for value in operation.inputs)
+        taken = tuple(_taken(value, numbers) for value in operation.inputs)
         for value in operation.outputs:
             numbers[value] = len(numbers)
         written.append((operation.name, _params(operation), taken))
     return (*written, numbers[piece.above])
 
 
-def _number(value: Value) -> str:
+def _taken(value: Value, numbers: dict[Value, int]) -> int | str:
+    """Returns the number of a value, or what the program says of one that has none."""
+    if value in numbers:
+        return numbers[value]
     return f"{value.aval} {value.constant!r}"
 
 
 def _params(operation: Operation) -> str:
     """Returns the parameters of an operation as a text, without addresses in memory."""
-    told = {name: _told(value) for name, value in operation.params.items() if name not in FUNCTIONS}
-    return re.sub(r" at 0x[0-9a-f]+", "", str(sorted(told.items())))
+    told = []
+    for name, value in sorted(operation.params.items()):
+        if name not in FUNCTIONS:
+            told.append((name, _told(value)))
+    return re.sub(r" at 0x[0-9a-f]+", "", str(told))
 
 
 def _told(value: Any) -> str:

@@ -21,7 +21,9 @@ class Coupling(NamedTuple):
             return "token-wise"
         if not self.later:
             return "causal"
-        return "all tokens" if self.earlier else "later tokens alone"
+        if not self.earlier:
+            return "later tokens alone"
+        return "all tokens"
 
 
 def coupling(f, x, axes: tuple[int, ...]) -> Coupling | None:
@@ -40,7 +42,9 @@ def coupling(f, x, axes: tuple[int, ...]) -> Coupling | None:
             changed = changed or bool(moved.any())
             earlier = earlier or bool(moved[place + 1 :].any())  # the output there depends on an earlier token
             later = later or bool(moved[:place].any())
-    return Coupling(earlier, later) if changed else None
+    if not changed:
+        return None
+    return Coupling(earlier, later)
 
 
 def responds(f, x) -> bool:
@@ -61,5 +65,6 @@ def _changed(x, axis: int, place: int):
 def _moved(before, after, axis: int):
     """Returns at which places along an axis anything is another."""
     differs = np.asarray(after, np.float32) != before
-    others = tuple(other for other in range(before.ndim) if other != axis)
-    return differs.any(axis=others)
+    others = list(range(before.ndim))
+    others.remove(axis)
+    return differs.any(axis=tuple(others))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ..trace.graph import Graph, Value
+from ..trace.graph import Graph, Value, is_number
 from .passages import Part, origin
 from .unrolled import Room
 
@@ -21,6 +21,11 @@ def _identity(graph: Graph, value: Value):
     """Returns an array's identity: itself, or for a part of another which part of which."""
     operation = graph.makers.get(value)
     if operation is None:
-        return str(value.constant) if value.constant is not None and value.shape == () else value
-    params = str(sorted((name, str(param)) for name, param in operation.params.items()))
-    return (operation.name, params, tuple(_identity(graph, below) for below in operation.inputs))
+        if is_number(value):
+            return str(value.constant)
+        return value
+    params = []
+    for name, param in sorted(operation.params.items()):
+        params.append((name, str(param)))
+    inputs = tuple(_identity(graph, below) for below in operation.inputs)
+    return operation.name, str(params), inputs

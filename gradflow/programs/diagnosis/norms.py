@@ -48,11 +48,15 @@ def norm_of(f: Callable, shape: tuple[int, ...], dtype) -> Norm | None:
         return None
     axis = _axis(scaled, shape, large, tolerance)
     if axis is None:
-        of_one = _alike(scaled(_powers((shape[0], *(1 for _ in shape[1:])))), large, tolerance)
-        return Norm("GroupNorm" if of_one else "BatchNorm", None, *_eps(scaled))
+        kind = "BatchNorm"
+        of_examples = _powers((shape[0], *[1] * len(shape[1:])))
+        if _alike(scaled(of_examples), large, tolerance):
+            kind = "GroupNorm"
+        return Norm(kind, None, *_eps(scaled))
     spread = _drawn((*shape[:axis], 1, *shape[axis + 1 :]), dtype, seed=2)
-    centred = _alike(scaled(LARGE, x + spread), large, 8 * tolerance)
-    kind = "LayerNorm" if centred else "RMSNorm"
+    kind = "RMSNorm"
+    if _alike(scaled(LARGE, x + spread), large, 8 * tolerance):
+        kind = "LayerNorm"
     if axis != len(shape) - 1:
         kind = f"{kind} over axis {axis}"
     return Norm(kind, axis, *_eps(scaled))
@@ -97,8 +101,9 @@ def _eps(scaled: Callable) -> tuple[bool | None, float | None]:
     sizes, shares = np.array(rows).T
     inside = sizes**2 * (1 / shares**2 - 1)
     outside = sizes * (1 / shares - 1)
-    is_outside = bool(np.std(np.log(outside)) < np.std(np.log(inside)))
-    return is_outside, float(np.median(outside if is_outside else inside))
+    if np.std(np.log(outside)) < np.std(np.log(inside)):
+        return True, float(np.median(outside))
+    return False, float(np.median(inside))
 
 
 def _size(y, start) -> float:

@@ -5,7 +5,7 @@ root divides, the gain and the shift come after. So a norm begins at a cut with 
 the function is one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -40,14 +40,23 @@ class Part:
     @property
     def line(self) -> Line:
         """The innermost line of the user's code that makes it."""
-        return self.lines[0] if self.lines else self.operations[-1].line
+        if self.lines:
+            return self.lines[0]
+        return self.operations[-1].line
+
+
+def of_kind(parts: Iterable[Part], *kinds: str) -> tuple[Part, ...]:
+    """Returns the parts of these kinds, in order."""
+    return tuple(part for part in parts if part.kind in kinds)
 
 
 def passage(of: Graph, values: Values, below: Value, above: Value) -> list[Part]:
     """Returns the parts of the passage from `below` to `above`, in order."""
     whole = between(of, below, above)
     path = differentiable_path(whole.operations, below, {above})
-    stops = [below] + [value for _, value in cuts(whole.operations, below, above, path)]
+    stops = [below]
+    for _, value in cuts(whole.operations, below, above, path):
+        stops.append(value)
     return list(_parts(of, values, stops))
 
 
@@ -60,26 +69,25 @@ def _parts(of: Graph, values: Values, stops: list[Value]) -> Iterator[Part]:
             yield _plain(gaps[place])
             place += 1
             continue
-        learned: list[Value] = []
-        inside = list(gaps[place : place + length])
+        start = place
         place += length
         while place < len(gaps) and _is_affine(gaps[place], stops[place]):
-            learned += gaps[place].context
-            inside.append(gaps[place])
             place += 1
-        operations = [operation for gap in inside for operation in gap.operations]
-        for gap in inside[:length]:
+        operations: list[Operation] = []
+        learned: list[Value] = []
+        for gap in gaps[start:place]:
+            operations += gap.operations
             learned += gap.context
         yield Part("norm", tuple(operations), operations[-1].lines, norm, tuple(dict.fromkeys(learned)))
 
 
 def _norm_from(of: Graph, values: Values, stops, gaps, place: int) -> tuple[Norm | None, int]:
     """Returns the norm that begins at a cut, and over how many cuts it goes."""
-    if not _names(gaps[place]) & REDUCTIONS or not stops[place].floating:
+    if not names_of(gaps[place].operations) & REDUCTIONS or not stops[place].floating:
         return None, 0
     seen: set[str] = set()
     for length in range(1, min(LONGEST_NORM, len(gaps) - place) + 1):
-        names = _names(gaps[place + length - 1])
+        names = names_of(gaps[place + length - 1].operations)
         if names & CONTRACTIONS or stops[place + length].shape != stops[place].shape:
             return None, 0
         seen |= names
@@ -103,16 +111,26 @@ def _tried(of: Piece, values: Values) -> Norm | None:
     return norm
 
 
-def _names(of: Piece) -> set[str]:
-    return {operation.name for operation in of.operations}
+def names_of(operations: Iterable[Operation]) -> set[str]:
+    """Returns the names of operations."""
+    return {operation.name for operation in operations}
 
 
 def _is_affine(gap: Piece, below: Value) -> bool:
     """Returns whether it is a gain or a shift with a vector of features, or a view."""
-    if not _names(gap) <= ELEMENTWISE:
+    if not names_of(gap.operations) <= ELEMENTWISE:
         return False
-    width = below.shape[-1] if below.shape else 1
-    return all(origin(gap.graph, value).aval.size <= width for value in gap.context)
+    for value in gap.context:
+        if origin(gap.graph, value).aval.size > _width(below):
+            return False
+    return True
+
+
+def _width(value: Value) -> int:
+    """Returns the number of features: the length of the last axis, 1 of a number."""
+    if not value.shape:
+        return 1
+    return value.shape[-1]
 
 
 def origin(of: Graph, value: Value) -> Value:
@@ -129,21 +147,33 @@ def origin(of: Graph, value: Value) -> Value:
 
 def _plain(gap: Piece) -> Part:
     """Returns the part that is no norm."""
-    operations = gap.operations
-    lines = operations[-1].lines if operations else ()
-    names = _names(gap)
+    lines: tuple[Line, ...] = ()
+    if gap.operations:
+        lines = gap.operations[-1].lines
+    return Part(_kind(gap), gap.operations, lines, learned=gap.context)
+
+
+def _kind(gap: Piece) -> str:
+    """Returns the kind of a part that is no norm."""
+    names = names_of(gap.operations)
     if names & CONTRACTIONS:
-        kind = "lanes" if _is_of_lanes(gap) else "matrix"
-        return Part(kind, operations, lines, learned=gap.context)
+        if _is_of_lanes(gap):
+            return "lanes"
+        return "matrix"
     if names <= VIEWS:
-        return Part("view", operations, lines)
-    if names <= ELEMENTWISE:
-        kind = "gain" if names & {"mul", "div"} else "shift"
-        return Part(kind, operations, lines, learned=gap.context)
-    return Part("other", operations, lines, learned=gap.context)
+        return "view"
+    if not names <= ELEMENTWISE:
+        return "other"
+    if names & {"mul", "div"}:
+        return "gain"
+    return "shift"
 
 
 def _is_of_lanes(gap: Piece) -> bool:
     """Returns whether a product is one over a few lanes, with no matrix on the features."""
-    width = gap.below.shape[-1] if gap.below.shape else 1
-    return len(gap.below.shape) > 3 and all(value.aval.size < width for value in gap.context)
+    if len(gap.below.shape) <= 3:
+        return False
+    for value in gap.context:
+        if value.aval.size >= _width(gap.below):
+            return False
+    return True

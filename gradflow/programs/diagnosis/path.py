@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from ...results.lines import Line
 from ..trunk.trunk import CONTRACTIONS
-from .passages import Part
+from .passages import Part, of_kind
 from .places import order, seen_from
 from .sublayers import Sublayer
 from .unrolled import Unrolled
 
-AFTER, BEFORE = "after", "before"
+
 BENDING = {"exp", "tanh", "logistic", "max", "erf", "erfc", "custom_jvp_call", "sin", "cos"}
 
 
@@ -44,69 +44,80 @@ def placed(found: Unrolled, sublayers: Sequence[Sublayer]) -> Placed:
     first, *inner_parts, last = [stretch.parts for stretch in found.stretches]
     inner = [Between(*of) for of in zip(inner_parts, sublayers, sublayers[1:], strict=False)]
     top = Between(last, sublayers[-1], None)
-    branches = [between for between in inner if _is_a_branch(between.parts)]
-    sites = {_site_of_matrix(between) for between in branches}
-    if _has_matrix(last) and _site_of_matrix(top) in sites:
-        branches.append(top)
-
-    sides = _sides([between for between in inner if not _has_matrix(between.parts)])
-    in_front = {between.above: _norms(between.parts) for between, side in sides.items() if side == BEFORE}
-    after = {between.below: _norms(between.parts) for between, side in sides.items() if side == AFTER}
-    if _site_of_norm(first) in {_site_of_norm(between.parts) for between, side in sides.items() if side == BEFORE}:
-        in_front[sublayers[0]] = _norms(_above_matrices(first))
-    own = _own_norm(top, {_site_of_norm(between.parts) for between, side in sides.items() if side == AFTER})
+    in_front: dict[Sublayer | None, tuple[Part, ...]] = {}
+    after: dict[Sublayer, tuple[Part, ...]] = {}
+    sites_in_front, sites_after = set(), set()
+    for between, is_after in _sides(inner).items():
+        norms, site = of_kind(between.parts, "norm"), _site_of_norm(between.parts)
+        if is_after:
+            after[between.below] = norms
+            sites_after.add(site)
+        else:
+            in_front[between.above] = norms
+            sites_in_front.add(site)
+    if _site_of_norm(first) in sites_in_front:
+        in_front[sublayers[0]] = of_kind(_above_matrices(first), "norm")
+    own = _own_norm(top, sites_after)
     after[sublayers[-1]] = own
     made = []
     for one in sublayers:
         made.append(replace(one, norms_on_path=in_front.get(one, ()), norms_out=after.get(one, ())))
-    return Placed(tuple(made), tuple(branches), tuple(part for part in last if part not in own))
+    readout = tuple(part for part in last if part not in own)
+    return Placed(tuple(made), _without_sum(inner, top), readout)
 
 
-def _sides(inner: Sequence[Between]) -> dict[Between, str]:
-    """Returns whether norms are after the sum or in front of the sublayer; as most are, where the code does not tell."""
-    told = {between: _side(between) for between in inner if _norms(between.parts)}
-    counted = list(told.values())
-    usual = AFTER if counted.count(AFTER) >= counted.count(BEFORE) else BEFORE
-    return {between: side or usual for between, side in told.items()}
+def _sides(inner: Sequence[Between]) -> dict[Between, bool]:
+    """Returns whether norms are after the sum below, of parts with norms and no matrix; as most are, where the code is silent."""
+    sides: dict[Between, bool] = {}
+    untold = []
+    for between in inner:
+        if of_kind(between.parts, "matrix") or not of_kind(between.parts, "norm"):
+            continue
+        is_after = _is_after(between)
+        if is_after is None:
+            untold.append(between)
+        else:
+            sides[between] = is_after
+    told = list(sides.values())
+    for between in untold:
+        sides[between] = told.count(True) >= told.count(False)
+    return sides
 
 
-def _side(between: Between) -> str | None:
+def _is_after(between: Between) -> bool | None:
     """Returns whether norms are after the sum below or in front of the sublayer above; None where the code does not tell."""
     below, above = between.below, between.above
-    lines = _norms(between.parts)[0].lines
-    after = order(lines, below.lines)
-    before = order(lines, above.lines) if above is not None else None
+    lines = of_kind(between.parts, "norm")[0].lines
+    after, before = order(lines, below.lines), None
+    if above is not None:
+        before = order(lines, above.lines)
     if after == 0:
-        return AFTER
+        return True
     is_after = after is not None and after > 0
     is_before = before is not None and before < 0
     if is_after != is_before:
-        return AFTER if is_after else BEFORE
+        return is_after
     if above is not None and bool(below.norms_in) != bool(above.norms_in):
-        return BEFORE if below.norms_in else AFTER
+        return not below.norms_in
     return None
-
-
-def _has_matrix(parts) -> bool:
-    return any(part.kind == "matrix" for part in parts)
-
-
-def _norms(parts) -> tuple[Part, ...]:
-    return tuple(part for part in parts if part.kind == "norm")
 
 
 def _above_matrices(parts) -> list[Part]:
     """Returns the parts after the last matrix."""
     run: list[Part] = []
     for part in parts:
-        run = [] if part.kind == "matrix" else [*run, part]
+        run.append(part)
+        if part.kind == "matrix":
+            run = []
     return run
 
 
 def _site_of_norm(parts):
     """Returns the line that calls the last norm of a stretch, and its function; None where there is none."""
-    norms = _norms(_above_matrices(parts)) or _norms(parts)
-    return norms[-1].lines[:2] if norms else None
+    norms = of_kind(_above_matrices(parts), "norm") or of_kind(parts, "norm")
+    if not norms:
+        return None
+    return norms[-1].lines[:2]
 
 
 def _own_norm(top: Between, sites) -> tuple[Part, ...]:
@@ -115,24 +126,38 @@ def _own_norm(top: Between, sites) -> tuple[Part, ...]:
         if part.kind == "matrix":
             break
         if part.kind == "norm":
-            is_own = order(part.lines, top.below.lines) == 0 or part.lines[:2] in sites
-            return (part,) if is_own else ()
+            if order(part.lines, top.below.lines) == 0 or part.lines[:2] in sites:
+                return (part,)
+            break
     return ()
 
 
 # ---- what is on the path without a sum ---------------------------------------------------------------------------
 
 
+def _without_sum(inner: Sequence[Between], top: Between) -> tuple[Between, ...]:
+    """Returns what is a branch and yet on the path; what is at the top where its matrix is that of another."""
+    branches = [between for between in inner if _is_a_branch(between.parts)]
+    if of_kind(top.parts, "matrix"):
+        sites = [_site_of_matrix(between) for between in branches]
+        if _site_of_matrix(top) in sites:
+            branches.append(top)
+    return tuple(branches)
+
+
 def _is_a_branch(parts) -> bool:
     """Returns whether it is what a branch is: two matrices and a function between, that is no norm."""
-    own = [part for part in parts if part.kind in ("matrix", "other")]
-    operations = [operation for part in own for operation in part.operations]
-    matrices = [operation for operation in operations if operation.name in CONTRACTIONS]
-    bends = any(part.kind == "other" for part in own) or any(operation.name in BENDING for operation in operations)
-    return len(matrices) > 1 and bends
+    matrices = 0
+    bends = False
+    for part in of_kind(parts, "matrix", "other"):
+        bends = bends or part.kind == "other"
+        for operation in part.operations:
+            matrices += operation.name in CONTRACTIONS
+            bends = bends or operation.name in BENDING
+    return matrices > 1 and bends
 
 
 def _site_of_matrix(between: Between) -> Line:
     """Returns the line that calls the first matrix, seen from the sublayer below."""
-    matrix = next(part for part in between.parts if part.kind == "matrix")
+    matrix = of_kind(between.parts, "matrix")[0]
     return seen_from(matrix.lines, between.below.lines)

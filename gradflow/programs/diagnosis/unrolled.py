@@ -11,7 +11,7 @@ from typing import Any
 
 from ..trace.graph import Graph, Value, reached
 from ..trunk.trunk import CONTRACTIONS, Fork, Loop, Map, Step, Trunk
-from .passages import Part, passage
+from .passages import Part, names_of, passage
 from .values import Values, turns
 
 EVALUATED = 2  # turns of a loop
@@ -45,7 +45,7 @@ class Unrolled:
 def unrolled(trunk: Trunk, room: Room) -> Unrolled:
     """Returns a trunk's forks and the stretches around them, up to the first matrix above the last fork."""
     items = list(_items(trunk.steps, room))
-    last = max(place for place, (step, _) in enumerate(items) if isinstance(step, Fork))
+    last = _place_of_last_fork(items)
     forks = []
     stretches: list[list] = [[]]
     for place, (step, own) in enumerate(items):
@@ -54,10 +54,18 @@ def unrolled(trunk: Trunk, room: Room) -> Unrolled:
             stretches.append([])
         else:
             stretches[-1].append((step, own))
-            if place > last and isinstance(step, Map) and _has_matrix(step):
+            if place > last and isinstance(step, Map) and names_of(step.operations) & CONTRACTIONS:
                 break
     known: dict[Any, tuple[Part, ...]] = {}
     return Unrolled(tuple(forks), tuple(_stretch(maps, known) for maps in stretches))
+
+
+def _place_of_last_fork(items) -> int:
+    last = 0
+    for place, (step, _) in enumerate(items):
+        if isinstance(step, Fork):
+            last = place
+    return last
 
 
 def _items(steps: tuple[Step, ...], room: Room):
@@ -74,26 +82,27 @@ def _items(steps: tuple[Step, ...], room: Room):
 def _inside(loop: Loop, outside: Room, values: Values) -> Room:
     """Returns the room of a turn of a loop."""
     body = loop.body
-    pairs = list(zip(body.inputs, loop.operation.inputs, strict=True))
-    fed = reached(body.operations, {inner for inner, outer in pairs if outer in outside.fed})
-    learned = {inner for inner, outer in pairs if outer in outside.learned and outer not in outside.fed}
-    return Room(body, values, fed, reached(body.operations, learned))
-
-
-def _has_matrix(step: Map) -> bool:
-    return any(operation.name in CONTRACTIONS for operation in step.operations)
+    fed, learned = set(), set()
+    for inner, outer in zip(body.inputs, loop.operation.inputs, strict=True):
+        if outer in outside.fed:
+            fed.add(inner)
+        elif outer in outside.learned:
+            learned.add(inner)
+    return Room(body, values, reached(body.operations, fed), reached(body.operations, learned))
 
 
 def _stretch(maps, known: dict) -> Stretch:
     """Returns the parts of maps that follow one another; those of one body are one passage."""
+    runs: list[tuple[Room, Value, Value]] = []
+    for step, room in maps:
+        first = step.below
+        if runs and runs[-1][0] is room and runs[-1][2] is step.below:
+            _, first, _ = runs.pop()
+        runs.append((room, first, step.above))
     parts: list[Part] = []
-    run: list[tuple[Map, Room]] = []
-    for step, room in [*maps, (None, None)]:
-        if run and (room is not run[-1][1] or step.below is not run[-1][0].above):
-            first, last, own = run[0][0].below, run[-1][0].above, run[0][1]
-            if (own, first, last) not in known:
-                known[own, first, last] = tuple(passage(own.graph, own.values, first, last))
-            parts += known[own, first, last]
-            run = []
-        run.append((step, room))
+    for run in runs:
+        if run not in known:
+            room, first, last = run
+            known[run] = tuple(passage(room.graph, room.values, first, last))
+        parts += known[run]
     return Stretch(tuple(parts))

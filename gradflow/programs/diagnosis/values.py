@@ -4,11 +4,13 @@ Along a trunk they are computed piece by piece (`compiled`); what is beside it, 
 compiling does not grow with depth. A turn of a loop has values of its own.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..trace.evaluation import as_it_was
 from ..trace.graph import Graph, Value, scan_counts
@@ -23,7 +25,10 @@ class Values:
     def __init__(self, graph: Graph, inputs, steps: tuple[Step, ...] = ()):
         self.graph = graph
         self.known: dict[Value, Any] = dict(zip(graph.inputs, inputs, strict=True))
-        self.steps = {step.above: step for step in steps if step.above is not step.below}
+        self.steps: dict[Value, Step] = {}
+        for step in steps:
+            if step.above is not step.below:
+                self.steps[step.above] = step
 
     def __call__(self, wanted: Value):
         """Returns a value."""
@@ -68,6 +73,18 @@ class Values:
         self.known[value] = self.bound(of)(self.known[of.below])
 
 
+def number_of(value: Value, values: Values) -> float:
+    """Returns the number that all entries of a value are; NaN where they differ."""
+    array = value.constant
+    if array is None:
+        array = values(value)
+    array = np.asarray(array, np.float32)
+    first = array.flat[0]
+    if np.all(array == first):
+        return float(first)
+    return math.nan
+
+
 def turns(loop: Loop, outside: Values, most: int) -> list[Values]:
     """Returns the values of the first turns of a loop, at most so many."""
     params = loop.operation.params
@@ -78,7 +95,9 @@ def turns(loop: Loop, outside: Values, most: int) -> list[Values]:
     for turn in range(min(most, loop.repeats)):
         if found:
             carry = [found[-1](value) for value in loop.body.outputs[:carried]]
-        place = loop.repeats - 1 - turn if params["reverse"] else turn
+        place = turn
+        if params["reverse"]:
+            place = loop.repeats - 1 - turn
         slices = [jax.lax.index_in_dim(rows, place, keepdims=False) for rows in stacked]
         found.append(Values(loop.body, [*first, *carry, *slices], loop.steps))
     return found

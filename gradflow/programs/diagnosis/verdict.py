@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from ...results.diagnosis import Finding
+from ...results.lines import Line
 from . import comparison, mistakes
 from .case import Case
 
@@ -38,7 +39,10 @@ def _merged(found: Iterable[Finding]) -> list[Finding]:
         alike.setdefault((one.mistakes, one.text), []).append(one)
     merged = []
     for same in alike.values():
-        lines = tuple(dict.fromkeys(line for one in same for line in one.lines))
-        depths = tuple(sorted({depth for one in same for depth in one.depths}))
-        merged.append(replace(same[0], lines=lines, depths=depths))
+        lines: list[Line] = []
+        depths: set[int] = set()
+        for one in same:
+            lines += one.lines
+            depths.update(one.depths)
+        merged.append(replace(same[0], lines=tuple(dict.fromkeys(lines)), depths=tuple(sorted(depths))))
     return merged
