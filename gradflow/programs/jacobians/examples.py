@@ -11,7 +11,7 @@ import numpy as np
 from ..metered import traced
 from ..trace.evaluation import Plan, Seen, evaluate
 from ..trace.graph import Graph, Path, Value
-from ..trunk.positions import made_at
+from ..trunk.positions import made_at, put
 from ..trunk.trunk import Trunk
 
 
@@ -27,33 +27,37 @@ class Batch:
         """Returns the batch as instruments read it: every leaf with examples in front."""
         leaves = []
         for leaf, has_examples in zip(jax.tree.leaves(batch), self.has_examples, strict=True):
-            repeated = jnp.broadcast_to(jnp.asarray(leaf)[None], (self.size, *jnp.shape(leaf)))
-            leaves.append(jnp.asarray(leaf) if has_examples else repeated)
+            array = jnp.asarray(leaf)
+            if not has_examples:
+                array = jnp.broadcast_to(array[None], (self.size, *array.shape))
+            leaves.append(array)
         return {"inputs": jax.tree.unflatten(self.structure, leaves), "targets": jnp.zeros(self.size)}
 
     def of_one(self, example):
         """Returns the program's batch of one example, given without its axis."""
-        leaves = []
-        for leaf, has_examples in zip(jax.tree.leaves(example), self.has_examples, strict=True):
-            leaves.append(leaf[None] if has_examples else leaf)
-        return jax.tree.unflatten(self.structure, leaves)
+        return self._indexed(example, None)
 
     def first(self, batch):
         """Returns the program's batch of the first example alone."""
-        leaves = []
-        for leaf, has_examples in zip(jax.tree.leaves(batch), self.has_examples, strict=True):
-            leaves.append(leaf[:1] if has_examples else leaf)
+        return self._indexed(batch, slice(1))
+
+    def _indexed(self, batch, index: slice | None):
+        """Returns the program's batch with all leaves that have examples indexed."""
+        leaves = jax.tree.leaves(batch)
+        for place, has_examples in enumerate(self.has_examples):
+            if has_examples:
+                leaves[place] = leaves[place][index]
         return jax.tree.unflatten(self.structure, leaves)
 
 
 def of_examples(batch) -> Batch:
     """Returns how a batch is one of examples: as many as its first leaf that is an array, of all leaves that are as long."""
     leaves, structure = jax.tree.flatten(batch)
-    sizes = [jnp.shape(leaf)[0] for leaf in leaves if jnp.ndim(leaf) > 0]
-    if not sizes:
-        return Batch(structure, (False,) * len(leaves), 1)
-    size = sizes[0]
-    return Batch(structure, tuple(jnp.shape(leaf)[:1] == (size,) for leaf in leaves), size)
+    lengths = [jnp.shape(leaf)[:1] for leaf in leaves]  # none of a number
+    if not any(lengths):
+        return of_one_example(batch)
+    first = next(length for length in lengths if length)
+    return Batch(structure, tuple(length == first for length in lengths), first[0])
 
 
 def of_one_example(batch) -> Batch:
@@ -108,15 +112,21 @@ def axis_of_examples(value: Value, of_one: Value) -> int | None:
     Where they are the same, the batch is of one example: the first axis of length 1. None for [tokens, features].
     """
     sizes = list(zip(value.shape, of_one.shape, strict=True))
-    differing = [axis for axis, pair in enumerate(sizes) if len(set(pair)) > 1]
-    if differing:
-        return differing[0]
-    return value.shape.index(1) if len(sizes) > 2 and (1, 1) in sizes else None
+    for axis, (size, size_of_one) in enumerate(sizes):
+        if size != size_of_one:
+            return axis
+    if len(sizes) > 2 and (1, 1) in sizes:
+        return value.shape.index(1)
+    return None
 
 
 def _streams(found: list[Trunk]) -> dict[Value, Graph]:
     """Returns the stream in front of every sublayer of the trunks as written, and the graph that it stands in."""
-    return {fork.below: graph for trunk in found for fork, graph, _ in trunk.places}
+    streams = {}
+    for trunk in found:
+        for fork, graph, _ in trunk.places:
+            streams[fork.below] = graph
+    return streams
 
 
 def _of_first(program, values: Mapping[Value, Graph], axes, params, batch) -> list:
@@ -127,7 +137,9 @@ def _of_first(program, values: Mapping[Value, Graph], axes, params, batch) -> li
         found = []
         for value, array, axis in zip(values, arrays, axes, strict=True):
             turns = array.ndim - len(value.shape)
-            found.append(array if axis is None else jnp.take(array, 0, axis=turns + axis))
+            if axis is not None:
+                array = jnp.take(array, 0, axis=turns + axis)
+            found.append(array)
         return found
 
     return jax.jit(first)(params, batch)
@@ -135,9 +147,14 @@ def _of_first(program, values: Mapping[Value, Graph], axes, params, batch) -> li
 
 def _agree(ours, alone) -> bool:
     """Returns whether two arrays are the same but for the rounding of sums in another order."""
-    ours, alone = (np.asarray(array.astype(jnp.promote_types(array.dtype, jnp.float32))) for array in (ours, alone))
+    ours, alone = _on_host(ours), _on_host(alone)
     tolerance = float(jnp.finfo(alone.dtype).eps) ** 0.5
     return bool(np.all(np.abs(ours - alone) <= tolerance * np.abs(alone).max()))
+
+
+def _on_host(array) -> np.ndarray:
+    """Returns an array in float32 or better, for NumPy."""
+    return np.asarray(array.astype(jnp.promote_types(array.dtype, jnp.float32)))
 
 
 # ---- its values -----------------------------------------------------------------------------------------------
@@ -150,9 +167,7 @@ def values_of(program, values: Mapping[Value, Graph], params, batch) -> list:
     """
     taps: dict[Path, dict[Any, tuple]] = {}
     for key, (value, graph) in enumerate(values.items()):
-        level, variables = made_at(graph, value)
-        at_level = taps.setdefault(level, {})
-        at_level[variables[0]] = (*at_level.get(variables[0], ()), key)
+        put(taps, key, *made_at(graph, value))
     arguments = [*jax.tree.leaves(params), *jax.tree.leaves(batch)]
     keys = range(len(values))
     _, reports = evaluate(Plan(taps), _reported, program, arguments, dict.fromkeys(keys))

@@ -52,8 +52,9 @@ class HeldNorm(Held):
 
     def null_directions(self, params, x):
         """Returns the directions that it removes from its input, as `LayerNorm` or `RMSNorm` do."""
-        norm = LayerNorm() if self.centred else RMSNorm()
-        return norm.null_directions(None, x)
+        if self.centred:
+            return LayerNorm().null_directions(None, x)
+        return RMSNorm().null_directions(None, x)
 
     def output_normals(self, params, y, inherited):
         """Returns the directions that its output can't move along, `1/γ` (if centred) and `(y − β)/γ²`."""

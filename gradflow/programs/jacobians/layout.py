@@ -40,20 +40,30 @@ class Layout:
         y = y.astype(wide(y.dtype))
         if self.lanes is not None:
             return jnp.moveaxis(y, self.lanes, 0)
-        return y.reshape(-1, self.shape[-1]) if y.ndim > 2 else y
+        if y.ndim > 2:
+            return y.reshape(-1, self.shape[-1])
+        return y
 
     def in_program(self, x, like: Value):
         """Returns the stream as the program has it."""
-        y = x.reshape(self.shape) if self.lanes is None else jnp.moveaxis(x, 0, self.lanes)
+        if self.lanes is None:
+            y = x.reshape(self.shape)
+        else:
+            y = jnp.moveaxis(x, 0, self.lanes)
         y = y.astype(like.aval.dtype)
-        return y if self.examples is None else jnp.expand_dims(y, self.examples)
+        if self.examples is None:
+            return y
+        return jnp.expand_dims(y, self.examples)
 
 
 def layout(shape: tuple[int, ...], examples: int | None, batch) -> Layout:
     """Returns the layout of a stream of that shape; `batch` is the program's."""
     own = tuple(size for axis, size in enumerate(shape) if axis != examples)
     lanes = None
-    lengths = {jnp.shape(leaf)[-1] for leaf in jax.tree.leaves(batch) if _is_text(leaf)}
+    lengths = set()
+    for leaf in jax.tree.leaves(batch):
+        if _is_text(leaf):
+            lengths.add(jnp.shape(leaf)[-1])
     if len(own) == 3 and own[0] in lengths:
         lanes = 1
     elif len(own) == 3 and own[1] in lengths:

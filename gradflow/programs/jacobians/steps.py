@@ -12,7 +12,8 @@ the sum, `norm_out`. So `FACTORS` are those of the wiring; the others are not to
 differentiated as it is written: its Jacobians have the precision of its numbers.
 """
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -34,7 +35,7 @@ from ..trunk.trunk import Trunk
 from .examples import Batch, OneExample, axis_of_examples, one_example, values_of
 from .held import Held, HeldNorm, traits
 from .layout import Layout, layout
-from .sublayers import Sublayer, at_turn, context_values, runs, sublayers
+from .sublayers import Placed, Sublayer, at_turn, context_values, runs, sublayers
 
 FACTORS = ("norm_out", "fork", "sublayer")
 
@@ -88,18 +89,13 @@ class ProgramStack:
         """Returns what sublayers and the rest take from the forward pass, stacked as `walk` reads it."""
         held = self.held(params, inputs)
         segments = []
-        start = 0
-        for segment in self.stack.segments:
-            block = len(segment.block)
-            above = start + block * segment.repeats
+        for segment, turns in _turns(self.stack):
             stacked = {}
-            for place, instance in enumerate(segment.block):
-                contexts = [contexts_of(sublayer, held) for sublayer in self.sublayers[start + place : above : block]]
+            for instance, rows in zip(segment.block, turns, strict=True):
+                contexts = [contexts_of(sublayer, held) for sublayer in self.sublayers[rows]]
                 stacked[instance.kind] = jax.tree.map(lambda *arrays: jnp.stack(arrays), *contexts)
             segments.append(stacked)
-            start = above
-        rest = tuple(at_turn(value, (), held) for value in self.rest.context)
-        return {"stack": tuple(segments), "rest": rest}
+        return {"stack": tuple(segments), "rest": Placed(self.rest, ()).context(held)}
 
     def leave(self, params, x):
         """Returns the top of the stream: what is read out of it belongs to the loss."""
@@ -108,6 +104,16 @@ class ProgramStack:
     def loss(self, params, out, targets):
         """Returns the program's loss of a batch of this example alone."""
         return self.rest(params["rest"], self.layouts[self.rest.below].in_program(out, self.rest.below))
+
+
+def _turns(stack: Stack) -> Iterator[tuple[Segment, list[slice]]]:
+    """Yields the segments, and for each instance of a segment's block where its turns are among all sublayers."""
+    start = 0
+    for segment in stack.segments:
+        block = len(segment.block)
+        above = start + block * segment.repeats
+        yield segment, [slice(place, above, block) for place in range(start, start + block)]
+        start = above
 
 
 def contexts_of(sublayer: Sublayer, held: dict) -> dict:
@@ -143,8 +149,8 @@ def _model(one: OneExample, trunk: Trunk, whole: Trunk, batch) -> ProgramStack:
     """Returns a trunk as a model of which nothing is known but its parts."""
     found = sublayers(trunk)
     layouts = _layouts(trunk, whole, found, batch)
-    shapes = dict.fromkeys(layouts[sublayer.fork.below].stream for sublayer in found)
-    shapes[layouts[top(trunk)].stream] = None
+    positions = [sublayer.fork.below for sublayer in found]
+    shapes = dict.fromkeys(layouts[position].stream for position in (*positions, top(trunk)))
     if len(shapes) > 1:
         raise ValueError(
             f"the stream changes its shape, {' to '.join(map(str, shapes))}: Jacobians are of one that keeps it"
@@ -152,7 +158,9 @@ def _model(one: OneExample, trunk: Trunk, whole: Trunk, batch) -> ProgramStack:
     segments = []
     for start, block, repeats in runs(found):
         own = found[start : start + block]
-        instances = [_instance(kind, sublayer, layouts) for kind, sublayer in zip(_kinds(own), own, strict=True)]
+        instances = []
+        for kind, sublayer in zip(_kinds(own), own, strict=True):
+            instances.append(_instance(kind, sublayer, layouts))
         segments.append(Segment(tuple(instances), repeats))
     return ProgramStack(one.program, trunk, one.batch, layouts, Stack(tuple(segments)), tuple(found))
 
@@ -202,16 +210,12 @@ def _with_traits(model: ProgramStack, params, examples) -> ProgramStack:
 
     reports = jax.device_get(jax.jit(read)(params, first(examples["inputs"])))
     segments = []
-    start = 0
-    for segment in model.stack.segments:
-        block = len(segment.block)
-        above = start + block * segment.repeats
+    for segment, turns in _turns(model.stack):
         instances = []
-        for place, instance in enumerate(segment.block):
-            at_turns = jax.tree.map(lambda a, rows=slice(start + place, above, block): a[rows], reports)
+        for instance, rows in zip(segment.block, turns, strict=True):
+            at_turns = jax.tree.map(operator.itemgetter(rows), reports)
             instances.append(_seen(instance, at_turns))
         segments.append(replace(segment, block=tuple(instances)))
-        start = above
     return replace(model, stack=Stack(tuple(segments)))
 
 

@@ -48,7 +48,11 @@ class Sublayer(NamedTuple):
     @property
     def pieces(self) -> list[Piece]:
         """The pieces of all parts."""
-        return [placed.piece for part in self.parts.values() for placed in part]
+        pieces = []
+        for part in self.parts.values():
+            for placed in part:
+                pieces.append(placed.piece)
+        return pieces
 
 
 class _Element(NamedTuple):
@@ -92,13 +96,16 @@ def _sublayer(group: list[_Element], known: dict) -> Sublayer:
     if fork not in known:
         known[fork] = _skip(graph, fork), _branch(graph, fork)
     skip, branch = known[fork]
+    skips: tuple[Placed, ...] = ()
+    if skip is not None:
+        skips = (Placed(skip, turn),)
     after = []
     for element in maps:
         step = element.step
         if step not in known:
             known[step] = between(element.graph, step.below, step.above)
         after.append(Placed(known[step], element.turn))
-    skips = () if skip is None else (Placed(skip, turn),)
+
     parts = {"skip": skips, "branch": (Placed(branch, turn),), "norm_out": tuple(after)}
     return Sublayer(fork, turn, parts)
 
@@ -146,9 +153,11 @@ class Run(NamedTuple):
 def runs(found: list[Sublayer]) -> list[Run]:
     """Returns the sublayers in runs of blocks that repeat, so that each is compiled once, whether the program loops or not."""
     texts: dict[Piece, str] = {}
-    signs = [_sign(sublayer, texts) for sublayer in found]
-    numbers = {sign: number for number, sign in enumerate(dict.fromkeys(signs))}
-    kinds = [numbers[sign] for sign in signs]
+    numbers: dict[tuple, int] = {}
+    kinds = []
+    for sublayer in found:
+        sign = _sign(sublayer, texts)
+        kinds.append(numbers.setdefault(sign, len(numbers)))
     result = []
     start = 0
     while start < len(kinds):
@@ -162,11 +171,12 @@ def _sign(sublayer: Sublayer, texts: dict) -> tuple:
     """Returns what tells sublayers apart: the text of all pieces of their parts."""
     signs = []
     for name in PARTS:
-        part = sublayer.parts[name]
-        for piece, _ in part:
+        of_part = []
+        for piece, _ in sublayer.parts[name]:
             if piece not in texts:
                 texts[piece] = text(piece)
-        signs.append(tuple(texts[piece] for piece, _ in part))
+            of_part.append(texts[piece])
+        signs.append(tuple(of_part))
     return tuple(signs)
 
 

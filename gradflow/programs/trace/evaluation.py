@@ -18,7 +18,7 @@ import jax
 from jax.extend import core
 from jax.extend.source_info_util import current_name_stack, user_context
 
-from .graph import CALLS, Path, opened, scan_counts
+from .graph import CALLS, Path, is_inside, opened, scan_counts
 
 
 class Seen(NamedTuple):
@@ -47,10 +47,12 @@ class Plan:
         """Returns the keys of the taps that lie in the call at a path, and those whose values are set apart there."""
         own: set = set()
         for level, variables in self.taps.items():
-            if level[: len(path)] == path:
-                for keys in variables.values():
-                    own.update(keys)
-        borrowed = {key for use, key in self.apart.items() if use.path[: len(path)] == path and use.path != path}
+            if is_inside(level, path):
+                own = own.union(*variables.values())
+        borrowed: set = set()
+        for use, key in self.apart.items():
+            if is_inside(use.path, path) and use.path != path:
+                borrowed.add(key)
         return own, borrowed - own
 
 
@@ -78,7 +80,9 @@ def _run(plan: Plan, tap: Callable, program, args, extras: dict, apart: dict, pa
         env[variable] = value
 
     def look_up(variable):
-        return variable.val if isinstance(variable, core.Literal) else env[variable]
+        if isinstance(variable, core.Literal):
+            return variable.val
+        return env[variable]
 
     for variable, value in zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *args), strict=True):
         bind(variable, value)
@@ -87,7 +91,10 @@ def _run(plan: Plan, tap: Callable, program, args, extras: dict, apart: dict, pa
         values = []
         for place, variable in enumerate(equation.invars):
             key = plan.apart.get(Use(here, place))
-            values.append(apart[key] if key in apart else look_up(variable))
+            if key in apart:
+                values.append(apart[key])
+            else:
+                values.append(look_up(variable))
         with user_context(
             equation.source_info.traceback, name_stack=current_name_stack() + equation.source_info.name_stack
         ):
@@ -111,9 +118,8 @@ def _equation(plan: Plan, tap: Callable, equation, values, extras: dict, apart: 
     def body(args, extras, apart):
         return _run(plan, tap, equation.params[CALLS[name]], args, extras, apart, path)
 
-    return WRAPPED[name](body, equation.params)(
-        values, own_extras, {key: apart[key] for key in borrowed if key in apart}
-    )
+    own_apart = {key: apart[key] for key in borrowed.intersection(apart)}
+    return WRAPPED[name](body, equation.params)(values, own_extras, own_apart)
 
 
 def _jitted(body, params: Mapping):
@@ -159,6 +165,10 @@ def _scanned(plan: Plan, tap: Callable, equation, values, extras: dict, path: Pa
 def as_it_was(equation, values) -> list:
     """Returns what an equation makes of these values."""
     bound = equation.primitive.get_bind_params(equation.params)
-    functions, params = bound if isinstance(bound, tuple) else ([], bound)  # a pair until jax 0.11
+    if not isinstance(bound, tuple):  # a pair until jax 0.11
+        bound = ([], bound)
+    functions, params = bound
     made = equation.primitive.bind(*functions, *values, **params)
-    return list(made) if equation.primitive.multiple_results else [made]
+    if equation.primitive.multiple_results:
+        return list(made)
+    return [made]

@@ -7,7 +7,7 @@ are single operations; the body of a loop is a graph of its own (`loops`).
 A place in the program is a path: the index of an equation, then of one in the body of that call, and so on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -72,12 +72,17 @@ class Operation:
     @cached_property
     def line(self) -> Line:
         """The line of the user's code that made it; of a library's own program, the line that calls it."""
-        return self.lines[0] if self.lines else NOWHERE
+        if not self.lines:
+            return NOWHERE
+        return self.lines[0]
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
         """The lines of the user's code that led to it, innermost first."""
-        return tuple(line for equation in (self.equation, *reversed(self.around)) for line in lines_of(equation))
+        found: list[Line] = []
+        for equation in (self.equation, *reversed(self.around)):
+            found += lines_of(equation)
+        return tuple(found)
 
     @property
     def scope(self) -> str:
@@ -138,6 +143,11 @@ def is_number(value: Value) -> bool:
     return value.constant is not None and value.shape == ()
 
 
+def is_inside(path: Path, around: Path) -> bool:
+    """Returns whether a place in the program is another one, or lies in the call there."""
+    return path[: len(around)] == around
+
+
 def opened(program) -> tuple[Any, tuple]:
     """Returns a program's equations (a jaxpr) and its constants, closed or not."""
     return getattr(program, "jaxpr", program), tuple(getattr(program, "consts", ()))
@@ -180,6 +190,24 @@ def _flatten(program, inputs, path: Path, around: tuple, levels, operations) -> 
     return tuple(map(look_up, jaxpr.outvars))
 
 
+def floating(values: Iterable[Value]) -> list[Value]:
+    """Returns the values that derivatives go through."""
+    return [value for value in values if value.floating]
+
+
+def among(values: Iterable[Value], chosen: Collection[Value]) -> list[Value]:
+    """Returns the values that are chosen ones."""
+    return [value for value in values if value in chosen]
+
+
+def made_by(operations: Iterable[Operation]) -> set[Value]:
+    """Returns the values that operations make."""
+    made: set[Value] = set()
+    for operation in operations:
+        made.update(operation.outputs)
+    return made
+
+
 def reached(operations, sources: set[Value]) -> set[Value]:
     """Returns the values that are made from `sources`, whatever their type, and these."""
     found = set(sources)
@@ -197,11 +225,11 @@ def differentiable_path(operations, source: Value, sinks: set[Value]) -> set[Val
     ahead = {source}
     for operation in operations:
         if passes_gradients(operation) and not ahead.isdisjoint(operation.inputs):
-            ahead.update(value for value in operation.outputs if value.floating)
+            ahead.update(floating(operation.outputs))
     needed = ahead & sinks
     for operation in reversed(operations):
         if not needed.isdisjoint(operation.outputs):
-            needed.update(value for value in gradient_inputs(operation) if value in ahead)
+            needed.update(ahead.intersection(gradient_inputs(operation)))
     return needed
 
 
@@ -214,12 +242,11 @@ def passes_gradients(operation: Operation) -> bool:
     return operation.name not in FLAT
 
 
-def gradient_inputs(operation: Operation) -> Iterator[Value]:
-    """Yields the inputs that a derivative goes to."""
-    if passes_gradients(operation):
-        for value in operation.inputs:
-            if value.floating:
-                yield value
+def gradient_inputs(operation: Operation) -> list[Value]:
+    """Returns the inputs that a derivative goes to."""
+    if not passes_gradients(operation):
+        return []
+    return floating(operation.inputs)
 
 
 def scan_counts(params: dict) -> tuple[int, int]:

@@ -59,12 +59,12 @@ def between(of: Graph, below: Value, above: Value, *, zero_uses=frozenset(), zer
             if value not in zero_values and Use(operation.path, place) not in zero_uses:
                 needed.add(value)
     changed = {below, *zero_values}
+    zero_paths = {use.path for use in zero_uses}
     again: list[Operation] = []
     for operation in reversed(operations):
-        uses = {Use(operation.path, place) for place in range(len(operation.inputs))}
-        if not changed.isdisjoint(operation.inputs) or not uses.isdisjoint(zero_uses):
+        if not changed.isdisjoint(operation.inputs) or operation.path in zero_paths:
             again.append(operation)
-            changed.update(value for value in operation.outputs if value not in zero_values)
+            changed.update(operation.outputs)
     context: dict[Value, None] = {}
     for operation in again:
         for value in operation.inputs:
@@ -75,10 +75,16 @@ def between(of: Graph, below: Value, above: Value, *, zero_uses=frozenset(), zer
 
 def _window(of: Graph, below: Value, above: Value) -> tuple[Operation, ...]:
     """Returns the operations that run after a value is made, up to the one that makes another."""
-    places = of.places
-    start = places[of.makers[below]] + 1 if below in of.makers else 0
-    end = places[of.makers[above]] + 1 if above in of.makers else start
+    start = _after(of, below)
+    end = max(start, _after(of, above))
     return of.operations[start:end]
+
+
+def _after(of: Graph, value: Value) -> int:
+    """Returns the place behind the operation that makes a value; 0 for one that none makes."""
+    if value not in of.makers:
+        return 0
+    return of.places[of.makers[value]] + 1
 
 
 # ---- evaluation -----------------------------------------------------------------------------------------------
@@ -88,7 +94,10 @@ def applied(equation, values) -> list:
     """Returns what an equation makes of these values; where only a pull is given for it, it can be pushed through too."""
     if not equation.primitive.name.startswith("custom_vjp"):
         return as_it_was(equation, values)
-    floating = [place for place, value in enumerate(values) if jnp.issubdtype(jnp.result_type(value), jnp.inexact)]
+    floating = {}
+    for place, value in enumerate(values):
+        if jnp.issubdtype(jnp.result_type(value), jnp.inexact):
+            floating[place] = value
 
     def of_floating(*arrays):
         taken = list(values)
@@ -96,7 +105,7 @@ def applied(equation, values) -> list:
             taken[place] = array
         return as_it_was(equation, taken)
 
-    return pushable(of_floating)(*[values[place] for place in floating])
+    return pushable(of_floating)(*floating.values())
 
 
 def pushable(function):

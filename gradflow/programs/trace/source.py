@@ -26,8 +26,7 @@ def lines_of(equation) -> Iterator[Line]:
 
 def scope_of(equation) -> tuple[str, ...]:
     """Returns the names of the scopes around an equation, outermost first, without those of transformations."""
-    stack = str(equation.source_info.name_stack)
-    return tuple(re.findall(r"[\w.\-]+", stack)) if stack else ()
+    return tuple(re.findall(r"[\w.\-]+", str(equation.source_info.name_stack)))
 
 
 @cache

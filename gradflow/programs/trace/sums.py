@@ -8,7 +8,7 @@ Terms are looked for through additions, and through what is linear in one array:
 
 from dataclasses import dataclass
 
-from .graph import Graph, Operation, Value
+from .graph import Graph, Operation, Value, among
 
 ADDITIONS = {"add", "add_any", "sub"}
 # Linear in one array, entry by entry or by moving entries.
@@ -57,9 +57,14 @@ class Term:
         return any(operation.name in MATRICES for operation in self.chain)
 
 
+def linear_terms(origin: Value, found: list[Term]) -> list[Term]:
+    """Returns the terms that are linear in `origin`."""
+    return [term for term in found if term.origin is origin]
+
+
 def linear_input(operation: Operation, path: set[Value]) -> Value | None:
     """Returns the one input on the path that an operation is linear in; None where there are several, or where it isn't."""
-    on_path = [value for value in operation.inputs if value in path]
+    on_path = among(operation.inputs, path)
     if len(on_path) != 1 or operation.name not in VIEWS | SCALINGS | MATRICES:
         return None
     if operation.name == "div" and operation.inputs[DIVISOR] is on_path[0]:
@@ -71,7 +76,7 @@ def terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> list[T
     """Returns the terms of `total`, each followed down to `origin` where it is linear in it, else ending in itself."""
     found: list[Term] = []
     for added in _added(graph, total, origin, path):
-        linear = [term for term in _followed(graph, added, added, (), origin, path) if term.origin is origin]
+        linear = linear_terms(origin, _followed(graph, added, added, (), origin, path))
         found += linear or [Term(added, added, ())]
     return found
 
@@ -84,7 +89,10 @@ def gated_terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> 
     found: list[Term] = []
     for added in _added(graph, total, origin, path):
         chain = _gated_chain(graph, added, origin, path)
-        found.append(Term(added, added, ()) if chain is None else Term(added, origin, chain))
+        if chain is None:
+            found.append(Term(added, added, ()))
+        else:
+            found.append(Term(added, origin, chain))
     return found
 
 
@@ -95,7 +103,7 @@ def _gated_chain(graph: Graph, value: Value, origin: Value, path: set[Value]) ->
     operation = graph.makers.get(value)
     if operation is None or operation.name not in VIEWS | SCALINGS | {"dot_general"}:
         return None
-    on_path = [value for value in operation.inputs if value in path]
+    on_path = among(operation.inputs, path)
     if operation.name == "dot_general" and len(on_path) < 2:
         return None
     for below in on_path:
@@ -112,9 +120,8 @@ def _added(graph: Graph, total: Value, origin: Value, path: set[Value]) -> list[
         return [total]
     if operation.name in ADDITIONS:
         values: list[Value] = []
-        for value in operation.inputs:
-            if value in path:
-                values += _added(graph, value, origin, path)
+        for value in among(operation.inputs, path):
+            values += _added(graph, value, origin, path)
         return values
     below = linear_input(operation, path)
     if operation.name in VIEWS and below is not None and _is_sum(graph, below, path):
@@ -128,7 +135,7 @@ def _is_sum(graph: Graph, value: Value, path: set[Value]) -> bool:
     if operation is None:
         return False
     if operation.name in ADDITIONS:
-        return sum(value in path for value in operation.inputs) > 1
+        return len(among(operation.inputs, path)) > 1
     below = linear_input(operation, path)
     return operation.name in VIEWS and below is not None and _is_sum(graph, below, path)
 
@@ -140,11 +147,11 @@ def _followed(graph: Graph, added: Value, value: Value, chain, origin: Value, pa
         return [Term(added, value, chain)]
     if operation.name in ADDITIONS:
         inner: list[Term] = []
-        for part in operation.inputs:
-            if part in path:
-                inner += _followed(graph, added, part, (*chain, operation), origin, path)
-        holding = [term for term in inner if term.origin is origin]
-        return inner if holding else [Term(added, value, chain)]
+        for part in among(operation.inputs, path):
+            inner += _followed(graph, added, part, (*chain, operation), origin, path)
+        if linear_terms(origin, inner):
+            return inner
+        return [Term(added, value, chain)]
     below = linear_input(operation, path)
     if below is None:
         return [Term(added, value, chain)]

@@ -26,9 +26,10 @@ def coordinates(trunk: Trunk, names: list[str]) -> dict:
 
 def lines(trunk: Trunk) -> list[str]:
     """Returns the line [S] of the residual sum of every sublayer."""
-    written = trunk.places
-    numbers = [np.full(place.repeats, number) for number, place in enumerate(written)]
-    return [str(written[number].fork.line) for number in in_depth_order(trunk, numbers, np)]
+    numbers = []
+    for number, place in enumerate(trunk.places):
+        numbers.append(np.full(place.repeats, number))
+    return [str(trunk.places[number].fork.line) for number in in_depth_order(trunk, numbers, np)]
 
 
 def layers_of(trunk: Trunk) -> np.ndarray:

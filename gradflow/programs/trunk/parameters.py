@@ -6,7 +6,6 @@ the trunk above its sum, up to the next fork. One that several use, or none, is 
 In a loop, a parameter that is scanned over has an axis of turns, which is found through transpositions: a layer each.
 """
 
-import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ import numpy as np
 
 from ...instruments.meters.meter import GAIN, norm, squared_modulus
 from ...model.numerics.precision import in_float32
-from ..trace.graph import Graph, Value, reached, scan_counts
+from ..trace.graph import Graph, Value, made_by, reached, scan_counts
 from .layer_names import without_layers
 from .positions import ends, in_depth_order
 from .trunk import Fork, Loop, Trunk
@@ -56,8 +55,12 @@ class Part(NamedTuple):
 
     def size(self, shape: tuple[int, ...]) -> int:
         """Returns how many numbers it is, of one turn."""
-        taken = {*self.turns, *(axis for axis, _ in self.at)}
-        return math.prod(length for axis, length in enumerate(shape) if axis not in taken)
+        indexed = dict(self.at)
+        size = 1
+        for axis, length in enumerate(shape):
+            if axis not in self.turns and axis not in indexed:
+                size *= length
+        return size
 
 
 Origins = dict[Value, frozenset[Origin]]
@@ -75,9 +78,10 @@ def owned(trunk: Trunk, parameters: int) -> list[Owned]:
     used: list[Owned] = []
     _collect(inside, trunk.graph, trunk.source, start, used)
     origins = _origins(trunk.graph, start, trunk.source)
-    elsewhere = {origin.leaf for origin in _behind_source(trunk, start)}
+    used_elsewhere = set(_behind_source(trunk, start))
     for step in (*below, *above):
-        elsewhere |= {origin.leaf for origin in _used(step, origins)}
+        used_elsewhere |= _used(step, origins)
+    elsewhere = {origin.leaf for origin in used_elsewhere}
     for leaf in range(parameters):
         if leaf in elsewhere or not _is_parted(leaf, used, trunk):
             for of_fork in used:
@@ -88,13 +92,16 @@ def owned(trunk: Trunk, parameters: int) -> list[Owned]:
 def _is_parted(leaf: int, used: list[Owned], trunk: Trunk) -> bool:
     """Returns whether no part of a parameter is used by two sublayers, and turns are those of the loops around each."""
     seen: list[Part] = []
+    is_whole_somewhere = False
     for of_fork, place in zip(used, trunk.places, strict=True):
         for part in of_fork.get(leaf, ()):
             if len(part.turns) != len(place.repeats):
                 return False
             seen.append(part)
-    whole = [part for part in seen if not part.at]
-    return len(set(seen)) == len(seen) and (not whole or len(seen) == 1)
+            is_whole_somewhere |= not part.at
+    if is_whole_somewhere and len(seen) > 1:
+        return False
+    return len(set(seen)) == len(seen)
 
 
 def _collect(steps, graph: Graph, source: Value, start: Origins, found: list[Owned]) -> None:
@@ -131,7 +138,7 @@ def _behind_source(trunk: Trunk, start: Origins) -> frozenset[Origin]:
 
 def _used(step, origins: Origins) -> set[Origin]:
     """Returns the parameters that take part in a step beyond what comes along the trunk."""
-    made = {value for operation in step.operations for value in operation.outputs}
+    made = made_by(step.operations)
     used: set[Origin] = set()
     for operation in step.operations:
         for value in operation.inputs:
@@ -188,22 +195,26 @@ def _entering(loop: Loop, origins: Origins) -> Origins:
     for place, (inside, outside) in enumerate(zip(loop.body.inputs, loop.operation.inputs, strict=True)):
         behind = origins.get(outside, frozenset())
         if place >= constants + carried:
-            behind = frozenset(_scanned(origin) for origin in behind)
+            behind = _scanned(behind)
         if behind and inside.floating and place != constants + loop.carry:
             start[inside] = behind
     return start
 
 
-def _scanned(origin: Origin) -> Origin:
-    if not origin.axes:
-        return origin._replace(axes=None)
-    return origin._replace(axes=origin.axes[1:], turns=(*origin.turns, origin.axes[0]))
+def _scanned(behind: frozenset[Origin]) -> frozenset[Origin]:
+    """Returns the parameters behind one turn's slice of a value."""
+    scanned = set()
+    for origin in behind:
+        if origin.axes:
+            scanned.add(origin._replace(axes=origin.axes[1:], turns=(*origin.turns, origin.axes[0])))
+        else:
+            scanned.add(origin._replace(axes=None))
+    return frozenset(scanned)
 
 
 def outer_leaves(own: list[Owned], parameters: int) -> list[int]:
     """Returns the numbers of the parameters that no sublayer has to itself."""
-    inside = {leaf for of_fork in own for leaf in of_fork}
-    return [leaf for leaf in range(parameters) if leaf not in inside]
+    return sorted(set(range(parameters)).difference(*own))
 
 
 # ---- norms ----------------------------------------------------------------------------------------------------
@@ -211,13 +222,17 @@ def outer_leaves(own: list[Owned], parameters: int) -> list[int]:
 
 def columns(own: list[Owned], names: list[str]) -> dict[int, str]:
     """Returns the name of each parameter of sublayers, without its layer's number unless two of a sublayer are then alike."""
-    leaves = sorted({leaf for of_fork in own for leaf in of_fork})
-    short = without_layers([names[leaf] for leaf in leaves])
-    found = {leaf: short[names[leaf]] for leaf in leaves}
+    leaves: set[int] = set().union(*own)
+    full = {leaf: names[leaf] for leaf in sorted(leaves)}
+    without = without_layers(list(full.values()))
+    short = {}
+    for leaf, name in full.items():
+        short[leaf] = without[name]
     for of_fork in own:
-        if len({found[leaf] for leaf in of_fork}) < len(of_fork):
-            return {leaf: names[leaf] for leaf in leaves}
-    return found
+        called = {short[leaf] for leaf in of_fork}
+        if len(called) < len(of_fork):
+            return full
+    return short
 
 
 def gradient_norms(trunk: Trunk, own: list[Owned], names: dict[int, str], gradients: list):
@@ -237,7 +252,9 @@ def entries(trunk: Trunk, own: list[Owned], names: dict[int, str], shapes: list[
     for of_fork, (_, _, repeats) in zip(own, trunk.places, strict=True):
         row = dict.fromkeys(names.values(), np.nan)
         for leaf, parts in of_fork.items():
-            row[names[leaf]] = sum(part.size(shapes[leaf]) for part in parts)
+            row[names[leaf]] = 0
+            for part in parts:
+                row[names[leaf]] += part.size(shapes[leaf])
         rows.append(np.tile(np.array(list(row.values()), float), (*repeats, 1)))
     return in_depth_order(trunk, rows, np)
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..trace.evaluation import Plan, Use
-from ..trace.graph import Graph, Operation, Path, Value
+from ..trace.graph import Graph, Operation, Path, Value, is_inside
 from ..trace.sums import ADDITIONS, VIEWS
 from .trunk import CONTRACTIONS, Fork, Loop, Map, Step, Trunk
 
@@ -27,40 +27,55 @@ def plan(trunks: list[Trunk]) -> Plan:
     return Plan(taps, apart)
 
 
+def put(taps: dict, key, level: Path, variables: list) -> None:
+    """Puts a tap on the first of the variables that hold a value at a level, if there is one."""
+    for variable in variables[:1]:
+        at_level = taps.setdefault(level, {})
+        at_level[variable] = (*at_level.get(variable, ()), key)
+
+
 def _plan(number: int, trunk: Trunk, taps: dict, apart: dict) -> None:
     """Puts the taps of one trunk."""
-
-    def put(key, level: Path, variables) -> None:
-        for variable in variables[:1]:
-            at_level = taps.setdefault(level, {})
-            at_level[variable] = (*at_level.get(variable, ()), key)
-
     for f, (fork, graph, _) in enumerate(trunk.places):
-        put(("sum", number, f), *made_at(graph, fork.above))
+        put(taps, ("sum", number, f), *made_at(graph, fork.above))
         level = home(graph, fork)
-        put(("fork", number, f), level, graph.levels[level].variables(fork.below))
+        put(taps, ("fork", number, f), level, graph.levels[level].variables(fork.below))
         if len(fork.skips) == 1:
-            put(("skip", number, f), *made_at(graph, fork.skips[0].value))
+            put(taps, ("skip", number, f), *made_at(graph, fork.skips[0].value))
             apart[use_of_skip(graph, fork)] = ("fork", number, f)
         if len(fork.branches) == 1:
-            put(("branch", number, f), *made_at(graph, fork.branches[0].value))
-    put(("top", number), *made_at(trunk.graph, top(trunk)))
-    put(("readout", number), *made_at(trunk.graph, readout(trunk)))
+            put(taps, ("branch", number, f), *made_at(graph, fork.branches[0].value))
+    put(taps, ("top", number), *made_at(trunk.graph, top(trunk)))
+    put(taps, ("readout", number), *made_at(trunk.graph, readout(trunk)))
 
 
 def made_at(graph: Graph, value: Value) -> tuple[Path, list]:
     """Returns the level at which a value is made, and the variables that hold it there."""
     maker = graph.makers.get(value)
-    level = maker.path[:-1] if maker else min(graph.levels, key=len)
+    if maker is None:
+        level = min(graph.levels, key=len)
+    else:
+        level = maker.path[:-1]
     return level, graph.levels[level].variables(value)
 
 
 def home(graph: Graph, fork: Fork) -> Path:
     """Returns the innermost level that has the input of a fork, and all its uses in or below itself."""
-    uses = [operation.path for operation, _ in graph.users[fork.below] if operation in fork.operations]
-    held = [path for path, level in graph.levels.items() if level.variables(fork.below)]
-    around = [path for path in held if all(use[: len(path)] == path for use in uses)]
+    users = _users(graph, fork.below, fork)
+    around = []
+    for path, level in graph.levels.items():
+        if level.variables(fork.below) and all(is_inside(user.path, path) for user in users):
+            around.append(path)
     return max(around, key=len)
+
+
+def _users(graph: Graph, value: Value, fork: Fork) -> list[Operation]:
+    """Returns the operations of a fork that use a value, in the order in which they run."""
+    found = []
+    for operation, _ in graph.users.get(value, ()):
+        if operation in fork.operations:
+            found.append(operation)
+    return found
 
 
 def use_of_skip(graph: Graph, fork: Fork) -> Use:
@@ -69,7 +84,8 @@ def use_of_skip(graph: Graph, fork: Fork) -> Use:
     if skip.chain:
         operation = skip.chain[-1]
     else:
-        operation = next(o for o in fork.operations if skip.value in o.inputs and _leads_up(graph, o, fork))
+        users = _users(graph, skip.value, fork)
+        operation = next(user for user in users if _leads_up(graph, user, fork))
     return Use(operation.path, operation.inputs.index(fork.below))
 
 
@@ -80,7 +96,7 @@ def _leads_up(graph: Graph, operation, fork: Fork) -> bool:
     (made,) = operation.outputs
     if made is fork.above:
         return True
-    upward = [user for user, _ in graph.users.get(made, ()) if user in fork.operations]
+    upward = _users(graph, made, fork)
     return len(upward) == 1 and _leads_up(graph, upward[0], fork)
 
 
@@ -93,14 +109,14 @@ def top(trunk: Trunk) -> Value:
     What follows is told by its operations and the line that it is written in: the norm of the last post-norm sublayer is made by
     the line that made those below; a norm before the readout is not.
     """
-    last = max(index for index, step in enumerate(trunk.steps) if _holds_fork(step))
+    last = _forked(trunk.steps)[-1]
     value = trunk.steps[last].above
     if isinstance(trunk.steps[last], Loop):
         return value
     followers = _followers(trunk.steps[: last + 1])
     tail = trunk.steps[last + 1 :]
     for length in range(1, len(tail) + 1):
-        if not all(isinstance(step, Map) for step in tail[:length]):
+        if not isinstance(tail[length - 1], Map):
             break
         if _written(tail[:length]) in followers:
             value = tail[length - 1].above
@@ -109,6 +125,15 @@ def top(trunk: Trunk) -> Value:
 
 def _holds_fork(step: Step) -> bool:
     return isinstance(step, Fork) or (isinstance(step, Loop) and any(map(_holds_fork, step.steps)))
+
+
+def _forked(steps) -> list[int]:
+    """Returns the places of the steps that hold a fork."""
+    found = []
+    for place, step in enumerate(steps):
+        if _holds_fork(step):
+            found.append(place)
+    return found
 
 
 def _followers(steps) -> set:
@@ -129,7 +154,11 @@ def _followers(steps) -> set:
 
 def _written(maps) -> tuple:
     """Returns what tells maps apart: their operations, and the line of each."""
-    return tuple((step.line, tuple(operation.name for operation in step.operations)) for step in maps)
+    written = []
+    for step in maps:
+        names = tuple(operation.name for operation in step.operations)
+        written.append((step.line, names))
+    return tuple(written)
 
 
 def readout(trunk: Trunk) -> Value:
@@ -145,16 +174,18 @@ def readout(trunk: Trunk) -> Value:
 
 def _has_weights(step: Map, weights: set[Value]) -> bool:
     """Returns whether a step multiplies by a matrix of weights."""
-    products = [operation for operation in step.operations if operation.name in CONTRACTIONS]
-    return any(value in weights for operation in products for value in operation.inputs)
+    factors: set[Value] = set()
+    for operation in step.operations:
+        if operation.name in CONTRACTIONS:
+            factors.update(operation.inputs)
+    return not weights.isdisjoint(factors)
 
 
 def ends(trunk: Trunk) -> tuple[list[Step], list[Step], list[Step]]:
     """Returns the steps below the bottom of the stream, those of its sublayers, and those above its top."""
-    first = next(index for index, step in enumerate(trunk.steps) if _holds_fork(step))
-    highest = top(trunk)
-    last = next(index for index, step in enumerate(trunk.steps) if step.above is highest)
     steps = list(trunk.steps)
+    first = _forked(steps)[0]
+    last = [step.above for step in steps].index(top(trunk))
     return steps[:first], steps[first : last + 1], steps[last + 1 :]
 
 
@@ -163,12 +194,14 @@ def ends(trunk: Trunk) -> tuple[list[Step], list[Step], list[Step]]:
 
 def bottom(trunk: Trunk) -> Value:
     """Returns the bottom of the stream: the input of the first fork, or of the loop that it is in."""
-    first = next(step for step in trunk.steps if _holds_fork(step))
-    if isinstance(first, Loop):
-        inner = next(step for step in first.steps if _holds_fork(step))
-        is_carry = inner.below is first.steps[0].below
-        return first.below if is_carry else inner.below
-    return first.below
+    first = trunk.steps[_forked(trunk.steps)[0]]
+    if not isinstance(first, Loop):
+        return first.below
+    inner = first.steps[_forked(first.steps)[0]]
+    is_carry = inner.below is first.steps[0].below
+    if is_carry:
+        return first.below
+    return inner.below
 
 
 def makers(trunk: Trunk) -> list[tuple[Operation | None, tuple[int, ...]]]:
@@ -187,9 +220,17 @@ def _makers(steps, graph: Graph, repeats: tuple[int, ...], end: Value) -> list:
         if isinstance(step, Loop):
             found += _makers(step.steps, step.body, (*repeats, step.repeats), step.steps[-1].above)
         elif isinstance(step, Fork):
-            above = [later.below for later in steps[index + 1 :] if _holds_fork(later)]
-            found.append((graph.makers[above[0] if above else end], repeats))
+            above = _next_position(steps[index + 1 :], end)
+            found.append((graph.makers[above], repeats))
     return found
+
+
+def _next_position(steps, end: Value) -> Value:
+    """Returns the input of the first step that holds a fork; `end` where none does."""
+    for step in steps:
+        if _holds_fork(step):
+            return step.below
+    return end
 
 
 # ---- the order of depth ----------------------------------------------------------------------------------------

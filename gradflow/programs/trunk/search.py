@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..trace.graph import Graph, Value, gradient_inputs, graph, reached
-from .trunk import CONTRACTIONS, Loop, Map, Step, Trunk, places_in, steps
+from ..trace.graph import Graph, Operation, Path, Value, among, floating, gradient_inputs, graph, reached
+from .trunk import Loop, Map, Step, Trunk, places_in, products, steps
 
 
 class NoTrunk(ValueError):
@@ -28,11 +28,12 @@ def trunks(program, parameters: int) -> list[Trunk]:
             for above in _past_what_rides_along(candidate):
                 candidates.append(_trunk(of, above, sink, learned))
     chosen: list[Trunk] = []
+    taken: set[Path] = set()
     for candidate in sorted(candidates, key=_size, reverse=True):
-        taken = {place.fork.operations[-1].path for trunk in chosen for place in trunk.places}
         own = _below(candidate, taken)
         if _is_one(own):
             chosen.append(own)
+            taken.update(place.fork.operations[-1].path for place in own.places)
     if not chosen:
         raise NoTrunk(_what_goes_past(candidates))
     return sorted(chosen, key=_begin)
@@ -51,24 +52,37 @@ def _past_what_rides_along(candidate: Trunk) -> Iterator[Value]:
     further up give to x_0 directly. That is the same number as for a layer's own copy of x_0 among its parameters, and what
     follows from it (log-gains, Jacobians of sublayers) is of one array. It is looked for where one step is most of the path.
     """
-    lengths = {step: len(step.operations) for step in candidate.steps if not isinstance(step, Loop)}
+    lengths: dict[Step, int] = {}
+    for step in candidate.steps:
+        if not isinstance(step, Loop):
+            lengths[step] = len(step.operations)
     widest = max(lengths, key=lambda step: lengths[step], default=None)
     if widest is None or 2 * lengths[widest] <= sum(lengths.values()):
         return
     for operation, _ in candidate.graph.users[widest.below]:
         if operation in widest.operations:
-            yield from (value for value in operation.outputs if value.floating)
+            yield from floating(operation.outputs)
 
 
-def _below(candidate: Trunk, taken: set) -> Trunk:
+def _below(candidate: Trunk, taken: set[Path]) -> Trunk:
     """Returns a trunk up to the first sublayer that holds a residual sum of another, those being given by their paths."""
     own = []
+    sink = candidate.source
     for step in candidate.steps:
-        operations = [operation for place in places_in((step,), candidate.graph) for operation in place.fork.operations]
-        if any(operation.path in taken for operation in operations):
+        if _holds_any(step, candidate.graph, taken):
             break
         own.append(step)
-    return replace(candidate, sink=own[-1].above if own else candidate.source, steps=tuple(own))
+        sink = step.above
+    return replace(candidate, sink=sink, steps=tuple(own))
+
+
+def _holds_any(step: Step, of: Graph, paths: set[Path]) -> bool:
+    """Returns whether one of the operations at these paths stands in a residual sublayer of a step."""
+    for place in places_in((step,), of):
+        for operation in place.fork.operations:
+            if operation.path in paths:
+                return True
+    return False
 
 
 def _size(found: Trunk) -> tuple[int, int]:
@@ -107,24 +121,32 @@ def _what_goes_past(candidates: list[Trunk]) -> str:
 def _waiting(of: Graph, step: Step) -> list[str]:
     """Returns the lines of the values of a step that wait for several products of what is made of them."""
     places = {operation: place for place, operation in enumerate(step.operations)}
-    products = [operation.name in CONTRACTIONS for operation in step.operations]
     found = []
     for operation in step.operations:
-        uses = [places[user] for value in operation.outputs for user, _ in of.users.get(value, ()) if user in places]
-        if uses and sum(products[min(uses) : max(uses)]) > 1:
+        uses = _uses(of, operation, places)
+        if uses and products(step.operations[min(uses) : max(uses)]) > 1:
             found.append(str(operation.line))
+    return found
+
+
+def _uses(of: Graph, operation: Operation, places: dict[Operation, int]) -> list[int]:
+    """Returns the places of the operations that use what an operation makes, of those that have one."""
+    found = []
+    for value in operation.outputs:
+        for user, _ in of.users.get(value, ()):
+            if user in places:
+                found.append(places[user])
     return found
 
 
 def _sources(of: Graph, fed: set[Value], sink: Value) -> list[Value]:
     """Returns the values on the way to `sink` in which the batch first takes part differentiably."""
-    needed = _needed(of, sink)
-    found = [value for value in of.inputs if value in fed and value.floating and value in needed]
+    fed_differentiably = set(floating(fed))
+    on_way = fed_differentiably & _needed(of, sink)
+    found = among(of.inputs, on_way)
     for operation in of.operations:
-        made = [value for value in operation.outputs if value in fed and value.floating and value in needed]
-        enters = not any(value in fed and value.floating for value in operation.inputs)
-        if made and enters:
-            found += made
+        if fed_differentiably.isdisjoint(operation.inputs):
+            found += among(operation.outputs, on_way)
     return found
 
 
@@ -144,5 +166,7 @@ def _sinks(of: Graph) -> list[Value]:
     for value in found:
         operation = of.makers.get(value)
         if operation is not None and operation.name in ("add", "add_any", "sub", "mul", "div", "neg"):
-            found += [below for below in operation.inputs if below.floating and below.constant is None]
+            for below in floating(operation.inputs):
+                if below.constant is None:
+                    found.append(below)
     return list(dict.fromkeys(found))

@@ -12,14 +12,14 @@ trunk, such as a norm on the path, is a `Map`; a loop that carries the trunk is 
 The stream's positions are the inputs of the forks, and the top of the stream.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
 from ...results.lines import Line
-from ..trace.graph import Graph, Operation, Value, differentiable_path, graph, reached, scan_counts
-from ..trace.sums import Term, gated_terms, terms
+from ..trace.graph import Graph, Operation, Value, among, differentiable_path, graph, made_by, reached, scan_counts
+from ..trace.sums import Term, gated_terms, linear_terms, terms
 
 CONTRACTIONS = {"dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general"}
 
@@ -110,7 +110,7 @@ class Trunk:
     @property
     def sublayers(self) -> int:
         """The number of residual sublayers that the stream goes through."""
-        return sum(_count(step) for step in self.steps)
+        return _count(self.steps)
 
 
 def places_in(steps, graph: Graph, repeats: tuple[int, ...] = ()) -> Iterator[Place]:
@@ -122,11 +122,20 @@ def places_in(steps, graph: Graph, repeats: tuple[int, ...] = ()) -> Iterator[Pl
             yield from places_in(step.steps, step.body, (*repeats, step.repeats))
 
 
-def _count(step: Step) -> int:
-    """Returns how many sublayers a step has."""
-    if isinstance(step, Loop):
-        return step.repeats * sum(map(_count, step.steps))
-    return int(isinstance(step, Fork))
+def _count(steps: Iterable[Step]) -> int:
+    """Returns how many sublayers steps have."""
+    count = 0
+    for step in steps:
+        if isinstance(step, Loop):
+            count += step.repeats * _count(step.steps)
+        elif isinstance(step, Fork):
+            count += 1
+    return count
+
+
+def products(operations: Iterable[Operation]) -> int:
+    """Returns how many of the operations are products of matrices, or convolutions."""
+    return sum(operation.name in CONTRACTIONS for operation in operations)
 
 
 # ---- cuts -----------------------------------------------------------------------------------------------------
@@ -141,7 +150,7 @@ def cuts(operations, source: Value, sink: Value, path: set[Value]) -> list[tuple
     found = []
     live = {source}
     for index, operation in enumerate(operations):
-        made = [value for value in operation.outputs if value in path]
+        made = among(operation.outputs, path)
         live = {value for value in (*live, *made) if last.get(value, -1) > index}
         if made and len(live) == 1 and made[-1] in live:
             found.append((index, made[-1]))
@@ -160,9 +169,8 @@ def steps(of: Graph, source: Value, sink: Value, learned: set[Value]) -> tuple[S
     found: list[Step] = []
     below, start = source, 0
     for index, above in cuts(of.operations, source, sink, path):
-        between = tuple(
-            operation for operation in of.operations[start : index + 1] if not path.isdisjoint(operation.outputs)
-        )
+        window = of.operations[start : index + 1]
+        between = tuple(operation for operation in window if not path.isdisjoint(operation.outputs))
         found.append(_step(of, below, above, between, path, weights))
         below, start = above, index + 1
     return tuple(found)
@@ -172,19 +180,26 @@ def _step(of: Graph, below: Value, above: Value, between, path: set[Value], weig
     """Returns what lies between two consecutive cuts."""
     if len(between) == 1 and between[0].name == "scan":
         return _loop(below, above, between[0], path, weights) or Map(below, above, between)
-    skips, branches = _skips_and_branches(terms(of, above, below, path), below)
-    if skips and any(_is_learned(term, between, below, weights) for term in branches):
-        return Fork(below, above, between, skips, branches)
-    if any(operation.name in CONTRACTIONS for operation in between):
-        skips, branches = _skips_and_branches(gated_terms(of, above, below, path), below)
-        if skips and any(_is_learned(term, between, below, weights) for term in branches):
+    fork = _fork(below, above, between, terms(of, above, below, path), weights)
+    if fork is None and products(between):
+        fork = _fork(below, above, between, gated_terms(of, above, below, path), weights)
+    return fork or Map(below, above, between)
+
+
+def _fork(below: Value, above: Value, between, found: list[Term], weights: set[Value]) -> Fork | None:
+    """Returns the residual sublayer of a sum of these terms; None where none is the lower cut, or no other one is learned."""
+    skips, branches = _skips_and_branches(found, below)
+    if not skips:
+        return None
+    for term in branches:
+        if _is_learned(term, between, below, weights):
             return Fork(below, above, between, skips, branches)
-    return Map(below, above, between)
+    return None
 
 
 def _skips_and_branches(found: list[Term], below: Value) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
     """Returns the terms that are the lower cut, and the others; a matrix is no skip where there is a simpler one."""
-    skips = [term for term in found if term.origin is below]
+    skips = linear_terms(below, found)
     simplest = [term for term in skips if not term.has_matrix] or skips
     return tuple(simplest), tuple(term for term in found if term not in simplest)
 
@@ -198,8 +213,7 @@ def _is_learned(term: Term, between, below: Value, weights: set[Value]) -> bool:
         for value in operation.inputs:
             if value is not below:
                 needed.add(value)
-    made = {value for operation in between for value in operation.outputs}
-    return any(value in weights for value in needed - made)
+    return not weights.isdisjoint(needed - made_by(between))
 
 
 # ---- loops ----------------------------------------------------------------------------------------------------
@@ -211,27 +225,31 @@ def _loop(below: Value, above: Value, scan: Operation, path: set[Value], weights
     What enters as a constant besides rides along (`_past_what_rides_along`).
     """
     constants, carried = scan_counts(scan.params)
-    entered = [place for place, value in enumerate(scan.inputs) if value in path and place >= constants]
+    entering = scan.inputs[constants:]
+    entered = among(entering, path)
     if len(entered) != 1:
         return None
-    carry = entered[0] - constants
-    if not 0 <= carry < carried or above is not scan.outputs[carry]:
+    carry = entering.index(entered[0])
+    if carry >= carried or above is not scan.outputs[carry]:
         return None
     body = graph(scan.params["jaxpr"], path=scan.path)
     state = body.inputs[constants : constants + carried]
     if not _carries_alone(body, state, carry, carried):
         return None
-    sources = {inside for inside, outside in zip(body.inputs, scan.inputs, strict=True) if outside in weights}
+    sources: set[Value] = set()
+    for inside, outside in zip(body.inputs, scan.inputs, strict=True):
+        if outside in weights:
+            sources.add(inside)
     inner = steps(body, state[carry], body.outputs[carry], reached(body.operations, sources))
     return Loop(below, above, scan, carry, body, inner)
 
 
 def _carries_alone(body: Graph, state, carry: int, carried: int) -> bool:
     """Returns whether nothing else that is carried takes from the trunk and gives back to it."""
+    top = body.outputs[carry]
     path = differentiable_path(body.operations, state[carry], set(body.outputs[:carried]))
-    taking = [state[place] for place in range(carried) if place != carry and body.outputs[place] in path]
-    for value in taking:
-        top = body.outputs[carry]
-        if value.floating and top in differentiable_path(body.operations, value, {top}):
+    for place, value in enumerate(state):
+        takes = place != carry and body.outputs[place] in path
+        if takes and value.floating and top in differentiable_path(body.operations, value, {top}):
             return False
     return True
