@@ -14,7 +14,7 @@ from ..model.contracts import Model, Sided
 from ..model.numerics.settings import usual_settings
 from ..results.arguments import answering, check_options, options_of
 from ..results.tree import in_one_tree
-from .modules import cross_entropy, library_of
+from .modules import cross_entropy, is_module
 from .program import Program
 from .readings import measure_module, measure_program, measure_programs
 from .trunk.search import NoTrunk
@@ -116,7 +116,7 @@ def measure(models, data, *batch, **options) -> xr.DataTree:
         if options.get("params") is not None:
             options["params"] = {"model": options["params"]}
         return _measure_all({"model": models}, data, options)
-    if library_of(models):
+    if is_module(models):
         check_options("measure of a module", options, options_of(measure_module))
         return measure_module(models, data, *batch, **options)
     refuse_module(models)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..instruments.backward.loss import has_arrays
+from ..instruments.backward.loss import library_of
 from ..results.arguments import function, shown
 
 
@@ -29,13 +29,9 @@ def cross_entropy(logits, targets):
     return -jnp.take_along_axis(log_p, targets[..., None], axis=-1).mean()
 
 
-def library_of(thing) -> str | None:
-    """Returns the library whose module a thing is: `nnx`, `linen`, `equinox`; None for anything else, such as a function."""
-    roots = [f"{cls.__module__}." for cls in type(thing).__mro__]
-    for name, root in (("nnx", "flax.nnx."), ("linen", "flax.linen."), ("equinox", "equinox.")):
-        if any(module.startswith(root) for module in roots):
-            return None if name == "equinox" and not has_arrays(thing) else name
-    return None
+def is_module(thing) -> bool:
+    """Returns whether a thing is a module of NNX, Linen or Equinox."""
+    return library_of(thing) in ("flax.nnx", "flax.linen", "equinox")
 
 
 def program(module: Any, *given: Any, loss: Callable = cross_entropy) -> tuple[Loss, Any]:
@@ -45,15 +41,18 @@ def program(module: Any, *given: Any, loss: Callable = cross_entropy) -> tuple[L
     """
     library = library_of(module)
     function("loss", loss)
-    expected = {"linen": "gf.measure(module, variables, batch)"}.get(str(library), "gf.measure(module, batch)")
-    if len(given) != (2 if library == "linen" else 1):
+    expected: tuple[str, ...] = ("batch",)
+    if library == "flax.linen":
+        expected = ("variables", "batch")
+    if len(given) != len(expected):
         raise TypeError(
-            f"{type(module).__name__} is a module of {library}, which has {len(given)} arguments: {expected}"
+            f"{type(module).__name__} is a module of {library}, which has {len(given)} arguments: "
+            f"gf.measure(module, {', '.join(expected)})"
         )
     inputs, targets = _batch(given[-1])
-    if library == "linen":
+    if library == "flax.linen":
         apply, params = _linen(module, given[0])
-    elif library == "nnx":
+    elif library == "flax.nnx":
         apply, params = _nnx(module)
     else:
         apply, params = _equinox(module)
@@ -64,7 +63,7 @@ def drawn(make: Callable, loss: Callable = cross_entropy) -> tuple[Callable, Cal
     """Returns `loss_fn(params, batch)` and `init(key)` of the modules, of NNX or Equinox, that `make(key)` returns."""
     function("loss", loss)
     example = function("make", make)(jax.random.key(0))
-    parts = {"nnx": _nnx, "equinox": _equinox}
+    parts = {"flax.nnx": _nnx, "equinox": _equinox}
     library = str(library_of(example))
     if library not in parts:
         raise TypeError(f"make(key) returns {shown(example)}: a module of NNX or Equinox is needed")

@@ -23,7 +23,7 @@ from ..model.numerics.settings import usual_settings
 from ..results.arguments import check_options, function, open_ended, options_of, whole
 from ..results.naming import check_names
 from .measurement import measure
-from .modules import library_of
+from .modules import is_module
 from .program import Program
 
 KINDS = (Model, Program)
@@ -104,7 +104,7 @@ def _at_size(models: Mapping, name: str, number: int) -> dict[str, Sized]:
             rebuilt[model_name] = model
             continue
         built = _called(model_name, model, name, number)
-        if library_of(built):
+        if is_module(built):
             modules[model_name] = built
         else:
             made[model_name] = built
@@ -120,7 +120,7 @@ def _at_size(models: Mapping, name: str, number: int) -> dict[str, Sized]:
 
 def _is_function(model) -> bool:
     """Returns whether it is a function of a size, not a model or a module, which may be called too."""
-    return callable(model) and not isinstance(model, (*KINDS, Sided)) and not library_of(model)
+    return callable(model) and not isinstance(model, (*KINDS, Sided)) and not is_module(model)
 
 
 def _called(name: str, make: Callable, size_name: str, number: int):
@@ -131,7 +131,7 @@ def _called(name: str, make: Callable, size_name: str, number: int):
     if not open_ended(make) and size_name not in inspect.signature(make).parameters:
         raise TypeError(f"{name} takes no {size_name}, which is swept: give a function of it, lambda {size_name}: …")
     made = make(**{size_name: number})
-    if not isinstance(made, (*KINDS, Sided)) and not library_of(made):
+    if not isinstance(made, (*KINDS, Sided)) and not is_module(made):
         raise TypeError(
             f"{name}({size_name}={number}) is a {type(made).__name__}: a model, a gf.Program or a module is expected"
         )

@@ -43,12 +43,18 @@ FRAMEWORKS = {
 
 def refuse_module(thing) -> None:
     """Refuses, and says what to do instead, where somebody's module stands in the place of a model or a loss function."""
-    for library, remedy in FRAMEWORKS.items():
-        if not _comes_from(library, thing):
-            continue
+    library = library_of(thing)
+    if library is not None:
+        raise TypeError(f"{type(thing).__name__} is a module of {library}: {FRAMEWORKS[library]}")
+
+
+def library_of(thing) -> str | None:
+    """Returns the library, of `FRAMEWORKS`, whose module a thing is; None for anything else, such as a function."""
+    for library in FRAMEWORKS:
         wraps_a_function = library == "equinox" and not has_arrays(thing)
-        if not wraps_a_function:
-            raise TypeError(f"{type(thing).__name__} is a module of {library}: {remedy}")
+        if _comes_from(library, thing) and not wraps_a_function:
+            return library
+    return None
 
 
 def _comes_from(library: str, thing) -> bool:

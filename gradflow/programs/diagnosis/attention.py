@@ -10,8 +10,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-
-
 from ...results.lines import Line
 from ..trace.graph import Operation, Value, graph, reached
 from ..trace.pieces import Piece
@@ -117,8 +115,6 @@ class _Search:
         if operation.name == "div":
             number = 1 / number
         return {operation: number}
-
-
 
     def read(self, product: Operation, factors: dict, softmax: Operation) -> Attention:
         """Returns what the scores are."""

@@ -27,10 +27,7 @@ def _whose(expected: Expected) -> str:
 
 
 def _differ(own: Shape, wanted: Shape) -> bool:
-    for one, other in zip(own, wanted, strict=True):
-        if one != other and "?" not in (one, other):
-            return True
-    return False
+    return any(one != other and "?" not in (one, other) for one, other in zip(own, wanted, strict=True))
 
 
 def _is_said(one: Sublayer, own: Shape, wanted: Shape) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from ...model.wirings.catalogue import Placement, Wiring, placement
 from ...results.arguments import answering, function, shown
 from ...results.diagnosis import Diagnosis, Finding, Step, SublayerDiagnosis
-from ..modules import cross_entropy, library_of
+from ..modules import cross_entropy, is_module
 from ..modules import program as program_of_module
 from ..trace.graph import Graph, Value, reached
 from ..trunk.search import NoTrunk, trunks
@@ -56,7 +56,7 @@ def diagnose(
     Errors: ValueError for an unknown wiring. A program without a trunk has `report.no_trunk`, which says what goes past what.
     Not covered: what lies inside of loops that do not carry the stream, and inside of kernels (`pallas_call`).
     """
-    if library_of(loss_fn):
+    if is_module(loss_fn):
         (loss_fn, params), batch = program_of_module(loss_fn, *given, loss=loss)
     elif len(given) == 2:
         params, batch = given

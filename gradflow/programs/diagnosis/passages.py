@@ -120,10 +120,7 @@ def _is_affine(gap: Piece, below: Value) -> bool:
     """Returns whether it is a gain or a shift with a vector of features, or a view."""
     if not names_of(gap.operations) <= ELEMENTWISE:
         return False
-    for value in gap.context:
-        if origin(gap.graph, value).aval.size > _width(below):
-            return False
-    return True
+    return all(origin(gap.graph, value).aval.size <= _width(below) for value in gap.context)
 
 
 def _width(value: Value) -> int:
@@ -173,7 +170,4 @@ def _is_of_lanes(gap: Piece) -> bool:
     """Returns whether a product is one over a few lanes, with no matrix on the features."""
     if len(gap.below.shape) <= 3:
         return False
-    for value in gap.context:
-        if value.aval.size >= _width(gap.below):
-            return False
-    return True
+    return all(value.aval.size < _width(gap.below) for value in gap.context)

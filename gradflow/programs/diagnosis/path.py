@@ -17,7 +17,6 @@ from .places import order, seen_from
 from .sublayers import Sublayer
 from .unrolled import Unrolled
 
-
 BENDING = {"exp", "tanh", "logistic", "max", "erf", "erfc", "custom_jvp_call", "sin", "cos"}
 
 

@@ -7,12 +7,12 @@ from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
 
 from ...results.arguments import of_class, whole
 from ...results.diagnosis import Diagnosis, Repeated, Step, SublayerDiagnosis, repeated
-from .canvas import PARTS, axes, faded, figure, inches, legend, styled
+from .canvas import COLOURS, PARTS, axes, faded, figure, inches, legend, styled
 
 ROW = 0.2  # inches of a box and the space above it
 BOX = 0.14
 PATH, BRANCH, WIDE = 0.72, 1.56, 0.52  # inches: the path, the middle of a branch, half a box
-MARKED = "#D55E00"
+MARKED = COLOURS[1]
 
 
 @styled
