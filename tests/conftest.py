@@ -7,9 +7,11 @@ Waiting for them is waiting for the compiler: compiled.csv has how many programs
 import os
 import sys
 import time
+import zlib
 from importlib.metadata import version
 
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # child processes share what the first of them compiled
 
 import budget
 import compiling
@@ -25,22 +27,40 @@ install_import_hook(["gradflow.model", "gradflow.instruments"], "typecheck.shape
 
 
 def pytest_addoption(parser):
-    """`--compiled FILE` adds rows to a table such as compiled.csv; `--budget` fails files that need more than stands there."""
+    """`--compiled FILE` adds rows to a table such as compiled.csv; `--budget` fails files that need more than stands there.
+
+    `--third N` chooses every third test, by its name.
+    """
     parser.addoption("--compiled", help="a CSV file to add a row to for each test file: see budget.Row")
     parser.addoption(
         "--budget", action="store_true", help="fail a file that compiles more programs than compiled.csv says"
+    )
+    parser.addoption(
+        "--third", type=int, choices=(0, 1, 2), help="run a third of the chosen tests: all three run all of them"
     )
 
 
 def selection(config) -> str:
     """Which tests run, as compiled.csv names it: `all`, `default`, or `some`, of which it has no numbers."""
-    if config.getoption("keyword") or any("::" in argument for argument in config.args):
+    if (
+        config.getoption("keyword")
+        or config.getoption("--third") is not None
+        or any("::" in argument for argument in config.args)
+    ):
         return "some"
     return {"": "all", "not long and not further": "default"}.get(config.getoption("markexpr"), "some")
 
 
 def pytest_collection_modifyitems(config, items):
     """Files that took longest come first, and new ones before them: no worker is left with a long file at the end."""
+    third = config.getoption("--third")
+    if third is not None:
+        in_turn, others = [], []
+        for item in items:
+            is_in_turn = zlib.crc32(item.nodeid.encode()) % 3 == third
+            (in_turn if is_in_turn else others).append(item)
+        config.hook.pytest_deselected(items=others)
+        items[:] = in_turn
     rows = budget.rows(selection(config)) or budget.rows("all")
     seconds = {file: row.seconds for file, row in rows.items()}
     items.sort(key=lambda item: -seconds.get(file_of(item, config), float("inf")))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..model.inputs import size
+from ..model.inputs.weights import shapes
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.keys import at, root
 from ..results.arguments import whole
@@ -62,7 +63,7 @@ def seed_keys(key, seeds: int):
 def init_seeds(model, keys) -> Iterator:
     """Yields the weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part."""
     seeds = len(keys)
-    bytes_of_all = seeds * _bytes(model, keys[0])
+    bytes_of_all = seeds * _bytes(model)
     parts = max(1, math.ceil(bytes_of_all / AT_ONCE))
     length = math.ceil(seeds / min(seeds, parts))
     init = jax.vmap(model.init)
@@ -70,11 +71,10 @@ def init_seeds(model, keys) -> Iterator:
         yield init(keys[start : start + length])
 
 
-def _bytes(model, key) -> int:
+def _bytes(model) -> int:
     """Returns how many bytes the weights of one seed take."""
-    weights = jax.eval_shape(model.init, key)
     total = 0
-    for leaf in jax.tree.leaves(weights):
+    for leaf in jax.tree.leaves(shapes(model)):
         total += math.prod(leaf.shape) * leaf.dtype.itemsize
     return total
 

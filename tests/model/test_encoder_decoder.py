@@ -29,6 +29,7 @@ ORIGINAL = gf.architecture("transformer-base").scaled(depth=1, width=8, heads=2,
 SIDES = ("encoder", "decoder")
 
 
+@cache
 def toy() -> EncoderDecoder:
     """The model, with a decoder of two blocks."""
     whole = ORIGINAL.model()

@@ -1,6 +1,8 @@
 """Weights that are given: each has the shape of the model's own, for as many seeds as there are sets of them."""
 
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +29,9 @@ def check_weights(name: str, model: Model, weights) -> int:
     return next(iter(sets))[0]
 
 
-def shapes(model: Drawable):
-    """Returns the parameters as shapes and types."""
+@lru_cache(maxsize=256)
+def shapes(model: Any):
+    """Returns the parameters of a `Drawable` as shapes and types; of equal models they are traced once."""
     return jax.eval_shape(model.init, jax.random.key(0))
 
 

@@ -26,6 +26,7 @@ from ...results.arguments import of_class
 from ...results.configuration import registered
 from ..branches.branch import Attention
 from ..equation.sublayer import walk
+from ..inputs.weights import shapes
 from ..layers.layer import FEATURES
 from ..numerics.precision import in_float32, in_precision_of
 from ..numerics.settings import usual_settings
@@ -90,7 +91,7 @@ class EncoderDecoder:
             of_class(f"the {name}'s stack", stack, Stack)
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing is {self.smoothing}: a share from 0 to below 1 is needed")
-        jax.eval_shape(self.init, jax.random.key(0))  # every layer's own checks, before anything is drawn
+        shapes(self)  # every layer's own checks, before anything is drawn
 
     @property
     def stacks(self) -> dict[str, Stack]:

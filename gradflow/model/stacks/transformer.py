@@ -6,7 +6,6 @@ Axes: tokens [T]; the stream [T, d].
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from ...results.fields import field_values
 from ..branches.branch import Attention, FeedForward, linear
 from ..equation.sublayer import walk
 from ..inputs import size
+from ..inputs.weights import shapes
 from ..layers.layer import Layer
 from ..numerics.precision import in_float32, in_precision_of
 from ..numerics.settings import usual_settings
@@ -77,11 +77,10 @@ class Transformer:
         """The largest number of tokens; None: any."""
         return self.embedding.context
 
-    @cached_property
+    @property
     def shapes(self):
         """The parameters as shapes and types."""
-        with usual_settings():
-            return jax.eval_shape(self._drawn, jax.random.key(0))
+        return shapes(self)
 
     @property
     def sublayers(self) -> tuple[Sublayer, ...]:
@@ -97,9 +96,7 @@ class Transformer:
         """Parameters, float32; the same key gives the same weights to every wiring, and to the shared blocks of any depth."""
         if not isinstance(key, jax.core.Tracer):
             size.refuse("the model", size.SMALLER, weights=size.held(self.shapes))
-        return self._drawn(root(key))
-
-    def _drawn(self, key):
+        key = root(key)
         params = {
             "embedding": self.embedding.init(at(key, "embedding"), self.width),
             **self.stack.init(key, self.width),
