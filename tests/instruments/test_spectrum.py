@@ -266,7 +266,8 @@ def test_a_sublayer_is_read_on_the_space_that_it_leaves_in_both_precisions(kind,
         np.testing.assert_allclose(found["singular_values"][: len(left)], left, rtol=2e-3)
 
 
-@pytest.mark.parametrize("kinds", [("causal",), pytest.param(("causal", "gated"), marks=pytest.mark.further)])
+@pytest.mark.further
+@pytest.mark.parametrize("kinds", [("causal",), ("causal", "gated")])
 def test_the_spectra_of_a_window_are_those_of_its_tokens(kinds):
     branches = {kind: cases.TWO[kind] for kind in kinds}
     model = cases.model(cases.ALL["pre"](cases.NORMS["layernorm"]), 2, branches)
@@ -331,7 +332,8 @@ def test_other_factors_are_missing_where_they_were_not_asked_for(wiring):
 # ---- intervals ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [pytest.param("pre", marks=pytest.mark.further), "post"])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["pre", "post"])
 def test_intervals_cover_the_truth_at_their_rate(name):
     """95% t-intervals of ‖J‖_F² and of the log-volume, for 100 keys: at least 87 hold the exact value."""
     model = cases.model(cases.ALL[name](cases.NORMS["layernorm"]), 1, {"causal": cases.BRANCHES["causal"]}, width=16)

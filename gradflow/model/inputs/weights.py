@@ -21,7 +21,8 @@ def check_weights(name: str, model: Model, weights) -> int:
         raise ValueError(f"{name}: the params are a {type(weights).__name__}: those of model.init(key) are expected")
     found = {path: np.shape(leaf) for path, leaf in named(weights).items()}
     if isinstance(model, Drawable):
-        expected = {path: leaf.shape for path, leaf in named(shapes(model)).items()}
+        drawn: Any = model
+        expected = {path: leaf.shape for path, leaf in named(shapes(drawn)).items()}
         _check_shapes(name, expected, found)
     sets = {shape[:1] for shape in found.values()}
     if len(sets) != 1 or () in sets or (0,) in sets:
