@@ -239,12 +239,14 @@ def along_the_law(profile):
     return profile.assign_coords(depth=1 + profile["depth"].values / L0)
 
 
+@pytest.mark.long
 def test_the_pre_norm_streams_variance_grows_linearly():
     """Kedia et al. 2024 (DeepScaleLM): variance ∝ l + 1; in general `q₀ (1 + l/l₀)`, exactly in the mean at any width."""
     q = pre_norm_relu()["stream_rms"].transpose("seed", "depth") ** 2
     assert_mean(q, 1 + np.arange(SUBLAYERS + 1) / L0, resolution=0.02)
 
 
+@pytest.mark.long
 def test_the_pre_norm_stream_gradient_falls_as_the_root_of_the_variance():
     """`‖∂L/∂x_l‖ ∝ (1 + l/l₀)^(−1/2)` at infinite width; at width 128 an earlier measurement of the slope had −0.508.
 
@@ -257,6 +259,7 @@ def test_the_pre_norm_stream_gradient_falls_as_the_root_of_the_variance():
     assert abs(k + 0.5) < UNLIKELY * sem + 2 / NARROW
 
 
+@pytest.mark.long
 def test_a_power_law_fit_finds_the_exponent_and_the_offset_by_itself():
     gradient = pre_norm_relu()["stream_gradient"]
     for number, expected in (("k", -0.508), ("log_l0", math.log(L0))):
@@ -265,6 +268,7 @@ def test_a_power_law_fit_finds_the_exponent_and_the_offset_by_itself():
         assert abs(estimate - expected) < UNLIKELY * sem
 
 
+@pytest.mark.long
 def test_the_partial_jacobian_of_a_pre_norm_relu_stack_is_the_ratio_of_the_variances():
     """`(L + l₀)/(l + l₀)`: Doshi, He and Gromov 2023 have `(L/l)^ζ` for large l, and ζ = 1 for a ReLU network.
 

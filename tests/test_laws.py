@@ -16,9 +16,7 @@ TRUE = {
 LAWS = {name: getattr(laws, name) for name in TRUE}
 over_laws = pytest.mark.parametrize("name", LAWS)
 OF_DEPTH = ("constant", "exponential", "stretched", "power")
-# To an exponential, and to what is flat, the power law is fitted slowly: its offset runs to the bound.
-SLOWLY = ("exponential", "constant")
-DRAWN_OFTEN = [pytest.param(name, marks=pytest.mark.long if name in SLOWLY else ()) for name in OF_DEPTH]
+DRAWN_OFTEN = [pytest.param(name, marks=() if name == "power" else pytest.mark.long) for name in OF_DEPTH]
 
 
 def synthetic(name: str, *, key: int = 0, seeds: int = 6, noise: float = 0.02, spread: float = 0.05, **numbers):
@@ -297,7 +295,9 @@ def test_a_wrong_law_is_hardly_ever_claimed_alone_where_the_noise_is_large(name)
     assert len(wrong) <= 0.05 * 40
 
 
-@pytest.mark.parametrize("name", ["constant", "monomial", "exponential"])
+@pytest.mark.parametrize(
+    "name", ["monomial", *(pytest.param(name, marks=pytest.mark.long) for name in ("constant", "exponential"))]
+)
 def test_the_law_against_the_total_depth_is_chosen(name):
     def sweep(key):
         return drifting_at([6, 12, 24, 48], name, key).rename(depth="total_depth")

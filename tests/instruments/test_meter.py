@@ -180,7 +180,7 @@ def test_with_all_meters_the_loss_is_bit_equal_and_gradients_are_equal_to_roundi
         pytest.param(pre(), jnp.float32, id="pre-float32"),
         pytest.param(pre(), jnp.float64, id="pre-float64", marks=pytest.mark.further),
         pytest.param(post(), jnp.float32, id="post-float32", marks=pytest.mark.further),
-        pytest.param(cases.hyper(cases.NORMS["rmsnorm"]), jnp.float32, id="hyper-float32"),
+        pytest.param(cases.hyper(cases.NORMS["rmsnorm"]), jnp.float32, id="hyper-float32", marks=pytest.mark.further),
     ],
 )
 def test_gradients_with_meters_on_the_stream_alone_are_bit_equal(wiring, dtype):

@@ -40,6 +40,7 @@ def run(monkeypatch, *words):
     cli.main()
 
 
+@pytest.mark.further
 def test_a_report_says_the_placement_as_found_and_is_complete(here, monkeypatch, capsys):
     run(monkeypatch, "toy", "--tokens", "tokens.txt", "--context", "5", "--batch", "2", "--out", "out")
     printed = capsys.readouterr().out

@@ -93,6 +93,7 @@ def test_a_deeper_stack_begins_with_the_layers_of_a_shallower_one():
     assert_bit_equal(shallow, {**deep, "stack": jax.tree.map(lambda a: a[:2], deep["stack"])})
 
 
+@pytest.mark.further
 def test_a_stack_of_two_segments_draws_as_a_stack_of_one():
     """Mix-LN, post-norm first and pre-norm after, has the weights of the pure stacks."""
     block = lambda wiring: tuple(Sublayer(kind, wiring, branch) for kind, branch in cases.TWO.items())

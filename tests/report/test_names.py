@@ -39,28 +39,37 @@ ODD = (
 ODD += ('say "hi"', "a|b", "training", "stream_gradient", "\\end{verbatim}", "x, y")
 
 
+SOME = ("Llama-3.2-1B", "a%b#c", "back\\slash", "x/y", "$a$ for $", "&~^{}`", "模型", "\\end{verbatim}")
+
+
+@pytest.fixture(scope="module", params=[SOME, pytest.param(ODD, marks=pytest.mark.further)], ids=["some", "all"])
+def odd(request):
+    """Names that are hard to write down."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(odd, tmp_path_factory):
     out = tmp_path_factory.mktemp("odd") / "out"
     data = {**made.TEXT, "name": "a_text%.txt"}
     command = r"gradflow measure --name \end{verbatim} \input{x} 模 " + "long " * 40
-    tree = made.tree(ODD, data=data, provenance={"command": command, "commit": None, "versions": {}})
+    tree = made.tree(odd, data=data, provenance={"command": command, "commit": None, "versions": {}})
     return gf.report.write(tree, out)
 
 
-def test_every_model_has_a_figure_of_its_own(folder):
+def test_every_model_has_a_figure_of_its_own(folder, odd):
     drawn = {path.name for path in (folder / "figures").glob("*.pdf")}
-    expected = {f"{stem(f'budget_{name}')}.pdf" for name in ODD}
-    assert len(expected) == len(ODD)
+    expected = {f"{stem(f'budget_{name}')}.pdf" for name in odd}
+    assert len(expected) == len(odd)
     assert expected <= drawn
-    for name in ODD:
+    for name in odd:
         rows = pd.read_csv(folder / "figures" / f"{stem(f'budget_{name}')}.csv", comment="#")
         assert set(rows["model"]) == {name}
 
 
-def test_tables_hold_every_name_as_it_is(folder):
-    assert pd.read_csv(folder / "tables" / "results.csv")["model"].tolist() == list(ODD)
-    assert set(nodes(gf.results.load(folder / "results.nc"))) == set(ODD)
+def test_tables_hold_every_name_as_it_is(folder, odd):
+    assert pd.read_csv(folder / "tables" / "results.csv")["model"].tolist() == list(odd)
+    assert set(nodes(gf.results.load(folder / "results.nc"))) == set(odd)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -70,10 +79,10 @@ def test_the_appendix_compiles_whatever_a_model_is_called(folder):
     assert done.returncode == 0, done.stdout.decode("latin-1")[-2000:]
 
 
-def test_what_the_appendix_includes_is_there(folder):
+def test_what_the_appendix_includes_is_there(folder, odd):
     text = (folder / "appendix.tex").read_text(encoding="utf-8")
     included = re.findall(r"\\includegraphics\[.*?\]\{\{(.*?)\}\.pdf\}", text)
-    assert len(included) > len(ODD)
+    assert len(included) > len(odd)
     assert all((folder / f"{name}.pdf").exists() for name in included)
     assert text.count(r"\begin{verbatim}") == text.count(r"\end{verbatim}")
 

@@ -74,6 +74,7 @@ def test_the_batchs_gradient_is_at_most_the_mean_of_the_examples_norms():
     np.testing.assert_allclose(single["parameter_gradient"], single["parameter_gradient_per_example"], rtol=1e-9)
 
 
+@pytest.mark.further
 def test_parameters_that_a_sublayer_lacks_are_nan_as_in_a_measurement():
     model = cases.model(pre(), 2, cases.TWO, width=64)
     measured = gf.measure(model, cases.batch(), seeds=1)["model"]["parameter_gradient"][0]
@@ -269,6 +270,7 @@ def test_the_theory_holds_for_wirings_of_every_kind(name):
         assert (np.abs(found["ratio"] - 1) < 0.05 + 3 * found["ratio_sem"]).all()
 
 
+@pytest.mark.further
 def test_gains_that_read_the_stream_have_the_theory_of_where_they_start():
     """Nothing goes through them there: their trained weights are zero. Their own gradients are not predicted."""
     how = {"depth": 2, "width": 16, "context": 5}

@@ -209,6 +209,7 @@ def test_trees_of_other_models_and_single_seeds_are_refused(measured, theory):
         against_theory(measured.isel(seed=[0]), theory)
 
 
+@pytest.mark.further
 def test_a_sweep_over_width_is_of_measurement_or_of_theory(models, data):
     sizes = {"width": (16, 32)}
     seen = gf.sweep({"pre": models["pre"]}, data, seeds=3, **sizes)

@@ -62,6 +62,7 @@ def test_a_run_that_is_killed_three_times_ends_with_the_bits_of_one_that_was_not
     assert killing.bits(tmp_path / "killed") == killing.bits(tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_with_a_clear_line_and_the_last_checkpoint_is_whole(models, data, tmp_path, monkeypatch):
     monkeypatch.setattr(
         loop, "tqdm", partial(loop.tqdm, disable=True)
