@@ -118,7 +118,7 @@ def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placem
     taken = []
     for depth, (fork, own) in enumerate(rows.forks):
         if (fork, own) not in known:
-            known[fork, own] = sublayer(fork, own, token_axes(fork.below, counts))
+            known[fork, own] = sublayer(fork, own, token_axes(fork.below, counts, trunk.lane_dimensions))
         taken.append(replace(known[fork, own], depth=depth))
     on_path = placed(rows, with_lines(taken))
     expected = by_majority(on_path.sublayers)
