@@ -95,7 +95,7 @@ def reading(number: int, of: Trunk, squares: dict, reports: dict, root) -> dict:
     signals = {}
     for name in ("stream_rms", "token_cosine"):
         signals[name] = ordered(reports["fork", number, f][name] for f in forks)
-    untold = [jnp.full(place.repeats, jnp.nan) for place in of.places]  # of several terms beside one another
+    untold = [jnp.full(place.repeats, jnp.nan) for place in of.places]  # several skips; branches in no one sum
     for name in ("skip", "branch"):
         signals[f"{name}_rms"] = ordered(reports.get((name, number, f), untold[f]) for f in forks)
     accounted = {"stack": stack, "top": squares["top", number], "readout": squares["readout", number]}

@@ -7,6 +7,7 @@ tap inside run as they are.
     tap(value, extra) -> Seen(value, apart, report)
 
 `apart` takes the value's place at one use, named in `Plan.apart`: so a skip and a branch that read one array can be told apart.
+A tap may also see the sum of several values that is written nowhere, once the variable that `Plan.sums` names is known.
 What a tap inside a loop is given has a leading axis for the iterations, and so has what it reports.
 """
 
@@ -36,12 +37,21 @@ class Use(NamedTuple):
     place: int
 
 
+class Summed(NamedTuple):
+    """A tap on the sum of several variables of a level, with a sign each."""
+
+    key: Any
+    variables: tuple[Any, ...]
+    signs: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Where taps are: by level and variable; and the uses that get what a tap sets apart, by the tap's key."""
+    """Where taps are: by level and variable; the uses that get what a tap sets apart, by the tap's key; and taps on sums."""
 
     taps: Mapping[Path, Mapping[Any, tuple[Any, ...]]]
     apart: Mapping[Use, Any] = field(default_factory=dict)
+    sums: Mapping[Path, Mapping[Any, Summed]] = field(default_factory=dict)
 
     def inside(self, path: Path) -> tuple[set, set]:
         """Returns the keys of the taps that lie in the call at a path, and those whose values are set apart there."""
@@ -65,6 +75,7 @@ def _run(plan: Plan, tap: Callable, program, args, extras: dict, apart: dict, pa
     """Returns outputs and reports of the body at a path."""
     jaxpr, constants = opened(program)
     taps = plan.taps.get(path, {})
+    sums = plan.sums.get(path, {})
     apart = dict(apart)
     env: dict = {}
     reports: dict = {}
@@ -78,6 +89,10 @@ def _run(plan: Plan, tap: Callable, program, args, extras: dict, apart: dict, pa
             if seen.report is not None:
                 reports[key] = seen.report
         env[variable] = value
+        if variable in sums:
+            key, variables, signs = sums[variable]
+            total = sum(sign * env[one] for one, sign in zip(variables, signs, strict=True))
+            reports[key] = tap(key, total, None).report
 
     def look_up(variable):
         if isinstance(variable, core.Literal):

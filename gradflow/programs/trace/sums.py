@@ -7,7 +7,7 @@ Terms are looked for through additions, and through what is linear in one array:
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class Term:
     value: Value
     origin: Value
     chain: tuple[Operation, ...]  # from the sum down to the origin
+    sign: int = 1  # −1 where it is taken off
 
     @property
     def is_view(self) -> bool:
@@ -134,9 +135,10 @@ def is_stack(operation: Operation, path: set[Value]) -> bool:
 def terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> list[Term]:
     """Returns the terms of `total`, each followed down to `origin` where it is linear in it, else ending in itself."""
     found: list[Term] = []
-    for added in _added(graph, total, origin, path):
+    for added, sign in _added(graph, total, origin, path):
         linear = linear_terms(origin, _followed(graph, added, added, (), origin, path))
-        found += linear or [Term(added, added, ())]
+        for term in linear or [Term(added, added, ())]:
+            found.append(replace(term, sign=sign))
     return found
 
 
@@ -146,12 +148,12 @@ def gated_terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> 
     Such a skip is no linear function: `H(x) x`, of hyper-connections whose gains read the stream, of a highway network.
     """
     found: list[Term] = []
-    for added in _added(graph, total, origin, path):
+    for added, sign in _added(graph, total, origin, path):
         chain = _gated_chain(graph, added, origin, path)
         if chain is None:
-            found.append(Term(added, added, ()))
+            found.append(Term(added, added, (), sign))
         else:
-            found.append(Term(added, origin, chain))
+            found.append(Term(added, origin, chain, sign))
     return found
 
 
@@ -174,20 +176,22 @@ def _gated_chain(graph: Graph, value: Value, origin: Value, path: set[Value]) ->
     return None
 
 
-def _added(graph: Graph, total: Value, origin: Value, path: set[Value]) -> list[Value]:
-    """Returns what the outermost additions add up, views between them looked through."""
+def _added(graph: Graph, total: Value, origin: Value, path: set[Value], sign: int = 1) -> list[tuple[Value, int]]:
+    """Returns what the outermost additions add up, with signs, views between them looked through."""
     operation = graph.makers.get(total)
     if total is origin or operation is None:
-        return [total]
+        return [(total, sign)]
     if operation.name in ADDITIONS:
-        values: list[Value] = []
-        for value in among(operation.inputs, path):
-            values += _added(graph, value, origin, path)
+        values: list[tuple[Value, int]] = []
+        for place, value in enumerate(operation.inputs):
+            is_taken_off = operation.name == "sub" and place == 1
+            if value in path:
+                values += _added(graph, value, origin, path, -sign if is_taken_off else sign)
         return values
     below = linear_input(operation, path)
     if operation.name in VIEWS and below is not None and _is_sum(graph, below, path):
-        return _added(graph, below, origin, path)
-    return [total]
+        return _added(graph, below, origin, path, sign)
+    return [(total, sign)]
 
 
 def _is_sum(graph: Graph, value: Value, path: set[Value]) -> bool:
