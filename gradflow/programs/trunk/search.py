@@ -6,6 +6,7 @@ from dataclasses import replace
 from ..trace.graph import Graph, Operation, Path, Value, among, floating, gradient_inputs, graph, reached
 from ..trace.schedule import scheduled
 from ..trace.stacking import Stacking, stacked
+from .choices import with_choices_in_branches
 from .frontiers import Lanes, lanes
 from .trunk import Loop, Map, Step, Trunk, places_in, products, products_within, steps
 
@@ -21,8 +22,10 @@ def trunks(program, parameters: int) -> list[Trunk]:
     a value in which the batch enters differentiably (an embedding, an image) and a term of the loss.
 
     Where most products of matrices lie inside of one step, several values are looked for that a layer hands on beside one another
-    (`frontiers`). The trunks are then those of the same program with these as lanes of one array, `trunk.graph.program`.
+    (`frontiers`). The trunks are then those of the same program with these as lanes of one array, `trunk.graph.program`; so it is
+    where a `cond` chooses a sublayer (`choices`).
     """
+    program = with_choices_in_branches(program)
     found, candidates = _of_one_value(graph(program), parameters)
     if any(map(_wide_step, candidates)):
         found = _with_lanes(program, parameters, found)
