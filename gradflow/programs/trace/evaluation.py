@@ -150,7 +150,36 @@ def _plain(body, params: Mapping):
     return body
 
 
+def _sharded(body, params: Mapping):
+    """Returns the body over the shards; what taps get besides is the same for all, what they report is the mean over shards."""
+    if not params["check_vma"]:
+        raise ValueError(
+            "a meter inside of a shard_map with check_vma=False can't tell a shard from a copy: leave the check on, or take "
+            "gf.metered inside, which reads each shard's own loss"
+        )
+    axes = params["newly_manual_axes"]
+
+    def run(values, extras, apart):
+        if apart:
+            raise ValueError(
+                "a residual sublayer is in part inside of a shard_map: its skip can't be told from its branch"
+            )
+
+        def local(values, extras):
+            made, reports = body(values, extras, {})
+            return made, jax.tree.map(lambda report: jax.lax.pmean(report, tuple(axes)), reports)
+
+        everywhere = jax.sharding.PartitionSpec()
+        specs_in, specs_out = (list(params["in_specs"]), everywhere), (list(params["out_specs"]), everywhere)
+        return jax.shard_map(local, mesh=params["mesh"], in_specs=specs_in, out_specs=specs_out, axis_names=axes)(
+            values, extras
+        )
+
+    return run
+
+
 WRAPPED = {
+    "shard_map": _sharded,
     "jit": _jitted,
     "pjit": _jitted,
     "closed_call": _plain,

@@ -1,8 +1,8 @@
 """The dataflow graph of a traced program: which operation makes each array, which operations use it.
 
-Calls that only organize a program (`jit`, `remat`) are looked through: their operations stand in the graph one after the
-other, and a value that passes a call's boundary is one value. Loops, branches and functions with a derivative of their own
-are single operations; the body of a loop is a graph of its own (`loops`).
+Calls that only organize a program (`jit`, `remat`, `shard_map`) are looked through: their operations stand in the graph one after
+the other, and a value that passes a call's boundary is one value, inside of a `shard_map` each shard's part of it. Loops, branches
+and functions with a derivative of their own are single operations; the body of a loop is a graph of its own (`loops`).
 
 A place in the program is a path: the index of an equation, then of one in the body of that call, and so on.
 """
@@ -27,6 +27,7 @@ CALLS = {
     "checkpoint": "jaxpr",
     "remat": "jaxpr",
     "remat2": "jaxpr",
+    "shard_map": "jaxpr",
 }
 Path = tuple[int, ...]
 
@@ -131,6 +132,14 @@ class Graph:
     def program(self):
         """The program, or body, that it is the graph of."""
         return self.levels[min(self.levels, key=len)].body
+
+    @cached_property
+    def sharded(self) -> Operation | None:
+        """The first operation inside of a `shard_map`, if any: what it computes is a shard's."""
+        for operation in self.operations:
+            if any(equation.primitive.name == "shard_map" for equation in operation.around):
+                return operation
+        return None
 
     @cached_property
     def makers(self) -> dict[Value, Operation]:

@@ -21,7 +21,7 @@ from ..trace.evaluation import as_it_was
 from ..trace.graph import CALLS, graph, opened, reached
 from .trunk import Fork, steps
 
-BODIES = {**CALLS, "scan": "jaxpr"}
+BODIES = {name: body for name, body in (*CALLS.items(), ("scan", "jaxpr")) if name != "shard_map"}
 
 
 class Addition(NamedTuple):

@@ -23,11 +23,12 @@ def trunks(program, parameters: int) -> list[Trunk]:
 
     Where most products of matrices lie inside of one step, several values are looked for that a layer hands on beside one another
     (`frontiers`). The trunks are then those of the same program with these as lanes of one array, `trunk.graph.program`; so it is
-    where a `cond` chooses a sublayer (`choices`).
+    where a `cond` chooses a sublayer (`choices`). Inside of a `shard_map` streams of one value are found, and no others.
     """
     program = with_choices_in_branches(program)
-    found, candidates = _of_one_value(graph(program), parameters)
-    if any(map(_wide_step, candidates)):
+    of = graph(program)
+    found, candidates = _of_one_value(of, parameters)
+    if any(map(_wide_step, candidates)) and of.sharded is None:
         found = _with_lanes(program, parameters, found)
     if not found:
         raise NoTrunk(_what_goes_past(candidates))
