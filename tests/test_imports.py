@@ -186,6 +186,7 @@ def test_over_depth_only_walk_loops():
         "instruments.jacobians.spaces.gram_schmidt",
         "model.layers.lane_mixing.sinkhorn",
         "programs.trace.evaluation._scanned",
+        "programs.trace.stacking._looped",
     ]
     assert sorted(everywhere(is_loop)) == sorted([*others, "model.equation.sublayer.walk"])
 

@@ -32,20 +32,21 @@ def dials(trunks: list[Trunk], gain: float = GAIN) -> dict:
     found: dict = {}
     for number, of in enumerate(trunks):
         for f, (fork, _, repeats) in enumerate(of.places):
-            on_stream = jnp.full((*repeats, *_tokens(fork.below)), gain, wide(fork.below.aval.dtype))
+            on_stream = jnp.full((*repeats, *_tokens(of, fork.below)), gain, wide(fork.below.aval.dtype))
             one = jnp.full(repeats, gain, on_stream.dtype)
             found["fork", number, f] = {"stream": on_stream, "skip": one, "branch": one}
             found["sum", number, f] = one
             found["skip", number, f] = found["branch", number, f] = None
         highest = top(of)
-        found["top", number] = jnp.full(_tokens(highest), gain, wide(highest.aval.dtype))
+        found["top", number] = jnp.full(_tokens(of, highest), gain, wide(highest.aval.dtype))
         found["readout", number] = jnp.full((), gain, wide(readout(of).aval.dtype))
     return found
 
 
-def _tokens(value) -> tuple[int, ...]:
+def _tokens(of: Trunk, value) -> tuple[int, ...]:
     """Returns the shape of a dial by token."""
-    return value.shape[-2:-1] if len(value.shape) == 3 else ()
+    dimensions = of.lane_dimensions or len(value.shape)
+    return value.shape[-2:-1] if dimensions == 3 else ()
 
 
 def tap(key, value, dial) -> Seen:
@@ -94,7 +95,7 @@ def reading(number: int, of: Trunk, squares: dict, reports: dict, root) -> dict:
     signals = {}
     for name in ("stream_rms", "token_cosine"):
         signals[name] = ordered(reports["fork", number, f][name] for f in forks)
-    untold = [jnp.full(place.repeats, jnp.nan) for place in of.places]  # of several terms beside one another
+    untold = [jnp.full(place.repeats, jnp.nan) for place in of.places]  # several skips; branches in no one sum
     for name in ("skip", "branch"):
         signals[f"{name}_rms"] = ordered(reports.get((name, number, f), untold[f]) for f in forks)
     accounted = {"stack": stack, "top": squares["top", number], "readout": squares["readout", number]}
@@ -118,7 +119,7 @@ def traced(loss_fn, params, batch) -> Traced:
     """
     program, shape = jax.make_jaxpr(loss_fn, return_shape=True)(params, batch)
     found = trunks(program, len(jax.tree.leaves(params)))
-    return Traced(program, jax.tree.structure(shape), found, plan(found), list(named(params)))
+    return Traced(found[0].graph.program, jax.tree.structure(shape), found, plan(found), list(named(params)))
 
 
 def value_gradients_readings(of: Traced, params, batch):

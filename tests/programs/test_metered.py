@@ -102,3 +102,58 @@ def test_parameters_belong_to_the_sublayer_that_the_model_has_them_in(name):
         np.sort(found["parameters"][np.isfinite(found["parameters"])]), np.sort(by_model[there]), rtol=1e-12
     )
     assert not any("stack" in outer for outer in coords["outer"][1])
+
+
+def test_readings_of_an_encoder_and_a_decoder_are_those_of_each_sides_own_meters():
+    model = gf.architecture("transformer-base").scaled(depth=1, width=8, heads=2, vocabulary=32).model()
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), jax.jit(model.init)(jax.random.key(0)))
+    tokens = jnp.arange(30).reshape(2, 15) * 7 % 32
+    batch = {"inputs": {"source": tokens[:, :4], "target": tokens[:, 4:9]}, "targets": tokens[:, 5:10]}
+
+    def loss(params, batch):
+        return gradients.bare_loss(model.decoder, model.decoder.arranged(params), batch)
+
+    program = traced(loss, params, batch)
+
+    @jax.jit
+    def both(params, batch):
+        value, grads, readings = value_gradients_readings(program, params, batch)
+        of_sides = [gradients.backward(side, side.arranged(params), batch) for side in model.sides.values()]
+        return value, grads, readings, of_sides
+
+    value, grads, readings, of_sides = jax.device_get(both(params, batch))
+    for found, (own_gradients, expected), side in zip(readings, of_sides, model.sides.values(), strict=True):
+        np.testing.assert_allclose(value, expected["loss"], rtol=1e-15)
+        same = jax.tree.leaves(side.arranged(grads))
+        for one, other in zip(same, jax.tree.leaves(own_gradients), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-14)
+        for name in set(expected) & set(found) - set(READOUT):
+            known = np.isfinite(found[name])
+            np.testing.assert_allclose(found[name][known], expected[name][known], rtol=1e-11, atol=1e-13, err_msg=name)
+        assert np.isfinite(found["stream_gradient"]).all()
+        assert np.isfinite(found["branch_rms"]).all()
+
+
+@pytest.mark.parametrize("loops", [False, True])
+def test_the_rms_of_branches_beside_one_another_is_that_of_their_sum(loops):
+    """GPT-J's block: attention and feed-forward in one residual sum; here one of the two is taken off."""
+    w = jax.random.normal(jax.random.key(0), (3, 2, 4, 4), jnp.float64) / 2
+    x = jax.random.normal(jax.random.key(1), (5, 4), jnp.float64)
+
+    def block(x, w):
+        return x + jnp.tanh(x @ w[0]) - jnp.sin(x @ w[1])
+
+    def loss(w, x):
+        if loops:
+            return jnp.sum(jax.lax.scan(lambda x, w: (block(x, w), None), x, w)[0] ** 2)
+        for one in w:
+            x = block(x, one)
+        return jnp.sum(x**2)
+
+    _, _, reading = gf.metered(loss, w, x)(w, x)
+    expected = []
+    for one in w:
+        branch = jnp.tanh(x @ one[0]) - jnp.sin(x @ one[1])
+        expected.append(jnp.sqrt(jnp.mean(branch**2)))
+        x = x + branch
+    np.testing.assert_allclose(reading["branch_rms"], expected, rtol=1e-12)

@@ -144,6 +144,28 @@ for check in (True, False):
         assert check and float(found) == float(jnp.sum((2 * x) ** 2)), (check, found)
     except ValueError as error:
         assert not check and "check_vma=False" in str(error), error
+# shard_map inside of the loss, which is the mean over shards: looked into
+inside = jax.shard_map(
+    lambda params, batch: jax.lax.pmean(program.loss(params, batch), "shard"),
+    mesh=mesh, in_specs=(P(), P("shard")), out_specs=P(),
+)
+value, gradients, reading = jax.jit(gf.metered(inside, program.params, program.batch))(program.params, program.batch)
+for one, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(whole[1])):
+    close(one, other, "gradients")
+for name in reading:
+    close(reading[name], whole[2][name], name)
+for take in (gf.diagnose, lambda *given: gf.measure(*given, quantities="lyapunov")):
+    try:
+        take(inside, program.params, program.batch)
+        raise AssertionError("taken")
+    except ValueError as error:
+        assert "inside of a shard_map" in str(error), error
+unchecked = jax.shard_map(program.loss, mesh=mesh, in_specs=(P(), P("shard")), out_specs=P(), check_vma=False)
+try:
+    gf.metered(unchecked, program.params, program.batch)(program.params, program.batch)
+    raise AssertionError("taken")
+except ValueError as error:
+    assert "check_vma=False" in str(error), error
 print("as one device")
 """
 

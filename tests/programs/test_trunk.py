@@ -9,8 +9,9 @@ from gradflow.programs.trunk.positions import makers
 from gradflow.programs.trunk.search import NoTrunk, trunks
 from gradflow.programs.trunk.trunk import Fork, Loop
 
-# Several arrays that are handed on beside one another: no trunk of one array, or one whose positions are above a mixture.
-FRONTIERS = ("two_streams", "x0_again")
+# Several arrays that are handed on beside one another (test_lanes), or a stream whose positions are above a mixture.
+LANES = ("two_streams", "lanes_in_list", "reversible", "remat_two_streams", "scan_two_streams", "momentum")
+FRONTIERS = (*LANES, "x0_again")
 # Where the shape changes, norm and activation stand on the trunk, since the projection reads them: the position is above.
 PROJECTED = ("resnet_stages",)
 

@@ -16,6 +16,7 @@ from ...results.diagnosis import Diagnosis, Finding, Step, SublayerDiagnosis
 from ..modules import cross_entropy, is_module
 from ..modules import program as program_of_module
 from ..trace.graph import Graph, Value, reached
+from ..trace.pieces import check_whole
 from ..trunk.search import NoTrunk, trunks
 from ..trunk.trunk import Trunk
 from .attention import Attention
@@ -73,6 +74,7 @@ def diagnose(
     except NoTrunk as error:
         return Diagnosis((), no_trunk=str(error))
     of = found[0].graph
+    check_whole(of)
     steps = tuple(step for trunk in found for step in trunk.steps)
     fed = reached(of.operations, set(of.inputs[len(leaves) :]))
     learned = reached(of.operations, set(of.inputs[: len(leaves)]))
@@ -118,7 +120,7 @@ def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placem
     taken = []
     for depth, (fork, own) in enumerate(rows.forks):
         if (fork, own) not in known:
-            known[fork, own] = sublayer(fork, own, token_axes(fork.below, counts))
+            known[fork, own] = sublayer(fork, own, token_axes(fork.below, counts, trunk.lane_dimensions))
         taken.append(replace(known[fork, own], depth=depth))
     on_path = placed(rows, with_lines(taken))
     expected = by_majority(on_path.sublayers)
@@ -126,7 +128,11 @@ def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placem
     if chosen is None and on_path.sublayers[-1].norms_out and _final_norms(on_path):
         undecided.append(TWO_NORMS)
     if chosen is not None and has_lanes(chosen):
-        undecided.append(f"{chosen.name} is a wiring on several lanes: sublayers are compared with one another alone")
+        here = "one array" if trunk.lane_dimensions is None else "several variables"
+        undecided.append(
+            f"{chosen.name} is a wiring on several lanes, and the stream here is {here}: norms of one lane, and what is read from "
+            "each, are not told, so sublayers are compared with one another alone"
+        )
     elif chosen is not None:
         expected = by_wiring(chosen, len(taken))
     case = Case(on_path, expected, _next_tokens(trunk, room, batch), number)

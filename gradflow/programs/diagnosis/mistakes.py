@@ -128,7 +128,16 @@ def norms_over_tokens(case: Case) -> Iterator[Finding]:
 
 
 def _is_over_tokens(part: Part, one: Sublayer) -> bool:
-    return part.norm is not None and (part.norm.axis is None or part.norm.axis in one.token_axes)
+    """Returns whether a part is a norm over tokens; axes of one lane and of a stack of these are told from the last one."""
+    if part.norm is None:
+        return False
+    if part.norm.axis is None:
+        return True
+    dimensions = len(part.operations[-1].outputs[0].shape)
+    stacked = len(one.fork.below.shape)
+    if dimensions == stacked:
+        return part.norm.axis in one.token_axes
+    return part.norm.axis - dimensions in [axis - stacked for axis in one.token_axes]
 
 
 def lost_masks(case: Case) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from ...results.lines import Line
 from ..trace.graph import Graph, Operation, Value, differentiable_path, is_number
 from ..trace.pieces import Piece, between
-from ..trace.sums import VIEWS
+from ..trace.sums import VIEWS, is_stack
 from ..trunk.trunk import CONTRACTIONS, cuts
 from .compiled import key
 from .norms import Norm, norm_of
@@ -53,7 +53,7 @@ def of_kind(parts: Iterable[Part], *kinds: str) -> tuple[Part, ...]:
 def passage(of: Graph, values: Values, below: Value, above: Value) -> list[Part]:
     """Returns the parts of the passage from `below` to `above`, in order."""
     whole = between(of, below, above)
-    path = differentiable_path(whole.operations, below, {above})
+    path = differentiable_path(whole.operations, {below}, {above})
     stops = [below]
     for _, value in cuts(whole.operations, below, above, path):
         stops.append(value)
@@ -160,10 +160,19 @@ def _kind(gap: Piece) -> str:
     if names <= VIEWS:
         return "view"
     if not names <= ELEMENTWISE:
-        return "other"
+        return "lanes" if _takes_lanes_apart(gap) else "other"
     if names & {"mul", "div"}:
         return "gain"
     return "shift"
+
+
+def _takes_lanes_apart(gap: Piece) -> bool:
+    """Returns whether a gap takes stacked lanes apart, or stacks them, and else only scales and adds them."""
+    for operation in gap.operations:
+        takes_apart = operation.name == "split" and set(operation.params["sizes"]) == {1}
+        if not (takes_apart or is_stack(operation, set(operation.inputs)) or operation.name in ELEMENTWISE):
+            return False
+    return True
 
 
 def _is_of_lanes(gap: Piece) -> bool:

@@ -1,6 +1,6 @@
 """A residual sublayer, taken apart: norms at either end of its branch, what multiplies skip and branch, how it couples tokens."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy as np
 from ...results.lines import NOWHERE, Line
 from ..trace.graph import Operation, Value, is_number
 from ..trace.pieces import Piece, between
-from ..trace.sums import VIEWS, Term
+from ..trace.stacking import axis_of_lanes
+from ..trace.sums import VIEWS, Term, is_stack
 from ..trunk.trunk import Fork
 from .attention import Attention, attention_in
 from .coupling import Coupling, coupling, responds
@@ -142,11 +143,22 @@ def with_lines(sublayers: Sequence[Sublayer]) -> list[Sublayer]:
 
 def _skip(fork: Fork, room: Room) -> str:
     """Returns what multiplies the skip: of skips that are numbers the sum."""
+    if any(is_stack(operation, set(operation.inputs)) for term in fork.skips for operation in term.chain):
+        return _skip_of_lanes(fork, room)
     factors = [factor(term, room) for term in fork.skips]
     if len(factors) == 1:
         return factors[0]
     numbers = [float(name) for name in factors if _is_number(name)]
     return f"{sum(numbers):.4g}" if len(numbers) == len(factors) else "matrix"
+
+
+def _skip_of_lanes(fork: Fork, room: Room) -> str:
+    """Returns what multiplies a skip of lanes: 1 where each goes on as it is, also to several; else a matrix."""
+    (skip,) = fork.skips
+    x, y = (np.asarray(room.values(value)) for value in (skip.origin, skip.value))
+    if x.ndim < y.ndim:
+        x = np.expand_dims(x, axis_of_lanes(x.ndim))
+    return "1" if np.array_equal(np.broadcast_to(x, y.shape), y) else "matrix"
 
 
 def _is_number(name: str) -> bool:
@@ -210,12 +222,24 @@ def _coupled(fork: Fork, room: Room, pieces, passages, token_axes) -> tuple[Coup
     x = room.values(fork.below)
     whole = between(room.graph, fork.below, fork.above)
     if not _is_silent(fork, room, pieces, x):
-        return coupling(room.values.bound(whole), x, token_axes), False
+        return coupling(_in_lanes_of(fork, room.values.bound(whole)), x, token_axes), False
     for branch, parts in zip(pieces, passages, strict=True):
         inner = _before_factors(branch, parts, room, x)
         if inner is not None:
             return coupling(room.values.bound(inner), x, token_axes), True
     return None, True
+
+
+def _in_lanes_of(fork: Fork, f: Callable) -> Callable:
+    """Returns a function of a fork's input with its output in the same dimensions: the sum of lanes, where these begin in it."""
+    dimensions = len(fork.below.shape)
+    if len(fork.above.shape) == dimensions:
+        return f
+
+    def summed(x):
+        return f(x).sum(axis_of_lanes(dimensions))
+
+    return summed
 
 
 def _is_silent(fork: Fork, room: Room, pieces, x) -> bool:
@@ -238,9 +262,21 @@ def _before_factors(branch: Piece, parts, room: Room, x) -> Piece | None:
     return None
 
 
-def token_axes(stream: Value, counts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    """Returns the axes of a stream's tokens: those that a batch of whole numbers has too, but the first; else all inner ones."""
+def token_axes(stream: Value, counts: Iterable[tuple[int, ...]], lane_dimensions: int | None) -> tuple[int, ...]:
+    """Returns the axes of a stream's tokens: those that a batch of whole numbers has too, but the first; else all inner ones.
+
+    Lanes that were stacked are looked at without their axis.
+    """
     shape = stream.shape
+    if lane_dimensions is None or len(shape) == lane_dimensions:
+        return _token_axes(shape, counts)
+    lanes = axis_of_lanes(lane_dimensions)
+    of_lane = _token_axes((*shape[:lanes], *shape[lanes + 1 :]), counts)
+    return tuple(axis + (axis >= lanes) for axis in of_lane)
+
+
+def _token_axes(shape: tuple[int, ...], counts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """Returns the axes of tokens of an array of this shape."""
     for count in counts:
         size = len(count)
         for start in range(len(shape) - size):

@@ -11,6 +11,7 @@ import numpy as np
 from ..metered import traced
 from ..trace.evaluation import Plan, Seen, evaluate
 from ..trace.graph import Graph, Path, Value
+from ..trace.pieces import check_whole
 from ..trunk.positions import made_at, put
 from ..trunk.trunk import Trunk
 
@@ -84,6 +85,7 @@ def one_example(loss_fn, params, batch) -> OneExample:
     Errors: ValueError, one line, where an example's stream depends on the others, or there is no program for one alone.
     """
     program, _, found, *_ = traced(loss_fn, params, batch)
+    check_whole(found[0].graph)
     parts = of_examples(batch)
     if parts.size == 1:
         return OneExample(program, found, found, parts)

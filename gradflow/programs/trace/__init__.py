@@ -1,4 +1,4 @@
 """A traced program: the graph of its values, the lines that make them, residual sums, and itself run again with taps.
 
-Knows JAX alone. Bottom up: source, graph, sums, evaluation, pieces.
+Knows JAX alone. Bottom up: source, graph, sums, schedule, evaluation, stacking, pieces.
 """

@@ -7,6 +7,7 @@ tap inside run as they are.
     tap(value, extra) -> Seen(value, apart, report)
 
 `apart` takes the value's place at one use, named in `Plan.apart`: so a skip and a branch that read one array can be told apart.
+A tap may also see the sum of several values that is written nowhere, once the variable that `Plan.sums` names is known.
 What a tap inside a loop is given has a leading axis for the iterations, and so has what it reports.
 """
 
@@ -36,12 +37,21 @@ class Use(NamedTuple):
     place: int
 
 
+class Summed(NamedTuple):
+    """A tap on the sum of several variables of a level, with a sign each."""
+
+    key: Any
+    variables: tuple[Any, ...]
+    signs: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Where taps are: by level and variable; and the uses that get what a tap sets apart, by the tap's key."""
+    """Where taps are: by level and variable; the uses that get what a tap sets apart, by the tap's key; and taps on sums."""
 
     taps: Mapping[Path, Mapping[Any, tuple[Any, ...]]]
     apart: Mapping[Use, Any] = field(default_factory=dict)
+    sums: Mapping[Path, Mapping[Any, Summed]] = field(default_factory=dict)
 
     def inside(self, path: Path) -> tuple[set, set]:
         """Returns the keys of the taps that lie in the call at a path, and those whose values are set apart there."""
@@ -65,6 +75,7 @@ def _run(plan: Plan, tap: Callable, program, args, extras: dict, apart: dict, pa
     """Returns outputs and reports of the body at a path."""
     jaxpr, constants = opened(program)
     taps = plan.taps.get(path, {})
+    sums = plan.sums.get(path, {})
     apart = dict(apart)
     env: dict = {}
     reports: dict = {}
@@ -78,6 +89,10 @@ def _run(plan: Plan, tap: Callable, program, args, extras: dict, apart: dict, pa
             if seen.report is not None:
                 reports[key] = seen.report
         env[variable] = value
+        if variable in sums:
+            key, variables, signs = sums[variable]
+            total = sum(sign * env[one] for one, sign in zip(variables, signs, strict=True))
+            reports[key] = tap(key, total, None).report
 
     def look_up(variable):
         if isinstance(variable, core.Literal):
@@ -135,7 +150,36 @@ def _plain(body, params: Mapping):
     return body
 
 
+def _sharded(body, params: Mapping):
+    """Returns the body over the shards; what taps get besides is the same for all, what they report is the mean over shards."""
+    if not params["check_vma"]:
+        raise ValueError(
+            "a meter inside of a shard_map with check_vma=False can't tell a shard from a copy: leave the check on, or take "
+            "gf.metered inside, which reads each shard's own loss"
+        )
+    axes = params["newly_manual_axes"]
+
+    def run(values, extras, apart):
+        if apart:
+            raise ValueError(
+                "a residual sublayer is in part inside of a shard_map: its skip can't be told from its branch"
+            )
+
+        def local(values, extras):
+            made, reports = body(values, extras, {})
+            return made, jax.tree.map(lambda report: jax.lax.pmean(report, tuple(axes)), reports)
+
+        everywhere = jax.sharding.PartitionSpec()
+        specs_in, specs_out = (list(params["in_specs"]), everywhere), (list(params["out_specs"]), everywhere)
+        return jax.shard_map(local, mesh=params["mesh"], in_specs=specs_in, out_specs=specs_out, axis_names=axes)(
+            values, extras
+        )
+
+    return run
+
+
 WRAPPED = {
+    "shard_map": _sharded,
     "jit": _jitted,
     "pjit": _jitted,
     "closed_call": _plain,

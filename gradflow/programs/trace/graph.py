@@ -1,8 +1,8 @@
 """The dataflow graph of a traced program: which operation makes each array, which operations use it.
 
-Calls that only organize a program (`jit`, `remat`) are looked through: their operations stand in the graph one after the
-other, and a value that passes a call's boundary is one value. Loops, branches and functions with a derivative of their own
-are single operations; the body of a loop is a graph of its own (`loops`).
+Calls that only organize a program (`jit`, `remat`, `shard_map`) are looked through: their operations stand in the graph one after
+the other, and a value that passes a call's boundary is one value, inside of a `shard_map` each shard's part of it. Loops, branches
+and functions with a derivative of their own are single operations; the body of a loop is a graph of its own (`loops`).
 
 A place in the program is a path: the index of an equation, then of one in the body of that call, and so on.
 """
@@ -27,6 +27,7 @@ CALLS = {
     "checkpoint": "jaxpr",
     "remat": "jaxpr",
     "remat2": "jaxpr",
+    "shard_map": "jaxpr",
 }
 Path = tuple[int, ...]
 
@@ -104,6 +105,19 @@ class Level:
         """Returns the variables of this body that hold a value: none, one, or several where a call returns what it got."""
         return [variable for variable, held in self.values.items() if held is value]
 
+    @cached_property
+    def born(self) -> dict[Value, int]:
+        """The number of the equation here that first makes each value; −1 of what comes in."""
+        jaxpr, _ = opened(self.body)
+        numbers = {}
+        for number, equation in enumerate(jaxpr.eqns):
+            for variable in equation.outvars:
+                numbers[variable] = number
+        born: dict[Value, int] = {}
+        for variable, value in self.values.items():
+            born[value] = min(numbers.get(variable, -1), born.get(value, len(numbers)))
+        return born
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -113,6 +127,19 @@ class Graph:
     outputs: tuple[Value, ...]
     operations: tuple[Operation, ...]
     levels: dict[Path, Level] = field(repr=False)
+
+    @property
+    def program(self):
+        """The program, or body, that it is the graph of."""
+        return self.levels[min(self.levels, key=len)].body
+
+    @cached_property
+    def sharded(self) -> Operation | None:
+        """The first operation inside of a `shard_map`, if any: what it computes is a shard's."""
+        for operation in self.operations:
+            if any(equation.primitive.name == "shard_map" for equation in operation.around):
+                return operation
+        return None
 
     @cached_property
     def makers(self) -> dict[Value, Operation]:
@@ -217,12 +244,12 @@ def reached(operations, sources: set[Value]) -> set[Value]:
     return found
 
 
-def differentiable_path(operations, source: Value, sinks: set[Value]) -> set[Value]:
-    """Returns the values on differentiable paths from `source` to any of `sinks`.
+def differentiable_path(operations, sources: set[Value], sinks: set[Value]) -> set[Value]:
+    """Returns the values on differentiable paths from any of `sources` to any of `sinks`.
 
     What is not differentiable (integers, comparisons, `stop_gradient`) is no path: masks, positions, the choice of experts.
     """
-    ahead = {source}
+    ahead = set(sources)
     for operation in operations:
         if passes_gradients(operation) and not ahead.isdisjoint(operation.inputs):
             ahead.update(floating(operation.outputs))

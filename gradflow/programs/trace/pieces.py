@@ -87,6 +87,18 @@ def _after(of: Graph, value: Value) -> int:
     return of.places[of.makers[value]] + 1
 
 
+def check_whole(of: Graph) -> None:
+    """Refuses a program with a `shard_map`, whose pieces can't be evaluated outside of it.
+
+    Errors: ValueError, one line.
+    """
+    if of.sharded is not None:
+        raise ValueError(
+            f"{of.sharded.line} is inside of a shard_map: sublayers are evaluated as functions of whole arrays; give the "
+            "function that it maps, on one shard's batch"
+        )
+
+
 # ---- evaluation -----------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,10 @@ Terms are looked for through additions, and through what is linear in one array:
 `a`, casts, products with a matrix.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from .graph import Graph, Operation, Value, among
 
@@ -45,6 +48,7 @@ class Term:
     value: Value
     origin: Value
     chain: tuple[Operation, ...]  # from the sum down to the origin
+    sign: int = 1  # −1 where it is taken off
 
     @property
     def is_view(self) -> bool:
@@ -72,12 +76,69 @@ def linear_input(operation: Operation, path: set[Value]) -> Value | None:
     return on_path[0]
 
 
+def linear_operations(
+    graph: Graph, value: Value, origins: Collection[Value], path: set[Value], *, gated: bool = False
+) -> tuple[Operation, ...] | None:
+    """Returns the operations, last first, by which a value is a linear function of origins; None where it is none.
+
+    They move entries, add, and scale by what is not on the path; where `gated` also by what is. An origin itself has none.
+    """
+    known: dict[Operation, bool] = {}
+
+    def leads_down(value: Value) -> bool:
+        if value in origins:
+            return True
+        operation = graph.makers.get(value)
+        if operation is None:
+            return False
+        if operation not in known:
+            known[operation] = leads(operation)
+        return known[operation]
+
+    def leads(operation: Operation) -> bool:
+        on_path = among(operation.inputs, path)
+        if operation.name in SCALINGS:
+            is_alone = linear_input(operation, path) is not None
+            leading = [value for value in on_path if leads_down(value)]
+            return (is_alone or gated) and bool(leading)
+        if operation.name not in VIEWS | ADDITIONS | {"split"} or not on_path:
+            return False
+        beside = [value for value in operation.inputs if value not in path and not is_zero(graph, value)]
+        if operation.name in ADDITIONS and beside:
+            return False
+        return all(map(leads_down, on_path))
+
+    if not leads_down(value):
+        return None
+    below = [operation for operation, is_linear in known.items() if is_linear]
+    return tuple(sorted(below, key=graph.places.__getitem__, reverse=True))
+
+
+def is_zero(graph: Graph, value: Value) -> bool:
+    """Returns whether a value is zero as it is written."""
+    while value.constant is None:
+        operation = graph.makers.get(value)
+        if operation is None or operation.name not in VIEWS or len(operation.inputs) != 1:
+            return False
+        (value,) = operation.inputs
+    return not np.any(value.constant)
+
+
+def is_stack(operation: Operation, path: set[Value]) -> bool:
+    """Returns whether an operation puts several arrays beside one another on an axis of their own, one of them on the path."""
+    if operation.name != "concatenate" or len(operation.inputs) < 2 or not among(operation.inputs, path):
+        return False
+    axis = operation.params["dimension"]
+    return all(value.shape[axis] == 1 for value in operation.inputs)
+
+
 def terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> list[Term]:
     """Returns the terms of `total`, each followed down to `origin` where it is linear in it, else ending in itself."""
     found: list[Term] = []
-    for added in _added(graph, total, origin, path):
+    for added, sign in _added(graph, total, origin, path):
         linear = linear_terms(origin, _followed(graph, added, added, (), origin, path))
-        found += linear or [Term(added, added, ())]
+        for term in linear or [Term(added, added, ())]:
+            found.append(replace(term, sign=sign))
     return found
 
 
@@ -87,12 +148,12 @@ def gated_terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> 
     Such a skip is no linear function: `H(x) x`, of hyper-connections whose gains read the stream, of a highway network.
     """
     found: list[Term] = []
-    for added in _added(graph, total, origin, path):
+    for added, sign in _added(graph, total, origin, path):
         chain = _gated_chain(graph, added, origin, path)
         if chain is None:
-            found.append(Term(added, added, ()))
+            found.append(Term(added, added, (), sign))
         else:
-            found.append(Term(added, origin, chain))
+            found.append(Term(added, origin, chain, sign))
     return found
 
 
@@ -101,6 +162,8 @@ def _gated_chain(graph: Graph, value: Value, origin: Value, path: set[Value]) ->
     if value is origin:
         return ()
     operation = graph.makers.get(value)
+    if operation is not None and is_stack(operation, path):
+        return linear_operations(graph, value, {origin}, path, gated=True)
     if operation is None or operation.name not in VIEWS | SCALINGS | {"dot_general"}:
         return None
     on_path = among(operation.inputs, path)
@@ -113,20 +176,22 @@ def _gated_chain(graph: Graph, value: Value, origin: Value, path: set[Value]) ->
     return None
 
 
-def _added(graph: Graph, total: Value, origin: Value, path: set[Value]) -> list[Value]:
-    """Returns what the outermost additions add up, views between them looked through."""
+def _added(graph: Graph, total: Value, origin: Value, path: set[Value], sign: int = 1) -> list[tuple[Value, int]]:
+    """Returns what the outermost additions add up, with signs, views between them looked through."""
     operation = graph.makers.get(total)
     if total is origin or operation is None:
-        return [total]
+        return [(total, sign)]
     if operation.name in ADDITIONS:
-        values: list[Value] = []
-        for value in among(operation.inputs, path):
-            values += _added(graph, value, origin, path)
+        values: list[tuple[Value, int]] = []
+        for place, value in enumerate(operation.inputs):
+            is_taken_off = operation.name == "sub" and place == 1
+            if value in path:
+                values += _added(graph, value, origin, path, -sign if is_taken_off else sign)
         return values
     below = linear_input(operation, path)
     if operation.name in VIEWS and below is not None and _is_sum(graph, below, path):
-        return _added(graph, below, origin, path)
-    return [total]
+        return _added(graph, below, origin, path, sign)
+    return [(total, sign)]
 
 
 def _is_sum(graph: Graph, value: Value, path: set[Value]) -> bool:
@@ -152,6 +217,10 @@ def _followed(graph: Graph, added: Value, value: Value, chain, origin: Value, pa
         if linear_terms(origin, inner):
             return inner
         return [Term(added, value, chain)]
+    if is_stack(operation, path):
+        through = linear_operations(graph, value, {origin}, path)
+        if through is not None:
+            return [Term(added, origin, (*chain, *through))]
     below = linear_input(operation, path)
     if below is None:
         return [Term(added, value, chain)]

@@ -1,4 +1,4 @@
 """The residual stream in a program: where it begins and ends, its sublayers and positions, and whose its parameters are.
 
-May import `trace`. Bottom up: trunk, search, positions, layer_names, parameters, coordinates.
+May import `trace`. Bottom up: trunk, choices, lane_sums, frontiers, search, positions, layer_names, parameters, coordinates.
 """

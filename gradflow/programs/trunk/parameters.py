@@ -26,6 +26,8 @@ SAME_AXES = {
     "sharding_constraint",
     "optimization_barrier",
     "reduce_precision",
+    "pvary",
+    "pcast",
 }
 
 

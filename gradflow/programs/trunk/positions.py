@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..trace.evaluation import Plan, Use
+from ..trace.evaluation import Plan, Summed, Use
 from ..trace.graph import Graph, Operation, Path, Value, is_inside
 from ..trace.sums import ADDITIONS, VIEWS
 from .trunk import CONTRACTIONS, Fork, Loop, Map, Step, Trunk
@@ -22,9 +22,24 @@ def plan(trunks: list[Trunk]) -> Plan:
     """Returns the plan of all taps, by kind, trunk and sublayer as written: fork, sum, skip, branch; top and readout."""
     taps: dict[Path, dict[Any, tuple]] = {}
     apart: dict[Use, Any] = {}
+    sums: dict[Path, dict[Any, Summed]] = {}
     for number, trunk in enumerate(trunks):
         _plan(number, trunk, taps, apart)
-    return Plan(taps, apart)
+        for f, (fork, graph, _) in enumerate(trunk.places):
+            if len(fork.branches) > 1:
+                _put_sum(sums, ("branch", number, f), graph, fork)
+    return Plan(taps, apart, sums)
+
+
+def _put_sum(sums: dict, key, graph: Graph, fork: Fork) -> None:
+    """Puts a tap on the sum of a fork's branches, where all are known, and alike, at the level of the residual sum."""
+    level, above = made_at(graph, fork.above)
+    variables = [graph.levels[level].variables(term.value)[:1] for term in fork.branches]
+    kinds = {(term.value.shape, term.value.aval.dtype) for term in fork.branches}
+    if above and all(variables) and len(kinds) == 1:
+        signs = tuple(term.sign for term in fork.branches)
+        at_level = sums.setdefault(level, {})
+        at_level[above[0]] = Summed(key, tuple(variable for (variable,) in variables), signs)
 
 
 def put(taps: dict, key, level: Path, variables: list) -> None:

@@ -4,7 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..trace.graph import Graph, Operation, Path, Value, among, floating, gradient_inputs, graph, reached
-from .trunk import Loop, Map, Step, Trunk, places_in, products, steps
+from ..trace.schedule import scheduled
+from ..trace.stacking import Stacking, stacked
+from .choices import with_choices_in_branches
+from .frontiers import Lanes, lanes
+from .trunk import Loop, Map, Step, Trunk, places_in, products, products_within, steps
 
 
 class NoTrunk(ValueError):
@@ -16,8 +20,23 @@ def trunks(program, parameters: int) -> list[Trunk]:
 
     One for a stack; of an encoder and decoder one each, in the order in which they run. Each is the longest that there is between
     a value in which the batch enters differentiably (an embedding, an image) and a term of the loss.
+
+    Where most products of matrices lie inside of one step, several values are looked for that a layer hands on beside one another
+    (`frontiers`). The trunks are then those of the same program with these as lanes of one array, `trunk.graph.program`; so it is
+    where a `cond` chooses a sublayer (`choices`). Inside of a `shard_map` streams of one value are found, and no others.
     """
+    program = with_choices_in_branches(program)
     of = graph(program)
+    found, candidates = _of_one_value(of, parameters)
+    if any(map(_wide_step, candidates)) and of.sharded is None:
+        found = _with_lanes(program, parameters, found)
+    if not found:
+        raise NoTrunk(_what_goes_past(candidates))
+    return found
+
+
+def _of_one_value(of: Graph, parameters: int) -> tuple[list[Trunk], list[Trunk]]:
+    """Returns the trunks of a graph, and all candidates for them."""
     learned = reached(of.operations, set(of.inputs[:parameters]))
     fed = reached(of.operations, set(of.inputs[parameters:]))
     candidates = []
@@ -34,9 +53,79 @@ def trunks(program, parameters: int) -> list[Trunk]:
         if _is_one(own):
             chosen.append(own)
             taken.update(place.fork.operations[-1].path for place in own.places)
-    if not chosen:
-        raise NoTrunk(_what_goes_past(candidates))
-    return sorted(chosen, key=_begin)
+    return sorted(chosen, key=_begin), candidates
+
+
+def _sublayers(found: Trunk) -> int:
+    return found.sublayers
+
+
+# ---- lanes ----------------------------------------------------------------------------------------------------
+
+
+def _with_lanes(program, parameters: int, found: list[Trunk]) -> list[Trunk]:
+    """Returns the trunks of the program whose streams of several values are stacked to one, where it then has more sublayers.
+
+    Errors: `NoTrunk` where it would have, were these values of one shape and type.
+    """
+    ordered = scheduled(program)
+    of = graph(ordered)
+    count = sum(map(_sublayers, found))
+    best = _lanes(of, parameters)
+    if best is not None:
+        stacking = Stacking()
+        stacking.add(of, best)
+        again, _ = _of_one_value(graph(stacked(ordered, stacking)), parameters)
+        if sum(map(_sublayers, again)) > count:
+            return [_with_dimensions(trunk, best.dimensions) for trunk in again]
+    unlike = _lanes(of, parameters, alike=False)
+    if unlike is not None and unlike.sublayers > count:
+        raise NoTrunk(_unlike_lanes(unlike))
+    return found
+
+
+def _lanes(of: Graph, parameters: int, *, alike: bool = True) -> Lanes | None:
+    """Returns the frontiers of a graph with most residual sublayers, inside of a step with most products of matrices."""
+    _, candidates = _of_one_value(of, parameters)
+    learned = reached(of.operations, set(of.inputs[:parameters]))
+    wide: dict[Step, int] = {}
+    for candidate in candidates:
+        step = _wide_step(candidate)
+        if step is not None:
+            wide[step] = products_within(step.operations)
+    best = None
+    for step, count in wide.items():
+        if count < max(wide.values()):
+            continue
+        found = lanes(of, step.below, step.above, learned, alike=alike)
+        if found is not None and (best is None or found.sublayers > best.sublayers):
+            best = found
+    return best
+
+
+def _unlike_lanes(found: Lanes) -> str:
+    """Returns the line that says of which shapes the streams are."""
+    of_lanes = [f"{value.aval.dtype}{list(value.shape)}" for value in found.frontiers[-1].values]
+    return (
+        f"no trunk here: a layer hands on several arrays that are not alike, {', '.join(dict.fromkeys(of_lanes))}; lanes of one "
+        "stream have one shape and type"
+    )
+
+
+def _with_dimensions(found: Trunk, dimensions: int) -> Trunk:
+    """Returns a trunk with the number of dimensions of a lane, where its values are stacks of these."""
+    if any(len(place.fork.above.shape) > dimensions for place in found.places):
+        return replace(found, lane_dimensions=dimensions)
+    return found
+
+
+def _wide_step(candidate: Trunk) -> Step | None:
+    """Returns the step that most products of matrices are in; None where they are in several."""
+    counts = {step: products_within(step.operations) for step in candidate.steps}
+    widest = max(counts, key=lambda step: counts[step], default=None)
+    if widest is None or 2 * counts[widest] <= sum(counts.values()) or isinstance(widest, Loop):
+        return None
+    return widest
 
 
 def _trunk(of: Graph, source: Value, sink: Value, learned: set[Value]) -> Trunk:
@@ -113,8 +202,8 @@ def _what_goes_past(candidates: list[Trunk]) -> str:
     if waiting:
         return f"no trunk here: no one array is all that a layer hands to the next; these go past what is made of them: {waiting}"
     return (
-        "no residual sublayer: no value on the way from the batch to the loss is added to what a branch makes of it (two "
-        "streams beside one another, as of ResiDual, are not looked for)"
+        "no residual sublayer: no value on the way from the batch to the loss is added to what a branch makes of it, nor are "
+        "several that go beside one another"
     )
 
 

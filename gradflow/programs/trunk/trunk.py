@@ -17,8 +17,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+from jax.extend import core
+
 from ...results.lines import Line
-from ..trace.graph import Graph, Operation, Value, among, differentiable_path, graph, made_by, reached, scan_counts
+from ..trace.graph import (
+    Graph,
+    Operation,
+    Value,
+    among,
+    differentiable_path,
+    graph,
+    made_by,
+    opened,
+    reached,
+    scan_counts,
+)
 from ..trace.sums import Term, gated_terms, linear_terms, terms
 
 CONTRACTIONS = {"dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general"}
@@ -94,13 +107,17 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Trunk:
-    """The steps from the bottom of the stream to the output."""
+    """The steps from the bottom of the stream to the output.
+
+    `lane_dimensions` is how many dimensions a lane has where its values are stacks of lanes, that were written as several values.
+    """
 
     graph: Graph = field(repr=False)
     source: Value
     sink: Value
     steps: tuple[Step, ...]
     weights: set[Value] = field(repr=False)
+    lane_dimensions: int | None = None
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
@@ -138,6 +155,26 @@ def products(operations: Iterable[Operation]) -> int:
     return sum(operation.name in CONTRACTIONS for operation in operations)
 
 
+def products_within(operations: Iterable[Operation]) -> int:
+    """Returns how many products of matrices operations are, and have in their bodies, of a loop in one turn."""
+    count = products(operations)
+    for operation in operations:
+        for body in core.jaxprs_in_params(operation.params):
+            count += _products_in(body)
+    return count
+
+
+def _products_in(body) -> int:
+    """Returns how many products of matrices a body has."""
+    jaxpr, _ = opened(body)
+    count = 0
+    for equation in jaxpr.eqns:
+        count += equation.primitive.name in CONTRACTIONS
+        for inner in core.jaxprs_in_params(equation.params):
+            count += _products_in(inner)
+    return count
+
+
 # ---- cuts -----------------------------------------------------------------------------------------------------
 
 
@@ -164,7 +201,7 @@ def steps(of: Graph, source: Value, sink: Value, learned: set[Value]) -> tuple[S
 
     Of these the weights are those that the trunk has no part in.
     """
-    path = differentiable_path(of.operations, source, {sink})
+    path = differentiable_path(of.operations, {source}, {sink})
     weights = learned - reached(of.operations, {source})
     found: list[Step] = []
     below, start = source, 0
@@ -247,9 +284,9 @@ def _loop(below: Value, above: Value, scan: Operation, path: set[Value], weights
 def _carries_alone(body: Graph, state, carry: int, carried: int) -> bool:
     """Returns whether nothing else that is carried takes from the trunk and gives back to it."""
     top = body.outputs[carry]
-    path = differentiable_path(body.operations, state[carry], set(body.outputs[:carried]))
+    path = differentiable_path(body.operations, {state[carry]}, set(body.outputs[:carried]))
     for place, value in enumerate(state):
         takes = place != carry and body.outputs[place] in path
-        if takes and value.floating and top in differentiable_path(body.operations, value, {top}):
+        if takes and value.floating and top in differentiable_path(body.operations, {value}, {top}):
             return False
     return True

@@ -1,0 +1,296 @@
+"""Frontiers: several values that are all that a layer hands to the next, where no one value is. A stream of lanes.
+
+    (v_1 … v_k) is a frontier  ⇔  no other live value on a path is used after the last of them is made
+
+found, as cuts are, in one sweep over the operations: points at which k values are live. Two of a constant k have a residual
+sublayer between them where every upper value is a sum with lower ones in it, linear in these, and one has another term that is
+made with parameters:
+
+    v'_i = Σ_j A_ij v_j + b_i,      b ≠ 0 for some i
+
+A value that most sublayers only hand on, as x_0 where layers read it again, rides along: there are no lanes then.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..trace.graph import Graph, Operation, Value, among, differentiable_path, graph, reached, scan_counts
+from ..trace.sums import ADDITIONS
+from .lane_sums import Frontier, Sum, in_order, is_sublayer, lane_sum
+from .trunk import products
+
+MOST_LANES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LaneLoop:
+    """A scan whose carry is a frontier: which of the carried arrays, and the frontiers at the ends of its body, and above it."""
+
+    operation: Operation
+    places: tuple[int, ...]
+    start: Frontier
+    end: Frontier
+    above: Frontier
+    body: Graph = field(repr=False)
+    inner: "Lanes" = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Lanes:
+    """The frontiers of a body that sublayers and loops stand between."""
+
+    frontiers: tuple[Frontier, ...]
+    loops: tuple[LaneLoop, ...]
+
+    @property
+    def sublayers(self) -> int:
+        """The number of residual sublayers."""
+        count = sum(bool(frontier.sums) for frontier in self.frontiers)
+        for loop in self.loops:
+            count += loop.operation.params["length"] * loop.inner.sublayers
+        return count
+
+    @property
+    def dimensions(self) -> int:
+        """How many dimensions a lane has."""
+        return len(self.frontiers[-1].values[0].shape)
+
+
+class Point(NamedTuple):
+    """What is live behind an operation, and the place of this among all; −1 is in front of them."""
+
+    place: int
+    live: tuple[Value, ...]
+
+
+def lanes(of: Graph, source: Value, sink: Value, learned: set[Value], *, alike: bool = True) -> Lanes | None:
+    """Returns the frontiers between two values, of the size that gives most residual sublayers; None where none gives two.
+
+    alike : whether all lanes have to have one shape and type
+    """
+    path = differentiable_path(of.operations, {source}, {sink})
+    if sink not in path:
+        return None
+    stretch = Stretch(of, path, learned - reached(of.operations, {source}), alike)
+    start = of.places[of.makers[source]] if source in of.makers else -1
+    points = list(_points(of.operations, start, (source,), (sink,), path))
+    best = None
+    for size in range(2, MOST_LANES + 1):
+        chosen = [point for point in points if len(point.live) in (1, size)]
+        found = _between(stretch, chosen)
+        if found.sublayers > max(1, best.sublayers if best else 0):
+            best = found
+    return best
+
+
+class Stretch(NamedTuple):
+    """A graph, its values on the path of the lanes, the weights, and whether lanes have to be of one shape and type."""
+
+    graph: Graph
+    path: set[Value]
+    weights: set[Value]
+    alike: bool
+
+
+def _points(
+    operations, start: int, sources: Sequence[Value], sinks: Sequence[Value], path: set[Value]
+) -> Iterator[Point]:
+    """Yields what is live at the sources, which operation `start` makes, and behind every one on the path up to the sinks."""
+    last = dict.fromkeys(sinks, len(operations))
+    for index in reversed(range(len(operations))):
+        for value in operations[index].inputs:
+            last.setdefault(value, index)
+    live = list(sources)
+    yield Point(start, tuple(live))
+    for index in range(start + 1, len(operations)):
+        made = among(operations[index].outputs, path)
+        live = [value for value in (*live, *made) if last.get(value, -1) > index]
+        if made:
+            yield Point(index, tuple(live))
+        if set(live) == set(sinks):
+            break
+
+
+class Standing(NamedTuple):
+    """A point, and the frontier that is there already."""
+
+    point: Point
+    frontier: Frontier | None = None
+
+
+def _between(of: Stretch, points: Sequence[Point], top: tuple[Value, ...] = ()) -> Lanes:
+    """Returns the frontiers, of those that points make, which residual sublayers and loops stand between.
+
+    Lanes that are all of `top` are in its order.
+    """
+    kept: dict[Frontier, None] = {}
+    loops: list[LaneLoop] = []
+    followers: set[tuple] = set()
+    lower = [Standing(points[0])]  # since the last sublayer
+    for above in points[1:]:
+        upper = None
+        loop = _loop(of, above, _operations(of, lower[-1].point, above))
+        forked = _forked(of, lower, above, top) if len(above.live) > 1 and loop is None else None
+        if loop is not None:
+            loops.append(loop)
+            upper = loop.above
+        elif forked is not None:
+            begin, upper = forked
+            kept |= dict.fromkeys(filter(None, [upper.below]))
+            if begin is not lower[0].point:
+                followers.add(_written(of, lower[0].point, begin))
+        if upper is not None:
+            kept[upper] = None
+            lower = []
+        lower.append(Standing(above, upper))
+    if _ride_along([frontier for frontier in kept if frontier.sums]):
+        return Lanes((), ())
+    top_of_last = _above_last(of, lower, followers)
+    if top_of_last is not None:
+        kept[top_of_last] = None
+    return Lanes(tuple(kept), tuple(loops))
+
+
+def _above_last(of: Stretch, above: Sequence[Standing], followers: set[tuple]) -> Frontier | None:
+    """Returns the highest frontier above the last sublayer, the first of these, up to which the program is written as below."""
+    last = above[0].point
+    for point, frontier in reversed(above[1:]):
+        if frontier is None and len(point.live) == len(last.live) and _written(of, last, point) in followers:
+            return _frontier(of.graph, point)
+    return None
+
+
+def _written(of: Stretch, below: Point, above: Point) -> tuple:
+    """Returns what tells stretches apart as they are written: their operations, and the line of the last."""
+    operations = _operations(of, below, above)
+    return operations[-1].line, tuple(operation.name for operation in operations)
+
+
+def _operations(of: Stretch, below: Point, above: Point) -> tuple[Operation, ...]:
+    """Returns the operations on the path between two points."""
+    window = of.graph.operations[below.place + 1 : above.place + 1]
+    return tuple(operation for operation in window if not of.path.isdisjoint(operation.outputs))
+
+
+def _ride_along(forked: Sequence[Frontier]) -> bool:
+    """Returns whether a value is handed on by as many sublayers in a row as there are lanes, so that no stream is in it."""
+    for place, frontier in enumerate(forked):
+        size = len(frontier.values)
+        unchanged = set(frontier.values)
+        row = forked[max(0, place - size + 1) : place + 1]
+        for one in row:
+            unchanged &= set(one.below.values if one.below else ())
+        if len(row) == size and unchanged:
+            return True
+    return False
+
+
+def _frontier(of: Graph, point: Point, values: tuple[Value, ...] | None = None, **known) -> Frontier | None:
+    """Returns the frontier at a point, its lanes in an order that may be given; None where no level has all of them there."""
+    values = values or point.live
+    root = min(of.levels, key=len)
+    if point.place < 0:
+        return Frontier(values, root, -1, **known)
+    here = of.operations[point.place].path
+    behind = of.operations[point.place + 1].path if point.place + 1 < len(of.operations) else ()
+    while len(here) > len(root):
+        level, after = here[:-1], here[-1]
+        born = of.levels[level].born
+        if all(born.get(value, after + 1) <= after for value in values):
+            return Frontier(values, level, after, **known)
+        if behind[: len(level)] == level:
+            return None
+        here = level
+    return None
+
+
+# ---- sublayers ------------------------------------------------------------------------------------------------
+
+
+def _forked(
+    of: Stretch, lower: Sequence[Standing], above: Point, top: tuple[Value, ...]
+) -> tuple[Point, Frontier] | None:
+    """Returns the nearest point below that a residual sublayer begins at, and the frontier above it; None where there is none."""
+    if of.graph.operations[above.place].name not in ADDITIONS:
+        return None
+    for below, there in reversed(lower):
+        kinds = {(value.shape, value.aval.dtype) for value in (*below.live, *above.live)}
+        frontier = there or _frontier(of.graph, below)
+        if frontier is None or (len(kinds) > 1 and of.alike):
+            continue
+        operations = _operations(of, below, above)
+        sums = _sums(of, below, above, gated=False)
+        if not is_sublayer(below.live, sums, operations, of.weights) and products(operations):
+            sums = _sums(of, below, above, gated=True)
+        if is_sublayer(below.live, sums, operations, of.weights):
+            ordered = top if set(top) == set(sums) else in_order(frontier.values, sums)
+            of_lanes = tuple(sums[value] for value in ordered)
+            upper = _frontier(of.graph, above, ordered, below=frontier, sums=of_lanes)
+            return None if upper is None else (below, upper)
+    return None
+
+
+def _sums(of: Stretch, below: Point, above: Point, *, gated: bool) -> dict[Value, Sum]:
+    """Returns lanes as sums of those below; none where one has no skip though it does not begin here."""
+    sums = {}
+    for value in above.live:
+        sums[value] = lane_sum(of.graph, value, below.live, of.path, gated)
+        if not sums[value].skips and len(below.live) == len(above.live):
+            return {}
+    return sums
+
+
+# ---- loops ----------------------------------------------------------------------------------------------------
+
+
+def _loop(of: Stretch, above: Point, operations: Sequence[Operation]) -> LaneLoop | None:
+    """Returns the loop that carries lanes from a frontier to the next; None where they enter or leave it in another way."""
+    if len(operations) != 1 or operations[0].name != "scan":
+        return None
+    (scan,) = operations
+    constants, carried = scan_counts(scan.params)
+    entering = scan.inputs[constants : constants + carried]
+    beside = (*scan.inputs[:constants], *scan.inputs[constants + carried :])
+    body = graph(scan.params["jaxpr"], path=scan.path)
+    state, tops = body.inputs[constants : constants + carried], body.outputs[:carried]
+    used = set(above.live)
+    places = _exchanging(
+        body.operations,
+        state,
+        tops,
+        {place for place, value in enumerate(entering) if value in of.path},
+        {place for place, value in enumerate(scan.outputs[:carried]) if value in used},
+    )
+    sources, sinks = tuple(state[place] for place in places), tuple(tops[place] for place in places)
+    kinds = {(value.shape, value.aval.dtype) for value in sources}
+    is_frontier = used <= {scan.outputs[place] for place in places} and of.path.isdisjoint(beside)
+    rides = any(source is sink for source, sink in zip(sources, sinks, strict=True))
+    if len(places) < 2 or len(kinds) > 1 or not is_frontier or rides or len(set(sinks)) < len(sinks):
+        return None
+    weights_inside = set()
+    for inside, outside in zip(body.inputs, scan.inputs, strict=True):
+        if outside in of.weights:
+            weights_inside.add(inside)
+    path = differentiable_path(body.operations, set(sources), set(sinks))
+    weights = reached(body.operations, weights_inside) - reached(body.operations, set(sources))
+    points = list(_points(body.operations, -1, sources, sinks, path))
+    chosen = [point for point in points if len(point.live) == len(places)]
+    inner = _between(Stretch(body, path, weights, True), chosen, sinks)
+    start = next((one for one in inner.frontiers if one.after < 0), Frontier(sources, scan.path, -1))
+    highest = next((one for one in inner.frontiers if one.values == sinks), None)
+    end = highest or _frontier(body, points[-1], sinks)
+    outer = _frontier(of.graph, above, tuple(scan.outputs[place] for place in places))
+    if not inner.sublayers or set(points[-1].live) != set(sinks) or end is None or outer is None:
+        return None
+    return LaneLoop(scan, places, start, end, outer, body, inner)
+
+
+def _exchanging(operations, state, tops, ahead: set[int], needed: set[int]) -> tuple[int, ...]:
+    """Returns which of the carried arrays take from those that enter on the path, and give to those that are used above."""
+    for _ in state:
+        taking = differentiable_path(operations, {state[place] for place in ahead}, set(tops))
+        ahead |= {place for place, value in enumerate(tops) if value in taking and value.floating}
+        giving = differentiable_path(operations, set(state), {tops[place] for place in needed})
+        needed |= {place for place, value in enumerate(state) if value in giving}
+    return tuple(sorted(ahead & needed))
