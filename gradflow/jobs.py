@@ -161,6 +161,7 @@ class Training:
     data: Any
     recipe: Recipe
     out: Path
+    blind: bool
     options: dict  # of `train`
     depths: tuple[int, ...]
     configuration: dict
@@ -181,6 +182,8 @@ class Training:
         configuration: dict,
         resume: bool = False,
         checkpoint_every: int | None = None,
+        blind: bool = False,
+        overwrite: bool = False,
         **extent,
     ) -> "Training":
         """Returns the job, once all of it is checked and its folder is locked; `extent` are steps, seeds and key.
@@ -200,7 +203,7 @@ class Training:
             deepest = {name: model.at_depth(max(depths)) for name, model in models.items()}
             size.check(deepest, data, seeds=extent["seeds"])
         lock = ExitStack()
-        finished = lock.enter_context(begun(out, configuration, origin))
+        finished = lock.enter_context(begun(out, configuration, origin, overwrite=overwrite or resume))
         if finished and not resume:
             shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
         options = {
@@ -211,7 +214,7 @@ class Training:
             "resume": resume,
             "checkpoints": out / CHECKPOINTS,
         }
-        return cls(models, data, recipe, out, options, tuple(depths), configuration, origin, lock)
+        return cls(models, data, recipe, out, blind, options, tuple(depths), configuration, origin, lock)
 
     def run(self) -> tuple[xr.DataTree, xr.DataTree | None]:
         """Returns the readings of the training and of the sweep, if there is one, and writes the report."""
@@ -221,19 +224,36 @@ class Training:
             if self.depths:
                 seeds, key = self.options["seeds"], self.options["key"]
                 swept = sweep(self.models, self.data, depth=self.depths, seeds=seeds, key=key)
-            bundle.write(trained, self.out, sweep=swept, configuration=self.configuration)
+            bundle.write(trained, self.out, sweep=swept, configuration=self.configuration, blind=self.blind)
+            if self.blind:
+                shutil.rmtree(self.out / CHECKPOINTS, ignore_errors=True)
         return trained, swept
 
 
 def make_atlas(
-    models: dict, data, recipe: Recipe, *, out: Path, steps: int, seeds: int, key: int, configuration: dict
+    models: dict,
+    data,
+    recipe: Recipe,
+    *,
+    out: Path,
+    steps: int,
+    seeds: int,
+    key: int,
+    configuration: dict,
+    blind: bool = False,
+    overwrite: bool = False,
 ) -> tuple[xr.DataTree, dict]:
-    """Returns the atlas of the wirings and its provenance, and writes its report; files of wirings in the folder are kept."""
+    """Returns the atlas of the wirings and its provenance, and writes its report; files of wirings in the folder are kept.
+
+    Of a blind one they are deleted.
+    """
     origin = provenance()
     Plan.of(data, recipe, key, seeds, steps, (0, steps), "economy").check(models)
-    with begun(out, configuration, origin):
+    with begun(out, configuration, origin, overwrite=overwrite):
         tree = atlas(models, data, recipe, steps=steps, seeds=seeds, key=key, predict=predict, folder=out / WIRINGS)
-        bundle.write_atlas(tree, out, configuration=configuration)
+        bundle.write_atlas(tree, out, configuration=configuration, blind=blind)
+        if blind:
+            shutil.rmtree(out / WIRINGS, ignore_errors=True)
     return tree, origin
 
 
@@ -244,12 +264,15 @@ class Inspection:
     trained: Trained
     notes: list[str]
     out: Path
+    blind: bool
     configuration: dict
     provenance: dict
     lock: ExitStack
 
     @classmethod
-    def prepared(cls, folder: Path, out: Path, options: dict) -> "Inspection":
+    def prepared(
+        cls, folder: Path, out: Path, options: dict, *, blind: bool = False, overwrite: bool = False
+    ) -> "Inspection":
         """Returns the job, once the model's files are checked and the folder is locked; `options` as for `trained.opened`."""
         origin = provenance()
         with warnings.catch_warnings(record=True, action="always") as caught:
@@ -260,12 +283,12 @@ class Inspection:
             configuration[name] = str(value) if isinstance(value, Path) else value
         configuration |= trained.sources
         lock = ExitStack()
-        lock.enter_context(begun(out, configuration, origin))
-        return cls(trained, notes, out, configuration, origin, lock)
+        lock.enter_context(begun(out, configuration, origin, overwrite=overwrite))
+        return cls(trained, notes, out, blind, configuration, origin, lock)
 
     def run(self) -> xr.DataTree:
         """Returns the readings, and writes the report."""
         with self.lock:
             tree = self.trained.measured()
-            bundle.write(tree, self.out, configuration=self.configuration)
+            bundle.write(tree, self.out, configuration=self.configuration, blind=self.blind)
         return tree

@@ -373,7 +373,7 @@ def test_the_table_of_wirings_has_ones_own_and_a_run_takes_it(empty, capsys, mon
 def test_the_atlas_takes_ones_own_wiring_and_goes_on_in_its_folder(empty, capsys, monkeypatch):
     own = 'import gradflow as gf\nhalf = gf.Wiring("half", write=gf.layers.Gain(0.5))\n'
     (empty / "atlas_of_mine.py").write_text(own)
-    words = ("atlas", *TOY, "--wirings", "pre", "atlas_of_mine:half", "--out", "out")
+    words = ("atlas", *TOY, "--wirings", "pre", "atlas_of_mine:half", "--out", "out", "--overwrite")
     for made in (True, False):
         before = {path: path.stat().st_mtime_ns for path in (empty / "out" / "wirings").glob("*.nc")}
         code, out, errors = printed(capsys, monkeypatch, *words)

@@ -24,6 +24,7 @@ FLOORS = {
     "training": {"results", "laws", "model", "instruments", "programs"},
     "report": {"results", "laws"},
     "interop": {"results", "laws", "model", "instruments", "programs", "training"},
+    "recomputation": {"results", "model", "instruments", "programs", "theory", "training", "interop"},
     "jobs": {"results", "laws", "model", "instruments", "programs", "theory", "training", "report", "interop"},
 }
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import gradflow as gf
-from gradflow.cli import commands, options
+from gradflow.cli import options, registry
 from gradflow.model.wirings.catalogue import ALIASES
 from gradflow.report.tables.profiles import digits
 from gradflow.results.quantities import QUANTITIES
@@ -131,7 +131,7 @@ def test_every_command_and_option_exists(page):
     known = {field.name for field in fields} | {"record", "readings", "help"} | {"rooms"}  # of density.py
     quoted = re.findall(r"`([^`\n]+)`", FENCE.sub("", text(page))) + blocks(page, "")
     for code in quoted:
-        assert set(re.findall(r"(?<![\w.])gradflow ([a-z]+)", code)) <= set(commands.COMMANDS)
+        assert set(re.findall(r"(?<![\w.])gradflow ([a-z]+)", code)) <= set(registry.COMMANDS)
         assert {word.replace("-", "_") for word in re.findall(r"--([a-z][a-z-]*)", code)} <= known
 
 

@@ -1,3 +1,3 @@
-"""The command line, bottom up: console, options, listing, commands."""
+"""The command line, bottom up: console, options, listing, registry, commands, verification, entry."""
 
-from .commands import main
+from .entry import main

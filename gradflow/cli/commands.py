@@ -6,34 +6,18 @@ error that names the remedy, exit code 2, and nothing is written.
 
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from ..compiler import check_flags, use_fast_compilation
-from .console import parsed, refusing, speaking
+from .console import refusing
 from .options import Extent, Models, Run, Trained, Updates
+from .registry import Flat, command, draw_without_a_screen
 
-app = tyro.extras.SubcommandApp()
-Flat = tyro.conf.OmitArgPrefixes
 EVERY = Models(wirings=(), context=32, batch=4)
-COMMANDS: list[str] = []
-
-
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Registers a command, which is run once the whole command line is parsed."""
-
-    @wraps(function)
-    def deferred(*arguments, **options) -> Callable[[], None]:
-        return partial(function, *arguments, **options)
-
-    COMMANDS.append(function.__name__)
-    app.command(deferred)
-    return function
 
 
 @command
@@ -75,7 +59,7 @@ def _train(command: str, models: Models, updates: Updates, run: Run, record, rea
     started = time.perf_counter()
     with refusing(command, ValueError, TypeError, OSError):
         check_flags()
-        _draw_without_a_screen()
+        draw_without_a_screen()
         from ..jobs import Training
 
         stacks, data = models.built()
@@ -91,7 +75,7 @@ def _train(command: str, models: Models, updates: Updates, run: Run, record, rea
             configuration=configuration,
             **asdict(run),
         )
-    with refusing(command, OSError):
+    with refusing(command, ValueError, OSError):
         job.run()
         summary = _summary(run.out)
     print(summary, end="")
@@ -102,13 +86,6 @@ def _train(command: str, models: Models, updates: Updates, run: Run, record, rea
 def _summary(out: Path) -> str:
     """Returns the summary that a report has in its folder."""
     return (out / "tables" / "summary.txt").read_text(encoding="utf-8")
-
-
-def _draw_without_a_screen() -> None:
-    """Lets matplotlib write files alone, on a machine without a screen too."""
-    import matplotlib
-
-    matplotlib.use("agg")
 
 
 @command
@@ -125,7 +102,7 @@ def atlas(
     use_fast_compilation()
     with refusing("atlas", ValueError, TypeError, OSError):
         check_flags()
-        _draw_without_a_screen()
+        draw_without_a_screen()
         from .. import jobs
         from ..results.tree import settings
 
@@ -145,27 +122,31 @@ def inspect(
     folder: tyro.conf.Positional[Path],
     trained: Annotated[Trained, Flat] = Trained(),
     out: Path = Path("gradflow-inspect"),
+    blind: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Measure a trained model, and write its full report: figures, tables and an appendix.
 
     Args:
         folder: With config.json and safetensors, in the layout of Hugging Face.
         trained: The text and the measurements.
-        out: A folder that is new, empty, or holds an earlier result of the same configuration.
+        out: A folder that is new or empty, or holds an interrupted run of the same configuration.
+        blind: Leave out of the bundle all that tells whose it is: paths, commits, hosts, users, kernels.
+        overwrite: A finished run of the same configuration in that folder may be overwritten.
     """
     started = time.perf_counter()
     with refusing("inspect", ValueError, OSError, ImportError):
         check_flags()
-        _draw_without_a_screen()
+        draw_without_a_screen()
         from ..jobs import Inspection
 
-        job = Inspection.prepared(folder, out, asdict(trained))
+        job = Inspection.prepared(folder, out, asdict(trained), blind=blind, overwrite=overwrite)
     for line in job.trained.to_text():
         print(line)
     for note in job.notes:
         print(f"note: {note}")
     sys.stdout.flush()
-    with refusing("inspect", OSError):
+    with refusing("inspect", ValueError, OSError):
         job.run()
         summary = _summary(out)
     print(summary, end="")
@@ -189,7 +170,7 @@ def diagnose(
     use_fast_compilation()
     with refusing("diagnose", ValueError, TypeError, OSError):
         check_flags()
-        _draw_without_a_screen()
+        draw_without_a_screen()
         from .. import jobs
 
         report = jobs.diagnosis(program, expect, picture)
@@ -262,18 +243,3 @@ def version() -> None:
         origin = provenance()
     for name, number in {"gradflow": origin["gradflow"], **origin["versions"]}.items():
         print(name, number)
-
-
-def main() -> None:
-    """Entry point of the `gradflow` command."""
-    words = sys.argv[1:]
-    if words == ["--version"]:
-        words = ["version"]
-    with speaking(words):
-        parse = partial(
-            app.cli,
-            prog="gradflow",
-            description="How gradients travel through deep residual stacks.",
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
-        parsed(parse, words, list(COMMANDS))()

@@ -102,7 +102,11 @@ class Extent:
     key: int = 0
     """The integer that all randomness derives from."""
     out: Path = Path("gradflow-run")
-    """A folder that is new, empty, or holds an earlier result of the same configuration."""
+    """A folder that is new or empty, or holds an interrupted run of the same configuration."""
+    blind: bool = False
+    """Leave out of the bundle all that tells whose it is: paths, commits, hosts, users, kernels; keep no checkpoints."""
+    overwrite: bool = False
+    """A finished run of the same configuration in that folder may be overwritten."""
 
 
 @dataclass(frozen=True)

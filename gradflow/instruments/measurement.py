@@ -20,10 +20,11 @@ from ..results.arguments import whole
 from ..results.digest import digest
 from ..results.naming import check_names
 from ..results.provenance import provenance
+from ..results.resources import Clock
 from ..results.tree import Readings, described, label
 from .backward.loss import refuse_module
 from .meters.resolution import resolved, warn_of_nonfinite, warn_of_underflow
-from .readings import Reading, readings
+from .readings import Reading, name_of, readings
 from .seeds import given_weights, init_seeds, read_seeds, seed_keys
 
 SHARED, OWN = "shared by seeds", "one a seed"
@@ -73,7 +74,7 @@ def measure_models(
     quantities: str | Sequence[str | Reading] = ("backward",),
 ) -> xr.DataTree:
     """Returns labelled readings of models; see `measure`."""
-    origin = provenance()
+    origin, clock = provenance(), Clock()
     chosen = readings(quantities)
     nodes, given = by_node(models, params)
     one_of("batches", batches, (SHARED, OWN))
@@ -109,11 +110,13 @@ def measure_models(
         number = parameter_count(parameters, seeds_given.get(name, 1))
         measured[name] = Readings(arrays, coordinates(model, parameters), model, number)
     attributes: dict[str, Any] = {"data": described(data), "key": str(key), "batches": batches}
+    attributes["readings"] = [name_of(reading) for reading in chosen]
     if batches == SHARED:
         attributes["batch_sha256"] = digest(batch)
     if params is not None:
         attributes["weights"] = "given"
         attributes["weights_sha256"] = {name: digest(weights) for name, weights in given.items()}
+    origin["resources"] = clock.used()
     return label(measured, leading={"seed": np.arange(seeds)}, provenance=origin, **attributes)
 
 

@@ -41,3 +41,11 @@ def readings(quantities: str | Iterable[str | Reading], known: Mapping[str, Read
         else:
             chosen.append(functions[one_of("reading", quantity, known, also=functions)])
     return tuple(dict.fromkeys(chosen))
+
+
+def name_of(reading, known: Mapping = READINGS) -> str:
+    """Returns the name by which a reading is asked for; of a function of one's own its own name."""
+    for name, one in known.items():
+        if one is reading:
+            return name
+    return getattr(reading, "__name__", type(reading).__name__)

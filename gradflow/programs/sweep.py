@@ -22,6 +22,8 @@ from ..model.inputs.batch import readable
 from ..model.numerics.settings import usual_settings
 from ..results.arguments import check_options, function, open_ended, options_of, whole
 from ..results.naming import check_names
+from ..results.resources import Clock
+from ..results.tree import with_resources
 from .measurement import measure
 from .modules import is_module
 from .program import Program
@@ -71,6 +73,7 @@ def sweep(
         check_options("sweep", options, [*options_of(sweep), *options_of(take)])
     if not depth and not width:
         depth = (6, 12, 24)
+    clock = Clock()
     family: dict[str, Sized] = {}
     for name, sizes in (("depth", depth), ("width", width)):
         for number in sizes:
@@ -88,6 +91,7 @@ def sweep(
             )
         node = tree.children["model"].to_dataset(inherit=False)
         nodes[path] = node.assign_attrs(sized.sizes)
+    nodes["/"] = with_resources(nodes["/"], clock.used())
     return xr.DataTree.from_dict(nodes)
 
 

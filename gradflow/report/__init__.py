@@ -1,7 +1,8 @@
-"""What is made of results: tables, words, figures, and the folder with all of them; report knows results and laws alone.
+"""What is made of results: tables, words, figures, and the bundle with all of them; report knows results and laws alone.
 
-Bottom up: tables, text, plot, gallery, bundle.
+Bottom up: tables, text, plot, gallery, paper, bundle, verify.
 """
 
-from .bundle import write, write_atlas
+from .bundle import again, write, write_atlas
 from .text import summary
+from .verify import verify

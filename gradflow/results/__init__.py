@@ -1,5 +1,6 @@
-"""Results, bottom up: arguments, fields, naming, digest, files, locks, configuration, description, quantities, provenance,
-statistics, tree, sweeps, stored, folder, agreement, lines, diagnosis.
+"""Results, bottom up: arguments, fields, naming, digest, checksums, files, locks, configuration, description, quantities,
+resources, provenance, statistics, tree, sweeps, stored, folder, agreement, lines, diagnosis,
+topics, tolerance.
 """
 
 from .agreement import against_theory

@@ -6,6 +6,7 @@ Taken before a run, so that what the run writes can't make a clean tree look dir
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import jax
 
 from .. import compiler
+from .resources import processor
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray", "h5netcdf", "matplotlib", "matfree")
 
@@ -37,12 +39,23 @@ def provenance() -> dict:
         "working_directory": commit(Path(".")),
         "versions": versions,
         "device": f"{device.platform}: {device.device_kind}",
+        "processor": processor(),
         "cores": os.cpu_count(),
         "platform": platform.platform(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "x64": bool(jax.config.values["jax_enable_x64"]),
         "matmul_precision": str(jax.config.values["jax_default_matmul_precision"] or "default"),
     }
+
+
+def distributions() -> list[str]:
+    """Returns every installed distribution as `name==version`, sorted: what `environment.lock` lists."""
+    found = {}
+    for one in importlib.metadata.distributions():
+        name = one.metadata["Name"]
+        if name:
+            found[re.sub(r"[-_.]+", "-", name).lower()] = one.version
+    return [f"{name}=={number}" for name, number in sorted(found.items())]
 
 
 def _command() -> str:

@@ -1,7 +1,8 @@
 """Labelled results as netCDF files (HDF5). A file is checked before it is read: it may be from anywhere.
 
 After the bytes of HDF5 a file ends with a seal, the SHA-256 of the rest: a flipped bit would be a wrong number, or an endless
-loop in the library. A file without a seal, which another program wrote, is read without that check.
+loop in the library. Every variable has its own checksum inside (`checksums`), which outlives the seal. A file with neither,
+which another program wrote, is read without these checks.
 
 In HDF5 a dataset's values may lie in any other file, a link lead to another, a few bytes stand for terabytes, and a filter load
 a library. Nothing that `save` writes does any of this, so it is refused.
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from .checksums import checked, with_checksums
 from .files import as_path, printable, reason, regular, whole
 from .tree import check_tree
 
@@ -38,7 +40,7 @@ def save(tree: xr.DataTree, path: str | Path) -> Path:
     """
     check_tree("a result", tree)
     path = as_path(path)
-    made = _in_memory(tree)  # where a disk is full, HDF5 crashes
+    made = _in_memory(with_checksums(tree))  # where a disk is full, HDF5 crashes
     with whole(path) as part, open(part, "wb") as file:
         file.write(made)
         file.write(_seal(hashlib.sha256(made)))
@@ -83,7 +85,7 @@ def load(path: str | Path) -> xr.DataTree:
             _check_contents(file, min(path.stat().st_size + ROOM, _memory()))
         # Times are not decoded: no quantity is one, and a unit is any file's word.
         with xr.open_datatree(path, engine="h5netcdf", phony_dims="access", decode_times=False) as tree:
-            return tree.load()
+            return checked(tree.load())
     except Exception as error:  # of three libraries, each with its own
         raise OSError(
             f"{printable(path)} is no result, or damaged ({reason(error)}): name a file that gf.results.save wrote"

@@ -48,7 +48,7 @@ def label(models: Mapping[str, Readings], *, leading: Mapping[str, Any] | None =
     root = xr.Dataset(coords={name: np.asarray(values) for name, values in leading.items()})
     shared = {}
     for name, value in attributes.items():
-        root.attrs[name] = _plain(value)
+        root.attrs[name] = plain_attribute(value)
         if name != "provenance":
             shared[name] = root.attrs[name]
     nodes = {"/": root}
@@ -57,6 +57,14 @@ def label(models: Mapping[str, Readings], *, leading: Mapping[str, Any] | None =
     for name, readings in models.items():
         nodes[name] = _node(readings, tuple(leading)).assign_attrs(shared)
     return xr.DataTree.from_dict(nodes)
+
+
+def with_resources(root: xr.Dataset, resources: Mapping[str, Any]) -> xr.Dataset:
+    """Returns the root of a tree whose provenance says what the whole took; unchanged where it has no provenance."""
+    origin = decoded_attribute(root.attrs.get("provenance"))
+    if not isinstance(origin, dict):
+        return root
+    return root.assign_attrs(provenance=plain_attribute({**origin, "resources": dict(resources)}))
 
 
 def side_by_side(dim: str, trees: Mapping[str, xr.DataTree], **columns) -> xr.DataTree:
@@ -99,7 +107,7 @@ def _differing_attributes(trees: Mapping[str, xr.DataTree]) -> dict[str, Any]:
         values = {name: attributes.get(key) for name, attributes in recorded.items()}
         different = {json.dumps(value) for value in values.values()}
         if key != "provenance" and len(different) > 1:
-            differing[f"{key}s"] = _plain(values)
+            differing[f"{key}s"] = plain_attribute(values)
     return differing
 
 
@@ -112,7 +120,7 @@ def entries(tree: xr.DataTree, model: str, dim: str = "recipe", **more: xr.Datas
     return xr.DataTree.from_dict({**nodes, **more})
 
 
-def _plain(value):
+def plain_attribute(value):
     """Returns `value` as an attribute of a netCDF file: text and numbers unchanged, everything else as JSON.
 
     A file's name may hold bytes that are not UTF-8, which the format can't: they become escapes.
@@ -240,10 +248,10 @@ def _check_nodes(tree) -> None:
         raise TypeError(f"{shown(tree)} holds no results: an xarray.DataTree is needed, as gf.measure returns it")
 
 
-def on_its_own(tree: xr.DataTree) -> xr.DataTree:
-    """Returns a copy of a tree that lies in a larger one, with the attributes of the trees above it."""
+def on_its_own(tree: xr.DataTree, *, inherited: bool = True) -> xr.DataTree:
+    """Returns a copy of a tree that lies in a larger one, by default with the attributes of the trees above it."""
     copy = tree.copy()
-    copy.attrs = _attributes(tree)
+    copy.attrs = _attributes(tree) if inherited else dict(tree.attrs)
     return copy
 
 
@@ -253,10 +261,10 @@ def settings(tree: xr.DataTree) -> dict:
     JSON strings are decoded to plain data: lists, mappings, truth values and None. Text that happens to be one of these in JSON
     (`null`, `[1]`) is taken for it.
     """
-    return {name: _decoded(value) for name, value in _attributes(tree).items()}
+    return {name: decoded_attribute(value) for name, value in _attributes(tree).items()}
 
 
-def _decoded(value):
+def decoded_attribute(value):
     """Returns the plain data of a JSON string; any other value unchanged."""
     if not isinstance(value, str):
         return value

@@ -29,6 +29,7 @@ from ..results.fields import field_values
 from ..results.naming import check_names
 from ..results.provenance import provenance
 from ..results.quantities import by_what_they_yield, listed
+from ..results.resources import Clock
 from ..results.tree import Readings, described, label
 from . import descent
 from .gram import TheoryContext, response
@@ -79,7 +80,7 @@ def predict(
         raise ValueError("theory is of initialization and takes no params: measure trained weights")
     draws = whole("draws", draws)
     replicas = whole("replicas", replicas, least=2)
-    origin = provenance()
+    origin, clock = provenance(), Clock()
     chosen = readings(quantities)
     if not isinstance(models, Mapping):
         models = {"model": models}
@@ -98,11 +99,17 @@ def predict(
         predicted[name] = Readings(arrays, coordinates(model, shapes), model, parameter_count(shapes))
     return label(
         predicted,
-        provenance=origin,
+        provenance={**origin, "resources": clock.used()},
         data=described(data),
         key=str(key),
         batch_sha256=digest(batch),
-        theory={"assumptions": ASSUMPTIONS, "heads drawn": draws * replicas},
+        theory={
+            "assumptions": ASSUMPTIONS,
+            "heads drawn": draws * replicas,
+            "quantities": listed(quantities),
+            "draws": draws,
+            "replicas": replicas,
+        },
     )
 
 

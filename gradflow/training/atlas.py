@@ -40,8 +40,9 @@ from ..results.digest import digest
 from ..results.files import as_path, clear, printable, unwritten
 from ..results.locks import held
 from ..results.naming import stem
+from ..results.resources import Clock
 from ..results.stored import load, save
-from ..results.tree import Readings, label, settings
+from ..results.tree import Readings, label, settings, with_resources
 from .loop import train
 from .plan import Plan
 from .recipe import Recipe, recipe
@@ -100,7 +101,7 @@ def atlas(
 
     Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
     """
-    scatter = whole("scatter", scatter, least=2)
+    scatter, clock = whole("scatter", scatter, least=2), Clock()
     if predict is not None:
         function("predict", predict)
     size.refuse("the start", "take a smaller scatter", keys=size.KEY * scatter)
@@ -129,7 +130,7 @@ def atlas(
                 trees[name] = made
                 if folder is not None:
                     save(made, _place(folder, name))
-    return _joined(_in_order_of(models, trees), _in_order_of(models, failed))
+    return _joined(_in_order_of(models, trees), _in_order_of(models, failed), clock.used())
 
 
 def _in_order_of(models: Mapping, values: Mapping) -> dict:
@@ -138,10 +139,7 @@ def _in_order_of(models: Mapping, values: Mapping) -> dict:
 
 
 def _check_some(plan: Plan, models: Mapping) -> None:
-    """Raises the first model's error where none of them can read the data, or fits.
-
-    A single one that can't fails when its turn comes.
-    """
+    """Raises the first model's error where none can read the data, or fits; a single one fails when its turn comes."""
     refused: list[ValueError] = []
     for name, model in models.items():
         try:
@@ -288,13 +286,13 @@ def _read(place: Path, name: str, configuration: dict) -> xr.DataTree:
     return tree
 
 
-def _joined(parts: Mapping[str, xr.DataTree], failed: Mapping[str, str]) -> xr.DataTree:
-    """Returns one tree of all wirings; the root has the attributes of the first, and the failures."""
+def _joined(parts: Mapping[str, xr.DataTree], failed: Mapping[str, str], resources: Mapping) -> xr.DataTree:
+    """Returns one tree of all wirings; the root has the attributes of the first, the failures, and what the whole took."""
     nodes: dict[str, xr.Dataset] = {"/": xr.Dataset()}
     for tree in parts.values():
         nodes["/"].attrs = {**tree.attrs, **nodes["/"].attrs}
         for node in tree.subtree:
             nodes.setdefault(node.path, node.to_dataset(inherit=False))
-    nodes["/"].attrs = {**nodes["/"].attrs, "failed": dumps(failed)}
+    nodes["/"] = with_resources(nodes["/"], resources).assign_attrs(failed=dumps(failed))
     nodes["/"].attrs.pop("configuration", None)
     return xr.DataTree.from_dict(nodes)

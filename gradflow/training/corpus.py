@@ -5,14 +5,15 @@ from codecs import BOM_UTF8
 from pathlib import Path
 
 from ..model.inputs import size
+from ..results import topics
 from ..results.files import printable, regular
 
 
 def read(path: str | Path | None) -> tuple[str, bytes, str, tuple[str, ...]]:
     """Returns `(name, content, SHA-256 of the file, notes)` of a text; by default of the one that CPython ships."""
     if path is None:
-        content = _topics()
-        return "pydoc_data.topics", content, hashlib.sha256(content).hexdigest(), ()
+        content = topics.content()
+        return topics.NAME, content, hashlib.sha256(content).hexdigest(), ()
     try:
         size.refuse(printable(path), "cut it", text=regular(path).stat().st_size)
         content = Path(path).read_bytes()
@@ -27,9 +28,3 @@ def read(path: str | Path | None) -> tuple[str, bytes, str, tuple[str, ...]]:
         notes = ("begins with a byte-order mark, left out",)
     sha256 = hashlib.sha256(content).hexdigest()
     return printable(Path(path).name), content.removeprefix(BOM_UTF8), sha256, notes
-
-
-def _topics() -> bytes:
-    from pydoc_data.topics import topics
-
-    return "\n\n".join(topics[name] for name in sorted(topics)).encode()

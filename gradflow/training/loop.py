@@ -28,6 +28,7 @@ from ..model.stacks.admin_profiling import profiled
 from ..programs.program import Program
 from ..results.arguments import answering, function, whole
 from ..results.provenance import provenance
+from ..results.resources import Clock
 from ..results.tree import Readings, label
 from .checkpoints import Checkpoints
 from .plan import Plan, fitting
@@ -79,7 +80,7 @@ def train(
 
     A run with a NaN or an infinity goes on: `nonfinite_step`, `_depth` and `_quantity` hold the first of each seed.
     """
-    origin = provenance()
+    origin, clock = provenance(), Clock()
     if resume and checkpoints is None:
         raise ValueError("resume=True continues the run in a folder: name it, checkpoints='folder/'")
     if checkpoint_every is not None:
@@ -106,12 +107,13 @@ def train(
     run = label(
         runs,
         leading={"step": np.asarray(plan.kept), "seed": np.arange(seeds)},
-        provenance=origin,
+        provenance={**origin, "resources": clock.used()},
         data=data.description(),
         key=str(key),
         batches="one a seed and step",
         steps=steps,
         recipe=plan.recipe,
+        readings=plan.readings(),
     )
     return params, run
 

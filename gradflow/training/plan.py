@@ -12,7 +12,7 @@ import optax
 
 from ..instruments.backward import gradients
 from ..instruments.backward.updates import UPDATES, OfUpdate
-from ..instruments.readings import READINGS
+from ..instruments.readings import READINGS, name_of
 from ..instruments.readings import readings as chosen_readings
 from ..instruments.seeds import seed_keys
 from ..model.inputs import size
@@ -171,6 +171,15 @@ class Plan:
             "inline": _name(self.inline),
             "separate": separate,
         }
+
+    def readings(self) -> list[dict]:
+        """Returns the readings by the names that they are asked for, with the steps at which each group is taken."""
+        known = READINGS | UPDATES
+        taken = [{"steps": list(self.kept), "readings": [name_of(self.inline, known)]}]
+        for group in self.separate:
+            names = [name_of(reading, known) for reading in group.readings]
+            taken.append({"steps": list(group.steps), "readings": names})
+        return taken
 
     def _programs(self, models: Mapping) -> dict:
         """Returns hashes of what is no plain data, for each model: of an optax transformation's program, of a loss's."""

@@ -417,13 +417,14 @@ def test_a_report_is_written_of_a_record(two, tmp_path):
     for name in ("results.nc", "appendix.tex", "tables/summary.txt", "tables/laws.csv", "figures/heatmap_post.pdf"):
         assert (out / name).exists(), name
     table = pd.read_csv(out / "tables" / "results.csv")
-    assert table[["model", "step"]].values.tolist() == [[name, s] for name in ("pre", "post") for s in (0, 10, 20, 40)]
+    ratios = table[table["quantity"] == "first / last"]
+    assert ratios[["model", "step"]].values.tolist() == [[name, s] for name in ("pre", "post") for s in (0, 10, 20, 40)]
     told = (out / "tables" / "summary.txt").read_text(encoding="utf-8")
     assert "post: the gradient of the first layer is, relative to the last" in told
     assert "total train/grad_norm: within" in told
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["configuration"]["models"]["pre"]["file"] == "history.jsonl"
-    assert manifest["configuration"]["models"]["pre"]["sha256"] in (out / "appendix.tex").read_text(encoding="utf-8").replace(
+    assert manifest["configuration"]["models"]["pre"]["sha256"] in (out / "body.tex").read_text(encoding="utf-8").replace(
         r"\allowbreak{}", "")  # fmt: skip
     with pytest.raises(ValueError, match="no sweep and no theory: leave"):
         gf.report.write(two, tmp_path / "other", theory=two)

@@ -11,10 +11,10 @@ import pytest
 
 import gradflow as gf
 from gradflow.report import plot, tables
+from gradflow.report.paper.latex import latex, quoted
 from gradflow.report.plot import canvas
 from gradflow.report.plot.canvas import legend
 from gradflow.report.tables import atlas_page
-from gradflow.report.text.latex import latex, verbatim
 from gradflow.results import settings
 from gradflow.results.naming import check_names, stem
 from gradflow.results.sweeps import families
@@ -68,7 +68,7 @@ def test_every_model_has_a_figure_of_its_own(folder, odd):
 
 
 def test_tables_hold_every_name_as_it_is(folder, odd):
-    assert pd.read_csv(folder / "tables" / "results.csv")["model"].tolist() == list(odd)
+    assert list(dict.fromkeys(pd.read_csv(folder / "tables" / "results.csv")["model"])) == list(odd)
     assert set(nodes(gf.results.load(folder / "results.nc"))) == set(odd)
 
 
@@ -80,11 +80,10 @@ def test_the_appendix_compiles_whatever_a_model_is_called(folder):
 
 
 def test_what_the_appendix_includes_is_there(folder, odd):
-    text = (folder / "appendix.tex").read_text(encoding="utf-8")
-    included = re.findall(r"\\includegraphics\[.*?\]\{\{(.*?)\}\.pdf\}", text)
+    text = (folder / "body.tex").read_text(encoding="utf-8")
+    included = re.findall(r"\\includegraphics\[.*?\]\{\\gradflowpath/(.*?)\.pdf\}", text)
     assert len(included) > len(odd)
     assert all((folder / f"{name}.pdf").exists() for name in included)
-    assert text.count(r"\begin{verbatim}") == text.count(r"\end{verbatim}")
 
 
 @pytest.mark.parametrize("name", ["lr-0.1", "Llama-3.2-1B", "plain", "a.tar"])
@@ -128,14 +127,16 @@ def test_text_for_latex(text):
     assert latex(text) == SET[text]
 
 
-def test_quoted_text_cannot_end_its_quotation():
-    shown = verbatim("a \\end{verbatim} \\end  {verbatim} \\end{verbatim*}\n漢\x01\n\nz")
-    assert shown.count(r"\end{verbatim}") == 1
-    assert shown.endswith("\n\\end{verbatim}")
-    assert "\\u6f22" in shown
-    assert "\\x01" in shown
+def test_quoted_text_is_escaped_and_its_lines_can_end_anywhere():
+    shown = quoted("a \\end{verbatim} {x}\n漢\x01\n\nz")
+    assert r"\end" not in shown
+    assert shown.startswith(r"{\raggedright")
+    assert shown.endswith(r"\par}")
+    shown = shown.replace(r"\hspace{0pt}", "")
+    assert r"\textbackslash{}u6f22\textbackslash{}x01" in shown
+    assert r"a\ \textbackslash{}end\{verbatim\}" in shown
     assert shown.isascii()
-    assert verbatim("") == verbatim("\n") == ""
+    assert quoted("") == quoted("\n") == ""
 
 
 # ---- legends ------------------------------------------------------------------------------------------------

@@ -126,8 +126,10 @@ def test_a_model_that_is_finite_nowhere_stays_and_its_legend_says_so(steps, tmp_
     assert "means are over none of its seeds" in told
     for word in ("nan", "inf "):
         assert word not in told
-        assert word not in (out / "appendix.tex").read_text(encoding="utf-8").replace("infinite", "")
-    assert "not finite" in pd.read_csv(out / "tables" / "results.csv")["bottom / readout"].tolist()
+        assert word not in (out / "body.tex").read_text(encoding="utf-8").replace("infinite", "")
+    results = pd.read_csv(out / "tables" / "results.csv")
+    assert results[results["model"] == "post"]["mean"].isna().all()
+    assert "& not finite" in (out / "body.tex").read_text(encoding="utf-8")
     assert set(gf.results.load(out / "results.nc")["training"].children) == {"pre", "post"}
 
 

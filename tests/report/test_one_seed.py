@@ -22,7 +22,7 @@ def folder(request, tmp_path_factory):
 
 def test_nothing_that_is_written_has_an_interval(folder):
     told = (folder / "tables" / "summary.txt").read_text(encoding="utf-8")
-    tex = (folder / "appendix.tex").read_text(encoding="utf-8").replace(r"5 to 95\%", "")  # quantiles, not intervals
+    tex = (folder / "body.tex").read_text(encoding="utf-8").replace(r"5 to 95\%", "")  # quantiles, not intervals
     for words in ("±", "95%", "[", "1 seeds"):
         assert words not in told
     for words in (r"\pm", r"95\%", "bands:", "two standard errors"):

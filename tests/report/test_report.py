@@ -16,9 +16,9 @@ import xarray as xr
 
 import gradflow as gf
 from gradflow.report import bundle, plot, tables
+from gradflow.report.paper.latex import latex
 from gradflow.report.tables import fits
 from gradflow.report.text import captions, summary
-from gradflow.report.text.latex import latex
 from gradflow.results import folder
 from gradflow.results.tree import Readings, label
 
@@ -369,7 +369,7 @@ def test_the_folder_is_complete_and_its_sums_hold(run, paper):
 
 def test_a_measurement_without_training_has_its_folder_too(started, tmp_path):
     assert (started / "figures" / "stream_gradient.pdf").exists()
-    assert "bottom / readout" in (started / "appendix.tex").read_text()
+    assert "bottom / readout" in (started / "body.tex").read_text(encoding="utf-8")
     again = gf.report.write(gf.results.load(started / "results.nc"), tmp_path / "again")
     assert {path.name for path in again.iterdir()} == {path.name for path in started.iterdir()}
 
@@ -383,7 +383,7 @@ def test_what_was_read_of_jacobians_is_in_the_folder_and_told(start, started):
     assert f"whole {tables.signed(float(volume))} [" in told
     exponent = start["pre"]["lyapunov_exponent"].isel(direction=0).mean("seed")
     assert f"pre: leading Lyapunov exponent {tables.signed(float(exponent), 3)} [" in told
-    assert "U+" not in (started / "appendix.tex").read_text()
+    assert "U+" not in (started / "body.tex").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -421,7 +421,7 @@ def test_a_failure_while_writing_leaves_no_half_written_file(run, tmp_path, monk
     def broken(*_, **__):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(bundle.appendix, "document", broken)
+    monkeypatch.setattr(bundle.files.body, "document", broken)
     with pytest.raises(OSError, match="disk is full"):
         gf.report.write(run, tmp_path / "paper")
     assert [path.name for path in (tmp_path / "paper").iterdir()] == ["manifest.json"]

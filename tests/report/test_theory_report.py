@@ -144,4 +144,4 @@ def test_the_folder_holds_the_figure_of_theory_and_its_data(measured, theory, tm
     assert {path.suffix for path in (out / "figures").glob("theory.*")} == {".pdf", ".png", ".csv"}
     tree = gf.results.load(out / "results.nc")
     assert list(tree.children) == ["training", "theory"]
-    assert "infinite width" in (out / "appendix.tex").read_text(encoding="utf-8")
+    assert "infinite width" in (out / "body.tex").read_text(encoding="utf-8")

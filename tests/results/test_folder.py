@@ -26,13 +26,40 @@ def test_a_run_is_begun_interrupted_begun_again_and_finished(tmp_path):
     with filled(out, KNOWN, {"time": "three"}) as made:
         (made / "tables").mkdir()
         (made / "tables" / "t.csv").write_text("1")
-    assert set(text(out)) == {"configuration", "provenance", "begun", "finished", "outputs"}
+    assert set(text(out)) == {"configuration", "provenance", "begun", "finished", "outputs", "sha256"}
+    assert text(out) == folder.signed(text(out))
     assert list(text(out)["outputs"]) == ["tables/t.csv"]
     assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "tables"]
-    assert prepare(out, KNOWN, {"time": "four"})
+    with pytest.raises(FileExistsError, match=r"holds a finished run of the same configuration, of .*--overwrite"):
+        prepare(out, KNOWN, {"time": "four"})
+    assert prepare(out, KNOWN, {"time": "four"}, overwrite=True)
     assert "begun" not in text(out)
     with pytest.raises(FileExistsError, match=r"another configuration: depth was 2, now 3; lr was 0\.001, now None"):
         prepare(out, {"depth": 3}, {})
+
+
+def test_a_finished_run_is_overwritten_on_request_and_its_own_files_go_with_it(tmp_path):
+    def write(*names, **options):
+        with filled(tmp_path, KNOWN, {}, **options) as scratch:
+            for name in names:
+                made(scratch, name)
+                (scratch / name).write_text(name)
+
+    write("a", "tables/b", "c", "d")
+    (tmp_path / "c").write_text("a note of mine")
+    with pytest.raises(FileExistsError, match="finished run"):
+        write("a")
+    write("a", "d", overwrite=True)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"manifest.json", "a", "c", "d"}
+    assert set(text(tmp_path)["outputs"]) == {"a", "d"}
+
+
+def test_a_manifest_has_its_own_checksum(tmp_path):
+    with filled(tmp_path, KNOWN, {"time": "one"}) as scratch:
+        made(scratch, "x")
+    written = text(tmp_path)
+    assert written["sha256"] != folder.signed({**written, "finished": "later"})["sha256"]
 
 
 @pytest.mark.parametrize(

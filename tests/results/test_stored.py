@@ -1,5 +1,6 @@
 """A result file is read without reading anything else, or it is one line what is wrong with it."""
 
+import hashlib
 import os
 import resource
 
@@ -9,6 +10,7 @@ import pytest
 import xarray as xr
 
 from gradflow.results import stored
+from gradflow.results.checksums import fingerprint
 from gradflow.results.stored import load, save
 
 LINE = r"r\.nc is no result, or damaged \({}\): name a file that gf\.results\.save wrote$"
@@ -133,8 +135,9 @@ def test_a_file_that_refers_to_others_or_claims_more_than_it_holds_is_refused(tr
     assert read == []  # each is refused before a value is read
 
 
-def test_the_texts_of_attributes_are_counted_as_they_are_in_memory(path):
+def test_the_texts_of_attributes_are_counted_as_they_are_in_memory(tree, path):
     """In the file such a text is a place, which many attributes can name."""
+    tree.to_netcdf(path, engine="h5netcdf")
     with h5py.File(path, "a") as file:
         file.attrs["x"] = ["x" * 10**6] * 3
         group = file.create_group("many")
@@ -179,6 +182,51 @@ def test_a_flipped_bit_is_one_line_wherever_it_is(path):
         line = LINE.format("its bytes are not those that were written")
         with pytest.raises(OSError, match=line):
             load(path)
+
+
+def changed():
+    """`{what: (change, the line's beginning)}` of a file that is sealed again after the change."""
+
+    def value(name, index, new):
+        def change(file):
+            file[name][index] = new
+
+        return change
+
+    return {
+        "a number": (value("a/b/loss", (1, 2), 5.5), "loss of a/b is not what was written"),
+        "a NaN": (value("a/b/seconds", 1, 0.0), "seconds of a/b is not what was written"),
+        "a truth value": (value("a/b/kept", 0, 0), "kept of a/b is not what was written"),
+        "a text": (value("a/b/kind", 1, "attention ü"), "kind of a/b is not what was written"),
+        "a coordinate": (value("seed", 2, 3), "seed of . is not what was written"),
+        "a unit": (lambda f: f["a/b/loss"].attrs.modify("units", "bits"), "loss of a/b is not what was written"),
+        "a setting": (lambda f: f["a/b"].attrs.modify("configuration", "[]"), "an attribute of a/b, or what it holds"),
+        "of the root": (lambda f: f.attrs.modify("steps", 4), "an attribute of ., or what it holds"),
+        "one more": (lambda f: f["a/b"].attrs.create("more", 1), "an attribute of a/b, or what it holds"),
+        "one less": (lambda f: f["a/b"].__delitem__("loss"), "an attribute of a/b, or what it holds"),
+        "a node less": (lambda f: f["t5"].__delitem__("encoder"), "an attribute of t5, or what it holds"),
+        "no checksum": (lambda f: f["a/b/loss"].attrs.__delitem__("sha256"), "loss of a/b is not what was written"),
+    }
+
+
+def test_a_change_that_is_sealed_again_is_one_line_that_names_the_variable(tree, path):
+    whole = unsealed(path)
+    for change, line in changed().values():
+        path.write_bytes(whole)
+        with h5py.File(path, "a") as file:
+            change(file)
+        damaged = path.read_bytes()
+        path.write_bytes(damaged + stored._seal(hashlib.sha256(damaged)))
+        with pytest.raises(OSError, match=LINE.format(f"{line}.*")):
+            load(path)
+
+
+def test_the_fingerprint_of_a_result_is_that_of_its_numbers_names_and_settings(tree, path):
+    assert fingerprint(load(path)) == fingerprint(tree)
+    other = tree.copy(deep=True)
+    other["a/b"]["loss"][0, 0] = np.nextafter(0.0, 1.0)
+    assert fingerprint(other) != fingerprint(tree)
+    assert "sha256" not in tree.attrs
 
 
 def test_a_file_that_others_wrote_is_read_without_a_seal(tree, path):

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from ..tables import atlas as atlas_tables
 from ..text import captions
-from .canvas import COLOURS, PARTS, faded, inches, legend, styled
+from .canvas import COLOURS, PARTS, across_all, faded, legend, styled
 from .lines import by
 
 # Title, numbers with their colours, scale of the axis, the value that means "unchanged".
@@ -29,7 +29,7 @@ FENCE = 3  # interquartile ranges beyond the quartiles that an axis reaches; wha
 
 
 @styled
-def atlas(tree, *, width="icml", points: pd.DataFrame | None = None) -> Figure:
+def atlas(tree, *, width=None, points: pd.DataFrame | None = None) -> Figure:
     """Draws every wiring of `gf.atlas` in one row: open circles at initialization, filled ones after the training.
 
     Rows are sorted by the gradient that is left at the bottom after the training. Where a point is missing the number is not
@@ -38,7 +38,7 @@ def atlas(tree, *, width="icml", points: pd.DataFrame | None = None) -> Figure:
     """
     table = atlas_tables.points(tree) if points is None else points
     names = list(dict.fromkeys(table["model"]))
-    whole, panels = _panels(names, inches(width))
+    whole, panels = _panels(names, across_all(width, "icml"))
     for ax, (title, numbers, scale, reference) in zip(panels, PANELS, strict=True):
         ax.set_title(title, fontsize=6.5)
         rows = table[table["number"].isin(numbers)]

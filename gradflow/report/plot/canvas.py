@@ -4,15 +4,13 @@ Colours (Okabe and Ito 2008) tell models apart, lightness tells steps apart: the
 carries its caption as its label.
 """
 
-import csv
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
-from pathlib import Path
 from types import NoneType
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
-import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -20,14 +18,15 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 
-from ...results.arguments import answering, known, of_class, open_ended, real, shown
-from ...results.files import as_path
+from ...results.arguments import answering, known, open_ended, real, shown
 from ...results.tree import dimensions
+from .setting import FURTHER, WIDTH
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 PARTS = {"norm": "#CC79A7", "fork": "#009E73", "net": "#333333"}
 # Width of the text, or of a column, in inches.
 WIDTHS = {"neurips": 5.5, "iclr": 5.5, "icml": 6.75, "icml-column": 3.25, "acl": 6.3, "acl-column": 3.03, "jmlr": 6.0}
+COLUMN = "icml-column"
 LARGEST = 100  # inches of a figure
 STYLE: dict[str, Any] = {
     "font.size": 8,
@@ -44,7 +43,6 @@ STYLE: dict[str, Any] = {
     "savefig.dpi": 300,
     "text.usetex": False,  # names and formulas are written for matplotlib's own text
 }
-ENDINGS = (".pdf", ".png", ".csv")
 _THIN_SPACE = "\u2009"
 
 P = ParamSpec("P")
@@ -65,8 +63,9 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     @wraps(draw)
     def with_style(*args: P.args, **options: P.kwargs) -> R:
         settings: Any = plt.rcParams
-        before = {name: settings[name] for name in STYLE}
-        settings.update(STYLE)
+        style = {**STYLE, **(FURTHER.get() or {})}
+        before = {name: settings[name] for name in style}
+        settings.update(style)
         try:
             drawn = draw(*args, **options)
             if before["text.usetex"]:
@@ -100,15 +99,34 @@ def _axes_of(artist: Artist) -> list[Axes]:
     return []
 
 
+def checked_width(width: str | float) -> str | float:
+    """Returns a venue's name, or a number of inches.
+
+    Errors: ValueError for anything else.
+    """
+    if isinstance(width, str) and width not in WIDTHS:
+        with suppress(ValueError):
+            width = float(width)
+    inches(width)
+    return width
+
+
 @styled
-def figure(width: str | float = "icml-column", height: float | None = None) -> tuple[Figure, Axes]:
+def figure(width: str | float | None = None, height: float | None = None) -> tuple[Figure, Axes]:
     """Returns an empty figure at a venue's width (`WIDTHS`, or inches) and its Axes; by default 0.72 as high as wide."""
-    across = inches(width)
+    across = across_all(width, COLUMN)
     if height is None:
         high = 0.72 * across
     else:
         high = real("height", height, above=0, most=LARGEST)
     return plt.subplots(figsize=(across, high), layout="constrained")
+
+
+def across_all(width: str | float | None, default: str) -> float:
+    """Returns the inches of a width, by default those asked for by `drawn_at`, or of the default."""
+    if width is None:
+        width = WIDTH.get()
+    return inches(default if width is None else width)
 
 
 def inches(width: str | float) -> float:
@@ -172,27 +190,3 @@ def naming(name: str, step) -> str:
     if step is None:
         return legend(name)
     return f"{legend(name)}, step {step}"
-
-
-@styled
-def save(drawn: Figure | Axes, path: str | Path, table: pd.DataFrame) -> list[Path]:
-    """Writes `path` with .pdf, .png and .csv: the picture, and its table; the caption is in all three. Returns the paths.
-
-    One of these endings may be there already; other dots belong to the name.
-    """
-    of_class("drawn", drawn, Figure | Axes)
-    of_class("table", table, pd.DataFrame)
-    whole: Any = drawn if isinstance(drawn, Figure) else drawn.figure
-    caption = " ".join(str(drawn.get_label()).split())
-    path = as_path(path)
-    name = path.name
-    if path.suffix in ENDINGS:
-        name = path.name[: -len(path.suffix)]
-    pdf, png, text = [path.with_name(name + ending) for ending in ENDINGS]
-    whole.savefig(pdf, metadata={"Subject": caption, "CreationDate": None})
-    whole.savefig(png, metadata={"Description": caption})
-    rows = table.to_csv(index=False)
-    if "#" in rows:  # in quotes it begins no comment
-        rows = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
-    text.write_text(f"# {caption}\n{rows}", encoding="utf-8")
-    return [pdf, png, text]

@@ -9,7 +9,7 @@ from ...results.sweeps import families
 from ..tables import experiments
 from ..tables.profiles import nodes
 from ..text import captions
-from .canvas import axes, colours, faded, inches, legend, styled
+from .canvas import across_all, axes, colours, faded, legend, styled
 from .lines import by, curve, legend_above, over_steps, over_total_depth, scale
 
 STYLES = ("-", "--", ":", "-.")
@@ -101,9 +101,9 @@ def through(run, *quantities: str, ax=None) -> Axes:
 
 
 @styled
-def collapse(run, *, width="icml") -> Figure:
+def collapse(run, *, width=None) -> Figure:
     """Draws the anatomy of a collapse through training: the gradient at the bottom, the budget, the tokens and the loss."""
-    across = inches(width)
+    across = across_all(width, "icml")
     whole, ((a, b), (c, d)) = plt.subplots(2, 2, figsize=(across, 0.66 * across), layout="constrained", sharex=True)
     through(run, "bottom / readout", ax=a).set_title(r"$\bf{a}$  gradient at the bottom", loc="left")
     through(run, "norm", "fork", ax=b).set_title(r"$\bf{b}$  where it gains and loses", loc="left")

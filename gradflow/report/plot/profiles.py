@@ -14,7 +14,7 @@ from ...results.sweeps import families, last_output
 from .. import tables
 from ..tables import fits, nonfinite
 from ..text import captions
-from .canvas import PARTS, axes, colours, darker, faded, inches, legend, naming, styled
+from .canvas import PARTS, across_all, axes, colours, darker, faded, legend, naming, styled
 from .lines import by, curve, curves, folded, law, legend_above, over, over_steps, over_total_depth, scale
 
 TICKS = 12  # steps that a heatmap names
@@ -238,9 +238,9 @@ def training(run, quantity: str, *, ax=None) -> Axes:
 
 
 @styled
-def comparison(run, sweep, *, profile_steps=(0, 10, 100), budget_steps=(0, 25), width="icml") -> Figure:
+def comparison(run, sweep, *, profile_steps=(0, 10, 100), budget_steps=(0, 25), width=None) -> Figure:
     """Draws wirings side by side: profile through training, gradient against total depth, budget, tokens and loss."""
-    across = inches(width)
+    across = across_all(width, "icml")
     whole = plt.figure(figsize=(across, 0.78 * across), layout="constrained")
     grid = whole.add_gridspec(2, 2)
     halves = grid[1, 1].subgridspec(2, 1)

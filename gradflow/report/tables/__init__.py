@@ -1,6 +1,6 @@
 """The numbers behind figures and pages, as long tables with a band over seeds; knows results and laws, and draws nothing.
 
-Bottom up: profiles, budget, nonfinite, fits, outcome, jacobians, theory, experiments, atlas, atlas_page.
+Bottom up: profiles, budget, nonfinite, fits, outcome, jacobians, numbers, theory, experiments, atlas, atlas_page.
 """
 
 from .budget import NET, budget_from_top, budget_totals, ends, net_budget

@@ -1,4 +1,4 @@
-"""Results as text: captions, the summary, findings, LaTeX and the appendix; numbers come from tables alone.
+"""Results as text: captions, the summary, findings, and what is said of logs; numbers come from tables alone.
 
-Bottom up: captions, summary, findings, logs, latex, appendix.
+Bottom up: captions, summary, findings, logs.
 """

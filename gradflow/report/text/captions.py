@@ -228,11 +228,16 @@ def caption(tree, lead: str, *quantities: str, probe: str = LOSS_PROBE, lines: s
         sentences.append(f"{_capitalized(probe)}.")
     conditions = setting(tree)
     if conditions:
-        listed = "; ".join(f"{name}: {text}" for name, text in conditions.items())
-        sentences.append(f"{_capitalized(listed)}.")
+        sentences.append(sentence(conditions))
     if "seeds" in conditions and lines:
         sentences.append(alone if nonfinite.alone(nodes(tree)) else lines)
     return " ".join(" ".join(sentences).split())
+
+
+def sentence(conditions: Mapping[str, str]) -> str:
+    """Returns the conditions of a measurement as one sentence of a caption."""
+    listed = "; ".join(f"{name}: {text}" for name, text in conditions.items())
+    return " ".join(f"{_capitalized(listed)}.".split())
 
 
 def _capitalized(text: str) -> str:

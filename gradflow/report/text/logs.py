@@ -18,6 +18,7 @@ from . import captions
 
 QUANTITY = "layer_gradient"
 NOT_FINITE = "not finite"
+FIRST, LAST, RATIO = "first layer", "last layer", "first / last"
 STATISTICS = "Norms are as another tool logged them, before clipping or after; each is of one run."
 RESULTS = "Gradient of the parameters of the first layer, of the last layer, and the first over the last."
 LAWS = "Laws of the layer gradient over layers l, 1 nearest the input. Of one run: there are no intervals."
@@ -34,7 +35,7 @@ def steps_of(run) -> tuple[int, ...]:
 
 
 def results_table(run, steps: Sequence[int]) -> pd.DataFrame:
-    """Returns one row a model and step, as texts: the norms of the first and the last layer, and their ratio."""
+    """Returns the norms of the first and the last layer, and their ratio, at full precision; columns as in `tables.numbers`."""
     rows = []
     for name, node in tables.nodes(run).items():
         for step in steps:
@@ -42,9 +43,13 @@ def results_table(run, steps: Sequence[int]) -> pd.DataFrame:
             first, last = float(norms[0]), float(norms[-1])
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = float(np.divide(first, last))
-            row: dict[str, Any] = {"model": name, "step": step, "first layer": _number(first)}
-            rows.append({**row, "last layer": _number(last), "first / last": _number(ratio)})
-    return pd.DataFrame(rows)
+            for quantity, value in {FIRST: first, LAST: last, RATIO: ratio}.items():
+                finite = int(np.isfinite(value))
+                row: dict[str, Any] = {"model": name, "step": step, "quantity": quantity, "mean": value}
+                rows.append({**row, "low": np.nan, "high": np.nan, "n": finite})
+    frame = pd.DataFrame(rows)
+    frame["mean"] = frame["mean"].where(np.isfinite(frame["mean"]))
+    return frame
 
 
 def _number(value: float) -> str:
@@ -63,11 +68,11 @@ def lines(run) -> list[str]:
     conditions = captions.setting(run)
     sentences = ["; ".join(f"{name}: {text}" for name, text in conditions.items())]
     table = results_table(run, steps)
-    for name, rows in table.groupby("model", sort=False):
+    for name, rows in table[table["quantity"] == RATIO].groupby("model", sort=False):
         ratios = []
-        for ratio, step in zip(rows["first / last"], rows["step"], strict=True):
-            times = "" if ratio == NOT_FINITE else " times"
-            ratios.append(f"{ratio}{times} at step {step}")
+        for ratio, step in zip(rows["mean"], rows["step"], strict=True):
+            times = " times" if np.isfinite(ratio) else ""
+            ratios.append(f"{_number(ratio)}{times} at step {step}")
         sentences.append(f"{name}: the gradient of the first layer is, relative to the last, {', '.join(ratios)}")
     for name, node in tables.nodes(run).items():
         told = "; ".join(f"{what}: {text}" for what, text in facts(node).items())

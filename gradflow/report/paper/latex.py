@@ -1,7 +1,6 @@
 """Text for pdflatex: one function for what is set, one for what is quoted to the letter; neither can stop the compiler."""
 
 import re
-import textwrap
 
 # What captions and formulas use, in LaTeX; everything else is ASCII or Latin-1.
 _SYMBOLS = {
@@ -21,6 +20,12 @@ _SYMBOLS = {
     "·": r"$\cdot$",
     "±": r"$\pm$",
     "²": r"$^2$",
+    "₀": r"$_0$",
+    "₁": r"$_1$",
+    "ε": r"$\varepsilon$",
+    "γ": r"$\gamma$",
+    "Δ": r"$\Delta$",
+    "₂": r"$_2$",
     "ᵀ": r"$^{\mathsf T}$",
     "⊙": r"$\odot$",
     "…": r"\dots{}",
@@ -37,7 +42,6 @@ for _character in "&%$#_{}":
 for _character in "[]*":  # behind a \\ they would be its arguments
     _SPECIAL[_character] = f"{{{_character}}}"
 _TABLE = str.maketrans(_SPECIAL | _SYMBOLS)
-WIDTH = 88  # characters of a line that is quoted
 
 
 def latex(text) -> str:
@@ -62,20 +66,26 @@ def _is_set_unchanged(character: str) -> bool:
     return " " <= character <= "~" or ("À" <= character <= "ÿ" and character not in "ÐÞðþ×÷")
 
 
-def verbatim(text: str) -> str:
-    """Returns `text` to the letter, its lines broken at `WIDTH`; nothing for no text.
+def quoted(text: str) -> str:
+    r"""Returns `text` to the letter, in typewriter type, with places where its lines may be broken; nothing for no text.
 
-    Characters beyond ASCII are written as Python escapes them.
+    Characters beyond ASCII are written as Python escapes them. It fits a column of any width.
     """
-    unended = re.sub(r"\\end(?=\s*\{verbatim)", "\\\\end\n", text)  # what would end it is broken too
     lines = []
-    for row in unended.splitlines():
-        for line in textwrap.wrap(row, WIDTH) or [""]:
-            plain = line.encode("ascii", "backslashreplace").decode()
-            lines.append(re.sub(r"[\x00-\x1f\x7f]", _hexadecimal, plain))
+    for line in text.splitlines():
+        plain = re.sub(r"[\x00-\x1f\x7f]", _hexadecimal, line.encode("ascii", "backslashreplace").decode())
+        lines.append("".join(map(_breakable, plain)))
     if not any(lines):
         return ""
-    return "\n".join([r"\begin{verbatim}", *lines, r"\end{verbatim}"])
+    body = "\\par\n".join(lines)
+    return f"{{\\raggedright\\scriptsize\\ttfamily {body}\\par}}"
+
+
+def _breakable(character: str) -> str:
+    """Returns a character of a quotation; behind it the line may end."""
+    if character == " ":
+        return "\\ \\hspace{0pt}"
+    return f"{character.translate(_TABLE)}\\hspace{{0pt}}"
 
 
 def _hexadecimal(match: re.Match) -> str:

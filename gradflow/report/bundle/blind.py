@@ -1,0 +1,108 @@
+"""Blind bundles: nothing in them tells whose they are: no path, commit, host, user or kernel, in any file."""
+
+import getpass
+import os
+import platform
+import re
+import shlex
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import xarray as xr
+
+from ...results.tree import decoded_attribute, plain_attribute
+
+LEFT_OUT = ("gradflow_source", "working_directory")  # commits
+ANONYMOUS = "anonymous"
+_PATH = re.compile(r"""(?<![\w./~-])(?:~|[A-Za-z]:(?=[\\/]))?[\\/][\w.~-][^\s'"`,;:)\]}]*""")
+_SHORT = 4  # letters of a name that may be part of a word
+
+
+def blinded(data: Any) -> Any:
+    """Returns plain data without what tells whose it is: paths are their last part, commits and hosts are left out."""
+    if isinstance(data, Mapping):
+        kept = {}
+        for name, value in data.items():
+            if name == "platform" and isinstance(value, str):
+                kept[name] = value.split("-")[0]
+            elif name == "command" and isinstance(value, str):
+                kept[name] = _command(value)
+            elif name not in LEFT_OUT:
+                kept[name] = blinded(value)
+        return kept
+    if isinstance(data, list | tuple):
+        return [blinded(value) for value in data]
+    if isinstance(data, str):
+        return _text(data)
+    return data
+
+
+def _command(text: str) -> str:
+    """Returns a command whose words that are paths are their last part."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return _text(text)
+    kept = []
+    for word in words:
+        if "/" in word or "\\" in word:
+            word = PurePath(word.replace("\\", "/")).name
+        kept.append(_text(word))
+    return shlex.join(kept)
+
+
+def _text(text: str) -> str:
+    """Returns text with every path as its last part, and without the names of this machine and its user."""
+    text = _PATH.sub(_last_part, text)
+    for word in identifying():
+        text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", ANONYMOUS, text)
+    return text
+
+
+def _last_part(match: re.Match) -> str:
+    return PurePath(match[0].replace("\\", "/")).name
+
+
+def identifying() -> list[str]:
+    """Returns what tells of this machine and its user: names and paths that are no words of a text."""
+    found = [socket.gethostname(), platform.node(), platform.release(), str(Path.cwd()), str(Path.home())]
+    try:
+        found.append(getpass.getuser())
+    except (OSError, KeyError):  # a user without a name
+        found.append("")
+    found.append(os.environ.get("HOSTNAME", ""))
+    told = []
+    for word in found:
+        if len(word) > _SHORT and word not in ("localhost", "local", "runner") and word not in told:
+            told.append(word)
+    return told
+
+
+def blinded_tree(tree: xr.DataTree) -> xr.DataTree:
+    """Returns a copy of results whose attributes are blind."""
+    datasets = {}
+    for node in tree.subtree:
+        dataset = node.to_dataset(inherit=False).copy()
+        dataset.attrs = {name: _attribute(value) for name, value in dataset.attrs.items()}
+        datasets[node.relative_to(tree)] = dataset
+    return xr.DataTree.from_dict(datasets)
+
+
+def _attribute(value):
+    """Returns one attribute blind: JSON part by part."""
+    return plain_attribute(blinded(decoded_attribute(value)))
+
+
+def check(files: Iterable[Path], words: Iterable[str]) -> None:
+    """Raises where a file holds one of the words in its bytes.
+
+    Errors: ValueError that names the file.
+    """
+    wanted = [word.encode() for word in words if word]
+    for path in files:
+        content = path.read_bytes()
+        for word in wanted:
+            if re.search(rb"(?<!\w)" + re.escape(word) + rb"(?!\w)", content):
+                raise ValueError(f"{path.name} would tell {word.decode()!r}, which is no blind bundle: rename it")

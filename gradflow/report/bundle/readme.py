@@ -1,0 +1,119 @@
+"""`README.md` and `environment.lock`: what a bundle is, how it is verified, and what that takes."""
+
+from collections.abc import Mapping
+
+from ...results import topics
+from ...results.tolerance import EARLY, ESTIMATED, LATE, MEETING, START
+from ...results.tree import settings
+from ..paper import hyperparameters
+from ..text import captions
+from .contents import Contents
+
+LEVELS = (
+    ("0", "every file is there, none is extra, and each has the SHA-256 that `manifest.json` lists", "seconds"),
+    ("1", "tables, figure data, macros and LaTeX are made again from `results.nc` and compared", "seconds"),
+    ("2", "step 0 and the first steps of each model are computed again", "a minute or two a model"),
+    ("3", "everything is computed again", "as long as the run"),
+)
+
+
+def document(contents: Contents, sections: Mapping[str, Mapping[str, str]], files: Mapping[str, str]) -> str:
+    """Returns the page; `sections` are those of `hyperparameters`, `files` says what each file is."""
+    record = contents.record
+    cost = "; ".join(f"{name}: {value}" for name, value in sections.get("Cost", {}).items()) or "not recorded"
+    machine = "; ".join(f"{name}: {value}" for name, value in sections.get("Hardware", {}).items()) or "not recorded"
+    lines = [
+        "# Results of gradflow, with all that is needed to check them",
+        "",
+        _what(contents),
+        "",
+        f"Made by `{_command(contents)}`, finished {record.finished}.",
+        "",
+        "## Verify",
+        "",
+        "```",
+        f"pip install gradflow-jax=={record.provenance.get('gradflow', '')}  # the versions are in environment.lock",
+        "gradflow verify . --level 1",
+        "```",
+        "",
+        "| level | what is checked | takes |",
+        "|---|---|---|",
+        *(f"| {level} | {what} | {takes} |" for level, what, takes in LEVELS),
+        "",
+        f"The run itself took: {cost}. The machine: {machine}.",
+        "",
+        _tolerances(),
+        "",
+        "## Use in a paper",
+        "",
+        "```latex",
+        "\\usepackage{amsmath,amssymb,array,booktabs,graphicx,siunitx,tabularx}",
+        "\\newcommand{\\gradflowpath}{gradflow-bundle}  % this folder, seen from the paper's",
+        "\\input{\\gradflowpath/body}  % or numbers, in the preamble, for the macros alone",
+        "```",
+        "",
+        "`pdflatex appendix`, `bibtex appendix` and `pdflatex appendix` twice make the appendix by itself.",
+        "",
+        "## Files",
+        "",
+        *(f"- `{name}`: {what}" for name, what in files.items()),
+        "",
+        "## Licences",
+        "",
+        *licences(contents),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _what(contents: Contents) -> str:
+    """Returns one paragraph: the conditions of the measurement."""
+    conditions = captions.setting(contents.run)
+    return captions.sentence(conditions) if conditions else "Gradients through stacks of residual sublayers."
+
+
+def _command(contents: Contents) -> str:
+    command = " ".join(str(contents.record.provenance.get("command", "")).split())
+    return command.replace("`", "'") or "a Python session"
+
+
+def _tolerances() -> str:
+    """Returns the paragraph on what counts as the same number."""
+    return (
+        "In the same environment (versions, processor) numbers have the same bits. Elsewhere a number computed again may "
+        f"differ by {START} at step 0, by {EARLY} after one or two updates, and by {ESTIMATED} where it is an estimate; "
+        f"after more than {LATE} updates the 95% intervals over seeds have to meet at {MEETING:.0%} of a quantity's places."
+    )
+
+
+def licences(contents: Contents) -> list[str]:
+    """Returns a line each on the licence of the results, the text and the weights."""
+    recorded = settings(contents.run)
+    data = recorded.get("data")
+    name = data.get("name") if isinstance(data, dict) else None
+    lines = ["- results, figures, tables and text of this bundle: to be chosen by the author"]
+    if name == topics.NAME:
+        lines.append(f"- text `{name}`: Python Software Foundation License 2.0 (PSF-2.0)")
+    elif name:
+        lines.append(f"- text `{name}`: to be stated by the author; it is known here by its SHA-256 alone")
+    if recorded.get("weights") == "given":
+        lines.append("- weights: to be stated by the author; they are known here by their SHA-256 alone")
+    lines.append("- gradflow: Apache-2.0")
+    return lines
+
+
+def lock(contents: Contents) -> str:
+    """Returns `environment.lock`: the Python, and every distribution with its version, as pip reads it."""
+    record = contents.record
+    python = record.provenance.get("versions", {}).get("python", "unknown")
+    header = [f"# python {python}", "# every installed distribution: pip install -r environment.lock"]
+    return "\n".join([*header, *record.environment]) + "\n"
+
+
+def rows(contents: Contents) -> dict[str, hyperparameters.Rows]:
+    """Returns the resolved values of the run by section, as `hyperparameters.sections` does."""
+    environment = {"unfinished": len(contents.record.begun)}
+    trees = dict(contents.trees)
+    if contents.record.kind == "atlas":
+        trees = {"training": contents.run}
+    return hyperparameters.sections(trees, contents.record.provenance, environment)

@@ -1,0 +1,120 @@
+"""`gradflow.bib`: entries for what a bundle used, and no others; and which works stand behind each wiring, rule and tool."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ...results.tree import settings
+from .. import tables
+from .tools_cited import OF_TOOLS
+from .wirings_cited import OF_WIRINGS
+
+WORKS = OF_WIRINGS | OF_TOOLS
+WIRINGS: dict[str, tuple[str, ...]] = {
+    "pre": ("xiong2020", "radford2019"),
+    "post": ("vaswani2017", "xiong2020"),
+    "res_post": ("liu2022swin", "olmo2025"),
+    "sandwich": ("ding2021", "kim2025", "gemma2024"),
+    "none": ("he2016",),
+    "sub_ln": ("wang2022foundation",),
+    "deepnorm": ("wang2022deepnet",),
+    "admin": ("liu2020",),
+    "rezero": ("bachlechner2020", "de2020"),
+    "layerscale": ("touvron2021",),
+    "depth_scaled": ("noci2022", "yang2023"),
+    "layernorm_scaling": ("sun2025",),
+    "deepscale": ("kedia2024",),
+    "fixup": ("zhang2019",),
+    "t_fixup": ("huang2020",),
+    "ngpt": ("loshchilov2024",),
+    "residual": ("xie2023",),
+    "siamese": ("li2026",),
+    "mhc": ("xie2025", "zhu2024"),
+    "keel": ("chen2026",),
+    "mix_ln": ("li2025",),
+    "normformer": ("shleifer2021",),
+    "hybrid_norm": ("zhuo2025",),
+    "hybrid_norm_star": ("zhuo2025",),
+    "parallel": ("wang2021", "black2022", "chowdhery2022"),
+    "b2t": ("takase2023",),
+    "hyper_connections": ("zhu2024",),
+    "dynamic_hyper_connections": ("zhu2024",),
+}
+OPTIMIZERS = {
+    "Adam": ("kingma2015",),
+    "Lion": ("chen2023",),
+    "RMSProp": ("tieleman2012",),
+    "Muon": ("jordan2024", "kingma2015"),
+}
+# By the name of the type, as a model's description writes it.
+INITIALIZATIONS = {
+    "FanIn": ("lecun1998",),
+    "Xavier": ("glorot2010",),
+    "WidthScaled": ("devlin2019",),
+    "Normal": ("devlin2019",),
+    "OfDepth": ("radford2019",),
+}
+DATA = {"pydoc_data.topics": ("python",)}
+TOOLS = {"gradflow": ("gradflow",), "JAX": ("jax", "flax", "optax"), "xarray and Matplotlib": ("xarray", "matplotlib")}
+SPECTRA = ("matfree",)
+
+
+def cited(run) -> dict[str, tuple[str, ...]]:
+    """Returns the keys of the works behind all that a run used, `{what: keys}`, in the order a reader asks for them."""
+    found: dict[str, tuple[str, ...]] = {}
+    texts = []
+    for node in tables.nodes(run).values():
+        description = json.loads(node.attrs.get("description", "{}"))
+        texts.append(str(description.get("texts", {}).get("initialization", "")))
+        for wiring in description.get("wirings", []):
+            keys = WIRINGS.get(wiring["name"], ())
+            if keys:
+                found[f"wiring {wiring['name']}"] = keys
+    recorded = settings(run)
+    found |= _training(recorded.get("recipe"))
+    for name, keys in INITIALIZATIONS.items():
+        if any(name in text for text in texts):
+            found["initialization"] = (*found.get("initialization", ()), *keys)
+    data = recorded.get("data")
+    text = data.get("name") if isinstance(data, dict) else None
+    if text in DATA:
+        found["text"] = DATA[text]
+    if any("jacobian_gain" in node or "log_volume" in node for node in tables.nodes(run).values()):
+        found["spectra"] = SPECTRA
+    return {what: tuple(dict.fromkeys(keys)) for what, keys in (found | TOOLS).items()}
+
+
+def _training(recipe: Any) -> dict[str, tuple[str, ...]]:
+    """Returns the works behind an optimizer and clipping."""
+    if not isinstance(recipe, Mapping):
+        return {}
+    optimizer = recipe.get("optimizer")
+    found = {}
+    if isinstance(optimizer, Mapping) and optimizer.get("type") in OPTIMIZERS:
+        keys = OPTIMIZERS[optimizer["type"]]
+        if optimizer.get("weight_decay"):
+            keys = (*keys, "loshchilov2019")
+        found[f"optimizer {optimizer['type']}"] = keys
+    if recipe.get("clip"):
+        found["clipping"] = ("pascanu2013",)
+    return found
+
+
+def document(keys: Iterable[str], version: str) -> str:
+    """Returns `gradflow.bib` with these entries, sorted; `version` is that of gradflow."""
+    entries = []
+    for key in sorted(set(keys)):
+        entries.append(_gradflow(version) if key == "gradflow" else WORKS[key].entry(key))
+    return "\n\n".join(entries) + "\n"
+
+
+def _gradflow(version: str) -> str:
+    """Returns the entry of this package, as CITATION.cff has it."""
+    return (
+        "@misc{gradflow,\n"
+        "  author       = {{The gradflow developers}},\n"
+        "  title        = {{gradflow: how gradients travel through deep residual stacks}},\n"
+        f"  note         = {{version {version}}},\n"
+        "  year         = {2026},\n"
+        "}"
+    )

@@ -1,0 +1,96 @@
+"""The works behind optimizers, initializations, data and tools."""
+
+from .work import ICLR, ICML, NEURIPS, Work, paper, preprint, software
+
+OF_TOOLS: dict[str, Work] = {
+    "kingma2015": paper(
+        "Kingma, Diederik P. and Ba, Jimmy", "Adam: A Method for Stochastic Optimization", 2015, ICLR, "1412.6980"
+    ),
+    "loshchilov2019": paper(
+        "Loshchilov, Ilya and Hutter, Frank", "Decoupled Weight Decay Regularization", 2019, ICLR, "1711.05101"
+    ),
+    "chen2023": paper(
+        "Chen, Xiangning and others", "Symbolic Discovery of Optimization Algorithms", 2023, NEURIPS, "2302.06675"
+    ),
+    "tieleman2012": Work(
+        "misc",
+        "Tieleman, Tijmen and Hinton, Geoffrey",
+        "Lecture 6.5: RMSProp, Divide the Gradient by a Running Average of its Recent Magnitude",
+        2012,
+        "Coursera: Neural Networks for Machine Learning",
+    ),
+    "jordan2024": software(
+        "Jordan, Keller and others",
+        "Muon: An Optimizer for Hidden Layers in Neural Networks",
+        2024,
+        "https://kellerjordan.github.io/posts/muon/",
+    ),
+    "pascanu2013": paper(
+        "Pascanu, Razvan and Mikolov, Tomas and Bengio, Yoshua",
+        "On the Difficulty of Training Recurrent Neural Networks",
+        2013,
+        ICML,
+        "1211.5063",
+    ),
+    # initializations
+    "lecun1998": Work(
+        "misc",
+        "LeCun, Yann and Bottou, L\\'eon and Orr, Genevieve B. and M\\\"uller, Klaus-Robert",
+        "Efficient BackProp",
+        1998,
+        "Neural Networks: Tricks of the Trade, Springer",
+    ),
+    "glorot2010": paper(
+        "Glorot, Xavier and Bengio, Yoshua",
+        "Understanding the Difficulty of Training Deep Feedforward Neural Networks",
+        2010,
+        "International Conference on Artificial Intelligence and Statistics",
+    ),
+    "devlin2019": paper(
+        "Devlin, Jacob and Chang, Ming-Wei and Lee, Kenton and Toutanova, Kristina",
+        "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
+        2019,
+        "Conference of the North American Chapter of the Association for Computational Linguistics",
+        "1810.04805",
+    ),
+    # data and tools
+    "python": software(
+        "{Python Software Foundation}", "The Python Language Reference", 2026, "https://docs.python.org/3/reference/"
+    ),
+    "jax": software(
+        "Bradbury, James and Frostig, Roy and Hawkins, Peter and Johnson, Matthew James and Leary, Chris and Maclaurin, Dougal "
+        "and Necula, George and Paszke, Adam and VanderPlas, Jake and Wanderman-Milne, Skye and Zhang, Qiao",
+        "JAX: Composable Transformations of Python+NumPy Programs",
+        2018,
+        "https://github.com/jax-ml/jax",
+    ),
+    "flax": software(
+        "Heek, Jonathan and others",
+        "Flax: A Neural Network Library and Ecosystem for JAX",
+        2024,
+        "https://github.com/google/flax",
+    ),
+    "optax": software(
+        "{DeepMind} and others", "The DeepMind JAX Ecosystem", 2020, "https://github.com/google-deepmind"
+    ),
+    "xarray": Work(
+        "article",
+        "Hoyer, Stephan and Hamman, Joe",
+        "xarray: N-D Labeled Arrays and Datasets in Python",
+        2017,
+        "Journal of Open Research Software",
+    ),
+    "matplotlib": Work(
+        "article",
+        "Hunter, John D.",
+        "Matplotlib: A 2D Graphics Environment",
+        2007,
+        "Computing in Science \\& Engineering",
+    ),
+    "matfree": preprint(
+        'Kr\\"amer, Nicholas and others',
+        "Gradients of Functions of Large Matrices",
+        2024,
+        "2405.17277",
+    ),
+}

@@ -1,0 +1,76 @@
+"""Level 0: every file that the manifest lists is there with its SHA-256, there is no other, and the manifest is its own.
+
+The text and the weights that a run read are no part of a bundle, unless the text is CPython's: where they are given, their
+SHA-256 is compared with the recorded one.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...results.files import printable, scratch
+from ...results.folder import CHECKPOINTS, MANIFEST, WIRINGS, digest_of, manifest, signed
+from ...results.locks import LOCK
+from .finding import Finding
+
+OUTSIDE = (CHECKPOINTS, WIRINGS)  # folders of a run that are no part of its bundle
+
+
+def findings(folder: Path) -> Iterator[Finding]:
+    """Yields what is wrong with the files of a bundle."""
+    try:
+        entries = manifest(folder)
+    except OSError as error:
+        yield Finding(MANIFEST, str(error))
+        return
+    if "finished" not in entries:
+        yield Finding(MANIFEST, "no finished run is listed in it" if entries else "it is missing")
+        return
+    own = signed(entries)["sha256"]
+    if entries.get("sha256") != own:
+        yield Finding(MANIFEST, "its own SHA-256", str(entries.get("sha256", "")), own)
+    text = (folder / MANIFEST).read_text(encoding="utf-8")
+    if text != _as_written(entries):
+        yield Finding(MANIFEST, "it is not written as gradflow writes it")
+    listed = entries.get("outputs", {})
+    there = set(_files(folder))
+    for name in sorted(listed):
+        if name not in there:
+            yield Finding(name, "it is listed in manifest.json and missing")
+            continue
+        digest = digest_of(folder / name)
+        if digest != listed[name]:
+            yield Finding(name, "its SHA-256", digest, str(listed[name]))
+    for name in sorted(there - set(listed) - {MANIFEST}):
+        yield Finding(name, "it is not listed in manifest.json")
+
+
+def _as_written(entries: Mapping[str, Any]) -> str:
+    """Returns the text of a manifest, as `results.files.write_json` makes it."""
+    return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Yields the paths of all files in a bundle, links and empty folders too, but for checkpoints and locks."""
+    for place, folders, names in os.walk(folder):
+        inside = Path(place).relative_to(folder)
+        if place == str(folder):
+            folders[:] = [name for name in folders if name not in OUTSIDE and not scratch(Path(name))]
+        if not folders and not names and inside != Path("."):
+            yield f"{inside.as_posix()}/"
+        for name in names:
+            if name != LOCK and not scratch(Path(name)):
+                yield (inside / name).as_posix()
+
+
+def given(recorded: Mapping[str, str], files: Mapping[str, Path]) -> Iterator[Finding]:
+    """Yields what is wrong with files that a run read: `{what: SHA-256}` as it was recorded, and `{what: path}` as given."""
+    for what, path in files.items():
+        if what not in recorded:
+            yield Finding(str(path), f"no SHA-256 of the {what} was recorded")
+            continue
+        digest = digest_of(path)
+        if digest != recorded[what]:
+            yield Finding(printable(path), f"the SHA-256 of the {what}", digest, recorded[what])

@@ -1,0 +1,88 @@
+"""Level 1: all that follows from `results.nc` is made again and compared, as text and as numbers.
+
+Pictures are compared by the numbers they were drawn from: each says the SHA-256 of the CSV beside it, which is made again too.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ...results import topics
+from ...results.files import printable
+from ...results.folder import MANIFEST, manifest, signed
+from ...results.tree import settings
+from ..bundle.contents import Contents
+from ..bundle.files import files_of
+from ..bundle.writing import RESULTS, TEXT
+from ..plot.saving import data_mark
+from .finding import Finding
+from .texts import difference
+
+MARK = re.compile(rb"data-sha256:([0-9a-f]{64})")
+PICTURES = (".pdf", ".png")
+
+
+def findings(
+    folder: Path, contents: Contents, *, exact: bool, made: Mapping[str, str] | None = None
+) -> Iterator[Finding]:
+    """Yields what does not follow from the results; `made` are the texts that do, by default made here."""
+    others = [TEXT] if (folder / TEXT).exists() else []
+    if made is None:
+        made = files_of(contents, others)
+    yield from _manifest(folder, contents, exact)
+    yield from _text(folder, contents)
+    expected = {RESULTS, MANIFEST, *others, *made}
+    for name, should in made.items():
+        path = folder / name
+        if not path.is_file():
+            yield Finding(name, "it is missing")
+            continue
+        found = difference(name, path.read_bytes().decode("utf-8", "replace"), should, exact=exact)
+        if found is not None:
+            yield found
+        if name.startswith("figures/"):
+            for ending in PICTURES:
+                picture = f"{name.removesuffix('.csv')}{ending}"
+                expected.add(picture)
+                yield from _picture(folder, picture, path)
+    listed = manifest(folder).get("outputs", {})
+    for name in sorted(set(listed) - expected):
+        yield Finding(name, "it does not follow from results.nc")
+
+
+def _picture(folder: Path, name: str, table: Path) -> Iterator[Finding]:
+    """Yields that a picture is missing, or was drawn from other numbers than those beside it."""
+    path = folder / name
+    if not path.is_file():
+        yield Finding(name, "it is missing")
+        return
+    drawn = MARK.findall(path.read_bytes())
+    should = data_mark(table.read_bytes().decode("utf-8", "replace")).partition(":")[2]
+    if drawn != [should.encode()]:
+        stands = b", ".join(drawn).decode()
+        yield Finding(name, f"the SHA-256 of the numbers that it was drawn from, those of {table.name}", stands, should)
+
+
+def _manifest(folder: Path, contents: Contents, exact: bool) -> Iterator[Finding]:
+    """Yields where the manifest says something else of the run than the results do."""
+    entries = manifest(folder)
+    should = signed({**contents.record.manifest(), "outputs": entries.get("outputs", {})})
+    for name in dict.fromkeys([*should, *entries]):
+        stands, expected = entries.get(name), should.get(name)
+        if stands != expected and name != "sha256":
+            found = difference(MANIFEST, str(stands), str(expected), exact=exact)
+            if found is not None:
+                yield found._replace(what=f"its {name}")
+
+
+def _text(folder: Path, contents: Contents) -> Iterator[Finding]:
+    """Yields that the text in the bundle is not the one that was read."""
+    path = folder / TEXT
+    data = settings(contents.run).get("data")
+    known = data if isinstance(data, dict) else {}
+    if not path.exists():
+        return
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if known.get("name") != topics.NAME or digest != known.get("sha256"):
+        yield Finding(printable(TEXT), "the SHA-256 of the text that was read", digest, str(known.get("sha256", "")))
