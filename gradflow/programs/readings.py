@@ -65,7 +65,12 @@ def measure_program(
     Each node has what one backward pass gives: `loss`, `stream_gradient` [seed, depth], by token where the stream has the axes
     batch, token, feature, `readout_gradient`, `budget`, `split` at the forks, the signal, and `parameter_gradient` of the
     parameters that a sublayer has to itself. Of the budget `norm_out` is what stands on the trunk above a fork; with `fork` it
-    adds up exactly. Sublayers have their line as `kind`, and as `layer` how often that line has come.
+    adds up exactly. Down the branch it is NaN: which of its operations are a norm is told by numerical tests of the diagnosis,
+    and a reading of one backward pass takes no test's word. Sublayers have their line as `kind`, and as `layer` how often that
+    line has come.
+
+    Several arrays of one shape that layers hand on beside one another are lanes of one stream: norms are over all lanes. Where
+    lanes begin as one array, the position there is this one.
 
     Cost: one backward pass and a few reductions a sublayer; that of Jacobians is what they cost for a model.
 

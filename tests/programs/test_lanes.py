@@ -8,12 +8,14 @@ from programs.models import PROGRAMS, marked_lines
 
 import gradflow as gf
 from gradflow.instruments.backward import gradients
+from gradflow.instruments.jacobians import chain
 from gradflow.model.equation.sublayer import bind
 from gradflow.model.layers.lane_mixing import OfTokens
 from gradflow.model.layers.lanes import Lanes, PerLane, Then
 from gradflow.model.layers.layer import Identity
 from gradflow.model.parameters.depth import at_layer
 from gradflow.programs.diagnosis.diagnose import diagnose
+from gradflow.programs.jacobians.steps import stacks
 from gradflow.programs.metered import traced, value_gradients_readings
 from gradflow.programs.trunk.positions import makers
 from gradflow.programs.trunk.search import NoTrunk, trunks
@@ -108,6 +110,27 @@ def test_readings_of_lanes_in_variables_are_those_of_their_own_meters(name):
     for quantity in ("stream_gradient", "stream_gradient_by_token", "stream_rms", "skip_rms", "branch_rms", "split"):
         assert np.isfinite(found[quantity]).all(), quantity
     assert np.isfinite(found["budget"][:, :2]).all()
+
+
+@pytest.mark.further
+@pytest.mark.parametrize("name", ["residual", "hyper_connections"])
+def test_jacobians_of_lanes_in_variables_are_those_of_the_model(name):
+    """Of ResiDual within standard errors: the model keeps its probes off the directions that a norm of one lane takes away."""
+    model = gf.transformer(name, depth=2, width=8, heads=2, context=8)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), jax.jit(model.init)(jax.random.key(0)))
+    batch = jax.tree.map(jnp.asarray, BATCH)
+    (of,), examples = stacks(lambda params, batch: in_variables(model, params, batch), params, batch)
+    for reading in (chain.partial_jacobian, chain.lyapunov):
+        expected = jax.jit(lambda params, batch, reading=reading: reading(model, params, batch))(params, batch)
+        found = jax.jit(lambda params, batch, reading=reading: reading(of, params, batch))(params, examples)
+        for quantity in expected.keys() - {f"{known}_sem" for known in expected}:
+            difference = np.abs(found[quantity] - expected[quantity])
+            error = 1e-9 * np.abs(expected[quantity])
+            sem = f"{quantity}_sem"
+            if name == "residual" and sem in expected:
+                error = 5 * np.hypot(found[sem], expected[sem])
+            if name != "residual" or sem in expected:
+                assert np.all(difference <= error), quantity
 
 
 LANES = ("two_streams", "lanes_in_list", "reversible", "remat_two_streams", "scan_two_streams", "momentum")

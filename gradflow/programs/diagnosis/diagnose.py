@@ -130,8 +130,8 @@ def _of_trunk(number: int, trunk: Trunk, room: Room, batch: list, chosen: Placem
     if chosen is not None and has_lanes(chosen):
         here = "one array" if trunk.lane_dimensions is None else "several variables"
         undecided.append(
-            f"{chosen.name} is a wiring on several lanes, and the stream here is {here}: norms of one lane, and what is read "
-            "from each, are not told, so sublayers are compared with one another alone"
+            f"{chosen.name} is a wiring on several lanes, and the stream here is {here}: norms of one lane, and what is read of "
+            "each, are not told, so sublayers are compared with one another alone"
         )
     elif chosen is not None:
         expected = by_wiring(chosen, len(taken))

@@ -1,7 +1,7 @@
 """The dataflow graph of a traced program: which operation makes each array, which operations use it.
 
-Calls that only organize a program (`jit`, `remat`, `shard_map`) are looked through: their operations stand in the graph one after
-the other, and a value that passes a call's boundary is one value, inside of a `shard_map` each shard's part of it. Loops,
+Calls that only organize a program (`jit`, `remat`, `shard_map`) are looked through: their operations stand in the graph one
+after the other, and a value that passes a call's boundary is one value, inside of a `shard_map` each shard's part of it. Loops,
 branches and functions with a derivative of their own are single operations; the body of a loop is a graph of its own (`loops`).
 
 A place in the program is a path: the index of an equation, then of one in the body of that call, and so on.

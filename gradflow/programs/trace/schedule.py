@@ -6,7 +6,7 @@ several, are sums at one time. It is the same program: an order in which its equ
 
 from jax.extend import core
 
-from .graph import CALLS
+from .graph import CALLS, opened
 from .sums import ADDITIONS
 
 BODIES = {**CALLS, "scan": "jaxpr"}
@@ -15,8 +15,9 @@ SCALINGS = {"mul", "div", "neg", "convert_element_type"}
 
 def scheduled(program):
     """Returns a program, a jaxpr closed or not, with its equations and those of its bodies in that order."""
-    if hasattr(program, "consts"):
-        return program.replace(jaxpr=scheduled(program.jaxpr))
+    jaxpr, _ = opened(program)
+    if jaxpr is not program:  # one class of programs since jax 0.12
+        return program.replace(jaxpr=scheduled(jaxpr))
     equations = [_with_body_scheduled(equation) for equation in program.eqns]
     return program.replace(eqns=_ordered(equations))
 

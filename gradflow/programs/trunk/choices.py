@@ -44,20 +44,19 @@ def with_choices_in_branches(program):
     if not _has_choice(program):
         return program
     jaxpr, constants = opened(program)
-    variables = (*jaxpr.constvars, *jaxpr.invars)
+    if len(constants) < len(jaxpr.constvars):
+        return program
 
     def run(*arguments):
-        made, _ = _evaluated(jaxpr, arguments, _made)
+        made, _ = _evaluated(jaxpr, (*constants, *arguments), _made)
         return made
 
-    rewritten = jax.make_jaxpr(run)(*[jax.ShapeDtypeStruct(one.aval.shape, one.aval.dtype) for one in variables])
-    of_constants = rewritten.jaxpr.invars[: len(constants)]
-    inner = rewritten.jaxpr.replace(
-        constvars=[*rewritten.jaxpr.constvars, *of_constants], invars=rewritten.jaxpr.invars[len(constants) :]
-    )
-    if hasattr(program, "consts"):
-        return rewritten.replace(jaxpr=inner, consts=[*rewritten.consts, *constants])
-    return program if rewritten.consts else inner
+    shapes = [jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype) for variable in jaxpr.invars]
+    rewritten = jax.make_jaxpr(run)(*shapes)
+    inner, of_rewritten = opened(rewritten)
+    if of_rewritten and not constants:
+        return program
+    return rewritten if type(program) is type(rewritten) else inner
 
 
 def _has_choice(program) -> bool:
