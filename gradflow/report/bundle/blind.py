@@ -15,6 +15,7 @@ import xarray as xr
 from ...results.tree import decoded_attribute, plain_attribute
 
 LEFT_OUT = ("gradflow_source", "working_directory")  # commits
+FILES = ("text", "tokens", "folder")  # options that name files
 ANONYMOUS = "anonymous"
 _PATH = re.compile(r"""(?<![\w./~-])(?:~|[A-Za-z]:(?=[\\/]))?[\\/][\w.~-][^\s'"`,;:)\]}]*""")
 _SHORT = 4  # letters of a name that may be part of a word
@@ -29,6 +30,8 @@ def blinded(data: Any) -> Any:
                 kept[name] = value.split("-")[0]
             elif name == "command" and isinstance(value, str):
                 kept[name] = _command(value)
+            elif name in FILES and isinstance(value, str):
+                kept[name] = _text(_name(value))
             elif name not in LEFT_OUT:
                 kept[name] = blinded(value)
         return kept
@@ -47,10 +50,15 @@ def _command(text: str) -> str:
         return _text(text)
     kept = []
     for word in words:
-        if "/" in word or "\\" in word:
-            word = PurePath(word.replace("\\", "/")).name
-        kept.append(_text(word))
+        kept.append(_text(_name(word)))
     return shlex.join(kept)
+
+
+def _name(path: str) -> str:
+    """Returns the last part of a path; any other word unchanged."""
+    if "/" not in path and "\\" not in path:
+        return path
+    return PurePath(path.replace("\\", "/")).name
 
 
 def _text(text: str) -> str:
@@ -62,7 +70,7 @@ def _text(text: str) -> str:
 
 
 def _last_part(match: re.Match) -> str:
-    return PurePath(match[0].replace("\\", "/")).name
+    return _name(match[0])
 
 
 def identifying() -> list[str]:

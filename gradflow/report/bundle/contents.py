@@ -52,6 +52,7 @@ class Contents(NamedTuple):
         trees = {}
         for name in record.parts:
             trees[name] = on_its_own(tree.children[name], inherited=False)
+            trees[name].name = None
         return cls(trees, record)
 
 

@@ -28,9 +28,9 @@ CELL = r">{\raggedright\arraybackslash}X"
 HEAD = rf"""% Included by a paper of any class, in one column or two. In its preamble:
 %   \usepackage{{{PACKAGES}}}
 %   \newcommand{{\gradflowpath}}{{the folder of this file, seen from the paper's}}
-\providecommand{{\gradflowpath}}{{.}}
+\providecommand{{\gradflowpath}}{{.}}%
 \ifdefined\extrafloats\extrafloats{{200}}\fi
-\input{{\gradflowpath/numbers}}"""
+\input{{\gradflowpath/numbers}}%"""
 APPENDIX = rf"""\documentclass[10pt]{{article}}
 \usepackage[utf8]{{inputenc}}
 \usepackage[margin=2.2cm]{{geometry}}

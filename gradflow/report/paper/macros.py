@@ -42,7 +42,7 @@ def document(frames: Mapping[str, pd.DataFrame]) -> str:
             continue
         lines.append(f"% {table}")
         for name, text in _macros(table, frame):
-            lines.append(f"\\providecommand{{\\{_free(name, taken)}}}{{{text}}}")
+            lines.append(f"\\providecommand{{\\{_free(name, taken)}}}{{{text}}}%")
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ...results import topics
 from ...results.files import printable
@@ -30,7 +31,12 @@ def findings(
     others = [TEXT] if (folder / TEXT).exists() else []
     if made is None:
         made = files_of(contents, others)
-    yield from _manifest(folder, contents, exact)
+    try:
+        entries = manifest(folder)
+    except OSError as error:
+        entries = {}
+        yield Finding(MANIFEST, str(error))
+    yield from _manifest(entries, contents, exact)
     yield from _text(folder, contents)
     expected = {RESULTS, MANIFEST, *others, *made}
     for name, should in made.items():
@@ -46,8 +52,7 @@ def findings(
                 picture = f"{name.removesuffix('.csv')}{ending}"
                 expected.add(picture)
                 yield from _picture(folder, picture, path)
-    listed = manifest(folder).get("outputs", {})
-    for name in sorted(set(listed) - expected):
+    for name in sorted(set(entries.get("outputs", {})) - expected):
         yield Finding(name, "it does not follow from results.nc")
 
 
@@ -64,9 +69,8 @@ def _picture(folder: Path, name: str, table: Path) -> Iterator[Finding]:
         yield Finding(name, f"the SHA-256 of the numbers that it was drawn from, those of {table.name}", stands, should)
 
 
-def _manifest(folder: Path, contents: Contents, exact: bool) -> Iterator[Finding]:
+def _manifest(entries: Mapping[str, Any], contents: Contents, exact: bool) -> Iterator[Finding]:
     """Yields where the manifest says something else of the run than the results do."""
-    entries = manifest(folder)
     should = signed({**contents.record.manifest(), "outputs": entries.get("outputs", {})})
     for name in dict.fromkeys([*should, *entries]):
         stands, expected = entries.get(name), should.get(name)

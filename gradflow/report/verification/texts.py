@@ -18,9 +18,10 @@ def difference(file: str, stands: str, should: str, *, exact: bool) -> Finding |
     """
     if stands == should:
         return None
-    lines = zip_longest(stands.splitlines(), should.splitlines())
-    for i, (one, other) in enumerate(lines, start=1):
-        if one == other or (not exact and _close(one or "", other or "")):
+    mine, others = stands.splitlines(), should.splitlines()
+    for i, (one, other) in enumerate(zip_longest(mine, others), start=1):
+        missing = one is None or other is None
+        if one == other or (not exact and not missing and _close(one, other)):
             continue
         return Finding(file, f"line {i}", *_words(one or "", other or ""))
     if exact:

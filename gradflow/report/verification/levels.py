@@ -12,7 +12,7 @@ from ...results.files import as_path, printable, regular
 from ...results.provenance import provenance
 from ...results.tree import settings
 from ..bundle.contents import Contents
-from ..bundle.writing import opened
+from ..bundle.writing import RESULTS, opened
 from . import listing, rebuilt, recomputed
 from .finding import Finding
 
@@ -96,58 +96,57 @@ def verify(
         function("recompute", recompute)
     given = {"text": text, "weights": weights}
     files = {what: as_path(place) for what, place in given.items() if place is not None}
+    contents: Contents | Finding | None = None
+    if level or files:
+        contents = _opened(path)
     done: list[Level] = []
     for number in range(level + 1):
         started = time.perf_counter()
-        found, notes = _checked(number, path, files, recompute)
+        found: list[Finding] = []
+        notes: list[str] = []
+        if number == 0:
+            found += listing.findings(path)
+        if number == 0 and files and isinstance(contents, Contents):
+            found += _given(contents, files)
+        if number and isinstance(contents, Finding):
+            found.append(contents)
+        elif number and isinstance(contents, Contents):
+            found, notes = _checked(number, path, contents, files, recompute)
         done.append(Level(number, found, time.perf_counter() - started, notes))
         if report is not None:
             report(done[-1])
-        if found and (stop or not _opens(path)):
+        if found and (stop or contents is found[-1]):
             break
     return Verification(done)
 
 
-def _opens(folder: Path) -> bool:
-    """Returns whether the results can be read, without which no further level makes sense."""
+def _opened(folder: Path) -> Contents | Finding:
+    """Returns the contents of a bundle, or why they can't be read."""
     try:
-        opened(folder)
-    except (OSError, ValueError):
-        return False
-    return True
+        return opened(folder)
+    except (OSError, ValueError) as error:
+        return Finding(RESULTS, str(error))
 
 
 def _checked(
-    number: int, folder: Path, files: Mapping[str, Path], recompute: Recompute | None
+    number: int, folder: Path, contents: Contents, files: Mapping[str, Path], recompute: Recompute | None
 ) -> tuple[list[Finding], list[str]]:
-    """Returns what one level found, and notes."""
-    if number == 0:
-        return [*listing.findings(folder), *_given(folder, files)], []
-    try:
-        contents = opened(folder)
-    except (OSError, ValueError) as error:
-        return [Finding("results.nc", str(error))], []
-    here = provenance()
-    exact = recomputed.same_environment(contents.record.provenance, here)
+    """Returns what one level from 1 on found, and notes."""
+    exact = recomputed.same_environment(contents.record.provenance, provenance())
     notes = [] if exact else ["this is another environment, so numbers are compared within tolerances, not to the bit"]
-    if number == 1:
+    if number == 1 or recompute is None:
         return list(rebuilt.findings(folder, contents, exact=exact)), notes
-    assert recompute is not None, "checked at the beginning"
     found: list[Finding] = []
     try:
         for part, recorded, again in recompute(contents.trees, contents.record, folder, files, part_only=number == 2):
             found += recomputed.findings(recorded, again, part, exact=exact)
     except (ValueError, OSError, ImportError) as error:
-        found.append(Finding("results.nc", f"it can't be computed again here: {error}"))
+        found.append(Finding(RESULTS, f"it can't be computed again here: {error}"))
     return found, notes
 
 
-def _given(folder: Path, files: Mapping[str, Path]) -> list[Finding]:
+def _given(contents: Contents, files: Mapping[str, Path]) -> list[Finding]:
     """Returns what is wrong with the text and the weights that were given."""
-    try:
-        contents = opened(folder)
-    except (OSError, ValueError):
-        return []
     digests: dict[str, str] = {}
     data = settings(contents.run).get("data")
     if isinstance(data, dict) and "sha256" in data:

@@ -1,6 +1,0 @@
-"""A bundle is verified: its files, what follows from its numbers, and the numbers themselves.
-
-Bottom up: finding, texts, listing, rebuilt, recomputed, verification.
-"""
-
-from .verification import LEVELS, Verification, verify
