@@ -155,6 +155,13 @@ class Graph:
         """When each operation runs: its place among all."""
         return {operation: place for place, operation in enumerate(self.operations)}
 
+    def between(self, below: Value, above: Value) -> tuple[Operation, ...]:
+        """The operations behind the one that makes `below`, up to the one that makes `above`."""
+        start = 0
+        if below in self.makers:
+            start = self.places[self.makers[below]] + 1
+        return self.operations[start : self.places[self.makers[above]] + 1]
+
     @cached_property
     def users(self) -> dict[Value, list[tuple[Operation, int]]]:
         """The uses of each value: the operation, and which of its inputs it is."""

@@ -38,6 +38,8 @@ VIEWS = {
 }
 SCALINGS = {"mul", "div", "neg", "select_n", "dynamic_slice", "gather", "dynamic_update_slice"}
 MATRICES = {"dot_general", "conv_general_dilated", "reduce_sum", "cumsum", "reduce_window_sum", "scatter-add"}
+LINEAR = VIEWS | SCALINGS | ADDITIONS | {"split"}
+MOST_TERMS = 64  # where lanes held apart are added again and again, paths through sums are more than can be told apart
 DIVISOR = 1  # the input of `div` that it isn't linear in
 
 
@@ -114,6 +116,21 @@ def linear_operations(
     return tuple(sorted(below, key=graph.places.__getitem__, reverse=True))
 
 
+def may_be_linear_in(graph: Graph, value: Value, path: set[Value], start: int) -> set[Value]:
+    """Returns the value, and those on the path that it may be linear in (`linear_operations`), made from operation `start` on."""
+    found = {value}
+    left = [value]
+    while left:
+        operation = graph.makers.get(left.pop())
+        if operation is None or operation.name not in LINEAR or graph.places[operation] <= start:
+            continue
+        for below in among(operation.inputs, path):
+            if below not in found:
+                found.add(below)
+                left.append(below)
+    return found
+
+
 def is_zero(graph: Graph, value: Value) -> bool:
     """Returns whether a value is zero as it is written."""
     while value.constant is None:
@@ -134,12 +151,34 @@ def is_stack(operation: Operation, path: set[Value]) -> bool:
 
 def terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> list[Term]:
     """Returns the terms of `total`, each followed down to `origin` where it is linear in it, else ending in itself."""
+    addends, ways = _counts(graph, total, origin, path)
+    if addends[total] > MOST_TERMS or max(ways.values()) > MOST_TERMS:
+        return [Term(total, total, ())]
+    linear_path = {value for value, count in ways.items() if count}
     found: list[Term] = []
     for added, sign in _added(graph, total, origin, path):
-        linear = linear_terms(origin, _followed(graph, added, added, (), origin, path))
+        linear = linear_terms(origin, _followed(graph, added, added, (), origin, path, linear_path))
         for term in linear or [Term(added, added, ())]:
             found.append(replace(term, sign=sign))
     return found
+
+
+def _counts(graph: Graph, total: Value, origin: Value, path: set[Value]) -> tuple[dict[Value, int], dict[Value, int]]:
+    """Returns of the values up to a sum how many terms each adds up, and in how many ways each is linear in the origin."""
+    addends, ways = {total: 1}, {origin: 1}
+    for operation in graph.between(origin, total):
+        on_path = among(operation.inputs, path)
+        if operation.name in ADDITIONS or is_stack(operation, path):
+            added = on_path
+        else:
+            added = list(filter(None, [linear_input(operation, path)]))
+        count = 1
+        if operation.name in VIEWS | ADDITIONS:
+            count = sum(addends.get(value, 1) for value in added)
+        for value in operation.outputs:
+            addends[value] = count
+            ways[value] = sum(ways.get(below, 0) for below in added)
+    return addends, ways
 
 
 def gated_terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> list[Term]:
@@ -147,9 +186,13 @@ def gated_terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> 
 
     Such a skip is no linear function: `H(x) x`, of hyper-connections whose gains read the stream, of a highway network.
     """
+    addends, _ = _counts(graph, total, origin, path)
+    if addends[total] > MOST_TERMS:
+        return [Term(total, total, ())]
     found: list[Term] = []
+    dead_ends: set[Value] = set()
     for added, sign in _added(graph, total, origin, path):
-        chain = _gated_chain(graph, added, origin, path)
+        chain = _gated_chain(graph, added, origin, path, dead_ends)
         if chain is None:
             found.append(Term(added, added, (), sign))
         else:
@@ -157,22 +200,27 @@ def gated_terms(graph: Graph, total: Value, origin: Value, path: set[Value]) -> 
     return found
 
 
-def _gated_chain(graph: Graph, value: Value, origin: Value, path: set[Value]) -> tuple[Operation, ...] | None:
-    """Returns views, scalings and products with what is on the path, from `value` down to `origin`; None where there are none."""
+def _gated_chain(
+    graph: Graph, value: Value, origin: Value, path: set[Value], dead_ends: set[Value]
+) -> tuple[Operation, ...] | None:
+    """Returns views, scalings and products with what is on the path, from `value` down to `origin`; None where there are none.
+
+    `dead_ends` are the values that were found to have none.
+    """
     if value is origin:
         return ()
     operation = graph.makers.get(value)
     if operation is not None and is_stack(operation, path):
         return linear_operations(graph, value, {origin}, path, gated=True)
-    if operation is None or operation.name not in VIEWS | SCALINGS | {"dot_general"}:
+    if operation is None or value in dead_ends or operation.name not in VIEWS | SCALINGS | {"dot_general"}:
         return None
     on_path = among(operation.inputs, path)
-    if operation.name == "dot_general" and len(on_path) < 2:
-        return None
-    for below in on_path:
-        chain = _gated_chain(graph, below, origin, path)
-        if chain is not None:
-            return (operation, *chain)
+    if operation.name != "dot_general" or len(on_path) > 1:
+        for below in on_path:
+            chain = _gated_chain(graph, below, origin, path, dead_ends)
+            if chain is not None:
+                return (operation, *chain)
+    dead_ends.add(value)
     return None
 
 
@@ -205,15 +253,20 @@ def _is_sum(graph: Graph, value: Value, path: set[Value]) -> bool:
     return operation.name in VIEWS and below is not None and _is_sum(graph, below, path)
 
 
-def _followed(graph: Graph, added: Value, value: Value, chain, origin: Value, path: set[Value]) -> list[Term]:
-    """Returns the term behind an added value, or several where it is itself linear in a sum that holds the origin."""
+def _followed(
+    graph: Graph, added: Value, value: Value, chain, origin: Value, path: set[Value], linear_path: set[Value]
+) -> list[Term]:
+    """Returns the term behind an added value, or several where it is itself linear in a sum that holds the origin.
+
+    `linear_path` are the values that are linear in the origin: others end a chain.
+    """
     operation = graph.makers.get(value)
-    if value is origin or operation is None:
+    if value is origin or operation is None or value not in linear_path:
         return [Term(added, value, chain)]
     if operation.name in ADDITIONS:
         inner: list[Term] = []
         for part in among(operation.inputs, path):
-            inner += _followed(graph, added, part, (*chain, operation), origin, path)
+            inner += _followed(graph, added, part, (*chain, operation), origin, path, linear_path)
         if linear_terms(origin, inner):
             return inner
         return [Term(added, value, chain)]
@@ -224,4 +277,4 @@ def _followed(graph: Graph, added: Value, value: Value, chain, origin: Value, pa
     below = linear_input(operation, path)
     if below is None:
         return [Term(added, value, chain)]
-    return _followed(graph, added, below, (*chain, operation), origin, path)
+    return _followed(graph, added, below, (*chain, operation), origin, path, linear_path)

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..trace.graph import Graph, Operation, Value, among, differentiable_path, graph, reached, scan_counts
-from ..trace.sums import ADDITIONS
+from ..trace.sums import ADDITIONS, may_be_linear_in
 from .lane_sums import Frontier, Sum, in_order, is_sublayer, lane_sum
 from .trunk import products
 
 MOST_LANES = 8
+LOOK_BACK = 64  # points at which so many values are live, from the top of a sublayer to its bottom
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +215,11 @@ def _forked(
     """Returns the nearest point below that a residual sublayer begins at, and the frontier above it; None where there is none."""
     if of.graph.operations[above.place].name not in ADDITIONS:
         return None
-    for below, there in reversed(lower):
+    near = lower[-LOOK_BACK:]
+    below_lanes = [may_be_linear_in(of.graph, value, of.path, near[0].point.place) for value in above.live]
+    for below, there in reversed(near):
+        if not _may_fork(set(below.live), below_lanes):
+            continue
         kinds = {(value.shape, value.aval.dtype) for value in (*below.live, *above.live)}
         frontier = there or _frontier(of.graph, below)
         if frontier is None or (len(kinds) > 1 and of.alike):
@@ -229,6 +234,12 @@ def _forked(
             upper = _frontier(of.graph, above, ordered, below=frontier, sums=of_lanes)
             return None if upper is None else (below, upper)
     return None
+
+
+def _may_fork(below: set[Value], below_lanes: Sequence[set[Value]]) -> bool:
+    """Returns whether all of these lanes are below others, and all others above one unless lanes begin here."""
+    above = [values for values in below_lanes if not below.isdisjoint(values)]
+    return below <= set().union(*above) and (len(above) == len(below_lanes) or len(below_lanes) > len(below))
 
 
 def _sums(of: Stretch, below: Point, above: Point, *, gated: bool) -> dict[Value, Sum]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..trace.graph import Graph, Operation, Path, Value, made_by
-from ..trace.sums import is_zero, linear_operations
+from ..trace.sums import ADDITIONS, MOST_TERMS, is_zero, linear_operations
 from .trunk import products_within
 
 
@@ -60,20 +60,32 @@ def lane_sum(of: Graph, value: Value, lower: Sequence[Value], path: set[Value], 
     return Sum(tuple(skips), tuple(branches))
 
 
-def _addends(of: Graph, value: Value, lower: set[Value], path: set[Value], sign: int = 1) -> list[Addend]:
-    """Returns what the outermost additions add up."""
-    operation = of.makers.get(value)
-    if value in lower or operation is None or operation.name not in ("add", "add_any", "sub") or value not in path:
-        return [Addend(value, sign)]
-    found = []
-    signs = (sign, -sign if operation.name == "sub" else sign)
-    for below, of_sign in zip(operation.inputs, signs, strict=True):
-        if is_zero(of, below):
-            continue
-        if below.shape != value.shape:
-            return [Addend(value, sign)]
-        found += _addends(of, below, lower, path, of_sign)
-    return found
+def _addends(of: Graph, value: Value, lower: set[Value], path: set[Value]) -> list[Addend]:
+    """Returns what the outermost additions add up; the value itself where that is more than can be told apart."""
+    known: dict[Value, list[Addend]] = {}
+
+    def addends(value: Value) -> list[Addend]:
+        if value not in known:
+            found = parts(value)
+            known[value] = found if len(found) <= MOST_TERMS else [Addend(value, 1)]
+        return known[value]
+
+    def parts(value: Value) -> list[Addend]:
+        operation = of.makers.get(value)
+        if value in lower or operation is None or operation.name not in ADDITIONS or value not in path:
+            return [Addend(value, 1)]
+        found = []
+        signs = (1, -1 if operation.name == "sub" else 1)
+        for below, sign in zip(operation.inputs, signs, strict=True):
+            if is_zero(of, below):
+                continue
+            if below.shape != value.shape:
+                return [Addend(value, 1)]
+            for addend in addends(below):
+                found.append(Addend(addend.value, sign * addend.sign))
+        return found
+
+    return addends(value)
 
 
 def is_sublayer(lower: Sequence[Value], sums: dict[Value, Sum], operations, weights: set[Value]) -> bool:

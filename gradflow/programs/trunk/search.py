@@ -10,6 +10,8 @@ from .choices import with_choices_in_branches
 from .frontiers import Lanes, lanes
 from .trunk import Loop, Map, Step, Trunk, places_in, products, products_within, steps
 
+FIRST_USES = 8
+
 
 class NoTrunk(ValueError):
     """There is no residual stream to be found; the message says what goes past what."""
@@ -70,23 +72,23 @@ def _with_lanes(program, parameters: int, found: list[Trunk]) -> list[Trunk]:
     """
     ordered = scheduled(program)
     of = graph(ordered)
+    _, candidates = _of_one_value(of, parameters)
     count = sum(map(_sublayers, found))
-    best = _lanes(of, parameters)
+    best = _lanes(of, candidates, parameters)
     if best is not None:
         stacking = Stacking()
         stacking.add(of, best)
         again, _ = _of_one_value(graph(stacked(ordered, stacking)), parameters)
         if sum(map(_sublayers, again)) > count:
             return [_with_dimensions(trunk, best.dimensions) for trunk in again]
-    unlike = _lanes(of, parameters, alike=False)
+    unlike = _lanes(of, candidates, parameters, alike=False)
     if unlike is not None and unlike.sublayers > count:
         raise NoTrunk(_unlike_lanes(unlike))
     return found
 
 
-def _lanes(of: Graph, parameters: int, *, alike: bool = True) -> Lanes | None:
+def _lanes(of: Graph, candidates: list[Trunk], parameters: int, *, alike: bool = True) -> Lanes | None:
     """Returns the frontiers of a graph with most residual sublayers, inside of a step with most products of matrices."""
-    _, candidates = _of_one_value(of, parameters)
     learned = reached(of.operations, set(of.inputs[:parameters]))
     wide: dict[Step, int] = {}
     for candidate in candidates:
@@ -139,7 +141,8 @@ def _past_what_rides_along(candidate: Trunk) -> Iterator[Value]:
 
     What rides along is then held, as parameters are: the gradient at a position is that of the stream there, without what layers
     further up give to x_0 directly. That is the same number as for a layer's own copy of x_0 among its parameters, and what
-    follows from it (log-gains, Jacobians of sublayers) is of one array. It is looked for where one step is most of the path.
+    follows from it (log-gains, Jacobians of sublayers) is of one array. It is looked for where one step is most of the path, and
+    among the first uses, since a stream that begins later is shorter.
     """
     lengths: dict[Step, int] = {}
     for step in candidate.steps:
@@ -148,9 +151,10 @@ def _past_what_rides_along(candidate: Trunk) -> Iterator[Value]:
     widest = max(lengths, key=lambda step: lengths[step], default=None)
     if widest is None or 2 * lengths[widest] <= sum(lengths.values()):
         return
-    for operation, _ in candidate.graph.users[widest.below]:
-        if operation in widest.operations:
-            yield from floating(operation.outputs)
+    inside = set(widest.operations)
+    uses = [operation for operation, _ in candidate.graph.users[widest.below] if operation in inside]
+    for operation in uses[:FIRST_USES]:
+        yield from floating(operation.outputs)
 
 
 def _below(candidate: Trunk, taken: set[Path]) -> Trunk:
