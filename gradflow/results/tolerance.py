@@ -18,7 +18,10 @@ ALONE = 0.5  # relative, of one seed, which has no interval
 
 
 class Tolerance(NamedTuple):
-    """`|again − recorded| ≤ relative · |recorded| + absolute · (the largest of that quantity at that step)`."""
+    """`|again − recorded| ≤ relative · |recorded| + absolute · (the largest of that quantity at that step)`.
+
+    Of log-gains the largest counts as 1 nat at least.
+    """
 
     relative: float
     absolute: float
@@ -85,12 +88,18 @@ def _apart(stands: xr.DataArray, again: xr.DataArray, step: int | None, exact: b
     recorded = np.asarray(stands.values, np.float64)
     computed = np.asarray(again.values, np.float64)
     finite = np.isfinite(recorded)
-    largest = np.abs(recorded[finite]).max(initial=0.0)
+    largest = np.abs(recorded[finite]).max(initial=_unit(str(stands.name)))
     with np.errstate(invalid="ignore"):
         room = allowed.relative * np.abs(recorded) + allowed.absolute * largest
         near = np.abs(computed - recorded) <= room
     same = (computed == recorded) | (np.isnan(computed) & np.isnan(recorded))
     return _first(stands, again, near | same, step, "the same bits" if exact else str(allowed))
+
+
+def _unit(quantity: str) -> float:
+    """Returns the least that the largest number counts as: 1 nat of a log-gain, which may be 0 everywhere; else 0."""
+    known = row(quantity)
+    return 1.0 if known is not None and known.units == "nat" else 0.0
 
 
 def _intervals_apart(stands: xr.DataArray, again: xr.DataArray, step: int | None) -> Apart | None:
