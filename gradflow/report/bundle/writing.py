@@ -15,7 +15,7 @@ from ...results.files import as_path, printable
 from ...results.folder import attempts, filled, now
 from ...results.provenance import distributions
 from ...results.stored import load, save
-from ...results.tree import check_tree, on_its_own, settings
+from ...results.tree import check_tree, mapping_of, on_its_own, settings
 from .. import tables
 from ..plot import canvas, saving, setting
 from . import blind as blinding
@@ -61,7 +61,9 @@ def write(
         trees["sweep"] = _bare(sweep)
     if theory is not None:
         trees["theory"] = _bare(theory)
-    kind = "logs" if tables.are_logs(run) else "run"
+    kind = "run"
+    if tables.are_logs(run):
+        kind = "logs"
     described = configuration or _configuration_of(run)
     return _write(kind, trees, Path(out), described, width=width, style=style, blind=blind, overwrite=overwrite)
 
@@ -130,7 +132,7 @@ def again(
     contents = contents._replace(record=Record(**entries))
     if blind:
         contents = _blind(contents)
-    return _fill(contents, target, record.configuration, overwrite, _secrets(record) if blind else ())
+    return _fill(contents, target, record.configuration, overwrite, _secrets(record))
 
 
 def opened(folder: str | Path) -> Contents:
@@ -139,7 +141,9 @@ def opened(folder: str | Path) -> Contents:
     Errors: OSError where there is none, or a damaged one; ValueError where it is no bundle's.
     """
     path = as_path(folder)
-    return Contents.of(load(path / RESULTS if path.is_dir() else path))
+    if path.is_dir():
+        path = path / RESULTS
+    return Contents.of(load(path))
 
 
 def _bare(tree: xr.DataTree) -> xr.DataTree:
@@ -162,14 +166,14 @@ def _write(
         finished=now(),
         begun=attempts(out),
         environment=distributions(),
-        width=None if width is None else canvas.checked_width(width),
-        style=None if style is None else setting.settings_of(style),
+        width=canvas.checked_width(width),
+        style=setting.settings_of(style),
         blind=bool(blind),
     )
     contents = Contents(trees, record)
     if blind:
         contents = _blind(contents)
-    return _fill(contents, out, described, overwrite, _secrets(record) if blind else ())
+    return _fill(contents, out, described, overwrite, _secrets(record))
 
 
 def _fill(contents: Contents, out: Path, described: dict, overwrite: bool, secrets: Iterable[str]) -> Path:
@@ -195,8 +199,8 @@ def _fill(contents: Contents, out: Path, described: dict, overwrite: bool, secre
 
 def _write_text(contents: Contents, folder: Path) -> list[str]:
     """Writes the text that was read, where it is the one that CPython ships, and returns the paths of what was written."""
-    data = settings(contents.run).get("data")
-    if not isinstance(data, dict) or data.get("name") != topics.NAME:
+    data = mapping_of(contents.run, "data")
+    if data.get("name") != topics.NAME:
         return []
     content = topics.of_digest(str(data.get("sha256")))
     if content is None:
@@ -217,9 +221,8 @@ def _secrets(record: Record) -> list[str]:
     """Returns what no file of a blind bundle may hold: names of machine and user, and commits."""
     words = blinding.identifying()
     for origin in (record.provenance, *record.begun):
-        for name in blinding.LEFT_OUT:
-            entry = origin.get(name) if isinstance(origin, dict) else None
-            if isinstance(entry, dict) and entry.get("commit"):
+        for name, entry in origin.items():
+            if name in blinding.LEFT_OUT and entry.get("commit"):
                 words.append(entry["commit"])
     return words
 

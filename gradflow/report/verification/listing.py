@@ -26,7 +26,7 @@ def findings(folder: Path) -> Iterator[Finding]:
         yield Finding(MANIFEST, str(error))
         return
     if "finished" not in entries:
-        yield Finding(MANIFEST, "no finished run is listed in it" if entries else "it is missing")
+        yield Finding(MANIFEST, "it is missing, or of no finished run")
         return
     own = signed(entries)["sha256"]
     if entries.get("sha256") != own:
