@@ -268,6 +268,18 @@ def test_of_a_path_its_last_part_is_left(said, left):
     assert blind.blinded({"a": [said]}) == {"a": [left]}
 
 
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("gradflow train --text '../my own/x y.txt' --out me/run", "gradflow train --text 'x y.txt' --out out"),
+        ("gradflow train --out=run --text=a/b --lr 1e-3", "gradflow train --out=out --text=b --lr 1e-3"),
+        ("a 'quotation without end", "a 'quotation without end"),
+    ],
+)
+def test_of_a_command_the_names_of_files_are_left(said, left):
+    assert blind.blinded({"command": said}) == {"command": left}
+
+
 # ---- LaTeX --------------------------------------------------------------------------------------------------
 
 PAPER = r"""\documentclass[%s]{article}

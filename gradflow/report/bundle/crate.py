@@ -111,7 +111,6 @@ def _software(contents: Contents) -> dict[str, Any]:
         "name": "gradflow",
         "url": _reference("README.md"),
         "version": str(provenance.get("gradflow", "unknown")),
-        "softwareVersion": str(provenance.get("gradflow", "unknown")),
         "softwareRequirements": ", ".join(versions) or "see environment.lock",
     }
 
