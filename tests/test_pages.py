@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import gradflow as gf
-from gradflow.cli import options, registry
+from gradflow.cli import options, registry, verification
 from gradflow.model.wirings.catalogue import ALIASES
 from gradflow.report.tables import numbers
 from gradflow.report.tables.profiles import digits
@@ -130,6 +130,8 @@ def test_every_command_and_option_exists(page):
     fields = [field for group in (options.Models, options.Updates, options.Run, options.Trained)
               for field in dataclasses.fields(group)]  # fmt: skip
     known = {field.name for field in fields} | {"record", "readings", "help"} | {"rooms"}  # of density.py
+    for command in (verification.verify, verification.report):
+        known |= set(inspect.signature(command).parameters)
     quoted = re.findall(r"`([^`\n]+)`", FENCE.sub("", text(page))) + blocks(page, "")
     for code in quoted:
         assert set(re.findall(r"(?<![\w.])gradflow ([a-z]+)", code)) <= set(registry.COMMANDS)

@@ -219,6 +219,7 @@ def test_what_is_beside_a_bundle_is_no_part_of_it(folder):
     (folder / "checkpoints" / "pre").mkdir(parents=True)
     (folder / "checkpoints" / "pre" / "x").touch()
     (folder / ".gradflow.lock").touch()
+    (folder / "appendix.aux").touch()
     assert gf.report.verify(folder, level=0).in_order
     (folder / "notes").mkdir()
     assert [finding.file for finding in gf.report.verify(folder, level=0).findings] == ["notes/"]
