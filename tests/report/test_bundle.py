@@ -70,6 +70,7 @@ def test_a_bundle_made_again_from_its_results_has_the_same_bytes(folder, tmp_pat
         gf.report.again(folder, folder)
 
 
+@pytest.mark.further
 def test_a_bundle_made_again_at_another_width_is_as_wide_and_says_so(folder, tmp_path):
     wide = gf.report.again(folder / "results.nc", tmp_path / "wide", width="neurips", style={"font.size": 9})
     box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ", (wide / "figures" / "heatmap_pre.pdf").read_bytes())
@@ -95,6 +96,7 @@ def test_parts_that_are_loaded_keep_their_settings(folder, run, sweep):
     xr.testing.assert_identical(opened(folder).trees["training"], run)
 
 
+@pytest.mark.further
 def test_a_finished_bundle_is_overwritten_on_request_alone(run, tmp_path):
     few = run.isel(step=slice(1))
     out = gf.report.write(few, tmp_path / "out")

@@ -206,6 +206,7 @@ def test_a_number_changed_in_the_results_is_named_by_its_variable(folder):
     assert "loss of training/post is not what was written" in str(finding)
 
 
+@pytest.mark.further
 def test_levels_go_on_after_a_finding_unless_it_is_to_stop(folder):
     (folder / "README.md").write_text("other")
     reported = []
@@ -291,6 +292,7 @@ def test_numbers_computed_again_have_the_same_bits_here_and_are_near_elsewhere(
     assert [elsewhere in str(finding) for finding in checked] == ([] if elsewhere is None else [True])
 
 
+@pytest.mark.further
 def test_a_level_that_computes_again_says_how_long_it_took(original):
     done = gf.report.verify(original, level=2, recompute=computed(a_tenth))
     assert [bool(level.findings) for level in done.levels] == [False, False, True]
