@@ -146,6 +146,14 @@ def test_the_command_says_the_time_of_each_level_and_what_is_wrong_by_its_exit_c
     assert "there is no folder" in errors
 
 
+@pytest.mark.further
+def test_a_bundle_made_again_by_another_python_keeps_the_text_that_was_read(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("gradflow.results.topics.content", lambda: b"that of another version")
+    out = gf.report.again(bundle, tmp_path / "out")
+    assert (out / "text" / "pydoc_data.topics.txt").exists()
+    assert gf.report.verify(out).in_order
+
+
 def test_the_command_makes_a_bundle_again_and_refuses_to_overwrite_it(bundle, here, capsys, monkeypatch):
     code, out, errors = printed(capsys, monkeypatch, "report", bundle, "--width", "5.0", "--blind")
     assert code == 0, errors

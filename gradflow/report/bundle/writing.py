@@ -12,7 +12,7 @@ from ...results import topics
 from ...results.arguments import answering, shown
 from ...results.configuration import encode
 from ...results.files import as_path, printable
-from ...results.folder import attempts, filled, now
+from ...results.folder import attempts, digest_of, filled, now
 from ...results.provenance import distributions
 from ...results.stored import load, save
 from ...results.tree import check_tree, mapping_of, on_its_own, settings
@@ -132,7 +132,8 @@ def again(
     contents = contents._replace(record=Record(**entries))
     if blind:
         contents = _blind(contents)
-    return _fill(contents, target, record.configuration, overwrite, _secrets(record))
+    secrets = _secrets(record)
+    return _fill(contents, target, record.configuration, overwrite, secrets, text=origin / TEXT)
 
 
 def opened(folder: str | Path) -> Contents:
@@ -176,12 +177,14 @@ def _write(
     return _fill(contents, out, described, overwrite, _secrets(record))
 
 
-def _fill(contents: Contents, out: Path, described: dict, overwrite: bool, secrets: Iterable[str]) -> Path:
-    """Writes all files of the contents."""
+def _fill(
+    contents: Contents, out: Path, described: dict, overwrite: bool, secrets: Iterable[str], text: Path | None = None
+) -> Path:
+    """Writes all files of the contents; `text` is where the text that was read may lie."""
     record = contents.record
     with filled(out, described, record.provenance, overwrite=overwrite, entries=record.manifest()) as folder:
         save(contents.to_tree(), folder / RESULTS)
-        others = _write_text(contents, folder)
+        others = _write_text(contents, folder, text)
         (folder / "figures").mkdir()
 
         def save_picture(picture: Picture) -> None:
@@ -197,12 +200,18 @@ def _fill(contents: Contents, out: Path, described: dict, overwrite: bool, secre
     return out
 
 
-def _write_text(contents: Contents, folder: Path) -> list[str]:
-    """Writes the text that was read, where it is the one that CPython ships, and returns the paths of what was written."""
+def _write_text(contents: Contents, folder: Path, text: Path | None) -> list[str]:
+    """Writes the text that was read, where it is the one that CPython ships, and returns the paths of what was written.
+
+    It is this Python's, or, of another one's, that of the bundle that is made again.
+    """
     data = mapping_of(contents.run, "data")
     if data.get("name") != topics.NAME:
         return []
-    content = topics.of_digest(str(data.get("sha256")))
+    digest = str(data.get("sha256"))
+    content = topics.of_digest(digest)
+    if content is None and text is not None and text.is_file() and digest_of(text) == digest:
+        content = text.read_bytes()
     if content is None:
         return []
     (folder / TEXT).parent.mkdir()
