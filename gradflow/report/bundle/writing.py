@@ -190,10 +190,10 @@ def _fill(
         def save_picture(picture: Picture) -> None:
             saving.save_picture(picture.drawn, folder / "figures" / picture.name, picture.table)
 
-        for name, text in files_of(contents, others, take=save_picture).items():
+        for name, written in files_of(contents, others, take=save_picture).items():
             path = folder / name
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(text.encode("utf-8"))
+            path.write_bytes(written.encode("utf-8"))
         if record.blind:
             files = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "text"]
             blinding.check(files, secrets)
