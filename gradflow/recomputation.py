@@ -20,7 +20,7 @@ from .programs.measurement import measure
 from .results import topics
 from .results.configuration import decode, registered
 from .results.tolerance import LATE
-from .results.tree import nodes, settings
+from .results.tree import mapping_of, nodes, settings
 from .theory.predict import predict
 from .training import data as texts
 from .training.atlas import ends
@@ -82,8 +82,8 @@ def recompute(
 
 def _text(run, folder: Path, files: Mapping[str, Path]):
     """Returns the text that a run read, as it was cut; the one in the bundle, unless another file is given."""
-    described = settings(run).get("data")
-    if not isinstance(described, dict) or "sha256" not in described:
+    described = mapping_of(run, "data")
+    if "sha256" not in described:
         raise ValueError("the batch that was read is not recorded")
     path = files.get("text")
     if path is None and (folder / INCLUDED).is_file():
@@ -93,7 +93,9 @@ def _text(run, folder: Path, files: Mapping[str, Path]):
     text = texts.text(path, context=described["context"], batch=described["batch"])
     if text.sha256 != described["sha256"]:
         raise ValueError(f"the text here has the SHA-256 {text.sha256}, the one that was read {described['sha256']}")
-    return texts.Halves(text) if "cut" in described else text
+    if "cut" in described:
+        return texts.Halves(text)
+    return text
 
 
 def _models(members: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,10 +91,14 @@ def _strict(request):
 
 @pytest.fixture(autouse=True, scope="session")
 def _figures_are_saved_quickly():
-    """A PDF draws its letters, in place of holding a font cut down to them, which takes most of the time of saving it."""
+    """A PDF draws its letters, in place of holding a font cut down to them, which takes most of the time of saving it.
+
+    A PNG has a quarter of the dots in a line.
+    """
     from gradflow.report.plot import canvas
 
     canvas.STYLE["pdf.fonttype"] = 3
+    canvas.STYLE["savefig.dpi"] = 75
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -69,12 +69,12 @@ def main() -> None:
     """The command line, with a trap."""
     place, call, delay, *words = sys.argv[1:]
     from gradflow import cli
-    from gradflow.report import bundle
+    from gradflow.report.bundle import writing
     from gradflow.report.plot import canvas
     from gradflow.training.checkpoints import Checkpoints
     from gradflow.training.step import Step
 
-    places = {"step": (Step, "over_groups"), "checkpoint": (Checkpoints, "save"), "result": (bundle, "_save_figures")}
+    places = {"step": (Step, "over_groups"), "checkpoint": (Checkpoints, "save"), "result": (writing, "files_of")}
     owner, name = places[place]
     setattr(owner, name, deadly(getattr(owner, name), int(call), float(delay)))
     canvas.STYLE["pdf.fonttype"] = 3  # figures are saved quickly

@@ -36,7 +36,7 @@ FUNCTIONS = {
     **{f"data.{name}": getattr(gf.data, name) for name in ("text", "tokens")},
     **{f"experiments.{name}": one for name, one in own_functions(gf.experiments).items()},
     **{f"plot.{name}": getattr(gf.plot, name) for name in gf.plot.__all__ if callable(getattr(gf.plot, name))},
-    **{f"report.{name}": getattr(gf.report, name) for name in ("write", "write_atlas")},
+    **{f"report.{name}": getattr(gf.report, name) for name in ("write", "write_atlas", "again", "verify")},
 }
 
 

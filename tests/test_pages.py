@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 
 import gradflow as gf
-from gradflow.cli import options, registry
+from gradflow.cli import options, registry, verification
 from gradflow.model.wirings.catalogue import ALIASES
+from gradflow.report.tables import numbers
 from gradflow.report.tables.profiles import digits
 from gradflow.results.quantities import QUANTITIES
 
@@ -129,6 +130,8 @@ def test_every_command_and_option_exists(page):
     fields = [field for group in (options.Models, options.Updates, options.Run, options.Trained)
               for field in dataclasses.fields(group)]  # fmt: skip
     known = {field.name for field in fields} | {"record", "readings", "help"} | {"rooms"}  # of density.py
+    for command in (verification.verify, verification.report):
+        known |= set(inspect.signature(command).parameters)
     quoted = re.findall(r"`([^`\n]+)`", FENCE.sub("", text(page))) + blocks(page, "")
     for code in quoted:
         assert set(re.findall(r"(?<![\w.])gradflow ([a-z]+)", code)) <= set(registry.COMMANDS)
@@ -176,10 +179,16 @@ def slope(row: pd.Series) -> str:
     return f"{estimate} [{low}, {high}]"
 
 
+def steps_of(name: str) -> pd.DataFrame:
+    """The results of a run as tables print them, one row a model and step."""
+    rows = pd.read_csv(FIGURES / name)
+    rows["text"] = [numbers.written(row) for row in rows.to_dict("records")]
+    return rows.pivot(index=["model", "step"], columns="quantity", values="text")
+
+
 def findings() -> list[str]:
     """What the front page says of the main job, from the tables that the job wrote."""
-    at = lambda name: pd.read_csv(FIGURES / name).set_index(["model", "step"])
-    fan_in, bert = at("compare_steps.csv"), at("compare_bert_steps.csv")
+    fan_in, bert = steps_of("compare_steps.csv"), steps_of("compare_bert_steps.csv")
     ratio = lambda frame, model, step: frame.loc[(model, step), "bottom / readout"]
     centre = lambda frame, model, step, column: frame.loc[(model, step), column].split(" [")[0]
     assert centre(fan_in, "pre", 10, "final norm") == centre(fan_in, "pre", 100, "final norm")
@@ -339,7 +348,7 @@ def prose_of(notebook: str) -> str:
 
 
 def test_notebook_01_prints_the_numbers_of_the_front_page():
-    steps = pd.read_csv(FIGURES / "compare_steps.csv").set_index(["model", "step"])
+    steps = steps_of("compare_steps.csv")
     printed = printed_by("01_pre_vs_post.ipynb")
     for name in ("pre", "post"):
         at = [f"{steps.loc[(name, step), 'bottom / readout']} times at step {step}" for step in (0, 10, 100)]
@@ -347,7 +356,7 @@ def test_notebook_01_prints_the_numbers_of_the_front_page():
     for step in (0, 10, 100):
         norm, fork, net = steps.loc[("post", step), ["norm", "fork", "net"]]
         assert f"budget at step {step} (nat): norm {norm}, fork {fork}, net {net};" in printed
-    bert = pd.read_csv(FIGURES / "compare_bert_steps.csv").set_index(["model", "step"])
+    bert = steps_of("compare_bert_steps.csv")
     from_bert = re.search(r"post +from BERT's weights.*", printed)[0]
     for step in (10, 100):
         assert f"{bert.loc[('post', step), 'bottom / readout']} at step {step}" in from_bert
@@ -357,7 +366,7 @@ def test_notebook_01_prints_the_numbers_of_the_front_page():
 
 
 def test_notebook_04_prints_the_collapse_of_the_front_page():
-    steps = pd.read_csv(FIGURES / "compare_steps.csv").set_index(["model", "step"])
+    steps = steps_of("compare_steps.csv")
     collapsed = re.search(r"\npost: .*", printed_by("04_training.ipynb"))[0]
     assert f"bottom over readout {steps.loc[('post', 0), 'bottom / readout']} at the start" in collapsed
     assert f"least at step 100: {steps.loc[('post', 100), 'bottom / readout']};" in collapsed

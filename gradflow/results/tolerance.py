@@ -18,12 +18,17 @@ ALONE = 0.5  # relative, of one seed, which has no interval
 
 
 class Tolerance(NamedTuple):
-    """`|again − recorded| ≤ relative · |recorded| + absolute · (the largest of that quantity at that step)`."""
+    """`|again − recorded| ≤ relative · |recorded| + absolute · (the largest of that quantity at that step)`.
+
+    Of log-gains the largest counts as 1 nat at least.
+    """
 
     relative: float
     absolute: float
 
     def __str__(self) -> str:
+        if self == EXACT:
+            return "the same bits"
         return f"{self.relative:g} of the number + {self.absolute:g} of the largest"
 
 
@@ -79,18 +84,26 @@ def _apart(stands: xr.DataArray, again: xr.DataArray, step: int | None, exact: b
         stands = stands.sel(seed=again["seed"])
     if stands.sizes != again.sizes:
         return Apart(f"its shape{_at(step)}", float(stands.size), float(again.size), "the same")
-    allowed = EXACT if exact else tolerance(str(stands.name), step)
+    allowed: Tolerance | None = EXACT
+    if not exact:
+        allowed = tolerance(str(stands.name), step)
     if allowed is None:
         return _intervals_apart(stands, again, step)
     recorded = np.asarray(stands.values, np.float64)
     computed = np.asarray(again.values, np.float64)
     finite = np.isfinite(recorded)
-    largest = np.abs(recorded[finite]).max(initial=0.0)
+    largest = np.abs(recorded[finite]).max(initial=_unit(str(stands.name)))
     with np.errstate(invalid="ignore"):
         room = allowed.relative * np.abs(recorded) + allowed.absolute * largest
         near = np.abs(computed - recorded) <= room
     same = (computed == recorded) | (np.isnan(computed) & np.isnan(recorded))
-    return _first(stands, again, near | same, step, "the same bits" if exact else str(allowed))
+    return _first(stands, again, near | same, step, str(allowed))
+
+
+def _unit(quantity: str) -> float:
+    """Returns the least that the largest number counts as: 1 nat of a log-gain, which may be 0 everywhere; else 0."""
+    known = row(quantity)
+    return float(known is not None and known.units == "nat")
 
 
 def _intervals_apart(stands: xr.DataArray, again: xr.DataArray, step: int | None) -> Apart | None:
@@ -105,7 +118,9 @@ def _intervals_apart(stands: xr.DataArray, again: xr.DataArray, step: int | None
             )
         near |= ~np.isfinite(recorded)
         share = f"{ALONE:g} of the number, at {MEETING:.0%} of the places"
-        return None if near.mean() >= MEETING else _first(stands, again, near, step, share)
+        if near.mean() >= MEETING:
+            return None
+        return _first(stands, again, near, step, share)
     one, other = band(stands), band(again)
     meet = (one["low"] <= other["high"]) & (other["low"] <= one["high"])
     meet |= one["low"].isnull() | other["low"].isnull() | np.isclose(one["mean"], other["mean"], rtol=1e-2)
@@ -123,8 +138,9 @@ def _first(stands: xr.DataArray, again: xr.DataArray, near, step: int | None, al
     index = np.unravel_index(int(np.argmin(near)), near.shape)
     labels = []
     for dim, at in zip(stands.dims, index, strict=True):
-        label = stands[dim].values[at] if dim in stands.coords else at
-        labels.append(f"{dim} {label}")
+        if dim in stands.coords:
+            at = stands[dim].values[at]
+        labels.append(f"{dim} {at}")
     place = ", ".join(labels) or "the number"
     return Apart(place + _at(step), float(stands.values[index]), float(again.values[index]), allowed)
 

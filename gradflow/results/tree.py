@@ -264,6 +264,12 @@ def settings(tree: xr.DataTree) -> dict:
     return {name: decoded_attribute(value) for name, value in _attributes(tree).items()}
 
 
+def mapping_of(tree: xr.DataTree, name: str) -> dict[str, Any]:
+    """Returns the setting of that name, such as `data` or `provenance`, where it is a mapping; else an empty one."""
+    found = settings(tree).get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def decoded_attribute(value):
     """Returns the plain data of a JSON string; any other value unchanged."""
     if not isinstance(value, str):

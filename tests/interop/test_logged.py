@@ -426,5 +426,6 @@ def test_a_report_is_written_of_a_record(two, tmp_path):
     assert manifest["configuration"]["models"]["pre"]["file"] == "history.jsonl"
     assert manifest["configuration"]["models"]["pre"]["sha256"] in (out / "body.tex").read_text(encoding="utf-8").replace(
         r"\allowbreak{}", "")  # fmt: skip
+    assert gf.report.verify(out).in_order
     with pytest.raises(ValueError, match="no sweep and no theory: leave"):
         gf.report.write(two, tmp_path / "other", theory=two)

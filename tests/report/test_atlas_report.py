@@ -107,5 +107,7 @@ def test_the_folder_is_whole_and_another_configuration_is_refused(tree, tmp_path
         assert name in json.loads((out / folder.MANIFEST).read_text())["outputs"]
         assert (out / name).exists()
     assert pd.read_csv(out / "tables" / "atlas.csv")["wiring"].tolist() == ["grows", "decays", "diverged", "broken"]
+    assert gf.report.verify(out).in_order
+    assert r"\providecommand{\gfGrowsNetTrained}" in (out / "numbers.tex").read_text(encoding="utf-8")
     with pytest.raises(FileExistsError, match="steps was 9, now 8; name another folder"):
         gf.report.write_atlas(tree, out, configuration={"steps": 8})

@@ -70,6 +70,7 @@ def test_a_bundle_made_again_from_its_results_has_the_same_bytes(folder, tmp_pat
         gf.report.again(folder, folder)
 
 
+@pytest.mark.further
 def test_a_bundle_made_again_at_another_width_is_as_wide_and_says_so(folder, tmp_path):
     wide = gf.report.again(folder / "results.nc", tmp_path / "wide", width="neurips", style={"font.size": 9})
     box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ", (wide / "figures" / "heatmap_pre.pdf").read_bytes())
@@ -95,6 +96,7 @@ def test_parts_that_are_loaded_keep_their_settings(folder, run, sweep):
     xr.testing.assert_identical(opened(folder).trees["training"], run)
 
 
+@pytest.mark.further
 def test_a_finished_bundle_is_overwritten_on_request_alone(run, tmp_path):
     few = run.isel(step=slice(1))
     out = gf.report.write(few, tmp_path / "out")
@@ -266,6 +268,18 @@ def test_what_can_not_be_left_out_of_a_blind_bundle_is_refused(run, tmp_path, mo
 def test_of_a_path_its_last_part_is_left(said, left):
     assert blind.blinded(said) == left
     assert blind.blinded({"a": [said]}) == {"a": [left]}
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("gradflow train --text '../my own/x y.txt' --out me/run", "gradflow train --text 'x y.txt' --out out"),
+        ("gradflow train --out=run --text=a/b --lr 1e-3", "gradflow train --out=out --text=b --lr 1e-3"),
+        ("a 'quotation without end", "a 'quotation without end"),
+    ],
+)
+def test_of_a_command_the_names_of_files_are_left(said, left):
+    assert blind.blinded({"command": said}) == {"command": left}
 
 
 # ---- LaTeX --------------------------------------------------------------------------------------------------

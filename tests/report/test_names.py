@@ -79,6 +79,11 @@ def test_the_appendix_compiles_whatever_a_model_is_called(folder):
     assert done.returncode == 0, done.stdout.decode("latin-1")[-2000:]
 
 
+@pytest.mark.further
+def test_a_bundle_is_in_order_whatever_a_model_is_called(folder):
+    assert gf.report.verify(folder).in_order
+
+
 def test_what_the_appendix_includes_is_there(folder, odd):
     text = (folder / "body.tex").read_text(encoding="utf-8")
     included = re.findall(r"\\includegraphics\[.*?\]\{\\gradflowpath/(.*?)\.pdf\}", text)

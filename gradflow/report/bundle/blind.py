@@ -43,14 +43,22 @@ def blinded(data: Any) -> Any:
 
 
 def _command(text: str) -> str:
-    """Returns a command whose words that are paths are their last part."""
+    """Returns a command whose words that are paths are their last part; the folder of the result is called `out`."""
     try:
         words = shlex.split(text)
     except ValueError:
         return _text(text)
-    kept = []
+    kept: list[str] = []
     for word in words:
-        kept.append(_text(_name(word)))
+        name, equals, value = word.partition("=")
+        if kept and kept[-1] == "--out":
+            kept.append("out")
+        elif name == "--out" and equals:
+            kept.append("--out=out")
+        elif equals:
+            kept.append(_text(f"{name}={_name(value)}"))
+        else:
+            kept.append(_text(_name(word)))
     return shlex.join(kept)
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ...results.tree import settings
+from ...results.tree import mapping_of
 from .contents import Contents
 
 SPECIFICATION = "https://w3id.org/ro/crate/1.3"
@@ -111,7 +111,6 @@ def _software(contents: Contents) -> dict[str, Any]:
         "name": "gradflow",
         "url": _reference("README.md"),
         "version": str(provenance.get("gradflow", "unknown")),
-        "softwareVersion": str(provenance.get("gradflow", "unknown")),
         "softwareRequirements": ", ".join(versions) or "see environment.lock",
     }
 
@@ -140,8 +139,8 @@ def _file(name: str, what: str) -> dict[str, Any]:
 
 def _text(contents: Contents) -> dict[str, Any] | None:
     """Returns the entity of the text that was read, which is known by its SHA-256; None where there is none."""
-    data = settings(contents.run).get("data")
-    if not isinstance(data, dict) or "sha256" not in data:
+    data = mapping_of(contents.run, "data")
+    if "sha256" not in data:
         return None
     return {
         "@id": "#text",

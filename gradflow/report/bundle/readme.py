@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ...results import topics
 from ...results.tolerance import EARLY, ESTIMATED, LATE, MEETING, START
-from ...results.tree import settings
+from ...results.tree import mapping_of, settings
 from ..paper import hyperparameters
 from ..text import captions
 from .contents import Contents
@@ -52,7 +52,8 @@ def document(contents: Contents, sections: Mapping[str, Mapping[str, str]], file
         "\\input{\\gradflowpath/body}  % or numbers, in the preamble, for the macros alone",
         "```",
         "",
-        "`pdflatex appendix`, `bibtex appendix` and `pdflatex appendix` twice make the appendix by itself.",
+        "`pdflatex appendix`, `bibtex appendix` and `pdflatex appendix` twice make the appendix by itself; what they leave",
+        "here is no part of the bundle.",
         "",
         "## Files",
         "",
@@ -68,8 +69,8 @@ def document(contents: Contents, sections: Mapping[str, Mapping[str, str]], file
 
 def _what(contents: Contents) -> str:
     """Returns one paragraph: the conditions of the measurement."""
-    conditions = captions.setting(contents.run)
-    return captions.sentence(conditions) if conditions else "Gradients through stacks of residual sublayers."
+    conditions = captions.setting(contents.run) or {"measured": "gradients through stacks of residual sublayers"}
+    return captions.sentence(conditions)
 
 
 def _command(contents: Contents) -> str:
@@ -89,8 +90,7 @@ def _tolerances() -> str:
 def licences(contents: Contents) -> list[str]:
     """Returns a line each on the licence of the results, the text and the weights."""
     recorded = settings(contents.run)
-    data = recorded.get("data")
-    name = data.get("name") if isinstance(data, dict) else None
+    name = mapping_of(contents.run, "data").get("name")
     lines = ["- results, figures, tables and text of this bundle: to be chosen by the author"]
     if name == topics.NAME:
         lines.append(f"- text `{name}`: Python Software Foundation License 2.0 (PSF-2.0)")

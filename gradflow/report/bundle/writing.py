@@ -12,10 +12,10 @@ from ...results import topics
 from ...results.arguments import answering, shown
 from ...results.configuration import encode
 from ...results.files import as_path, printable
-from ...results.folder import attempts, filled, now
+from ...results.folder import attempts, digest_of, filled, now
 from ...results.provenance import distributions
 from ...results.stored import load, save
-from ...results.tree import check_tree, on_its_own, settings
+from ...results.tree import check_tree, mapping_of, on_its_own, settings
 from .. import tables
 from ..plot import canvas, saving, setting
 from . import blind as blinding
@@ -61,7 +61,9 @@ def write(
         trees["sweep"] = _bare(sweep)
     if theory is not None:
         trees["theory"] = _bare(theory)
-    kind = "logs" if tables.are_logs(run) else "run"
+    kind = "run"
+    if tables.are_logs(run):
+        kind = "logs"
     described = configuration or _configuration_of(run)
     return _write(kind, trees, Path(out), described, width=width, style=style, blind=blind, overwrite=overwrite)
 
@@ -130,7 +132,8 @@ def again(
     contents = contents._replace(record=Record(**entries))
     if blind:
         contents = _blind(contents)
-    return _fill(contents, target, record.configuration, overwrite, _secrets(record) if blind else ())
+    secrets = _secrets(record)
+    return _fill(contents, target, record.configuration, overwrite, secrets, text=origin / TEXT)
 
 
 def opened(folder: str | Path) -> Contents:
@@ -139,7 +142,9 @@ def opened(folder: str | Path) -> Contents:
     Errors: OSError where there is none, or a damaged one; ValueError where it is no bundle's.
     """
     path = as_path(folder)
-    return Contents.of(load(path / RESULTS if path.is_dir() else path))
+    if path.is_dir():
+        path = path / RESULTS
+    return Contents.of(load(path))
 
 
 def _bare(tree: xr.DataTree) -> xr.DataTree:
@@ -162,43 +167,51 @@ def _write(
         finished=now(),
         begun=attempts(out),
         environment=distributions(),
-        width=None if width is None else canvas.checked_width(width),
-        style=None if style is None else setting.settings_of(style),
+        width=canvas.checked_width(width),
+        style=setting.settings_of(style),
         blind=bool(blind),
     )
     contents = Contents(trees, record)
     if blind:
         contents = _blind(contents)
-    return _fill(contents, out, described, overwrite, _secrets(record) if blind else ())
+    return _fill(contents, out, described, overwrite, _secrets(record))
 
 
-def _fill(contents: Contents, out: Path, described: dict, overwrite: bool, secrets: Iterable[str]) -> Path:
-    """Writes all files of the contents."""
+def _fill(
+    contents: Contents, out: Path, described: dict, overwrite: bool, secrets: Iterable[str], text: Path | None = None
+) -> Path:
+    """Writes all files of the contents; `text` is where the text that was read may lie."""
     record = contents.record
     with filled(out, described, record.provenance, overwrite=overwrite, entries=record.manifest()) as folder:
         save(contents.to_tree(), folder / RESULTS)
-        others = _write_text(contents, folder)
+        others = _write_text(contents, folder, text)
         (folder / "figures").mkdir()
 
         def save_picture(picture: Picture) -> None:
             saving.save_picture(picture.drawn, folder / "figures" / picture.name, picture.table)
 
-        for name, text in files_of(contents, others, take=save_picture).items():
+        for name, written in files_of(contents, others, take=save_picture).items():
             path = folder / name
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(text.encode("utf-8"))
+            path.write_bytes(written.encode("utf-8"))
         if record.blind:
             files = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "text"]
             blinding.check(files, secrets)
     return out
 
 
-def _write_text(contents: Contents, folder: Path) -> list[str]:
-    """Writes the text that was read, where it is the one that CPython ships, and returns the paths of what was written."""
-    data = settings(contents.run).get("data")
-    if not isinstance(data, dict) or data.get("name") != topics.NAME:
+def _write_text(contents: Contents, folder: Path, text: Path | None) -> list[str]:
+    """Writes the text that was read, where it is the one that CPython ships, and returns the paths of what was written.
+
+    It is this Python's, or, of another one's, that of the bundle that is made again.
+    """
+    data = mapping_of(contents.run, "data")
+    if data.get("name") != topics.NAME:
         return []
-    content = topics.of_digest(str(data.get("sha256")))
+    digest = str(data.get("sha256"))
+    content = topics.of_digest(digest)
+    if content is None and text is not None and text.is_file() and digest_of(text) == digest:
+        content = text.read_bytes()
     if content is None:
         return []
     (folder / TEXT).parent.mkdir()
@@ -217,9 +230,8 @@ def _secrets(record: Record) -> list[str]:
     """Returns what no file of a blind bundle may hold: names of machine and user, and commits."""
     words = blinding.identifying()
     for origin in (record.provenance, *record.begun):
-        for name in blinding.LEFT_OUT:
-            entry = origin.get(name) if isinstance(origin, dict) else None
-            if isinstance(entry, dict) and entry.get("commit"):
+        for name, entry in origin.items():
+            if name in blinding.LEFT_OUT and entry.get("commit"):
                 words.append(entry["commit"])
     return words
 

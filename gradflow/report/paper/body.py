@@ -106,20 +106,18 @@ def document(material: Material) -> str:
 
 def _of_results(material: Material) -> list[str]:
     """Returns the tables and paragraphs about what gradflow measured."""
-    members = tables.nodes(material.run)
-    steps = tables.steps_of(material.run, (0, 10, 100))
-    alone = nonfinite.alone(members)
-    results = f"{_RESULTS} {_ONE_SEED if alone else _OVER_SEEDS}"
-    laws = f"{_LAWS}{'' if alone else _WITH_INTERVALS}. {_SCORES}"
     if "results" not in material.frames:
         return [paragraph("Statistics", _STATISTICS)]
-    statistics = f"{_STATISTICS} {_ONE_SEED if alone else _INTERVALS} {_BEFORE}"
-    missing = ". ".join(nonfinite.lines(members))
+    members = tables.nodes(material.run)
+    steps = tables.steps_of(material.run, (0, 10, 100))
+    averages, intervals, exponents = _OVER_SEEDS, _INTERVALS, _WITH_INTERVALS
+    if nonfinite.alone(members):
+        averages, intervals, exponents = _ONE_SEED, _ONE_SEED, ""
     return [
-        *results_tables(_at(material.frames["results"], steps), results),
-        *law_tables(_at(material.frames["laws"], [*steps[:1], *steps[-1:]]), laws),
-        paragraph("Statistics", statistics),
-        paragraph("What is not finite", f"{missing}." if missing else ""),
+        *results_tables(_at(material.frames["results"], steps), f"{_RESULTS} {averages}"),
+        *law_tables(_at(material.frames["laws"], [*steps[:1], *steps[-1:]]), f"{_LAWS}{exponents}. {_SCORES}"),
+        paragraph("Statistics", f"{_STATISTICS} {intervals} {_BEFORE}"),
+        paragraph("What is not finite", ". ".join(nonfinite.lines(members))),
     ]
 
 
@@ -130,14 +128,13 @@ def _of_logs(material: Material) -> list[str]:
     records = []
     for name, node in members.items():
         facts = "; ".join(f"{what}: {text}" for what, text in logs.facts(node).items())
-        records.append(paragraph(f"Record of {name}", f"{facts}."))
-    missing = nonfinite.gaps(members)
+        records.append(paragraph(f"Record of {name}", facts))
     return [
         *records,
         *results_tables(_at(material.frames["results"], steps), logs.RESULTS),
         *law_tables(material.frames["laws"], f"{logs.LAWS} {_SCORES}"),
         paragraph("Statistics", logs.STATISTICS),
-        paragraph("What is not finite", f"{missing}." if missing else ""),
+        paragraph("What is not finite", nonfinite.gaps(members)),
     ]
 
 
@@ -160,7 +157,7 @@ def paragraph(title: str, text: str) -> str:
     """Returns a paragraph with its title; nothing for no text."""
     if not text:
         return ""
-    return rf"\paragraph{{{latex(title)}.}} {_breakable(formulas.typeset(text))}"
+    return rf"\paragraph{{{latex(title)}.}} {_breakable(formulas.typeset(text.rstrip('.')))}."
 
 
 def _breakable(text: str) -> str:
@@ -189,8 +186,9 @@ def figure(name: str, caption: str) -> str:
 
     The macro `\gradflowpath` is where the bundle lies.
     """
-    floating, widest = ("figure*", r"\linewidth") if name in WIDE else ("figure", r"3.6in")
-    width = rf"\ifdim\linewidth>{widest} {widest}\else\linewidth\fi"
+    floating, width = "figure", r"\ifdim\linewidth>3.6in 3.6in\else\linewidth\fi"
+    if name in WIDE:
+        floating, width = "figure*", r"\linewidth"
     return (
         f"\\begin{{{floating}}}[htbp]\n\\centering\\emergencystretch=2em\n"
         f"\\includegraphics[width={width}]{{\\gradflowpath/figures/{name}.pdf}}\n"
@@ -200,71 +198,85 @@ def figure(name: str, caption: str) -> str:
 
 def results_tables(frame: pd.DataFrame, caption: str) -> list[str]:
     """Returns the results as tables of at most `ROWS` rows: a row a number, grouped by model and quantity."""
-    has_steps = "step" in frame
+    head = Head(("quantity", "step", "mean and interval"), (CELL, "r", "l"), frame)
     groups = []
     for model, rows in frame.groupby("model", sort=False):
-        lines = [_heading(model, 3 if has_steps else 2)]
+        lines = [head.of_group(model)]
         last = None
         for row in rows.to_dict("records"):
-            quantity = "" if row["quantity"] == last else formulas.typeset(row["quantity"])
+            quantity = formulas.typeset(row["quantity"])
+            if row["quantity"] == last:
+                quantity = ""
             last = row["quantity"]
-            step = [str(int(row["step"]))] if has_steps else []
-            lines.append(_row([quantity, *step, formulas.interval(row, numbers.shown(last))]))
+            lines.append(head.row(row, quantity=quantity, number=formulas.interval(row, numbers.shown(last))))
         groups.append(lines)
-    columns = "@{}" + CELL + ("rl@{}" if has_steps else "l@{}")
-    titles = ["quantity", *(["step"] if has_steps else []), "mean and interval"]
-    return _paged("results", groups, columns, titles, caption)
+    return _paged("results", groups, head, caption)
 
 
 def law_tables(frame: pd.DataFrame, caption: str) -> list[str]:
     """Returns the laws as tables of at most `ROWS` rows: law, misfit, score and verdict, grouped by model."""
     if frame.empty:
-        return [paragraph("Laws", "None could be fitted.")]
-    has_steps = frame["step"].notna().any()
+        return [paragraph("Laws", "None could be fitted")]
+    head = Head(("step", "law", "rms misfit", "score", "verdict"), ("r", CELL, "l", "l", "l"), frame)
     groups = []
     for model, rows in frame.groupby("model", sort=False):
-        lines = [_heading(model, 5 if has_steps else 4)]
+        lines = [head.of_group(model)]
         for row in rows.to_dict("records"):
-            step = [str(int(row["step"]))] if has_steps else []
-            misfit = formulas.number(tables.digits(row["rms_misfit"]))
-            score = formulas.number(tables.digits(row["score"]))
-            lines.append(_row([*step, formulas.law(row["sentence"]), misfit, score, latex(row["verdict"])]))
+            cells = {"law": formulas.law(row["sentence"])}
+            for number in ("rms_misfit", "score"):
+                cells[number] = formulas.number(tables.digits(row[number]))
+            lines.append(head.row(row, **cells, verdict=latex(row["verdict"])))
         groups.append(lines)
-    columns = ("@{}r" if has_steps else "@{}") + CELL + "lll@{}"
-    titles = [*(["step"] if has_steps else []), "law", "rms misfit", "score", "verdict"]
-    return _paged("laws", groups, columns, titles, caption)
+    return _paged("laws", groups, head, caption)
 
 
-def _heading(model, columns: int) -> str:
-    """Returns the row that names a model."""
-    return rf"\multicolumn{{{columns}}}{{@{{}}l@{{}}}}{{\textit{{{latex(model)}}}}} \\"
+class Head:
+    """The columns of a table: titles and kinds; without the one of steps where the rows have none."""
+
+    def __init__(self, titles: Sequence[str], kinds: Sequence[str], frame: pd.DataFrame):
+        self.at = titles.index("step")
+        self.has_steps = "step" in frame and bool(frame["step"].notna().any())
+        self.titles, self.kinds = list(titles), list(kinds)
+        if not self.has_steps:
+            del self.titles[self.at], self.kinds[self.at]
+
+    def row(self, row: Mapping, **cells: str) -> str:
+        """Returns a row of cells, with its step in its place."""
+        written = list(cells.values())
+        if self.has_steps:
+            written.insert(self.at, str(int(row["step"])))
+        return _row(written)
+
+    def of_group(self, model) -> str:
+        """Returns the row that names a model."""
+        return rf"\multicolumn{{{len(self.titles)}}}{{@{{}}l@{{}}}}{{\textit{{{latex(model)}}}}} \\"
 
 
 def _row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _paged(label: str, groups: list[list[str]], columns: str, titles: list[str], caption: str) -> list[str]:
+def _paged(label: str, groups: list[list[str]], head: Head, caption: str) -> list[str]:
     """Returns groups of rows as tables, as many groups on each as it has room for; the first alone has the caption in full."""
     pages: list[list[list[str]]] = [[]]
     for group in groups:
         if pages[-1] and sum(map(len, pages[-1])) + len(group) > ROWS:
             pages.append([])
         pages[-1].append(group)
-    written = []
-    for i, page in enumerate(pages):
-        text = caption if i == 0 else f"Continued from the first table of {label}."
-        place = label if i == 0 else f"{label}-{i + 1}"
-        written.append(_table(place, page, columns, titles, text))
+    first, *others = pages
+    written = [_table(label, first, head, caption)]
+    for i, page in enumerate(others, start=2):
+        written.append(_table(f"{label}-{i}", page, head, f"Continued from the first table of {label}."))
     return written
 
 
-def _table(label: str, groups: list[list[str]], columns: str, titles: list[str], caption: str) -> str:
+def _table(label: str, groups: list[list[str]], head: Head, caption: str) -> str:
     """Returns one table, as wide as the text around it."""
     body = "\n\\midrule\n".join("\n".join(lines) for lines in groups)
+    columns = f"@{{}}{''.join(head.kinds)}@{{}}"
     return (
         f"\\begin{{table}}[htbp]\n\\centering\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\\emergencystretch=2em\n"
         f"\\caption{{{formulas.typeset(caption)}}}\\label{{tab:gf-{label}}}\\par\\smallskip\n"
-        f"\\begin{{tabularx}}{{\\linewidth}}{{{columns}}}\n\\toprule\n{_row(titles)}\n\\midrule\n{body}\n"
+        f"\\begin{{tabularx}}{{\\linewidth}}{{{columns}}}\n\\toprule\n{_row(head.titles)}\n\\midrule\n{body}\n"
         f"\\bottomrule\n\\end{{tabularx}}\n\\end{{table}}"
     )

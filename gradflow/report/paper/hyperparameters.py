@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...results.resources import total
-from ...results.tree import settings
+from ...results.tree import mapping_of, settings
 from .. import tables
 from ..tables import nonfinite
 from ..text import captions
@@ -63,7 +63,9 @@ def document(found: Mapping[str, Rows]) -> str:
             lines.append(r"\midrule")
         lines.append(rf"\multicolumn{{2}}{{@{{}}l}}{{\textit{{{title}}}}} \\")
         for name, value in rows.items():
-            shown = equation(value) if name.startswith("wiring ") else _breakable(typeset(value))
+            shown = _breakable(typeset(value))
+            if name.startswith("wiring "):
+                shown = equation(value)
             lines.append(rf"{typeset(name)} & {shown} \\")
     lines += [r"\bottomrule", r"\end{tabularx}", r"\end{table}"]
     return "\n".join(lines) + "\n"
@@ -93,9 +95,10 @@ def _model(run) -> Rows:
     rows: Rows = {}
     for name, node in tables.nodes(run).items():
         description = json.loads(node.attrs.get("description", "{}"))
-        wirings = description.get("wirings", [])
-        for i, one in enumerate(wirings):
-            rows[f"wiring {name}" if i == 0 else f"wiring {name}, {one['name']}"] = one["equation"]
+        title = f"wiring {name}"
+        for one in description.get("wirings", []):
+            rows[title] = one["equation"]
+            title = f"{title}, then"
     conditions = captions.setting(run)
     for name in ("stack", "program", "attention", "feed-forward", "norm", "initialization", "embedding", "precision"):
         if name in conditions:
@@ -105,19 +108,16 @@ def _model(run) -> Rows:
 
 def _data(run) -> Rows:
     """Returns what is recorded of the data, and the tokens of all updates of one seed."""
-    recorded = settings(run)
-    data = recorded.get("data")
-    if not isinstance(data, dict):
-        return {}
+    recorded, data = settings(run), mapping_of(run, "data")
     rows: Rows = {}
     for name, value in data.items():
         if isinstance(value, list):
             value = "; ".join(map(str, value)) or "none"
         if not isinstance(value, dict):
-            rows[name.replace("_", " ")] = f"{value:,}" if isinstance(value, int) else str(value)
+            rows[name.replace("_", " ")] = str(value)
     if "steps" in recorded and "context" in data:
         tokens = int(recorded["steps"]) * int(data["context"]) * int(data["batch"])
-        rows["tokens in training, each seed"] = f"{tokens:,}"
+        rows["tokens in training, each seed"] = str(tokens)
     if "batch_sha256" in recorded:
         rows["batch sha256"] = str(recorded["batch_sha256"])
     return rows
@@ -131,8 +131,7 @@ def _training(run) -> Rows:
     if isinstance(recipe, dict):
         rows |= _optimizer(recipe["optimizer"])
         for name, words in TRAINING.items():
-            value = recipe.get(name)
-            rows[words] = "none" if value in (None, 0) else _plain(value)
+            rows[words] = _plain(recipe.get(name) or "none")
     if "steps" in recorded:
         rows["updates"] = _plain(recorded["steps"])
         rows["recorded after updates"] = ", ".join(map(str, tables.steps_of(run)))
@@ -192,8 +191,7 @@ def cost(trees: Mapping[str, Any]) -> Rows:
     """Returns times and memory, summed over the trees that say them."""
     parts = []
     for tree in trees.values():
-        origin = settings(tree).get("provenance", {})
-        parts.append(origin.get("resources", {}) if isinstance(origin, dict) else {})
+        parts.append(mapping_of(tree, "provenance").get("resources", {}))
     taken = total(parts)
     if not taken:
         return {}

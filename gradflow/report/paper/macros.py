@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from .. import tables
 from ..tables import numbers
 from .formulas import number
 
 PREFIX = "gf"
-DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+WORDS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+DIGITS = {str(digit): word for digit, word in enumerate(WORDS)}
 # Of each table: the columns that name a row, the numbers, and what their macros end with.
 NAMED = {
     "results": (("model", "quantity", "step"), {"mean": "", "low": "Low", "high": "High", "n": "Seeds"}),
@@ -30,6 +30,7 @@ NAMED = {
     ),
     "atlas": (("wiring",), {}),  # every column of numbers, by its name
 }
+IN_FRONT = {"step": "Step"}
 TITLES = {"laws": "Law", "total_depth": "Blocks", "total_depth_laws": "BlocksLaw"}
 
 
@@ -54,13 +55,14 @@ def _macros(table: str, frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     for row in frame.to_dict("records"):
         name = PREFIX + _letters(row[labels[0]]) + TITLES.get(table, "")
         for label in labels[1:]:
-            if label in row and row[label] is not None and not pd.isna(row[label]):
-                name += ("Step" if label == "step" else "") + _letters(row[label])
-        show = numbers.shown(row["quantity"]) if "quantity" in row else tables.digits
+            if not pd.isna(row.get(label)):
+                name += IN_FRONT.get(label, "") + _letters(row[label])
+        show = numbers.shown(row.get("quantity"))
         for column, ending in columns.items():
-            value = row[column]
-            if column == "n" or np.isfinite(value):
-                yield name + ending, number(str(int(value)) if column == "n" else show(value))
+            if column == "n":
+                yield name + ending, number(str(int(row[column])))
+            elif np.isfinite(row[column]):
+                yield name + ending, number(show(row[column]))
 
 
 def _letters(label) -> str:
@@ -71,9 +73,10 @@ def _letters(label) -> str:
     """
     if isinstance(label, float):
         label = int(label)
-    words = re.findall(r"[A-Za-z]+|[0-9]", str(label))
-    named = [DIGITS[int(word)] if word.isdigit() else word[:1].upper() + word[1:] for word in words]
-    return "".join(named) or "Other"
+    letters = ""
+    for word in re.findall(r"[A-Za-z]+|[0-9]", str(label)):
+        letters += DIGITS.get(word, word[:1].upper() + word[1:])
+    return letters or "Other"
 
 
 def _free(name: str, taken: set[str]) -> str:

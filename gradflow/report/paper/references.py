@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...results.tree import settings
+from ...results.tree import mapping_of
 from .. import tables
 from .tools_cited import OF_TOOLS
 from .wirings_cited import OF_WIRINGS
@@ -70,13 +70,11 @@ def cited(run) -> dict[str, tuple[str, ...]]:
             keys = WIRINGS.get(wiring["name"], ())
             if keys:
                 found[f"wiring {wiring['name']}"] = keys
-    recorded = settings(run)
-    found |= _training(recorded.get("recipe"))
+    found |= _training(mapping_of(run, "recipe"))
     for name, keys in INITIALIZATIONS.items():
         if any(name in text for text in texts):
             found["initialization"] = (*found.get("initialization", ()), *keys)
-    data = recorded.get("data")
-    text = data.get("name") if isinstance(data, dict) else None
+    text = mapping_of(run, "data").get("name")
     if text in DATA:
         found["text"] = DATA[text]
     if any("jacobian_gain" in node or "log_volume" in node for node in tables.nodes(run).values()):
@@ -84,10 +82,8 @@ def cited(run) -> dict[str, tuple[str, ...]]:
     return {what: tuple(dict.fromkeys(keys)) for what, keys in (found | TOOLS).items()}
 
 
-def _training(recipe: Any) -> dict[str, tuple[str, ...]]:
+def _training(recipe: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Returns the works behind an optimizer and clipping."""
-    if not isinstance(recipe, Mapping):
-        return {}
     optimizer = recipe.get("optimizer")
     found = {}
     if isinstance(optimizer, Mapping) and optimizer.get("type") in OPTIMIZERS:

@@ -99,11 +99,13 @@ def _axes_of(artist: Artist) -> list[Axes]:
     return []
 
 
-def checked_width(width: str | float) -> str | float:
-    """Returns a venue's name, or a number of inches.
+def checked_width(width: str | float | None) -> str | float | None:
+    """Returns a venue's name, or a number of inches; None for None.
 
     Errors: ValueError for anything else.
     """
+    if width is None:
+        return None
     if isinstance(width, str) and width not in WIDTHS:
         with suppress(ValueError):
             width = float(width)

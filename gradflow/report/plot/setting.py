@@ -27,11 +27,13 @@ def drawn_at(width: str | float | None = None, style: Mapping[str, Any] | None =
         FURTHER.reset(tokens[1])
 
 
-def settings_of(style: str | Path | Mapping) -> dict[str, Any]:
-    """Returns the settings of a style of matplotlib: of a dict, of one by its name, or of a file.
+def settings_of(style: str | Path | Mapping | None) -> dict[str, Any] | None:
+    """Returns the settings of a style of matplotlib: of a dict, of one by its name, or of a file; None for None.
 
     Errors: ValueError, one line, where there is none.
     """
+    if style is None:
+        return None
     if isinstance(style, Mapping):
         found: Mapping = style
     elif str(style) in plt.style.library:

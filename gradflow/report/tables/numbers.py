@@ -80,8 +80,8 @@ def _against_the_first(run, name: str) -> dict[str, xr.Dataset]:
     return {f"{BOTTOM}, over that of {first}": ratio, f"correlation with {first}": correlation}
 
 
-def shown(quantity: str) -> Callable[[float], str]:
-    """Returns the function that writes a number of that quantity."""
+def shown(quantity: str | None) -> Callable[[float], str]:
+    """Returns the function that writes a number of that quantity, or of any other."""
     if quantity in SIGNED:
         return signed
     if quantity == EXPONENT:

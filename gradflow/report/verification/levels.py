@@ -10,7 +10,7 @@ import xarray as xr
 from ...results.arguments import answering, function, whole
 from ...results.files import as_path, printable, regular
 from ...results.provenance import provenance
-from ...results.tree import settings
+from ...results.tree import mapping_of
 from ..bundle.contents import Contents
 from ..bundle.writing import RESULTS, opened
 from . import listing, rebuilt, recomputed
@@ -34,7 +34,9 @@ class Level(NamedTuple):
     notes: list[str]
 
     def __str__(self) -> str:
-        verdict = "in order" if not self.findings else f"{len(self.findings)} not in order"
+        verdict = "in order"
+        if self.findings:
+            verdict = f"{len(self.findings)} not in order"
         lines = [f"level {self.number}, {LEVELS[self.number]}: {verdict} ({self.seconds:.1f} s)"]
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  {finding}" for finding in self.findings]
@@ -133,7 +135,9 @@ def _checked(
 ) -> tuple[list[Finding], list[str]]:
     """Returns what one level from 1 on found, and notes."""
     exact = recomputed.same_environment(contents.record.provenance, provenance())
-    notes = [] if exact else ["this is another environment, so numbers are compared within tolerances, not to the bit"]
+    notes = []
+    if not exact:
+        notes.append("this is another environment, so numbers are compared within tolerances, not to the bit")
     if number == 1 or recompute is None:
         return list(rebuilt.findings(folder, contents, exact=exact)), notes
     found: list[Finding] = []
@@ -148,8 +152,8 @@ def _checked(
 def _given(contents: Contents, files: Mapping[str, Path]) -> list[Finding]:
     """Returns what is wrong with the text and the weights that were given."""
     digests: dict[str, str] = {}
-    data = settings(contents.run).get("data")
-    if isinstance(data, dict) and "sha256" in data:
+    data = mapping_of(contents.run, "data")
+    if "sha256" in data:
         digests["text"] = str(data["sha256"])
     paths = {what: regular(path) for what, path in files.items() if what == "text"}
     found = list(listing.given(digests, paths))
@@ -160,8 +164,7 @@ def _given(contents: Contents, files: Mapping[str, Path]) -> list[Finding]:
 
 def _weights(contents: Contents, folder: Path) -> list[Finding]:
     """Returns which files of weights are not those that were read."""
-    sources = settings(contents.run).get("checkpoint", {})
-    sums = sources.get("weights_sha256", {}) if isinstance(sources, dict) else {}
+    sums = mapping_of(contents.run, "checkpoint").get("weights_sha256", {})
     if not sums:
         return [Finding(str(folder), "no SHA-256 of weights was recorded")]
     return list(listing.given(sums, {name: regular(folder / name) for name in sums}))

@@ -16,6 +16,8 @@ from ...results.locks import LOCK
 from .finding import Finding
 
 OUTSIDE = (CHECKPOINTS, WIRINGS)  # folders of a run that are no part of its bundle
+# What pdflatex and bibtex make of the appendix, in the folder where they are called.
+COMPILED = tuple(f"appendix{ending}" for ending in (".aux", ".bbl", ".blg", ".log", ".out", ".pdf"))
 
 
 def findings(folder: Path) -> Iterator[Finding]:
@@ -26,7 +28,7 @@ def findings(folder: Path) -> Iterator[Finding]:
         yield Finding(MANIFEST, str(error))
         return
     if "finished" not in entries:
-        yield Finding(MANIFEST, "no finished run is listed in it" if entries else "it is missing")
+        yield Finding(MANIFEST, "it is missing, or of no finished run")
         return
     own = signed(entries)["sha256"]
     if entries.get("sha256") != own:
@@ -53,7 +55,7 @@ def _as_written(entries: Mapping[str, Any]) -> str:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Yields the paths of all files in a bundle, links and empty folders too, but for checkpoints and locks."""
+    """Yields the paths of all files in a bundle, links and empty folders too, but for checkpoints, locks and what LaTeX makes."""
     for place, folders, names in os.walk(folder):
         inside = Path(place).relative_to(folder)
         if place == str(folder):
@@ -61,8 +63,9 @@ def _files(folder: Path) -> Iterator[str]:
         if not folders and not names and inside != Path("."):
             yield f"{inside.as_posix()}/"
         for name in names:
-            if name != LOCK and not scratch(Path(name)):
-                yield (inside / name).as_posix()
+            path = (inside / name).as_posix()
+            if name != LOCK and path not in COMPILED and not scratch(Path(name)):
+                yield path
 
 
 def given(recorded: Mapping[str, str], files: Mapping[str, Path]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from typing import Any
 from ...results import topics
 from ...results.files import printable
 from ...results.folder import MANIFEST, manifest, signed
-from ...results.tree import settings
+from ...results.tree import mapping_of
 from ..bundle.contents import Contents
 from ..bundle.files import files_of
 from ..bundle.writing import RESULTS, TEXT
@@ -83,8 +83,7 @@ def _manifest(entries: Mapping[str, Any], contents: Contents, exact: bool) -> It
 def _text(folder: Path, contents: Contents) -> Iterator[Finding]:
     """Yields that the text in the bundle is not the one that was read."""
     path = folder / TEXT
-    data = settings(contents.run).get("data")
-    known = data if isinstance(data, dict) else {}
+    known = mapping_of(contents.run, "data")
     if not path.exists():
         return
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

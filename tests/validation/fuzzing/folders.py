@@ -113,7 +113,7 @@ def made_again(folder: Path, **more) -> None:
 
 def went_on(folder: Path, **more) -> None:
     """An atlas that goes on has the numbers of the whole one."""
-    world.complete(str(folder), *asked("atlas", **{"wirings": ATLAS, **more}))
+    world.complete(str(folder), *asked("atlas", **{"wirings": ATLAS, "overwrite": [], **more}))
     same(gf.results.load(world.prepared("atlas") / "results.nc"), gf.results.load(folder / "results.nc"), rtol=1e-4)
 
 
@@ -137,17 +137,19 @@ def kept_as_it_was(folder: Path, act) -> None:
         raise
 
 
+AGAIN = ("lambda folder: made_again(folder, overwrite=[])", "lambda folder: made_again(folder, resume=[])")
 USES = {
     "run": (("resumed",), "*", 3.0),
     "halfway": (("resumed",), "*", 2.0),
-    "bundle": (("loaded", "made_again", "lambda folder: made_again(folder, resume=[])", "rewritten"), "*", 3.0),
+    "bundle": (("loaded", *AGAIN, "rewritten"), "*", 3.0),
     "atlas": (("went_on",), "*.nc", 1.0),
     "toy": (("read_model",), "*", 1.5),
 }
 WRITTEN = [
     ("resumed(copied('run'))", RIGHT, "run"),
     ("resumed(copied('halfway'))", RIGHT, "halfway"),
-    ("made_again(copied('bundle'))", RIGHT, "bundle"),
+    ("made_again(copied('bundle'), overwrite=[])", RIGHT, "bundle"),
+    ("kept_as_it_was(copied('bundle'), made_again)", REFUSED, "bundle"),
     ("made_again(copied('bundle'), resume=[])", RIGHT, "bundle"),
     ("went_on(copied('atlas'))", RIGHT, "atlas"),
     ("read_model(copied('toy'))", RIGHT, "toy"),

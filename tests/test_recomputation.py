@@ -1,0 +1,165 @@
+"""A bundle's numbers computed again from what its results say of themselves: the same bits here, or one line why not."""
+
+import json
+import os
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+import gradflow.cli as cli
+from gradflow.recomputation import Beginning, recompute
+from gradflow.report.bundle import opened
+from gradflow.results.tree import nodes, settings
+
+SHAPE = {"depth": 1, "width": 8, "heads": 2, "context": 8}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """A run of one wiring with a warm-up and a schedule that ends with it, and its sweep."""
+    data, models = gf.data.text(context=8, batch=2), gf.transformers("post", **SHAPE)
+    recipe = gf.Recipe(lr=0.01, warmup=2, schedule="cosine", clip=1.0)
+    _, run = gf.train(models, data, recipe, steps=6, record=(0, 2, 6), seeds=2, readings="backward")
+    sweep = gf.sweep(models, data, depth=(1, 2), seeds=2)
+    return gf.report.write(run, tmp_path_factory.mktemp("again") / "out", sweep=sweep)
+
+
+def again(bundle, part_only: bool, files=()) -> dict:
+    contents = opened(bundle)
+    found = recompute(contents.trees, contents.record, bundle, dict(files), part_only=part_only)
+    return {part: (recorded, computed) for part, recorded, computed in found}
+
+
+def test_the_first_steps_and_the_smallest_size_have_the_same_bits(bundle):
+    found = again(bundle, part_only=True)
+    recorded, computed = found["training"]
+    assert computed["post"]["step"].values.tolist() == [0, 2]
+    for name in computed["post"].data_vars:
+        expected = recorded["post"][name].sel(step=[0, 2])
+        np.testing.assert_array_equal(computed["post"][name], expected, err_msg=str(name))
+    recorded, computed = found["sweep"]
+    assert list(nodes(computed)) == ["post/depth_1"]
+    for name in computed["post/depth_1"].data_vars:
+        np.testing.assert_array_equal(computed["post/depth_1"][name], recorded["post/depth_1"][name])
+
+
+@pytest.mark.long
+def test_everything_has_the_same_bits_and_verification_says_so(bundle):
+    done = gf.report.verify(bundle, level=3, recompute=recompute)
+    assert done.in_order, str(done)
+    assert [level.number for level in done.levels] == [0, 1, 2, 3]
+
+
+@pytest.mark.long
+def test_a_prediction_and_a_measurement_are_computed_again(tmp_path):
+    data, models = gf.data.text(context=8, batch=2), gf.transformers("pre", **SHAPE)
+    start = gf.measure(models, data, seeds=2, key=3, quantities=("backward", "partial_jacobian"))
+    theory = gf.predict(models, data, key=3, draws=1, replicas=2)
+    out = gf.report.write(start, tmp_path / "out", theory=theory)
+    done = gf.report.verify(out, level=3, recompute=recompute)
+    assert done.in_order, str(done)
+    assert set(again(out, part_only=False)) == {"training", "theory"}
+
+
+def test_the_rates_of_a_beginning_are_those_of_the_whole_run():
+    whole = gf.Recipe(lr=0.1, warmup=3, schedule="cosine")
+    part = Beginning(**vars(whole), whole=20)
+    np.testing.assert_array_equal(part.rates(5), whole.rates(20)[:5])
+    assert part.direction() is whole.direction()
+
+
+def changed(bundle, tmp_path, **settings_of_run):
+    """The contents of a bundle whose run says something else of itself."""
+    contents = opened(bundle)
+    for name, value in settings_of_run.items():
+        contents.trees["training"].attrs[name] = value if isinstance(value, str) else json.dumps(value)
+    return contents
+
+
+@pytest.mark.parametrize(
+    ("says", "line"),
+    [
+        ({"key": "key<fry>()"}, "its key is .*, which is no whole number"),
+        ({"readings": [{"steps": [0], "readings": ["mine"]}]}, "its reading mine is a function of the author's"),
+        ({"data": {"name": "a batch", "shapes": {}}}, "the batch that was read is not recorded"),
+        (
+            {"data": {"name": "x", "sha256": "ab", "context": 8, "batch": 2}},
+            "read the text x, which is not in the bundle",
+        ),
+    ],
+)
+def test_what_can_not_be_computed_again_is_one_line(says, line, bundle, tmp_path):
+    contents = changed(bundle, tmp_path, **says)
+    folder = tmp_path if "data" in says else bundle
+    with pytest.raises(ValueError, match=line):
+        list(recompute(contents.trees, contents.record, folder, {}, part_only=True))
+
+
+def test_another_text_is_refused(bundle, tmp_path):
+    (tmp_path / "text").write_bytes(bytes(range(256)) * 20)
+    contents = opened(bundle)
+    with pytest.raises(ValueError, match="the text here has the SHA-256 .*, the one that was read "):
+        list(recompute(contents.trees, contents.record, bundle, {"text": tmp_path / "text"}, part_only=True))
+    assert (bundle / "text" / "pydoc_data.topics.txt").exists()
+    assert settings(contents.run)["data"]["sha256"]
+
+
+# ---- the commands -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to stand in; what a command sets for a process of its own is set back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+    return tmp_path
+
+
+def printed(capsys, monkeypatch, *words) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    monkeypatch.setattr(sys, "argv", ["gradflow", *map(str, words)])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code
+    return (code, *capsys.readouterr())
+
+
+def test_the_command_says_the_time_of_each_level_and_what_is_wrong_by_its_exit_code(bundle, here, capsys, monkeypatch):
+    code, out, _ = printed(capsys, monkeypatch, "verify", bundle)
+    assert code == 0
+    assert re.findall(r"^level (\d), .*: in order \([\d.]+ s\)$", out, re.MULTILINE) == ["0", "1"]
+    copy = shutil.copytree(bundle, here / "copy")
+    rows = (copy / "tables" / "total_depth.csv").read_text()
+    (copy / "tables" / "total_depth.csv").write_text(rows.replace("post,1,", "post,9,", 1))
+    code, out, _ = printed(capsys, monkeypatch, "verify", copy)
+    assert code == 3
+    assert "tables/total_depth.csv: its SHA-256: it is " in out
+    assert "tables/total_depth.csv: line 2: it is 9, and should be 1" in out
+    code, out, errors = printed(capsys, monkeypatch, "verify", here / "no")
+    assert (code, out) == (2, "")
+    assert "there is no folder" in errors
+
+
+@pytest.mark.further
+def test_a_bundle_made_again_by_another_python_keeps_the_text_that_was_read(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("gradflow.results.topics.content", lambda: b"that of another version")
+    out = gf.report.again(bundle, tmp_path / "out")
+    assert (out / "text" / "pydoc_data.topics.txt").exists()
+    assert gf.report.verify(out).in_order
+
+
+def test_the_command_makes_a_bundle_again_and_refuses_to_overwrite_it(bundle, here, capsys, monkeypatch):
+    code, out, errors = printed(capsys, monkeypatch, "report", bundle, "--width", "5.0", "--blind")
+    assert code == 0, errors
+    assert "are in gradflow-report/" in out
+    assert (opened(here / "gradflow-report").record.width, opened(here / "gradflow-report").record.blind) == (5.0, True)
+    code, _, errors = printed(capsys, monkeypatch, "report", bundle)
+    assert code == 2
+    assert "holds a finished run" in errors
+    assert "--overwrite" in errors
