@@ -5,7 +5,9 @@ import pandas as pd
 import xarray as xr
 
 from ..laws.law import monomial
-from ..model.branches.branch import Attention, FeedForward
+from ..model.branches.branch import Attention, FeedForward, GatedFeedForward
+from ..model.branches.rotary import Rotary
+from ..model.layers.norms import RMSNorm
 from ..model.stacks.transformer import transformers
 from ..programs.measurement import measure
 from ..programs.sweep import sweep
@@ -137,10 +139,6 @@ def _of_blocks(node) -> xr.DataArray:
 
 def _mix_ln(*, depth: int, width: int, seeds: int) -> pd.DataFrame:
     """Returns the gradient norm of every block at the start, under pre-norm, post-norm and Mix-LN."""
-    from ..model.branches.branch import GatedFeedForward
-    from ..model.branches.rotary import Rotary
-    from ..model.layers.norms import RMSNorm
-
     attention, mlp = Attention(4, rotary=Rotary()), GatedFeedForward()
     shape = {"depth": depth, "width": width, "context": None, "norm": RMSNorm(), "init": "bert"}
     models = transformers("pre", "post", "mix_ln", attention=attention, mlp=mlp, embedding_rms=0.02, **shape)

@@ -7,10 +7,25 @@ import pandas as pd
 
 from ..results.arguments import answering, known
 from ..results.reproduction import Interval, Reproduction, verdict
-from . import gradients
+from . import gradients, lanes, partial_jacobians, rates, streams, tokens, updates
 from .entry import SIZES, Entry
 
-ENTRIES: tuple[Entry, ...] = (gradients.LAST_GRADIENT, gradients.WARM_UP, gradients.MIX_LN)
+ENTRIES: tuple[Entry, ...] = (
+    gradients.LAST_GRADIENT,
+    gradients.WARM_UP,
+    updates.ADMIN,
+    updates.DEEPNET,
+    streams.DEEPSCALE,
+    partial_jacobians.EXPONENTS,
+    tokens.RANK_COLLAPSE,
+    gradients.MIX_LN,
+    streams.LAYERNORM_SCALING,
+    streams.PERI_LN,
+    lanes.GAINS,
+    streams.COMPLETEP,
+    rates.KEEL,
+    tokens.THRESHOLD,
+)
 REGISTRY: Mapping[str, Entry] = {entry.name: entry for entry in ENTRIES}
 BOUNDS = ["mean", "low", "high", "n"]
 

@@ -1,0 +1,77 @@
+"""The largest learning rate that a wiring bears, found on a ramp."""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from ..model.stacks.transformer import transformers
+from ..results.reproduction import READ, Scales, Source, Within
+from ..training.data import text
+from ..training.loop import train
+from ..training.recipe import Recipe
+from . import rows
+from .entry import Entry
+
+PUBLISHED = {"post": 3.0e-4, "deepnorm": 3.5e-4, "hybrid_norm": 4.9e-4, "mix_ln": 8.6e-4, "pre": 7.65e-3, "keel": 1.01e-2}
+PEAK = 5e-2
+WORSE = 0.3  # nat above the lowest loss so far
+
+
+def _borne(losses: xr.DataArray, steps: int) -> xr.DataArray:
+    """Returns the learning rate of every seed at the first step from which its loss stays above the lowest so far, by `WORSE`.
+
+    The peak where it never does. Losses are means over windows of recorded steps, [step, seed].
+    """
+    values = losses.transpose("step", "seed").values
+    lowest = np.minimum.accumulate(np.nan_to_num(values, nan=np.inf), axis=0)
+    above = ~(values < lowest + WORSE)
+    to_the_end = np.flip(np.logical_and.accumulate(np.flip(above, 0), axis=0), 0)
+    first = np.where(to_the_end.any(0), to_the_end.argmax(0), len(values) - 1)
+    rates = PEAK * (losses["step"].values + 1) / steps
+    return xr.DataArray(rates[first], dims="seed", coords={"seed": losses["seed"].values}, name="largest_rate")
+
+
+def _largest(*, depth: int, width: int, steps: int, seeds: int, every: int) -> pd.DataFrame:
+    """Returns the largest learning rate of every wiring on a linear ramp, and paired log-ratios of neighbours in the table."""
+    models = transformers(*PUBLISHED, depth=depth, width=width, context=16, heads=2)
+    recipe = Recipe(lr=PEAK, warmup=steps)
+    recorded = tuple(range(0, steps, every))
+    options = {"steps": steps, "seeds": seeds, "record": recorded, "readings": ("economy",)}
+    run = train(models, text(context=16, batch=8), recipe, **options)[1]
+    logs = {}
+    made = []
+    for i, name in enumerate(PUBLISHED):
+        rates = _borne(run[name]["loss"], steps)
+        logs[name] = np.log(rates.values)
+        made += rows.curve("ours", rates.expand_dims(place=[i + 1]).rename("largest_rate"), "place")
+    made += rows.points("published, at 64 layers", range(1, len(PUBLISHED) + 1), list(PUBLISHED.values()))
+    for one, other in (("pre", "post"), ("pre", "deepnorm"), ("pre", "mix_ln"), ("mix_ln", "post"), ("keel", "pre")):
+        made.append(rows.number(f"log of largest rate, {one} over {other}", logs[one] - logs[other]))
+    return rows.table(made)
+
+
+KEEL = Entry(
+    name="keel-largest-rate",
+    title="Order of the largest learning rates of six wirings",
+    source=Source("Chen and Wei", 2026, "2601.19895", "Post-LayerNorm Is Back", "table 1"),
+    published_setting="64 layers, warm-up to 5e-2 over 5,000 steps; largest rate: Post 3.0e-4, DeepNorm 3.5e-4, Hybrid 4.9e-4, "
+    "Mix 8.6e-4, Pre 7.65e-3, Keel 1.01e-2",
+    our_setting="{depth} blocks, width {width}, real text, Adam on a ramp to 5e-2 over {steps} steps, {seeds} seeds; the rate at "
+    "which the loss is 0.3 nat above its lowest, to stay",
+    reduced="depth, width and length of the ramp: rates are compared by order alone",
+    claims=(
+        Within("log of largest rate, pre over post", "Post < Pre", READ, least=0.0),
+        Within("log of largest rate, pre over deepnorm", "DeepNorm < Pre", READ, least=0.0),
+        Within("log of largest rate, pre over mix_ln", "Mix < Pre", READ, least=0.0),
+        Within("log of largest rate, mix_ln over post", "Post < Mix", READ, least=0.0),
+        Within("log of largest rate, keel over pre", "Pre < Keel", READ, least=0.0),
+    ),
+    measure=_largest,
+    scales=Scales("place in the published order", "largest learning rate", log_y=True),
+    sizes={
+        "full": {"depth": 16, "width": 32, "steps": 400, "seeds": 4, "every": 5},
+        "quick": {"depth": 12, "width": 32, "steps": 200, "seeds": 4, "every": 4},
+        "toy": {"depth": 4, "width": 8, "steps": 2, "seeds": 2, "every": 1},
+    },
+    minutes=3.0,
+)
