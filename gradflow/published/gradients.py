@@ -1,5 +1,7 @@
 """Gradients of weights by layer, and against the number of layers."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -13,6 +15,7 @@ from ..programs.measurement import measure
 from ..programs.sweep import sweep
 from ..results.reproduction import ABSTRACT, READ, RECALLED, Equals, Scales, Source, Within
 from ..results.sweeps import against_total_depth
+from ..results.tree import variable
 from ..training.data import text
 from ..training.experiments import before_and_after
 from ..training.optimizers import Adam
@@ -27,8 +30,15 @@ XIONG = "On Layer Normalization in the Transformer Architecture"
 def _last_gradient(*, depths: tuple[int, ...], width: int, seeds: int) -> pd.DataFrame:
     """Returns the gradient of the last feed-forward matrix against the number of blocks."""
     attention, mlp = Attention(1, causal=False), FeedForward(1, "relu", bias=False)
-    shape = {"depth": depths[0], "width": width, "context": 16, "attention": attention, "mlp": mlp, "init": "xiong"}
-    models = transformers("pre", "post", **shape)
+    shape: dict[str, Any] = {
+        "depth": depths[0],
+        "width": width,
+        "context": 16,
+        "attention": attention,
+        "mlp": mlp,
+        "init": "xiong",
+    }
+    models = transformers("pre", "post", attention=attention, mlp=mlp, **shape)
     swept = sweep(models, text(context=16, batch=8), depth=depths, seeds=seeds, quantities=("economy",))
     gradients = against_total_depth(swept, "parameter_gradient", sublayer=-1, parameter="down")
     made = []
@@ -85,8 +95,8 @@ def _warm_up(*, width: int, steps: int, seeds: int) -> pd.DataFrame:
         for step, when in ((0, "before"), (steps, "after")):
             made += rows.curve(f"{name}, {when}", down.sel(step=step, drop=True), "block")
         start, end = down.sel(step=0, drop=True), down.sel(step=steps, drop=True)
-        rise = np.log(start.isel(block=-1) / start.isel(block=0))
-        change = np.log(end.isel(block=-1) / start.isel(block=-1))
+        rise = xr.ufuncs.log(start.isel(block=-1) / start.isel(block=0))
+        change = xr.ufuncs.log(end.isel(block=-1) / start.isel(block=-1))
         made.append(rows.number(f"{name}: log of last over first block, before", rise))
         made.append(rows.number(f"{name}: log of after over before, last block", change))
     return rows.table(made)
@@ -128,8 +138,8 @@ WARM_UP = Entry(
 
 def _of_blocks(node) -> xr.DataArray:
     """Returns the norm of the gradient of all weights of every block, [seed, block]."""
-    squares = (node["parameter_gradient"] ** 2).sum("parameter")
-    layers = node["layer"].values
+    squares = (variable(node, "parameter_gradient") ** 2).sum("parameter")
+    layers = variable(node, "layer").values
     blocks = []
     for layer in np.unique(layers):
         blocks.append(squares.isel(sublayer=np.flatnonzero(layers == layer)).sum("sublayer"))
@@ -140,14 +150,14 @@ def _of_blocks(node) -> xr.DataArray:
 def _mix_ln(*, depth: int, width: int, seeds: int) -> pd.DataFrame:
     """Returns the gradient norm of every block at the start, under pre-norm, post-norm and Mix-LN."""
     attention, mlp = Attention(4, rotary=Rotary()), GatedFeedForward()
-    shape = {"depth": depth, "width": width, "context": None, "norm": RMSNorm(), "init": "bert"}
+    shape: dict[str, Any] = {"depth": depth, "width": width, "context": None, "norm": RMSNorm(), "init": "bert"}
     models = transformers("pre", "post", "mix_ln", attention=attention, mlp=mlp, embedding_rms=0.02, **shape)
     tree = measure(models, text(context=32, batch=8), seeds=seeds, quantities=("economy",))
     made, spreads = [], {}
     for name, node in tree.children.items():
         gradient = _of_blocks(node)
         made += rows.curve(name, gradient, "block")
-        logs = np.log(gradient)
+        logs = xr.ufuncs.log(gradient)
         spreads[name] = logs.max("block") - logs.min("block")
         rise = logs.isel(block=-1) - logs.isel(block=0)
         made.append(rows.number(f"{name}: log of last over first block", rise))

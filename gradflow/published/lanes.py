@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from ..instruments.seeds import seed_keys
 from ..model.branches.branch import FeedForward
@@ -12,6 +13,7 @@ from ..model.parameters.initializers import normal
 from ..model.stacks.transformer import Transformer
 from ..programs.measurement import measure
 from ..results.reproduction import READ, SECONDARY, Equals, Scales, Source, Within
+from ..results.tree import variable
 from . import rows
 from .entry import Entry
 from .stacks import different_tokens, of_branches
@@ -48,8 +50,8 @@ def _gains(*, depth: int, seeds: int, noise: float, strength: float) -> pd.DataF
         params = _moved(model, WHERE[name], scale, seeds)
         node = measure(model, different_tokens(4), seeds=seeds, params=params, quantities=("composite_gain",))["model"]
         for side in ("forward", "backward"):
-            gain = node["composite_gain"].sel(side=side, drop=True)
-            made += rows.curve(f"{name}, {side}", np.exp(gain).rename("gain"), "depth")
+            gain = variable(node, "composite_gain").sel(side=side, drop=True)
+            made += rows.curve(f"{name}, {side}", xr.ufuncs.exp(gain).rename("gain"), "depth")
             bottoms[name, side] = gain.isel(depth=0, drop=True)
             made.append(rows.number(f"{name}: log of the {side} gain of the whole stack", bottoms[name, side]))
     apart = bottoms["hyper_connections", "backward"] - bottoms["mhc", "backward"]

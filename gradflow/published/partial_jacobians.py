@@ -10,6 +10,7 @@ from ..model.layers.norms import DyT
 from ..model.wirings.wiring import Wiring
 from ..programs.measurement import measure
 from ..results.reproduction import DERIVED, READ, Equals, Scales, Source, Within
+from ..results.tree import variable
 from . import rows
 from .entry import Entry
 from .stacks import different_tokens, feed_forward
@@ -37,7 +38,7 @@ def _exponents(*, depth: int, width: int, seeds: int) -> pd.DataFrame:
     profiles = {}
     made = []
     for name, node in tree.children.items():
-        profiles[name] = node["partial_jacobian"].sel(probe="isotropic", drop=True)
+        profiles[name] = variable(node, "partial_jacobian").sel(probe="isotropic", drop=True)
         made += rows.curve(name, profiles[name], "depth")
     moved = profiles["pre"].assign_coords(depth=1 + profiles["pre"]["depth"].values / L0)
     made.append(rows.exponent("pre: exponent in 1 + l/l₀", moved, monomial, over="depth"))
@@ -87,12 +88,8 @@ EXPONENTS = Entry(
         Equals(
             "post, tanh: gain of a sublayer", "χ = 1.050", DERIVED, GAINS["tanh"], resolution=0.005, allowance=1 / 128
         ),
-        Within(
-            "dyt: log of misfit, monomial over stretched", "exp(√(l/λ)), not a power of l", READ, least=0.0
-        ),
-        Within(
-            "dyt: log of misfit, exponential over stretched", "exp(√(l/λ)), not an exponential", READ, least=0.0
-        ),
+        Within("dyt: log of misfit, monomial over stretched", "exp(√(l/λ)), not a power of l", READ, least=0.0),
+        Within("dyt: log of misfit, exponential over stretched", "exp(√(l/λ)), not an exponential", READ, least=0.0),
     ),
     measure=_exponents,
     scales=Scales("sublayer", "partial Jacobian norm to the top", log_y=True),

@@ -1,18 +1,28 @@
 """The largest learning rate that a wiring bears, found on a ramp."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from ..model.stacks.transformer import transformers
 from ..results.reproduction import READ, Scales, Source, Within
+from ..results.tree import variable
 from ..training.data import text
 from ..training.loop import train
 from ..training.recipe import Recipe
 from . import rows
 from .entry import Entry
 
-PUBLISHED = {"post": 3.0e-4, "deepnorm": 3.5e-4, "hybrid_norm": 4.9e-4, "mix_ln": 8.6e-4, "pre": 7.65e-3, "keel": 1.01e-2}
+PUBLISHED = {
+    "post": 3.0e-4,
+    "deepnorm": 3.5e-4,
+    "hybrid_norm": 4.9e-4,
+    "mix_ln": 8.6e-4,
+    "pre": 7.65e-3,
+    "keel": 1.01e-2,
+}
 PEAK = 5e-2
 WORSE = 0.3  # nat above the lowest loss so far
 
@@ -36,12 +46,12 @@ def _largest(*, depth: int, width: int, steps: int, seeds: int, every: int) -> p
     models = transformers(*PUBLISHED, depth=depth, width=width, context=16, heads=2)
     recipe = Recipe(lr=PEAK, warmup=steps)
     recorded = tuple(range(0, steps, every))
-    options = {"steps": steps, "seeds": seeds, "record": recorded, "readings": ("economy",)}
+    options: dict[str, Any] = {"steps": steps, "seeds": seeds, "record": recorded, "readings": ("economy",)}
     run = train(models, text(context=16, batch=8), recipe, **options)[1]
     logs = {}
     made = []
     for i, name in enumerate(PUBLISHED):
-        rates = _borne(run[name]["loss"], steps)
+        rates = _borne(variable(run[name], "loss"), steps)
         logs[name] = np.log(rates.values)
         made += rows.curve("ours", rates.expand_dims(place=[i + 1]).rename("largest_rate"), "place")
     made += rows.points("published, at 64 layers", range(1, len(PUBLISHED) + 1), list(PUBLISHED.values()))

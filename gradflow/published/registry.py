@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 
@@ -27,7 +29,6 @@ ENTRIES: tuple[Entry, ...] = (
     tokens.THRESHOLD,
 )
 REGISTRY: Mapping[str, Entry] = {entry.name: entry for entry in ENTRIES}
-BOUNDS = ["mean", "low", "high", "n"]
 
 
 @answering()
@@ -58,10 +59,10 @@ def reported(entry: Entry, size: str, made: pd.DataFrame, minutes: float) -> Rep
     found = made[made["number"] != ""].set_index("number")
     judged = []
     for claim in entry.claims:
-        mean, low, high, n = found.loc[claim.number, BOUNDS]
-        outcome = claim.judged(Interval(mean, low, high, int(n)))
-        facts = {"number": claim.number, "published": claim.published, "known": claim.known}
-        judged.append({**facts, "mean": mean, "low": low, "high": high, "n": int(n), "outcome": outcome})
+        row: Any = found.loc[claim.number]
+        ours = Interval(float(row["mean"]), float(row["low"]), float(row["high"]), int(row["n"]))
+        said = {"number": claim.number, "published": claim.published, "known": claim.known}
+        judged.append({**said, **asdict(ours), "outcome": claim.judged(ours)})
     numbers = pd.DataFrame(judged)
     curves = made[made["curve"] != ""].drop(columns="number").reset_index(drop=True)
     reduced = [entry.reduced] if entry.reduced else []

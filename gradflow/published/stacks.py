@@ -13,6 +13,7 @@ from ..model.stacks.transformer import Transformer, staged
 from ..model.wirings.catalogue import placement
 from ..model.wirings.placement import Placement
 from ..model.wirings.wiring import Wiring
+from ..results.tree import variable
 
 EVEN = Scaled(FanIn(), (("query", 0.0), ("key", 0.0)))  # W^Q = W^K = 0: every token attends to all alike
 
@@ -48,7 +49,7 @@ def different_tokens(tokens: int, examples: int = 1, vocabulary: int = 256) -> d
 
 def of_kind(node, quantity: str, kind: str) -> xr.DataArray:
     """Returns a quantity over the sublayers of one kind, by their block."""
-    values = node[quantity].isel(sublayer=np.flatnonzero(node["kind"].values == kind))
+    values = variable(node, quantity).isel(sublayer=np.flatnonzero(node["kind"].values == kind))
     blocks = np.arange(1, values.sizes["sublayer"] + 1)
     bare = values.reset_coords(drop=True).drop_vars("sublayer", errors="ignore")
     return bare.rename(sublayer="block").assign_coords(block=blocks)

@@ -1,5 +1,7 @@
 """The size of the stream: its growth by layer at initialization, and against the depth after a few steps."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -14,6 +16,7 @@ from ..model.stacks.transformer import transformer, transformers
 from ..model.wirings.wiring import Wiring
 from ..programs.measurement import measure
 from ..results.reproduction import READ, SECONDARY, Equals, Scales, Source, Within
+from ..results.tree import variable
 from ..training.data import text
 from ..training.loop import train
 from ..training.recipe import Recipe
@@ -26,7 +29,7 @@ L0 = 2.0  # q₀/C of a ReLU stack: the stream's mean square at the bottom over 
 
 def _mean_square(node) -> xr.DataArray:
     """Returns the stream's mean square, [seed, depth]."""
-    return (node["stream_rms"] ** 2).rename("mean_square")
+    return (variable(node, "stream_rms") ** 2).rename("mean_square")
 
 
 def _deepscale(*, depth: int, width: int, seeds: int) -> pd.DataFrame:
@@ -34,7 +37,10 @@ def _deepscale(*, depth: int, width: int, seeds: int) -> pd.DataFrame:
     model = feed_forward("pre", depth, width)
     node = measure(model, different_tokens(32), seeds=seeds, quantities=("economy",))["model"]
     made = []
-    for name, profile in (("stream variance", _mean_square(node)), ("stream gradient", node["stream_gradient"])):
+    for name, profile in (
+        ("stream variance", _mean_square(node)),
+        ("stream gradient", variable(node, "stream_gradient")),
+    ):
         made += rows.curve(name, profile / profile.isel(depth=0, drop=True), "depth")
         moved = profile.assign_coords(depth=1 + profile["depth"].values / L0)
         made.append(rows.exponent(f"{name}: exponent in 1 + l/l₀", moved, monomial, over="depth"))
@@ -95,7 +101,7 @@ def _scaling(*, depth: int, width: int, seeds: int) -> pd.DataFrame:
         upper = by_block.isel(depth=slice(max(1, depth // 4), None))
         made.append(rows.exponent(f"{name}: exponent in the block", upper, monomial, over="depth"))
         tops[name] = by_block.isel(depth=-1, drop=True)
-    ratio = np.log(tops["layernorm_scaling"] / tops["pre"])
+    ratio = xr.ufuncs.log(tops["layernorm_scaling"] / tops["pre"])
     made.append(rows.number("log of variance at the top, with the scaling over without", ratio))
     return rows.table(made)
 
@@ -236,9 +242,9 @@ def _completep(*, depths: tuple[int, ...], width: int, seeds: int, steps: int) -
             if alpha:
                 lr *= (depth / BASE_DEPTH) ** (alpha - 1)
             recipe = Recipe(lr=lr)
-            options = {"steps": steps, "record": (steps,), "readings": ("economy",), "seeds": seeds}
+            options: dict[str, Any] = {"steps": steps, "record": (steps,), "readings": ("economy",), "seeds": seeds}
             node = train({"model": model}, data, recipe, **options)[1]["model"]
-            top = node["stream_rms"].isel(step=-1, depth=-1).reset_coords(drop=True)
+            top = variable(node, "stream_rms").isel(step=-1, depth=-1).reset_coords(drop=True)
             tops.append(top.expand_dims(total_depth=[depth]))
         against = xr.concat(tops, "total_depth")
         made += rows.curve(name, against, "total_depth")

@@ -12,6 +12,7 @@ from ..model.wirings.placement import Placement, Stage
 from ..model.wirings.wiring import Wiring
 from ..programs.measurement import measure
 from ..results.reproduction import ABSTRACT, DERIVED, READ, Equals, Scales, Source, Within
+from ..results.tree import variable
 from . import rows
 from .entry import Entry
 from .stacks import different_tokens, even_attention, of_branches, of_kind
@@ -24,12 +25,14 @@ def _linear_stack(gain: float | OfDepth, depth: int, width: int):
     """Returns a stack without norms: even attention and a linear feed-forward network, one gain on both branches."""
     branch = Wiring("noci", write=Gain(gain))
     mlp = FeedForward(1, "linear", bias=False)
-    return of_branches(Placement("noci", (Stage((branch,)),)), {"attention": even_attention(), "mlp": mlp}, depth, width)
+    return of_branches(
+        Placement("noci", (Stage((branch,)),)), {"attention": even_attention(), "mlp": mlp}, depth, width
+    )
 
 
 def _over_pairs(node) -> xr.DataArray:
     """Returns `Σ_tt' ⟨x_t, x_t'⟩` over its value at the bottom, by sublayer, from the mean square and the mean cosine."""
-    together = node["stream_rms"] ** 2 * (1 + (TOKENS - 1) * node["token_cosine"])
+    together = variable(node, "stream_rms") ** 2 * (1 + (TOKENS - 1) * variable(node, "token_cosine"))
     return (together / together.isel(depth=0, drop=True)).rename("over_pairs")
 
 
@@ -43,15 +46,15 @@ def _rank_collapse(*, depth: int, width: int, seeds: int) -> pd.DataFrame:
     tree = measure(stacks, batch, seeds=seeds)
     made = []
     for name, node in tree.children.items():
-        made += rows.curve(f"token cosine, {name}", node["token_cosine"], "depth")
-        made.append(rows.number(f"{name}: token cosine at the top", node["token_cosine"].isel(depth=-1)))
-    ratio = np.log(_over_pairs(tree["scaled"]).isel(depth=-1))
+        made += rows.curve(f"token cosine, {name}", variable(node, "token_cosine"), "depth")
+        made.append(rows.number(f"{name}: token cosine at the top", variable(node, "token_cosine").isel(depth=-1)))
+    ratio = xr.ufuncs.log(_over_pairs(tree["scaled"]).isel(depth=-1))
     made.append(rows.number("scaled: log of the sum over pairs of tokens, top over bottom", ratio))
     branches = {"attention": Attention(4, causal=False), "mlp": FeedForward(1, "relu", bias=False)}
     with_scores = {name: of_branches(name, branches, depth, width) for name in ("post", "depth_scaled")}
     for name, node in measure(with_scores, batch, seeds=seeds, quantities=("economy",)).children.items():
         gradient = of_kind(node, "parameter_gradient", "attention")
-        ratio = np.log(gradient.sel(parameter="query", drop=True) / gradient.sel(parameter="value", drop=True))
+        ratio = xr.ufuncs.log(gradient.sel(parameter="query", drop=True) / gradient.sel(parameter="value", drop=True))
         top = ratio.isel(block=-1)
         made.append(rows.number(f"{name}: log of the query's gradient over the value's, last block", top))
     return rows.table(made)
@@ -71,7 +74,9 @@ RANK_COLLAPSE = Entry(
     our_setting="the same without norms, and softmax attention with ReLU; {depth} blocks, width {width}, 8 tokens, {seeds} seeds",
     reduced="",
     claims=(
-        Within("no scale: token cosine at the top", "tokens become one: cosine 1 (taken as above 0.99)", ABSTRACT, 0.99),
+        Within(
+            "no scale: token cosine at the top", "tokens become one: cosine 1 (taken as above 0.99)", ABSTRACT, 0.99
+        ),
         Within("scaled: token cosine at the top", "with 1/√L they stay apart (taken as below 0.5)", ABSTRACT, most=0.5),
         Equals(
             "scaled: log of the sum over pairs of tokens, top over bottom",
@@ -125,11 +130,15 @@ def _threshold(*, tokens: tuple[int, ...], strengths: tuple[float, ...], width: 
         for count in tokens:
             model = _with_scores(strength, count, width, vocabulary)
             node = measure(model, different_tokens(count, 1, vocabulary), seeds=seeds)["model"]
-            share = (node["branch_rms"].isel(sublayer=0) ** 2).reset_coords(drop=True).drop_vars("sublayer", errors="ignore")
+            share = (
+                (variable(node, "branch_rms").isel(sublayer=0) ** 2)
+                .reset_coords(drop=True)
+                .drop_vars("sublayer", errors="ignore")
+            )
             shares.append(share.expand_dims(log_tokens=[np.log(count)]))
         by_strength.append(xr.concat(shares, "log_tokens"))
     shares_of_all = xr.concat(by_strength, "strength").assign_coords(strength=list(strengths)).rename("share")
-    slopes = _slopes(np.log(shares_of_all))
+    slopes = _slopes(xr.ufuncs.log(shares_of_all))
     at_most = shares_of_all.isel(log_tokens=-1, drop=True)
     made = rows.curve(f"measured, T = {max(tokens)}", at_most, "strength")
     made += rows.points("T → ∞", strengths, [max(0.0, 1 - CRITICAL / strength) for strength in strengths])

@@ -1,11 +1,13 @@
 """How far a change of all weights moves the output, against the depth."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from ..laws.law import monomial
-from ..model.branches.branch import Attention
+from ..model.branches.branch import Attention, Branch
 from ..model.layers.layer import Gain
 from ..model.layers.norms import LayerNorm
 from ..model.stacks.transformer import transformer, transformers
@@ -86,17 +88,31 @@ ADMIN = Entry(
 )
 
 
+def _constants(blocks: int) -> list[rows.Row]:
+    """Returns DeepNorm's α, and what its β multiplies values and queries by, at a number of blocks."""
+    sublayers = []
+    for name in ("deepnorm", "post"):
+        sublayers.append(transformer(name, depth=blocks, width=8, attention=Attention(2)).sublayers[0].layers)
+    (scaled, plain) = sublayers
+    skip, branches = scaled["skip"], (scaled["branch"], plain["branch"])
+    assert isinstance(skip, Gain)
+    assert isinstance(skip.value, float)
+    gains = []
+    for branch in branches:
+        assert isinstance(branch, Branch)
+        gains.append(branch.gains(8))
+    ours, unscaled = gains
+    return [
+        rows.exact(f"α at N = {blocks}", skip.value),
+        rows.exact(f"β at N = {blocks}", (ours["value"] / unscaled["value"]) ** 0.5),
+        rows.exact(f"scale of queries at N = {blocks}", (ours["query"] / unscaled["query"]) ** 0.5),
+    ]
+
+
 def _deepnet(*, depths: tuple[int, ...], width: int, seeds: int) -> pd.DataFrame:
     """Returns DeepNorm's constants at depth 100, and the change of the output by one step of gradient descent."""
-    layers = transformer("deepnorm", depth=100, width=8, attention=Attention(2)).sublayers[0].layers
-    skip = layers["skip"]
-    assert isinstance(skip, Gain)
-    plain = transformer("post", depth=100, width=8, attention=Attention(2)).sublayers[0].layers
-    gains, unscaled = layers["branch"].gains(8), plain["branch"].gains(8)
-    made = [rows.exact("α at N = 100", skip.value)]
-    made.append(rows.exact("β at N = 100", (gains["value"] / unscaled["value"]) ** 0.5))
-    made.append(rows.exact("scale of queries at N = 100", (gains["query"] / unscaled["query"]) ** 0.5))
-    shape = {"depth": depths[0], "width": width, "context": 16, "init": "xavier"}
+    made = _constants(100)
+    shape: dict[str, Any] = {"depth": depths[0], "width": width, "context": 16, "init": "xavier"}
     bare = LayerNorm(scale="none", bias=False)
     models = transformers("post", "deepnorm", norm=bare, **shape)
     models["deepnorm, trained norms"] = transformer("deepnorm", **shape)

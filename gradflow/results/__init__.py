@@ -1,5 +1,5 @@
 """Results, bottom up: arguments, fields, naming, digest, files, locks, configuration, description, quantities, provenance,
-statistics, tree, sweeps, stored, folder, agreement, lines, diagnosis.
+statistics, tree, sweeps, stored, folder, agreement, lines, diagnosis, reproduction.
 """
 
 from .agreement import against_theory
