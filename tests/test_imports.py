@@ -22,7 +22,7 @@ FLOORS = {
     "theory": {"results", "laws", "model"},
     "programs": {"results", "laws", "model", "instruments"},
     "training": {"results", "laws", "model", "instruments", "programs"},
-    "published": {"results", "laws", "model", "instruments", "programs", "training"},
+    "published": {"results", "laws", "model", "instruments", "programs", "theory", "training"},
     "report": {"results", "laws"},
     "interop": {"results", "laws", "model", "instruments", "programs", "training"},
     "jobs": {

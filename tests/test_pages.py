@@ -128,7 +128,7 @@ def test_the_calls_take_the_options_they_are_given(page):
 def test_every_command_and_option_exists(page):
     fields = [field for group in (options.Models, options.Updates, options.Run, options.Trained)
               for field in dataclasses.fields(group)]  # fmt: skip
-    known = {field.name for field in fields} | {"record", "readings", "help"} | {"rooms"}  # of density.py
+    known = {field.name for field in fields} | {"record", "readings", "size", "help"} | {"rooms"}  # of density.py
     quoted = re.findall(r"`([^`\n]+)`", FENCE.sub("", text(page))) + blocks(page, "")
     for code in quoted:
         assert set(re.findall(r"(?<![\w.])gradflow ([a-z]+)", code)) <= set(commands.COMMANDS)

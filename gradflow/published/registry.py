@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..results.arguments import answering, known
 from ..results.reproduction import Interval, Reproduction, verdict
-from . import gradients, lanes, partial_jacobians, rates, streams, tokens, updates
+from . import depths, gradients, lanes, partial_jacobians, rates, streams, tokens, updates
 from .entry import SIZES, Entry
 
 ENTRIES: tuple[Entry, ...] = (
@@ -24,7 +24,7 @@ ENTRIES: tuple[Entry, ...] = (
     streams.LAYERNORM_SCALING,
     streams.PERI_LN,
     lanes.GAINS,
-    streams.COMPLETEP,
+    depths.COMPLETEP,
     rates.KEEL,
     tokens.THRESHOLD,
 )

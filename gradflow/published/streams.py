@@ -1,25 +1,17 @@
 """The size of the stream: its growth by layer at initialization, and against the depth after a few steps."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from ..laws.law import monomial
 from ..model.branches.branch import Attention, FeedForward
-from ..model.layers.layer import Gain
-from ..model.layers.norms import LayerNorm
-from ..model.parameters.depth import OfDepth
 from ..model.parameters.initializers import FanIn
-from ..model.stacks.transformer import transformer, transformers
-from ..model.wirings.wiring import Wiring
+from ..model.stacks.transformer import transformers
 from ..programs.measurement import measure
 from ..results.reproduction import READ, SECONDARY, Equals, Scales, Source, Within
 from ..results.tree import variable
-from ..training.data import text
-from ..training.loop import train
-from ..training.recipe import Recipe
+from ..theory.predict import predict
 from . import rows
 from .entry import Entry
 from .stacks import different_tokens, feed_forward
@@ -32,7 +24,39 @@ def _mean_square(node) -> xr.DataArray:
     return (variable(node, "stream_rms") ** 2).rename("mean_square")
 
 
-def _deepscale(*, depth: int, width: int, seeds: int) -> pd.DataFrame:
+PERCENTILES = {50: 0.004, 90: 0.014, 99: 0.028}  # published errors of the variance that a feed-forward network writes
+RESAMPLED = 200  # times, for the intervals of percentiles
+
+
+def _feed_forward_errors(seeds: int) -> list[rows.Row]:
+    """Returns percentiles of |measured/predicted − 1| of the variance of feed-forward outputs, over positions and weights.
+
+    Intervals are those of seeds drawn again with replacement.
+    """
+    ratios = []
+    for gain in (0.5, 1.0, 2.0):
+        model = feed_forward("pre", 4, 64, gain=gain)
+        batch = different_tokens(64)
+        node = measure(model, batch, seeds=seeds)["model"]
+        predicted = variable(predict(model, batch, replicas=2)["model"], "branch_rms").values ** 2
+        ratios.append(variable(node, "branch_rms").transpose("seed", "sublayer").values ** 2 / predicted)
+    by_seed = np.concatenate(ratios, axis=1)
+    draws = np.random.default_rng(0).integers(0, seeds, (RESAMPLED, seeds))
+    resampled = np.abs(by_seed[draws].mean(1) - 1)
+    errors = np.abs(by_seed.mean(0) - 1)
+    made = []
+    for percentile in PERCENTILES:
+        low, high = np.quantile(np.percentile(resampled, percentile, axis=1), (0.025, 0.975))
+        mean = float(np.percentile(errors, percentile))
+        made.append(rows.between(_error_name(percentile), mean, min(low, mean), max(high, mean), seeds))
+    return made
+
+
+def _error_name(percentile: int) -> str:
+    return f"feed-forward variance: error at {percentile}%"
+
+
+def _deepscale(*, depth: int, width: int, seeds: int, many: int) -> pd.DataFrame:
     """Returns stream variance and stream gradient of a pre-norm ReLU stack, against `1 + l/l₀`."""
     model = feed_forward("pre", depth, width)
     node = measure(model, different_tokens(32), seeds=seeds, quantities=("economy",))["model"]
@@ -44,21 +68,22 @@ def _deepscale(*, depth: int, width: int, seeds: int) -> pd.DataFrame:
         made += rows.curve(name, profile / profile.isel(depth=0, drop=True), "depth")
         moved = profile.assign_coords(depth=1 + profile["depth"].values / L0)
         made.append(rows.exponent(f"{name}: exponent in 1 + l/l₀", moved, monomial, over="depth"))
-    return rows.table(made)
+    return rows.table(made + _feed_forward_errors(many))
 
 
 DEEPSCALE = Entry(
     name="deepscalelm-variance",
-    title="Stream variance and gradient by layer under pre-norm",
+    title="Stream variance and gradient by layer under pre-norm; errors of the predicted variance",
     source=Source(
         "Kedia et al.",
         2024,
         "2403.09635",
         "Transformers Get Stable: An End-to-End Signal Propagation Theory for Language Models",
-        "variance and gradient of a pre-norm stack, as in the authors' code",
+        "variance and gradient of a pre-norm stack, errors of the simulations",
     ),
     published_setting="pre-norm Transformers of up to 192 layers, every branch of variance 1",
-    our_setting="{depth} ReLU sublayers, width {width}, LayerNorm, {seeds} seeds; a branch adds half of q₀ = 1, so l₀ = 2",
+    our_setting="{depth} ReLU sublayers, width {width}, LayerNorm, {seeds} seeds; a branch adds half of q₀ = 1, so l₀ = 2; "
+    "errors over 12 positions in stacks of 4 sublayers, width 64, {many} seeds",
     reduced="feed-forward sublayers alone, width 128",
     claims=(
         Equals(
@@ -77,13 +102,17 @@ DEEPSCALE = Entry(
             resolution=0.05,
             allowance=2 / 128,
         ),
+        *(
+            Within(_error_name(percentile), f"error of the theory in simulation: {error:.1%}", READ, most=error)
+            for percentile, error in PERCENTILES.items()
+        ),
     ),
     measure=_deepscale,
     scales=Scales("sublayer", "relative to the bottom", log_y=True),
     sizes={
-        "full": {"depth": 96, "width": 128, "seeds": 24},
-        "quick": {"depth": 48, "width": 128, "seeds": 12},
-        "toy": {"depth": 3, "width": 8, "seeds": 2},
+        "full": {"depth": 96, "width": 128, "seeds": 24, "many": 1024},
+        "quick": {"depth": 48, "width": 128, "seeds": 12, "many": 256},
+        "toy": {"depth": 3, "width": 8, "seeds": 2, "many": 2},
     },
     minutes=0.5,
 )
@@ -218,70 +247,4 @@ PERI_LN = Entry(
         "toy": {"depth": 1, "width": 8, "seeds": 2, "gains": (1.0, 3.0)},
     },
     minutes=1.0,
-)
-
-BASE_DEPTH = 2
-POWERS = {"standard": 0.0, "α = ½": 0.5, "α = 1": 1.0}
-
-
-def completep(alpha: float) -> Wiring:
-    """Returns pre-norm with each branch times `m^(−α)`, m the number of blocks over that of the base model."""
-    norm = LayerNorm()
-    return Wiring("completep", norm_in=norm, write=Gain(OfDepth(1 / BASE_DEPTH, -alpha)), leave=norm)
-
-
-def _completep(*, depths: tuple[int, ...], width: int, seeds: int, steps: int) -> pd.DataFrame:
-    """Returns the stream at the top after some steps against the number of blocks, for each α."""
-    data = text(context=32, batch=4)
-    made = []
-    for name, alpha in POWERS.items():
-        tops = []
-        for depth in depths:
-            model = transformer(completep(alpha), depth=depth, width=width, context=32)
-            lr = 1e-3
-            if alpha:
-                lr *= (depth / BASE_DEPTH) ** (alpha - 1)
-            recipe = Recipe(lr=lr)
-            options: dict[str, Any] = {"steps": steps, "record": (steps,), "readings": ("economy",), "seeds": seeds}
-            node = train({"model": model}, data, recipe, **options)[1]["model"]
-            top = variable(node, "stream_rms").isel(step=-1, depth=-1).reset_coords(drop=True)
-            tops.append(top.expand_dims(total_depth=[depth]))
-        against = xr.concat(tops, "total_depth")
-        made += rows.curve(name, against, "total_depth")
-        made.append(rows.exponent(f"{name}: exponent in the number of blocks", against, monomial, over="total_depth"))
-    return rows.table(made)
-
-
-COMPLETEP = Entry(
-    name="completep-stream",
-    title="Size of the final stream against depth after ten steps, for three powers of the branch's multiplier",
-    source=Source(
-        "Dey et al.",
-        2025,
-        "2505.01618",
-        "Don't be lazy: CompleteP enables compute-efficient deep transformers",
-        "figure 7",
-    ),
-    published_setting="mean |final stream|, depths 2 to 64, width 256, 3 seeds, 10 steps, learning rate 1e-3",
-    our_setting="rms of the final stream, {depths} blocks, width {width}, {seeds} seeds, {steps} steps of Adam, learning rate "
-    "1e-3 · m^(α−1) for all weights (1e-3 for the standard), m = L/2",
-    reduced="width 256 → 64, depth at most 32; one learning rate for stack and ends, Adam's ε not scaled",
-    claims=(
-        Within(
-            "standard: exponent in the number of blocks",
-            "standard: grows with depth (taken as an exponent above 0.2)",
-            READ,
-            least=0.2,
-        ),
-        Equals("α = ½: exponent in the number of blocks", "flat", READ, value=0.0, resolution=0.05, allowance=0.1),
-        Equals("α = 1: exponent in the number of blocks", "flat", READ, value=0.0, resolution=0.05, allowance=0.1),
-    ),
-    measure=_completep,
-    scales=Scales("number of blocks", "rms of the final stream", log_x=True, log_y=True),
-    sizes={
-        "full": {"depths": (2, 4, 8, 16, 32), "width": 64, "seeds": 3, "steps": 10},
-        "quick": {"depths": (2, 8, 32), "width": 32, "seeds": 3, "steps": 10},
-        "toy": {"depths": (1, 2, 3), "width": 8, "seeds": 2, "steps": 1},
-    },
-    minutes=3.0,
 )
