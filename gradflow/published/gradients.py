@@ -30,14 +30,7 @@ XIONG = "On Layer Normalization in the Transformer Architecture"
 def _last_gradient(*, depths: tuple[int, ...], width: int, seeds: int) -> pd.DataFrame:
     """Returns the gradient of the last feed-forward matrix against the number of blocks."""
     attention, mlp = Attention(1, causal=False), FeedForward(1, "relu", bias=False)
-    shape: dict[str, Any] = {
-        "depth": depths[0],
-        "width": width,
-        "context": 16,
-        "attention": attention,
-        "mlp": mlp,
-        "init": "xiong",
-    }
+    shape: dict[str, Any] = {"depth": depths[0], "width": width, "context": 16, "init": "xiong"}
     models = transformers("pre", "post", attention=attention, mlp=mlp, **shape)
     swept = sweep(models, text(context=16, batch=8), depth=depths, seeds=seeds, quantities=("economy",))
     gradients = against_total_depth(swept, "parameter_gradient", sublayer=-1, parameter="down")

@@ -30,7 +30,7 @@ WORSE = 0.3  # nat above the lowest loss so far
 def _borne(losses: xr.DataArray, steps: int) -> xr.DataArray:
     """Returns the learning rate of every seed at the first step from which its loss stays above the lowest so far, by `WORSE`.
 
-    The peak where it never does. Losses are means over windows of recorded steps, [step, seed].
+    The peak where it never does. Losses are those of the recorded steps, [step, seed]; where none is finite, it is above.
     """
     values = losses.transpose("step", "seed").values
     lowest = np.minimum.accumulate(np.nan_to_num(values, nan=np.inf), axis=0)

@@ -18,7 +18,14 @@ import pandas as pd  # noqa: E402
 import gradflow as gf  # noqa: E402
 
 TABLE = Path(__file__).with_suffix(".csv")
-QUICK = ("xiong-warm-up", "admin-amplification", "deepnet-constants", "completep-stream", "keel-largest-rate")
+QUICK = (
+    "xiong-warm-up",
+    "admin-amplification",
+    "deepnet-constants",
+    "completep-stream",
+    "keel-largest-rate",
+    "attention-threshold",
+)
 FIRST = ("name", "arxiv", "size", "verdict", "minutes")
 
 
