@@ -103,7 +103,10 @@ class Equals(Claim):
 
 @dataclass(frozen=True)
 class Within(Claim):
-    """The number is between `least` and `most`, with all of its interval; it fails with all of its interval outside."""
+    """The number is between `least` and `most` with all of its interval; it fails with all of it outside.
+
+    A number that is a bound, as a difference of 0 where more is claimed, is open.
+    """
 
     least: float = -math.inf
     most: float = math.inf
@@ -112,7 +115,7 @@ class Within(Claim):
         """Returns where the interval lies."""
         if not _is_finite(ours):
             return OPEN
-        if ours.low >= self.least and ours.high <= self.most:
+        if ours.low > self.least and ours.high < self.most:
             return HOLDS
         if ours.high < self.least or ours.low > self.most:
             return FAILS

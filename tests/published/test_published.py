@@ -14,7 +14,7 @@ import gradflow as gf
 from gradflow import cli, jobs
 from gradflow.published import rows
 from gradflow.published.entry import SIZES
-from gradflow.published.rates import _borne
+from gradflow.published.rates import _borne, _entropy
 from gradflow.published.registry import ENTRIES, REGISTRY, reported
 from gradflow.results.reproduction import (
     FAILS,
@@ -89,7 +89,8 @@ def test_a_number_equals_the_published_one_where_its_interval_holds_it_and_is_na
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "outcome"), [(0.1, 0.2, HOLDS), (-0.2, -0.1, FAILS), (-0.1, 0.1, OPEN), (math.nan, 1.0, OPEN)]
+    ("low", "high", "outcome"),
+    [(0.1, 0.2, HOLDS), (-0.2, -0.1, FAILS), (-0.1, 0.1, OPEN), (0.0, 0.0, OPEN), (math.nan, 1.0, OPEN)],
 )
 def test_a_number_is_within_bounds_with_all_of_its_interval(low, high, outcome):
     assert Within("k", "positive", READ, least=0.0).judged(Interval((low + high) / 2, low, high, 4)) == outcome
@@ -158,10 +159,15 @@ def test_numbers_have_the_t_interval_of_their_seeds():
     assert math.isnan(rows.number("k", [1.0])["low"])
 
 
-def test_the_largest_rate_is_that_of_the_step_from_which_the_loss_stays_high():
-    values = np.array([[5.0, 5.0, 5.0], [4.0, 4.0, 4.0], [4.6, 4.1, np.nan], [3.9, 4.5, np.nan], [3.8, 4.6, np.nan]])
-    losses = xr.DataArray(values, dims=("step", "seed"), coords={"step": range(5), "seed": range(3)}, name="loss")
-    np.testing.assert_allclose(_borne(losses, 5), [0.05, 0.04, 0.03])
+def test_the_largest_rate_is_the_last_at_which_the_loss_is_below_the_level():
+    values = np.array([[5.0, 5.0, 5.0, 5.0], [2.0, 2.0, 5.0, 2.0], [2.0, 9.0, 5.0, np.nan], [2.0, 9.0, 5.0, 9.0]])
+    losses = xr.DataArray(values, dims=("step", "seed"), coords={"step": range(4), "seed": range(4)}, name="loss")
+    np.testing.assert_allclose(_borne(losses, 4, 4.0), [0.05, 0.025, 0.0125, 0.025])
+
+
+def test_the_entropy_of_bytes_is_that_of_their_frequencies():
+    assert _entropy([0, 1, 1, 0]) == pytest.approx(math.log(2))
+    assert _entropy([7, 7]) == 0
 
 
 # ---- reports ------------------------------------------------------------------------------------------------
