@@ -132,7 +132,7 @@ WARM_UP = Entry(
 def _of_blocks(node) -> xr.DataArray:
     """Returns the norm of the gradient of all weights of every block, [seed, block]."""
     squares = (variable(node, "parameter_gradient") ** 2).sum("parameter")
-    layers = variable(node, "layer").values
+    layers = node["layer"].values
     blocks = []
     for layer in np.unique(layers):
         blocks.append(squares.isel(sublayer=np.flatnonzero(layers == layer)).sum("sublayer"))

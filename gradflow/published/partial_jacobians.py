@@ -94,7 +94,7 @@ EXPONENTS = Entry(
     measure=_exponents,
     scales=Scales("sublayer", "partial Jacobian norm to the top", log_y=True),
     sizes={
-        "full": {"depth": 64, "width": 128, "seeds": 16},
+        "full": {"depth": 64, "width": 128, "seeds": 40},
         "quick": {"depth": 48, "width": 64, "seeds": 8},
         "toy": {"depth": 5, "width": 8, "seeds": 2},
     },

@@ -81,7 +81,7 @@ ADMIN = Entry(
     scales=Scales("number of blocks", "mean squared change of the output", log_x=True, log_y=True),
     sizes={
         "full": {"depths": (4, 8, 16, 32), "width": 64, "seeds": 16},
-        "quick": {"depths": (4, 8, 16), "width": 32, "seeds": 8},
+        "quick": {"depths": (4, 8, 16), "width": 32, "seeds": 32},
         "toy": {"depths": (2, 3, 4), "width": 8, "seeds": 2},
     },
     minutes=2.0,

@@ -187,15 +187,19 @@ class Reproduction:
 
 
 def to_text(row) -> str:
-    """Returns a number with its interval, `−0.52 [−0.55, −0.49]`; without one where it has no scatter."""
-    mean, low, high = (_digits(row[name]) for name in ("mean", "low", "high"))
-    if low == mean == high:
-        return mean
+    """Returns a number with its interval, `−0.52 [−0.55, −0.49]`, to as many digits as tell them apart; alone without scatter."""
+    bounds = [row["mean"], row["low"], row["high"]]
+    if bounds[1] == bounds[2]:
+        return _digits(bounds[0], 3)
+    for digits in (3, 4, 5):
+        mean, low, high = (_digits(bound, digits) for bound in bounds)
+        if low != mean != high:
+            break
     return f"{mean} [{low}, {high}]"
 
 
-def _digits(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
+def _digits(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}".replace("-", "−")
 
 
 def _filled(text: str, indent: int, hanging: int) -> str:

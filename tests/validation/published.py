@@ -19,7 +19,6 @@ import gradflow as gf  # noqa: E402
 
 TABLE = Path(__file__).with_suffix(".csv")
 QUICK = (
-    "xiong-warm-up",
     "admin-amplification",
     "deepnet-constants",
     "completep-stream",
