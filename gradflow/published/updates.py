@@ -11,7 +11,7 @@ from ..model.branches.branch import Attention, Branch
 from ..model.layers.layer import Gain
 from ..model.layers.norms import LayerNorm
 from ..model.stacks.transformer import transformer, transformers
-from ..results.reproduction import READ, SECONDARY, Equals, Scales, Source, Within
+from ..results.reproduction import READ, RECALLED, SECONDARY, Equals, Scales, Source, Within
 from ..results.sweeps import against_total_depth
 from ..training.data import text
 from ..training.experiments import amplification
@@ -138,6 +138,7 @@ DEEPNET = Entry(
         Equals("α at N = 100", "α = (2N)^(1/4) = 3.761", READ, value=200**0.25, resolution=1e-9, allowance=1e-9),
         Equals("β at N = 100", "β = (8N)^(−1/4) = 0.188", READ, value=800**-0.25, resolution=1e-9, allowance=1e-9),
         Equals("scale of queries at N = 100", "β scales feed-forward, value and output alone", READ, 1.0, 1e-9, 1e-9),
+        Within("post: exponent of ‖ΔF‖", "under post-norm the update grows with N", RECALLED, least=0.0),
         Within(
             "deepnorm: exponent of ‖ΔF‖",
             "‖ΔF‖ stays bounded as N grows (taken as an exponent of at most 0.1); norms without trained gain and shift, "

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+
 from ..results.folder import filled
 from ..results.reproduction import Reproduction
 from . import plot
@@ -15,7 +17,9 @@ def write(report: Reproduction, out: str | Path, configuration: dict, provenance
     Errors: as `results.folder.filled`.
     """
     with filled(out, configuration, provenance) as folder:
-        plot.save(plot.reproduction(report), folder / "figure", report.curves)
+        drawn = plot.reproduction(report)
+        plot.save(drawn, folder / "figure", report.curves)
+        plt.close(drawn.figure)
         report.numbers.to_csv(folder / "numbers.csv", index=False)
         (folder / "report.txt").write_text(f"{report}\n", encoding="utf-8")
     return Path(out)
