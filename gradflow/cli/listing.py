@@ -65,7 +65,7 @@ def _in_full(name: str, row: pd.Series) -> str:
 
 
 def reproductions() -> str:
-    """Returns the published figures that can be made again: name, what it is, source, minutes at full size."""
+    """Returns the published figures that can be made again: name, what it is, source, and minutes."""
     from ..published.registry import reproductions as table
 
     parts = []

@@ -73,7 +73,7 @@ LAST_GRADIENT = Entry(
         "quick": {"depths": (6, 10, 14), "width": 64, "seeds": 12},
         "toy": {"depths": (1, 2, 3), "width": 8, "seeds": 2},
     },
-    minutes=1.0,
+    minutes=4.2,
 )
 
 
@@ -125,7 +125,7 @@ WARM_UP = Entry(
         "quick": {"width": 32, "steps": 100, "seeds": 4},
         "toy": {"width": 8, "steps": 2, "seeds": 2},
     },
-    minutes=2.0,
+    minutes=5.7,
 )
 
 
@@ -189,5 +189,5 @@ MIX_LN = Entry(
         "quick": {"depth": 12, "width": 32, "seeds": 8},
         "toy": {"depth": 4, "width": 8, "seeds": 2},
     },
-    minutes=1.0,
+    minutes=1.7,
 )

@@ -137,5 +137,5 @@ GAINS = Entry(
         "quick": {"depth": 30, "seeds": 12, "noise": 0.2, "strength": 1.0},
         "toy": {"depth": 2, "seeds": 2, "noise": 0.2, "strength": 1.0},
     },
-    minutes=0.5,
+    minutes=0.6,
 )

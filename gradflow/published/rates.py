@@ -93,5 +93,5 @@ KEEL = Entry(
         "quick": {"depth": 12, "width": 32, "steps": 200, "seeds": 4, "every": 4},
         "toy": {"depth": 4, "width": 8, "steps": 2, "seeds": 2, "every": 1},
     },
-    minutes=3.0,
+    minutes=8.0,
 )

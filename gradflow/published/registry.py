@@ -43,7 +43,7 @@ def reproduce(name: str, *, size: str = "full") -> Reproduction:
     A verdict is "reproduced", "not reproduced", "same order, at a smaller size" (all statements hold, and the setting is not
     the published one), or "undecided" (an interval is too wide to tell).
 
-    Cost: at full size up to some minutes on two cores, as `reproductions()` says.
+    Cost: some minutes on two cores, as `reproductions()` says of the size in tests/validation/published.csv.
 
     Errors: ValueError, with the names there are.
     """

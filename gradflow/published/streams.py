@@ -114,7 +114,7 @@ DEEPSCALE = Entry(
         "quick": {"depth": 48, "width": 128, "seeds": 12, "many": 256},
         "toy": {"depth": 3, "width": 8, "seeds": 2, "many": 2},
     },
-    minutes=0.5,
+    minutes=4.5,
 )
 
 
@@ -172,7 +172,7 @@ LAYERNORM_SCALING = Entry(
         "quick": {"depth": 32, "width": 32, "seeds": 24},
         "toy": {"depth": 6, "width": 8, "seeds": 2},
     },
-    minutes=1.0,
+    minutes=1.8,
 )
 
 
@@ -246,5 +246,5 @@ PERI_LN = Entry(
         "quick": {"depth": 6, "width": 64, "seeds": 12, "gains": (1.0, 3.0)},
         "toy": {"depth": 1, "width": 8, "seeds": 2, "gains": (1.0, 3.0)},
     },
-    minutes=1.0,
+    minutes=2.6,
 )

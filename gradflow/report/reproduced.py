@@ -1,6 +1,7 @@
 """The folder of a published figure made again: its numbers, its figure with the data behind it, and the report as text."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 
@@ -19,7 +20,8 @@ def write(report: Reproduction, out: str | Path, configuration: dict, provenance
     with filled(out, configuration, provenance) as folder:
         drawn = plot.reproduction(report)
         plot.save(drawn, folder / "figure", report.curves)
-        plt.close(drawn.figure)
+        figure: Any = drawn.figure
+        plt.close(figure)
         report.numbers.to_csv(folder / "numbers.csv", index=False)
         (folder / "report.txt").write_text(f"{report}\n", encoding="utf-8")
     return Path(out)
