@@ -33,6 +33,7 @@ NAMES = {
     "programs.metered": ("metered",),
     "programs.program": ("Program",),
     "programs.sweep": ("sweep",),
+    "published.registry": ("reproduce", "reproductions"),
     "recomputation": ("recompute",),
     "results.quantities": ("quantities",),
     "theory.predict": ("predict",),

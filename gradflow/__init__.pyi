@@ -35,6 +35,8 @@ from .programs.measurement import measure as measure
 from .programs.metered import metered as metered
 from .programs.program import Program as Program
 from .programs.sweep import sweep as sweep
+from .published.registry import reproduce as reproduce
+from .published.registry import reproductions as reproductions
 from .recomputation import recompute as recompute
 from .report import plot as plot
 from .report.text import findings as findings

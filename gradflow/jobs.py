@@ -23,11 +23,15 @@ from .model.wirings.catalogue import Placement, Wiring
 from .model.wirings.catalogue import wirings as wiring_table
 from .programs.diagnosis.diagnose import diagnose
 from .programs.sweep import sweep
+from .published.entry import SIZES
+from .published.registry import REGISTRY, reproduce
 from .report import bundle, plot
+from .report.reproduced import write as write_reproduction
 from .results.arguments import known, shown, whole
 from .results.diagnosis import Diagnosis
 from .results.folder import CHECKPOINTS, WIRINGS, begun
 from .results.provenance import provenance
+from .results.reproduction import Reproduction
 from .theory.predict import predict
 from .training import data as texts
 from .training.atlas import atlas
@@ -292,3 +296,16 @@ class Inspection:
             tree = self.trained.measured()
             bundle.write(tree, self.out, configuration=self.configuration, blind=self.blind)
         return tree
+
+
+def reproduced(name: str, size: str, out: Path | None) -> Reproduction:
+    """Returns a published figure made again; its numbers and its figure are written where a folder is named."""
+    known("reproduction", name, REGISTRY)
+    if out is None:
+        return reproduce(name, size=size)
+    origin = provenance()
+    configuration = {"command": "reproduce", "name": name, "size": known("size", size, SIZES)}
+    with begun(out, configuration, origin):
+        report = reproduce(name, size=size)
+        write_reproduction(report, out, configuration, origin)
+    return report

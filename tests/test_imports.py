@@ -22,10 +22,22 @@ FLOORS = {
     "theory": {"results", "laws", "model"},
     "programs": {"results", "laws", "model", "instruments"},
     "training": {"results", "laws", "model", "instruments", "programs"},
+    "published": {"results", "laws", "model", "instruments", "programs", "theory", "training"},
     "report": {"results", "laws"},
     "interop": {"results", "laws", "model", "instruments", "programs", "training"},
     "recomputation": {"results", "model", "instruments", "programs", "theory", "training", "interop"},
-    "jobs": {"results", "laws", "model", "instruments", "programs", "theory", "training", "report", "interop"},
+    "jobs": {
+        "results",
+        "laws",
+        "model",
+        "instruments",
+        "programs",
+        "theory",
+        "training",
+        "published",
+        "report",
+        "interop",
+    },
 }
 
 

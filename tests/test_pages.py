@@ -19,6 +19,7 @@ from gradflow.model.wirings.catalogue import ALIASES
 from gradflow.report.tables import numbers
 from gradflow.report.tables.profiles import digits
 from gradflow.results.quantities import QUANTITIES
+from gradflow.results.reproduction import to_text
 
 ROOT = Path(__file__).parent.parent
 FIGURES, VALIDATION = ROOT / "notebooks" / "figures", ROOT / "tests" / "validation"
@@ -129,7 +130,7 @@ def test_the_calls_take_the_options_they_are_given(page):
 def test_every_command_and_option_exists(page):
     fields = [field for group in (options.Models, options.Updates, options.Run, options.Trained)
               for field in dataclasses.fields(group)]  # fmt: skip
-    known = {field.name for field in fields} | {"record", "readings", "help"} | {"rooms"}  # of density.py
+    known = {field.name for field in fields} | {"record", "readings", "size", "help"} | {"rooms"}  # of density.py
     for command in (verification.verify, verification.report):
         known |= set(inspect.signature(command).parameters)
     quoted = re.findall(r"`([^`\n]+)`", FENCE.sub("", text(page))) + blocks(page, "")
@@ -339,6 +340,23 @@ def test_what_is_said_of_training_is_in_its_file():
     shown = {name: "{:.2f} [{:.2f}, {:.2f}]".format(*row[["mean", "low", "high"]]) for name, row in bert.iterrows()}
     assert f"post-norm to {shown['post']} and pre-norm to {shown['pre']}" in page
     assert f"a paired difference of {bert.loc['post', 'mean'] - bert.loc['pre', 'mean']:.2f} [" in page
+
+
+PUBLISHED = pd.read_csv(VALIDATION / "published.csv")
+
+
+def test_the_table_of_published_figures_is_that_of_its_file():
+    assert list(dict.fromkeys(PUBLISHED["name"])) == list(gf.reproductions().index)
+    for name, statements in PUBLISHED.groupby("name", sort=False):
+        (verdict,), (size,) = set(statements["verdict"]), set(statements["size"])
+        holding = f"{(statements['outcome'] == 'holds').sum()} of {len(statements)}"
+        row = gf.reproductions().loc[name]
+        assert f"| `{name}` | {row['paper']} | {size} | {holding} | {verdict} |" in text(TRUST)
+
+
+def test_what_does_not_hold_is_said():
+    for row in PUBLISHED[PUBLISHED["outcome"] != "holds"].to_dict("records"):
+        assert f"{row['number']}: {to_text(row)}" in flat(TRUST)
 
 
 def prose_of(notebook: str) -> str:

@@ -196,6 +196,26 @@ def _commit_note(origin: dict) -> str:
 
 
 @command
+def reproduce(name: tyro.conf.Positional[str | None] = None, size: str = "full", out: Path | None = None) -> None:
+    """Make a published figure or table again, and say whether it is reproduced; without a name, list all of them.
+
+    Args:
+        name: One of the list.
+        size: full; quick, with fewer seeds or blocks; toy, to try the machinery.
+        out: A folder for the numbers and the figure; by default nothing is written.
+    """
+    use_fast_compilation()
+    with refusing("reproduce", ValueError, OSError):
+        check_flags()
+        draw_without_a_screen()
+        from .. import jobs
+        from . import listing
+
+        text = listing.reproductions() if name is None else str(jobs.reproduced(name, size, out))
+    print(text)
+
+
+@command
 def wirings(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
     """Print the named wirings: their equation, their Jacobian, and their source.
 

@@ -64,6 +64,19 @@ def _in_full(name: str, row: pd.Series) -> str:
     return "\n".join(lines)
 
 
+def reproductions() -> str:
+    """Returns the published figures that can be made again: name, what it is, source, and minutes."""
+    from ..published.registry import reproductions as table
+
+    parts = []
+    for name, row in table().iterrows():
+        source = f"{row['paper']}, arXiv:{row['arxiv']}, {row['place']}"
+        parts.append(
+            "\n".join([str(name), _filled(row["title"], 2), _filled(f"{source}; {row['minutes']:g} minutes", 2)])
+        )
+    return "\n\n".join(parts)
+
+
 def _filled(text: str, indent: int = 0, hanging: int = 2) -> str:
     """Returns text in lines that fit, indented, those after the first one further."""
     first = " " * indent

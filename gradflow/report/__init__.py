@@ -1,6 +1,6 @@
 """What is made of results: tables, words, figures, and the bundle with all of them; report knows results and laws alone.
 
-Bottom up: tables, text, plot, gallery, paper, bundle, verification.
+Bottom up: tables, text, plot, gallery, paper, bundle, verification, reproduced.
 """
 
 from .bundle import again, write, write_atlas

@@ -1,5 +1,5 @@
 """Results, bottom up: arguments, fields, naming, digest, checksums, files, locks, configuration, description, quantities,
-resources, provenance, statistics, tree, sweeps, stored, folder, agreement, lines, diagnosis,
+resources, provenance, statistics, tree, sweeps, stored, folder, agreement, lines, diagnosis, reproduction,
 topics, tolerance.
 """
 

@@ -1,0 +1,86 @@
+"""The size of the final stream against the number of blocks, after a few steps of training."""
+
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from ..laws.law import monomial
+from ..model.layers.layer import Gain
+from ..model.layers.norms import LayerNorm
+from ..model.parameters.depth import OfDepth
+from ..model.stacks.transformer import transformer
+from ..model.wirings.wiring import Wiring
+from ..results.reproduction import READ, Equals, Scales, Source, Within
+from ..results.tree import variable
+from ..training.data import text
+from ..training.loop import train
+from ..training.recipe import Recipe
+from . import rows
+from .entry import Entry
+
+BASE_DEPTH = 2
+POWERS = {"standard": 0.0, "α = ½": 0.5, "α = 1": 1.0}
+
+
+def completep(alpha: float) -> Wiring:
+    """Returns pre-norm with each branch times `m^(−α)`, m the number of blocks over that of the base model."""
+    norm = LayerNorm()
+    return Wiring("completep", norm_in=norm, write=Gain(OfDepth(1 / BASE_DEPTH, -alpha)), leave=norm)
+
+
+def _completep(*, depths: tuple[int, ...], width: int, seeds: int, steps: int) -> pd.DataFrame:
+    """Returns the stream at the top after some steps against the number of blocks, for each α."""
+    data = text(context=32, batch=4)
+    made = []
+    for name, alpha in POWERS.items():
+        tops = []
+        for depth in depths:
+            model = transformer(completep(alpha), depth=depth, width=width, context=32)
+            lr = 1e-3
+            if alpha:
+                lr *= (depth / BASE_DEPTH) ** (alpha - 1)
+            recipe = Recipe(lr=lr)
+            options: dict[str, Any] = {"steps": steps, "record": (steps,), "readings": ("economy",), "seeds": seeds}
+            node = train({"model": model}, data, recipe, **options)[1]["model"]
+            top = variable(node, "stream_rms").isel(step=-1, depth=-1).reset_coords(drop=True)
+            tops.append(top.expand_dims(total_depth=[depth]))
+        against = xr.concat(tops, "total_depth")
+        made += rows.curve(name, against, "total_depth")
+        made.append(rows.exponent(f"{name}: exponent in the number of blocks", against, monomial, over="total_depth"))
+    return rows.table(made)
+
+
+COMPLETEP = Entry(
+    name="completep-stream",
+    title="Size of the final stream against depth after ten steps, for three powers of the branch's multiplier",
+    source=Source(
+        "Dey et al.",
+        2025,
+        "2505.01618",
+        "Don't be lazy: CompleteP enables compute-efficient deep transformers",
+        "figure 7",
+    ),
+    published_setting="mean |final stream|, depths 2 to 64, width 256, 3 seeds, 10 steps, learning rate 1e-3",
+    our_setting="rms of the final stream, {depths} blocks, width {width}, {seeds} seeds, {steps} steps of Adam, learning rate "
+    "1e-3 · m^(α−1) for all weights (1e-3 for the standard), m = L/2",
+    reduced="width 256 → 64, depth at most 32; one learning rate for stack and ends, Adam's ε not scaled",
+    claims=(
+        Within(
+            "standard: exponent in the number of blocks",
+            "standard: grows with depth (taken as an exponent above 0.2)",
+            READ,
+            least=0.2,
+        ),
+        Equals("α = ½: exponent in the number of blocks", "flat", READ, value=0.0, resolution=0.05, allowance=0.1),
+        Equals("α = 1: exponent in the number of blocks", "flat", READ, value=0.0, resolution=0.05, allowance=0.1),
+    ),
+    measure=_completep,
+    scales=Scales("number of blocks", "rms of the final stream", log_x=True, log_y=True),
+    sizes={
+        "full": {"depths": (2, 4, 8, 16, 32), "width": 64, "seeds": 6, "steps": 10},
+        "quick": {"depths": (2, 8, 32), "width": 32, "seeds": 6, "steps": 10},
+        "toy": {"depths": (1, 2, 3), "width": 8, "seeds": 2, "steps": 1},
+    },
+    minutes=7.0,
+)
