@@ -107,7 +107,7 @@ def document(material: Material) -> str:
 def _of_results(material: Material) -> list[str]:
     """Returns the tables and paragraphs about what gradflow measured."""
     members = tables.nodes(material.run)
-    steps = tables.steps_of(material.run, (0, 10, 100))
+    steps = tables.shown_steps(material.run)
     alone = nonfinite.alone(members)
     results = f"{_RESULTS} {_ONE_SEED if alone else _OVER_SEEDS}"
     laws = f"{_LAWS}{'' if alone else _WITH_INTERVALS}. {_SCORES}"

@@ -223,8 +223,10 @@ _HELD_OUT = with_error(
         "mean over all targets of −log p(target), of text that no batch holds",
         r"-\frac{1}{N} \sum_{i=1}^{N} \log p(y_i)",
         "nat",
-        reading="heldout_loss",
-        figure="outcomes",
+        (),
+        ARITHMETIC,
+        "heldout_loss",
+        "outcomes",
     ),
     _OF_EXAMPLES,
 )
