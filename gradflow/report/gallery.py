@@ -13,7 +13,7 @@ import pandas as pd
 from ..results.quantities import QUANTITIES
 from . import plot, tables
 from .plot.lines import is_drawable
-from .tables import jacobians
+from .tables import growth, jacobians
 
 ENTRIES = 16  # curves of one panel: a quantity with more entries, such as tokens, has no figure here
 IN_OTHERS = ("stream_gradient", "layer_gradient")  # which have figures of their own
@@ -62,6 +62,7 @@ def _of_run(run, sweep, theory) -> Iterator[Candidate]:
     if sweep is not None:
         yield Candidate("total_depth", partial(plot.total_depth, sweep), tables.total_depth(sweep))
     yield from _quantities(run, steps)
+    yield from _similarities(run, steps)
     for step in steps or (None,):
         yield from _jacobians(run, step)
 
@@ -112,6 +113,23 @@ def _quantities(run, steps: Sequence[int]) -> Iterator[Candidate]:
             if len(further) == 1 and 0 < len(entries) <= ENTRIES:
                 shown: dict[str, Any] = {"steps": steps[-1:], further[0]: entries}
                 yield _profile(f"{quantity}_{name}", {name: node}, quantity, **shown)
+
+
+def _similarities(run, steps: Sequence[int]) -> Iterator[Candidate]:
+    """Yields how the stream grows, and how alike it is at any two positions, of all models on one colour scale."""
+    members = tables.nodes(run)
+    if all("stream_rms" in node for node in members.values()):
+        yield Candidate(
+            "variance_growth", partial(plot.variance_growth, run, steps=steps), growth.variance(run, steps=steps)
+        )
+    found = {name: tables.similarity(node) for name, node in members.items() if "stream_angle" in node}
+    if not found:
+        return
+    limits = (0.0, max(table["mean"].max() for table in found.values()))
+    for name, table in found.items():
+        step = steps[-1] if steps else None
+        draw = partial(plot.similarity, members[name], step=step, limits=limits)
+        yield Candidate(f"similarity_{name}", draw, table)
 
 
 def _profiled(members) -> Iterator[str]:

@@ -3,7 +3,7 @@
 Depth runs left to right, from the input to the output; a quantity that spans decades has a log axis. Nothing is computed here:
 numbers come from `tables`. The Axes carry their caption as their label (`ax.get_label()`): quantity, probe and every
 condition; `save` writes picture, table and caption. Bottom up: setting, canvas, saving, looks, scales, lines, legends, profiles,
-budgets, maps, training, jacobians, theory, experiments, atlas, trunk.
+budgets, maps, training, jacobians, theory, experiments, layers, atlas, trunk.
 """
 
 from .atlas import atlas
@@ -11,6 +11,7 @@ from .budgets import budget, budget_totals
 from .canvas import STYLE, WIDTHS, figure
 from .experiments import amplification, collapse, outcomes, through
 from .jacobians import alignment, exponents, factors, spectral_density, spectrum, spectrum_bands
+from .layers import coordinate_check, similarity, variance_growth
 from .maps import heatmap
 from .profiles import profile
 from .saving import save
@@ -29,6 +30,7 @@ __all__ = [
     "budget_totals",
     "collapse",
     "comparison",
+    "coordinate_check",
     "exponents",
     "factors",
     "figure",
@@ -36,6 +38,7 @@ __all__ = [
     "outcomes",
     "profile",
     "save",
+    "similarity",
     "spectral_density",
     "spectrum",
     "spectrum_bands",
@@ -44,4 +47,5 @@ __all__ = [
     "training",
     "trunk",
     "variance",
+    "variance_growth",
 ]

@@ -18,14 +18,14 @@ def legend_above(ax: Axes, columns: int, title: str | None = None, key: pd.DataF
     Above it comes the `title`. Of a table with several kinds of sublayers, the `key`, the legend tells what filled and open
     markers are.
     """
-    handles, labels = ax.get_legend_handles_labels()
+    _, labels = ax.get_legend_handles_labels()
     kinds = _kinds(key)
     if kinds:
         columns += 1
     for kind, filling in kinds.items():
         if kind not in labels:
-            handles.append(marker("o", filling))
-            labels.append(kind)
+            ax.add_line(marker("o", filling, label=kind))
+    handles, labels = ax.get_legend_handles_labels()
     if labels:
         _draw(ax, handles, labels, columns)
     if title is not None:
@@ -38,9 +38,10 @@ def _kinds(table: pd.DataFrame | None) -> dict[str, str]:
     return found if len(found) > 1 else {}
 
 
-def marker(shape: str, filling: Any = "full") -> Line2D:
+def marker(shape: str, filling: Any, label: str) -> Line2D:
     """Returns the entry of a legend that is a marker alone."""
-    return Line2D([], [], color=GREY, marker=shape, fillstyle=filling, markerfacecoloralt="white", linestyle="", ms=3.5)
+    face: dict[str, Any] = {"fillstyle": filling, "markerfacecoloralt": "white"}
+    return Line2D([], [], color=GREY, marker=shape, linestyle="", ms=3.5, label=label, **face)
 
 
 def _draw(ax: Axes, handles: list, labels: list[str], columns: int) -> None:

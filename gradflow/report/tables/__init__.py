@@ -1,6 +1,7 @@
 """The numbers behind figures and pages, as long tables with a band over seeds; knows results and laws, and draws nothing.
 
-Bottom up: steps, profiles, budget, nonfinite, fits, outcome, jacobians, numbers, theory, experiments, atlas, atlas_page.
+Bottom up: steps, profiles, budget, nonfinite, fits, outcome, jacobians, numbers, theory, experiments, growth,
+coordinates, atlas, atlas_page.
 """
 
 from .budget import NET, budget_from_top, budget_totals, ends, net_budget
@@ -21,6 +22,7 @@ from .profiles import (
     profiles_of,
     relative,
     signed,
+    similarity,
     total_depth,
     training,
     variable,

@@ -216,6 +216,16 @@ def training(run, quantities: Iterable[str] = THROUGH) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def similarity(node, quantity: str = "stream_angle", *, step: int | None = None) -> pd.DataFrame:
+    """Returns how alike the streams at any two positions are, at a recorded step (by default the last), as bands over seeds."""
+    values = variable(node, quantity)
+    if step is not None:
+        values = at_steps(values, (step,))
+    if "step" in values.dims:
+        values = values.isel(step=-1, drop=True)
+    return long({called(node): values})
+
+
 def heat(node, quantity: str = "stream_gradient", *, relative_to: str | None = "readout") -> xr.DataArray:
     """Returns the geometric mean over seeds of a profile, [step, depth]."""
     return band(relative(node, quantity, relative_to))["mean"].rename(quantity)
