@@ -18,6 +18,7 @@ from .canvas import across_all, axes, legend, naming, styled
 from .legends import legend_above
 from .lines import by, check_drawable, curve, curves, guide
 from .looks import looks, named
+from .profiles import dotted
 from .training import NARROW
 
 SIMILARITIES = ("stream_angle", "stream_cosine")
@@ -72,7 +73,7 @@ def variance_growth(tree, *, steps=None, labels=None, colours=None, ax=None) -> 
     scales.scale(ax, True, None)
     ax.set_ylabel("mean square of the stream")
     legend_above(ax, columns=1, key=table)
-    lead = "Mean square of the stream against its position l from 1 on; dotted: a l^k, with the 95% interval of k over seeds"
+    lead = f"Mean square of the stream against its position from 1 on{dotted(tree, 'l the position')}"
     return captions.attached(ax, tree, lead, "stream_rms", probe="the forward pass alone")
 
 
@@ -86,9 +87,7 @@ def coordinate_check(checked, *, width=None) -> Figure:
     check_drawable(table, "the coordinate check")
     models = dict.fromkeys(table["model"])
     if len(models) > 1:
-        raise ValueError(
-            f"there are {len(models)} models, {', '.join(models)}: draw one, checked.filter(…) or checked['…']"
-        )
+        raise ValueError(f"there are {len(models)} models, {', '.join(models)}: draw one of them, checked['…']")
     exponents = coordinates.exponents(checked)
     across = across_all(width, "icml")
     quantities = list(dict.fromkeys(table["quantity"]))
@@ -100,10 +99,10 @@ def coordinate_check(checked, *, width=None) -> Figure:
         of_axis = exponents[(exponents["quantity"] == quantity) & (exponents["axis"] == axis)]
         _against(ax, table[table["quantity"] == quantity], axis, of_axis)
         ax.set_ylabel(fill(coordinates.QUANTITIES[quantity], 20))
+    words = "; ".join(coordinates.QUANTITIES.values())
     lead = (
-        f"Coordinate check of {legend(next(iter(models)))}: {'; '.join(coordinates.QUANTITIES.values())}, at the last recorded "
-        f"step, against the width at every depth and against the depth at every width, with the exponents "
-        f"fitted and their 95% intervals over seeds"
+        f"Coordinate check of {legend(next(iter(models)))}: {words}, at the last recorded step, against the width at every depth "
+        f"and against the depth at every width; in the legends the exponents fitted, {captions.intervals(checked)}"
     )
     return captions.attached(whole, checked, lead, "stream_rms", "parameter_gradient", "stream_change")
 
