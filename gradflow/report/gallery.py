@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from ..results.quantities import QUANTITIES
@@ -97,21 +98,23 @@ def _through_training(run) -> Iterator[Candidate]:
 def _quantities(run, steps: Sequence[int]) -> Iterator[Candidate]:
     """Yields a profile of every quantity that all models have: side by side, or of several entries one figure a model.
 
-    Of a training several entries are drawn after the last step. What is zero everywhere is left out, such as the share of gains
+    Of a training several entries are drawn at the last of the steps that has numbers: no update follows the very last step.
+    What is zero everywhere is left out, such as the share of gains
     that read nothing.
     """
     members = tables.nodes(run)
     for quantity in _profiled(members):
+        there = _with_numbers(members, quantity, steps)
         further = [dim for dim in QUANTITIES[quantity].dims if dim not in ("depth", "sublayer")]
         if not further:
-            candidate = _profile(quantity, run, quantity, steps=steps)
+            candidate = _profile(quantity, run, quantity, steps=there)
             if candidate.table["mean"].fillna(0).any():
                 yield candidate
             continue
         for name, node in members.items():
             entries = _entries(node, quantity, further[0])
             if len(further) == 1 and 0 < len(entries) <= ENTRIES:
-                shown: dict[str, Any] = {"steps": steps[-1:], further[0]: entries}
+                shown: dict[str, Any] = {"steps": there[-1:], further[0]: entries}
                 yield _profile(f"{quantity}_{name}", {name: node}, quantity, **shown)
 
 
@@ -119,9 +122,9 @@ def _similarities(run, steps: Sequence[int]) -> Iterator[Candidate]:
     """Yields how the stream grows, and how alike it is at any two positions, of all models on one colour scale."""
     members = tables.nodes(run)
     if all("stream_rms" in node for node in members.values()):
-        yield Candidate(
-            "variance_growth", partial(plot.variance_growth, run, steps=steps), growth.variance(run, steps=steps)
-        )
+        ends = tuple(dict.fromkeys((*steps[:1], *steps[-1:])))
+        table = growth.variance(run, steps=ends)
+        yield Candidate("variance_growth", partial(plot.variance_growth, run, steps=ends), table)
     found = {name: tables.similarity(node) for name, node in members.items() if "stream_angle" in node}
     if not found:
         return
@@ -137,6 +140,15 @@ def _profiled(members) -> Iterator[str]:
     for quantity, row in QUANTITIES.items():
         if row.figure == "profile" and quantity not in IN_OTHERS and all(quantity in node for node in members.values()):
             yield quantity
+
+
+def _with_numbers(members, quantity: str, steps: Sequence[int]) -> Sequence[int]:
+    """Returns those of the steps at which a number of some model is finite."""
+    there = []
+    for step in steps:
+        if any(np.isfinite(node[quantity].sel(step=step)).any() for node in members.values()):
+            there.append(step)
+    return there
 
 
 def _entries(node, quantity: str, dim: str) -> tuple:

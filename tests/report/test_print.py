@@ -128,6 +128,20 @@ def test_all_figures_of_a_bundle_are_of_the_same_steps(run, drawn):
         assert name in drawn
 
 
+def test_updates_are_drawn_at_the_last_step_that_has_one():
+    def add_updates(node):
+        change = node["stream_rms"].copy()
+        change[-1] = np.nan  # no update follows the last step
+        return node.assign(stream_change=change)
+
+    names = {}
+    for name, figure, table in gallery.figures(changed(made.tree(steps=(0, 1, 3)), add_updates)):
+        plt.close(whole(figure))
+        names[name] = table
+    assert set(names["stream_change"]["step"]) == {0, 1}
+    assert set(names["stream_rms"]["step"]) == {0, 1, 3}
+
+
 def test_the_callers_settings_win_but_not_in_a_bundle():
     with plt.rc_context({"legend.fontsize": 11}):
         assert plot.profile(made.tree()).get_legend().get_texts()[0].get_size() == 11

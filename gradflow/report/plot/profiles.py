@@ -66,29 +66,37 @@ def profile(
     members = tables.nodes(tree)
     texts = named(members, labels)
     several = _several(where)
-    place = x or ("depth" if "depth" in table else "sublayer")
+    place = x or next(name for name in ("depth", "sublayer") if name in table)
     groups = list(_groups(table, texts, several, split=x == "layer" and "sublayer" in table))
     palette = _palette(groups, ax, colours, list(members), several)
     shown_steps = _named_steps(table)
     title, told = _title(list(texts.values()), shown_steps, several)
-    crowded = len(table.groupby(["model", "step"] if "step" in table else ["model"])) > CROWD
+    key: pd.DataFrame | None = table
+    crowded = len(groups) * len(shown_steps) > CROWD
+    if crowded:
+        key = None
     for group, text, group_rows in groups:
         for name, step, rows, strength in curves(group_rows):
             look = palette[group].at(strength)
-            label = naming(text, None if step == told else step) + law(ax, laws, name, step, place, look)
+            label = naming(text, step)
+            if step == told:
+                label = legend(text)
+            label += law(ax, laws, name, step, place, look)
             if step not in shown_steps:
                 label = "_"
             curve(ax, rows, place, look, folded(label), of=table, marked=not crowded)
             if theory is not None:
                 guide(ax, rows[place], rows["theory"], look, linewidth=1.6)
-    columns = len(groups)
+    columns = max(2, len(groups))
+    if laws is not None:
+        columns = 1
     if theory is not None:
         ax.plot([], [], GUIDE, color="0.3", linewidth=1.6, label="theory")
         columns += 1
     scales.scale(ax, described.mean == GEOMETRIC, _unchanged(described, relative_to), scale)
     _name_axis(ax, _ylabel(described, relative_to, where))
     scales.over(ax, _over(table, x))
-    legend_above(ax, columns=1 if laws is not None else max(columns, 2), title=title, key=None if crowded else table)
+    legend_above(ax, columns=columns, title=title, key=key)
     lead = _lead(tree, described, relative_to, laws, where)
     probe = captions.LOSS_PROBE
     if "probe" in where:
@@ -190,12 +198,11 @@ def _ylabel(quantity: Quantity, relative_to, where: dict) -> str:
     unit = "" if quantity.units == "1" else f" ({quantity.units})"
     if relative_to:
         unit = f" / {relative_to}"
-    name = fill(quantity.long_name, 26)
     single = [legend(at) for at in where.values() if not isinstance(at, list | tuple)]
     if not single:
-        return f"{name}{unit}"
+        return fill(f"{quantity.long_name}{unit}", 26)
     entry = ", ".join(single)
-    return f"{name},\n{entry.replace('_', ' ')}{unit}"
+    return f"{fill(quantity.long_name, 26)},\n{entry.replace('_', ' ')}{unit}"
 
 
 def _lead(tree, quantity: Quantity, relative_to, laws, where: dict) -> str:
