@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ..results.arguments import known as one_of
 from ..results.quantities import by_what_they_yield, listed
-from . import composite
+from . import composite, similarity
 from .backward import gradients, noise
 from .jacobians import chain, spectrum
 from .meters import experts
@@ -26,6 +26,7 @@ READINGS: dict[str, Reading] = {
     "end_to_end": chain.end_to_end,
     "composite_gain": composite.gain,
     "expert_load": experts.load,
+    "similarity": similarity.between_positions,
 }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from ..model.stacks.transformer import Transformer
 from ..programs.sweep import sweep
 from ..results.arguments import answering, of_class, real, shown, whole
 from ..results.fields import field_values
@@ -140,6 +141,53 @@ def amplification(
     By default the update is noise of a hundredth of every weight; `Recipe()` makes it Adam's first.
     """
     return sweep(models, data, depth=depth, take=partial(_first_update, recipe), **options)
+
+
+@answering(sweep, train, without=("take", "steps", "record", "readings", "depth", "width"))
+def coordinate_check(
+    models: Mapping,
+    data,
+    *,
+    depths: Sequence[int] = (2, 4, 8),
+    widths: Sequence[int] = (16, 32, 64),
+    recipe: Recipe = Recipe(),
+    steps: int = 3,
+    **options,
+) -> xr.DataTree:
+    """Returns readings of every model at every width and depth, at the start and after a few steps of one recipe.
+
+    The coordinate check of Yang et al. 2022 (appendix D.1), along both axes as Dey et al. 2025 (CompleteP) have it: a
+    parameterization that transfers keeps the size of the stream, and of what an update changes of it. The nodes are
+    `model/width_w/depth_n`; `gf.plot.coordinate_check` draws one model. `options` are those of `train`. Cost: one training of
+    that many steps for each pair.
+    """
+    take = partial(_after_steps, recipe, whole("steps", steps))
+    nodes: dict[str, xr.Dataset] = {}
+    for width in widths:
+        resized = {name: _of_width(name, model, width) for name, model in models.items()}
+        swept = sweep(resized, data, depth=depths, take=take, **options)
+        nodes.setdefault("/", swept.to_dataset())
+        for node in swept.leaves:
+            model, depth = node.path.strip("/").rsplit("/", 1)
+            nodes[f"{model}/width_{width}/{depth}"] = node.to_dataset(inherit=False)
+    return xr.DataTree.from_dict(nodes)
+
+
+def _of_width(name: str, model, width: int):
+    """Returns a model of another width.
+
+    Errors: TypeError for what has no width.
+    """
+    of_class(name, model, Transformer)
+    return replace(model, width=whole("a width", width))
+
+
+def _after_steps(recipe: Recipe, steps: int, models: Mapping, data, **options) -> xr.DataTree:
+    """Returns readings at the start and after these steps, with what the next update changes."""
+    ends = sorted({0, steps - 1})
+    return train(models, data, recipe, steps=steps, record=ends, readings=("backward", "update", "change"), **options)[
+        1
+    ]
 
 
 def _first_update(recipe: Recipe, models: Mapping, data, **options) -> xr.DataTree:

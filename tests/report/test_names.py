@@ -164,7 +164,7 @@ def test_a_legend_shows_the_name_and_no_mathematics(name):
 
 def test_every_model_is_in_the_legend_of_a_figure():
     ax = plot.profile(made.tree(ODD))
-    assert len(ax.get_legend().get_texts()) == len(ODD)
+    assert len(ax.get_legend().get_texts()) == len(ODD) + len(("attention", "mlp"))
     ax.figure.canvas.draw()
 
 
@@ -219,7 +219,13 @@ def test_nested_models_are_models_by_their_paths(tmp_path):
     assert list(nodes(tree["t5"])) == ["encoder", "decoder"]
     assert tables.called(tree["t5/encoder"]) == "t5/encoder"
     ax = plot.profile(tree)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["t5/encoder", "t5/decoder", "pre"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "t5/encoder",
+        "t5/decoder",
+        "pre",
+        "attention",
+        "mlp",
+    ]
     assert plot.budget(tree["t5/decoder"]).get_title(loc="left") == "t5/decoder"
     out = gf.report.write(tree, tmp_path / "out", sweep=made.sweep(("t5/encoder", "pre"), depths=(1, 2, 3)))
     told = (out / "tables" / "summary.txt").read_text(encoding="utf-8")

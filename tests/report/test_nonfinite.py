@@ -33,7 +33,7 @@ def test_one_seed_of_three_that_is_not_finite_leaves_the_other_two(one_lost):
 
 def test_the_figure_has_both_models_and_its_caption_names_the_seed(one_lost):
     ax = plot.profile(one_lost, relative_to="readout")
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["pre", "post"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["pre", "post", "attention", "mlp"]
     assert all(np.isfinite(line.get_ydata()).all() for line in ax.lines)
     assert "not finite: post, seed 1, left out of the means" in ax.get_label()
 
@@ -113,7 +113,7 @@ def test_a_model_that_is_finite_nowhere_stays_and_its_legend_says_so(steps, tmp_
     out = gf.report.write(
         tree, tmp_path / "out", sweep=made.sweep(depths=(1, 2, 3), spoil=made.without(0, 1, 2, of="post"))
     )
-    texts = [text.get_text() for text in plot.profile(tree).get_legend().get_texts()]
+    *texts, _, _ = [text.get_text() for text in plot.profile(tree).get_legend().get_texts()]
     assert [text.endswith(": not finite") for text in texts] == [text.startswith("post") for text in texts]
     assert {text[:3] for text in texts} == {"pre", "pos"}
     rows = pd.read_csv(out / "figures" / "stream_gradient.csv", comment="#")

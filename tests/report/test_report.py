@@ -17,6 +17,7 @@ import xarray as xr
 import gradflow as gf
 from gradflow.report import bundle, plot, tables
 from gradflow.report.paper.latex import latex
+from gradflow.report.plot.canvas import darker
 from gradflow.report.tables import fits
 from gradflow.report.text import captions, summary
 from gradflow.results import folder
@@ -219,18 +220,19 @@ def test_the_gradient_of_a_parameter_has_its_law_over_sublayers(start):
     assert {choice.attrs["over"] for choice in choices.values()} == {"sublayer"}
 
 
-def test_the_legend_tells_the_chosen_law_and_draws_it_dashed():
+def test_the_legend_tells_the_chosen_law_and_draws_it_dotted():
     tree = profiles("falling", "flat")
     choices = fits.law_choices(tree)
     ax = plot.profile(tree, relative_to="top", laws=fits.law_curves(choices))
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == [f"{name}: {gf.laws.to_text(choices[name, None])}" for name in ("falling", "flat")]
     assert texts[1] == "flat: constant"
-    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
     expected = choices["falling", None]["curve"].sel(law="exponential")
-    np.testing.assert_allclose(dashed[0].get_ydata(), expected)
-    assert dashed[0].get_color() == next(line for line in ax.lines if line.get_label() == texts[0]).get_color()
-    assert "dashed: the law chosen" in ax.get_label()
+    np.testing.assert_allclose(dotted[0].get_ydata(), expected)
+    solid = next(line for line in ax.lines if line.get_label() == texts[0])
+    assert dotted[0].get_color() == darker(solid.get_color())
+    assert "dotted: the law chosen" in ax.get_label()
 
 
 def test_a_long_legend_lies_within_a_columns_width():

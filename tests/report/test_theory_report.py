@@ -41,14 +41,14 @@ def lines(ax, style: str):
     return [line for line in ax.get_lines() if line.get_linestyle() == style and len(line.get_xdata()) > 2]
 
 
-def test_theory_is_dashed_over_the_root_mean_square(measured, theory):
+def test_theory_is_dotted_over_the_root_mean_square(measured, theory):
     ax = plot.profile(measured, relative_to="readout", theory=theory)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["pre", "post", "theory"]
-    solid = {line.get_label(): line for line in lines(ax, "-")}
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["pre", "post", "theory", "attention", "mlp"]
+    solid = {line.get_label(): line for line in (*lines(ax, "-"), *lines(ax, "--"))}
     for name in ("pre", "post"):
         ratio = (measured[name]["stream_gradient"] / measured[name]["readout_gradient"]).rename("stream_gradient")
         np.testing.assert_allclose(solid[name].get_ydata(), expectation(ratio)["mean"], rtol=1e-6)
-    for name, line in zip(("pre", "post"), lines(ax, "--"), strict=True):
+    for name, line in zip(("pre", "post"), lines(ax, ":"), strict=True):
         told = theory[name]["stream_gradient"] / theory[name]["readout_gradient"]
         np.testing.assert_allclose(line.get_ydata(), told, rtol=1e-6)
 
@@ -57,7 +57,7 @@ def test_the_caption_says_what_is_drawn_and_what_the_theory_assumes(measured, th
     caption = plot.profile(measured, theory=theory).get_label()
     for words in (
         "root mean squares over seeds",
-        "dashed: theory",
+        "dotted: theory",
         "infinite width",
         "8 attention heads",
         "Monte Carlo",
@@ -83,7 +83,7 @@ def test_partial_jacobians_are_drawn_over_their_mean(measured, theory):
 
 def test_a_prediction_alone_is_drawn_without_a_band(theory):
     ax = plot.profile(theory, relative_to="readout")
-    assert len(lines(ax, "-")) == 2
+    assert [line.get_label() for line in (*lines(ax, "-"), *lines(ax, "--"))] == ["pre", "post"]
     plot.budget(theory["post"])
     assert "seeds" not in ax.get_label()
 

@@ -74,6 +74,7 @@ def coordinates(model, params) -> dict:
     size = stack.size
     return {
         "depth": np.arange(size + 1),
+        "other_depth": np.arange(size + 1),
         "sublayer": np.arange(1, size + 1),
         "kind": ("sublayer", [sub.kind for sub in stack.sublayers]),
         "layer": ("sublayer", stack.layer_numbers),

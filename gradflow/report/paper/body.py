@@ -66,7 +66,7 @@ _STATISTICS = (
 )
 _INTERVALS = (
     "Intervals are Student-t intervals at 95% over seeds, of the mean of the logarithm for positive quantities (so geometric "
-    "means, and no bound leaves the valid range)."
+    "means, and no bound leaves the valid range). Lines in figures are these means, and bands these intervals."
 )
 _BEFORE = "Gradients are recorded before clipping and before the optimizer."
 
@@ -94,9 +94,9 @@ def document(material: Material) -> str:
         parts += _of_logs(material)
     else:
         parts += _of_results(material)
-    conditions = _settings(material.trees)
+    said_once = [*_settings(material.trees), captions.BANDS, captions.LINES, captions.ALONE]
     for name, caption in material.captions.items():
-        parts.append(figure(name, _without(caption, conditions)))
+        parts.append(figure(name, _without(caption, said_once)))
     parts.append(r"\input{\gradflowpath/hyperparameters}")
     command = quoted(material.command)
     if command:
@@ -109,7 +109,7 @@ def _of_results(material: Material) -> list[str]:
     if "results" not in material.frames:
         return [paragraph("Statistics", _STATISTICS)]
     members = tables.nodes(material.run)
-    steps = tables.steps_of(material.run, (0, 10, 100))
+    steps = tables.shown_steps(material.run)
     averages, intervals, exponents = _OVER_SEEDS, _INTERVALS, _WITH_INTERVALS
     if nonfinite.alone(members):
         averages, intervals, exponents = _ONE_SEED, _ONE_SEED, ""
@@ -175,7 +175,7 @@ def _settings(trees: Iterable[Any]) -> list[str]:
 
 
 def _without(caption: str, sentences: Iterable[str]) -> str:
-    """Returns a caption without the conditions of the measurement, which the table of hyperparameters has once."""
+    """Returns a caption without what the page says once: the conditions of the measurement, and what lines and bands are."""
     for sentence in sentences:
         caption = caption.replace(sentence, "")
     return " ".join(caption.split())

@@ -2,18 +2,22 @@
 
 Depth runs left to right, from the input to the output; a quantity that spans decades has a log axis. Nothing is computed here:
 numbers come from `tables`. The Axes carry their caption as their label (`ax.get_label()`): quantity, probe and every
-condition; `save` writes picture, table and caption. Bottom up: setting, canvas, saving, lines, profiles, jacobians,
-theory, experiments, atlas, trunk, published.
+condition; `save` writes picture, table and caption. Bottom up: setting, canvas, saving, looks, scales, lines, legends, profiles,
+budgets, maps, training, jacobians, theory, experiments, layers, atlas, trunk, published.
 """
 
 from .atlas import atlas
+from .budgets import budget, budget_totals
 from .canvas import STYLE, WIDTHS, figure
 from .experiments import amplification, collapse, outcomes, through
 from .jacobians import alignment, exponents, factors, spectral_density, spectrum, spectrum_bands
-from .profiles import budget, budget_totals, comparison, heatmap, profile, total_depth, training
+from .layers import coordinate_check, similarity, variance_growth
+from .maps import heatmap
+from .profiles import profile
 from .published import reproduction
 from .saving import save
 from .theory import agreement, variance
+from .training import comparison, total_depth, training
 from .trunk import trunk
 
 __all__ = [
@@ -27,6 +31,7 @@ __all__ = [
     "budget_totals",
     "collapse",
     "comparison",
+    "coordinate_check",
     "exponents",
     "factors",
     "figure",
@@ -35,6 +40,7 @@ __all__ = [
     "profile",
     "reproduction",
     "save",
+    "similarity",
     "spectral_density",
     "spectrum",
     "spectrum_bands",
@@ -43,4 +49,5 @@ __all__ = [
     "training",
     "trunk",
     "variance",
+    "variance_growth",
 ]

@@ -13,13 +13,14 @@ from ..tables import atlas as atlas_tables
 from ..text import captions
 from .canvas import COLOURS, PARTS, across_all, faded, legend, styled
 from .lines import by
+from .looks import MARKERS
 
 # Title, numbers with their colours, scale of the axis, the value that means "unchanged".
 PANELS: tuple[tuple[str, dict[str, str], str, float | None], ...] = (
     ("gradient\nlog g$_0$/g$_S$ (nat)", {"net": PARTS["net"]}, "symlog", 0.0),
-    ("its budget (nat):\nnorms, forks", {"norm": PARTS["norm"], "fork": PARTS["fork"]}, "symlog", 0.0),
+    ("its budget (nat):\n● norms, ■ forks", {"norm": PARTS["norm"], "fork": PARTS["fork"]}, "symlog", 0.0),
     ("partial\nJacobian", {"partial_jacobian": COLOURS[0]}, "log", 1.0),
-    ("sublayer's\nσ$_{min}$, σ$_{max}$", {"sigma_min": COLOURS[4], "sigma_max": COLOURS[1]}, "log", 1.0),
+    ("sublayer's\n● σ$_{min}$, ■ σ$_{max}$", {"sigma_min": COLOURS[4], "sigma_max": COLOURS[1]}, "log", 1.0),
     ("token cosine\nat the top", {"token_cosine": COLOURS[2]}, "linear", None),
     ("held-out\nloss (nat)", {"loss": COLOURS[5]}, "linear", None),
     ("measured\n/ theory", {"theory": "#333333"}, "log", 1.0),
@@ -43,8 +44,8 @@ def atlas(tree, *, width=None, points: pd.DataFrame | None = None) -> Figure:
         ax.set_title(title, fontsize=6.5)
         rows = table[table["number"].isin(numbers)]
         _frame(ax, len(names), rows["mean"], scale, reference)
-        for number, colour in numbers.items():
-            _dots(ax, rows[rows["number"] == number], names, colour)
+        for (number, colour), marker in zip(numbers.items(), MARKERS, strict=False):
+            _dots(ax, rows[rows["number"] == number], names, colour, marker)
     labels = [legend(name.replace("_", " ")) for name in names]
     panels[0].set_yticks(range(len(names)), labels)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
@@ -52,7 +53,8 @@ def atlas(tree, *, width=None, points: pd.DataFrame | None = None) -> Figure:
         "Wirings side by side: stream gradient at the bottom over that at the top, the budget it is made of, the partial "
         "Jacobian from the bottom, the ends of the spectrum of a sublayer's Jacobian (median over sublayers, first tokens), "
         "token cosine, held-out loss, and measured over predicted mean square of the stream gradient at its worst position. "
-        "Open: at initialization; filled: after the training; triangles: beyond the axis"
+        "Open: at initialization; filled: after the training; triangles: beyond the axis; squares: the second "
+        "of two numbers"
     )
     return captions.attached(whole, tree["training"], lead, "budget", "partial_jacobian", lines=_BARS, alone=_ALONE)
 
@@ -77,7 +79,7 @@ def _panels(names: list[str], across: float) -> tuple[Figure, np.ndarray]:
     return plt.subplots(1, len(PANELS), sharey=True, figsize=(across, height), gridspec_kw=grid)
 
 
-def _dots(ax: Axes, rows: pd.DataFrame, names: list[str], colour: str) -> None:
+def _dots(ax: Axes, rows: pd.DataFrame, names: list[str], colour: str, marker: str) -> None:
     """Draws one number of every wiring: before, after, and a line between the two."""
     at = {}
     for when, of_time in by(rows, "when"):
@@ -90,7 +92,7 @@ def _dots(ax: Axes, rows: pd.DataFrame, names: list[str], colour: str) -> None:
         inside = "white" if when == "start" else colour
         style: dict[str, Any] = {"color": colour, "mfc": inside, "mew": 0.6, "ls": "", "zorder": 3}
         ax.hlines(y, points["low"], points["high"], color=faded(colour, 0.7), lw=0.6, zorder=2)
-        ax.plot(points["mean"], y, marker="o", ms=2.8, **style)
+        ax.plot(points["mean"], y, marker=marker, ms=2.8, **style)
         below = points["mean"] < left
         above = points["mean"] > right
         ax.plot(np.full(below.sum(), left), y[below], marker="<", ms=3.5, clip_on=False, **style)

@@ -50,7 +50,9 @@ R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Returns `draw` under the style of a paper's figure, whatever the caller's matplotlib is set to.
+    """Returns `draw` under the style of a paper's figure, but for what the caller's matplotlib is set to.
+
+    A bundle is drawn under the style alone, and that of its record: its pictures don't hang on who writes it.
 
     An unknown option is refused by its name; where `draw` takes any option, the names are the dimensions of its tree.
 
@@ -63,7 +65,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     @wraps(draw)
     def with_style(*args: P.args, **options: P.kwargs) -> R:
         settings: Any = plt.rcParams
-        style = {**STYLE, **(FURTHER.get() or {})}
+        style = _style(settings)
         before = {name: settings[name] for name in style}
         settings.update(style)
         try:
@@ -75,6 +77,19 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
             settings.update(before)
 
     return with_style
+
+
+def _style(settings) -> dict[str, Any]:
+    """Returns the settings to draw with: ours, but for what the caller has set; in a bundle its record's."""
+    further = FURTHER.get()
+    if further is not None:
+        return {**STYLE, **further}
+    style = {}
+    defaults: Any = plt.rcParamsDefault
+    for name, value in STYLE.items():
+        if name == "text.usetex" or settings[name] == defaults[name]:
+            style[name] = value
+    return style
 
 
 def _without_tex(drawn) -> None:
@@ -145,14 +160,6 @@ def axes(ax: Axes | None) -> Axes:
     if ax is None:
         return figure()[1]
     return ax
-
-
-def colours(names) -> dict[str, str]:
-    """Returns one colour a model, by its place in the tree."""
-    palette = {}
-    for i, name in enumerate(names):
-        palette[name] = COLOURS[i % len(COLOURS)]
-    return palette
 
 
 def faded(colour: str, strength: float) -> tuple:

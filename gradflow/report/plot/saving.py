@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,21 @@ def save_picture(drawn: Figure | Axes, path: Path, table: str) -> None:
     data = data_mark(table)
     metadata = {"Subject": caption, "Keywords": data, "CreationDate": None}
     whole.savefig(path.with_name(path.name + ".pdf"), metadata=metadata)
-    whole.savefig(path.with_name(path.name + ".png"), metadata={"Description": caption, "Comment": data})
+    with _laid_out(whole):
+        whole.savefig(path.with_name(path.name + ".png"), metadata={"Description": caption, "Comment": data})
+
+
+@contextmanager
+def _laid_out(whole: Figure) -> Iterator[None]:
+    """Sets the layout engine of a figure aside: what was laid out stays as it is, which a second picture needs no time for."""
+    engine = whole.get_layout_engine()
+    if engine is not None:
+        whole.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        if engine is not None:
+            whole.set_layout_engine(engine)
 
 
 def csv_text(drawn: Figure | Axes, table: pd.DataFrame) -> str:

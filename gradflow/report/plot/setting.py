@@ -19,7 +19,7 @@ FURTHER: ContextVar[Mapping[str, Any] | None] = ContextVar("FURTHER", default=No
 @contextmanager
 def drawn_at(width: str | float | None = None, style: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Has figures that are given no width drawn at this one, and all of them with further settings of matplotlib."""
-    tokens = WIDTH.set(width), FURTHER.set(style)
+    tokens = WIDTH.set(width), FURTHER.set(style or {})
     try:
         yield
     finally:

@@ -9,25 +9,25 @@ from ...results.sweeps import families
 from ..tables import theory
 from ..tables.profiles import context_differences, described
 from ..text import captions
-from .canvas import axes, colours, legend, styled
-from .lines import by, legend_above, scale
+from .canvas import axes, legend, styled
+from .legends import legend_above
+from .lines import by, check_drawable, guide
+from .looks import looks
+from .scales import over_sizes, scale
 
 
 def _over_widths(ax: Axes, tree, table) -> None:
-    """Draws a point with its interval at every width, one colour a model; a log axis with the widths as its ticks."""
-    palette = colours(families(tree, "width"))
+    """Draws a point with its interval at every width; a log axis with the widths as its ticks."""
+    palette = looks(families(tree, "width"), ax)
     for name, rows in by(table, "model"):
-        colour, label = palette[name], legend(name)
+        look, label = palette[name], legend(name)
         reach = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
-        style: dict[str, Any] = {"color": colour, "label": label, "marker": "o", "ms": 3, "lw": 1, "capsize": 2}
+        style: dict[str, Any] = {"color": look.colour, "ls": look.dash, "marker": look.marker, "label": label}
+        style |= {"ms": 3, "lw": 1, "capsize": 2}
         ax.errorbar(rows["width"], rows["mean"], reach, **style)
         if "law" in rows:
-            ax.plot(rows["width"], rows["law"], "--", color=colour, linewidth=0.7, label=f"{label}, 1/width")
-    widths = sorted(set(table["width"]))
-    ax.set_xscale("log")
-    ax.set_xticks(widths, list(map(str, widths)), minor=False)
-    ax.minorticks_off()
-    ax.set_xlabel("width")
+            guide(ax, rows["width"], rows["law"], look, label=f"{label}, 1/width")
+    over_sizes(ax, table["width"], "width")
 
 
 @styled
@@ -37,9 +37,11 @@ def agreement(measured, predicted, quantity="stream_gradient", *, ax=None, **whe
     The place is by default `depth=0`, the bottom. Both are sweeps over the same widths, `gf.sweep(..., width=…)` and the
     same with `take=gf.predict`.
     """
-    ax = axes(ax)
     where = where or {"depth": 0}
-    _over_widths(ax, measured, theory.agreement(measured, predicted, quantity, **where))
+    table = theory.agreement(measured, predicted, quantity, **where)
+    check_drawable(table, "measured over theory")
+    ax = axes(ax)
+    _over_widths(ax, measured, table)
     scale(ax, False, 1.0)
     average = "mean square" if squared(quantity) else "mean"
     place = ", ".join(f"{dim} {value}" for dim, value in where.items())
@@ -56,11 +58,13 @@ def agreement(measured, predicted, quantity="stream_gradient", *, ax=None, **whe
 
 @styled
 def variance(measured, *, ax=None) -> Axes:
-    """Draws the variance over seeds of the log-gain from the readout to the bottom against the width; dashed: 1/width."""
+    """Draws the variance over seeds of the log-gain from the readout to the bottom against the width; dotted: 1/width."""
+    table = theory.variance(measured)
+    check_drawable(table, "the variance over seeds")
     ax = axes(ax)
-    _over_widths(ax, measured, theory.variance(measured))
+    _over_widths(ax, measured, table)
     scale(ax, True, None)
     ax.set_ylabel("variance over seeds\nof the log-gain")
     legend_above(ax, columns=2)
-    lead = "Variance over seeds of log(‖∂loss/∂x_0‖/‖∂loss/∂out‖) against the width; dashed: the nearest c/width"
+    lead = "Variance over seeds of log(‖∂loss/∂x_0‖/‖∂loss/∂out‖) against the width; dotted: the nearest c/width"
     return captions.attached(ax, measured, lead, "stream_gradient", lines="Bars: 95% intervals (χ²).")

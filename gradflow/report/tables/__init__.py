@@ -1,18 +1,19 @@
 """The numbers behind figures and pages, as long tables with a band over seeds; knows results and laws, and draws nothing.
 
-Bottom up: profiles, budget, nonfinite, fits, outcome, jacobians, numbers, theory, experiments, atlas, atlas_page.
+Bottom up: steps, profiles, budget, nonfinite, fits, outcome, jacobians, numbers, theory, experiments, growth,
+coordinates, atlas, atlas_page.
 """
 
 from .budget import NET, budget_from_top, budget_totals, ends, net_budget
 from .profiles import (
     are_logs,
-    at_steps,
     called,
     compared,
     context_differences,
     described,
     digits,
     heat,
+    heat_limits,
     interval,
     long,
     nodes,
@@ -21,8 +22,9 @@ from .profiles import (
     profiles_of,
     relative,
     signed,
-    steps_of,
+    similarity,
     total_depth,
     training,
     variable,
 )
+from .steps import at_steps, shown_steps, steps_of

@@ -71,10 +71,15 @@ def sensitivity(node) -> xr.Dataset:
 
 
 def amplification(swept, quantity: str = "output_change") -> pd.DataFrame:
-    """Returns the mean square over seeds of the change of the output by one update, against the number of blocks."""
+    """Returns the mean square over seeds of the change of the output by one update, against the number of blocks.
+
+    The column `proportional` is the line through the first one that grows as the number of blocks.
+    """
     changes = against_size(swept, quantity, "total_depth")
     squares = {name: (values**2).rename(quantity) for name, values in changes.items()}
-    return long(squares)
+    table = long(squares)
+    first = table.groupby("model", sort=False)[["mean", "total_depth"]].transform("first")
+    return table.assign(proportional=first["mean"] * table["total_depth"] / first["total_depth"])
 
 
 def through(run, quantities: Sequence[str] = THROUGH) -> pd.DataFrame:

@@ -6,7 +6,7 @@ Columns: `model`, the position (`depth`, `sublayer`, `step`, …), and `mean`, `
 t-interval for positive quantities, arithmetic for others (`results.statistics.band`), of the n seeds that are finite there.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,16 @@ import pandas as pd
 import xarray as xr
 
 from ...results.agreement import at_start, expectation, unlike
-from ...results.arguments import shown, whole
+from ...results.arguments import known
 from ...results.quantities import Quantity, row
 from ...results.statistics import band, paired_log_ratio
 from ...results.sweeps import against_total_depth, at_labels, output_parameter
 from ...results.tree import nodes, relative, variable
+from .steps import at_steps
+
+ALONG = ("layer", "relative_depth")  # what a profile can be drawn over, besides the positions themselves
+
+THROUGH = ("token_cosine", "loss", "heldout_loss", "output_change")
 
 
 def called(node) -> str:
@@ -49,48 +54,6 @@ def places(coords: Any) -> str:
     return "sublayer"
 
 
-def steps_of(tree: Any, wanted: Sequence[int] | None = None) -> tuple[int, ...]:
-    """Returns the `wanted` steps that were recorded, the last one in the place of any beyond it; all where None."""
-    node = next(iter(nodes(tree).values()))
-    if "step" not in node.coords:
-        return ()
-    recorded = [int(step) for step in node["step"].values]
-    if wanted is None:
-        return tuple(recorded)
-    chosen: list[int] = []
-    for step in wanted:
-        step = min(step, recorded[-1])
-        if step in recorded and step not in chosen:
-            chosen.append(step)
-    return tuple(chosen)
-
-
-def at_steps(values: xr.DataArray, steps: Sequence[int] | None) -> xr.DataArray:
-    """Returns `values` at those steps, where they have steps; a step beyond the last means the last.
-
-    Errors: ValueError for a step before that which was not recorded.
-    """
-    if steps is None:
-        return values
-    if isinstance(steps, str) or not isinstance(steps, Iterable):
-        raise ValueError(f"steps is {shown(steps)}: whole numbers are needed, (0, 10)")
-    steps = [whole("a step", step, least=0) for step in steps]
-    if not steps:
-        return values
-    if "step" not in values.dims:
-        raise ValueError("these results have no steps: leave the steps out")
-    recorded = [int(step) for step in values["step"].values]
-    chosen: list[int] = []
-    for step in steps:
-        step = min(step, recorded[-1])
-        if step not in chosen:
-            chosen.append(step)
-    for step in chosen:
-        if step not in recorded:
-            raise ValueError(f"step {step} was not recorded; recorded: {', '.join(map(str, recorded))}")
-    return values.sel(step=chosen)
-
-
 def long(values: Mapping[str, xr.DataArray], average: Callable[[xr.DataArray], xr.Dataset] = band) -> pd.DataFrame:
     """Returns bands of the same quantity of several models, one below the other, with `model` as the first column."""
     frames = []
@@ -101,8 +64,14 @@ def long(values: Mapping[str, xr.DataArray], average: Callable[[xr.DataArray], x
     return pd.concat(frames, ignore_index=True)
 
 
-def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, theory=None, **where) -> pd.DataFrame:
+def profile(
+    tree, quantity: str, *, relative_to: str | None = None, steps=None, theory=None, kinds=None, x=None, **where
+) -> pd.DataFrame:
     """Returns a quantity over depth, at the recorded `steps`; `where` chooses one entry along further dimensions.
+
+    Several entries of one dimension, `parameter=("query", "down")`, stand one below the other, with a column that names them.
+    `kinds` are the kinds of sublayers that are kept. `x` is "layer" or "relative_depth": a column of that name; of the stream
+    then come the positions above whole layers alone.
 
     With a prediction in `theory` there is a column of that name, and `mean`, `low` and `high` are of the average that theory
     predicts (`agreement.expectation`), not of the geometric mean.
@@ -111,6 +80,15 @@ def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, 
 
     Errors: ValueError for a theory of another model, of other data or of another batch.
     """
+    several = [dim for dim, at in where.items() if isinstance(at, list | tuple)]
+    if several:
+        dim, frames = several[0], []
+        for entry in where[dim]:
+            options: dict[str, Any] = {"relative_to": relative_to, "steps": steps, "theory": theory, "kinds": kinds}
+            rows = profile(tree, quantity, **options, x=x, **{**where, dim: entry})
+            rows[dim] = entry
+            frames.append(rows)
+        return pd.concat(frames, ignore_index=True)
     values = profiles_of(tree, quantity, relative_to, steps, where)
     if theory is None:
         frame = long(values)
@@ -120,12 +98,49 @@ def profile(tree, quantity: str, *, relative_to: str | None = None, steps=None, 
     if "depth" in frame and "kind" not in frame:
         first = next(iter(nodes(tree).values()))
         frame["kind"] = _kinds_below(first, frame["depth"])
+    if x is not None:
+        frame = _with_place(frame, nodes(tree), known("x", x, ALONG))
+    if kinds is not None:
+        frame = _of_kinds(frame, kinds)
     if "sublayer" not in frame:
         return frame
     curve = ["model", "step"] if "step" in frame else ["model"]
     finite = frame["mean"].notna()
     nowhere_finite = frame.groupby(curve)["mean"].transform("count") == 0
     return frame[finite | nowhere_finite]
+
+
+def _with_place(frame: pd.DataFrame, members: Mapping[str, Any], x: str) -> pd.DataFrame:
+    """Returns the table with each row's layer or relative depth; of positions of the stream those above whole layers."""
+    position = "depth" if "depth" in frame else "sublayer"
+    frames = []
+    for name, rows in frame.groupby("model", sort=False):
+        node = members[str(name)]
+        if "layer" not in node.coords:
+            raise ValueError(f"{name} has no layers: draw it over its {position}s, without x=")
+        layers = dict(zip(node["sublayer"].values.tolist(), node["layer"].values.tolist(), strict=True))
+        size = len(layers)
+        layers[0] = 0
+        rows = rows.assign(layer=rows[position].map(layers), relative_depth=rows[position] / size)
+        if position == "depth":
+            above = (rows[position] + 1).map(layers)
+            rows = rows[rows["layer"] != above]
+        frames.append(rows)
+    other = next(name for name in ALONG if name != x)
+    return pd.concat(frames, ignore_index=True).drop(columns=other)
+
+
+def _of_kinds(frame: pd.DataFrame, kinds) -> pd.DataFrame:
+    """Returns the rows of those kinds of sublayers.
+
+    Errors: ValueError for a kind that there is not.
+    """
+    wanted = [kinds] if isinstance(kinds, str) else list(kinds)
+    if "kind" not in frame:
+        raise ValueError("these results have no kinds of sublayers: leave kinds= out")
+    for kind in wanted:
+        known("kind", kind, dict.fromkeys(frame["kind"]))
+    return frame[frame["kind"].isin(wanted)]
 
 
 def _kinds_below(node, depths: Iterable) -> list[str]:
@@ -182,19 +197,53 @@ def total_depth(sweep, quantity: str = "parameter_gradient", *, sublayer: int = 
     return long(against_total_depth(sweep, quantity, sublayer=sublayer, **where))
 
 
-def training(run) -> pd.DataFrame:
-    """Returns loss and token cosine at the top of the stack against the step; the column `quantity` says which."""
-    cosines, losses = {}, {}
-    for name, node in nodes(run).items():
-        cosines[name] = variable(node, "token_cosine").isel(depth=-1, drop=True)
-        losses[name] = variable(node, "loss")
-    frames = [long(cosines).assign(quantity="token_cosine"), long(losses).assign(quantity="loss")]
+def training(run, quantities: Iterable[str] = THROUGH) -> pd.DataFrame:
+    """Returns losses, the token cosine at the top of the stack, and the change of the output, against the step.
+
+    The column `quantity` says which; what not all models have is left out.
+    """
+    frames = []
+    for quantity in quantities:
+        values = {}
+        for name, node in nodes(run).items():
+            if quantity in node:
+                values[name] = variable(node, quantity)
+        if len(values) < len(nodes(run)):
+            continue
+        if quantity == "token_cosine":
+            values = {name: array.isel(depth=-1, drop=True) for name, array in values.items()}
+        frames.append(long(values).assign(quantity=quantity))
     return pd.concat(frames, ignore_index=True)
+
+
+def similarity(node, quantity: str = "stream_angle", *, step: int | None = None) -> pd.DataFrame:
+    """Returns how alike the streams at any two positions are, at a recorded step (by default the last), as bands over seeds."""
+    values = variable(node, quantity)
+    if step is not None:
+        values = at_steps(values, (step,))
+    if "step" in values.dims:
+        values = values.isel(step=-1, drop=True)
+    return long({called(node): values})
 
 
 def heat(node, quantity: str = "stream_gradient", *, relative_to: str | None = "readout") -> xr.DataArray:
     """Returns the geometric mean over seeds of a profile, [step, depth]."""
     return band(relative(node, quantity, relative_to))["mean"].rename(quantity)
+
+
+def heat_limits(run, quantity: str = "stream_gradient", *, relative_to: str | None = "readout") -> tuple[float, float]:
+    """Returns the smallest and the largest positive number of the heat maps of all models: the ends of one colour scale.
+
+    NaN where there is none.
+    """
+    found = []
+    for node in nodes(run).values():
+        means = heat(node, quantity, relative_to=relative_to).values
+        found.append(means[np.isfinite(means) & (means > 0)])
+    together = np.concatenate(found)
+    if not together.size:
+        return np.nan, np.nan
+    return float(together.min()), float(together.max())
 
 
 def compared(run, first: str, second: str, quantity: str = "stream_gradient") -> xr.Dataset:

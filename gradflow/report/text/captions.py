@@ -35,7 +35,7 @@ def theory(measured, predicted, quantity: str) -> str:
     lead = f"Lines: {average} over seeds at initialization; bands: 95% t-intervals"
     if nonfinite.alone(nodes(measured)):
         lead = "Lines: one seed at initialization, which has no interval"
-    sentences = f"{lead}; dashed: theory, {assumed(predicted, quantity)}"
+    sentences = f"{lead}; dotted: theory, {assumed(predicted, quantity)}"
     differences = tables.context_differences(measured, predicted)
     if differences:
         sentences += f" Not alike: {differences}."
@@ -245,8 +245,11 @@ def _capitalized(text: str) -> str:
 
 
 def attached(drawn, tree, lead: str, *quantities: str, **sentences: str):
-    """Returns `drawn`, an Axes or a Figure, with the caption as its label."""
-    drawn.set_label(caption(tree, lead, *quantities, **sentences))
+    """Returns `drawn`, an Axes or a Figure, with the caption as its label, behind that of what was drawn there before."""
+    before = drawn.get_label()
+    text = caption(tree, lead, *quantities, **sentences)
+    if before != text:
+        drawn.set_label(f"{before} {text}".strip())
     return drawn
 
 

@@ -18,14 +18,14 @@ from ..tables.profiles import digits, interval, signed
 from . import captions
 
 
-def lines(run, sweep=None, *, steps: Sequence[int] = (0, 10, 100), computed: Outcome | None = None) -> list[str]:
+def lines(run, sweep=None, *, steps: Sequence[int] | None = None, computed: Outcome | None = None) -> list[str]:
     """Returns the sentences: gradient at the bottom, budget, law at the start, pairs of models, slope over total depth.
 
     What is not finite has a sentence for every seed; numbers are then of the others. `computed` is the `outcome` of the same
     run and sweep, for callers that have it already.
     """
     members = tables.nodes(run)
-    chosen = tables.steps_of(run, steps) or (None,)
+    chosen = (tables.shown_steps(run) if steps is None else tables.steps_of(run, steps)) or (None,)
     if computed is None:
         start = tables.steps_of(run)[:1]
         computed = outcome(run, sweep, law_steps=start)

@@ -183,6 +183,32 @@ _SIGNAL = (
     ),
 )
 
+_SIMILARITY = (
+    Quantity(
+        "stream_cosine",
+        "cosine between positions of the stream",
+        "mean over tokens of ⟨x_l, x_m⟩/(‖x_l‖‖x_m‖), then over examples",
+        r"\frac{1}{T} \sum_t \frac{\langle x_{\ell, t}, x_{m, t} \rangle}{\|x_{\ell, t}\| \|x_{m, t}\|}",
+        "1",
+        ("depth", "other_depth"),
+        ARITHMETIC,
+        "similarity",
+        "similarity",
+    ),
+    Quantity(
+        "stream_angle",
+        "angular distance between positions of the stream",
+        "mean over tokens of arccos(⟨x_l, x_m⟩/(‖x_l‖‖x_m‖))/π, then over examples (Gromov et al. 2024, section 3)",
+        r"\frac{1}{T} \sum_t \frac{1}{\pi} \arccos"
+        r"\frac{\langle x_{\ell, t}, x_{m, t} \rangle}{\|x_{\ell, t}\| \|x_{m, t}\|}",
+        "half turns",
+        ("depth", "other_depth"),
+        ARITHMETIC,
+        "similarity",
+        "similarity",
+    ),
+)
+
 _EXPERTS = (
     Quantity(
         "expert_load",
@@ -223,10 +249,12 @@ _HELD_OUT = with_error(
         "mean over all targets of −log p(target), of text that no batch holds",
         r"-\frac{1}{N} \sum_{i=1}^{N} \log p(y_i)",
         "nat",
-        reading="heldout_loss",
-        figure="outcomes",
+        (),
+        ARITHMETIC,
+        "heldout_loss",
+        "outcomes",
     ),
     _OF_EXAMPLES,
 )
 
-ROWS = (*_BACKWARD, *_PER_EXAMPLE, *_ACCOUNTS, *_SIGNAL, *_EXPERTS, *_HELD_OUT)
+ROWS = (*_BACKWARD, *_PER_EXAMPLE, *_ACCOUNTS, *_SIGNAL, *_SIMILARITY, *_EXPERTS, *_HELD_OUT)

@@ -72,6 +72,7 @@ _ALL = (
     ),
     _measured("composite_gain", "one forward pass of one example, and as many skips a sublayer as there are lanes"),
     _measured("expert_load", "one forward pass of the batch, and the routers once more"),
+    _measured("similarity", "one forward pass of each example in turn, and O(S² T c), c entries a token"),
     _of_updates("update", "a few reductions over the parameters"),
     _of_updates("change", "two forward passes of the batch"),
     Source("train", "nothing beyond the backward pass that training does", ("gf.train(...)",)),

@@ -1,0 +1,90 @@
+"""Legends and titles: above the axes, where no curve is, in as many columns as the figure has room for."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from .looks import fillings
+
+GREY = "0.3"
+MOST = 6  # columns
+
+
+def legend_above(ax: Axes, columns: int, title: str | None = None, key: pd.DataFrame | None = None) -> None:
+    """Draws a legend above the axes: all in one row where that fits, else in `columns`, or in fewer.
+
+    Above it comes the `title`. Of a table with several kinds of sublayers, the `key`, the legend tells what filled and open
+    markers are.
+    """
+    _, labels = ax.get_legend_handles_labels()
+    kinds = _kinds(key)
+    if kinds:
+        columns += 1
+    for kind, filling in kinds.items():
+        if kind not in labels:
+            ax.add_line(marker("o", filling, label=kind))
+    handles, labels = ax.get_legend_handles_labels()
+    if labels:
+        _draw(ax, handles, labels, columns)
+    if title is not None:
+        titled(ax, title)
+
+
+def _kinds(table: pd.DataFrame | None) -> dict[str, str]:
+    """Returns the kinds whose markers need a key, where there are several."""
+    found = fillings(table)
+    return found if len(found) > 1 else {}
+
+
+def marker(shape: str, filling: Any, label: str) -> Line2D:
+    """Returns the entry of a legend that is a marker alone."""
+    face: dict[str, Any] = {"fillstyle": filling, "markerfacecoloralt": "white"}
+    return Line2D([], [], color=GREY, marker=shape, linestyle="", ms=3.5, label=label, **face)
+
+
+def _draw(ax: Axes, handles: list, labels: list[str], columns: int) -> None:
+    """Draws the legend: the largest number of columns first, until it is no wider than there is room."""
+    room = _room(ax)
+    tried = dict.fromkeys((min(len(labels), MOST), *range(min(columns, len(labels)), 0, -1)))
+    for number in tried:
+        legend = ax.legend(
+            handles,
+            labels,
+            loc="lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            borderaxespad=0.2,
+            borderpad=0.1,
+            labelspacing=0.25,
+            ncols=number,
+            handlelength=2.6,
+            handletextpad=0.5,
+            columnspacing=1.0,
+        )
+        width = legend.get_window_extent().width
+        if width <= room:
+            break
+    if width > 0.75 * room:  # it ends where the axes end, and begins above the labels of the ticks
+        legend.set_loc("lower right")
+        legend.set_bbox_to_anchor((1.0, 1.0), ax.transAxes)
+
+
+def _room(ax: Axes) -> float:
+    """Returns the width of the part of the figure that these axes lie in, in dots."""
+    whole = ax.figure.bbox.width
+    place = ax.get_subplotspec()
+    if place is None:
+        return 0.97 * whole
+    columns = place.get_topmost_subplotspec().get_gridspec().ncols
+    spanned = place.get_topmost_subplotspec().colspan
+    return 0.97 * whole * len(spanned) / columns
+
+
+def titled(ax: Axes, title: str) -> None:
+    """Writes a title at the left, above the legend where there is one."""
+    above = 0.0
+    legend = ax.get_legend()
+    if legend is not None:
+        above = legend.get_window_extent().height * 72 / ax.figure.dpi
+    ax.set_title(title, loc="left", pad=4 + above)
