@@ -154,7 +154,7 @@ def test_there_is_no_circle():
 
 
 def test_the_package_is_a_table_of_contents():
-    assert len(PATHS[""].read_text(encoding="utf-8").splitlines()) <= 65
+    assert len(PATHS[""].read_text(encoding="utf-8").splitlines()) <= 70
     assert GRAPH[""] == {"compiler", "results.arguments"}  # the second where a name is not there
     assert {getattr(gf, name) is not None for name in gf.__all__} == {True}
 
