@@ -29,7 +29,6 @@ from .training.recipe import Recipe
 from .training.record_schedule import At
 
 KNOWN = {**READINGS, **UPDATES, "ends": ends}
-INCLUDED = f"text/{topics.NAME}.txt"  # the text in a bundle
 OPTIONS = ("context", "batch", "readings", "begin", "mask", "tied", "precision")  # of a trained model's job
 Part = tuple[str, xr.DataTree, xr.DataTree]
 
@@ -86,8 +85,8 @@ def _text(run, folder: Path, files: Mapping[str, Path]):
     if "sha256" not in described:
         raise ValueError("the batch that was read is not recorded")
     path = files.get("text")
-    if path is None and (folder / INCLUDED).is_file():
-        path = folder / INCLUDED
+    if path is None and (folder / topics.FILE).is_file():
+        path = folder / topics.FILE
     if path is None and described["name"] != topics.NAME:
         raise ValueError(f"it read the text {described['name']}, which is not in the bundle: give it, --text FILE")
     text = texts.text(path, context=described["context"], batch=described["batch"])

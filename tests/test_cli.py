@@ -245,7 +245,7 @@ def test_the_constants_that_are_listed_are_those_that_hold(name):
 
 
 def test_what_was_not_foreseen_is_two_lines_and_a_traceback_on_request(capsys, monkeypatch):
-    monkeypatch.setattr("gradflow.jobs.wiring", lambda word: 1 / 0)
+    monkeypatch.setattr("gradflow.named.wiring", lambda word: 1 / 0)
     code, out, errors = printed(capsys, monkeypatch, "wirings", "a:b")
     assert (code, out) == (1, "")
     assert errors.splitlines()[0] == "gradflow wirings: unforeseen ZeroDivisionError: division by zero"
@@ -259,7 +259,7 @@ def test_memory_that_is_not_there_after_all_is_one_line(capsys, monkeypatch):
     def too_much(word):
         raise MemoryError("Unable to allocate 100 GiB")
 
-    monkeypatch.setattr("gradflow.jobs.wiring", too_much)
+    monkeypatch.setattr("gradflow.named.wiring", too_much)
     code, _, errors = printed(capsys, monkeypatch, "wirings", "a:b")
     assert code == 2
     assert errors.startswith("gradflow wirings: out of memory (Unable to allocate 100 GiB): take fewer")
@@ -273,7 +273,7 @@ def test_warnings_are_notes(capsys, monkeypatch):
             warnings.warn("first\nsecond", stacklevel=1)
         raise ValueError("and so on")
 
-    monkeypatch.setattr("gradflow.jobs.wiring", warns)
+    monkeypatch.setattr("gradflow.named.wiring", warns)
     _, _, errors = printed(capsys, monkeypatch, "wirings", "a:b")
     assert errors.splitlines() == ["note: first second", "gradflow wirings: and so on"]
 

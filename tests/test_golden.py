@@ -27,6 +27,7 @@ from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.stacks.transformer import Transformer
 from gradflow.model.wirings.residual_scaling import deepnorm
 from gradflow.model.wirings.wiring import post, pre
+from gradflow.published.stacks import feed_forward
 
 
 def slope(profile, law, number: str = "k", over: str = "depth"):
@@ -180,11 +181,6 @@ def test_the_last_gradient_falls_under_pre_norm_and_stays_under_post_norm_up_to_
 # ---- stacks of feed-forward networks ------------------------------------------------------------------------
 
 
-def feed_forward_stack(wiring, activation: str, depth: int, width: int) -> Transformer:
-    """Only feed-forward sublayers, d×d matrices, fan-in weights; tokens don't meet. The stream starts at rms 1."""
-    return theories.stack(wiring, {"mlp": FeedForward(1, activation, bias=False)}, depth, width)
-
-
 def gaussian_mean(f) -> float:
     """`E f(z)`, `z ~ N(0, 1)`."""
     value, _ = integrate.quad(lambda z: f(z) * stats.norm.pdf(z), -10, 10, points=[0])
@@ -213,7 +209,7 @@ def test_a_post_norm_feed_forward_sublayer_has_the_published_gain(activation, pu
     exact = (1 + gaussian_mean(lambda z: derivative(z) ** 2)) / (1 + gaussian_mean(lambda z: value(z) ** 2))
     assert exact == pytest.approx(published, abs=5e-4)
     width, depth = 256, 32
-    model = feed_forward_stack(post(), activation, depth, width)
+    model = feed_forward(post(), depth, width, activation)
     run = gf.measure(model, theories.different_tokens(16), seeds=16, quantities=("partial_jacobian",))
     profile = run["model"]["partial_jacobian"].sel(probe="isotropic")
     gain = np.exp(np.log(profile.isel(depth=0) / profile.isel(depth=-1)) / depth)
@@ -226,7 +222,7 @@ SUBLAYERS, NARROW = 48, 128
 @cache
 def pre_norm_relu() -> xr.Dataset:
     """Readings of a pre-norm ReLU stack, 48 draws; q₀ = 1 and C = 1/2, so that l₀ = q₀/C = 2."""
-    model = feed_forward_stack(pre(), "relu", SUBLAYERS, NARROW)
+    model = feed_forward(pre(), SUBLAYERS, NARROW)
     quantities = ("backward", "partial_jacobian")
     return gf.measure(model, theories.different_tokens(32), seeds=48, quantities=quantities)["model"].to_dataset()
 

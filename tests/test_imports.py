@@ -26,7 +26,9 @@ FLOORS = {
     "report": {"results", "laws"},
     "interop": {"results", "laws", "model", "instruments", "programs", "training"},
     "recomputation": {"results", "model", "instruments", "programs", "theory", "training", "interop"},
+    "named": {"results", "laws", "model", "training"},
     "jobs": {
+        "named",
         "results",
         "laws",
         "model",
@@ -124,7 +126,7 @@ def test_the_graph_is_read_right():
     assert "model.equation.sublayer" in GRAPH["instruments.meters.meter"]
     assert {"report.text.captions", "report.tables"} <= GRAPH["report.plot.profiles"]
     assert "laws" in GRAPH["report.tables.fits"]
-    assert "jobs" in GRAPH["cli.commands"]
+    assert {"jobs", "named"} <= GRAPH["cli.commands"]
     assert "results.tree" in GRAPH["results"]
 
 

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-import numpy as np
 
 from gradflow.model.branches.branch import Branch
 from gradflow.model.parameters.initializers import FanIn, Initialization
-from gradflow.model.stacks.embedding_readout import Embedding
-from gradflow.model.stacks.stack import Segment, Stack, Sublayer
-from gradflow.model.stacks.transformer import Transformer
+from gradflow.published.stacks import different_tokens as different_tokens
+from gradflow.published.stacks import of_branches as stack  # noqa: F401
 from gradflow.theory.gram import Response, response
 
 # ---- uniform attention, without an output matrix ------------------------------------------------------------
@@ -37,18 +35,3 @@ def _(layer: UniformAttention, sigma, place):
     mean = jnp.kron(jnp.eye(examples), jnp.full((place.tokens, place.tokens), 1 / place.tokens))
     mixed = lambda k: mean @ k @ mean.T
     return Response(gain * mixed(sigma), lambda k: gain * mixed(k), {"value": place.width * mixed(sigma)})
-
-
-# ---- stacks -------------------------------------------------------------------------------------------------
-
-
-def stack(wiring, branches: dict, depth: int, width: int) -> Transformer:
-    """A stack of any branches, without positions; the stream starts at rms 1."""
-    block = tuple(Sublayer(kind, wiring, branch) for kind, branch in branches.items())
-    return Transformer(Stack((Segment(block, depth),)), width, Embedding(256, None))
-
-
-def different_tokens(tokens: int, examples: int = 1) -> dict:
-    """Examples in which no token comes twice, so that the Gram matrix at the bottom is the identity."""
-    rows = np.random.default_rng(0).permutation(256)[: 2 * examples * tokens].reshape(2, examples, tokens)
-    return dict(zip(("inputs", "targets"), jnp.asarray(rows, jnp.int32), strict=True))

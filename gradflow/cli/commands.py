@@ -103,11 +103,11 @@ def atlas(
     with refusing("atlas", ValueError, TypeError, OSError):
         check_flags()
         draw_without_a_screen()
-        from .. import jobs
+        from .. import jobs, named
         from ..results.tree import settings
 
         if not models.wirings:
-            models = replace(models, wirings=tuple(jobs.wiring_rows(()).index))
+            models = replace(models, wirings=tuple(named.wiring_rows(()).index))
         stacks, data = models.built()
         configuration = _configuration("atlas", models, updates, run, data)
         tree, origin = jobs.make_atlas(stacks, data, updates.built(), configuration=configuration, **asdict(run))
@@ -224,9 +224,9 @@ def wirings(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
     """
     with refusing("wirings", ValueError):
         check_flags()
-        from .. import jobs
+        from .. import named
 
-        rows = jobs.wiring_rows(names)
+        rows = named.wiring_rows(names)
     sections = []
     for name, row in rows.iterrows():
         sections.append(f"{name}\n  {row.equation}\n  Jacobian: {row.jacobian}\n  {row.source}")

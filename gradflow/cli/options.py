@@ -44,7 +44,7 @@ class Models:
 
     def built(self):
         """Returns `(models, data)`."""
-        from ..jobs import models_and_text
+        from ..named import models_and_text
 
         return models_and_text(**asdict(self))
 
@@ -86,7 +86,7 @@ class Updates:
 
     def built(self):
         """Returns the `Recipe`."""
-        from ..jobs import recipe
+        from ..named import recipe
 
         return recipe(**asdict(self))
 

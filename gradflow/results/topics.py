@@ -3,6 +3,7 @@
 import hashlib
 
 NAME = "pydoc_data.topics"
+FILE = f"text/{NAME}.txt"  # in a bundle
 
 
 def content() -> bytes:

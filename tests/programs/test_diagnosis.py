@@ -14,7 +14,7 @@ from programs.models.mistaken import plain
 from programs.models.program import cross_entropy
 
 import gradflow as gf
-from gradflow import cli, jobs
+from gradflow import cli, named
 from gradflow.programs.diagnosis.coupling import coupling
 from gradflow.programs.diagnosis.norms import norm_of
 from gradflow.results.diagnosis import Diagnosis, Step, ranges, repeated
@@ -430,5 +430,5 @@ def test_what_is_no_program_is_refused_in_one_line(word, message, tmp_path, monk
     (tmp_path / "mine.py").write_text(FILE)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=re.escape(message)) as error:
-        jobs.program(word)
+        named.program(word)
     assert len(str(error.value).splitlines()) == 1

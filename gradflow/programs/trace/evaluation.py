@@ -94,11 +94,6 @@ def _run(plan: Plan, tap: Callable, program, args, extras: dict, apart: dict, pa
             total = sum(sign * env[one] for one, sign in zip(variables, signs, strict=True))
             reports[key] = tap(key, total, None).report
 
-    def look_up(variable):
-        if isinstance(variable, core.Literal):
-            return variable.val
-        return env[variable]
-
     for variable, value in zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *args), strict=True):
         bind(variable, value)
     for index, equation in enumerate(jaxpr.eqns):
@@ -109,15 +104,13 @@ def _run(plan: Plan, tap: Callable, program, args, extras: dict, apart: dict, pa
             if key in apart:
                 values.append(apart[key])
             else:
-                values.append(look_up(variable))
-        with user_context(
-            equation.source_info.traceback, name_stack=current_name_stack() + equation.source_info.name_stack
-        ):
+                values.append(value_in(env, variable))
+        with written_at(equation):
             made, inside = _equation(plan, tap, equation, values, extras, apart, here)
         reports |= inside
         for variable, value in zip(equation.outvars, made, strict=True):
             bind(variable, value)
-    return [look_up(variable) for variable in jaxpr.outvars], reports
+    return [value_in(env, variable) for variable in jaxpr.outvars], reports
 
 
 def _equation(plan: Plan, tap: Callable, equation, values, extras: dict, apart: dict, path: Path):
@@ -204,6 +197,19 @@ def _scanned(plan: Plan, tap: Callable, equation, values, extras: dict, path: Pa
     options = {name: params[name] for name in ("length", "reverse", "unroll")}
     top, (stacked, reports) = jax.lax.scan(body, start, (rest, extras), **options)
     return [*top, *stacked], reports
+
+
+def value_in(env: Mapping, variable):
+    """Returns the value of a variable of a program, or of a number that stands in its place."""
+    if isinstance(variable, core.Literal):
+        return variable.val
+    return env[variable]
+
+
+def written_at(equation):
+    """Returns a context in which what is traced has the lines and the scopes of an equation."""
+    scopes = current_name_stack() + equation.source_info.name_stack
+    return user_context(equation.source_info.traceback, name_stack=scopes)
 
 
 def as_it_was(equation, values) -> list:

@@ -10,15 +10,14 @@ The axis of lanes stands before tokens and features, as in gradflow's own: [batc
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
-from jax.extend.source_info_util import current_name_stack, user_context
 
-from .evaluation import WRAPPED, as_it_was
+from .evaluation import WRAPPED, as_it_was, value_in, written_at
 from .graph import CALLS, Graph, Level, Path, Value, is_inside, opened, scan_counts
 
 
@@ -94,11 +93,6 @@ def _run(stacking: Stacking, program, arguments, path: Path, wholes: Mapping[int
     known = dict(wholes)
     behind = stacking.frontiers.get(path, {})
 
-    def look_up(variable):
-        if isinstance(variable, core.Literal):
-            return variable.val
-        return env[variable]
-
     def meet(after: int) -> None:
         for frontier in behind.get(after, ()):
             _stack(stacking, frontier, env, known)
@@ -107,14 +101,13 @@ def _run(stacking: Stacking, program, arguments, path: Path, wholes: Mapping[int
     meet(-1)
     for index, equation in enumerate(jaxpr.eqns):
         here = (*path, index)
-        taken = list(map(look_up, equation.invars))
-        stacks = current_name_stack() + equation.source_info.name_stack
-        with user_context(equation.source_info.traceback, name_stack=stacks):
+        taken = [value_in(env, variable) for variable in equation.invars]
+        with written_at(equation):
             made, inside = _equation(stacking, equation, taken, here, known)
             known |= inside
             env.update(zip(equation.outvars, made, strict=True))
         meet(index)
-    return list(map(look_up, jaxpr.outvars)), known
+    return [value_in(env, variable) for variable in jaxpr.outvars], known
 
 
 def _equation(stacking: Stacking, equation, taken: list, path: Path, wholes: Mapping[int, Any]):
@@ -166,9 +159,7 @@ def _stack(stacking: Stacking, frontier, env: dict, known: dict) -> None:
     """Stacks a frontier, unless its stack is given, and puts the lanes of the stack in the place of its values."""
     level = stacking.levels[frontier.level]
     number = stacking.numbers[frontier]
-    maker = _maker(level, frontier)
-    info = (None, current_name_stack()) if maker is None else _where(maker)
-    with user_context(info[0], name_stack=info[1]):
+    with _behind(level, frontier):
         if number not in known:
             known[number] = _whole(stacking, frontier, level, env, known)
         if len(frontier.values) == 1:
@@ -181,16 +172,11 @@ def _stack(stacking: Stacking, frontier, env: dict, known: dict) -> None:
                     env[variable] = lane
 
 
-def _maker(level: Level, frontier):
-    """Returns the equation that a frontier stands behind."""
+def _behind(level: Level, frontier):
+    """Returns a context in which what is traced has the lines of the equation that a frontier stands behind, if any."""
     if frontier.after < 0:
-        return None
-    return opened(level.body)[0].eqns[frontier.after]
-
-
-def _where(equation) -> tuple:
-    """Returns the traceback and the scopes of an equation."""
-    return equation.source_info.traceback, current_name_stack() + equation.source_info.name_stack
+        return nullcontext()
+    return written_at(opened(level.body)[0].eqns[frontier.after])
 
 
 def _whole(stacking: Stacking, frontier, level: Level, env: dict, known: Mapping[int, Any]):

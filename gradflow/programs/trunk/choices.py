@@ -14,10 +14,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
-from jax.extend.source_info_util import current_name_stack, user_context
 
-from ..trace.evaluation import as_it_was
+from ..trace.evaluation import as_it_was, value_in, written_at
 from ..trace.graph import CALLS, graph, opened, reached
 from .trunk import Fork, steps
 
@@ -109,17 +107,11 @@ def _chosen(equation, taken: list) -> list:
 def _evaluated(jaxpr, arguments, make: Callable) -> tuple[list, Mapping]:
     """Returns what a program makes of its constants and arguments, and all of its variables; `make` evaluates an equation."""
     env = dict(zip((*jaxpr.constvars, *jaxpr.invars), arguments, strict=True))
-
-    def look_up(variable):
-        if isinstance(variable, core.Literal):
-            return variable.val
-        return env[variable]
-
     for equation in jaxpr.eqns:
-        scopes = current_name_stack() + equation.source_info.name_stack
-        with user_context(equation.source_info.traceback, name_stack=scopes):
-            env.update(zip(equation.outvars, make(equation, list(map(look_up, equation.invars))), strict=True))
-    return list(map(look_up, jaxpr.outvars)), env
+        taken = [value_in(env, variable) for variable in equation.invars]
+        with written_at(equation):
+            env.update(zip(equation.outvars, make(equation, taken), strict=True))
+    return [value_in(env, variable) for variable in jaxpr.outvars], env
 
 
 def _residual(equation) -> Residual | None:

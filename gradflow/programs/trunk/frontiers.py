@@ -11,13 +11,15 @@ made with parameters:
 A value that most sublayers only hand on, as x_0 where layers read it again, rides along: there are no lanes then.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..trace.graph import Graph, Operation, Value, among, differentiable_path, graph, reached, scan_counts
+from ..trace.graph import Graph, Operation, Value, differentiable_path, graph, reached, scan_counts
 from ..trace.sums import ADDITIONS, may_be_linear_in
 from .lane_sums import Frontier, Sum, in_order, is_sublayer, lane_sum
+from .points import Point, Stretch, frontier_at, operations_between
+from .points import points as live_points
 from .trunk import products
 
 MOST_LANES = 8
@@ -58,13 +60,6 @@ class Lanes:
         return len(self.frontiers[-1].values[0].shape)
 
 
-class Point(NamedTuple):
-    """What is live behind an operation, and the place of this among all; −1 is in front of them."""
-
-    place: int
-    live: tuple[Value, ...]
-
-
 def lanes(of: Graph, source: Value, sink: Value, learned: set[Value], *, alike: bool = True) -> Lanes | None:
     """Returns the frontiers between two values, of the size that gives most residual sublayers; None where none gives two.
 
@@ -75,7 +70,7 @@ def lanes(of: Graph, source: Value, sink: Value, learned: set[Value], *, alike: 
         return None
     stretch = Stretch(of, path, learned - reached(of.operations, {source}), alike)
     start = of.places[of.makers[source]] if source in of.makers else -1
-    points = list(_points(of.operations, start, (source,), (sink,), path))
+    points = list(live_points(of.operations, start, (source,), (sink,), path))
     best = None
     for size in range(2, MOST_LANES + 1):
         chosen = [point for point in points if len(point.live) in (1, size)]
@@ -83,34 +78,6 @@ def lanes(of: Graph, source: Value, sink: Value, learned: set[Value], *, alike: 
         if found.sublayers > max(1, best.sublayers if best else 0):
             best = found
     return best
-
-
-class Stretch(NamedTuple):
-    """A graph, its values on the path of the lanes, the weights, and whether lanes have to be of one shape and type."""
-
-    graph: Graph
-    path: set[Value]
-    weights: set[Value]
-    alike: bool
-
-
-def _points(
-    operations, start: int, sources: Sequence[Value], sinks: Sequence[Value], path: set[Value]
-) -> Iterator[Point]:
-    """Yields what is live at the sources, which operation `start` makes, and behind every one on the path up to the sinks."""
-    last = dict.fromkeys(sinks, len(operations))
-    for index in reversed(range(len(operations))):
-        for value in operations[index].inputs:
-            last.setdefault(value, index)
-    live = list(sources)
-    yield Point(start, tuple(live))
-    for index in range(start + 1, len(operations)):
-        made = among(operations[index].outputs, path)
-        live = [value for value in (*live, *made) if last.get(value, -1) > index]
-        if made:
-            yield Point(index, tuple(live))
-        if set(live) == set(sinks):
-            break
 
 
 class Standing(NamedTuple):
@@ -131,7 +98,7 @@ def _between(of: Stretch, points: Sequence[Point], top: tuple[Value, ...] = ()) 
     lower = [Standing(points[0])]  # since the last sublayer
     for above in points[1:]:
         upper = None
-        loop = _loop(of, above, _operations(of, lower[-1].point, above))
+        loop = _loop(of, above, operations_between(of, lower[-1].point, above))
         forked = _forked(of, lower, above, top) if len(above.live) > 1 and loop is None else None
         if loop is not None:
             loops.append(loop)
@@ -158,20 +125,14 @@ def _above_last(of: Stretch, above: Sequence[Standing], followers: set[tuple]) -
     last = above[0].point
     for point, frontier in reversed(above[1:]):
         if frontier is None and len(point.live) == len(last.live) and _written(of, last, point) in followers:
-            return _frontier(of.graph, point)
+            return frontier_at(of.graph, point)
     return None
 
 
 def _written(of: Stretch, below: Point, above: Point) -> tuple:
     """Returns what tells stretches apart as they are written: their operations, and the line of the last."""
-    operations = _operations(of, below, above)
+    operations = operations_between(of, below, above)
     return operations[-1].line, tuple(operation.name for operation in operations)
-
-
-def _operations(of: Stretch, below: Point, above: Point) -> tuple[Operation, ...]:
-    """Returns the operations on the path between two points."""
-    window = of.graph.operations[below.place + 1 : above.place + 1]
-    return tuple(operation for operation in window if not of.path.isdisjoint(operation.outputs))
 
 
 def _ride_along(forked: Sequence[Frontier]) -> bool:
@@ -185,25 +146,6 @@ def _ride_along(forked: Sequence[Frontier]) -> bool:
         if len(row) == size and unchanged:
             return True
     return False
-
-
-def _frontier(of: Graph, point: Point, values: tuple[Value, ...] | None = None, **known) -> Frontier | None:
-    """Returns the frontier at a point, its lanes in an order that may be given; None where no level has all of them there."""
-    values = values or point.live
-    root = min(of.levels, key=len)
-    if point.place < 0:
-        return Frontier(values, root, -1, **known)
-    here = of.operations[point.place].path
-    behind = of.operations[point.place + 1].path if point.place + 1 < len(of.operations) else ()
-    while len(here) > len(root):
-        level, after = here[:-1], here[-1]
-        born = of.levels[level].born
-        if all(born.get(value, after + 1) <= after for value in values):
-            return Frontier(values, level, after, **known)
-        if behind[: len(level)] == level:
-            return None
-        here = level
-    return None
 
 
 # ---- sublayers ------------------------------------------------------------------------------------------------
@@ -221,17 +163,17 @@ def _forked(
         if not _may_fork(set(below.live), below_lanes):
             continue
         kinds = {(value.shape, value.aval.dtype) for value in (*below.live, *above.live)}
-        frontier = there or _frontier(of.graph, below)
+        frontier = there or frontier_at(of.graph, below)
         if frontier is None or (len(kinds) > 1 and of.alike):
             continue
-        operations = _operations(of, below, above)
+        operations = operations_between(of, below, above)
         sums = _sums(of, below, above, gated=False)
         if not is_sublayer(below.live, sums, operations, of.weights) and products(operations):
             sums = _sums(of, below, above, gated=True)
         if is_sublayer(below.live, sums, operations, of.weights):
             ordered = top if set(top) == set(sums) else in_order(frontier.values, sums)
             of_lanes = tuple(sums[value] for value in ordered)
-            upper = _frontier(of.graph, above, ordered, below=frontier, sums=of_lanes)
+            upper = frontier_at(of.graph, above, ordered, below=frontier, sums=of_lanes)
             return None if upper is None else (below, upper)
     return None
 
@@ -261,40 +203,55 @@ def _loop(of: Stretch, above: Point, operations: Sequence[Operation]) -> LaneLoo
         return None
     (scan,) = operations
     constants, carried = scan_counts(scan.params)
-    entering = scan.inputs[constants : constants + carried]
     beside = (*scan.inputs[:constants], *scan.inputs[constants + carried :])
     body = graph(scan.params["jaxpr"], path=scan.path)
     state, tops = body.inputs[constants : constants + carried], body.outputs[:carried]
-    used = set(above.live)
-    places = _exchanging(
-        body.operations,
-        state,
-        tops,
-        {place for place, value in enumerate(entering) if value in of.path},
-        {place for place, value in enumerate(scan.outputs[:carried]) if value in used},
-    )
+    places = _places(of, above, scan, body)
     sources, sinks = tuple(state[place] for place in places), tuple(tops[place] for place in places)
-    kinds = {(value.shape, value.aval.dtype) for value in sources}
-    is_frontier = used <= {scan.outputs[place] for place in places} and of.path.isdisjoint(beside)
-    rides = any(source is sink for source, sink in zip(sources, sinks, strict=True))
-    if len(places) < 2 or len(kinds) > 1 or not is_frontier or rides or len(set(sinks)) < len(sinks):
+    leaving = tuple(scan.outputs[place] for place in places)
+    if not set(above.live) <= set(leaving) or not of.path.isdisjoint(beside) or not _are_lanes(sources, sinks):
         return None
-    weights_inside = set()
-    for inside, outside in zip(body.inputs, scan.inputs, strict=True):
-        if outside in of.weights:
-            weights_inside.add(inside)
     path = differentiable_path(body.operations, set(sources), set(sinks))
-    weights = reached(body.operations, weights_inside) - reached(body.operations, set(sources))
-    points = list(_points(body.operations, -1, sources, sinks, path))
+    weights = _weights_inside(of, scan, body) - reached(body.operations, set(sources))
+    points = list(live_points(body.operations, -1, sources, sinks, path))
     chosen = [point for point in points if len(point.live) == len(places)]
     inner = _between(Stretch(body, path, weights, True), chosen, sinks)
     start = next((one for one in inner.frontiers if one.after < 0), Frontier(sources, scan.path, -1))
     highest = next((one for one in inner.frontiers if one.values == sinks), None)
-    end = highest or _frontier(body, points[-1], sinks)
-    outer = _frontier(of.graph, above, tuple(scan.outputs[place] for place in places))
+    end = highest or frontier_at(body, points[-1], sinks)
+    outer = frontier_at(of.graph, above, leaving)
     if not inner.sublayers or set(points[-1].live) != set(sinks) or end is None or outer is None:
         return None
     return LaneLoop(scan, places, start, end, outer, body, inner)
+
+
+def _places(of: Stretch, above: Point, scan: Operation, body: Graph) -> tuple[int, ...]:
+    """Returns which of the arrays that a loop carries are lanes: they enter on the path, and are used at the point above."""
+    constants, carried = scan_counts(scan.params)
+    ahead, needed = set(), set()
+    for place in range(carried):
+        if scan.inputs[constants + place] in of.path:
+            ahead.add(place)
+        if scan.outputs[place] in above.live:
+            needed.add(place)
+    state, tops = body.inputs[constants : constants + carried], body.outputs[:carried]
+    return _exchanging(body.operations, state, tops, ahead, needed)
+
+
+def _are_lanes(sources: Sequence[Value], sinks: Sequence[Value]) -> bool:
+    """Returns whether carried arrays are several of one shape and type, of which each turn makes another."""
+    kinds = {(value.shape, value.aval.dtype) for value in sources}
+    rides = any(source is sink for source, sink in zip(sources, sinks, strict=True))
+    return len(sources) > 1 and len(kinds) == 1 and not rides and len(set(sinks)) == len(sinks)
+
+
+def _weights_inside(of: Stretch, scan: Operation, body: Graph) -> set[Value]:
+    """Returns the values in a loop's body that are made from weights."""
+    entering = set()
+    for inside, outside in zip(body.inputs, scan.inputs, strict=True):
+        if outside in of.weights:
+            entering.add(inside)
+    return reached(body.operations, entering)
 
 
 def _exchanging(operations, state, tops, ahead: set[int], needed: set[int]) -> tuple[int, ...]:

@@ -24,7 +24,6 @@ from .files import Picture, files_of
 from .record import BUNDLE, Record
 
 RESULTS = "results.nc"
-TEXT = f"text/{topics.NAME}.txt"
 
 
 @answering()
@@ -133,7 +132,7 @@ def again(
     if blind:
         contents = _blind(contents)
     secrets = _secrets(record)
-    return _fill(contents, target, record.configuration, overwrite, secrets, text=origin / TEXT)
+    return _fill(contents, target, record.configuration, overwrite, secrets, text=origin / topics.FILE)
 
 
 def opened(folder: str | Path) -> Contents:
@@ -214,9 +213,9 @@ def _write_text(contents: Contents, folder: Path, text: Path | None) -> list[str
         content = text.read_bytes()
     if content is None:
         return []
-    (folder / TEXT).parent.mkdir()
-    (folder / TEXT).write_bytes(content)
-    return [TEXT]
+    (folder / topics.FILE).parent.mkdir()
+    (folder / topics.FILE).write_bytes(content)
+    return [topics.FILE]
 
 
 def _blind(contents: Contents) -> Contents:

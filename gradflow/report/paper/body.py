@@ -9,7 +9,6 @@ A paper says once where the bundle lies and includes it, in one column or two:
 Everything is as wide as the text around it; figures and tables have labels, `fig:gf-…` and `tab:gf-…`.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from .. import tables
 from ..tables import nonfinite, numbers
 from ..text import captions, logs
 from . import formulas
-from .latex import latex, quoted
+from .latex import breakable, latex, quoted
 
 ROWS = 40  # of a table on a page
 PACKAGES = "amsmath,amssymb,array,booktabs,graphicx,siunitx,tabularx"
@@ -157,12 +156,7 @@ def paragraph(title: str, text: str) -> str:
     """Returns a paragraph with its title; nothing for no text."""
     if not text:
         return ""
-    return rf"\paragraph{{{latex(title)}.}} {_breakable(formulas.typeset(text.rstrip('.')))}."
-
-
-def _breakable(text: str) -> str:
-    """Returns the text with places in a hash where its line may be broken."""
-    return re.sub("([0-9a-f]{16})(?=[0-9a-f])", r"\1\\allowbreak{}", text)
+    return rf"\paragraph{{{latex(title)}.}} {breakable(formulas.typeset(text.rstrip('.')))}."
 
 
 def _settings(trees: Iterable[Any]) -> list[str]:

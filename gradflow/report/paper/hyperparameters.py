@@ -14,6 +14,7 @@ from .. import tables
 from ..tables import nonfinite
 from ..text import captions
 from .formulas import equation, typeset
+from .latex import breakable
 
 Rows = dict[str, str]
 TRAINING = {
@@ -63,17 +64,12 @@ def document(found: Mapping[str, Rows]) -> str:
             lines.append(r"\midrule")
         lines.append(rf"\multicolumn{{2}}{{@{{}}l}}{{\textit{{{title}}}}} \\")
         for name, value in rows.items():
-            shown = _breakable(typeset(value))
+            shown = breakable(typeset(value))
             if name.startswith("wiring "):
                 shown = equation(value)
             lines.append(rf"{typeset(name)} & {shown} \\")
     lines += [r"\bottomrule", r"\end{tabularx}", r"\end{table}"]
     return "\n".join(lines) + "\n"
-
-
-def _breakable(text: str) -> str:
-    """Returns the text with places in a hash where its line may be broken."""
-    return re.sub("([0-9a-f]{16})(?=[0-9a-f])", r"\1\\allowbreak{}", text)
 
 
 def plainly(text: str) -> str:

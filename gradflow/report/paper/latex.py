@@ -90,3 +90,8 @@ def _breakable(character: str) -> str:
 
 def _hexadecimal(match: re.Match) -> str:
     return f"\\x{ord(match[0]):02x}"
+
+
+def breakable(text: str) -> str:
+    """Returns the text with places in a hash where its line may be broken."""
+    return re.sub("([0-9a-f]{16})(?=[0-9a-f])", r"\1\\allowbreak{}", text)

@@ -1,4 +1,4 @@
-"""What figures are drawn on: their style, venue widths and colours, names as matplotlib writes them, and the files they become.
+"""What figures are drawn on: their style, venue widths and colours, and names as matplotlib writes them.
 
 Colours (Okabe and Ito 2008) tell models apart, lightness tells steps apart: the last step is the strongest. A finished Axes
 carries its caption as its label.

@@ -15,7 +15,7 @@ from ...results.folder import MANIFEST, manifest, signed
 from ...results.tree import mapping_of
 from ..bundle.contents import Contents
 from ..bundle.files import files_of
-from ..bundle.writing import RESULTS, TEXT
+from ..bundle.writing import RESULTS
 from ..plot.saving import data_mark
 from .finding import Finding
 from .texts import difference
@@ -28,7 +28,7 @@ def findings(
     folder: Path, contents: Contents, *, exact: bool, made: Mapping[str, str] | None = None
 ) -> Iterator[Finding]:
     """Yields what does not follow from the results; `made` are the texts that do, by default made here."""
-    others = [TEXT] if (folder / TEXT).exists() else []
+    others = [topics.FILE] if (folder / topics.FILE).exists() else []
     if made is None:
         made = files_of(contents, others)
     try:
@@ -82,10 +82,12 @@ def _manifest(entries: Mapping[str, Any], contents: Contents, exact: bool) -> It
 
 def _text(folder: Path, contents: Contents) -> Iterator[Finding]:
     """Yields that the text in the bundle is not the one that was read."""
-    path = folder / TEXT
+    path = folder / topics.FILE
     known = mapping_of(contents.run, "data")
     if not path.exists():
         return
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if known.get("name") != topics.NAME or digest != known.get("sha256"):
-        yield Finding(printable(TEXT), "the SHA-256 of the text that was read", digest, str(known.get("sha256", "")))
+        yield Finding(
+            printable(topics.FILE), "the SHA-256 of the text that was read", digest, str(known.get("sha256", ""))
+        )
