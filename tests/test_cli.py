@@ -151,6 +151,11 @@ def printed(capsys, monkeypatch, *words) -> tuple[int, str, str]:
     return (code, *capsys.readouterr())
 
 
+@pytest.mark.parametrize(("job", "what"), [("diagnose", "FILE.py:NAME"), ("verify", "A bundle")])
+def test_an_argument_that_is_missing_is_said_in_words(job, what, capsys, monkeypatch):
+    assert refused(capsys, monkeypatch, job=job).startswith(f"gradflow {job}: an argument is missing: {what}")
+
+
 def test_a_word_that_is_no_command_is_one_line(capsys, monkeypatch):
     code, out, errors = printed(capsys, monkeypatch, "compre")
     assert (code, out) == (2, "")

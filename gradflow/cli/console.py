@@ -19,6 +19,8 @@ from ..compiler import Unusable
 
 TRACEBACK = "GRADFLOW_TRACEBACK"
 LONGEST = 400  # characters of a line
+# What the parser says of an argument that was not given: its type, what it is.
+MISSING = re.compile(r"Missing from gradflow \w+: \S+ (.*?)\.? \(required\)")
 
 
 def refuse(command: str, error: Any) -> None:
@@ -75,7 +77,7 @@ def _unboxed(text: str, help_command: str) -> str:
     if "│" not in text:
         del sections[0]  # the title, which is otherwise in the frame
     message, *rest = [one_line(" ".join(section)) for section in sections]
-    message = message.rstrip(".")
+    message = MISSING.sub(r"an argument is missing: \1", message).rstrip(".")
     nearest = _nearest_options(rest)
     if nearest:
         return f"{message}; did you mean {' or '.join(nearest[:3])}? {help_command} lists what there is"

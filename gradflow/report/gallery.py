@@ -17,6 +17,7 @@ from .plot.lines import is_drawable
 from .tables import growth, jacobians
 
 ENTRIES = 16  # curves of one panel: a quantity with more entries, such as tokens, has no figure here
+COMPARED = ("budget", "token_cosine")  # what the figure of the comparison shows beside what every reading has
 IN_OTHERS = ("stream_gradient", "layer_gradient")  # which have figures of their own
 
 
@@ -47,7 +48,7 @@ def _drawn(candidates: Iterator[Candidate]) -> Iterator[tuple]:
 
 def _of_run(run, sweep, theory) -> Iterator[Candidate]:
     steps = tables.shown_steps(run)
-    if sweep is not None and steps:
+    if sweep is not None and steps and _have_all(run, COMPARED):
         draw = partial(plot.comparison, run, sweep, steps=steps)
         yield Candidate("comparison", draw, _comparison_table(run, sweep, steps))
     yield _profile("stream_gradient", run, "stream_gradient", relative_to="readout", steps=steps)
@@ -66,6 +67,11 @@ def _of_run(run, sweep, theory) -> Iterator[Candidate]:
     yield from _similarities(run, steps)
     for step in steps or (None,):
         yield from _jacobians(run, step)
+
+
+def _have_all(run, quantities: Sequence[str]) -> bool:
+    """Returns whether all models have these quantities."""
+    return all(set(quantities) <= set(node) for node in tables.nodes(run).values())
 
 
 def _of_logs(run, steps: Sequence[int]) -> Iterator[Candidate]:
@@ -103,7 +109,7 @@ def _quantities(run, steps: Sequence[int]) -> Iterator[Candidate]:
     that read nothing.
     """
     members = tables.nodes(run)
-    for quantity in _profiled(members):
+    for quantity in _profiled(run):
         there = _with_numbers(members, quantity, steps)
         further = [dim for dim in QUANTITIES[quantity].dims if dim not in ("depth", "sublayer")]
         if not further:
@@ -121,7 +127,7 @@ def _quantities(run, steps: Sequence[int]) -> Iterator[Candidate]:
 def _similarities(run, steps: Sequence[int]) -> Iterator[Candidate]:
     """Yields how the stream grows, and how alike it is at any two positions, of all models on one colour scale."""
     members = tables.nodes(run)
-    if all("stream_rms" in node for node in members.values()):
+    if _have_all(run, ("stream_rms",)):
         ends = tuple(dict.fromkeys((*steps[:1], *steps[-1:])))
         table = growth.variance(run, steps=ends)
         yield Candidate("variance_growth", partial(plot.variance_growth, run, steps=ends), table)
@@ -135,10 +141,10 @@ def _similarities(run, steps: Sequence[int]) -> Iterator[Candidate]:
         yield Candidate(f"similarity_{name}", draw, table)
 
 
-def _profiled(members) -> Iterator[str]:
+def _profiled(run) -> Iterator[str]:
     """Yields the quantities that all models have, and that are drawn over depth."""
     for quantity, row in QUANTITIES.items():
-        if row.figure == "profile" and quantity not in IN_OTHERS and all(quantity in node for node in members.values()):
+        if row.figure == "profile" and quantity not in IN_OTHERS and _have_all(run, (quantity,)):
             yield quantity
 
 
@@ -169,10 +175,10 @@ def _jacobians(run, step=None) -> Iterator[Candidate]:
         yield Candidate(f"spectrum_bands_{name}{suffix}", partial(plot.spectrum_bands, node, step=step), bands)
         factors = jacobians.factors(node, step=step)
         yield Candidate(f"factors_{name}{suffix}", partial(plot.factors, node, step=step), factors)
-    if all("lyapunov_exponent" in node for node in members.values()):
+    if _have_all(run, ("lyapunov_exponent",)):
         table = jacobians.exponents(run, step=step)
         yield Candidate(f"exponents{suffix}", partial(plot.exponents, run, step=step), table)
-    if all("cotangent_share" in node for node in members.values()):
+    if _have_all(run, ("cotangent_share",)):
         table = jacobians.alignment(run, step=step)
         yield Candidate(f"alignment{suffix}", partial(plot.alignment, run, step=step), table)
 

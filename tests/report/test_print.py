@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from matplotlib.legend import Legend
 
+import gradflow as gf
 from gradflow.report import gallery, plot, tables
 from gradflow.report.plot import looks, setting
 from gradflow.report.tables import coordinates, growth
@@ -247,3 +248,18 @@ def test_how_alike_positions_are_is_drawn_on_one_scale():
     mesh = found["similarity_pre"].collections[0]
     np.testing.assert_allclose(mesh.get_array(), angles)
     assert mesh.get_clim() == pytest.approx((0, 0.4))
+
+
+def read_in_little(arrays):
+    """Leaves what the reading "economy" has not."""
+    for own in arrays.values():
+        for name in ("budget", "split", "token_cosine"):
+            own.pop(name, None)
+
+
+def test_a_run_that_was_read_in_little_has_a_report_without_the_comparison(tmp_path):
+    run, swept = made.tree(steps=(0, 3), spoil=read_in_little), made.sweep(depths=(1, 2, 4))
+    assert plot.budget_totals(run).get_legend_handles_labels()[1] == ["net"]
+    drawn = {path.stem for path in gf.report.write(run, tmp_path / "out", sweep=swept).rglob("*.pdf")}
+    assert {"stream_gradient", "total_depth"} <= drawn
+    assert "comparison" not in drawn

@@ -43,9 +43,9 @@ def budget_totals(tree, *, steps=None, labels=None, ax=None) -> Axes:
     ticks = []
     for name, step in zip(groups["model"], groups["step"], strict=True):
         ticks.append(naming(texts[name], step).replace(", step ", "\n"))
-    for i, part in enumerate(PARTS):
-        rows = table[table["part"] == part]
-        x = np.arange(len(groups)) + (i - 1) * 0.27
+    of_parts = list(by(table, "part"))  # the sum alone, where norms and forks were not read
+    for i, (part, rows) in enumerate(of_parts):
+        x = np.arange(len(groups)) + (i - (len(of_parts) - 1) / 2) * 0.27
         reach = np.abs(rows[["low", "high"]].to_numpy().T - rows["mean"].to_numpy())
         style: dict[str, Any] = {"error_kw": {"elinewidth": 0.7, "ecolor": "0.2"}, "edgecolor": "white", "linewidth": 0}
         ax.bar(x, rows["mean"], 0.25, color=PARTS[part], label=part, yerr=reach, hatch=HATCHES[part], **style)
