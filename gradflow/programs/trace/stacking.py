@@ -164,9 +164,8 @@ def _stack(stacking: Stacking, frontier, env: dict, known: dict) -> None:
             known[number] = _whole(stacking, frontier, level, env, known)
         if len(frontier.values) == 1:
             return
-        for value, lane in zip(
-            frontier.values, unstacked(known[number], len(frontier.values), frontier.values[0]), strict=True
-        ):
+        lanes = unstacked(known[number], len(frontier.values), frontier.values[0])
+        for value, lane in zip(frontier.values, lanes, strict=True):
             for variable in level.variables(value):
                 if variable in env:
                     env[variable] = lane

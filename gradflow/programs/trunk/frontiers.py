@@ -99,7 +99,9 @@ def _between(of: Stretch, points: Sequence[Point], top: tuple[Value, ...] = ()) 
     for above in points[1:]:
         upper = None
         loop = _loop(of, above, operations_between(of, lower[-1].point, above))
-        forked = _forked(of, lower, above, top) if len(above.live) > 1 and loop is None else None
+        forked = None
+        if loop is None and len(above.live) > 1:
+            forked = _forked(of, lower, above, top)
         if loop is not None:
             loops.append(loop)
             upper = loop.above
@@ -160,22 +162,37 @@ def _forked(
     near = lower[-LOOK_BACK:]
     below_lanes = [may_be_linear_in(of.graph, value, of.path, near[0].point.place) for value in above.live]
     for below, there in reversed(near):
-        if not _may_fork(set(below.live), below_lanes):
+        if not _may_fork(set(below.live), below_lanes) or (of.alike and not _are_alike((*below.live, *above.live))):
             continue
-        kinds = {(value.shape, value.aval.dtype) for value in (*below.live, *above.live)}
         frontier = there or frontier_at(of.graph, below)
-        if frontier is None or (len(kinds) > 1 and of.alike):
+        sums = _sublayer(of, below, above)
+        if frontier is None or not sums:
             continue
-        operations = operations_between(of, below, above)
-        sums = _sums(of, below, above, gated=False)
-        if not is_sublayer(below.live, sums, operations, of.weights) and products(operations):
-            sums = _sums(of, below, above, gated=True)
-        if is_sublayer(below.live, sums, operations, of.weights):
-            ordered = top if set(top) == set(sums) else in_order(frontier.values, sums)
-            of_lanes = tuple(sums[value] for value in ordered)
-            upper = frontier_at(of.graph, above, ordered, below=frontier, sums=of_lanes)
-            return None if upper is None else (below, upper)
+        ordered = in_order(frontier.values, sums)
+        if set(top) == set(sums):
+            ordered = top
+        of_lanes = tuple(sums[value] for value in ordered)
+        upper = frontier_at(of.graph, above, ordered, below=frontier, sums=of_lanes)
+        return None if upper is None else (below, upper)
     return None
+
+
+def _are_alike(values: Sequence[Value]) -> bool:
+    """Returns whether values have one shape and type."""
+    return len({(value.shape, value.aval.dtype) for value in values}) == 1
+
+
+def _sublayer(of: Stretch, below: Point, above: Point) -> dict[Value, Sum]:
+    """Returns lanes as sums of those below, where a residual sublayer stands between; else none."""
+    operations = operations_between(of, below, above)
+    sums = _sums(of, below, above, gated=False)
+    if is_sublayer(below.live, sums, operations, of.weights):
+        return sums
+    if products(operations):
+        sums = _sums(of, below, above, gated=True)
+        if is_sublayer(below.live, sums, operations, of.weights):
+            return sums
+    return {}
 
 
 def _may_fork(below: set[Value], below_lanes: Sequence[set[Value]]) -> bool:
@@ -240,9 +257,8 @@ def _places(of: Stretch, above: Point, scan: Operation, body: Graph) -> tuple[in
 
 def _are_lanes(sources: Sequence[Value], sinks: Sequence[Value]) -> bool:
     """Returns whether carried arrays are several of one shape and type, of which each turn makes another."""
-    kinds = {(value.shape, value.aval.dtype) for value in sources}
     rides = any(source is sink for source, sink in zip(sources, sinks, strict=True))
-    return len(sources) > 1 and len(kinds) == 1 and not rides and len(set(sinks)) == len(sinks)
+    return len(sources) > 1 and _are_alike(sources) and not rides and len(set(sinks)) == len(sinks)
 
 
 def _weights_inside(of: Stretch, scan: Operation, body: Graph) -> set[Value]:
