@@ -195,7 +195,7 @@ def test_fields_that_a_type_does_not_have_are_refused():
 
 
 def test_a_misspelled_type_gets_the_nearest_names():
-    with pytest.raises(ValueError, match=r"did you mean 'LayerNorm'.*known: .*\\bAttention, .*in all\)"):
+    with pytest.raises(ValueError, match=r"did you mean 'LayerNorm'.*known: .*\bAttention, .*in all\)"):
         loads('{"type": "LayerNrom"}')
 
 
