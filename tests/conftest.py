@@ -7,7 +7,6 @@ Waiting for them is waiting for the compiler: compiled.csv has how many programs
 import os
 import sys
 import time
-import zlib
 from importlib.metadata import version
 
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -29,14 +28,17 @@ install_import_hook(["gradflow.model", "gradflow.instruments"], "typecheck.shape
 def pytest_addoption(parser):
     """`--compiled FILE` adds rows to a table such as compiled.csv; `--budget` fails files that need more than stands there.
 
-    `--third N` chooses every third test, by its name.
+    `--third N` chooses every third file, the longest ones dealt first.
     """
     parser.addoption("--compiled", help="a CSV file to add a row to for each test file: see budget.Row")
     parser.addoption(
         "--budget", action="store_true", help="fail a file that compiles more programs than compiled.csv says"
     )
     parser.addoption(
-        "--third", type=int, choices=(0, 1, 2), help="run a third of the chosen tests: all three run all of them"
+        "--third",
+        type=int,
+        choices=(0, 1, 2),
+        help="run the chosen tests of a third of the files: all three run all of them",
     )
 
 
@@ -53,16 +55,14 @@ def selection(config) -> str:
 
 def pytest_collection_modifyitems(config, items):
     """Files that took longest come first, and new ones before them: no worker is left with a long file at the end."""
-    third = config.getoption("--third")
-    if third is not None:
-        in_turn, others = [], []
-        for item in items:
-            is_in_turn = zlib.crc32(item.nodeid.encode()) % 3 == third
-            (in_turn if is_in_turn else others).append(item)
-        config.hook.pytest_deselected(items=others)
-        items[:] = in_turn
     rows = budget.rows(selection(config)) or budget.rows("all")
     seconds = {file: row.seconds for file, row in rows.items()}
+    third = config.getoption("--third")
+    if third is not None:
+        files = {file_of(item, config) for item in items}
+        dealt = sorted(files, key=lambda file: (-seconds.get(file, 0.0), file))[third::3]
+        config.hook.pytest_deselected(items=[item for item in items if file_of(item, config) not in dealt])
+        items[:] = [item for item in items if file_of(item, config) in dealt]
     items.sort(key=lambda item: -seconds.get(file_of(item, config), float("inf")))
 
 
