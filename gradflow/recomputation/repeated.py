@@ -96,8 +96,8 @@ def of_atlas(tree: xr.DataTree, name: str, data, *, part_only: bool) -> dict[str
     node, start = tree["training"].children[name], tree["start"].children[name]
     recorded = settings(node)
     steps, recipe = int(recorded["steps"]), decode(recorded["recipe"])
-    kept = [int(step) for step in node["step"].values]
-    theory = predict if "theory" in tree.children and name in tree["theory"].children else None
+    kept = [int(step) for step in node.coords["step"].values]
+    theory = predict if f"/theory/{name}" in tree.groups else None
     if part_only:
         kept, theory = early(kept), None
         recipe = Beginning(**vars(recipe), whole=steps)
