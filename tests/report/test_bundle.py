@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from PIL import Image, PngImagePlugin
 
 import gradflow as gf
 from gradflow.report import tables
@@ -242,13 +243,31 @@ def test_a_blind_bundle_tells_nobody_whose_it_is(run, sweep, tmp_path, monkeypat
     if len(socket.gethostname()) > 4:
         words.append(socket.gethostname())
     for folder in (out, again):
-        for path in folder.rglob("*"):
-            content = path.read_bytes() if path.is_file() else b""
-            for word in words:
-                assert word.encode() not in content, (path.name, word)
+        for path in filter(Path.is_file, folder.rglob("*")):
+            for content in blind.insides(path):
+                for word in words:
+                    assert word.encode() not in content, (path.name, word)
     assert opened(out).record.configuration == {"text": "of mine.txt"}
     assert gf.report.verify(out).in_order
     assert COMMIT.encode() in (tmp_path / "seen" / "manifest.json").read_bytes()
+
+
+def test_what_is_packed_in_a_file_is_looked_into(tmp_path):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.text(0.5, 0.5, "ada", fontfamily="monospace")
+    figure.savefig(tmp_path / "x.pdf", metadata={"Creator": "lovelace"})
+    assert any(b"BT" in content for content in list(blind.insides(tmp_path / "x.pdf"))[1:])
+    figure.savefig(tmp_path / "x.png")
+    packed = PngImagePlugin.PngInfo()
+    packed.add_text("made", "by ada.lovelace", zip=True)
+    Image.open(tmp_path / "x.png").save(tmp_path / "x.png", pnginfo=packed)
+    assert b"lovelace" not in (tmp_path / "x.png").read_bytes()
+    gf.results.save(made.tree(("pre",), by="ada.lovelace"), tmp_path / "x.nc")
+    for name in ("x.pdf", "x.png", "x.nc"):
+        with pytest.raises(ValueError, match=rf"{name} would tell 'lovelace', which is no blind bundle"):
+            blind.check([tmp_path / name], ["lovelace"])
 
 
 def test_what_can_not_be_left_out_of_a_blind_bundle_is_refused(run, tmp_path, monkeypatch):
