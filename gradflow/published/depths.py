@@ -34,9 +34,15 @@ def completep(alpha: float) -> Wiring:
     return Wiring("completep", norm_in=norm, write=Gain(OfDepth(1 / BASE_DEPTH, -alpha)), leave=norm)
 
 
-def _adam(alpha: float, depth: int) -> optax.GradientTransformation:
-    """Returns Adam at `m^(α−1) · 1e-3` for the stack, and 1e-3 for embedding and readout; 1e-3 for all at α = 0."""
-    of_stack = RATE * (depth / BASE_DEPTH) ** (alpha - 1) if alpha else RATE
+def _adam(alpha: float, depth: int, width: int) -> optax.GradientTransformation:
+    """Returns Adam at 1e-3 for embedding and readout, and in the stack at `1e-3 · m^(α−1) · 256/width`; without m at α = 0.
+
+    The last factor carries the rate of width 256 to another width (Yang and Hu 2021, table 3: a hidden matrix's rate of Adam
+    goes as 1/width), as `WEIGHTS` does its standard deviation.
+    """
+    of_stack = RATE * WEIGHTS.at_width / width
+    if alpha:
+        of_stack *= (depth / BASE_DEPTH) ** (alpha - 1)
     return optax.multi_transform({"stack": optax.adam(of_stack), "ends": optax.adam(RATE)}, _parts)
 
 
@@ -55,7 +61,7 @@ def _completep(*, depths: tuple[int, ...], width: int, seeds: int, steps: int) -
             shape: dict[str, Any] = {"depth": depth, "width": width, "init": WEIGHTS, "embedding_rms": WEIGHTS.sigma}
             model = transformer(completep(alpha), context=32, **shape)
             options: dict[str, Any] = {"steps": steps, "record": (steps,), "readings": ("economy",), "seeds": seeds}
-            node = train({"model": model}, data, _adam(alpha, depth), **options)[1]["model"]
+            node = train({"model": model}, data, _adam(alpha, depth, width), **options)[1]["model"]
             top = variable(node, "stream_rms").isel(step=-1, depth=-1).reset_coords(drop=True)
             tops.append(top.expand_dims(total_depth=[depth]))
         against = xr.concat(tops, "total_depth")
@@ -76,9 +82,9 @@ COMPLETEP = Entry(
     ),
     published_setting="mean |final stream|, depths 2 to 64, width 256, 3 seeds, 10 steps, learning rate 1e-3",
     our_setting="rms of the final stream, {depths} blocks, width {width}, {seeds} seeds, {steps} steps of Adam, weights and "
-    "embeddings of std 0.02 at width 256, learning rate 1e-3 · m^(α−1) in the stack (1e-3 for the standard, and at the ends), "
-    "m = L/2",
-    reduced="width 256 → 64, depth at most 32; Adam's ε is not scaled",
+    "embeddings of std 0.02 at width 256, learning rate 1e-3 · m^(α−1) · 256/width in the stack (without m for the standard), "
+    "1e-3 at the ends, m = L/2",
+    reduced="width 256 → 64, with the rate that μP gives there, and depth at most 32; Adam's ε is not scaled",
     claims=(
         Within(
             "standard: exponent in the number of blocks",
