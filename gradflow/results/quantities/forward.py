@@ -73,7 +73,7 @@ _ATTENTION = (
         ("sublayer", "head"),
         ARITHMETIC,
         "attention",
-        "attention",
+        "heads",
     ),
     Quantity(
         "attention_entropy_share",
@@ -85,7 +85,7 @@ _ATTENTION = (
         ("sublayer", "head"),
         ARITHMETIC,
         "attention",
-        "attention",
+        "heads",
     ),
     Quantity(
         "attention_first_token",
@@ -96,7 +96,7 @@ _ATTENTION = (
         ("sublayer", "head"),
         ARITHMETIC,
         "attention",
-        "attention",
+        "heads",
     ),
     Quantity(
         "attention_largest_logit",
@@ -108,7 +108,7 @@ _ATTENTION = (
         ("sublayer", "head"),
         ARITHMETIC,
         "attention",
-        "attention",
+        "heads",
     ),
 )
 
