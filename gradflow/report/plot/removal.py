@@ -1,4 +1,6 @@
-"""Layer removal: how much the loss grows without each sublayer, and without each block."""
+"""Layer removal: how much the loss grows without one sublayer of each kind, and without one block."""
+
+from string import ascii_lowercase
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -13,13 +15,12 @@ from .lines import by, check_drawable, curve
 from .looks import looks, named
 from .training import NARROW
 
-HIDDEN = "_"  # a label that matplotlib leaves out of the legend
 OF_EXAMPLES = "Bands: one standard error over examples, of one seed."
 
 
 @styled
 def removal(tree, *, step=None, scale=None, labels=None, colours=None, width=None) -> Figure:
-    """Draws the loss without each sublayer and without each block, minus the whole loss, over the blocks: side by side, or below.
+    """Draws the loss without one layer, minus the whole loss, over the blocks: a panel a kind of sublayer, and one of blocks.
 
     Parameters
     ----------
@@ -31,38 +32,31 @@ def removal(tree, *, step=None, scale=None, labels=None, colours=None, width=Non
     table = removals.removal(tree, step=step)
     check_drawable(table, "the loss without a layer")
     across = across_all(width, "icml-column")
-    shape, height = ((2, 1), 1.2) if across < NARROW else ((1, 2), 0.42)
-    size = (across, height * across)
-    whole, panels = plt.subplots(*shape, figsize=size, layout="constrained", sharex=True)
-    a, b = panels.flat
+    removed = list(by(table, "removed"))
+    narrow = across < NARROW
+    shape, size = ((1, len(removed)), (across, 0.36 * across))
+    if narrow:
+        shape, size = ((len(removed), 1), (across, (0.15 + 0.48 * len(removed)) * across))
+    whole, panels = plt.subplots(*shape, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
     members = tables.nodes(tree)
     palette, texts = looks(members, None, colours), named(members, labels)
-    is_block = table["removed"] == removals.BLOCK
-    of_blocks = table[is_block]
-    of_sublayers = table[~is_block].assign(kind=table["removed"])
-    for name, of_model in by(of_sublayers, "model"):
-        label = legend(texts[name])
-        for _, rows in by(of_model, "kind"):
-            curve(a, rows, "layer", palette[name], label, of=of_sublayers)
-            label = HIDDEN
-    for name, rows in by(of_blocks, "model"):
-        curve(b, rows, "layer", palette[name], legend(texts[name]))
-    for ax, rows in ((a, of_sublayers), (b, of_blocks)):
-        scales.signed(ax, removals.middle(rows), rows["mean"].abs().max(), scale)
+    places = list(panels.flat)
+    for ax, (_, rows) in zip(places, removed, strict=True):
+        for name, of_model in by(rows, "model"):
+            curve(ax, of_model, "layer", palette[name], legend(texts[name]))
         scales.over(ax, "block")
-        ax.set_ylabel("growth of the loss (nat)")
-    if across < NARROW:
-        a.set_xlabel("")
-    legend_above(a, columns=2, key=of_sublayers)
-    titled(a, r"$\bf{a}$  without one sublayer")
-    titled(b, r"$\bf{b}$  without one block")
-    lead = f"Growth of the loss without one sublayer (a), and without one block (b){_at(step)}"
+    for ax in places:
+        scales.signed(ax, removals.middle(table), table["mean"].abs().max(), scale)
+        ax.label_outer()
+        if narrow or ax is places[0]:
+            ax.set_ylabel("loss growth (nat)")
+    legend_above(places[0], columns=2)
+    for ax, letter, (what, _) in zip(places, ascii_lowercase, removed, strict=False):
+        titled(ax, rf"$\bf{{{letter}}}$  without one {legend(what)}")
+    lead = f"Growth of the loss without one {', one '.join(what for what, _ in removed)}, over the blocks"
+    if step is not None:
+        lead += f", step {step}"
     sentences = {"probe": "the forward pass alone"}
     if removals.of_examples(tree):
         sentences["alone"] = OF_EXAMPLES
     return captions.attached(whole, tree, lead, "sublayer_removal", "block_removal", **sentences)
-
-
-def _at(step) -> str:
-    """Returns `, step 3`; nothing where there are no steps."""
-    return "" if step is None else f", step {step}"

@@ -37,7 +37,8 @@ def signed(ax: Axes, middle: float, largest: float, wanted: str | None = None) -
     if known("scale", wanted or "symlog", SCALES) != "symlog":
         ax.set_yscale(str(wanted))
     elif far or wanted is not None:
-        ax.set_yscale("symlog", linthresh=middle)
+        above = middle * (1 + 1e-6)  # of which the logarithm does not round down to the next tick
+        ax.set_yscale("symlog", linthresh=above)
     _draw_reference(ax, 0.0)
     readable_ticks(ax)
 
