@@ -22,6 +22,8 @@ FIGURES = (
     "split_skip",
     "partial_jacobian",
     "spectrum_bands_toy",
+    "attention_toy",
+    "massive_toy",
 )
 
 
@@ -137,7 +139,7 @@ def test_spectra_of_a_wide_stream_are_left_to_who_asks_for_them():
     """A dense matrix of a width beyond 1024 takes minutes a sublayer."""
     of = lambda width, *names: trained.quantities(readings(names), gf.transformer("pre", depth=1, width=width, heads=1))
     narrow = [reading.__name__ for reading in of(8)]
-    assert narrow == ["reading", "partial_jacobian", "window"]
+    assert narrow == ["reading", "by_head", "massive", "partial_jacobian", "window"]
     with pytest.warns(UserWarning, match="spectra are left out at width 2048"):
         assert [reading.__name__ for reading in of(2048)] == narrow[:-1]
     assert [reading.__name__ for reading in of(2048, "spectrum_window")] == ["window"]

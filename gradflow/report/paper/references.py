@@ -56,7 +56,15 @@ INITIALIZATIONS = {
 }
 DATA = {"pydoc_data.topics": ("python",)}
 TOOLS = {"gradflow": ("gradflow",), "JAX": ("jax", "flax", "optax"), "xarray and Matplotlib": ("xarray", "matplotlib")}
-SPECTRA = ("matfree",)
+# By a quantity that one of the models has.
+READ = {
+    "jacobian_gain": ("spectra", ("matfree",)),
+    "log_volume": ("spectra", ("matfree",)),
+    "attention_first_token": ("attention sinks", ("gu2025",)),
+    "attention_largest_logit": ("largest logits", ("kimi2025",)),
+    "massive_activation": ("massive activations", ("sun2024",)),
+    "block_removal": ("layer removal", ("gromov2024", "he2024")),
+}
 
 
 def cited(run) -> dict[str, tuple[str, ...]]:
@@ -77,8 +85,9 @@ def cited(run) -> dict[str, tuple[str, ...]]:
     text = mapping_of(run, "data").get("name")
     if text in DATA:
         found["text"] = DATA[text]
-    if any("jacobian_gain" in node or "log_volume" in node for node in tables.nodes(run).values()):
-        found["spectra"] = SPECTRA
+    for quantity, (what, keys) in READ.items():
+        if any(quantity in node for node in tables.nodes(run).values()):
+            found[what] = keys
     return {what: tuple(dict.fromkeys(keys)) for what, keys in (found | TOOLS).items()}
 
 
