@@ -15,7 +15,7 @@ from gradflow.report.tables import coordinates, growth
 
 @pytest.fixture(scope="module")
 def run():
-    return made.tree(steps=(0, 1, 3, 10, 100), jacobians=True)
+    return made.tree(steps=(0, 1, 3, 10, 100), jacobians=True, layers=True)
 
 
 @pytest.fixture(scope="module")
