@@ -203,8 +203,8 @@ def _what_goes_past(candidates: list[Trunk]) -> str:
     endless = _endless_loop(candidates)
     if endless is not None:
         return (
-            f"no trunk here: the stream goes through a loop whose number of turns is not known beforehand, {endless.line}, and has no "
-            "gradient there; write it as `lax.scan`, or `lax.fori_loop` between two numbers"
+            "no trunk here: the stream goes through a loop whose number of turns is not known beforehand, "
+            f"{endless.line}, and has no gradient there; write it as `lax.scan`, or `lax.fori_loop` between two numbers"
         )
     longest = max(candidates, key=lambda candidate: len(candidate.steps))
     widest = max(longest.steps, key=lambda step: len(step.operations))
