@@ -129,6 +129,7 @@ def opened(
     sources = {
         "config_sha256": hashlib.sha256((files.folder / "config.json").read_bytes()).hexdigest(),
         "weights_sha256": files.sums(),
+        "weights_licence": files.licence(),
         "text_sha256": source.sha256,
         "tokens_sha256": digest(ids),
         "marks": {"begin": list(marks.begin), "end": list(marks.end)},

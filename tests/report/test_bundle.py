@@ -221,7 +221,12 @@ def test_the_readme_says_how_it_is_verified_and_what_that_takes(folder):
     told = text(folder, "README.md")
     for words in ("gradflow verify . --level 1", "wall time: 1.5 min", "peak memory: 1.00 GiB", "0.001 of the number"):
         assert words in told
-    assert set(re.findall(r"^- `(.*?)`:", told, re.MULTILINE)) == names(folder)
+    listed = set(re.findall(r"^- `(.*?)`[:,]", told, re.MULTILINE))
+    figures = {name for name in listed if name.startswith("figures/")}
+    assert "- `figures/budget_post.pdf`, `.png`, `.csv`: Budget of post" in told
+    for name in figures:
+        listed |= {name.replace(".pdf", ".png"), name.replace(".pdf", ".csv")}
+    assert listed == names(folder)
 
 
 # ---- blind --------------------------------------------------------------------------------------------------
@@ -344,6 +349,8 @@ def test_numbers_are_set_by_siunitx(said, set_as):
         ("e^((−0.24 ± 0.12) l)", r"$e^{(-0.24 \pm 0.12)\,\ell}$"),
         ("exp((−0.3 ± 0.2) l^0.5)", r"$\exp((-0.3 \pm 0.2)\,\sqrt{\ell})$"),
         ("L^(−0.41)", "$L^{-0.41}$"),
+        ("l^0", r"$\ell^{0}$"),
+        ("(1 + l/3.2)^0", r"$(1 + \ell/3.2)^{0}$"),
         ("(1 + l/3.2)^(−0.5 ± 0.1)", r"$(1 + \ell/3.2)^{-0.5 \pm 0.1}$"),
         ("a (1 + l/l0)^k: not identified", r"$a\,(1\,+\,\ell/\ell_0)^k$: not identified"),
     ],

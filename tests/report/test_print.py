@@ -94,6 +94,16 @@ def test_legends_lie_above_the_axes_and_within_the_figure(drawn):
         assert box.x1 <= figure.x1 + 1, name
 
 
+def test_a_title_that_is_set_later_stands_above_the_legend(run):
+    _, axes = plt.subplots(1, 2, figsize=(5.5, 2.2), layout="constrained")
+    for ax, name in zip(axes, run.children, strict=True):
+        title = gf.plot.budget(run[name].isel(step=0), ax=ax).set_title(name, loc="left")
+        gf.plot.budget(run[name].isel(step=0), ax=ax)  # a second legend takes the place of the first
+        ax.figure.draw_without_rendering()
+        assert title.get_window_extent().y0 >= ax.get_legend().get_window_extent().y1 - 1
+        assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
+
+
 def test_a_line_for_unchanged_is_drawn_only_between_the_data():
     ax = plot.profile(made.tree(), "token_cosine")  # near ½: 0 is no place of it
     assert not [line for line in ax.get_lines() if line.get_gid() == plot.scales.REFERENCE]

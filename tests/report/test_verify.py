@@ -17,6 +17,7 @@ from gradflow.results import stored, tolerance
 from gradflow.results.files import write_json
 from gradflow.results.folder import MANIFEST, digests, signed
 from gradflow.results.provenance import provenance
+from gradflow.results.repeated import Repeated
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +232,7 @@ def test_a_text_that_is_given_has_to_be_the_one_that_was_read(original, tmp_path
     (finding,) = gf.report.verify(original, level=0, text=tmp_path / "text").findings
     assert finding.should == made.TEXT["sha256"]
     (finding,) = gf.report.verify(original, level=0, weights=tmp_path).findings
-    assert "no SHA-256 of weights was recorded" in str(finding)
+    assert "no SHA-256 of the weights was recorded" in str(finding)
 
 
 def test_what_is_no_bundle_is_one_line(tmp_path, original):
@@ -253,11 +254,11 @@ def computed(change):
     """A recomputation whose numbers of `post` are changed."""
 
     def recompute(trees, record, folder, files, *, part_only):
-        again = trees["training"].copy(deep=True)
+        again = trees["training"]["post"].to_dataset().copy(deep=True)
         if part_only:
             again = again.isel(step=[0])
-        change(again["post"])
-        yield "training", trees["training"], again
+        change(again)
+        yield Repeated("training/post", trees["training"]["post"], again, whole=not part_only)
 
     return recompute
 
@@ -283,13 +284,25 @@ def a_tenth(node) -> None:
 def test_numbers_computed_again_have_the_same_bits_here_and_are_near_elsewhere(
     change, level, here, elsewhere, original, contents, monkeypatch
 ):
-    checked, notes = levels._checked(level, original, contents, {}, computed(change))
-    assert [here in str(finding) for finding in checked] == ([] if here is None else [True])
-    assert notes == []
+    checked = levels._checked(level, original, contents, {}, computed(change))
+    assert [here in str(finding) for finding in checked.findings] == ([] if here is None else [True])
+    assert (checked.missed, checked.notes) == ([], [])
     monkeypatch.setattr(levels, "provenance", dict)
-    checked, notes = levels._checked(level, original, contents, {}, computed(change))
-    assert "another environment" in notes[0]
-    assert [elsewhere in str(finding) for finding in checked] == ([] if elsewhere is None else [True])
+    checked = levels._checked(level, original, contents, {}, computed(change))
+    assert "another environment" in checked.notes[0]
+    assert [elsewhere in str(finding) for finding in checked.findings] == ([] if elsewhere is None else [True])
+
+
+def without_loss(node) -> None:
+    del node["loss"]
+
+
+def test_what_was_not_computed_again_is_said_and_is_no_finding(original):
+    done = gf.report.verify(original, level=3, recompute=computed(without_loss))
+    assert done.in_order
+    assert done.missed == ["training/post: loss, which none of its readings yields"]
+    assert "level 3, everything, computed again: in order, 1 not computed again (" in str(done)
+    assert "\n  not computed again: training/post: loss, which" in str(done)
 
 
 @pytest.mark.further

@@ -10,7 +10,12 @@ OF_TOOLS: dict[str, Work] = {
         "Loshchilov, Ilya and Hutter, Frank", "Decoupled Weight Decay Regularization", 2019, ICLR, "1711.05101"
     ),
     "chen2023": paper(
-        "Chen, Xiangning and others", "Symbolic Discovery of Optimization Algorithms", 2023, NEURIPS, "2302.06675"
+        "Chen, Xiangning and Liang, Chen and Huang, Da and Real, Esteban and Wang, Kaiyuan and Liu, Yao and "
+        "Pham, Hieu and Dong, Xuanyi and Luong, Thang and Hsieh, Cho-Jui and Lu, Yifeng and Le, Quoc V.",
+        "Symbolic Discovery of Optimization Algorithms",
+        2023,
+        NEURIPS,
+        "2302.06675",
     ),
     "tieleman2012": Work(
         "misc",
@@ -20,7 +25,8 @@ OF_TOOLS: dict[str, Work] = {
         "Coursera: Neural Networks for Machine Learning",
     ),
     "jordan2024": software(
-        "Jordan, Keller and others",
+        "Jordan, Keller and Jin, Yuchen and Boza, Vlado and You, Jiacheng and Cesista, Franz and Newhouse, "
+        "Laker and Bernstein, Jeremy",
         "Muon: An Optimizer for Hidden Layers in Neural Networks",
         2024,
         "https://kellerjordan.github.io/posts/muon/",
@@ -86,13 +92,25 @@ OF_TOOLS: dict[str, Work] = {
         "https://github.com/jax-ml/jax",
     ),
     "flax": software(
-        "Heek, Jonathan and others",
+        "Heek, Jonathan and Levskaya, Anselm and Oliver, Avital and Ritter, Marvin and Rondepierre, Bertrand "
+        "and Steiner, Andreas and {van Zee}, Marc",
         "Flax: A Neural Network Library and Ecosystem for JAX",
         2024,
         "https://github.com/google/flax",
     ),
     "optax": software(
-        "{DeepMind} and others", "The DeepMind JAX Ecosystem", 2020, "https://github.com/google-deepmind"
+        "{DeepMind} and Babuschkin, Igor and Baumli, Kate and Bell, Alison and Bhupatiraju, Surya and Bruce, "
+        "Jake and Buchlovsky, Peter and Budden, David and Cai, Trevor and Clark, Aidan and Danihelka, Ivo and "
+        "Dedieu, Antoine and Fantacci, Claudio and Godwin, Jonathan and Jones, Chris and Hemsley, Ross and "
+        "Hennigan, Tom and Hessel, Matteo and Hou, Shaobo and Kapturowski, Steven and Keck, Thomas and "
+        "Kemaev, Iurii and King, Michael and Kunesch, Markus and Martens, Lena and Merzic, Hamza and Mikulik, "
+        "Vladimir and Norman, Tamara and Papamakarios, George and Quan, John and Ring, Roman and Ruiz, "
+        "Francisco and Sanchez, Alvaro and Sartran, Laurent and Schneider, Rosalia and Sezener, Eren and "
+        "Spencer, Stephen and Srinivasan, Srivatsan and Stanojevi\\'{c}, Milo\\v{s} and Stokowiec, Wojciech "
+        "and Wang, Luyu and Zhou, Guangyao and Viola, Fabio",
+        "The DeepMind JAX Ecosystem",
+        2020,
+        "https://github.com/google-deepmind",
     ),
     "xarray": Work(
         "article",
@@ -109,7 +127,7 @@ OF_TOOLS: dict[str, Work] = {
         "Computing in Science \\& Engineering",
     ),
     "matfree": preprint(
-        'Kr\\"amer, Nicholas and others',
+        'Kr\\"amer, Nicholas and Moreno-Mu\\~noz, Pablo and Roy, Hrittik and Hauberg, S{\\o}ren',
         "Gradients of Functions of Large Matrices",
         2024,
         "2405.17277",

@@ -5,11 +5,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from .looks import fillings
 
 GREY = "0.3"
 MOST = 6  # columns
+COVER = "_cover of the legend"
 
 
 def legend_above(ax: Axes, columns: int, title: str | None = None, key: pd.DataFrame | None = None) -> None:
@@ -18,6 +20,7 @@ def legend_above(ax: Axes, columns: int, title: str | None = None, key: pd.DataF
     Above it comes the `title`. Of a table with several kinds of sublayers, the `key`, the legend tells what filled and open
     markers are.
     """
+    without_legend(ax)  # of an earlier call
     _, labels = ax.get_legend_handles_labels()
     kinds = _kinds(key)
     if kinds:
@@ -28,8 +31,9 @@ def legend_above(ax: Axes, columns: int, title: str | None = None, key: pd.DataF
     handles, labels = ax.get_legend_handles_labels()
     if labels:
         _draw(ax, handles, labels, columns)
+        _keep_titles_above(ax)
     if title is not None:
-        titled(ax, title)
+        ax.set_title(title, loc="left")
 
 
 def _kinds(table: pd.DataFrame | None) -> dict[str, str]:
@@ -81,10 +85,22 @@ def _room(ax: Axes) -> float:
     return 0.97 * whole * len(spanned) / columns
 
 
-def titled(ax: Axes, title: str) -> None:
-    """Writes a title at the left, above the legend where there is one."""
-    above = 0.0
+def without_legend(ax: Axes) -> None:
+    """Takes the legend away, that of another panel being enough, and the room above the axes that it took."""
     legend = ax.get_legend()
     if legend is not None:
-        above = legend.get_window_extent().height * 72 / ax.figure.dpi
-    ax.set_title(title, loc="left", pad=4 + above)
+        legend.remove()
+    for inside in tuple(ax.child_axes):
+        if inside.get_label() == COVER:
+            inside.remove()
+
+
+def _keep_titles_above(ax: Axes) -> None:
+    """Makes titles of the axes, set now or later, stand above the legend.
+
+    Matplotlib lifts a title above the axes that lie in these ones: so empty ones are laid over the legend, as high as it is.
+    """
+    height = ax.get_legend().get_window_extent().height / ax.figure.dpi
+    inches_above = ax.figure.dpi_scale_trans + ScaledTranslation(0, 1, ax.transAxes)
+    place = blended_transform_factory(ax.transAxes, inches_above)
+    ax.inset_axes((0, 0, 1, height), transform=place, label=COVER).set_axis_off()

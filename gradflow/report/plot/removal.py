@@ -10,7 +10,7 @@ from ..tables import removal as removals
 from ..text import captions
 from . import scales
 from .canvas import across_all, legend, styled
-from .legends import legend_above, titled
+from .legends import legend_above
 from .lines import by, check_drawable, curve
 from .looks import looks, named
 from .training import NARROW
@@ -52,7 +52,7 @@ def removal(tree, *, step=None, scale=None, labels=None, colours=None, width=Non
             ax.set_ylabel("loss growth (nat)")
     legend_above(places[0], columns=2)
     for ax, letter, (what, _) in zip(places, ascii_lowercase, removed, strict=False):
-        titled(ax, rf"$\bf{{{letter}}}$  without one {legend(what)}")
+        ax.set_title(rf"$\bf{{{letter}}}$  without one {legend(what)}", loc="left")
     lead = f"Growth of the loss without one {', one '.join(what for what, _ in removed)}, over the blocks"
     if step is not None:
         lead += f", step {step}"

@@ -1,8 +1,4 @@
-"""Level 0: every file that the manifest lists is there with its SHA-256, there is no other, and the manifest is its own.
-
-The text and the weights that a run read are no part of a bundle, unless the text is CPython's: where they are given, their
-SHA-256 is compared with the recorded one.
-"""
+"""Level 0: every file that the manifest lists is there with its SHA-256, there is no other, and the manifest is its own."""
 
 import json
 import os
@@ -10,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...results.files import printable, scratch
+from ...results.files import scratch
 from ...results.folder import CHECKPOINTS, MANIFEST, WIRINGS, digest_of, manifest, signed
 from ...results.locks import LOCK
 from .finding import Finding
@@ -66,14 +62,3 @@ def _files(folder: Path) -> Iterator[str]:
             path = (inside / name).as_posix()
             if name != LOCK and path not in COMPILED and not scratch(Path(name)):
                 yield path
-
-
-def given(recorded: Mapping[str, str], files: Mapping[str, Path]) -> Iterator[Finding]:
-    """Yields what is wrong with files that a run read: `{what: SHA-256}` as it was recorded, and `{what: path}` as given."""
-    for what, path in files.items():
-        if what not in recorded:
-            yield Finding(str(path), f"no SHA-256 of the {what} was recorded")
-            continue
-        digest = digest_of(path)
-        if digest != recorded[what]:
-            yield Finding(printable(path), f"the SHA-256 of the {what}", digest, recorded[what])

@@ -13,6 +13,7 @@ from ...results import topics
 from ...results.files import printable
 from ...results.folder import MANIFEST, manifest, signed
 from ...results.tree import mapping_of
+from ..bundle import licences
 from ..bundle.contents import Contents
 from ..bundle.files import files_of
 from ..bundle.writing import RESULTS
@@ -71,7 +72,7 @@ def _picture(folder: Path, name: str, table: Path) -> Iterator[Finding]:
 
 def _manifest(entries: Mapping[str, Any], contents: Contents, exact: bool) -> Iterator[Finding]:
     """Yields where the manifest says something else of the run than the results do."""
-    should = signed({**contents.record.manifest(), "outputs": entries.get("outputs", {})})
+    should = signed({**licences.manifest(contents), "outputs": entries.get("outputs", {})})
     for name in dict.fromkeys([*should, *entries]):
         stands, expected = entries.get(name), should.get(name)
         if stands != expected and name != "sha256":
