@@ -273,7 +273,7 @@ def test_both_sides_of_an_encoder_and_decoder_have_their_heads_and_layers():
     draw = np.random.default_rng(0)
     tokens = {n: jnp.asarray(draw.integers(0, cases.VOCABULARY, (2, n))) for n in (4, 5)}
     batch = {"inputs": {"source": tokens[4], "target": tokens[5]}, "targets": tokens[5]}
-    names = ("backward", "attention", "activations", "layer_removal")
+    names = ("economy", "attention", "activations", "layer_removal")
     tree = gf.measure(original.model(), batch, seeds=1, quantities=names)
     encoder, decoder = tree["encoder"], tree["decoder"]
     assert decoder["kind"].values.tolist() == ["attention", "cross", "mlp"]

@@ -137,6 +137,14 @@ def test_layers_removed_have_a_panel_a_kind_and_their_scale_shows_both_small_and
     far = plot.removal(made.tree(layers=True, spoil=set_to("block_removal", 30.0)))
     assert {ax.get_yscale() for ax in far.axes} == {"symlog"}
     assert {ax.get_yscale() for ax in plot.removal(made.tree(layers=True), scale="symlog").axes} == {"symlog"}
+
+    def silent(models):
+        for own in models.values():
+            own["sublayer_removal"][:] = own["block_removal"][:] = 0.0
+
+    nothing = made.tree(layers=True, spoil=silent)
+    assert removal.middle(removal.removal(nothing)) == 1
+    assert {ax.get_yscale() for ax in plot.removal(nothing).axes} == {"linear"}
     with pytest.raises(ValueError, match="no scale 'logg'"):
         plot.removal(made.tree(layers=True), scale="logg")
 

@@ -43,7 +43,12 @@ def of_examples(tree) -> bool:
 
 
 def middle(table: pd.DataFrame) -> float:
-    """Returns the power of ten above the median size of the growths: where a scale that is linear near zero may end."""
+    """Returns the power of ten above the median size of the growths: where a scale that is linear near zero may end.
+
+    1 where no layer matters, as at the start of a ReZero stack.
+    """
     sizes = table["mean"].abs()
-    median = np.nanmedian(sizes.where(sizes > 0))
-    return float(10.0 ** np.ceil(np.log10(median)))
+    there = sizes[sizes > 0]
+    if there.empty:
+        return 1.0
+    return float(10.0 ** np.ceil(np.log10(there.median())))

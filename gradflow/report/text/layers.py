@@ -41,9 +41,8 @@ def _attention(node, step) -> tuple[str, str] | None:
     if entropy is None:
         return None
     mean = band(entropy.mean(["sublayer", "head"]).rename("attention_entropy"))
-    share = band(
-        _there(node, "attention_entropy_share", step).mean(["sublayer", "head"]).rename("attention_entropy_share")
-    )
+    shares = tables.at_step(variable(node, "attention_entropy_share"), step)
+    share = band(shares.mean(["sublayer", "head"]).rename("attention_entropy_share"))
     parts = [f"entropy {interval(mean)} nat, {interval(share)} of the largest possible (means over heads)"]
     for quantity, words in (("attention_first_token", "first token"), ("attention_largest_logit", "logit")):
         found = extremes.largest(_there(node, quantity, step))
