@@ -7,7 +7,7 @@ import tyro
 
 from ..compiler import check_flags
 from .console import refusing
-from .registry import command, draw_without_a_screen
+from .registry import command, draw_without_a_screen, prepare
 
 
 @command
@@ -28,8 +28,7 @@ def verify(
         weights: The folder of weights that were read, of a trained model.
     """
     with refusing("verify", ValueError, TypeError, OSError, ImportError):
-        check_flags()
-        draw_without_a_screen()
+        prepare()
         from ..recomputation import recompute
         from ..report import verify as verified
 
