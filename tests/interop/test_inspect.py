@@ -54,7 +54,9 @@ def test_a_report_says_the_placement_as_found_and_is_complete(here, monkeypatch,
     assert "at initialization" not in printed
     for name in FIGURES:
         assert (here / "out" / "figures" / f"{name}.pdf").exists()
-    assert "gains" not in (here / "out" / "figures" / "split_toy.csv").read_text().split("\n", 1)[1]  # none reads the stream
+    assert (
+        "gains" not in (here / "out" / "figures" / "split_toy.csv").read_text().split("\n", 1)[1]
+    )  # none reads the stream
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     assert manifest["configuration"]["command"] == "inspect"
     assert "figures/token_cosine.csv" in manifest["outputs"]
