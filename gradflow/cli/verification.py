@@ -79,8 +79,7 @@ def report(
         overwrite: A finished bundle of the same run in that folder may be overwritten.
     """
     with refusing("report", ValueError, TypeError, OSError):
-        check_flags()
-        draw_without_a_screen()
+        prepare()
         from ..report import again
 
         again(folder, out, width=width, style=style, blind=blind, overwrite=overwrite)
