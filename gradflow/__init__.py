@@ -19,6 +19,7 @@ FLOORS = {
 }
 ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {
+    "caching": ("cache",),
     "instruments.meters.meter": ("meter",),
     "interop.logged": ("logged",),
     "interop.pretrained": ("checkpoint",),

@@ -16,6 +16,7 @@ ROOT = Path(gf.__file__).parent
 FLOORS = {
     "compiler": set(),
     "results": {"compiler"},
+    "caching": {"compiler", "results"},
     "laws": {"results"},
     "model": {"results", "laws"},
     "instruments": {"results", "laws", "model"},

@@ -149,7 +149,7 @@ def sentence(fitted: xr.Dataset) -> str:
     if "k" in estimate:
         half = high["k"] - estimate["k"]
         letters["k"] = _with_half(estimate["k"], half)
-        if abs(estimate["k"]) + np.nan_to_num(half) < NOTHING:
+        if abs(estimate["k"]) + np.nan_to_num(half, posinf=0.0) < NOTHING:
             words = words.replace("^({k})", "^0")
     if "log_l0" in estimate:
         letters["l0"] = f"{np.exp(estimate['log_l0']):.2g}"

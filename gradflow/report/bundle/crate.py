@@ -96,7 +96,7 @@ def _action(contents: Contents) -> dict[str, Any]:
         action["startTime"] = record.provenance["time"]
     read = [_reference(entity["@id"]) for entity in _read(contents)]
     if read:
-        action["object"] = read
+        action["object"] = read if len(read) > 1 else read[0]
     return action
 
 
@@ -111,6 +111,7 @@ def _software(contents: Contents) -> dict[str, Any]:
         "url": _reference("README.md"),
         "version": str(provenance.get("gradflow", "unknown")),
         "softwareRequirements": ", ".join(versions) or "see environment.lock",
+        "license": _reference(_licence("gradflow", licences(contents)["gradflow"])),
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
+from textwrap import shorten
 from typing import Any
 
 from ...results import topics
@@ -12,6 +13,7 @@ from ..text import captions
 from .contents import Contents
 from .licences import licences
 
+SHOWN = 80  # characters of what a figure shows
 LEVELS = (
     ("0", "every file is there, none is extra, and each has the SHA-256 that `manifest.json` lists", "seconds"),
     ("1", "tables, figure data, macros and LaTeX are made again from `results.nc` and compared", "seconds"),
@@ -108,7 +110,7 @@ def _files(files: Mapping[str, str]) -> Iterator[str]:
         if not name.startswith("figures/"):
             yield f"- `{name}`: {what}"
         elif name.endswith(".pdf"):
-            yield f"- `{name}`, `.png`, `.csv`: {what}"
+            yield f"- `{name}`, `.png`, `.csv`: {shorten(what, SHOWN, placeholder=' …')}"
 
 
 def _command(contents: Contents) -> str:

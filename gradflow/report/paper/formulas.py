@@ -80,9 +80,10 @@ def law(sentence: str) -> str:
         r"\(1 \+ (\w)/(.*?)\)\^\(?(.*?)\)?": r"(1 + \1/\2)^{\3}",
     }
     for pattern, form in rules.items():
-        if not re.fullmatch(pattern, sentence):
+        match = re.fullmatch(pattern, sentence)
+        if match is None:
             continue
-        formula = re.sub(pattern, form, sentence).replace("−", "-").replace("±", r"\pm").replace("…", r"\dots")
+        formula = match.expand(form).replace("−", "-").replace("±", r"\pm").replace("…", r"\dots")
         return f"${_with_ell(formula)}$"
     return latex(sentence)
 

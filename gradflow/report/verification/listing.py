@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...results.files import scratch
+from ...results.files import regular, scratch
 from ...results.folder import CHECKPOINTS, MANIFEST, WIRINGS, digest_of, manifest, signed
 from ...results.locks import LOCK
 from .finding import Finding
@@ -38,11 +38,23 @@ def findings(folder: Path) -> Iterator[Finding]:
         if name not in there:
             yield Finding(name, "it is listed in manifest.json and missing")
             continue
-        digest = digest_of(folder / name)
-        if digest != listed[name]:
-            yield Finding(name, "its SHA-256", digest, str(listed[name]))
+        yield from _differing(folder / name, name, str(listed[name]))
     for name in sorted(there - set(listed) - {MANIFEST}):
         yield Finding(name, "it is not listed in manifest.json")
+
+
+def _differing(path: Path, name: str, listed: str) -> Iterator[Finding]:
+    """Yields that a file is not the listed one, or no file at all; a link to the same bytes is none, since they may change."""
+    if path.is_symlink():
+        yield Finding(name, "it is a link to somewhere else, and no file of this folder")
+        return
+    try:
+        digest = digest_of(regular(path))
+    except OSError as error:
+        yield Finding(name, str(error))
+        return
+    if digest != listed:
+        yield Finding(name, "its SHA-256", digest, listed)
 
 
 def _as_written(entries: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from .texts import difference
 
 MARK = re.compile(rb"data-sha256:([0-9a-f]{64})")
 PICTURES = (".pdf", ".png")
+ENDS = {".pdf": b"%%EOF", ".png": b"IEND\xaeB`\x82"}  # the last bytes of a whole one
 
 
 def findings(
@@ -63,7 +64,10 @@ def _picture(folder: Path, name: str, table: Path) -> Iterator[Finding]:
     if not path.is_file():
         yield Finding(name, "it is missing")
         return
-    drawn = MARK.findall(path.read_bytes())
+    content = path.read_bytes()
+    if not content.rstrip().endswith(ENDS[path.suffix]):
+        yield Finding(name, "it has no end, as a picture that was cut")
+    drawn = MARK.findall(content)
     should = data_mark(table.read_bytes().decode("utf-8", "replace")).partition(":")[2]
     if drawn != [should.encode()]:
         stands = b", ".join(drawn).decode()
