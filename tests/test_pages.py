@@ -130,7 +130,9 @@ def test_the_calls_take_the_options_they_are_given(page):
 def test_every_command_and_option_exists(page):
     fields = [field for group in (options.Models, options.Updates, options.Run, options.Trained)
               for field in dataclasses.fields(group)]  # fmt: skip
-    known = {field.name for field in fields} | {"record", "readings", "size", "help", "no_cache"} | {"rooms"}  # of density.py
+    known = (
+        {field.name for field in fields} | {"record", "readings", "size", "help", "no_cache"} | {"rooms"}
+    )  # of density.py
     for command in (verification.verify, verification.report):
         known |= set(inspect.signature(command).parameters)
     quoted = re.findall(r"`([^`\n]+)`", FENCE.sub("", text(page))) + blocks(page, "")
