@@ -36,6 +36,7 @@ NAMES = {
     "programs.sweep": ("sweep",),
     "published.registry": ("reproduce", "reproductions"),
     "recomputation": ("recompute",),
+    "results.grid": ("grid",),
     "results.quantities": ("quantities",),
     "theory.predict": ("predict",),
     "training.atlas": ("atlas",),

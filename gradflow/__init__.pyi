@@ -41,6 +41,7 @@ from .published.registry import reproductions as reproductions
 from .recomputation import recompute as recompute
 from .report import plot as plot
 from .report.text import findings as findings
+from .results.grid import grid as grid
 from .results.quantities import quantities as quantities
 from .theory import closed as closed
 from .theory import gram as gram

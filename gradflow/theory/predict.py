@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import xarray as xr
 
+from ..ahead import Ahead
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
 from ..model.layers.layer import Layer
@@ -93,10 +94,14 @@ def predict(
     origin_key = root(key)
     keys = jax.vmap(lambda replica: at(origin_key, "theory", replica))(jnp.arange(replicas))
     predicted = {}
-    for name, model in models.items():
-        arrays = jax.device_get(over_replicas(model, chosen, draws, batch, keys))
-        shapes = jax.eval_shape(model.init, keys[0])
-        predicted[name] = Readings(arrays, coordinates(model, shapes), model, parameter_count(shapes))
+    with Ahead() as ahead:
+        for name, model in models.items():
+            ahead.compile(name, over_replicas, model, chosen, draws, batch, keys)
+        for name, model in models.items():
+            ahead.wait(name)
+            arrays = jax.device_get(over_replicas(model, chosen, draws, batch, keys))
+            shapes = jax.eval_shape(model.init, keys[0])
+            predicted[name] = Readings(arrays, coordinates(model, shapes), model, parameter_count(shapes))
     return label(
         predicted,
         provenance={**origin, "resources": clock.used()},
