@@ -86,20 +86,22 @@ def keel(norm) -> Wiring:
 # ---- the table ----------------------------------------------------------------------------------------------
 
 CARRIED = ("span_norm", "nanochat", "unet")
+SETS = ("jpmhc", "mhc_v4", "gated_residual", "frac_connections")
+ON_SETS = ("mhc_lite", "kromhc")
 HISTORY = ("denseformer", "attn_res", "block_attn_res")
 # Placements whose attention and feed-forward are wired apart stand around the two branches of `TWO`.
-PAIRS = ("normformer", "hybrid_norm", "parallel", "b2t", *CARRIED, *HISTORY)
+PAIRS = ("normformer", "hybrid_norm", "parallel", "b2t", *CARRIED, *HISTORY, *ON_SETS)
 ALL = {**NAMED, **{name: PLACEMENTS[name] for name in PAIRS}, "everything": everything}
 ALL |= {"hyper": hyper, "dynamic": dynamic, "keel": keel}
 WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup", "highway")
 # As linear maps of one kind with another row, but for numbers: left out where a row costs many seconds.
 GAINS = ("deepnorm", "keel", "admin", "layerscale", "depth_scaled", "layernorm_scaling", "rezero")
-SIMILAR = (*GAINS, "deepscale", "fixup", "t_fixup", "huginn", "gpas", "prores", "adaln_zero", "laurel", *PAIRS)
+SIMILAR = (*GAINS, "deepscale", "fixup", "t_fixup", "huginn", "gpas", "prores", "adaln_zero", "laurel", *SETS, *PAIRS)
 WITH_ALL = ("pre", "post", "everything")
-READING = ("dynamic", "mhc", "highway", "attn_res", "block_attn_res")  # gains that read the stream
+READING = ("dynamic", "mhc", "highway", "attn_res", "block_attn_res", *ON_SETS, *SETS[:3])  # gains that read the stream
 # One norm of each of these, several lanes, and gains that read the stream: every mechanism of equation (1).
 EVERYWHERE = ("pre-layernorm", "everything-rmsnorm")
-LANES = ("residual", "siamese", "hyper", "parallel", "b2t", "dynamic", "mhc", *CARRIED, *HISTORY)
+LANES = ("residual", "siamese", "hyper", "parallel", "b2t", "dynamic", "mhc", *CARRIED, *HISTORY, *ON_SETS, *SETS)
 # Every wiring with the norms in turn; three of them with both.
 TURNS = {name: NORMS if name in ("pre", "post", "everything") else [list(NORMS)[i % 2]] for i, name in enumerate(ALL)}
 TURNS |= {name: ["rmsnorm"] for name in ("attn_res", "block_attn_res")}  # whose reads have one of their own

@@ -3,6 +3,7 @@
 Each wiring is written out as its paper has it, each layer as plain `jax.numpy` on the arrays of its parameters.
 """
 
+import itertools
 from functools import partial, singledispatch
 
 import jax
@@ -236,6 +237,28 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
             group, written = int(np.ceil(number / size)), 1 + int(np.ceil((number - 1) / size))
             new = F(N("norm_in", over_depth(p["read"], x[:written], norm)))
             return put(x, written, {group: x[group] + new if group < written else new})
+        case "mhc_lite_1" | "mhc_lite_2" | "kromhc_1" | "kromhc_2" | "jpmhc" | "mhc_v4":
+            mixing = MIXING[name.removesuffix("_1").removesuffix("_2")]
+            least = 1e-6 if name == "mhc_v4" else 0
+            opened = lambda raw: 1 / (1 + jnp.exp(-raw))
+            if name == "jpmhc":
+                gains = {"read": manifold_gain, "write": manifold_gain}
+                see = lambda gain, lanes: gains[gain](p[gain], lanes, gain)
+            else:
+                scale, more = {"read": (1, least), "write": (2, 0)}, raw_numbers
+                see = lambda gain, lanes: scale[gain][0] * opened(more(p[gain], lanes)) + scale[gain][1]
+            A = [mixing(raw_numbers(p["skip"], x[:, t])) for t in range(x.shape[1])]
+            B, C = ([see(gain, x[:, t]) for t in range(x.shape[1])] for gain in ("write", "read"))
+            return hyper_connected(A, B, C, x, lambda u: F(N("norm_in", u)))
+        case "gated_residual":
+            read, shares = gated_lanes(p["read"], norm, x)
+            return jnp.stack([lane + share[:, None] * F(read) for lane, share in zip(x, shares, strict=True)])
+        case "frac_connections":
+            fractions = jnp.einsum("ij,jtf->itf", p["read"]["1"]["matrix"], x)
+            y = F(N("norm_in", jnp.concatenate(list(fractions), -1)))
+            own = jnp.split(y, len(x), -1)
+            written = [p["write"]["2"][str(i)]["gain"] * part for i, part in enumerate(own, 1)]
+            return jnp.einsum("ij,jtf->itf", p["skip"]["matrix"], x) + jnp.stack(written)
         case "hyper" | "dynamic" | "mhc":
             see = {"hyper": static_gain, "dynamic": partial(dynamic_gain, norm), "mhc": manifold_gain}[name]
             of_tokens = lambda gain: jax.vmap(lambda lanes: see(p[gain], lanes, gain), in_axes=1)(x)
@@ -306,6 +329,56 @@ def manifold_gain(p, lanes, gain):
     return matrix
 
 
+def raw_numbers(p, lanes):
+    """One token's raw numbers, from its features in all lanes side by side."""
+    flat = lanes.reshape(-1)
+    unit = flat / jnp.sqrt((flat**2).mean() + 1e-6)
+    return p["scale"] * (unit @ p["weights"].reshape(flat.size, -1)) + p["bias"]
+
+
+def permuted(raw):
+    weights = jnp.exp(raw) / jnp.exp(raw).sum()
+    orders = list(itertools.permutations(range(4)))
+    return sum(weight * np.eye(4)[list(order)] for weight, order in zip(weights, orders, strict=True))
+
+
+def kronecker(raw):
+    stay = 1 / (1 + jnp.exp(raw[1::2] - raw[::2]))
+    first, second = (p * np.eye(2) + (1 - p) * np.eye(2)[::-1] for p in stay)
+    return jnp.kron(first, second)
+
+
+def rotated(raw):
+    skew = jnp.zeros((4, 4)).at[np.triu_indices(4, 1)].set(raw)
+    skew = skew - skew.T
+    return jnp.linalg.inv(np.eye(4) - skew) @ (np.eye(4) + skew)
+
+
+def balanced(raw):
+    """As in transformers: rows are lanes in."""
+    square = raw.reshape(4, 4)
+    matrix = jnp.exp(square) / jnp.exp(square).sum(1, keepdims=True) + 1e-6
+    matrix = matrix / (matrix.sum(0, keepdims=True) + 1e-6)
+    for _ in range(19):
+        matrix = matrix / (matrix.sum(1, keepdims=True) + 1e-6)
+        matrix = matrix / (matrix.sum(0, keepdims=True) + 1e-6)
+    return matrix.T
+
+
+MIXING = {"mhc_lite": permuted, "kromhc": kronecker, "jpmhc": rotated, "mhc_v4": balanced}
+
+
+def gated_lanes(p, norm, x):
+    """What is read of the lanes, and the share that each takes."""
+    normed = [apply(norm, p["norm"][str(i)], lane) for i, lane in enumerate(x)]
+    flat, n = jnp.concatenate(normed, -1), len(x)
+    hidden = flat @ p["down"].reshape(flat.shape[-1], -1) / n
+    hidden = hidden / (1 + jnp.exp(-hidden))
+    gates = 1 / (1 + jnp.exp(-(hidden @ p["up"].reshape(hidden.shape[-1], -1))))
+    read = sum(gate * lane for gate, lane in zip(jnp.split(gates, n, -1), normed, strict=True)) / n
+    return read, (2 / (1 + jnp.exp(-(flat @ p["inject"].reshape(flat.shape[-1], n) / n)))).T
+
+
 def norm_of(value):
     """The one norm that a row of the table has in all its places, wherever in it; None where it has none."""
     if isinstance(value, norms.LayerNorm | norms.RMSNorm):
@@ -356,8 +429,17 @@ def leave(model, params, x):
             return apply(norm_of(wiring), p["2"], average)
         case "attn_res_2" | "block_attn_res_2":
             return apply(norm_of(wiring), p["2"], over_depth(p["1"], x, norm_of(wiring)))
-        case "mhc":
+        case "mhc" | "jpmhc":
             return apply(norm_of(wiring), p["2"], x.mean(0))
+        case "mhc_lite_2" | "kromhc_2":
+            return apply(norm_of(wiring), p["2"], x.sum(0))
+        case "mhc_v4":
+            gates = [1 / (1 + jnp.exp(-raw_numbers(p["1"], x[:, t]))) + 1e-6 for t in range(x.shape[1])]
+            return apply(norm_of(wiring), p["2"], jnp.stack([g @ x[:, t] for t, g in enumerate(gates)]))
+        case "gated_residual":
+            return gated_lanes(p, norm_of(wiring), x)[0]
+        case "frac_connections":
+            return apply(norm_of(wiring), p["2"], jnp.concatenate(list(x), -1))
         case "hyper" | "dynamic":
             return apply(norm_of(wiring), p["2"], sum(w * lane for w, lane in zip(p["1"]["matrix"], x, strict=True)))
     return apply(wiring.leave, p, x)
@@ -370,8 +452,10 @@ def embedded(model, params, tokens):
     x = x + params["embedding"]["position"].embedding[...][: len(tokens)]
     wiring, p = model.stack.sublayers[0].wiring, params["enter"]
     match wiring.name:
-        case "mhc":
+        case "mhc" | "jpmhc" | "mhc_v4" | "gated_residual" | "mhc_lite_1" | "kromhc_1":
             return jnp.stack([x] * 4)
+        case "frac_connections":
+            return jnp.stack(jnp.split(x, 4, -1))
         case "hyper" | "dynamic":
             return jnp.stack([w * x for w in p["matrix"]])
         case "residual":

@@ -9,7 +9,7 @@ from functools import partial, singledispatch
 import jax
 import jax.numpy as jnp
 
-from ..model.layers import depth_attention, history, lanes
+from ..model.layers import depth_attention, history, lanes, manifolds
 from .gram import Gram, Response, TheoryContext, acts_by_row, response, scaled
 
 
@@ -57,6 +57,7 @@ def _(layer: depth_attention.Way, of_lanes: int, dtype):
 @response.register(lanes.Lanes)
 @response.register(history.BetweenLanes)
 @response.register(history.Replaced)
+@response.register(manifolds.OnSet)
 @response.register(depth_attention.DepthAttention)
 @response.register(depth_attention.DenseRead)
 @response.register(depth_attention.FeatureRead)

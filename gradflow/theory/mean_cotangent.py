@@ -23,9 +23,10 @@ import jax.numpy as jnp
 from ..model.layers.depth_attention import DynamicRead
 from ..model.layers.history import BetweenLanes, Replaced
 from ..model.layers.lanes import Lanes
+from ..model.layers.manifolds import OnSet
 from .gram import LINEAR, Gram, Response, TheoryContext, response
 
-BETWEEN_LANES = (Lanes, BetweenLanes, Replaced, DynamicRead)
+BETWEEN_LANES = (Lanes, BetweenLanes, Replaced, DynamicRead, OnSet)
 
 
 @jax.tree_util.register_dataclass

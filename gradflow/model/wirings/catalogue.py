@@ -9,6 +9,7 @@ from ..layers.layer import Layer
 from .carried import nanochat, span_norm, unet
 from .gated import adaln_zero, geonorm, gpas, highway, huginn, laurel, prores
 from .history import attn_res, block_attn_res, denseformer
+from .manifold import frac_connections, gated_residual, jpmhc, kromhc, mhc_lite, mhc_v4
 from .multi_lane import b2t, dynamic_hyper_connections, hyper_connections, mhc, parallel, residual, siamese
 from .placement import Placement, Stage, hybrid_norm, hybrid_norm_star, keel, mix_ln, normformer
 from .residual_scaling import (
@@ -52,6 +53,10 @@ WIRINGS: dict[str, Callable[..., Wiring]] = {
     "highway": highway,
     "laurel": laurel,
     "geonorm": geonorm,
+    "jpmhc": jpmhc,
+    "mhc_v4": mhc_v4,
+    "gated_residual": gated_residual,
+    "frac_connections": frac_connections,
 }
 ALIASES: dict[str, str] = {"peri": "sandwich", "skipinit": "rezero"}
 PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
@@ -71,6 +76,8 @@ PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
     "denseformer": denseformer,
     "attn_res": attn_res,
     "block_attn_res": block_attn_res,
+    "mhc_lite": mhc_lite,
+    "kromhc": kromhc,
 }
 PLACEMENTS |= {alias: PLACEMENTS[name] for alias, name in ALIASES.items()}
 

@@ -64,5 +64,30 @@ OF_RECENT: dict[str, Work] = {
         NEURIPS,
         "2402.02622",
     ),
+    "yang2026": preprint(
+        "Yang, Yongyi and Gao, Jianyang", "mHC-lite: You Don't Need 20 Sinkhorn-Knopp Iterations", 2026, "2601.05732"
+    ),
+    "zhou2026": preprint(
+        "Zhou, Wuyang and Gu, Yuxuan and Iacovides, Giorgos and Mandic, Danilo",
+        "KromHC: Manifold-Constrained Hyper-Connections with Kronecker-Product Residual Matrices",
+        2026,
+        "2601.21579",
+    ),
+    "sengupta2026": preprint(
+        "Sengupta, Biswa and Wang, Jinhua and Brunswic, Leo",
+        "JPmHC: Dynamical Isometry via Orthogonal Hyper-Connections",
+        2026,
+        "2602.18308",
+    ),
+    "deepseek2026": preprint("{DeepSeek-AI}", "DeepSeek-V4", 2026, "2606.19348"),
+    "qwen2026": software(
+        "{Qwen Team} and {The Hugging Face Team}",
+        "qwen4\\_exp in Transformers",
+        2026,
+        "https://github.com/huggingface/transformers",
+    ),
+    "zhu2025frac": preprint(
+        "Zhu, Defa and others", "Frac-Connections: Fractional Extension of Hyper-Connections", 2025, "2503.14125"
+    ),
     "kimi2026": preprint("{Kimi Team}", "Attention Residuals", 2026, "2603.15031"),
 }

@@ -52,6 +52,12 @@ WIRINGS: dict[str, tuple[str, ...]] = {
     "denseformer": ("pagliardini2024",),
     "attn_res": ("kimi2026",),
     "block_attn_res": ("kimi2026",),
+    "mhc_lite": ("yang2026",),
+    "kromhc": ("zhou2026",),
+    "jpmhc": ("sengupta2026",),
+    "mhc_v4": ("deepseek2026", "xie2025"),
+    "gated_residual": ("qwen2026",),
+    "frac_connections": ("zhu2025frac",),
 }
 OPTIMIZERS = {
     "Adam": ("kingma2015",),
