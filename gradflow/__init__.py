@@ -19,6 +19,7 @@ FLOORS = {
 }
 ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {
+    "caching": ("cache",),
     "instruments.meters.meter": ("meter",),
     "interop.logged": ("logged",),
     "interop.pretrained": ("checkpoint",),
@@ -35,6 +36,7 @@ NAMES = {
     "programs.sweep": ("sweep",),
     "published.registry": ("reproduce", "reproductions"),
     "recomputation": ("recompute",),
+    "results.grid": ("grid",),
     "results.quantities": ("quantities",),
     "theory.predict": ("predict",),
     "training.atlas": ("atlas",),

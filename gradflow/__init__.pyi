@@ -3,6 +3,7 @@
 from . import laws as laws
 from . import report as report
 from . import results as results
+from .caching import cache as cache
 from .instruments.jacobians import chain as chain
 from .instruments.jacobians import jacobians as jacobians
 from .instruments.jacobians import spectrum as spectrum
@@ -40,6 +41,7 @@ from .published.registry import reproductions as reproductions
 from .recomputation import recompute as recompute
 from .report import plot as plot
 from .report.text import findings as findings
+from .results.grid import grid as grid
 from .results.quantities import quantities as quantities
 from .theory import closed as closed
 from .theory import gram as gram

@@ -10,6 +10,7 @@ import time
 from importlib.metadata import version
 
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ["GRADFLOW_CACHE"] = "off"  # what a test compiles is counted, and nothing of it is left
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # child processes share what the first of them compiled
 
 import budget

@@ -20,6 +20,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments.backward import gradients
+from gradflow.instruments.forward import attention
 from gradflow.interop import pretrained, trained
 from gradflow.interop.pretrained.configs import Config
 from gradflow.interop.pretrained.families import FAMILIES
@@ -276,6 +277,25 @@ def test_the_meters_read_the_stream_gradients_of_transformers(name, folders):
     np.testing.assert_allclose(
         read["stream_gradient_by_token"][at_blocks], np.sqrt((g**2).sum((1, 3))), rtol=1e-9, atol=1e-15
     )
+
+
+@over_models
+def test_what_is_read_of_attention_by_head_is_that_of_transformers_probabilities(name, folders):
+    own, model = ours(name, "float64", folders), theirs(name, "float64")["model"]
+    with fixed_precision_is("float64"):
+        found = model(input_ids=torch.tensor(BATCH["inputs"]), output_attentions=True).attentions
+    p = np.stack([layer.detach().numpy() for layer in found])  # [L, B, H, T, T]
+    entropies = -np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0).sum(-1)
+    keys = (p > 0).sum(-1)  # those a query sees
+    shares = np.where(keys > 1, entropies / np.log(np.maximum(keys, 2)), np.nan)
+    read = jax.jit(lambda p, b: attention.by_head(own["model"], p, b))(own["params"], own["batch"])
+    expected = {
+        "attention_entropy": entropies.mean((1, 3)),
+        "attention_entropy_share": np.nanmean(shares, (1, 3)),
+        "attention_first_token": p[..., 0].mean((1, 3)),
+    }
+    for quantity, values in expected.items():
+        np.testing.assert_allclose(read[quantity][::2], values, rtol=1e-9, err_msg=quantity)
 
 
 def test_every_model_type_that_is_read_is_compared():

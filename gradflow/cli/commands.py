@@ -15,7 +15,7 @@ import tyro
 from ..compiler import check_flags, use_fast_compilation
 from .console import refusing
 from .options import Extent, Models, Run, Trained, Updates
-from .registry import Flat, command, draw_without_a_screen
+from .registry import Flat, command, prepare
 
 EVERY = Models(wirings=(), context=32, batch=4)
 
@@ -49,7 +49,7 @@ def train(
         updates: The optimizer and its learning rate.
         run: Steps, seeds, and the folder of the result.
         record: The steps that are recorded, or one of early, every:N and logarithmic:N (steps a decade).
-        readings: economy, standard or full, or names of readings and quantities.
+        readings: economy, standard or full, or names of readings and quantities, such as backward attention layer_removal.
     """
     _train("train", models, updates, run, record, readings, ())
 
@@ -58,8 +58,7 @@ def _train(command: str, models: Models, updates: Updates, run: Run, record, rea
     """Trains, sweeps over depths, writes the folder, and prints the summary."""
     started = time.perf_counter()
     with refusing(command, ValueError, TypeError, OSError):
-        check_flags()
-        draw_without_a_screen()
+        prepare()
         from ..jobs import Training
 
         stacks, data = models.built()
@@ -101,8 +100,7 @@ def atlas(
     started = time.perf_counter()
     use_fast_compilation()
     with refusing("atlas", ValueError, TypeError, OSError):
-        check_flags()
-        draw_without_a_screen()
+        prepare()
         from .. import jobs, named
         from ..results.tree import settings
 
@@ -136,8 +134,7 @@ def inspect(
     """
     started = time.perf_counter()
     with refusing("inspect", ValueError, OSError, ImportError):
-        check_flags()
-        draw_without_a_screen()
+        prepare()
         from ..jobs import Inspection
 
         job = Inspection.prepared(folder, out, asdict(trained), blind=blind, overwrite=overwrite)
@@ -169,8 +166,7 @@ def diagnose(
     """
     use_fast_compilation()
     with refusing("diagnose", ValueError, TypeError, OSError):
-        check_flags()
-        draw_without_a_screen()
+        prepare()
         from .. import jobs
 
         report = jobs.diagnosis(program, expect, picture)
@@ -206,8 +202,7 @@ def reproduce(name: tyro.conf.Positional[str | None] = None, size: str = "full",
     """
     use_fast_compilation()
     with refusing("reproduce", ValueError, OSError):
-        check_flags()
-        draw_without_a_screen()
+        prepare()
         from .. import jobs
         from . import listing
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import tyro
 
-from ..compiler import check_flags, compile_as
+from ..compiler import compile_as
 from .console import refusing
-from .registry import command, draw_without_a_screen
+from .registry import command, prepare
 
 WRONG, INCOMPLETE = 3, 4  # exit codes
 
@@ -34,8 +34,7 @@ def verify(
     """
     with refusing("verify", ValueError, TypeError, OSError, ImportError):
         compile_as(_flags(folder))
-        check_flags()
-        draw_without_a_screen()
+        prepare()
         from ..recomputation import recompute
         from ..report import verify as verified
 
@@ -80,8 +79,7 @@ def report(
         overwrite: A finished bundle of the same run in that folder may be overwritten.
     """
     with refusing("report", ValueError, TypeError, OSError):
-        check_flags()
-        draw_without_a_screen()
+        prepare()
         from ..report import again
 
         again(folder, out, width=width, style=style, blind=blind, overwrite=overwrite)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from ..ahead import Ahead
 from ..model.contracts import Drawable, Model, Sided
 from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data, readable, the_batch
@@ -25,7 +26,7 @@ from ..results.tree import Readings, described, label
 from .backward.loss import refuse_module
 from .meters.resolution import resolved, warn_of_nonfinite, warn_of_underflow
 from .readings import Reading, name_of, readings
-from .seeds import given_weights, init_seeds, read_seeds, seed_keys
+from .seeds import first_call, given_weights, init_seeds, over_seeds, read_seeds, seed_keys
 
 SHARED, OWN = "shared by seeds", "one a seed"
 
@@ -96,19 +97,24 @@ def measure_models(
     if params is None:
         nodes = profiled(nodes, first, key)
     measured = {}
-    for name, model in nodes.items():
-        if name in given:
-            parameters = given[name]
-            parts = given_weights(parameters, seeds)
-        else:
-            parameters = shapes(model)
-            parts = init_seeds(model, keys)
-        arrays = read_seeds(model, chosen, parts, batch, batch_axis)
-        warn_of_nonfinite(name, arrays, given.get(name))
-        arrays = resolved(arrays)
-        warn_of_underflow(name, arrays)
-        number = parameter_count(parameters, seeds_given.get(name, 1))
-        measured[name] = Readings(arrays, coordinates(model, parameters), model, number)
+    with Ahead() as ahead:
+        for name, model in nodes.items():
+            if name not in given:
+                ahead.compile(name, over_seeds, *first_call(model, chosen, keys, batch, batch_axis))
+        for name, model in nodes.items():
+            ahead.wait(name)
+            if name in given:
+                parameters = given[name]
+                parts = given_weights(parameters, seeds)
+            else:
+                parameters = shapes(model)
+                parts = init_seeds(model, keys)
+            arrays = read_seeds(model, chosen, parts, batch, batch_axis)
+            warn_of_nonfinite(name, arrays, given.get(name))
+            arrays = resolved(arrays)
+            warn_of_underflow(name, arrays)
+            number = parameter_count(parameters, seeds_given.get(name, 1))
+            measured[name] = Readings(arrays, coordinates(model, parameters), model, number)
     attributes: dict[str, Any] = {"data": described(data), "key": str(key), "batches": batches}
     attributes["readings"] = [name_of(reading) for reading in chosen]
     if batches == SHARED:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ..results.arguments import known as one_of
 from ..results.quantities import by_what_they_yield, listed
-from . import composite, similarity
+from . import composite
 from .backward import gradients, noise
+from .forward import activations, attention, experts, removal, similarity
 from .jacobians import chain, spectrum
-from .meters import experts
 
 Reading = Callable[..., dict]
 
@@ -27,6 +27,9 @@ READINGS: dict[str, Reading] = {
     "composite_gain": composite.gain,
     "expert_load": experts.load,
     "similarity": similarity.between_positions,
+    "attention": attention.by_head,
+    "activations": activations.massive,
+    "layer_removal": removal.removal,
 }
 
 

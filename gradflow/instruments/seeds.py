@@ -62,13 +62,17 @@ def seed_keys(key, seeds: int):
 
 def init_seeds(model, keys) -> Iterator:
     """Yields the weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part."""
-    seeds = len(keys)
+    length = drawn_at_once(model, len(keys))
+    init = jax.vmap(model.init)
+    for start in range(0, len(keys), length):
+        yield init(keys[start : start + length])
+
+
+def drawn_at_once(model, seeds: int) -> int:
+    """Returns of how many seeds the weights are drawn at once."""
     bytes_of_all = seeds * _bytes(model)
     parts = max(1, math.ceil(bytes_of_all / AT_ONCE))
-    length = math.ceil(seeds / min(seeds, parts))
-    init = jax.vmap(model.init)
-    for start in range(0, seeds, length):
-        yield init(keys[start : start + length])
+    return math.ceil(seeds / min(seeds, parts))
 
 
 def _bytes(model) -> int:
@@ -96,6 +100,14 @@ def read_seeds(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch
         arrays.append(jax.device_get(readings))
         start = end
     return jax.tree.map(_concatenated, *arrays)
+
+
+def first_call(model, chosen: tuple[Reading, ...], keys, batch, batch_axis: int | None) -> tuple:
+    """Returns the arguments of the first call of `over_seeds` that `read_seeds` makes with fresh weights, these as shapes."""
+    length = drawn_at_once(model, len(keys))
+    weights = jax.eval_shape(jax.vmap(model.init), keys[:length])
+    seen = batch if batch_axis is None else some_seeds(batch, 0, length)
+    return model, chosen, weights, seen, batch_axis
 
 
 def _seeds_of(tree) -> int:

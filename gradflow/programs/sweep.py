@@ -82,17 +82,31 @@ def sweep(
     if of_ours:
         size.check(of_ours, readable(data), seeds=1)
     nodes: dict[str, xr.Dataset] = {}
+    together = of_ours if take is measure and "params" not in options else {}
+    if together:  # their programs are compiled together
+        measured = measure(together, data, **options)
     for path, sized in tqdm(family.items(), desc="sweep", unit="stack", delay=1, leave=False):
-        tree = take(_measured_as(sized.model), data, **options)
-        nodes.setdefault("/", tree.to_dataset())
-        if "model" not in tree.children:
-            raise ValueError(
-                f"{path} has several residual streams, {', '.join(tree.children)}: measure each size by itself"
-            )
-        node = tree.children["model"].to_dataset(inherit=False)
-        nodes[path] = node.assign_attrs(sized.sizes)
+        if path in together:
+            node: Any = measured[path]
+        else:
+            node = _taken(path, take, sized.model, data, options)
+        nodes.setdefault("/", node.root.to_dataset())
+        nodes[path] = node.to_dataset(inherit=False).assign_attrs(sized.sizes)
     nodes["/"] = with_resources(nodes["/"], clock.used())
     return xr.DataTree.from_dict(nodes)
+
+
+def _taken(path: str, take: Callable[..., xr.DataTree], model, data, options: dict) -> xr.DataTree:
+    """Returns the node that `take` gives of one model.
+
+    Errors: ValueError for a model of several streams.
+    """
+    tree = take(_measured_as(model), data, **options)
+    if "model" not in tree.children:
+        raise ValueError(
+            f"{path} has several residual streams, {', '.join(tree.children)}: measure each size by itself"
+        )
+    return tree.children["model"]
 
 
 def _measured_as(model):

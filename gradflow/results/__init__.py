@@ -1,5 +1,5 @@
 """Results, bottom up: arguments, fields, naming, digest, checksums, files, locks, configuration, description, quantities,
-resources, provenance, statistics, tree, sweeps, stored, folder, agreement, lines, diagnosis, reproduction,
+resources, provenance, statistics, tree, sweeps, stored, cells, grid, folder, agreement, lines, diagnosis, reproduction,
 topics, tolerance, repeated.
 """
 

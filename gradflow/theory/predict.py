@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import xarray as xr
 
+from ..ahead import Ahead
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
+from ..model.inputs.context import context_of
 from ..model.layers.layer import Layer
 from ..model.layers.norms import LayerNorm
 from ..model.numerics.settings import usual_settings
@@ -89,14 +91,22 @@ def predict(
         refuse(name, model)
     size.check_rows(models, readable(data), draws, replicas)
     batch = the_batch(data, models, key)
+    if context_of(batch["inputs"]):
+        raise ValueError(
+            f"theory knows tokens alone, and the batch says {', '.join(context_of(batch['inputs']))}: leave it out"
+        )
     models = profiled(models, batch, key)
     origin_key = root(key)
     keys = jax.vmap(lambda replica: at(origin_key, "theory", replica))(jnp.arange(replicas))
     predicted = {}
-    for name, model in models.items():
-        arrays = jax.device_get(over_replicas(model, chosen, draws, batch, keys))
-        shapes = jax.eval_shape(model.init, keys[0])
-        predicted[name] = Readings(arrays, coordinates(model, shapes), model, parameter_count(shapes))
+    with Ahead() as ahead:
+        for name, model in models.items():
+            ahead.compile(name, over_replicas, model, chosen, draws, batch, keys)
+        for name, model in models.items():
+            ahead.wait(name)
+            arrays = jax.device_get(over_replicas(model, chosen, draws, batch, keys))
+            shapes = jax.eval_shape(model.init, keys[0])
+            predicted[name] = Readings(arrays, coordinates(model, shapes), model, parameter_count(shapes))
     return label(
         predicted,
         provenance={**origin, "resources": clock.used()},
@@ -129,7 +139,8 @@ def over_replicas(model: Transformer, chosen, draws: int, batch, keys) -> dict:
     """Returns mean and standard error over replicas of all the readings in `chosen`."""
 
     def of_replica(key):
-        place = TheoryContext(model.width, batch["inputs"].shape[1], draws, key)
+        examples, tokens = batch["inputs"].shape
+        place = TheoryContext(model.width, tokens, draws, key, examples)
         arrays = {}
         for reading in chosen:
             arrays.update(reading(model, batch, place))

@@ -8,10 +8,9 @@ gradients at initialization of more seeds, all on the theory's batch) and `theor
 wiring that theory refuses, one that diverges and one that fails do not affect the others.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,15 +33,12 @@ from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
 from ..model.wirings.catalogue import wirings
 from ..results.arguments import answering, function, whole
-from ..results.configuration import differences, dumps, encode
+from ..results.cells import Cells
+from ..results.configuration import dumps, encode
 from ..results.description import describe
 from ..results.digest import digest
-from ..results.files import as_path, clear, printable, unwritten
-from ..results.locks import held
-from ..results.naming import stem
 from ..results.resources import Clock
-from ..results.stored import load, save
-from ..results.tree import Readings, label, settings, with_resources
+from ..results.tree import Readings, label, with_resources
 from .loop import train
 from .plan import Plan
 from .recipe import Recipe, recipe
@@ -113,8 +109,9 @@ def atlas(
     for name, model in models.items():
         options = {"scatter": scatter, "theory": predict is not None}
         configurations[name] = encode({**plan.configuration({name: model}, key), **options})
-    with _locked(folder):
-        trees = _saved(folder, configurations)
+    files = None if folder is None else Cells.at(folder, "wiring's file of an atlas", _is_wiring)
+    with files.locked() if files else nullcontext():
+        trees = files.saved(configurations) if files else {}
         failed: dict[str, str] = {}
         missing = [name for name in models if name not in trees]
         with tqdm(total=len(missing) * (steps + 1), unit="step", delay=1, leave=False) as bar:
@@ -126,10 +123,9 @@ def atlas(
                 if isinstance(made, Exception):
                     failed[name] = f"{type(made).__name__}: {made}".splitlines()[0]
                     continue
-                made.attrs["configuration"] = dumps(configurations[name])
                 trees[name] = made
-                if folder is not None:
-                    save(made, _place(folder, name))
+                if files:
+                    files.save(name, made, configurations[name])
     return _joined(_in_order_of(models, trees), _in_order_of(models, failed), clock.used())
 
 
@@ -235,55 +231,9 @@ def _equation_and_source(name: str, model) -> dict[str, str]:
     return {"equation": "; ".join(equations), "source": "; ".join(sources)}
 
 
-# ---- one file a wiring --------------------------------------------------------------------------------------
-
-
-def _place(folder: str | Path, name: str) -> Path:
-    return as_path(folder) / f"{stem(name)}.nc"
-
-
-@contextmanager
-def _locked(folder: str | Path | None) -> Iterator[None]:
-    """Makes the folder and locks it against other processes; half-written files of a killed one are deleted."""
-    if folder is None:
-        yield
-        return
-    try:
-        as_path(folder).mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise unwritten(folder, error) from None
-    with held(folder):
-        clear(Path(folder))
-        yield
-
-
-def _saved(folder: str | Path | None, configurations: Mapping[str, dict]) -> dict[str, xr.DataTree]:
-    """Returns the wirings whose files are in the folder.
-
-    Errors: FileExistsError for one of another configuration; OSError for a damaged one, with the remedy.
-    """
-    trees: dict[str, xr.DataTree] = {}
-    if folder is None:
-        return trees
-    for name, configuration in configurations.items():
-        place = _place(folder, name)
-        if os.path.lexists(place):
-            trees[name] = _read(place, name, configuration)
-    return trees
-
-
-def _read(place: Path, name: str, configuration: dict) -> xr.DataTree:
-    try:
-        tree = load(place)
-        earlier = settings(tree).get("configuration")
-        if not isinstance(earlier, dict) or not {f"/training/{name}", f"/start/{name}"} <= set(tree.groups):
-            raise OSError(f"{printable(place)} is no wiring's file of an atlas")
-    except OSError as error:
-        raise OSError(f"{error}; or delete it, and {name} is made again") from None
-    difference = differences(earlier, configuration)
-    if difference:
-        raise FileExistsError(f"{printable(place)} is of another configuration: {difference}; name another folder")
-    return tree
+def _is_wiring(tree: xr.DataTree, name: str) -> bool:
+    """Returns whether a tree is what is kept of the wiring of that name."""
+    return {f"/training/{name}", f"/start/{name}"} <= set(tree.groups)
 
 
 def _joined(parts: Mapping[str, xr.DataTree], failed: Mapping[str, str], resources: Mapping) -> xr.DataTree:
@@ -294,5 +244,4 @@ def _joined(parts: Mapping[str, xr.DataTree], failed: Mapping[str, str], resourc
         for node in tree.subtree:
             nodes.setdefault(node.path, node.to_dataset(inherit=False))
     nodes["/"] = with_resources(nodes["/"], resources).assign_attrs(failed=dumps(failed))
-    nodes["/"].attrs.pop("configuration", None)
     return xr.DataTree.from_dict(nodes)

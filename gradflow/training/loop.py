@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
+from ..ahead import Ahead
 from ..instruments.backward import gradients
 from ..instruments.measurement import by_node
 from ..instruments.meters.resolution import resolved, warn_of_underflow
@@ -34,6 +36,7 @@ from .checkpoints import Checkpoints
 from .plan import Plan, fitting
 from .recipe import recipe
 from .record_schedule import Schedule
+from .step import Step
 
 Records = dict[str, tuple[list[int], list[np.ndarray]]]  # by quantity: steps, and values [seed, …]
 Watch = Callable[[dict], None]
@@ -96,9 +99,13 @@ def train(
     if checkpoints is not None:
         opened = Checkpoints.opened(checkpoints, configuration, checkpoint_every, resume=resume)
     params, runs = {}, {}
-    with opened as keeper, _bar(bar, len(models) * (steps + 1)) as progress:
+    with opened as keeper, _bar(bar, len(models) * (steps + 1)) as progress, Ahead() as ahead:
+        for name, model in models.items():
+            if isinstance(model, Model):
+                ahead.compile(name, *_first_step(plan, plan.step(model)))
         for name, model in models.items():
             progress.set_description(name)
+            ahead.wait(name)
             params[name], records = _run(name, model, plan, keeper, progress, watch)
             arrays = resolved(_stacked(records, plan.kept))
             warn_of_underflow(name, arrays)
@@ -155,6 +162,13 @@ def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: W
             last_shown = time.monotonic()
         bar.update()
     return concat_seeds(states)["params"], records
+
+
+def _first_step(plan: Plan, step: Step) -> tuple:
+    """Returns the jitted step and the arguments of its first call, the state as shapes."""
+    batch, keys = split_seeds(plan.data.batches(plan.keys, 0))[0], split_seeds(plan.keys)[0]
+    state = jax.eval_shape(step.start, keys)
+    return Step.__call__, step, state, batch, keys, jnp.asarray(plan.rates[0]), jnp.asarray(0)
 
 
 def _weights(states: list):

@@ -138,11 +138,17 @@ def bare_loss(model, params, batch):
 def heldout_loss(model, params, batch) -> dict:
     """Returns `heldout_loss` of a batch that is not trained on, with its standard error. Cost: one forward pass."""
     losses = example_losses(model, params, batch)
+    mean, error = mean_and_error(model, losses, batch)
+    return {"heldout_loss": mean, "heldout_loss_sem": error}
+
+
+def mean_and_error(model, losses, batch) -> tuple:
+    """Returns the mean over all targets, and its standard error over examples, of losses [B], or of what is like one."""
     mean = mean_over_targets(model, losses, batch)
     share = shares(model, batch["targets"]).astype(losses.dtype)
     # Of a ratio of sums, to first order: share · (loss − mean), and the mean.
     about_mean = share * losses - (share - 1) * mean
-    return {"heldout_loss": mean, "heldout_loss_sem": standard_error(about_mean)}
+    return mean, standard_error(about_mean)
 
 
 def standard_error(values):

@@ -3,6 +3,8 @@
     {"inputs": [B, T], "targets": [B, T]}                                        a Transformer's
     {"inputs": {"source": [B, S], "target": [B, T]}, "targets": [B, T]}          an EncoderDecoder's
 
+and perhaps {"step": [] or [B], "condition": [B, d]} beside these (`context`), which go into the inputs of a Transformer.
+
 Tokens are whole numbers of the model's vocabulary. A negative target is none: that token is not asked for. The loss of a batch is
 the mean over all its targets, so an example counts by how many it has (`shares`).
 
@@ -20,6 +22,7 @@ import numpy as np
 from ...results.arguments import known, shown
 from ..contracts import Data, OfTokens, OfTwoSequences
 from ..parameters.keys import root
+from .context import CONTEXT, folded, unfolded
 
 KEYS = ("inputs", "targets")
 SIDES = ("source", "target")
@@ -60,6 +63,7 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
     """
     if not isinstance(batch, Mapping):
         raise TypeError(f"the batch is a {type(batch).__name__}: {{'inputs': [B, T], 'targets': [B, T]}} is expected")
+    batch = unfolded(batch)
     _check_keys(batch)
     arrays = {key: _arrays(key, batch[key]) for key in KEYS}
     sizes = {np.shape(leaf)[: leading + 1] for leaf in jax.tree.leaves(arrays)}
@@ -77,7 +81,19 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
         arrays = jax.tree.map(lambda a: a.astype(np.int32), arrays)
         # A large negative number has wrapped around.
         arrays["targets"] = np.where(without_target, np.int32(-1), arrays["targets"])
-    return jax.tree.map(jnp.asarray, arrays)
+    for name in CONTEXT:
+        if name in batch:
+            arrays[name] = _said(name, _arrays(name, batch[name]), size)
+    return jax.tree.map(jnp.asarray, folded(arrays))
+
+
+def _said(name: str, array, examples: tuple[int, ...]):
+    """Returns what is said beside the tokens, an entry for every example, if it is of the right shape."""
+    if name == "step":
+        return np.broadcast_to(array.astype(np.float32), examples)
+    if array.shape[:-1] != examples:
+        raise ValueError(f"the {name} has shape {array.shape}: [B, width] is expected, with examples {shown(examples)}")
+    return array.astype(np.float32)
 
 
 def the_batch(data, models: Mapping, key) -> dict:
@@ -91,7 +107,7 @@ def _check_keys(batch: Mapping) -> None:
     for key in batch:
         if key in ELSEWHERE:
             raise ValueError(f"the batch has {key!r}: {ELSEWHERE[key]}")
-        known("entry of a batch", key, KEYS)
+        known("entry of a batch", key, (*KEYS, *CONTEXT))
     for key in KEYS:
         if key not in batch:
             raise ValueError(f"the batch has no {key!r}: for the tokens of a text it is {EXAMPLE}")

@@ -9,7 +9,7 @@ Axes: T tokens, S of them keys, d features, H heads, K heads of keys, h features
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -100,12 +100,38 @@ def attend(q, k, v, mask: Mask = Mask(), scale: float | None = None, softcap: fl
     Our own lines, since the fused one of `jax.nn` takes its softmax in float32 always, which breaks float64 identities.
     Shapes: q [T, H, h]; k [S, K, h] and v [S, K, g] with K dividing H; the value [T, H g]. Cost: O(T S H (h + g)).
     """
-    if scale is None:
-        scale = q.shape[-1] ** -0.5
-    reach = mask.window
-    if reach is not None:
-        reach = jnp.asarray(reach, jnp.float32)
-    return _attended(q, k, v, reach, mask.causal, scale, softcap)
+    scale = _scale(q, scale)
+    return _attended(q, k, v, _reach(mask), mask.causal, scale, softcap)
+
+
+class Scored(NamedTuple):
+    """What `attend` weighs the values with: the softmax, the scores in front of mask and cap, and which keys a query sees."""
+
+    probabilities: Any  # [H, T, S]
+    scores: Any  # [H, T, S]
+    seen: Any  # [T, S]
+
+
+def scored(q, k, mask: Mask = Mask(), scale: float | None = None, softcap: float | None = None) -> Scored:
+    """Returns the probabilities of `attend`, by the functions that it calls, and what they are made of."""
+    scores = _scores(q, k, _scale(q, scale))
+    probabilities = _attention(scores, _reach(mask), mask.causal, softcap)
+    pairs = scores.shape[-2:]
+    by_head = (q.shape[1], *pairs)
+    visible = jnp.ones(pairs, bool)
+    if mask.causal:
+        visible = seen(pairs, _reach(mask))
+    return Scored(probabilities.reshape(by_head), scores.reshape(by_head), visible)
+
+
+def _scale(q, scale: float | None) -> float:
+    """Returns the scale of the scores, 1/√h by default."""
+    return q.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _reach(mask: Mask):
+    """Returns how many tokens of the past a query sees, itself among them, as a number; None for all."""
+    return None if mask.window is None else jnp.asarray(mask.window, jnp.float32)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))

@@ -1,4 +1,4 @@
-"""The works behind optimizers, initializations, data and tools."""
+"""The works behind optimizers, initializations, data, tools and readings."""
 
 from .work import ICLR, ICML, NEURIPS, Work, paper, preprint, software
 
@@ -58,6 +58,27 @@ OF_TOOLS: dict[str, Work] = {
         2019,
         "Conference of the North American Chapter of the Association for Computational Linguistics",
         "1810.04805",
+    ),
+    # readings
+    "gu2025": paper(
+        "Gu, Xiangming and others",
+        "When Attention Sink Emerges in Language Models: An Empirical View",
+        2025,
+        ICLR,
+        "2410.10781",
+    ),
+    "kimi2025": preprint("{Kimi Team}", "Kimi K2: Open Agentic Intelligence", 2025, "2507.20534"),
+    "sun2024": preprint(
+        "Sun, Mingjie and Chen, Xinlei and Kolter, J. Zico and Liu, Zhuang",
+        "Massive Activations in Large Language Models",
+        2024,
+        "2402.17762",
+    ),
+    "gromov2024": preprint(
+        "Gromov, Andrey and others", "The Unreasonable Ineffectiveness of the Deeper Layers", 2024, "2403.17887"
+    ),
+    "he2024": preprint(
+        "He, Shwai and others", "What Matters in Transformers? Not All Attention is Needed", 2024, "2406.15786"
     ),
     # data and tools
     "python": software(

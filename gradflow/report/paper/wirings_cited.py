@@ -1,5 +1,6 @@
 """The works behind the named wirings."""
 
+from .recent_cited import OF_RECENT
 from .work import ICLR, ICML, NEURIPS, Work, paper, preprint, software
 
 OF_WIRINGS: dict[str, Work] = {
@@ -219,4 +220,5 @@ OF_WIRINGS: dict[str, Work] = {
         "Findings of the Association for Computational Linguistics",
         "2206.00330",
     ),
+    **OF_RECENT,
 }
