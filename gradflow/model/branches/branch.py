@@ -167,9 +167,11 @@ class Attention(Branch):
     scale: float | None = None
     softcap: float | None = None
 
+    asks: ClassVar[tuple[str, ...]] = ("texts",)
+
     @property
     def mask(self) -> Mask:
-        """Which tokens a token sees."""
+        """Which tokens of its text a token sees."""
         return Mask(self.causal, self.window)
 
     @property
@@ -231,12 +233,12 @@ class Attention(Branch):
     def scored(self, params, x) -> Scored:
         """Returns the probabilities that it reads the values with, and what they are made of."""
         q, k, _ = self.queries_keys_values(params, x)
-        return scored(q, k, self.mask, self.scale, self.softcap)
+        return scored(q, k, self.mask.of(params), self.scale, self.softcap)
 
     def __call__(self, params, x):
         """Returns the branch's output [T, d]."""
         q, k, v = self.queries_keys_values(params, x)
-        read = attend(q, k, v, self.mask, self.scale, self.softcap)
+        read = attend(q, k, v, self.mask.of(params), self.scale, self.softcap)
         if self.head_gain != Identity():
             by_head = read.reshape(len(x), self.heads, -1).swapaxes(1, 2)
             read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)

@@ -12,6 +12,7 @@ Axes: x is [T, d]; H heads with h features without a position, r with one, g of 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -83,9 +84,11 @@ class LatentAttention(Branch):
         query = {"query_latent": self.query_rank} if self.query_rank else {}
         return {**query, "key_value_latent": self.key_value_rank, "inner": self.heads * self.value_head}
 
+    asks: ClassVar[tuple[str, ...]] = ("texts",)
+
     @property
     def mask(self) -> Mask:
-        """Which tokens a token sees."""
+        """Which tokens of its text a token sees."""
         return Mask(self.causal)
 
     def queries_keys_values(self, params, x) -> tuple:
@@ -102,12 +105,12 @@ class LatentAttention(Branch):
     def scored(self, params, x) -> Scored:
         """Returns the probabilities that it reads the values with, and what they are made of."""
         q, k, _ = self.queries_keys_values(params, x)
-        return scored(q, k, self.mask, self.scale)
+        return scored(q, k, self.mask.of(params), self.scale)
 
     def __call__(self, params, x):
         """Returns the branch's output [T, d]."""
         q, k, v = self.queries_keys_values(params, x)
-        read = attend(q, k, v, self.mask, self.scale)
+        read = attend(q, k, v, self.mask.of(params), self.scale)
         return params["out"](self.at("inner", params, read))
 
     @property

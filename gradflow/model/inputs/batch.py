@@ -3,7 +3,11 @@
     {"inputs": [B, T], "targets": [B, T]}                                        a Transformer's
     {"inputs": {"source": [B, S], "target": [B, T]}, "targets": [B, T]}          an EncoderDecoder's
 
-and perhaps {"step": [] or [B], "condition": [B, d]} beside these (`context`), which go into the inputs of a Transformer.
+and perhaps beside these, which then go into the inputs of a Transformer (`context`),
+
+    "attention_mask": [B, T]    1 for a token, 0 for padding, left or right: which nobody sees, and which has no target
+    "segments": [B, T]          which of the texts that are packed into an example, from 0: a token sees its own alone
+    "step": [] or [B]; "condition": [B, d]
 
 Tokens are whole numbers of the model's vocabulary. A negative target is none: that token is not asked for. The loss of a batch is
 the mean over all its targets, so an example counts by how many it has (`shares`).
@@ -22,7 +26,7 @@ import numpy as np
 from ...results.arguments import known, shown
 from ..contracts import Data, OfTokens, OfTwoSequences
 from ..parameters.keys import root
-from .context import CONTEXT, folded, unfolded
+from .context import CONTEXT, OF_TEXTS, folded, texts_of, unfolded
 
 KEYS = ("inputs", "targets")
 SIDES = ("source", "target")
@@ -31,9 +35,8 @@ EXAMPLE = "{'inputs': ids[:, :-1], 'targets': ids[:, 1:]}"
 ELSEWHERE = {
     "input_ids": f"call tokens 'inputs', and the token after each 'targets': {EXAMPLE}",
     "labels": "call them 'targets', the token after each input, labels[:, 1:]; a negative number is no target",
-    "attention_mask": "padding is not masked: cut examples to one length, or give padding behind the text targets of −1",
     "token_type_ids": "all tokens of an example are of one type: leave them out",
-    "position_ids": "positions are counted from 0: leave them out",
+    "position_ids": "positions are counted from 0, in each of the `segments` anew: leave them out",
     "decoder_input_ids": "give an encoder and decoder {'inputs': {'source': …, 'target': …}, 'targets': …}",
 }
 
@@ -81,10 +84,29 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
         arrays = jax.tree.map(lambda a: a.astype(np.int32), arrays)
         # A large negative number has wrapped around.
         arrays["targets"] = np.where(without_target, np.int32(-1), arrays["targets"])
-    for name in CONTEXT:
+        arrays |= _texts(batch, arrays["inputs"])
+    for name in ("step", "condition"):
         if name in batch:
             arrays[name] = _said(name, _arrays(name, batch[name]), size)
-    return jax.tree.map(jnp.asarray, folded(arrays))
+    whole_batch = folded(arrays)
+    if of_tokens:
+        _check_asked(whole_batch["targets"])
+    return jax.tree.map(jnp.asarray, whole_batch)
+
+
+def _texts(batch: Mapping, tokens) -> dict:
+    """Returns `{"texts": [..., B, T]}` where the batch has padding or packed texts, else nothing."""
+    if "texts" in batch:
+        return {"texts": np.asarray(batch["texts"])}
+    said = {name: _arrays(name, batch[name]) for name in OF_TEXTS if batch.get(name) is not None}
+    if not said:
+        return {}
+    if isinstance(tokens, Mapping):
+        raise ValueError(
+            f"the batch has {next(iter(said))!r}, which an encoder and decoder does not read: cut examples to one length"
+        )
+    texts = texts_of(said.get("attention_mask"), said.get("segments"), tokens.shape)
+    return {"texts": texts} if texts.any() else {}
 
 
 def _said(name: str, array, examples: tuple[int, ...]):
@@ -107,7 +129,7 @@ def _check_keys(batch: Mapping) -> None:
     for key in batch:
         if key in ELSEWHERE:
             raise ValueError(f"the batch has {key!r}: {ELSEWHERE[key]}")
-        known("entry of a batch", key, (*KEYS, *CONTEXT))
+        known("entry of a batch", key, (*KEYS, *OF_TEXTS, *CONTEXT))
     for key in KEYS:
         if key not in batch:
             raise ValueError(f"the batch has no {key!r}: for the tokens of a text it is {EXAMPLE}")
@@ -166,7 +188,12 @@ def _check_tokens(batch: dict, models: Mapping[str, OfTokens], leading: int) -> 
         )
     for name, model in models.items():
         _check_range(name, model, read, targets)
-    without = np.argwhere((targets < 0).all(-1))
+    _check_asked(targets)
+
+
+def _check_asked(targets) -> None:
+    """Refuses an example without a target."""
+    without = np.argwhere((np.asarray(targets) < 0).all(-1))
     if len(without):
         raise ValueError(f"example {without[0][-1]} has no target: one at least is needed (negative targets are none)")
 

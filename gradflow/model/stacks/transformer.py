@@ -19,7 +19,7 @@ from ...results.fields import field_values
 from ..branches.branch import Attention, FeedForward, linear
 from ..equation.sublayer import walk
 from ..inputs import size
-from ..inputs.context import context_of, tokens_of
+from ..inputs.context import context_of, positions_of, tokens_of
 from ..inputs.weights import shapes
 from ..layers.layer import Layer
 from ..numerics.precision import in_float32, in_precision_of
@@ -117,7 +117,11 @@ class Transformer:
 
     def enter(self, params, inputs):
         """Returns the bottom of the stream, `x_0`, from the tokens of one example."""
-        x = self.embedding(params["embedding"], tokens_of(inputs))
+        positions = positions_of(inputs)
+        if positions is None:
+            x = self.embedding(params["embedding"], tokens_of(inputs))
+        else:
+            x = self.embedding(params["embedding"], tokens_of(inputs), positions)
         if self.precision:
             x = x.astype(self.precision)
         return self.stack.enter(params["enter"], x)

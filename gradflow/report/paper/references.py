@@ -61,6 +61,7 @@ WIRINGS: dict[str, tuple[str, ...]] = {
 }
 OPTIMIZERS = {
     "Adam": ("kingma2015",),
+    "CompleteP": ("dey2025", "yang2023", "kingma2015"),
     "Lion": ("chen2023",),
     "RMSProp": ("tieleman2012",),
     "Muon": ("jordan2024", "kingma2015"),

@@ -17,6 +17,13 @@ OF_TOOLS: dict[str, Work] = {
         NEURIPS,
         "2302.06675",
     ),
+    "dey2025": paper(
+        "Dey, Nolan and others",
+        "Don't be lazy: CompleteP enables compute-efficient deep transformers",
+        2025,
+        NEURIPS,
+        "2505.01618",
+    ),
     "tieleman2012": Work(
         "misc",
         "Tieleman, Tijmen and Hinton, Geoffrey",
