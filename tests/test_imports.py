@@ -17,6 +17,7 @@ FLOORS = {
     "compiler": set(),
     "results": {"compiler"},
     "ahead": set(),
+    "operations": set(),
     "caching": {"compiler", "results"},
     "laws": {"results"},
     "model": {"results", "laws"},
@@ -28,6 +29,7 @@ FLOORS = {
     "report": {"results", "laws"},
     "interop": {"results", "laws", "model", "instruments", "programs", "training"},
     "recomputation": {"results", "model", "instruments", "programs", "theory", "training", "interop"},
+    "costs": {"operations", "results", "model", "instruments", "programs", "theory", "training"},
     "named": {"results", "laws", "model", "training"},
     "jobs": {
         "named",

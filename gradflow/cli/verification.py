@@ -7,7 +7,7 @@ import tyro
 
 from ..compiler import check_flags
 from .console import refusing
-from .registry import command, draw_without_a_screen, prepare
+from .registry import command, draw_without_a_screen, keep_programs
 
 
 @command
@@ -28,7 +28,10 @@ def verify(
         weights: The folder of weights that were read, of a trained model.
     """
     with refusing("verify", ValueError, TypeError, OSError, ImportError):
-        prepare()
+        check_flags()
+        draw_without_a_screen()
+        if level > 1:
+            keep_programs()
         from ..recomputation import recompute
         from ..report import verify as verified
 
