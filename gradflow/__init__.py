@@ -15,7 +15,7 @@ FLOORS = {
     "report": ("plot",),
     "report.text": ("findings",),
     "theory": ("closed", "gram"),
-    "training": ("data", "experiments", "optimizers", "record_schedule"),
+    "training": ("by_size", "data", "experiments", "optimizers", "record_schedule"),
 }
 ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {

@@ -47,6 +47,7 @@ from .results.quantities import quantities as quantities
 from .theory import closed as closed
 from .theory import gram as gram
 from .theory.predict import predict as predict
+from .training import by_size as by_size
 from .training import data as data
 from .training import experiments as experiments
 from .training import optimizers as optimizers

@@ -49,6 +49,15 @@ def use_fast_compilation() -> None:
     os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *more])
 
 
+def compile_as(recorded: str) -> None:
+    """Has programs compiled with fewer optimizations where those of a run were, whose `XLA_FLAGS` are recorded.
+
+    No other flag is taken from a record, which may be anybody's: some write files.
+    """
+    if set(QUICKLY) <= set(recorded.split()):
+        use_fast_compilation()
+
+
 def check_flags() -> None:
     """Unusable for what the compiler doesn't know in `XLA_FLAGS`, which would end the process: tried in one of its own."""
     flags = os.environ.get("XLA_FLAGS", "").replace(REMEDY, "").strip()

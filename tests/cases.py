@@ -17,7 +17,7 @@ import pytest
 from gradflow.instruments.backward import gradients
 from gradflow.instruments.jacobians import jacobians
 from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Rotary
-from gradflow.model.equation.sublayer import residual, walk
+from gradflow.model.equation.sublayer import residual, walk, with_context
 from gradflow.model.layers.lane_mixing import DynamicGains
 from gradflow.model.layers.lanes import LaneGains, Then, gathered, mixed, spread
 from gradflow.model.layers.layer import FeatureGain, Gain, ScalarGain
@@ -85,21 +85,26 @@ def keel(norm) -> Wiring:
 
 # ---- the table ----------------------------------------------------------------------------------------------
 
+CARRIED = ("span_norm", "nanochat", "unet")
+SETS = ("jpmhc", "mhc_v4", "gated_residual", "frac_connections")
+ON_SETS = ("mhc_lite", "kromhc")
+HISTORY = ("denseformer", "attn_res", "block_attn_res")
 # Placements whose attention and feed-forward are wired apart stand around the two branches of `TWO`.
-PAIRS = ("normformer", "hybrid_norm", "parallel", "b2t")
+PAIRS = ("normformer", "hybrid_norm", "parallel", "b2t", *CARRIED, *HISTORY, *ON_SETS)
 ALL = {**NAMED, **{name: PLACEMENTS[name] for name in PAIRS}, "everything": everything}
 ALL |= {"hyper": hyper, "dynamic": dynamic, "keel": keel}
-WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup")
+WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup", "highway")
 # As linear maps of one kind with another row, but for numbers: left out where a row costs many seconds.
 GAINS = ("deepnorm", "keel", "admin", "layerscale", "depth_scaled", "layernorm_scaling", "rezero")
-SIMILAR = (*GAINS, "deepscale", "fixup", "t_fixup", *PAIRS)
+SIMILAR = (*GAINS, "deepscale", "fixup", "t_fixup", "huginn", "gpas", "prores", "adaln_zero", "laurel", *SETS, *PAIRS)
 WITH_ALL = ("pre", "post", "everything")
-READING = ("dynamic", "mhc")  # gains that read the stream
+READING = ("dynamic", "mhc", "highway", "attn_res", "block_attn_res", *ON_SETS, *SETS[:3])  # gains that read the stream
 # One norm of each of these, several lanes, and gains that read the stream: every mechanism of equation (1).
 EVERYWHERE = ("pre-layernorm", "everything-rmsnorm")
-LANES = ("residual", "siamese", "hyper", "parallel", "b2t", *READING)
+LANES = ("residual", "siamese", "hyper", "parallel", "b2t", "dynamic", "mhc", *CARRIED, *HISTORY, *ON_SETS, *SETS)
 # Every wiring with the norms in turn; three of them with both.
 TURNS = {name: NORMS if name in ("pre", "post", "everything") else [list(NORMS)[i % 2]] for i, name in enumerate(ALL)}
+TURNS |= {name: ["rmsnorm"] for name in ("attn_res", "block_attn_res")}  # whose reads have one of their own
 NAMES = [(name, norm) for name, norms in TURNS.items() for norm in norms if name not in WITHOUT_NORM]
 NAMES += [(name, "layernorm") for name in WITHOUT_NORM]
 
@@ -157,6 +162,12 @@ def drawn(model, seed: int = 0):
     return jax.device_put({**moved, "stack": jax.tree.map(lambda a: size * a, moved["stack"])})
 
 
+def said(inputs):
+    """An example, or several, with a step and a condition beside its tokens."""
+    shape = np.shape(inputs)[:-1]
+    return {"tokens": inputs, "step": jnp.full(shape, 700.0), "condition": normal(*shape, WIDTH, seed=5)}
+
+
 def batch(examples: int = 2, tokens: int = TOKENS, seed: int = 0) -> dict:
     """Random tokens and targets."""
     pairs = np.random.default_rng(seed).integers(0, VOCABULARY, (2, examples, tokens))
@@ -184,8 +195,9 @@ jit = jax.jit  # compiling.py has it compile quickly
 def deepest(wiring: Wiring):
     """Model of the greatest depth, its parameters, and the bottom of its stream for one example."""
     deep = model(wiring, max(DEPTHS))
-    params = drawn(deep)
-    return deep, params, deep.enter(params, batch()["inputs"][0])
+    inputs = batch()["inputs"][0]
+    params = with_context(deep, drawn(deep), said(inputs))
+    return deep, params, deep.enter(params, inputs)
 
 
 @cache
@@ -202,5 +214,6 @@ def read(wiring: Wiring) -> dict:
     """A stack of three blocks under a real loss: everything that one backward pass reads, and its gradients."""
     small = model(wiring, 3, TWO)
     params, data = drawn(small), batch()
+    data = {**data, "inputs": said(data["inputs"])}
     grads, reading = jax.device_get(jit(lambda p, b: gradients.backward(small, p, b))(params, data))
     return {"model": small, "params": params, "batch": data, "grads": grads, "reading": reading}

@@ -18,9 +18,10 @@ COORDS = {
     "kind": ("sublayer", ["attention", "mlp"] * (S // 2)),
     "parameter": ("parameter", ["query", "down"]),
 }
+BLOCKS = {"layer": ("sublayer", [1, 1, 2, 2]), "block": [1, 2]}
 
 
-def readings(seeds: int, steps, seed: int, jacobians: bool, model) -> Readings:
+def readings(seeds: int, steps, seed: int, jacobians: bool, layers: bool, model) -> Readings:
     """Numbers near 1, and a stream gradient that falls by a fifth a position."""
     draw, lead = np.random.default_rng(seed).normal, (seeds,) if steps is None else (len(steps), seeds)
     near = lambda *shape: np.exp(0.1 * draw(size=(*lead, *shape)))
@@ -43,7 +44,27 @@ def readings(seeds: int, steps, seed: int, jacobians: bool, model) -> Readings:
     arrays["parameter_gradient"][..., 1::2, 0] = np.nan
     if steps is not None:
         arrays |= {f"nonfinite_{what}": np.full(lead, -1) for what in ("step", "depth", "quantity")}
-    return Readings(arrays | (spectra(near) if jacobians else {}), COORDS, model)
+    if jacobians:
+        arrays |= spectra(near)
+    if layers:
+        return Readings(arrays | of_layers(near), COORDS | BLOCKS, model)
+    return Readings(arrays, COORDS, model)
+
+
+def of_layers(near) -> dict:
+    """What forward passes show: two heads in every other sublayer, one large entry, layers without which the loss grows."""
+    arrays = {}
+    for name in ("attention_entropy", "attention_entropy_share", "attention_first_token", "attention_largest_logit"):
+        arrays[name] = 0.5 * near(S, 2)
+        arrays[name][..., 1::2, :] = np.nan
+    by_token, by_feature = 3 * near(S + 1, 8), 3 * near(S + 1, 8)
+    by_token[..., 2:, 0] = by_feature[..., 2:, 5] = 2000 * near(S - 1)
+    arrays |= {"massive_activation_by_token": by_token, "massive_activation_by_feature": by_feature}
+    arrays |= {"massive_token": by_token.argmax(-1), "massive_feature": by_feature.argmax(-1)}
+    arrays |= {"massive_activation": by_token.max(-1), "largest_activation": by_token.max(-1)}
+    for name, number in (("sublayer_removal", S), ("block_removal", S // 2)):
+        arrays |= {name: 0.2 * near(number), f"{name}_sem": 0.01 * near(number)}
+    return arrays
 
 
 def spectra(near) -> dict:
@@ -73,10 +94,12 @@ def models_of(depth: int = 2) -> dict:
     return gf.transformers("pre", "post", **{**SHAPE, "depth": depth})
 
 
-def tree(names=("pre", "post"), *, seeds=3, steps=None, jacobians=False, spoil=None, models=None, **attributes):
+def tree(
+    names=("pre", "post"), *, seeds=3, steps=None, jacobians=False, layers=False, spoil=None, models=None, **attributes
+):
     """A tree as `measure` returns it, or, with steps, as `train` does; `spoil(arrays by name)` may change the numbers."""
     made = list((models or models_of()).values())
-    found = {name: readings(seeds, steps, i, jacobians, made[i % len(made)]) for i, name in enumerate(names)}
+    found = {name: readings(seeds, steps, i, jacobians, layers, made[i % len(made)]) for i, name in enumerate(names)}
     if spoil is not None:
         spoil({name: own.arrays for name, own in found.items()})
     leading = ({} if steps is None else {"step": np.array(steps)}) | {"seed": np.arange(seeds)}

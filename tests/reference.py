@@ -3,6 +3,7 @@
 Each wiring is written out as its paper has it, each layer as plain `jax.numpy` on the arrays of its parameters.
 """
 
+import itertools
 from functools import partial, singledispatch
 
 import jax
@@ -187,12 +188,113 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
             return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + F(x[0])), x[0]])
         case "b2t_mlp":
             return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + F(x[0]) + x[1]), 0 * x[1]])
+        case "huginn":
+            return N("norm_out", x + F(N("norm_in", x)))
+        case "gpas":
+            y, g = x + F(N("norm_in", x)), p["norm_out"]["gate"]
+            return y - g / (1 + jnp.exp(-g)) * jax.lax.stop_gradient(y)
+        case "prores":
+            return x + jnp.minimum(p["write"]["step"] / (1000 * layer), 1) * F(N("norm_in", x))
+        case "adaln_zero":
+            return x + conditioned(p["write"], "gate") * F(modulated(norm, p["norm_in"], x))
+        case "highway":
+            gate = 1 / (1 + jnp.exp(-(x @ p["write"]["weights"] + jnp.broadcast_to(p["write"]["bias"], x.shape))))
+            return (1 - gate) * x + gate * F(x)
+        case "laurel":
+            low_rank = x + (x @ p["skip"]["down"]) @ p["skip"]["up"]
+            return p["skip"]["gain"] * low_rank + p["write"]["gain"] * F(N("norm_in", x))
+        case "geonorm":
+            return jnp.stack([along_the_sphere(*pair) for pair in zip(x, F(x), strict=True)])
+        case "span_norm_attention":
+            return jnp.stack([apply(norm, p["norm_out"]["1"], x[0] + F(x[0])), x[0]])
+        case "span_norm_mlp":
+            return jnp.stack([apply(norm, p["norm_out"]["1"], x[1] + F(x[0])), 0 * x[1]])
+        case "nanochat_attention":
+            z = sum(weight * lane for weight, lane in zip(p["read"]["matrix"], x, strict=True))
+            return jnp.stack([z + F(N("norm_in", z)), x[1], x[2]])
+        case "nanochat_mlp":
+            new = x[0] + F(N("norm_in", x[0]))
+            return jnp.stack([new, x[1], new if layer == depth // 2 + 1 else x[2]])
+        case "unet_attention":
+            below = x[: 1 + min(layer - 1, depth // 2)]
+            across = 2 * (depth // 2) + 1 - layer
+            skipped = 0 < across <= depth // 2 < layer
+            z = x[0] + p["read"]["gain"] * x[across] if skipped else x[0]
+            return put(x, len(below), {0: z + F(N("norm_in", z))})
+        case "unet_mlp":
+            new = x[0] + F(N("norm_in", x[0]))
+            return put(x, 1 + min(layer - 1, depth // 2), {0: new, **({layer: new} if layer < len(x) else {})})
+        case "denseformer_first":
+            return put(x, 1, {1: x[0] + F(N("norm_in", x[0]))})
+        case "denseformer_attention":
+            z = sum(p["read"]["weights"][i] * x[i] for i in range(layer))
+            return put(x, layer, {layer: z + F(N("norm_in", z))})
+        case "denseformer_mlp":
+            return put(x, layer, {layer: x[layer] + F(N("norm_in", x[layer]))})
+        case "attn_res_1" | "attn_res_2" | "block_attn_res_1" | "block_attn_res_2":
+            number = 2 * (layer - 1) + int(name[-1])
+            size = int(np.ceil(2 * depth / 8)) if name.startswith("block") else 1
+            group, written = int(np.ceil(number / size)), 1 + int(np.ceil((number - 1) / size))
+            new = F(N("norm_in", over_depth(p["read"], x[:written], norm)))
+            return put(x, written, {group: x[group] + new if group < written else new})
+        case "mhc_lite_1" | "mhc_lite_2" | "kromhc_1" | "kromhc_2" | "jpmhc" | "mhc_v4":
+            mixing = MIXING[name.removesuffix("_1").removesuffix("_2")]
+            least = 1e-6 if name == "mhc_v4" else 0
+            opened = lambda raw: 1 / (1 + jnp.exp(-raw))
+            if name == "jpmhc":
+                gains = {"read": manifold_gain, "write": manifold_gain}
+                see = lambda gain, lanes: gains[gain](p[gain], lanes, gain)
+            else:
+                scale, more = {"read": (1, least), "write": (2, 0)}, raw_numbers
+                see = lambda gain, lanes: scale[gain][0] * opened(more(p[gain], lanes)) + scale[gain][1]
+            A = [mixing(raw_numbers(p["skip"], x[:, t])) for t in range(x.shape[1])]
+            B, C = ([see(gain, x[:, t]) for t in range(x.shape[1])] for gain in ("write", "read"))
+            return hyper_connected(A, B, C, x, lambda u: F(N("norm_in", u)))
+        case "gated_residual":
+            read, shares = gated_lanes(p["read"], norm, x)
+            return jnp.stack([lane + share[:, None] * F(read) for lane, share in zip(x, shares, strict=True)])
+        case "frac_connections":
+            fractions = jnp.einsum("ij,jtf->itf", p["read"]["1"]["matrix"], x)
+            y = F(N("norm_in", jnp.concatenate(list(fractions), -1)))
+            own = jnp.split(y, len(x), -1)
+            written = [p["write"]["2"][str(i)]["gain"] * part for i, part in enumerate(own, 1)]
+            return jnp.einsum("ij,jtf->itf", p["skip"]["matrix"], x) + jnp.stack(written)
         case "hyper" | "dynamic" | "mhc":
             see = {"hyper": static_gain, "dynamic": partial(dynamic_gain, norm), "mhc": manifold_gain}[name]
             of_tokens = lambda gain: jax.vmap(lambda lanes: see(p[gain], lanes, gain), in_axes=1)(x)
             A, B, C = (of_tokens(gain) for gain in ("skip", "write", "read"))
             return hyper_connected(A, B, C, x, lambda u: F(N("norm_in", u)))
     raise NotImplementedError(name)
+
+
+def conditioned(p, name):
+    """A linear map of SiLU of the condition, by features."""
+    c = p["condition"]
+    return jnp.broadcast_to(c / (1 + jnp.exp(-c)) @ p[name]["kernel"] + p[name]["bias"], (1, len(c)))
+
+
+def modulated(norm, p, x):
+    return (1 + conditioned(p, "scale")) * apply(norm, p["norm"], x) + conditioned(p, "shift")
+
+
+def along_the_sphere(x, f):
+    """One token, on the great circle through x and the part of f that is orthogonal to it."""
+    radius = jnp.sqrt(x @ x)
+    v = f - (f @ x) / radius**2 * x
+    length = jnp.sqrt(v @ v)
+    return jnp.cos(length / radius) * x + radius * jnp.sin(length / radius) * v / length
+
+
+def over_depth(p, lanes, norm):
+    """Attention over depth: each token weighs the lanes by a softmax of one query."""
+    scores = jnp.stack([apply(norm, p["norm"], lane) @ p["query"] for lane in lanes])
+    weights = jnp.exp(scores) / jnp.exp(scores).sum(0, keepdims=True)
+    return sum(weight[:, None] * lane for weight, lane in zip(weights, lanes, strict=True))
+
+
+def put(x, written, lanes):
+    """The lanes written so far, with some of them new; zero in the place of the others."""
+    return jnp.stack([lanes.get(i, x[i] if i < written else 0 * x[i]) for i in range(len(x))])
 
 
 # Gains between lanes of one token, from its features in all lanes, [lanes, features].
@@ -225,6 +327,56 @@ def manifold_gain(p, lanes, gain):
         matrix = matrix / matrix.sum(0, keepdims=True)
         matrix = matrix / matrix.sum(1, keepdims=True)
     return matrix
+
+
+def raw_numbers(p, lanes):
+    """One token's raw numbers, from its features in all lanes side by side."""
+    flat = lanes.reshape(-1)
+    unit = flat / jnp.sqrt((flat**2).mean() + 1e-6)
+    return p["scale"] * (unit @ p["weights"].reshape(flat.size, -1)) + p["bias"]
+
+
+def permuted(raw):
+    weights = jnp.exp(raw) / jnp.exp(raw).sum()
+    orders = list(itertools.permutations(range(4)))
+    return sum(weight * np.eye(4)[list(order)] for weight, order in zip(weights, orders, strict=True))
+
+
+def kronecker(raw):
+    stay = 1 / (1 + jnp.exp(raw[1::2] - raw[::2]))
+    first, second = (p * np.eye(2) + (1 - p) * np.eye(2)[::-1] for p in stay)
+    return jnp.kron(first, second)
+
+
+def rotated(raw):
+    skew = jnp.zeros((4, 4)).at[np.triu_indices(4, 1)].set(raw)
+    skew = skew - skew.T
+    return jnp.linalg.inv(np.eye(4) - skew) @ (np.eye(4) + skew)
+
+
+def balanced(raw):
+    """As in transformers: rows are lanes in."""
+    square = raw.reshape(4, 4)
+    matrix = jnp.exp(square) / jnp.exp(square).sum(1, keepdims=True) + 1e-6
+    matrix = matrix / (matrix.sum(0, keepdims=True) + 1e-6)
+    for _ in range(19):
+        matrix = matrix / (matrix.sum(1, keepdims=True) + 1e-6)
+        matrix = matrix / (matrix.sum(0, keepdims=True) + 1e-6)
+    return matrix.T
+
+
+MIXING = {"mhc_lite": permuted, "kromhc": kronecker, "jpmhc": rotated, "mhc_v4": balanced}
+
+
+def gated_lanes(p, norm, x):
+    """What is read of the lanes, and the share that each takes."""
+    normed = [apply(norm, p["norm"][str(i)], lane) for i, lane in enumerate(x)]
+    flat, n = jnp.concatenate(normed, -1), len(x)
+    hidden = flat @ p["down"].reshape(flat.shape[-1], -1) / n
+    hidden = hidden / (1 + jnp.exp(-hidden))
+    gates = 1 / (1 + jnp.exp(-(hidden @ p["up"].reshape(hidden.shape[-1], -1))))
+    read = sum(gate * lane for gate, lane in zip(jnp.split(gates, n, -1), normed, strict=True)) / n
+    return read, (2 / (1 + jnp.exp(-(flat @ p["inject"].reshape(flat.shape[-1], n) / n)))).T
 
 
 def norm_of(value):
@@ -264,8 +416,30 @@ def leave(model, params, x):
             return apply(norm_of(wiring), p["2"], x[0])
         case "b2t_mlp":
             return x[0]
-        case "mhc":
+        case "adaln_zero":
+            return modulated(norm_of(wiring), p, x)
+        case "span_norm_mlp":
+            return x[0]
+        case "nanochat_mlp":
+            return apply(norm_of(wiring), p["2"], sum(w * lane for w, lane in zip(p["1"]["matrix"], x, strict=True)))
+        case "unet_mlp":
+            return apply(norm_of(wiring), p["2"], x[0])
+        case "denseformer_mlp":
+            average = sum(weight * lane for weight, lane in zip(p["1"]["weights"], x, strict=True))
+            return apply(norm_of(wiring), p["2"], average)
+        case "attn_res_2" | "block_attn_res_2":
+            return apply(norm_of(wiring), p["2"], over_depth(p["1"], x, norm_of(wiring)))
+        case "mhc" | "jpmhc":
             return apply(norm_of(wiring), p["2"], x.mean(0))
+        case "mhc_lite_2" | "kromhc_2":
+            return apply(norm_of(wiring), p["2"], x.sum(0))
+        case "mhc_v4":
+            gates = [1 / (1 + jnp.exp(-raw_numbers(p["1"], x[:, t]))) + 1e-6 for t in range(x.shape[1])]
+            return apply(norm_of(wiring), p["2"], jnp.stack([g @ x[:, t] for t, g in enumerate(gates)]))
+        case "gated_residual":
+            return gated_lanes(p, norm_of(wiring), x)[0]
+        case "frac_connections":
+            return apply(norm_of(wiring), p["2"], jnp.concatenate(list(x), -1))
         case "hyper" | "dynamic":
             return apply(norm_of(wiring), p["2"], sum(w * lane for w, lane in zip(p["1"]["matrix"], x, strict=True)))
     return apply(wiring.leave, p, x)
@@ -273,20 +447,38 @@ def leave(model, params, x):
 
 def embedded(model, params, tokens):
     """The bottom of the stream."""
+    tokens = tokens["tokens"] if isinstance(tokens, dict) else tokens
     x = params["embedding"]["token"].embedding[...][tokens]
     x = x + params["embedding"]["position"].embedding[...][: len(tokens)]
     wiring, p = model.stack.sublayers[0].wiring, params["enter"]
     match wiring.name:
-        case "mhc":
+        case "mhc" | "jpmhc" | "mhc_v4" | "gated_residual" | "mhc_lite_1" | "kromhc_1":
             return jnp.stack([x] * 4)
+        case "frac_connections":
+            return jnp.stack(jnp.split(x, 4, -1))
         case "hyper" | "dynamic":
             return jnp.stack([w * x for w in p["matrix"]])
         case "residual":
             return jnp.stack([x, x])
         case "siamese":
             return jnp.stack([apply(norm_of(wiring), p["2"]["1"], x), x])
-        case "parallel_attention" | "b2t_attention":
+        case "parallel_attention" | "b2t_attention" | "span_norm_attention":
             return jnp.stack([x, 0 * x])
+        case "geonorm":
+            return apply(norm_of(wiring), p, x)
+        case "nanochat_attention":
+            first = apply(norm_of(wiring), p["1"], x)
+            return jnp.stack([first, first, 0 * first])
+        case "unet_attention":
+            first = apply(norm_of(wiring), p["1"], x)
+            return jnp.stack([first] + [0 * first] * (model.depth // 2))
+        case "denseformer_first":
+            return jnp.stack([x] + [0 * x] * model.depth)
+        case "attn_res_1":
+            return jnp.stack([x] + [0 * x] * 2 * model.depth)
+        case "block_attn_res_1":
+            size = int(np.ceil(2 * model.depth / 8))
+            return jnp.stack([x] + [0 * x] * int(np.ceil(2 * model.depth / size)))
         case "ngpt":
             return apply(norm_of(wiring), p, x)
         case "t_fixup":
@@ -302,6 +494,7 @@ def cross_entropy(logits, targets):
 
 def loss(model, params, example, nudges=None, top=0.0):
     """Loss of one example; `nudges` [S+1] are added to the stream, `top` to what is read out."""
+    params = model.with_context(params, example["inputs"])
     x = stream(model, params, embedded(model, params, example["inputs"]), nudges)[-1]
     out = leave(model, params, x) + top
     return cross_entropy(linear(params["readout"], out), example["targets"])
@@ -309,13 +502,13 @@ def loss(model, params, example, nudges=None, top=0.0):
 
 def examples(batch):
     """The examples of a batch, one by one."""
-    return [jax.tree.map(lambda a, i=i: a[i], batch) for i in range(len(batch["inputs"]))]
+    return [jax.tree.map(lambda a, i=i: a[i], batch) for i in range(len(batch["targets"]))]
 
 
 def backward(model, params, batch) -> list:
     """Per example: its own loss, and the gradients with respect to parameters, stream [S+1] and what is read out."""
     size = model.stack.size
-    bottom = embedded(model, params, batch["inputs"][0])
+    bottom = embedded(model, params, examples(batch)[0]["inputs"])
     zeros = [jnp.zeros(bottom.shape)] * (size + 1), jnp.zeros(bottom.shape[-2:])
     pull = jax.jit(jax.value_and_grad(lambda p, e, nudges, top: loss(model, p, e, nudges, top), (0, 2, 3)))
     return [jax.device_get(pull(params, example, *zeros)) for example in examples(batch)]

@@ -20,6 +20,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments.backward import gradients
+from gradflow.instruments.forward import attention
 from gradflow.interop import pretrained, trained
 from gradflow.interop.pretrained.configs import Config
 from gradflow.interop.pretrained.families import FAMILIES
@@ -27,6 +28,7 @@ from gradflow.interop.pretrained.files import json_of
 from gradflow.interop.pretrained.matching import leaves
 from gradflow.interop.pretrained.metadata import HARMLESS
 from gradflow.model.equation.sublayer import sublayer, walk
+from gradflow.model.inputs.batch import checked
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch = pytest.importorskip("torch", reason="the oracle is torch: pip install -e '.[oracle]'")
@@ -276,6 +278,45 @@ def test_the_meters_read_the_stream_gradients_of_transformers(name, folders):
     np.testing.assert_allclose(
         read["stream_gradient_by_token"][at_blocks], np.sqrt((g**2).sum((1, 3))), rtol=1e-9, atol=1e-15
     )
+
+
+@over_models
+def test_what_is_read_of_attention_by_head_is_that_of_transformers_probabilities(name, folders):
+    own, model = ours(name, "float64", folders), theirs(name, "float64")["model"]
+    with fixed_precision_is("float64"):
+        found = model(input_ids=torch.tensor(BATCH["inputs"]), output_attentions=True).attentions
+    p = np.stack([layer.detach().numpy() for layer in found])  # [L, B, H, T, T]
+    entropies = -np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0).sum(-1)
+    keys = (p > 0).sum(-1)  # those a query sees
+    shares = np.where(keys > 1, entropies / np.log(np.maximum(keys, 2)), np.nan)
+    read = jax.jit(lambda p, b: attention.by_head(own["model"], p, b))(own["params"], own["batch"])
+    expected = {
+        "attention_entropy": entropies.mean((1, 3)),
+        "attention_entropy_share": np.nanmean(shares, (1, 3)),
+        "attention_first_token": p[..., 0].mean((1, 3)),
+    }
+    for quantity, values in expected.items():
+        np.testing.assert_allclose(read[quantity][::2], values, rtol=1e-9, err_msg=quantity)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "deepseek_v3", "bert"])
+def test_padded_texts_have_the_logits_of_transformers_with_its_mask(name, side, folders):
+    own, lengths = folders / f"{name}-padded-{side}", (4, TOKENS)
+    model = made(name, "float64")
+    model.save_pretrained(own)
+    read, params = gf.checkpoint(own, precision="float64")
+    place = np.arange(TOKENS)
+    mask = np.stack([place >= TOKENS - n if side == "left" else place < n for n in lengths]).astype(int)
+    batch = checked({**BATCH, "attention_mask": mask}, {"m": read})
+    logits = jax.jit(jax.vmap(read, (None, 0)))(params, batch["inputs"])
+    positions = np.maximum(mask.cumsum(1) - 1, 0)
+    with fixed_precision_is("float64"), torch.no_grad():
+        given = {"input_ids": BATCH["inputs"], "attention_mask": mask, "position_ids": positions}
+        expected = model(**{key: torch.tensor(array) for key, array in given.items()}).logits.numpy()
+    real = mask == 1
+    assert apart(np.asarray(logits)[real], expected[real]) < 1e-9
+    assert not np.allclose(expected[~real], np.asarray(logits)[~real])  # what stands on padding means nothing
 
 
 def test_every_model_type_that_is_read_is_compared():

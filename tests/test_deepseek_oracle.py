@@ -15,7 +15,7 @@ import pytest
 import streams
 
 import gradflow as gf
-from gradflow.instruments.meters import experts
+from gradflow.instruments.forward import experts
 from gradflow.model.branches.branch import GatedFeedForward
 from gradflow.model.branches.experts import Experts, SigmoidRouter
 from gradflow.model.branches.latent import LatentAttention

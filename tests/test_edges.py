@@ -44,7 +44,8 @@ def one_line(error) -> str:
 REFUSED = {
     "the names of another library": ({"input_ids": IDS, "labels": IDS}, "'input_ids': call tokens 'inputs'"),
     "labels": ({"inputs": IDS, "labels": IDS}, "'labels': call them 'targets'"),
-    "a mask": ({**BATCH, "attention_mask": np.ones((2, 4))}, "'attention_mask': padding is not masked"),
+    "a mask of another shape": ({**BATCH, "attention_mask": np.ones((2, 3))}, r"attention_mask has shape \(2, 3\)"),
+    "a mask of nothing": ({**BATCH, "attention_mask": [[1] * 4, [0] * 4]}, "example 1 is padding alone"),
     "a misspelt key": ({"inptus": IDS, "targets": IDS}, "did you mean 'inputs'"),
     "no targets": ({"inputs": IDS}, "no 'targets'"),
     "nothing": ({}, "no 'inputs'"),

@@ -204,6 +204,7 @@ def test_over_depth_only_walk_loops():
         "instruments.directions.orthonormalized",
         "instruments.jacobians.spaces.gram_schmidt",
         "model.layers.lane_mixing.sinkhorn",
+        "model.layers.manifolds.balanced",
         "programs.trace.evaluation._scanned",
         "programs.trace.stacking._looped",
     ]

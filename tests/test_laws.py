@@ -233,6 +233,22 @@ def test_an_interval_in_words_is_as_long_as_it_says_something():
         assert laws.sentence(made) == f"l^({words})"
 
 
+@pytest.mark.parametrize(
+    ("k", "half", "words"),
+    [
+        (1e-6, 8e-6, "l^0"),
+        (-2e-4, 2e-4, "l^0"),
+        (1e-6, np.inf, "l^0"),
+        (1e-6, 0.02, "l^(0.00 ± 0.02)"),
+        (0.002, 2e-4, "l^(0.0020 ± 0.0002)"),
+    ],
+)
+def test_a_power_that_moves_nothing_is_written_as_zero(k, half, words):
+    profile = laws.fit(synthetic("monomial"), laws.monomial)
+    made = profile.assign(estimate=("number", [0.0, k]), high=("number", [0.0, k + half]))
+    assert laws.sentence(made) == words
+
+
 def test_against_the_total_depth_the_letter_is_L():
     profile = synthetic("monomial", noise=0.0, spread=0.0).rename(depth="total_depth")
     assert laws.sentence(laws.fit(profile, laws.monomial, over="total_depth")) == "L^(0.300 ± 0.000)"

@@ -126,13 +126,14 @@ def test_the_calls_take_the_options_they_are_given(page):
                 inspect.signature(called).bind_partial(*[None] * len(node.args), **named)
 
 
+OF_SCRIPTS = {"rooms", "toy"}  # of density.py, and of paper.py
+
+
 @over_pages
 def test_every_command_and_option_exists(page):
     fields = [field for group in (options.Models, options.Updates, options.Run, options.Trained)
               for field in dataclasses.fields(group)]  # fmt: skip
-    known = (
-        {field.name for field in fields} | {"record", "readings", "size", "help", "no_cache"} | {"rooms"}
-    )  # of density.py
+    known = {field.name for field in fields} | {"record", "readings", "size", "help", "no_cache"} | OF_SCRIPTS
     for command in (verification.verify, verification.report):
         known |= set(inspect.signature(command).parameters)
     quoted = re.findall(r"`([^`\n]+)`", FENCE.sub("", text(page))) + blocks(page, "")
@@ -296,9 +297,19 @@ def test_what_theory_misses_is_that_of_its_file():
     assert f"equal to within {apart.min():.1f} to {apart.max():.0f}%" in flat(TRUST)
 
 
+# Wirings that were not yet run at the size of the table.
+LATER = {
+    *("huginn", "gpas", "prores", "adaln_zero", "highway", "laurel", "geonorm", "span_norm", "nanochat", "unet"),
+    *("denseformer", "attn_res", "block_attn_res"),
+    *("mhc_lite", "kromhc", "jpmhc", "mhc_v4", "gated_residual", "frac_connections"),
+}
+
+
 def test_every_wiring_beside_its_theory_is_that_of_its_file():
     frame = pd.read_csv(VALIDATION / "wirings.csv")
-    assert set(frame["wiring"]) == set(gf.wirings().index)
+    assert set(frame["wiring"]) | LATER == set(gf.wirings().index)
+    assert LATER.isdisjoint(frame["wiring"])
+    assert "Wirings that came later are not in this table yet." in text(TRUST)
     met = frame[frame["refused"].isna()]
     unsure = met.query("wiring == 'none' and init == 'fan_in'")
     even = met.query("init == 'xiong'")

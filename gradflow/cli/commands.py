@@ -49,7 +49,7 @@ def train(
         updates: The optimizer and its learning rate.
         run: Steps, seeds, and the folder of the result.
         record: The steps that are recorded, or one of early, every:N and logarithmic:N (steps a decade).
-        readings: economy, standard or full, or names of readings and quantities.
+        readings: economy, standard or full, or names of readings and quantities, such as backward attention layer_removal.
     """
     _train("train", models, updates, run, record, readings, ())
 

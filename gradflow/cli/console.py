@@ -1,8 +1,8 @@
 """The console: error messages of few lines, output in any encoding, and exit codes.
 
 Exit codes: 0; 2 for an error of the input or the machine, one line that names the remedy; 3 for a bundle that `verify` finds
-not in order; 1 for an unforeseen error;
-130 when interrupted; 141 when the reader of the output has closed it (`gradflow wirings | head -1`).
+not in order, and 4 for one that it can't compute again in full; 1 for an unforeseen error; 130 when interrupted; 141 when the
+reader of the output has closed it (`gradflow wirings | head -1`).
 """
 
 import io

@@ -132,8 +132,9 @@ class Trained:
     batch: int = 8
     """Examples of a batch."""
     readings: tuple[str, ...] = ()
-    """Names of readings and quantities: spectrum (of a whole example), lyapunov and alignment take long where a stream is wide.
-    By default backward, partial_jacobian and, of streams up to 1024 wide, spectrum_window (the first tokens)."""
+    """Names of readings and quantities, such as layer_removal; spectrum (of a whole example), lyapunov and alignment take long
+    where a stream is wide. By default backward, attention, activations, partial_jacobian and, of streams up to 1024 wide,
+    spectrum_window (the first tokens)."""
     begin: str = "auto"
     """The token in front of every example, counted in its context: auto (as the tokenizer marks a text), none, or a number."""
     mask: int | None = None

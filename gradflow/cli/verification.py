@@ -5,9 +5,11 @@ from pathlib import Path
 
 import tyro
 
-from ..compiler import check_flags
+from ..compiler import compile_as
 from .console import refusing
-from .registry import command, draw_without_a_screen, keep_programs
+from .registry import command, prepare
+
+WRONG, INCOMPLETE = 3, 4  # exit codes
 
 
 @command
@@ -18,27 +20,43 @@ def verify(
     text: Path | None = None,
     weights: Path | None = None,
 ) -> None:
-    """Check a bundle: its files, what follows from its numbers, and the numbers themselves; exit code 3 if something is wrong.
+    """Check a bundle: its files, what follows from its numbers, and the numbers themselves.
+
+    The exit code is 0 if all of it is in order, 3 if something is wrong, and 4 if nothing is wrong but levels 2 or 3 could not
+    compute everything again: each such part is a line that says why.
 
     Args:
         folder: A bundle, as compare, train, atlas, inspect and gf.report.write leave it.
         level: 0 files and hashes; 1 also tables, figures and LaTeX made again; 2 also the first steps computed again; 3 all.
         stop: End with the first level at which something is wrong.
-        text: The text that was read, where it is not in the bundle.
-        weights: The folder of weights that were read, of a trained model.
+        text: The text (or tokens) that was read, where it is neither in the bundle nor where the run found it.
+        weights: The folder of a trained model's weights, where it is not where the run found it.
     """
     with refusing("verify", ValueError, TypeError, OSError, ImportError):
-        check_flags()
-        draw_without_a_screen()
-        if level > 1:
-            keep_programs()
+        compile_as(_flags(folder))
+        prepare()
         from ..recomputation import recompute
         from ..report import verify as verified
 
         read = {"text": text, "weights": weights}
         done = verified(folder, level=level, stop=stop, recompute=recompute, report=partial(print, flush=True), **read)
     if not done.in_order:
-        raise SystemExit(3)
+        raise SystemExit(WRONG)
+    if done.missed:
+        raise SystemExit(INCOMPLETE)
+
+
+def _flags(folder: Path) -> str:
+    """Returns what the compiler was told when a bundle was made; empty where its manifest doesn't say."""
+    from ..results.folder import manifest
+
+    try:
+        origin = manifest(folder).get("provenance")
+    except OSError:  # a manifest that can't be read is what `verify` finds
+        return ""
+    if not isinstance(origin, dict):
+        return ""
+    return str(origin.get("xla_flags", ""))
 
 
 @command
@@ -61,8 +79,7 @@ def report(
         overwrite: A finished bundle of the same run in that folder may be overwritten.
     """
     with refusing("report", ValueError, TypeError, OSError):
-        check_flags()
-        draw_without_a_screen()
+        prepare()
         from ..report import again
 
         again(folder, out, width=width, style=style, blind=blind, overwrite=overwrite)

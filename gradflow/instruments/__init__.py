@@ -1,1 +1,1 @@
-"""Instruments, bottom up: meters, backward, directions, jacobians, composite, similarity, readings, seeds, measurement."""
+"""Instruments, bottom up: meters, backward, forward, directions, jacobians, composite, readings, seeds, measurement."""

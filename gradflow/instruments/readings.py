@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
+import numpy as np
+
+from ..model.inputs.context import context_of
 from ..results.arguments import known as one_of
 from ..results.quantities import by_what_they_yield, listed
-from . import composite, similarity
+from . import composite
 from .backward import gradients, noise
+from .forward import activations, attention, experts, removal, similarity
 from .jacobians import chain, spectrum
-from .meters import experts
 
 Reading = Callable[..., dict]
 
@@ -27,6 +30,9 @@ READINGS: dict[str, Reading] = {
     "composite_gain": composite.gain,
     "expert_load": experts.load,
     "similarity": similarity.between_positions,
+    "attention": attention.by_head,
+    "activations": activations.massive,
+    "layer_removal": removal.removal,
 }
 
 
@@ -42,6 +48,30 @@ def readings(quantities: str | Iterable[str | Reading], known: Mapping[str, Read
         else:
             chosen.append(functions[one_of("reading", quantity, known, also=functions)])
     return tuple(dict.fromkeys(chosen))
+
+
+# What is read of real tokens alone; all else knows no padding.
+OF_PADDED = (
+    gradients.reading,
+    gradients.economy,
+    gradients.rematerialized,
+    noise.per_example,
+    gradients.heldout_loss,
+    removal.removal,
+)
+
+
+def check_padding(chosen: Iterable[Reading], batch) -> None:
+    """Refuses readings, of those of this table, that would count padding among the tokens."""
+    texts = context_of(batch["inputs"]).get("texts")
+    if texts is None or not bool((np.asarray(texts) < 0).any()):
+        return
+    for reading in chosen:
+        if reading in READINGS.values() and reading not in OF_PADDED:
+            raise ValueError(
+                f"{name_of(reading)} counts padding among the tokens: cut examples to one length, or ask for "
+                f"{', '.join(name_of(one) for one in OF_PADDED)}"
+            )
 
 
 def name_of(reading, known: Mapping = READINGS) -> str:

@@ -129,6 +129,7 @@ def opened(
     sources = {
         "config_sha256": hashlib.sha256((files.folder / "config.json").read_bytes()).hexdigest(),
         "weights_sha256": files.sums(),
+        "weights_licence": files.licence(),
         "text_sha256": source.sha256,
         "tokens_sha256": digest(ids),
         "marks": {"begin": list(marks.begin), "end": list(marks.end)},
@@ -261,7 +262,8 @@ def quantities(asked: tuple[Reading, ...], model: Transformer) -> tuple[Reading,
     """Returns the reading functions; where none is asked for the default ones, of which a warning says what was left out."""
     if asked:
         return asked
+    quick = ("backward", "attention", "activations", "partial_jacobian")
     if model.width <= DENSE:
-        return functions(("backward", "partial_jacobian", "spectrum_window"))
+        return functions((*quick, "spectrum_window"))
     warnings.warn(f"spectra are left out at width {model.width}: --readings spectrum_window has them", stacklevel=3)
-    return functions(("backward", "partial_jacobian"))
+    return functions(quick)

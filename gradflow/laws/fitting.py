@@ -13,6 +13,7 @@ from ..results.arguments import of_class
 from ..results.statistics import half_width
 from .law import Law, monomial, power
 
+NOTHING = 5e-4  # a power that moves nothing: from position 1 to 1000 by less than half a percent
 LETTERS = {"total_depth": "L"}  # every other position is l
 ROUNDING = 1e-6  # of a log: the error of float32 for an exact law
 
@@ -135,17 +136,24 @@ def curve(fitted: xr.Dataset, law: Law, l) -> np.ndarray:
 
 
 def sentence(fitted: xr.Dataset) -> str:
-    """Returns the law as text with its exponent's interval, for a legend: `(1 + l/1.9)^(−0.51 ± 0.02)`."""
+    """Returns the law as text with its exponent's interval, for a legend: `(1 + l/1.9)^(−0.51 ± 0.02)`.
+
+    A power that is 0 to within `NOTHING` with all of its interval is written `l^0`.
+    """
     if not fitted.attrs["identified"]:
         return f"{fitted.attrs['formula']}: not identified"
     estimate = fitted["estimate"].to_series()
     high = fitted["high"].to_series()
     letters = {"x": LETTERS.get(fitted.attrs["over"], "l")}
+    words = fitted.attrs["words"]
     if "k" in estimate:
-        letters["k"] = _with_half(estimate["k"], high["k"] - estimate["k"])
+        half = high["k"] - estimate["k"]
+        letters["k"] = _with_half(estimate["k"], half)
+        if abs(estimate["k"]) + np.nan_to_num(half, posinf=0.0) < NOTHING:
+            words = words.replace("^({k})", "^0")
     if "log_l0" in estimate:
         letters["l0"] = f"{np.exp(estimate['log_l0']):.2g}"
-    return fitted.attrs["words"].format(**letters)
+    return words.format(**letters)
 
 
 def _with_half(value: float, half: float) -> str:

@@ -140,12 +140,12 @@ def _of_blocks(node) -> xr.DataArray:
     return whole.reset_coords(drop=True).assign_coords(block=np.arange(1, len(blocks) + 1))
 
 
-def _mix_ln(*, depth: int, width: int, seeds: int) -> pd.DataFrame:
+def _mix_ln(*, depth: int, width: int, context: int, seeds: int) -> pd.DataFrame:
     """Returns the gradient norm of every block at the start, under pre-norm, post-norm and Mix-LN."""
     attention, mlp = Attention(4, rotary=Rotary()), GatedFeedForward()
     shape: dict[str, Any] = {"depth": depth, "width": width, "context": None, "norm": RMSNorm(), "init": "bert"}
     models = transformers("pre", "post", "mix_ln", attention=attention, mlp=mlp, embedding_rms=0.02, **shape)
-    tree = measure(models, text(context=32, batch=8), seeds=seeds, quantities=("economy",))
+    tree = measure(models, text(context=context, batch=4), seeds=seeds, quantities=("economy",))
     made, spreads = [], {}
     for name, node in tree.children.items():
         gradient = _of_blocks(node)
@@ -169,8 +169,9 @@ MIX_LN = Entry(
         "Mix-LN: Unleashing the Power of Deeper Layers by Combining Pre-LN and Post-LN",
         "figure 3e and abstract",
     ),
-    published_setting="LLaMA of 130M parameters: 12 layers, width 768, C4",
-    our_setting="LLaMA's parts (RMSNorm, rotary, SwiGLU), {depth} blocks, width {width}, weights of equal gain, {seeds} seeds",
+    published_setting="LLaMA of 130M parameters: 12 layers, width 768, 256 tokens of C4",
+    our_setting="LLaMA's parts (RMSNorm, rotary, SwiGLU), {depth} blocks, width {width}, weights of equal gain, "
+    "{context} tokens, {seeds} seeds",
     reduced="width 768 → 64, bytes of one text instead of C4",
     claims=(
         Within("pre: log of last over first block", "pre-norm: falls with depth", READ, most=0.0),
@@ -185,9 +186,9 @@ MIX_LN = Entry(
     measure=_mix_ln,
     scales=Scales("block", "gradient of all weights of the block", log_y=True),
     sizes={
-        "full": {"depth": 12, "width": 64, "seeds": 16},
-        "quick": {"depth": 12, "width": 32, "seeds": 8},
-        "toy": {"depth": 4, "width": 8, "seeds": 2},
+        "full": {"depth": 12, "width": 64, "context": 256, "seeds": 16},
+        "quick": {"depth": 12, "width": 32, "context": 128, "seeds": 8},
+        "toy": {"depth": 4, "width": 8, "context": 8, "seeds": 2},
     },
     minutes=1.7,
 )

@@ -14,7 +14,7 @@ import pandas as pd
 from ..results.quantities import QUANTITIES
 from . import plot, tables
 from .plot.lines import is_drawable
-from .tables import growth, jacobians
+from .tables import activations, attention, growth, jacobians, removal
 
 ENTRIES = 16  # curves of one panel: a quantity with more entries, such as tokens, has no figure here
 COMPARED = ("budget", "token_cosine")  # what the figure of the comparison shows beside what every reading has
@@ -65,6 +65,7 @@ def _of_run(run, sweep, theory) -> Iterator[Candidate]:
         yield Candidate("total_depth", partial(plot.total_depth, sweep), tables.total_depth(sweep))
     yield from _quantities(run, steps)
     yield from _similarities(run, steps)
+    yield from _layers(run, steps)
     for step in steps or (None,):
         yield from _jacobians(run, step)
 
@@ -139,6 +140,38 @@ def _similarities(run, steps: Sequence[int]) -> Iterator[Candidate]:
         step = steps[-1] if steps else None
         draw = partial(plot.similarity, members[name], step=step, limits=limits)
         yield Candidate(f"similarity_{name}", draw, table)
+
+
+def _layers(run, steps: Sequence[int]) -> Iterator[Candidate]:
+    """Yields attention by head, massive activations, and layers removed, at the last step that has them; maps on one scale."""
+    members = tables.nodes(run)
+    by_head = _having(members, "attention_entropy")
+    if by_head:
+        step = _last(by_head, "attention_entropy", steps)
+        scale = attention.limits(by_head, step=step)
+        for name, node in by_head.items():
+            draw = partial(plot.attention, node, step=step, limits=scale)
+            yield Candidate(f"attention_{name}", draw, attention.all_heads(node, step=step))
+    found = _having(members, "massive_activation_by_token")
+    step = _last(found, "massive_activation_by_token", steps)
+    largest = {name: activations.largest(node, step=step) for name, node in found.items()}
+    for name, table in largest.items():
+        ends = activations.limits(pd.concat(largest.values()))
+        yield Candidate(f"massive_{name}", partial(plot.massive, found[name], step=step, limits=ends), table)
+    found = _having(members, "sublayer_removal")
+    if found:
+        step = _last(found, "sublayer_removal", steps)
+        yield Candidate("removal", partial(plot.removal, found, step=step), removal.removal(found, step=step))
+
+
+def _having(members, quantity: str) -> dict[str, Any]:
+    """Returns the models that have a finite number of a quantity."""
+    return {name: node for name, node in members.items() if quantity in node and np.isfinite(node[quantity]).any()}
+
+
+def _last(members, quantity: str, steps: Sequence[int]) -> int | None:
+    """Returns the last of the steps at which a number of some model is finite; None where there are no steps."""
+    return next(iter(reversed(_with_numbers(members, quantity, steps))), None)
 
 
 def _profiled(run) -> Iterator[str]:

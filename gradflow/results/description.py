@@ -10,7 +10,11 @@ from typing import Any
 # Layers that may stand in a norm's place and are none; all others there are called by their names.
 _GAINS = ("Zero", "Shift", "Gain", "ScalarGain", "FeatureGain", "Complement")
 PARTIAL = re.compile(r"functools\.partial\(<function (?:\S*\.)?(\w+)")
-_NO_NORM = ("Identity", *_GAINS, "Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
+_GATES = ("Shrunk", "Preserved", "StepGain", "ConditionGain", "Gate", "ShutGate", "LowRank", "Beside", "Geodesic")
+_LANES = ("Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
+_SETS = ("Opened", "Spread", "Permuted", "Kronecker", "Rotated", "Balanced", "Cut", "Merged")
+_HISTORY = ("PickLane", "Together", "Kept", "Appended", "Weighed", "Joined", "Replaced", "DenseRead")
+_NO_NORM = ("Identity", *_GAINS, *_GATES, *_LANES, *_SETS, *_HISTORY)
 
 
 def describe(configuration: Any, parameters: int | None = None) -> dict[str, Any]:

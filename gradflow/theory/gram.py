@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..model.layers import gates, norms
 from ..model.layers import layer as layers
-from ..model.layers import norms
 from ..model.layers.functional import ACTIVATIONS
 from .kernels import expanded, kernel
 
@@ -37,12 +37,17 @@ Push = Callable[[Gram], Gram]
 
 
 class TheoryContext(NamedTuple):
-    """Where a layer acts: width of the stream, tokens of an example, heads to draw, and the key to draw them from."""
+    """Where a layer acts: width of the stream, tokens of an example, heads to draw, the key to draw them from, and examples."""
 
     width: int
     tokens: int
     draws: int
     key: Array
+    examples: int = 1
+
+    def lanes(self, k: Gram) -> int:
+        """Returns how many lanes the rows of a Gram matrix are of."""
+        return len(k) // (self.examples * self.tokens)
 
 
 class Response(NamedTuple):
@@ -116,6 +121,49 @@ def _(layer: layers.Shift, sigma: Gram, place: TheoryContext) -> Response:
 
 
 @response.register
+def _(layer: gates.Shrunk, sigma: Gram, place: TheoryContext) -> Response:
+    """Returns that of the identity, where g starts at 0; SiLU has slope ½ there.
+
+    Errors: NotImplementedError elsewhere, where a backward rule of its own leaves the mean of the cotangent unknown.
+    """
+    if layer.value != 0:
+        raise NotImplementedError(
+            f"no theory for {type(layer).__name__} that starts at {layer.value}: at 0, or measure it"
+        )
+    return Response(sigma, unchanged, {"gate": sigma / 4})
+
+
+@response.register
+def _(layer: gates.StepGain, sigma: Gram, place: TheoryContext) -> Response:
+    """Returns that of step 0: nothing is let through."""
+    return scaled(sigma, 0.0)
+
+
+@response.register
+def _(layer: gates.ConditionGain, sigma: Gram, place: TheoryContext) -> Response:
+    """Returns that of the start and a condition of zero: nothing is let through, and the matrix sees nothing."""
+    return scaled(sigma, 0.0, {"gate": jnp.zeros_like(sigma), "gate.bias": sigma})
+
+
+@response.register
+def _(layer: gates.Modulated, sigma: Gram, place: TheoryContext) -> Response:
+    """Returns that of the norm, as it is at the start, with a condition of zero."""
+    normed = response(layer.norm, sigma, place)
+    nothing = jnp.zeros_like(sigma)
+    sources = {f"norm.{name}": g for name, g in normed.sources.items()}
+    sources |= {"scale": nothing, "scale.bias": normed.value, "shift": nothing, "shift.bias": jnp.ones_like(sigma)}
+    return normed._replace(sources=sources)
+
+
+@response.register
+def _(layer: gates.LowRank, sigma: Gram, place: TheoryContext) -> Response:
+    """Returns that of the gain alone: B is zero, so that A has no gradient and B the one of a matrix behind A."""
+    square = layer.value**2
+    sources = {"gain": sigma, "down": jnp.zeros_like(sigma), "up": square * layer.rank * sigma}
+    return scaled(sigma, square, sources)
+
+
+@response.register
 def _(layer: norms.RMSNorm, sigma: Gram, place: TheoryContext) -> Response:
     """Returns `Σ/(σ σᵀ)`, `σ² = diag Σ + eps`; the direction that J_N takes out is one of d."""
     variance = jnp.diag(sigma) + layer.eps
@@ -184,6 +232,10 @@ LINEAR = (
     layers.FeatureGain,
     layers.Complement,
     layers.Shift,
+    gates.Shrunk,
+    gates.StepGain,
+    gates.ConditionGain,
+    gates.LowRank,
 )
 # Layers that act on a Gram matrix by a factor for each row: on one of several lanes, too, and on features of any law.
 BY_ROW = (*LINEAR, norms.LayerNorm, norms.RMSNorm)

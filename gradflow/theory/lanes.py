@@ -4,11 +4,12 @@ Of a trained matrix on the lane axis no gradient is predicted: it is the inner p
 summed over features, which a norm further up makes anything but that of two independent vectors. It is NaN, not a guess.
 """
 
-from functools import partial
+from functools import partial, singledispatch
 
+import jax
 import jax.numpy as jnp
 
-from ..model.layers import lanes
+from ..model.layers import depth_attention, history, lanes, manifolds
 from .gram import Gram, Response, TheoryContext, acts_by_row, response, scaled
 
 
@@ -21,9 +22,9 @@ def _on_lanes(matrix, k: Gram) -> Gram:
     return mixed.reshape(out * rows, -1)
 
 
-def _as_matrix(layer: lanes.Lanes, dtype):
+def _as_matrix(layer, of_lanes: int, dtype):
     """Returns the numbers of a layer between lanes as a matrix [lanes out, lanes in]."""
-    numbers = layer.numbers(dtype)
+    numbers = at_start(layer, of_lanes, dtype)
     if layer.route == "gather":
         return numbers[None]
     if layer.route == "spread":
@@ -31,10 +32,48 @@ def _as_matrix(layer: lanes.Lanes, dtype):
     return numbers
 
 
-@response.register
-def _(layer: lanes.Lanes, sigma: Gram, place: TheoryContext) -> Response:
-    push = partial(_on_lanes, _as_matrix(layer, sigma.dtype))
+@singledispatch
+def at_start(layer, of_lanes: int, dtype):
+    """Returns the numbers of a layer between lanes at initialization."""
+    return layer.numbers(layer.init(jax.random.key(0), 1), of_lanes, dtype)
+
+
+@at_start.register
+def _(layer: lanes.Lanes, of_lanes: int, dtype):
+    return layer.numbers(dtype)
+
+
+@at_start.register
+def _(layer: history.Replaced, of_lanes: int, dtype):
+    kept = jnp.diag(history.below(layer.count, of_lanes, dtype))
+    return layer.row_at_place(kept, at_start(layer.reads, of_lanes, dtype))
+
+
+@at_start.register
+def _(layer: depth_attention.Way, of_lanes: int, dtype):
+    return at_start(layer.reads, of_lanes, dtype)
+
+
+@response.register(lanes.Lanes)
+@response.register(history.BetweenLanes)
+@response.register(history.Replaced)
+@response.register(manifolds.OnSet)
+@response.register(depth_attention.DepthAttention)
+@response.register(depth_attention.DenseRead)
+@response.register(depth_attention.FeatureRead)
+@response.register(depth_attention.Way)
+def _(layer, sigma: Gram, place: TheoryContext) -> Response:
+    push = partial(_on_lanes, _as_matrix(layer, place.lanes(sigma), sigma.dtype))
     return Response(push(sigma), push)
+
+
+@response.register
+def _(layer: depth_attention.Ways, sigma: Gram, place: TheoryContext) -> Response:
+    """Refused.
+
+    Errors: NotImplementedError.
+    """
+    raise NotImplementedError("no theory for a branch whose queries, keys and values are read apart: measure it")
 
 
 @response.register

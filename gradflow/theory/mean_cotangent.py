@@ -20,8 +20,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from ..model.layers.depth_attention import DynamicRead
+from ..model.layers.history import BetweenLanes, Replaced
 from ..model.layers.lanes import Lanes
+from ..model.layers.manifolds import OnSet
 from .gram import LINEAR, Gram, Response, TheoryContext, response
+
+BETWEEN_LANES = (Lanes, BetweenLanes, Replaced, DynamicRead, OnSet)
 
 
 @jax.tree_util.register_dataclass
@@ -53,7 +58,7 @@ def passed(layer, u: GramPair, place: TheoryContext, fresh: bool = False) -> tup
     more than `push` hands down: `(4/d)(D Σ D − D° Σ D°)`, D° the D' that `push` hands down, nothing where weights are fresh.
     A linear layer, between lanes too, hands down all.
     """
-    if isinstance(layer, (*LINEAR, Lanes)):
+    if isinstance(layer, (*LINEAR, *BETWEEN_LANES)):
         linear = response(layer, u.stream, place)
         tangent = linear.push(u.tangent)
         return GramPair(linear.value, tangent), linear

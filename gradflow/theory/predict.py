@@ -15,6 +15,7 @@ import xarray as xr
 from ..ahead import Ahead
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
+from ..model.inputs.context import context_of
 from ..model.layers.layer import Layer
 from ..model.layers.norms import LayerNorm
 from ..model.numerics.settings import usual_settings
@@ -90,6 +91,10 @@ def predict(
         refuse(name, model)
     size.check_rows(models, readable(data), draws, replicas)
     batch = the_batch(data, models, key)
+    if context_of(batch["inputs"]):
+        raise ValueError(
+            f"theory knows tokens alone, and the batch says {', '.join(context_of(batch['inputs']))}: leave it out"
+        )
     models = profiled(models, batch, key)
     origin_key = root(key)
     keys = jax.vmap(lambda replica: at(origin_key, "theory", replica))(jnp.arange(replicas))
@@ -134,7 +139,8 @@ def over_replicas(model: Transformer, chosen, draws: int, batch, keys) -> dict:
     """Returns mean and standard error over replicas of all the readings in `chosen`."""
 
     def of_replica(key):
-        place = TheoryContext(model.width, batch["inputs"].shape[1], draws, key)
+        examples, tokens = batch["inputs"].shape
+        place = TheoryContext(model.width, tokens, draws, key, examples)
         arrays = {}
         for reading in chosen:
             arrays.update(reading(model, batch, place))

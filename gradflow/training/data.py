@@ -18,6 +18,7 @@ from ..model.numerics.settings import usual_settings
 from ..model.parameters.keys import at, root
 from ..results.arguments import answering, whole
 from . import corpus
+from .stepped import WithStep as WithStep
 
 VOCABULARY = 256
 HELD_OUT = 0.1  # share of the text, its end

@@ -12,7 +12,7 @@ import optax
 
 from ..instruments.backward import gradients
 from ..instruments.backward.updates import UPDATES, OfUpdate
-from ..instruments.readings import READINGS, name_of
+from ..instruments.readings import READINGS, check_padding, name_of
 from ..instruments.readings import readings as chosen_readings
 from ..instruments.seeds import seed_keys
 from ..model.inputs import size
@@ -98,6 +98,8 @@ class Plan:
         if not models:
             return
         of_seeds = checked(batches, models, leading=1)
+        for group in self.separate:
+            check_padding(group.readings, of_seeds)
         checked(heldout, models)
         if isinstance(self.data, Text):
             largest = np.full_like(of_seeds["inputs"][0, :1], self.data.tokens.max())

@@ -86,12 +86,25 @@ def named_norms(read, gradient) -> dict:
             for part, p in {**{name: own[name] for name in ("norm_in", "norm_branch", "norm_out")}, **inside}.items():
                 for suffix in ("scale", "bias", "shift", "gain"):
                     leaf = p.get(suffix) if isinstance(p, dict) else getattr(p, suffix, None)
-                    if leaf is not None:
+                    if leaf is not None and not isinstance(leaf, dict):
                         found[2 * l + k, f"{part}.{suffix}"] = np.linalg.norm(np.asarray(leaf[...])[l])
-            for part in ("skip", "write"):
-                if "gain" in own[part]:
-                    found[2 * l + k, f"{part}.gain"] = np.linalg.norm(np.asarray(own[part]["gain"])[l])
+            for part in ("skip", "write", "norm_in", "norm_out"):
+                for name, leaf in inside_of(own[part]).items():
+                    found[2 * l + k, f"{part}.{name}"] = np.linalg.norm(np.asarray(leaf)[l])
     return found
+
+
+def inside_of(tree) -> dict:
+    """The leaves of a part whose parameters are dictionaries, by the names in the table: a matrix has that of its map."""
+    leaves = {}
+    for name, inner in tree.items() if isinstance(tree, dict) else ():
+        if isinstance(inner, dict):
+            leaves |= {f"{name}.{below}".removesuffix(".kernel"): leaf for below, leaf in inside_of(inner).items()}
+        elif hasattr(inner, "scale"):
+            leaves |= {f"{name}.scale": inner.scale[...]} | ({f"{name}.bias": inner.bias[...]} if inner.bias else {})
+        else:
+            leaves[name] = inner
+    return leaves
 
 
 @cases.over_single_lane_wirings

@@ -54,8 +54,13 @@ def streams(wiring) -> list:
     """`[x_0, …, x_S]` of each example of `cases.read`, by loops."""
     read = cases.read(wiring)
     model = read["model"]
-    run = cases.jit(lambda params, tokens: reference.stream(model, params, reference.embedded(model, params, tokens)))
-    return [jax.device_get(run(read["params"], tokens)) for tokens in read["batch"]["inputs"]]
+
+    @cases.jit
+    def run(params, inputs):
+        used = model.with_context(params, inputs)
+        return reference.stream(model, used, reference.embedded(model, used, inputs))
+
+    return [jax.device_get(run(read["params"], example["inputs"])) for example in reference.examples(read["batch"])]
 
 
 @cases.over_wirings

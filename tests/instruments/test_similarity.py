@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import reference
 
-from gradflow.instruments import similarity
+from gradflow.instruments.forward import similarity
 
 
 def test_cosine_and_angle_are_those_of_the_streams_token_by_token():

@@ -19,9 +19,11 @@ FIGURES = (
     "budget_toy",
     "stream_rms",
     "token_cosine",
-    "split_skip",
-    "partial_jacobian",
+    "split_toy",
+    "partial_jacobian_toy",
     "spectrum_bands_toy",
+    "attention_toy",
+    "massive_toy",
 )
 
 
@@ -52,7 +54,9 @@ def test_a_report_says_the_placement_as_found_and_is_complete(here, monkeypatch,
     assert "at initialization" not in printed
     for name in FIGURES:
         assert (here / "out" / "figures" / f"{name}.pdf").exists()
-    assert not (here / "out" / "figures" / "split_gains.pdf").exists()  # no gain reads the stream
+    assert (
+        "gains" not in (here / "out" / "figures" / "split_toy.csv").read_text().split("\n", 1)[1]
+    )  # none reads the stream
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     assert manifest["configuration"]["command"] == "inspect"
     assert "figures/token_cosine.csv" in manifest["outputs"]
@@ -137,7 +141,7 @@ def test_spectra_of_a_wide_stream_are_left_to_who_asks_for_them():
     """A dense matrix of a width beyond 1024 takes minutes a sublayer."""
     of = lambda width, *names: trained.quantities(readings(names), gf.transformer("pre", depth=1, width=width, heads=1))
     narrow = [reading.__name__ for reading in of(8)]
-    assert narrow == ["reading", "partial_jacobian", "window"]
+    assert narrow == ["reading", "by_head", "massive", "partial_jacobian", "window"]
     with pytest.warns(UserWarning, match="spectra are left out at width 2048"):
         assert [reading.__name__ for reading in of(2048)] == narrow[:-1]
     assert [reading.__name__ for reading in of(2048, "spectrum_window")] == ["window"]

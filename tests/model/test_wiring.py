@@ -21,10 +21,13 @@ def test_a_wiring_says_what_it_is_and_where_it_is_from(name):
     assert hash(made) == hash(WIRINGS[name]())
 
 
+OF_THEIR_OWN = {"ngpt": RMSNorm(scale="none"), "mhc_v4": RMSNorm(), "gated_residual": RMSNorm()}
+
+
 @pytest.mark.parametrize("name", [name for name in WIRINGS if name not in cases.WITHOUT_NORM])
 def test_a_wiring_takes_its_norm_in_all_its_places(name):
     default = inspect.signature(WIRINGS[name]).parameters["norm"].default
-    assert default == (RMSNorm(scale="none") if name == "ngpt" else LayerNorm())
+    assert default == OF_THEIR_OWN.get(name, LayerNorm())
     assert repr(default) in repr(WIRINGS[name]())
     assert repr(WIRINGS[name]()).replace(repr(default), repr(RMSNorm())) == repr(WIRINGS[name](RMSNorm()))
 

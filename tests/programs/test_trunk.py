@@ -47,6 +47,20 @@ def test_where_there_is_no_trunk_the_line_says_why():
         found_in(PROGRAMS["densenet"]())
 
 
+def test_a_stream_through_a_loop_without_a_gradient_is_told_the_remedy():
+    def loss(w, x):
+        turns = jnp.int32(3)  # not known to the loop
+
+        def layer(state):
+            turn, x = state
+            return turn + 1, x + jnp.tanh(x @ w)
+
+        return jnp.sum(jax.lax.while_loop(lambda state: state[0] < turns, layer, (0, x))[1])
+
+    with pytest.raises(NoTrunk, match=r"a loop whose number of turns .* test_trunk.py:\d+, .* write it as `lax.scan`"):
+        trunks(jax.make_jaxpr(loss)(jnp.eye(4), jnp.ones((2, 4))), 1)
+
+
 def test_a_loss_without_the_batch_has_no_path():
     program = jax.make_jaxpr(lambda w, x: jnp.sum(w**2))(jnp.ones(3), jnp.arange(3))
     with pytest.raises(NoTrunk, match="no path goes from the batch to the loss"):

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 import made
 import matplotlib.pyplot as plt
@@ -15,8 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from PIL import Image, PngImagePlugin
 
 import gradflow as gf
+from gradflow.interop.pretrained import licence
 from gradflow.report import tables
 from gradflow.report.bundle import blind, opened
 from gradflow.report.paper import formulas, hyperparameters, macros, references
@@ -217,11 +220,125 @@ def test_the_crate_lists_every_file_and_says_what_each_is(folder):
     assert set(references_made) - set(graph) == {"https://w3id.org/ro/crate/1.3"}
 
 
+# What a validator would download: the terms of RO-Crate's context that a bundle uses, with their addresses there.
+TYPES = ("CreateAction", "CreativeWork", "Dataset", "MediaObject", "Person", "SoftwareApplication")
+TERMS = (
+    *(
+        "about",
+        "actionStatus",
+        "agent",
+        "author",
+        "datePublished",
+        "description",
+        "encodingFormat",
+        "endTime",
+        "hasPart",
+    ),
+    *(
+        "instrument",
+        "license",
+        "mentions",
+        "name",
+        "object",
+        "result",
+        "softwareRequirements",
+        "startTime",
+        "url",
+        "version",
+    ),
+)
+CONTEXT = {term: f"http://schema.org/{term}" for term in (*TYPES, *TERMS)} | {
+    "File": "http://schema.org/MediaObject",
+    "Profile": "http://www.w3.org/ns/dx/prof/Profile",
+    "conformsTo": {"@id": "http://purl.org/dc/terms/conformsTo"},
+}
+
+
+class Answer:
+    """The answer of a web server that has the context."""
+
+    status_code = 200
+    headers: ClassVar = {"Content-Type": "application/ld+json"}
+    text = json.dumps({"@context": CONTEXT})
+
+    def json(self):
+        return json.loads(self.text)
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("profile", "alone"), [("ro-crate-1.3", False), ("process-run-crate-0.5", True)])
+def test_the_crate_is_valid_by_its_validator(profile, alone, folder, monkeypatch):
+    """Without a network. Process Run Crate 0.5 is checked by itself: it asks for RO-Crate 1.1 otherwise."""
+    services = pytest.importorskip("rocrate_validator.services", reason="pip install roc-validator")
+    from rocrate_validator.models import Severity
+    from rocrate_validator.utils.http import HttpRequester
+
+    monkeypatch.setattr(HttpRequester, "get", lambda self, url, **options: Answer(), raising=False)
+    settings_of_it = services.ValidationSettings(
+        rocrate_uri=str(folder),
+        profile_identifier=profile,
+        requirement_severity=Severity.REQUIRED,
+        enable_profile_inheritance=not alone,
+        skip_availability_check=True,
+        no_cache=True,
+    )
+    assert [issue.message for issue in services.validate(settings_of_it).get_issues()] == []
+
+
 def test_the_readme_says_how_it_is_verified_and_what_that_takes(folder):
     told = text(folder, "README.md")
     for words in ("gradflow verify . --level 1", "wall time: 1.5 min", "peak memory: 1.00 GiB", "0.001 of the number"):
         assert words in told
-    assert set(re.findall(r"^- `(.*?)`:", told, re.MULTILINE)) == names(folder)
+    listed = set(re.findall(r"^- `(.*?)`[:,]", told, re.MULTILINE))
+    figures = {name for name in listed if name.startswith("figures/")}
+    assert "- `figures/budget_post.pdf`, `.png`, `.csv`: Budget of post" in told
+    for name in figures:
+        listed |= {name.replace(".pdf", ".png"), name.replace(".pdf", ".csv")}
+    assert listed == names(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "stated"),
+    [
+        ({"README.md": "---\nlicense: apache-2.0\ntags: [x]\n---\n# A model\n"}, {"name": "apache-2.0", "file": "README.md"}),
+        ({"README.md": "---\nlicense: other\nlicense_name: 'gemma'\n---\n"}, {"name": "gemma", "file": "README.md"}),
+        ({"README.md": "# A\nlicense: mit\n---\n", "LICENSE": "\n  MIT License\n"}, {"name": "MIT License", "file": "LICENSE"}),
+        ({"LICENSE.txt": "Copyright (c) Ada\n\nBSD 3-Clause License"}, {"name": "BSD 3-Clause License", "file": "LICENSE.txt"}),
+        ({"config.json": "{}"}, {}),
+    ],
+)  # fmt: skip
+def test_the_licence_of_weights_is_the_one_that_their_folder_states(files, stated, tmp_path):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert licence.stated(tmp_path) == stated
+
+
+def test_licences_of_text_and_weights_are_wherever_a_bundle_says_them(run, folder, tmp_path):
+    assert json.loads(text(folder, "manifest.json"))["licences"]["text"] == "to be stated by the author"
+    marked = run.isel(step=slice(1))
+    marked.attrs |= {"weights": "given", "data": json.dumps({**made.TEXT, "name": "pydoc_data.topics"})}
+    sources = {
+        "weights_sha256": {"model.safetensors": "cd" * 32},
+        "weights_licence": {"name": "gemma", "file": "README.md"},
+    }
+    marked.attrs["checkpoint"] = json.dumps(sources)
+    for node in marked.children.values():
+        node.attrs |= {name: marked.attrs[name] for name in ("weights", "data", "checkpoint")}
+    out = gf.report.write(marked, tmp_path / "out", configuration={"folder": "a/model"})
+    assert json.loads(text(out, "manifest.json"))["licences"] == {
+        "results": "to be stated by the author",
+        "text": "PSF-2.0",
+        "weights": "gemma",
+        "gradflow": "Apache-2.0",
+    }
+    for name in ("README.md", "checklist.md"):
+        assert "weights: gemma (as README.md beside them says)" in text(out, name)
+        assert "PSF-2.0 (Python Software Foundation License 2.0: CPython's own text)" in text(out, name)
+    assert "`--weights FOLDER`" in text(out, "README.md")
+    graph = {entity["@id"]: entity for entity in json.loads(text(out, "ro-crate-metadata.json"))["@graph"]}
+    assert graph[graph["#weights"]["license"]["@id"]]["name"] == "gemma"
+    assert graph["#text"]["license"]["@id"] == "https://spdx.org/licenses/PSF-2.0"
 
 
 # ---- blind --------------------------------------------------------------------------------------------------
@@ -237,13 +354,31 @@ def test_a_blind_bundle_tells_nobody_whose_it_is(run, sweep, tmp_path, monkeypat
     if len(socket.gethostname()) > 4:
         words.append(socket.gethostname())
     for folder in (out, again):
-        for path in folder.rglob("*"):
-            content = path.read_bytes() if path.is_file() else b""
-            for word in words:
-                assert word.encode() not in content, (path.name, word)
+        for path in filter(Path.is_file, folder.rglob("*")):
+            for content in blind.insides(path):
+                for word in words:
+                    assert word.encode() not in content, (path.name, word)
     assert opened(out).record.configuration == {"text": "of mine.txt"}
     assert gf.report.verify(out).in_order
     assert COMMIT.encode() in (tmp_path / "seen" / "manifest.json").read_bytes()
+
+
+def test_what_is_packed_in_a_file_is_looked_into(tmp_path):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    figure.text(0.5, 0.5, "ada", fontfamily="monospace")
+    figure.savefig(tmp_path / "x.pdf", metadata={"Creator": "lovelace"})
+    assert any(b"BT" in content for content in list(blind.insides(tmp_path / "x.pdf"))[1:])
+    figure.savefig(tmp_path / "x.png")
+    packed = PngImagePlugin.PngInfo()
+    packed.add_text("made", "by ada.lovelace", zip=True)
+    Image.open(tmp_path / "x.png").save(tmp_path / "x.png", pnginfo=packed)
+    assert b"lovelace" not in (tmp_path / "x.png").read_bytes()
+    gf.results.save(made.tree(("pre",), by="ada.lovelace"), tmp_path / "x.nc")
+    for name in ("x.pdf", "x.png", "x.nc"):
+        with pytest.raises(ValueError, match=rf"{name} would tell 'lovelace', which is no blind bundle"):
+            blind.check([tmp_path / name], ["lovelace"])
 
 
 def test_what_can_not_be_left_out_of_a_blind_bundle_is_refused(run, tmp_path, monkeypatch):
@@ -344,6 +479,8 @@ def test_numbers_are_set_by_siunitx(said, set_as):
         ("e^((−0.24 ± 0.12) l)", r"$e^{(-0.24 \pm 0.12)\,\ell}$"),
         ("exp((−0.3 ± 0.2) l^0.5)", r"$\exp((-0.3 \pm 0.2)\,\sqrt{\ell})$"),
         ("L^(−0.41)", "$L^{-0.41}$"),
+        ("l^0", r"$\ell^{0}$"),
+        ("(1 + l/3.2)^0", r"$(1 + \ell/3.2)^{0}$"),
         ("(1 + l/3.2)^(−0.5 ± 0.1)", r"$(1 + \ell/3.2)^{-0.5 \pm 0.1}$"),
         ("a (1 + l/l0)^k: not identified", r"$a\,(1\,+\,\ell/\ell_0)^k$: not identified"),
     ],

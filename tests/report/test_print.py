@@ -15,7 +15,7 @@ from gradflow.report.tables import coordinates, growth
 
 @pytest.fixture(scope="module")
 def run():
-    return made.tree(steps=(0, 1, 3, 10, 100), jacobians=True)
+    return made.tree(steps=(0, 1, 3, 10, 100), jacobians=True, layers=True)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,16 @@ def test_legends_lie_above_the_axes_and_within_the_figure(drawn):
         assert box.y0 >= ax.bbox.y1 - 1, name
         assert box.x0 >= figure.x0 - 1, name
         assert box.x1 <= figure.x1 + 1, name
+
+
+def test_a_title_that_is_set_later_stands_above_the_legend(run):
+    _, axes = plt.subplots(1, 2, figsize=(5.5, 2.2), layout="constrained")
+    for ax, name in zip(axes, run.children, strict=True):
+        title = gf.plot.budget(run[name].isel(step=0), ax=ax).set_title(name, loc="left")
+        gf.plot.budget(run[name].isel(step=0), ax=ax)  # a second legend takes the place of the first
+        ax.figure.draw_without_rendering()
+        assert title.get_window_extent().y0 >= ax.get_legend().get_window_extent().y1 - 1
+        assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
 
 
 def test_a_line_for_unchanged_is_drawn_only_between_the_data():

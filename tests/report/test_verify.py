@@ -1,9 +1,12 @@
 """A bundle that was changed in one place is found out, at level 0, or at level 1 where its manifest was changed too."""
 
+import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
+import h5py
 import made
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from gradflow.results import stored, tolerance
 from gradflow.results.files import write_json
 from gradflow.results.folder import MANIFEST, digests, signed
 from gradflow.results.provenance import provenance
+from gradflow.results.repeated import Repeated
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +175,142 @@ def test_a_bundle_that_was_moved_is_in_order_twenty_times(original, contents, te
     assert str(verified).count("in order (") == 2
 
 
+# ---- changes on purpose --------------------------------------------------------------------------------------
+
+
+def rewritten(name: str, change):
+    """Changes a text file."""
+
+    def tampered(folder):
+        path = folder / name
+        path.write_bytes(change(path.read_bytes()))
+
+    return tampered
+
+
+def renamed(folder):
+    (folder / "tables" / "laws.csv").rename(folder / "tables" / "law.csv")
+
+
+def in_other_letters(folder):
+    (folder / "README.md").rename(folder / "readme.md")
+
+
+def padded_swap(folder):
+    """Swaps two figures, and makes them as long as each was."""
+    one, other = (folder / "figures" / f"heatmap_{name}.pdf" for name in ("pre", "post"))
+    mine, theirs = one.read_bytes(), other.read_bytes()
+    one.write_bytes(theirs.ljust(len(mine), b"\n"))
+    other.write_bytes(mine.ljust(len(theirs), b"\n"))
+
+
+def linked(folder):
+    path = folder / "tables" / "laws.csv"
+    path.rename(folder.parent / "laws.csv")
+    path.symlink_to(folder.parent / "laws.csv")
+
+
+def piped(folder):
+    (folder / "checklist.md").unlink()
+    os.mkfifo(folder / "checklist.md")
+
+
+def emptied(folder):
+    (folder / "tables" / "more").mkdir()
+
+
+def halved(folder):
+    path = folder / "figures" / "heatmap_pre.pdf"
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def attribute(place: str, name: str, value: str):
+    """Changes an attribute in the results, and seals them anew."""
+
+    def tampered(folder):
+        path = folder / "results.nc"
+        path.write_bytes(path.read_bytes()[: -len(stored.SEAL) - 64])
+        with h5py.File(path, "a") as file:
+            assert name in file[place].attrs
+            file[place].attrs[name] = value
+        content = path.read_bytes()
+        path.write_bytes(content + stored._seal(hashlib.sha256(content)))
+
+    return tampered
+
+
+def manifested(change):
+    """Changes the entries of the manifest."""
+
+    def tampered(folder):
+        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        change(entries)
+        write_json(folder / MANIFEST, signed(entries))
+
+    return tampered
+
+
+def seeds(entries) -> None:
+    entries["configuration"]["seeds"] = 30
+
+
+def more(entries) -> None:
+    entries["note"] = "x"
+
+
+def licence(entries) -> None:
+    entries["licences"]["text"] = "CC0"
+
+
+LOSS = "training/post/loss"
+CONFIGURATION = '{"type": "Transformer"}'
+TEXTS = {
+    "line ends": ("tables/laws.csv", lambda text: text.replace(b"\n", b"\r\n")),
+    "a blank at the end of a line": ("body.tex", lambda text: text.replace(b"\n", b" \n", 1)),
+    "a mark in front": ("README.md", lambda text: b"\xef\xbb\xbf" + text),
+    "no line end at the end": ("numbers.tex", bytes.rstrip),
+    "a row twice": ("tables/results.csv", lambda text: text + text.splitlines(True)[-1]),
+    "an entry twice": ("gradflow.bib", lambda text: text + text[: text.index(b"\n}") + 3]),
+    "a version in the lock": ("environment.lock", lambda text: text.replace(b"jax==", b"jax==9")),
+    "title of a picture": ("figures/heatmap_pre.pdf", lambda text: text.replace(b"/Creator", b"/Creatos")),
+    "an entry of the manifest twice": (MANIFEST, lambda text: text.replace(b"{", b'{\n  "finished": "x",', 1)),
+}
+PLACES = {
+    "another name": ("tables/laws.csv", renamed),
+    "a name in other letters": ("README.md", in_other_letters),
+    "two figures, as long as before": ("figures/heatmap_pre.pdf", padded_swap),
+    "a link to the same bytes": ("tables/laws.csv", linked),
+    "a pipe in the place of a file": ("checklist.md", piped),
+    "an empty folder": ("tables/more/", emptied),
+    "a picture cut at its end": ("figures/heatmap_pre.pdf", halved),
+    "units of a variable": ("results.nc", attribute(LOSS, "units", "bit")),
+    "formula of a variable": ("results.nc", attribute(LOSS, "formula", "E = mc²")),
+    "configuration of a model": ("results.nc", attribute("training/post", "configuration", CONFIGURATION)),
+    "checksum of a variable": ("results.nc", attribute(LOSS, "sha256", "ab" * 32)),
+    "seeds in the manifest": (MANIFEST, manifested(seeds)),
+    "a further entry of the manifest": (MANIFEST, manifested(more)),
+    "a licence in the manifest": (MANIFEST, manifested(licence)),
+}
+TAMPERING = PLACES | {what: (name, rewritten(name, change)) for what, (name, change) in TEXTS.items()}
+HASH_ALONE = ("title of a picture", "an entry of the manifest twice")  # what only the manifest as it was gives away
+
+
+@pytest.mark.parametrize("what", TAMPERING)
+def test_what_is_changed_on_purpose_is_found_and_the_file_is_named(what, original, folder, contents, texts):
+    """Bits of a picture, its title too, are known by the manifest's hash alone, and an entry that is there twice is gone once
+    the manifest is written anew. Permissions and times are no part of a bundle; whoever makes all of it anew from other results,
+    sums and all, is found by computing them again, at level 2.
+    """
+    name, tampered = TAMPERING[what]
+    tampered(folder)
+    named = [str(finding) for finding in found(folder, original, contents, texts)]
+    assert any(line.startswith(f"{name}: ") or f"/{name} " in line for line in named), named
+    if what not in HASH_ALONE:
+        if name != MANIFEST:
+            sign(folder)
+        assert found(folder, original, contents, texts)
+
+
 # ---- what it says -------------------------------------------------------------------------------------------
 
 
@@ -189,10 +329,6 @@ def test_a_finding_names_the_file_and_the_number_as_it_stands_and_as_it_should(f
 
 
 def test_a_number_changed_in_the_results_is_named_by_its_variable(folder):
-    import hashlib
-
-    import h5py
-
     path = folder / "results.nc"
     path.write_bytes(path.read_bytes()[: -len(stored.SEAL) - 64])
     with h5py.File(path, "a") as file:
@@ -231,7 +367,7 @@ def test_a_text_that_is_given_has_to_be_the_one_that_was_read(original, tmp_path
     (finding,) = gf.report.verify(original, level=0, text=tmp_path / "text").findings
     assert finding.should == made.TEXT["sha256"]
     (finding,) = gf.report.verify(original, level=0, weights=tmp_path).findings
-    assert "no SHA-256 of weights was recorded" in str(finding)
+    assert "no SHA-256 of the weights was recorded" in str(finding)
 
 
 def test_what_is_no_bundle_is_one_line(tmp_path, original):
@@ -253,11 +389,11 @@ def computed(change):
     """A recomputation whose numbers of `post` are changed."""
 
     def recompute(trees, record, folder, files, *, part_only):
-        again = trees["training"].copy(deep=True)
+        again = trees["training"]["post"].to_dataset().copy(deep=True)
         if part_only:
             again = again.isel(step=[0])
-        change(again["post"])
-        yield "training", trees["training"], again
+        change(again)
+        yield Repeated("training/post", trees["training"]["post"], again, whole=not part_only)
 
     return recompute
 
@@ -283,13 +419,25 @@ def a_tenth(node) -> None:
 def test_numbers_computed_again_have_the_same_bits_here_and_are_near_elsewhere(
     change, level, here, elsewhere, original, contents, monkeypatch
 ):
-    checked, notes = levels._checked(level, original, contents, {}, computed(change))
-    assert [here in str(finding) for finding in checked] == ([] if here is None else [True])
-    assert notes == []
+    checked = levels._checked(level, original, contents, {}, computed(change))
+    assert [here in str(finding) for finding in checked.findings] == ([] if here is None else [True])
+    assert (checked.missed, checked.notes) == ([], [])
     monkeypatch.setattr(levels, "provenance", dict)
-    checked, notes = levels._checked(level, original, contents, {}, computed(change))
-    assert "another environment" in notes[0]
-    assert [elsewhere in str(finding) for finding in checked] == ([] if elsewhere is None else [True])
+    checked = levels._checked(level, original, contents, {}, computed(change))
+    assert "another environment" in checked.notes[0]
+    assert [elsewhere in str(finding) for finding in checked.findings] == ([] if elsewhere is None else [True])
+
+
+def without_loss(node) -> None:
+    del node["loss"]
+
+
+def test_what_was_not_computed_again_is_said_and_is_no_finding(original):
+    done = gf.report.verify(original, level=3, recompute=computed(without_loss))
+    assert done.in_order
+    assert done.missed == ["training/post: loss, which none of its readings yields"]
+    assert "level 3, everything, computed again: in order, 1 not computed again (" in str(done)
+    assert "\n  not computed again: training/post: loss, which" in str(done)
 
 
 @pytest.mark.further

@@ -46,7 +46,7 @@ def rows(report) -> pd.DataFrame:
 def write(table: pd.DataFrame, names: list[str]) -> None:
     """Writes the table, rows in the order of the registry; earlier rows of these names are replaced."""
     if TABLE.exists():
-        earlier = pd.read_csv(TABLE)
+        earlier = pd.read_csv(TABLE, dtype={"arxiv": str})  # 2512.24880 is no number
         table = pd.concat([earlier[~earlier["name"].isin(names)], table])
     order = {name: i for i, name in enumerate(gf.reproductions().index)}
     table = table.sort_values("name", key=lambda column: column.map(order), kind="stable")

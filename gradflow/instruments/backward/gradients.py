@@ -21,6 +21,7 @@ from ...model.equation import budget as accounts
 from ...model.equation.budget import METERED
 from ...model.equation.sublayer import STREAM_ALONE, products, recorded, walk, with_context
 from ...model.inputs.batch import shares
+from ...model.inputs.context import context_of
 from ...model.numerics.precision import wide
 from ..meters import signal
 from ..meters.dropout import Dropout, dropped, with_dropout
@@ -33,7 +34,7 @@ def metered_signal(x, parts, dials):
     """Visit: meters as the dials say; reports the signal of the sublayer."""
     metered_x = meter(x, dials["stream"])
     y, outputs = recorded(metered_parts(metered_x, parts, dials), metered_x, at=_output)
-    return y, signal.of_sublayer(x, outputs["skip"], outputs["write"])
+    return y, signal.of_sublayer(x, outputs["skip"], outputs["write"], dials.get("real"))
 
 
 def _output(part, u):
@@ -45,7 +46,7 @@ def _output(part, u):
 def metered_rms(x, parts, dials):
     """Visit: meters as the dials say; reports the stream's mean square alone."""
     y, _ = metered(x, parts, dials)
-    return y, signal.size_of_stream(x)
+    return y, signal.size_of_stream(x, dials.get("real"))
 
 
 class Scope(NamedTuple):
@@ -98,7 +99,8 @@ def metered_loss(
     def example(inputs, targets, key):
         used = with_context(model, params, inputs)
         x = model.enter(params, inputs)
-        extra = dials["stack"]
+        real = real_tokens(inputs)
+        extra = _with_real(dials["stack"], real)
         if dropout:
             at_bottom, *inside = jax.random.split(key, len(extra["stream"]) + 1)
             x = dropped(x, dropout.rate, at_bottom)
@@ -106,10 +108,24 @@ def metered_loss(
         top, signals = walk(model.stack, used["stack"], x, visit, extra, kept=kept)
         out = model.leave(used, meter(top, dials["top"]))
         loss = model.loss(used, meter(out, dials["readout"]), targets)
-        return loss, (signals, scope.top(top))
+        return loss, (signals, scope.top(top, real))
 
     losses, signals = jax.vmap(example)(batch["inputs"], batch["targets"], keys)
     return mean_over_targets(model, losses, batch), jax.tree.map(lambda s: s.mean(0), signals)
+
+
+def real_tokens(inputs):
+    """Returns which tokens of an example are not padding [T]; None where it says nothing of texts."""
+    texts = context_of(inputs).get("texts")
+    return None if texts is None else texts >= 0
+
+
+def _with_real(dials, real):
+    """Returns the dials of the sublayers, and with each of them which tokens are no padding."""
+    if real is None:
+        return dials
+    size = len(dials["stream"])
+    return {**dials, "real": jnp.broadcast_to(real, (size, *real.shape))}
 
 
 def mean_over_targets(model, losses, batch):
@@ -138,11 +154,17 @@ def bare_loss(model, params, batch):
 def heldout_loss(model, params, batch) -> dict:
     """Returns `heldout_loss` of a batch that is not trained on, with its standard error. Cost: one forward pass."""
     losses = example_losses(model, params, batch)
+    mean, error = mean_and_error(model, losses, batch)
+    return {"heldout_loss": mean, "heldout_loss_sem": error}
+
+
+def mean_and_error(model, losses, batch) -> tuple:
+    """Returns the mean over all targets, and its standard error over examples, of losses [B], or of what is like one."""
     mean = mean_over_targets(model, losses, batch)
     share = shares(model, batch["targets"]).astype(losses.dtype)
     # Of a ratio of sums, to first order: share · (loss − mean), and the mean.
     about_mean = share * losses - (share - 1) * mean
-    return {"heldout_loss": mean, "heldout_loss_sem": standard_error(about_mean)}
+    return mean, standard_error(about_mean)
 
 
 def standard_error(values):

@@ -29,6 +29,11 @@ def reporting_inputs(x, parts, _):
     return residual(x, parts), x
 
 
+def its_input(part, u):
+    """Returns a part's output and, as its record, its input: for `recorded(parts, x, at=its_input)`."""
+    return part(u), u
+
+
 def where_finite(y, values):
     """Returns what was read of a sublayer, NaN where its output `y` is not finite: `relu'(NaN)` is 0, which means nothing."""
     finite = jnp.isfinite(y).all()

@@ -1,7 +1,7 @@
 """Trained weights: a folder with config.json and safetensors, as a model and its parameters for every instrument.
 
 Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is
-said all at once. Needs the extra `hf`. Bottom up: files, metadata, sources, layouts, configs, families, matching.
+said all at once. Needs the extra `hf`. Bottom up: files, licence, metadata, sources, layouts, configs, families, matching.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from ...model.zoo.architecture import Architecture
 from ...model.zoo.deepseek import DeepSeek
 from ...results.arguments import answering, of_class, shown, suggestions
 from ...results.files import as_path, printable
+from . import licence
 from .configs import Config
 from .families import FAMILIES
 from .files import json_of, plain, several, sums, tensors
@@ -49,6 +50,10 @@ class Saved:
     def sums(self) -> dict[str, str]:
         """Returns `{file: SHA-256}` of the files with the weights."""
         return sums(self.folder)
+
+    def licence(self) -> dict[str, str]:
+        """Returns the licence of the weights as their folder states it, and the file that does; empty where none does."""
+        return licence.stated(self.folder)
 
 
 @answering()

@@ -5,8 +5,8 @@ Everything else that a family does not ask for is refused: a value that another 
 
 import re
 
-FILES = """_name_or_path name_or_path transformers_version torch_dtype dtype torchscript use_bfloat16 tf_legacy_loss
-_commit_hash unsloth_version unsloth_fixed"""
+FILES = """_name_or_path name_or_path _model_name_or_path transformers_version torch_dtype dtype torchscript use_bfloat16
+tf_legacy_loss _commit_hash unsloth_version unsloth_fixed"""
 TOKENS = """bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id cls_token_id mask_token_id tokenizer_class
 processor_class prefix"""
 TRAINING = """initializer_range initializer_factor init_std gradient_checkpointing dropout attention_dropout hidden_dropout

@@ -15,7 +15,7 @@ from flax import nnx
 from ...results.arguments import known, real, whole
 from ...results.configuration import registered
 from ...results.fields import field_values
-from ..layers.functional import ACTIVATIONS, Mask, attend
+from ..layers.functional import ACTIVATIONS, Mask, Scored, attend, scored
 from ..layers.layer import ALL, FEATURES, PAST, Identity, Layer, as_layer, coupling
 from ..parameters.depth import LayerNumber
 from ..parameters.initializers import FanIn, Initialization, Matrix, draw
@@ -167,9 +167,11 @@ class Attention(Branch):
     scale: float | None = None
     softcap: float | None = None
 
+    asks: ClassVar[tuple[str, ...]] = ("texts",)
+
     @property
     def mask(self) -> Mask:
-        """Which tokens a token sees."""
+        """Which tokens of its text a token sees."""
         return Mask(self.causal, self.window)
 
     @property
@@ -215,9 +217,9 @@ class Attention(Branch):
         """Returns what keys and values are made of: the stream that the queries are of too."""
         return x
 
-    def __call__(self, params, x):
-        """Returns the branch's output [T, d]."""
-        tokens, head, seen = len(x), self.size(x.shape[-1]), self.seen(params, x)
+    def queries_keys_values(self, params, x) -> tuple:
+        """Returns what the scores are made of and what they weigh, normed and turned: q [T, H, h], k and v [S, K, h]."""
+        head, seen = self.size(x.shape[-1]), self.seen(params, x)
         of = {"query": x, "key": seen, "value": seen}
         heads = {}
         for name, u in of.items():
@@ -226,9 +228,19 @@ class Attention(Branch):
         q, k, v = (self.at(f"{name}_norm", params, u) for name, u in heads.items())
         if self.rotary:
             q, k = self.rotary(q), self.rotary(k)
-        read = attend(q, k, v, self.mask, self.scale, self.softcap)
+        return q, k, v
+
+    def scored(self, params, x) -> Scored:
+        """Returns the probabilities that it reads the values with, and what they are made of."""
+        q, k, _ = self.queries_keys_values(params, x)
+        return scored(q, k, self.mask.of(params), self.scale, self.softcap)
+
+    def __call__(self, params, x):
+        """Returns the branch's output [T, d]."""
+        q, k, v = self.queries_keys_values(params, x)
+        read = attend(q, k, v, self.mask.of(params), self.scale, self.softcap)
         if self.head_gain != Identity():
-            by_head = read.reshape(tokens, self.heads, head).swapaxes(1, 2)
+            by_head = read.reshape(len(x), self.heads, -1).swapaxes(1, 2)
             read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)
         return params["out"](self.at("inner", params, read))
 

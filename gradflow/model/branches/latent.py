@@ -12,12 +12,13 @@ Axes: x is [T, d]; H heads with h features without a position, r with one, g of 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 
 from ...results.configuration import registered
 from ...results.fields import field_values
-from ..layers.functional import Mask, attend
+from ..layers.functional import Mask, Scored, attend, scored
 from ..layers.layer import ALL, PAST, Identity, Layer
 from ..layers.norms import RMSNorm
 from ..parameters.initializers import FanIn, Initialization
@@ -83,8 +84,15 @@ class LatentAttention(Branch):
         query = {"query_latent": self.query_rank} if self.query_rank else {}
         return {**query, "key_value_latent": self.key_value_rank, "inner": self.heads * self.value_head}
 
-    def __call__(self, params, x):
-        """Returns the branch's output [T, d]."""
+    asks: ClassVar[tuple[str, ...]] = ("texts",)
+
+    @property
+    def mask(self) -> Mask:
+        """Which tokens of its text a token sees."""
+        return Mask(self.causal)
+
+    def queries_keys_values(self, params, x) -> tuple:
+        """Returns what the scores are made of and what they weigh: q and k [T, H, h + r], v [T, H, g]."""
         by_head = lambda name, u: params[name](u).reshape(len(x), -1, self.sizes[name])
         c = self.at("key_value_latent", params, params["key_value_down"](x))
         own = self.at("query_latent", params, params["query_down"](x)) if self.query_rank else x
@@ -92,7 +100,17 @@ class LatentAttention(Branch):
         shared = jnp.broadcast_to(turned, (len(x), self.heads, self.rotary_head))
         q = jnp.concatenate([by_head("query", own), self.rotary(by_head("query_rotary", own))], axis=-1)
         k = jnp.concatenate([by_head("key", c), shared], axis=-1)
-        read = attend(q, k, by_head("value", c), Mask(self.causal), self.scale)
+        return q, k, by_head("value", c)
+
+    def scored(self, params, x) -> Scored:
+        """Returns the probabilities that it reads the values with, and what they are made of."""
+        q, k, _ = self.queries_keys_values(params, x)
+        return scored(q, k, self.mask.of(params), self.scale)
+
+    def __call__(self, params, x):
+        """Returns the branch's output [T, d]."""
+        q, k, v = self.queries_keys_values(params, x)
+        read = attend(q, k, v, self.mask.of(params), self.scale)
         return params["out"](self.at("inner", params, read))
 
     @property

@@ -230,7 +230,7 @@ def gains_map(parts: Parts, x) -> Part:
     Zero where no gain reads it. Cost: one forward pass where one does.
     """
     if bind_dynamic_gains(parts, x) is parts:
-        return jnp.zeros_like
+        return partial(_zero_behind, parts["skip"])
     inside = {**parts, "norm_out": _same}
 
     def through_gains(seen):
@@ -238,6 +238,11 @@ def gains_map(parts: Parts, x) -> Part:
 
     _, push = jax.linearize(through_gains, x)
     return push
+
+
+def _zero_behind(part: Part, u):
+    behind = jax.eval_shape(part, u)
+    return jnp.zeros(behind.shape, behind.dtype)
 
 
 def _same(u):

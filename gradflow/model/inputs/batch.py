@@ -3,6 +3,12 @@
     {"inputs": [B, T], "targets": [B, T]}                                        a Transformer's
     {"inputs": {"source": [B, S], "target": [B, T]}, "targets": [B, T]}          an EncoderDecoder's
 
+and perhaps beside these, which then go into the inputs of a Transformer (`context`),
+
+    "attention_mask": [B, T]    1 for a token, 0 for padding, left or right: which nobody sees, and which has no target
+    "segments": [B, T]          which of the texts that are packed into an example, from 0: a token sees its own alone
+    "step": [] or [B]; "condition": [B, d]
+
 Tokens are whole numbers of the model's vocabulary. A negative target is none: that token is not asked for. The loss of a batch is
 the mean over all its targets, so an example counts by how many it has (`shares`).
 
@@ -20,6 +26,7 @@ import numpy as np
 from ...results.arguments import known, shown
 from ..contracts import Data, OfTokens, OfTwoSequences
 from ..parameters.keys import root
+from .context import CONTEXT, OF_TEXTS, folded, texts_of, unfolded
 
 KEYS = ("inputs", "targets")
 SIDES = ("source", "target")
@@ -28,9 +35,8 @@ EXAMPLE = "{'inputs': ids[:, :-1], 'targets': ids[:, 1:]}"
 ELSEWHERE = {
     "input_ids": f"call tokens 'inputs', and the token after each 'targets': {EXAMPLE}",
     "labels": "call them 'targets', the token after each input, labels[:, 1:]; a negative number is no target",
-    "attention_mask": "padding is not masked: cut examples to one length, or give padding behind the text targets of −1",
     "token_type_ids": "all tokens of an example are of one type: leave them out",
-    "position_ids": "positions are counted from 0: leave them out",
+    "position_ids": "positions are counted from 0, in each of the `segments` anew: leave them out",
     "decoder_input_ids": "give an encoder and decoder {'inputs': {'source': …, 'target': …}, 'targets': …}",
 }
 
@@ -60,6 +66,7 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
     """
     if not isinstance(batch, Mapping):
         raise TypeError(f"the batch is a {type(batch).__name__}: {{'inputs': [B, T], 'targets': [B, T]}} is expected")
+    batch = unfolded(batch)
     _check_keys(batch)
     arrays = {key: _arrays(key, batch[key]) for key in KEYS}
     sizes = {np.shape(leaf)[: leading + 1] for leaf in jax.tree.leaves(arrays)}
@@ -77,7 +84,38 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
         arrays = jax.tree.map(lambda a: a.astype(np.int32), arrays)
         # A large negative number has wrapped around.
         arrays["targets"] = np.where(without_target, np.int32(-1), arrays["targets"])
-    return jax.tree.map(jnp.asarray, arrays)
+        arrays |= _texts(batch, arrays["inputs"])
+    for name in ("step", "condition"):
+        if name in batch:
+            arrays[name] = _said(name, _arrays(name, batch[name]), size)
+    whole_batch = folded(arrays)
+    if of_tokens:
+        _check_asked(whole_batch["targets"])
+    return jax.tree.map(jnp.asarray, whole_batch)
+
+
+def _texts(batch: Mapping, tokens) -> dict:
+    """Returns `{"texts": [..., B, T]}` where the batch has padding or packed texts, else nothing."""
+    if "texts" in batch:
+        return {"texts": np.asarray(batch["texts"])}
+    said = {name: _arrays(name, batch[name]) for name in OF_TEXTS if batch.get(name) is not None}
+    if not said:
+        return {}
+    if isinstance(tokens, Mapping):
+        raise ValueError(
+            f"the batch has {next(iter(said))!r}, which an encoder and decoder does not read: cut examples to one length"
+        )
+    texts = texts_of(said.get("attention_mask"), said.get("segments"), tokens.shape)
+    return {"texts": texts} if texts.any() else {}
+
+
+def _said(name: str, array, examples: tuple[int, ...]):
+    """Returns what is said beside the tokens, an entry for every example, if it is of the right shape."""
+    if name == "step":
+        return np.broadcast_to(array.astype(np.float32), examples)
+    if array.shape[:-1] != examples:
+        raise ValueError(f"the {name} has shape {array.shape}: [B, width] is expected, with examples {shown(examples)}")
+    return array.astype(np.float32)
 
 
 def the_batch(data, models: Mapping, key) -> dict:
@@ -91,7 +129,7 @@ def _check_keys(batch: Mapping) -> None:
     for key in batch:
         if key in ELSEWHERE:
             raise ValueError(f"the batch has {key!r}: {ELSEWHERE[key]}")
-        known("entry of a batch", key, KEYS)
+        known("entry of a batch", key, (*KEYS, *OF_TEXTS, *CONTEXT))
     for key in KEYS:
         if key not in batch:
             raise ValueError(f"the batch has no {key!r}: for the tokens of a text it is {EXAMPLE}")
@@ -150,7 +188,12 @@ def _check_tokens(batch: dict, models: Mapping[str, OfTokens], leading: int) -> 
         )
     for name, model in models.items():
         _check_range(name, model, read, targets)
-    without = np.argwhere((targets < 0).all(-1))
+    _check_asked(targets)
+
+
+def _check_asked(targets) -> None:
+    """Refuses an example without a target."""
+    without = np.argwhere((np.asarray(targets) < 0).all(-1))
     if len(without):
         raise ValueError(f"example {without[0][-1]} has no target: one at least is needed (negative targets are none)")
 

@@ -6,10 +6,11 @@ itself sums more often, and computes again what several readers share.
 Axes: T tokens, S of them keys, d features, H heads, K heads of keys, h features a head, g of a value.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,11 +81,17 @@ def _mean(x):
 class Mask:
     """Which keys a query sees: all, or where `causal` itself and those before it; of them the last `window`, or all (None).
 
-    A window may be a traced number: one that depends on the block (`init.ByBlock`).
+    A window may be a traced number: one that depends on the block (`init.ByBlock`). `texts` are the numbers of the tokens' texts
+    [T], −1 of padding: a token sees those of its own text alone.
     """
 
     causal: bool = True
     window: Any = None
+    texts: Any = None
+
+    def of(self, params) -> "Mask":
+        """Returns the mask with the texts of an example, where its parameters say them."""
+        return dataclasses.replace(self, texts=params["texts"]) if "texts" in params else self
 
     def __post_init__(self):
         if self.window is not None and not self.causal:
@@ -100,25 +107,53 @@ def attend(q, k, v, mask: Mask = Mask(), scale: float | None = None, softcap: fl
     Our own lines, since the fused one of `jax.nn` takes its softmax in float32 always, which breaks float64 identities.
     Shapes: q [T, H, h]; k [S, K, h] and v [S, K, g] with K dividing H; the value [T, H g]. Cost: O(T S H (h + g)).
     """
-    if scale is None:
-        scale = q.shape[-1] ** -0.5
-    reach = mask.window
-    if reach is not None:
-        reach = jnp.asarray(reach, jnp.float32)
-    return _attended(q, k, v, reach, mask.causal, scale, softcap)
+    scale = _scale(q, scale)
+    return _attended(q, k, v, _reach(mask), mask.texts, mask.causal, scale, softcap)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(4, 5, 6))
-def _attended(q, k, v, reach, causal: bool, scale: float, softcap: float | None):
-    return _mixed(_attention(_scores(q, k, scale), reach, causal, softcap), v)
+class Scored(NamedTuple):
+    """What `attend` weighs the values with: the softmax, the scores in front of mask and cap, and which keys a query sees."""
+
+    probabilities: Any  # [H, T, S]
+    scores: Any  # [H, T, S]
+    seen: Any  # [T, S]
+
+
+def scored(q, k, mask: Mask = Mask(), scale: float | None = None, softcap: float | None = None) -> Scored:
+    """Returns the probabilities of `attend`, by the functions that it calls, and what they are made of."""
+    scores = _scores(q, k, _scale(q, scale))
+    probabilities = _attention(scores, _reach(mask), mask.texts, mask.causal, softcap)
+    pairs = scores.shape[-2:]
+    by_head = (q.shape[1], *pairs)
+    visible = jnp.ones(pairs, bool)
+    if mask.causal:
+        visible = seen(pairs, _reach(mask))
+    if mask.texts is not None:
+        visible = visible & same_text(mask.texts)
+    return Scored(probabilities.reshape(by_head), scores.reshape(by_head), visible)
+
+
+def _scale(q, scale: float | None) -> float:
+    """Returns the scale of the scores, 1/√h by default."""
+    return q.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _reach(mask: Mask):
+    """Returns how many tokens of the past a query sees, itself among them, as a number; None for all."""
+    return None if mask.window is None else jnp.asarray(mask.window, jnp.float32)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(5, 6, 7))
+def _attended(q, k, v, reach, texts, causal: bool, scale: float, softcap: float | None):
+    return _mixed(_attention(_scores(q, k, scale), reach, texts, causal, softcap), v)
 
 
 @_attended.defjvp
 def _(causal, scale, softcap, primals, tangents):
     """`dy = (p ⊙ ds) v − (Σ p ⊙ ds) y + p dv`, p the softmax of the scores s, which takes no sum over T² backward."""
-    (q, k, v, reach), (dq, dk, dv, _) = primals, tangents
+    (q, k, v, reach, texts), (dq, dk, dv, _, _) = primals, tangents
     scores = _scores(q, k, scale)
-    p = _attention(scores, reach, causal, softcap)
+    p = _attention(scores, reach, texts, causal, softcap)
     y = _mixed(p, v)
     ds = _scores(dq, k, scale) + _scores(q, dk, scale)
     if softcap is not None:
@@ -136,12 +171,14 @@ def _scores(q, k, scale: float):
     return jnp.einsum("tkgh,skh->kgts", grouped, k, preferred_element_type=wide(q.dtype))
 
 
-def _attention(scores, reach, causal: bool, softcap: float | None):
+def _attention(scores, reach, texts, causal: bool, softcap: float | None):
     """Returns the softmax of the scores, capped and masked."""
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     if causal:
         scores = jnp.where(seen(scores.shape[-2:], reach), scores, -jnp.inf)
+    if texts is not None:
+        scores = jnp.where(same_text(texts), scores, -jnp.inf)
     return jax.nn.softmax(scores, axis=-1)
 
 
@@ -152,6 +189,11 @@ def seen(shape: tuple[int, int], reach=None):
         return past
     behind = jnp.arange(shape[0])[:, None] - jnp.arange(shape[1])[None]
     return past & (behind.astype(jnp.result_type(reach)) < reach)
+
+
+def same_text(texts):
+    """Returns which tokens are of one text [T, T]; those of padding are of one, so that no row is empty."""
+    return texts[:, None] == texts[None]
 
 
 def _mixed(p, v):

@@ -30,7 +30,12 @@ NOTHING, FEATURES, PAST, ALL = COUPLINGS = ("nothing", "features", "past tokens"
 
 
 class Layer(ABC):
-    """What can stand in a place of equation (1): parameters that `init` draws, and a function of them and of the stream."""
+    """What can stand in a place of equation (1): parameters that `init` draws, and a function of them and of the stream.
+
+    `asks` names what it reads of an example beside the stream (`inputs.context`), which is put beside its parameters.
+    """
+
+    asks: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def init(self, key, width: int) -> Any:
@@ -68,6 +73,10 @@ class Layer(ABC):
     def bound(self, params) -> Part:
         """Returns the part of (1) that it is with these parameters, which are used in the stream's precision."""
         return partial(applied, self, params)
+
+    def as_computed(self) -> "Layer":
+        """Returns the layer whose derivative is that of what it computes: itself, unless it has a backward rule of its own."""
+        return self
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +59,30 @@ class Rest(Share):
         return (1 - super().__call__(depth) ** 2) ** 0.5
 
 
+@registered
+@dataclass(frozen=True)
+class Whole(OfDepth):
+    """The whole number `⌊base · L + more⌋`: of lanes, say, that a stack of L blocks needs."""
+
+    power: float = 1.0
+    more: float = 0.0
+
+    def __call__(self, depth: int) -> int:
+        """Returns the number at `depth` blocks."""
+        return math.floor(self.base * depth + self.more + 1e-9)
+
+
+@registered
+@dataclass(frozen=True)
+class Groups(Whole):
+    """How many lanes 2L sublayers need in about `base` groups of one size, and one more."""
+
+    def __call__(self, depth: int) -> int:
+        """Returns the number at `depth` blocks."""
+        size = math.ceil(2 * depth / self.base)
+        return math.ceil(2 * depth / size) + 1
+
+
 class LayerNumber:
     """A number that depends on the block, counted from the bottom, l = 1 … L: known inside `walk`. See `at_layer`."""
 
@@ -95,6 +120,66 @@ class InTurn(LayerNumber):
     def __call__(self, layer):
         """Returns the number at block `layer`."""
         return jnp.where((self.stride * (layer - 1) + self.start) % self.turns == self.turn, 1.0, 0.0)
+
+
+@registered
+@dataclass(frozen=True)
+class Steps(LayerNumber):
+    """The whole number `⌊(stride (l − 1) + start)/size⌋ + more`, to `most`: of a lane, or of lanes, by sublayers or blocks."""
+
+    stride: int = 1
+    start: int = 0
+    size: Any = 1  # this and `most`: whole numbers, or ones of the depth
+    more: int = 0
+    most: Any = None
+
+    def __call__(self, layer):
+        """Returns the number at block `layer`."""
+        with jax.numpy_dtype_promotion("standard"):
+            number = (self.stride * (layer - 1) + self.start) // self.size + self.more
+        return number if self.most is None else jnp.minimum(number, self.most)
+
+
+@registered
+@dataclass(frozen=True)
+class Mirror(LayerNumber):
+    """The whole number 2 `half` + 1 − l above block `half`, while that is positive, else 0: of the block across the middle."""
+
+    half: Any  # a whole number, or one of the depth
+
+    def __call__(self, layer):
+        """Returns the number at block `layer`."""
+        across = 2 * self.half + 1 - layer
+        return jnp.where(layer > self.half, jnp.maximum(across, 0), 0)
+
+
+@registered
+@dataclass(frozen=True)
+class Ramp(LayerNumber):
+    """`first + (last − first)(l − 1)/(L − 1)`: from block 1 to block L in equal steps; `first` where there is one block."""
+
+    first: float
+    last: float
+    depth: Any = Whole(1)
+
+    def __call__(self, layer):
+        """Returns the number at block `layer`."""
+        with jax.numpy_dtype_promotion("standard"):
+            return self.first + (self.last - self.first) * (layer - 1) / max(self.depth - 1, 1)
+
+
+@registered
+@dataclass(frozen=True)
+class AtBlock(LayerNumber):
+    """`there` at one block, `elsewhere` at all others."""
+
+    block: Any  # a whole number, or one of the depth
+    there: float = 1.0
+    elsewhere: float = 0.0
+
+    def __call__(self, layer):
+        """Returns the number at block `layer`."""
+        return jnp.where(layer == self.block, self.there, self.elsewhere)
 
 
 @registered

@@ -76,6 +76,7 @@ def coordinates(model, params) -> dict:
         "depth": np.arange(size + 1),
         "other_depth": np.arange(size + 1),
         "sublayer": np.arange(1, size + 1),
+        "block": np.arange(1, stack.depth + 1),
         "kind": ("sublayer", [sub.kind for sub in stack.sublayers]),
         "layer": ("sublayer", stack.layer_numbers),
         "relative_depth": ("sublayer", np.arange(1, size + 1) / size),

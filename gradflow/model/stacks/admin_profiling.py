@@ -77,5 +77,8 @@ def _variances(model: Transformer, params, batch):
         x, seen = recorded(parts, x, at=lambda part, u: (y := part(u), y))
         return x, jnp.var(seen["write"].astype(wide(x.dtype)))
 
-    one = lambda inputs: walk(model.stack, params["stack"], model.enter(params, inputs), visit)[1]
+    def one(inputs):
+        used = model.with_context(params, inputs)
+        return walk(model.stack, used["stack"], model.enter(used, inputs), visit)[1]
+
     return jax.vmap(one)(batch["inputs"]).mean(0)

@@ -66,8 +66,8 @@ class Embedding:
             params["project"] = linear(key, FanIn(), "project", self.features, width, width, False)
         return params
 
-    def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
-        """Returns the bottom of the stream."""
+    def __call__(self, params, tokens: Int[Array, " token"], positions=None) -> Float[Array, "token feature"]:
+        """Returns the bottom of the stream; `positions` [T] are those of the tokens, 0 … T − 1 by default."""
         x = params["token"].embedding[tokens]
         if "project" in params:
             x = params["project"](x)
@@ -79,6 +79,8 @@ class Embedding:
         asked, learned = tokens.shape[-1], table.shape[0] - self.first
         if asked > learned:
             raise ValueError(f"{asked} tokens, but the model has learned {learned} positions: give it context={asked}")
+        if positions is not None:
+            return x + table[self.first + positions]
         return x + table[self.first : self.first + asked]
 
 
@@ -98,10 +100,13 @@ class Sinusoidal:
         """Returns `{"token": Embed}`."""
         return {"token": _embed(self.rms * width**-0.5 * normal(at(key, "token"), self.vocabulary, width))}
 
-    def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token feature"]:
-        """Returns the bottom of the stream."""
+    def __call__(self, params, tokens: Int[Array, " token"], positions=None) -> Float[Array, "token feature"]:
+        """Returns the bottom of the stream; `positions` [T] are those of the tokens, 0 … T − 1 by default."""
         rows = params["token"].embedding[tokens]
-        return rows.shape[-1] ** 0.5 * rows + sinusoids(len(rows), rows.shape[-1], rows.dtype)
+        waves = sinusoids(len(rows), rows.shape[-1], rows.dtype)
+        if positions is not None:
+            waves = waves[positions]
+        return rows.shape[-1] ** 0.5 * rows + waves
 
 
 def sinusoids(tokens: int, width: int, dtype=jnp.float32) -> Float[Array, "token feature"]:

@@ -7,7 +7,7 @@ Axes: the stream [T, d]; parameters of a segment stacked over its repeats.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -22,7 +22,7 @@ from ..branches.branch import Branch
 from ..equation.sublayer import PARTS, Part, bind
 from ..layers.layer import Layer, as_layer
 from ..numerics.precision import in_precision_of
-from ..parameters.depth import OfDepth, at_layer, resolved
+from ..parameters.depth import OfDepth, at_layer, replaced, resolved
 from ..parameters.initializers import Scaled
 from ..parameters.keys import at
 from ..wirings.placement import shared_out
@@ -175,6 +175,13 @@ class Stack:
         pairs = zip(self.segments, counts, strict=True)
         return Stack(tuple(dataclasses.replace(segment, repeats=count) for segment, count in pairs if count))
 
+    def as_computed(self) -> "Stack":
+        """Returns the stack without backward rules of its layers' own: derivatives are those of what is computed.
+
+        It takes the same parameters, so that a measurement of both is of the same weights.
+        """
+        return Stack(replaced(self.segments, Layer, _as_computed))
+
     # ---- parameters
 
     def init(self, key, width: int) -> dict:
@@ -221,6 +228,24 @@ class Stack:
         layers = {name: at_layer(layer, number) for name, layer in self.sublayers[position].layers.items()}
         return bind(layers, jax.tree.map(lambda leaf: leaf[repeat], stacked))
 
+    def with_context(self, params: dict, context: Mapping[str, Any]) -> dict:
+        """Returns `{"enter", "stack", "leave"}` with what enters from outside beside the parameters of layers that ask for it.
+
+        Nothing of it is trained. The parameters themselves where nothing enters.
+        """
+        if not context:
+            return params
+        inside = []
+        for sub, of_sublayer, repeats in self.with_params(params["stack"]):
+            asking = {}
+            for part, layer in sub.layers.items():
+                asking[part] = _with_context(layer, of_sublayer[part], context, repeats)
+            inside.append(asking)
+        ends = {}
+        for name, layer in (("enter", self.entrance), ("leave", self.exit)):
+            ends[name] = _with_context(layer, params[name], context)
+        return {**params, **ends, "stack": self.structured(inside)}
+
     # ---- both ends
 
     def enter(self, params, x):
@@ -230,6 +255,18 @@ class Stack:
     def leave(self, params, x):
         """Returns what is read out, from the top of the stream; `params` are those under "leave"."""
         return self.exit(in_precision_of(x, params), x)
+
+
+def _as_computed(layer: Layer) -> Layer:
+    return layer.as_computed()
+
+
+def _with_context(layer: Layer, params, context: Mapping[str, Any], repeats: int | None = None):
+    """Returns the parameters of a layer with what it asks for, once for each of its repeats."""
+    asked = {name: context[name] for name in layer.asks if name in context}
+    if repeats is not None:
+        asked = {name: jnp.broadcast_to(value, (repeats, *jnp.shape(value))) for name, value in asked.items()}
+    return {**params, **asked} if asked else params
 
 
 def _init_block(block: tuple[Sublayer, ...], key, width: int, depth) -> dict:

@@ -19,6 +19,7 @@ from ...results.fields import field_values
 from ..branches.branch import Attention, FeedForward, linear
 from ..equation.sublayer import walk
 from ..inputs import size
+from ..inputs.context import context_of, positions_of, tokens_of
 from ..inputs.weights import shapes
 from ..layers.layer import Layer
 from ..numerics.precision import in_float32, in_precision_of
@@ -91,6 +92,10 @@ class Transformer:
         """Returns the same model with `depth` blocks; segments keep their shares of it, or their blocks; none is empty."""
         return dataclasses.replace(self, stack=self.stack.at_depth(depth))
 
+    def as_computed(self) -> "Transformer":
+        """Returns the same model without backward rules of its layers' own (`Stack.as_computed`)."""
+        return dataclasses.replace(self, stack=self.stack.as_computed())
+
     @usual_settings()
     def init(self, key):
         """Parameters, float32; the same key gives the same weights to every wiring, and to the shared blocks of any depth."""
@@ -112,10 +117,18 @@ class Transformer:
 
     def enter(self, params, inputs):
         """Returns the bottom of the stream, `x_0`, from the tokens of one example."""
-        x = self.embedding(params["embedding"], inputs)
+        positions = positions_of(inputs)
+        if positions is None:
+            x = self.embedding(params["embedding"], tokens_of(inputs))
+        else:
+            x = self.embedding(params["embedding"], tokens_of(inputs), positions)
         if self.precision:
             x = x.astype(self.precision)
         return self.stack.enter(params["enter"], x)
+
+    def with_context(self, params, inputs):
+        """Returns the parameters, and with them what an example says beside its tokens, for the layers that ask for it."""
+        return self.stack.with_context(params, context_of(inputs))
 
     def leave(self, params, x):
         """Returns what is read out, from the top of the stream `x_S`: the final norm, where the wiring has one."""
@@ -139,10 +152,11 @@ class Transformer:
         losses = optax.softmax_cross_entropy_with_integer_labels(self.logits(params, out), jnp.maximum(targets, 0))
         return losses.mean(where=targets >= 0)
 
-    def __call__(self, params, tokens: Int[Array, " token"]) -> Float[Array, "token vocabulary"]:
-        """Logits."""
-        x, _ = walk(self.stack, params["stack"], self.enter(params, tokens))
-        return self.logits(params, self.leave(params, x))
+    def __call__(self, params, inputs: Int[Array, " token"] | Mapping[str, Any]) -> Float[Array, "token vocabulary"]:
+        """Returns the logits of an example, from its tokens, or from these and what is said beside them."""
+        used = self.with_context(params, inputs)
+        x, _ = walk(self.stack, used["stack"], self.enter(used, inputs))
+        return self.logits(used, self.leave(used, x))
 
 
 def in_weight_precision(params, precision: str | None):

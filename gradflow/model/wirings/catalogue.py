@@ -6,6 +6,10 @@ import pandas as pd
 
 from ...results.arguments import known, shown
 from ..layers.layer import Layer
+from .carried import nanochat, span_norm, unet
+from .gated import adaln_zero, geonorm, gpas, highway, huginn, laurel, prores
+from .history import attn_res, block_attn_res, denseformer
+from .manifold import frac_connections, gated_residual, jpmhc, kromhc, mhc_lite, mhc_v4
 from .multi_lane import b2t, dynamic_hyper_connections, hyper_connections, mhc, parallel, residual, siamese
 from .placement import Placement, Stage, hybrid_norm, hybrid_norm_star, keel, mix_ln, normformer
 from .residual_scaling import (
@@ -42,6 +46,17 @@ WIRINGS: dict[str, Callable[..., Wiring]] = {
     "residual": residual,
     "siamese": siamese,
     "mhc": mhc,
+    "huginn": huginn,
+    "gpas": gpas,
+    "prores": prores,
+    "adaln_zero": adaln_zero,
+    "highway": highway,
+    "laurel": laurel,
+    "geonorm": geonorm,
+    "jpmhc": jpmhc,
+    "mhc_v4": mhc_v4,
+    "gated_residual": gated_residual,
+    "frac_connections": frac_connections,
 }
 ALIASES: dict[str, str] = {"peri": "sandwich", "skipinit": "rezero"}
 PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
@@ -55,6 +70,14 @@ PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
     "b2t": b2t,
     "hyper_connections": hyper_connections,
     "dynamic_hyper_connections": dynamic_hyper_connections,
+    "span_norm": span_norm,
+    "nanochat": nanochat,
+    "unet": unet,
+    "denseformer": denseformer,
+    "attn_res": attn_res,
+    "block_attn_res": block_attn_res,
+    "mhc_lite": mhc_lite,
+    "kromhc": kromhc,
 }
 PLACEMENTS |= {alias: PLACEMENTS[name] for alias, name in ALIASES.items()}
 

@@ -39,7 +39,7 @@ class Value:
     aval: Any
     constant: Any = None
 
-    @property
+    @cached_property
     def floating(self) -> bool:
         """Whether derivatives go through it."""
         return jnp.issubdtype(self.aval.dtype, jnp.inexact)

@@ -38,7 +38,6 @@ VIEWS = {
 }
 SCALINGS = {"mul", "div", "neg", "select_n", "dynamic_slice", "gather", "dynamic_update_slice"}
 MATRICES = {"dot_general", "conv_general_dilated", "reduce_sum", "cumsum", "reduce_window_sum", "scatter-add"}
-LINEAR = VIEWS | SCALINGS | ADDITIONS | {"split"}
 MOST_TERMS = 64  # where lanes held apart are added again and again, paths through sums are more than can be told apart
 DIVISOR = 1  # the input of `div` that it isn't linear in
 
@@ -103,12 +102,7 @@ def linear_operations(
             is_alone = linear_input(operation, path) is not None
             leading = [value for value in on_path if leads_down(value)]
             return (is_alone or gated) and bool(leading)
-        if operation.name not in VIEWS | ADDITIONS | {"split"} or not on_path:
-            return False
-        beside = [value for value in operation.inputs if value not in path and not is_zero(graph, value)]
-        if operation.name in ADDITIONS and beside:
-            return False
-        return all(map(leads_down, on_path))
+        return bool(on_path) and _adds_or_moves(graph, operation, path) and all(map(leads_down, on_path))
 
     if not leads_down(value):
         return None
@@ -116,19 +110,30 @@ def linear_operations(
     return tuple(sorted(below, key=graph.places.__getitem__, reverse=True))
 
 
-def may_be_linear_in(graph: Graph, value: Value, path: set[Value], start: int) -> set[Value]:
-    """Returns the value, and those on the path that it may be linear in (`linear_operations`), made from operation `start` on."""
-    found = {value}
-    left = [value]
-    while left:
-        operation = graph.makers.get(left.pop())
-        if operation is None or operation.name not in LINEAR or graph.places[operation] <= start:
-            continue
-        for below in among(operation.inputs, path):
-            if below not in found:
-                found.add(below)
-                left.append(below)
-    return found
+def bends(graph: Graph, path: set[Value], *, gated: bool = False) -> dict[Value, int]:
+    """Returns for each value on the path the place of the last operation up to it that it isn't linear behind; −1 where none is.
+
+    A value is linear (`linear_operations`) in what is live behind operation p exactly where this is at most p: one sweep answers
+    for all points of a program.
+    """
+    last: dict[Value, int] = {}
+    for place, operation in enumerate(graph.operations):
+        behind = [last.get(value, -1) for value in operation.inputs if value in path]
+        bend = place
+        if behind and operation.name in SCALINGS:
+            if gated or linear_input(operation, path) is not None:
+                bend = min(behind)
+        elif behind and _adds_or_moves(graph, operation, path):
+            bend = max(behind)
+        last.update(dict.fromkeys(among(operation.outputs, path), bend))
+    return last
+
+
+def _adds_or_moves(graph: Graph, operation: Operation, path: set[Value]) -> bool:
+    """Returns whether an operation adds values on the path, or moves entries of one."""
+    if operation.name in ADDITIONS:
+        return all(value in path or is_zero(graph, value) for value in operation.inputs)
+    return operation.name in VIEWS or operation.name == "split"
 
 
 def is_zero(graph: Graph, value: Value) -> bool:

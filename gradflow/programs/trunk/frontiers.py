@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..trace.graph import Graph, Operation, Value, differentiable_path, graph, reached, scan_counts
-from ..trace.sums import ADDITIONS, may_be_linear_in
+from ..trace.sums import ADDITIONS
 from .lane_sums import Frontier, Sum, in_order, is_sublayer, lane_sum
 from .points import Point, Stretch, frontier_at, operations_between
 from .points import points as live_points
@@ -124,6 +124,8 @@ def _between(of: Stretch, points: Sequence[Point], top: tuple[Value, ...] = ()) 
 
 def _above_last(of: Stretch, above: Sequence[Standing], followers: set[tuple]) -> Frontier | None:
     """Returns the highest frontier above the last sublayer, the first of these, up to which the program is written as below."""
+    if not followers:
+        return None
     last = above[0].point
     for point, frontier in reversed(above[1:]):
         if frontier is None and len(point.live) == len(last.live) and _written(of, last, point) in followers:
@@ -160,9 +162,8 @@ def _forked(
     if of.graph.operations[above.place].name not in ADDITIONS:
         return None
     near = lower[-LOOK_BACK:]
-    below_lanes = [may_be_linear_in(of.graph, value, of.path, near[0].point.place) for value in above.live]
     for below, there in reversed(near):
-        if not _may_fork(set(below.live), below_lanes) or (of.alike and not _are_alike((*below.live, *above.live))):
+        if not _may_fork(of, below, above) or (of.alike and not _are_alike((*below.live, *above.live))):
             continue
         frontier = there or frontier_at(of.graph, below)
         sums = _sublayer(of, below, above)
@@ -195,10 +196,12 @@ def _sublayer(of: Stretch, below: Point, above: Point) -> dict[Value, Sum]:
     return {}
 
 
-def _may_fork(below: set[Value], below_lanes: Sequence[set[Value]]) -> bool:
-    """Returns whether all of these lanes are below others, and all others above one unless lanes begin here."""
-    above = [values for values in below_lanes if not below.isdisjoint(values)]
-    return below <= set().union(*above) and (len(above) == len(below_lanes) or len(below_lanes) > len(below))
+def _may_fork(of: Stretch, below: Point, above: Point) -> bool:
+    """Returns whether a product of matrices stands between, and lanes may have skips: all of them, unless some begin here."""
+    if not of.products_between(below, above):
+        return False
+    with_skip = [value for value in above.live if of.skips.get(value, -1) <= below.place]
+    return bool(with_skip) and (len(with_skip) == len(above.live) or len(above.live) > len(below.live))
 
 
 def _sums(of: Stretch, below: Point, above: Point, *, gated: bool) -> dict[Value, Sum]:

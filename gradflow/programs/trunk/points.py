@@ -1,10 +1,14 @@
 """Points of a program: how many values are live behind each operation, and the frontiers that they make."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from ..trace.graph import Graph, Operation, Value, among
+from ..trace.sums import ADDITIONS, bends
 from .lane_sums import Frontier
+from .trunk import products_within
 
 
 class Point(NamedTuple):
@@ -14,13 +18,38 @@ class Point(NamedTuple):
     live: tuple[Value, ...]
 
 
-class Stretch(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Stretch:
     """A graph, its values on the path of the lanes, the weights, and whether lanes have to be of one shape and type."""
 
-    graph: Graph
-    path: set[Value]
-    weights: set[Value]
+    graph: Graph = field(repr=False)
+    path: set[Value] = field(repr=False)
+    weights: set[Value] = field(repr=False)
     alike: bool
+
+    @cached_property
+    def products(self) -> tuple[int, ...]:
+        """How many products of matrices stand on the path in front of each operation, and of all."""
+        counts = [0]
+        for operation in self.graph.operations:
+            on_path = not self.path.isdisjoint(operation.outputs)
+            counts.append(counts[-1] + (products_within([operation]) if on_path else 0))
+        return tuple(counts)
+
+    @cached_property
+    def skips(self) -> dict[Value, int]:
+        """The lowest place of a point that each value may have a skip from: a term that is linear in what is live there."""
+        lowest = bends(self.graph, self.path, gated=True)
+        for operation in self.graph.operations:
+            if operation.name in ADDITIONS:
+                below = [lowest.get(value, -1) for value in among(operation.inputs, self.path)]
+                for value in among(operation.outputs, self.path):
+                    lowest[value] = min([lowest[value], *below])
+        return lowest
+
+    def products_between(self, below: Point, above: Point) -> int:
+        """Returns how many products of matrices stand on the path between two points."""
+        return self.products[above.place + 1] - self.products[below.place + 1]
 
 
 def points(

@@ -200,6 +200,12 @@ def _what_goes_past(candidates: list[Trunk]) -> str:
     """Returns what stands in the way of a trunk: what waits beside what is made of it, where something does."""
     if not candidates:
         return "no path goes from the batch to the loss: nothing that derivatives go through is made from the batch"
+    endless = _endless_loop(candidates)
+    if endless is not None:
+        return (
+            "no trunk here: the stream goes through a loop whose number of turns is not known beforehand, "
+            f"{endless.line}, and has no gradient there; write it as `lax.scan`, or `lax.fori_loop` between two numbers"
+        )
     longest = max(candidates, key=lambda candidate: len(candidate.steps))
     widest = max(longest.steps, key=lambda step: len(step.operations))
     waiting = ", ".join(dict.fromkeys(_waiting(longest.graph, widest)))
@@ -209,6 +215,16 @@ def _what_goes_past(candidates: list[Trunk]) -> str:
         "no residual sublayer: no value on the way from the batch to the loss is added to what a branch makes of it, nor are "
         "several that go beside one another"
     )
+
+
+def _endless_loop(candidates: list[Trunk]) -> Operation | None:
+    """Returns the first `while` that a stream goes through."""
+    for candidate in candidates:
+        for step in candidate.steps:
+            for operation in step.operations:
+                if operation.name == "while":
+                    return operation
+    return None
 
 
 def _waiting(of: Graph, step: Step) -> list[str]:
@@ -256,10 +272,13 @@ def _sinks(of: Graph) -> list[Value]:
     """Returns the loss and, where it is a sum, its terms: an auxiliary loss is a way around the trunk of the other."""
     loss = of.outputs[0]
     found = [loss]
-    for value in found:
-        operation = of.makers.get(value)
-        if operation is not None and operation.name in ("add", "add_any", "sub", "mul", "div", "neg"):
-            for below in floating(operation.inputs):
-                if below.constant is None:
-                    found.append(below)
+    left = [loss]
+    while left:
+        operation = of.makers.get(left.pop())
+        if operation is None or operation.name not in ("add", "add_any", "sub", "mul", "div", "neg"):
+            continue
+        terms = [value for value in floating(operation.inputs) if value.constant is None]
+        left += terms
+        if len(terms) > 1:  # one alone is what it is made of, times a number
+            found += terms
     return list(dict.fromkeys(found))

@@ -14,8 +14,8 @@
     ro-crate-metadata.json      the same for archives and machines
     text/                       the text that was read, if it is the one that CPython ships
 
-`results.folder` makes the folder, and keeps an interrupted run from leaving a half-written file. Bottom up: record, blind,
-contents, readme, crate, checklist, files, writing.
+`results.folder` makes the folder, and keeps an interrupted run from leaving a half-written file. Bottom up: record, options,
+blind, contents, licences, readme, crate, checklist, files, writing.
 """
 
 from .writing import again, opened, write, write_atlas

@@ -6,12 +6,14 @@ import platform
 import re
 import shlex
 import socket
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 import xarray as xr
 
+from ...results.stored import load
 from ...results.tree import decoded_attribute, plain_attribute
 
 LEFT_OUT = ("gradflow_source", "working_directory")  # commits
@@ -112,13 +114,37 @@ def _attribute(value):
 
 
 def check(files: Iterable[Path], words: Iterable[str]) -> None:
-    """Raises where a file holds one of the words in its bytes.
+    """Raises where a file holds one of the words: in its bytes, in what a PDF or a PNG has compressed, or in an attribute.
 
     Errors: ValueError that names the file.
     """
     wanted = [word.encode() for word in words if word]
     for path in files:
-        content = path.read_bytes()
-        for word in wanted:
-            if re.search(rb"(?<!\w)" + re.escape(word) + rb"(?!\w)", content):
-                raise ValueError(f"{path.name} would tell {word.decode()!r}, which is no blind bundle: rename it")
+        for content in insides(path):
+            for word in wanted:
+                if re.search(rb"(?<!\w)" + re.escape(word) + rb"(?!\w)", content):
+                    raise ValueError(f"{path.name} would tell {word.decode()!r}, which is no blind bundle: rename it")
+
+
+def insides(path: Path) -> Iterator[bytes]:
+    """Yields a file's bytes, and what they hold in other words: streams of a PDF, texts of a PNG, attributes of results."""
+    content = path.read_bytes()
+    yield content
+    if path.suffix == ".pdf":
+        for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL):
+            yield _inflated(stream)
+    elif path.suffix == ".png":
+        for chunk in re.findall(rb"(?:zTXt|iTXt)([^\0]{1,79}\0.*)", content, re.DOTALL):
+            yield _inflated(chunk[chunk.index(b"\0") + 2 :])
+    elif path.suffix == ".nc":
+        for node in load(path).subtree:
+            attributes = [node.attrs, *(variable.attrs for variable in node.variables.values())]
+            yield repr([node.path, list(node.variables), attributes]).encode()
+
+
+def _inflated(stream: bytes) -> bytes:
+    """Returns what zlib packed, as far as it can be unpacked."""
+    try:
+        return zlib.decompressobj().decompress(stream)
+    except zlib.error:
+        return b""

@@ -9,7 +9,7 @@ from ...results.tree import mapping_of, settings
 from .. import tables
 from ..tables import nonfinite
 from .contents import Contents
-from .readme import licences
+from .licences import licences
 
 AUTHOR = "**for the author**"
 Sections = Mapping[str, Mapping[str, str]]
@@ -17,7 +17,12 @@ Sections = Mapping[str, Mapping[str, str]]
 
 def document(contents: Contents, sections: Sections, files: Mapping[str, str]) -> str:
     """Returns the page; `sections` are the resolved values of the run, `files` says what each file is."""
-    lines = ["# Checklists", "", f"What is marked {AUTHOR} can't be known from a run.", ""]
+    lines = [
+        "# Checklists",
+        "",
+        f"What is marked {AUTHOR} can't be known from a run. Fill in a copy: of this file `gradflow verify` finds any change.",
+        "",
+    ]
     lines += ["## NeurIPS paper checklist", ""]
     for number, (item, answer) in enumerate(_neurips(contents, sections).items(), start=1):
         lines.append(f"{number}. {item}: {answer}")
@@ -42,7 +47,7 @@ def _neurips(contents: Contents, sections: Sections) -> dict[str, str]:
     recorded = settings(contents.run)
     version = contents.record.provenance.get("gradflow", "")
     weights = "given" if recorded.get("weights") == "given" else "drawn anew"
-    assets = "; ".join(line.removeprefix("- ") for line in licences(contents)[1:])
+    assets = "; ".join(str(licence) for what, licence in licences(contents).items() if what != "results")
     return {
         "Claims": AUTHOR,
         "Limitations": f"{AUTHOR}; those of the measurement are under Limits in gradflow's README",

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...results.tree import mapping_of
 from .contents import Contents
+from .licences import OWN, PYTHON, SPDX, Licence, licences
 
 SPECIFICATION = "https://w3id.org/ro/crate/1.3"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
@@ -37,14 +38,12 @@ def document(contents: Contents, files: Mapping[str, str]) -> str:
         _action(contents),
         _software(contents),
         _author(),
-        _licence(),
+        *_licences(contents),
     ]
     graph.append({"@id": PROFILE, "@type": ["CreativeWork", "Profile"], "name": "Process Run Crate", "version": "0.5"})
     for name, what in files.items():
         graph.append(_file(name, what))
-    text = _text(contents)
-    if text and text["@id"] not in files:
-        graph.append(text)
+    graph += _read(contents)
     crate = {"@context": f"{SPECIFICATION}/context", "@graph": graph}
     return json.dumps(crate, indent=2, ensure_ascii=False) + "\n"
 
@@ -71,7 +70,7 @@ def _root(contents: Contents, files: Mapping[str, str]) -> dict[str, Any]:
         "name": "Gradients through deep residual stacks, measured by gradflow",
         "description": "Results, figures, tables and LaTeX of a run, with all that is needed to check and to repeat it.",
         "datePublished": contents.record.finished,
-        "license": _reference("#licence"),
+        "license": _reference("#licence-of-results"),
         "author": _reference("#author"),
         "conformsTo": _reference(PROFILE),
         "mentions": _reference("#run"),
@@ -95,9 +94,9 @@ def _action(contents: Contents) -> dict[str, Any]:
     }
     if record.provenance.get("time"):
         action["startTime"] = record.provenance["time"]
-    text = _text(contents)
-    if text:
-        action["object"] = _reference(text["@id"])
+    read = [_reference(entity["@id"]) for entity in _read(contents)]
+    if read:
+        action["object"] = read if len(read) > 1 else read[0]
     return action
 
 
@@ -112,6 +111,7 @@ def _software(contents: Contents) -> dict[str, Any]:
         "url": _reference("README.md"),
         "version": str(provenance.get("gradflow", "unknown")),
         "softwareRequirements": ", ".join(versions) or "see environment.lock",
+        "license": _reference(_licence("gradflow", licences(contents)["gradflow"])),
     }
 
 
@@ -119,13 +119,20 @@ def _author() -> dict[str, Any]:
     return {"@id": "#author", "@type": "Person", "name": "to be filled in by the author"}
 
 
-def _licence() -> dict[str, Any]:
-    return {
-        "@id": "#licence",
-        "@type": "CreativeWork",
-        "name": "to be chosen by the author",
-        "description": "README.md lists the licences of the text and of the software.",
-    }
+def _licences(contents: Contents) -> list[dict[str, Any]]:
+    """Returns the entities of the licences: of SPDX by their address there, of others by what they are of."""
+    entities = {}
+    for what, licence in licences(contents).items():
+        entity = {"@id": _licence(what, licence), "@type": "CreativeWork", "name": licence.name}
+        entities[entity["@id"]] = {**entity, "description": f"the licence of: {licence.of}"}
+    return list(entities.values())
+
+
+def _licence(what: str, licence: Licence) -> str:
+    """Returns the identifier of a licence."""
+    if licence.name in (PYTHON, OWN):
+        return f"{SPDX}{licence.name}"
+    return f"#licence-of-{what}"
 
 
 def _file(name: str, what: str) -> dict[str, Any]:
@@ -137,17 +144,21 @@ def _file(name: str, what: str) -> dict[str, Any]:
     return entity
 
 
-def _text(contents: Contents) -> dict[str, Any] | None:
-    """Returns the entity of the text that was read, which is known by its SHA-256; None where there is none."""
-    data = mapping_of(contents.run, "data")
-    if "sha256" not in data:
-        return None
-    return {
-        "@id": "#text",
-        "@type": "CreativeWork",
-        "name": str(data.get("name", "text")),
-        "description": f"the text that was read; SHA-256 {data['sha256']}",
-    }
+def _read(contents: Contents) -> list[dict[str, Any]]:
+    """Returns the entities of what was read, a text and trained weights: each is known by its SHA-256, and has its licence."""
+    entities = []
+    data, sums = mapping_of(contents.run, "data"), mapping_of(contents.run, "checkpoint").get("weights_sha256")
+    stated = licences(contents)
+    if "sha256" in data:
+        text = {"@id": "#text", "@type": "CreativeWork", "name": str(data.get("name", "text"))}
+        text["description"] = f"the text that was read; SHA-256 {data['sha256']}"
+        entities.append({**text, "license": _reference(_licence("text", stated["text"]))})
+    if isinstance(sums, Mapping) and sums:
+        files = ", ".join(f"{name} {digest}" for name, digest in sums.items())
+        weights = {"@id": "#weights", "@type": "CreativeWork", "name": "trained weights"}
+        weights["description"] = f"the weights that were measured; SHA-256 {files}"
+        entities.append({**weights, "license": _reference(_licence("weights", stated["weights"]))})
+    return entities
 
 
 def _path(name: str) -> str:

@@ -38,6 +38,7 @@ WHAT = {
     "tables/atlas.md": "every wiring in a table",
     "tables/atlas.html": "a page that sorts",
 }
+FORMATS = (".pdf", ".png")  # of a figure
 
 
 class Picture(NamedTuple):
@@ -101,18 +102,21 @@ def _trees(contents: Contents) -> list[Any]:
     return list(contents.trees.values())
 
 
-def _listed(names: Iterable[str], pictures: Iterable[str]) -> dict[str, str]:
-    """Returns `{path: what it is}` of every file, sorted."""
-    found = {"manifest.json", "results.nc", "README.md", "checklist.md", crate.METADATA, *names}
-    for name in pictures:
-        found |= {f"figures/{name}.pdf", f"figures/{name}.png"}
-    return {name: WHAT.get(name, _kind(name)) for name in sorted(found)}
+def _listed(names: Iterable[str], pictures: Mapping[str, str]) -> dict[str, str]:
+    """Returns `{path: what it is}` of every file, sorted; `pictures` are the captions of the figures by name."""
+    found = {name: WHAT.get(name, _kind(name)) for name in names}
+    for name in ("manifest.json", "results.nc", "README.md", "checklist.md", crate.METADATA):
+        found[name] = WHAT[name]
+    for name, caption in pictures.items():
+        lead = caption.split(". ")[0].rstrip(".")
+        for ending in FORMATS:
+            found[f"figures/{name}{ending}"] = lead
+        found[f"figures/{name}.csv"] = f"the numbers behind it: {lead}"
+    return dict(sorted(found.items()))
 
 
 def _kind(name: str) -> str:
     """Returns what a file of a folder is."""
-    if name.startswith("figures/"):
-        return "the numbers behind a figure" if name.endswith(".csv") else "a figure"
     if name.startswith("text/"):
         return "the text that was read"
     return "a table"

@@ -1,19 +1,28 @@
 """`README.md` and `environment.lock`: what a bundle is, how it is verified, and what that takes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from textwrap import shorten
+from typing import Any
 
 from ...results import topics
 from ...results.tolerance import EARLY, ESTIMATED, LATE, MEETING, START
-from ...results.tree import mapping_of, settings
+from ...results.tree import mapping_of
 from ..paper import hyperparameters
 from ..text import captions
 from .contents import Contents
+from .licences import licences
 
+SHOWN = 80  # characters of what a figure shows
 LEVELS = (
     ("0", "every file is there, none is extra, and each has the SHA-256 that `manifest.json` lists", "seconds"),
     ("1", "tables, figure data, macros and LaTeX are made again from `results.nc` and compared", "seconds"),
     ("2", "step 0 and the first steps of each model are computed again", "a minute or two a model"),
     ("3", "everything is computed again", "as long as the run"),
+)
+EXIT_CODES = (
+    "The exit code is 0 if all is in order, 3 if something is wrong, and 4 if nothing is wrong but levels 2 or 3 could not "
+    "compute all of it again; each part that they could not is a line that says why."
 )
 
 
@@ -32,13 +41,16 @@ def document(contents: Contents, sections: Mapping[str, Mapping[str, str]], file
         "## Verify",
         "",
         "```",
-        f"pip install gradflow-jax=={record.provenance.get('gradflow', '')}  # the versions are in environment.lock",
+        f"pip install gradflow-jax=={record.provenance.get('gradflow', '')}  # all versions: pip install -r environment.lock",
         "gradflow verify . --level 1",
         "```",
         "",
         "| level | what is checked | takes |",
         "|---|---|---|",
         *(f"| {level} | {what} | {takes} |" for level, what, takes in LEVELS),
+        "",
+        EXIT_CODES,
+        *_read(contents),
         "",
         f"The run itself took: {cost}. The machine: {machine}.",
         "",
@@ -57,11 +69,11 @@ def document(contents: Contents, sections: Mapping[str, Mapping[str, str]], file
         "",
         "## Files",
         "",
-        *(f"- `{name}`: {what}" for name, what in files.items()),
+        *_files(files),
         "",
         "## Licences",
         "",
-        *licences(contents),
+        *(f"- {licence}" for licence in licences(contents).values()),
         "",
     ]
     return "\n".join(lines)
@@ -71,6 +83,34 @@ def _what(contents: Contents) -> str:
     """Returns one paragraph: the conditions of the measurement."""
     conditions = captions.setting(contents.run) or {"measured": "gradients through stacks of residual sublayers"}
     return captions.sentence(conditions)
+
+
+def _read(contents: Contents) -> list[str]:
+    """Returns a line each on the text and the weights that levels 2 and 3 read and that are not in this folder."""
+    configuration, lines = contents.record.configuration, []
+    data, sums = mapping_of(contents.run, "data"), mapping_of(contents.run, "checkpoint").get("weights_sha256")
+    if configuration.get("tokens"):
+        lines.append(f"Levels 2 and 3 read the tokens `{_last(configuration['tokens'])}`: `--text FILE`.")
+    elif "sha256" in data and data.get("name") != topics.NAME:
+        lines.append(f"Levels 2 and 3 read the text `{data.get('name')}`, SHA-256 {data['sha256']}: `--text FILE`.")
+    if sums:
+        folder = _last(configuration.get("folder", "of the model"))
+        lines.append(f"They read the weights in the folder `{folder}`, whose SHA-256 are recorded: `--weights FOLDER`.")
+    return lines
+
+
+def _last(path: Any) -> str:
+    """Returns the last part of a path."""
+    return PurePath(str(path).replace("\\", "/")).name
+
+
+def _files(files: Mapping[str, str]) -> Iterator[str]:
+    """Yields a line for every file; a figure's files share one."""
+    for name, what in files.items():
+        if not name.startswith("figures/"):
+            yield f"- `{name}`: {what}"
+        elif name.endswith(".pdf"):
+            yield f"- `{name}`, `.png`, `.csv`: {shorten(what, SHOWN, placeholder=' …')}"
 
 
 def _command(contents: Contents) -> str:
@@ -85,21 +125,6 @@ def _tolerances() -> str:
         f"differ by {START} at step 0, by {EARLY} after one or two updates, and by {ESTIMATED} where it is an estimate; "
         f"after more than {LATE} updates the 95% intervals over seeds have to meet at {MEETING:.0%} of a quantity's places."
     )
-
-
-def licences(contents: Contents) -> list[str]:
-    """Returns a line each on the licence of the results, the text and the weights."""
-    recorded = settings(contents.run)
-    name = mapping_of(contents.run, "data").get("name")
-    lines = ["- results, figures, tables and text of this bundle: to be chosen by the author"]
-    if name == topics.NAME:
-        lines.append(f"- text `{name}`: Python Software Foundation License 2.0 (PSF-2.0)")
-    elif name:
-        lines.append(f"- text `{name}`: to be stated by the author; it is known here by its SHA-256 alone")
-    if recorded.get("weights") == "given":
-        lines.append("- weights: to be stated by the author; they are known here by their SHA-256 alone")
-    lines.append("- gradflow: Apache-2.0")
-    return lines
 
 
 def lock(contents: Contents) -> str:

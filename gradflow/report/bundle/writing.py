@@ -17,16 +17,18 @@ from ...results.provenance import distributions
 from ...results.stored import load, save
 from ...results.tree import check_tree, mapping_of, on_its_own, settings
 from .. import tables
-from ..plot import canvas, saving, setting
+from ..plot import saving
 from . import blind as blinding
+from . import licences
 from .contents import Contents
 from .files import Picture, files_of
+from .options import Options
 from .record import BUNDLE, Record
 
 RESULTS = "results.nc"
 
 
-@answering()
+@answering(Options.of)
 def write(
     run: xr.DataTree,
     out: str | Path,
@@ -34,10 +36,7 @@ def write(
     sweep: xr.DataTree | None = None,
     theory: xr.DataTree | None = None,
     configuration: dict | None = None,
-    width: str | float | None = None,
-    style: str | Path | Mapping | None = None,
-    blind: bool = False,
-    overwrite: bool = False,
+    **options,
 ) -> Path:
     """Writes the complete bundle of a run and returns its folder; the head of `report.bundle` lists what is in it.
 
@@ -48,10 +47,7 @@ def write(
     sweep : what `gf.sweep` returned, for the figure against total depth
     theory : what `gf.predict` returned of the same models, for the figure of theory over measurement at the start
     configuration : what makes the run again; by default what the results themselves carry
-    width : of the figures, a venue of `gf.plot.WIDTHS` or inches; by default that of each plot function
-    style : a style of matplotlib, by its name, its file, or as a dict
-    blind : leave out all that tells whose it is: paths, commits, hosts, users, kernels
-    overwrite : a finished run of the same configuration may be there
+    options : `width`, `style`, `blind` and `overwrite`, as `Options` has them
     """
     _check_results(run, sweep, theory)
     _check_configuration(configuration)
@@ -64,20 +60,11 @@ def write(
     if tables.are_logs(run):
         kind = "logs"
     described = configuration or _configuration_of(run)
-    return _write(kind, trees, Path(out), described, width=width, style=style, blind=blind, overwrite=overwrite)
+    return _write(kind, trees, Path(out), described, Options.of(**options))
 
 
-@answering()
-def write_atlas(
-    tree: xr.DataTree,
-    out: str | Path,
-    *,
-    configuration: dict | None = None,
-    width: str | float | None = None,
-    style: str | Path | Mapping | None = None,
-    blind: bool = False,
-    overwrite: bool = False,
-) -> Path:
+@answering(Options.of)
+def write_atlas(tree: xr.DataTree, out: str | Path, *, configuration: dict | None = None, **options) -> Path:
     """Writes the bundle of an atlas and returns its folder; its own table is there as CSV, Markdown and a page that sorts.
 
     Parameters as for `write`.
@@ -93,19 +80,11 @@ def write_atlas(
         raise ValueError(f"the atlas has no wiring that came to its end{why}")
     described = configuration or {**_configuration_of(tree["training"]), "failed": failed}
     trees = {"atlas": _bare(tree)}
-    return _write("atlas", trees, Path(out), described, width=width, style=style, blind=blind, overwrite=overwrite)
+    return _write("atlas", trees, Path(out), described, Options.of(**options))
 
 
-@answering()
-def again(
-    folder: str | Path,
-    out: str | Path,
-    *,
-    width: str | float | None = None,
-    style: str | Path | Mapping | None = None,
-    blind: bool = False,
-    overwrite: bool = False,
-) -> Path:
+@answering(Options.of)
+def again(folder: str | Path, out: str | Path, **options) -> Path:
     """Makes the whole bundle of a folder again, from its `results.nc` alone, and returns the new folder.
 
     Without further options every file has the same bytes. A blind bundle stays blind.
@@ -114,25 +93,25 @@ def again(
     ----------
     folder : a bundle, or its `results.nc`
     out : another folder, that is new or empty
-    width, style : of the figures, as for `write`; by default those of the bundle
-    blind, overwrite : as for `write`
+    options : as for `write`; width and style are by default those of the bundle
     """
+    asked = Options.of(**options)
     contents = opened(folder)
     record = contents.record
     origin, target = as_path(folder), as_path(out)
     if origin.is_dir() and target.exists() and origin.samefile(target):
         raise FileExistsError(f"{printable(out)} is the bundle itself: name another folder")
     entries = dict(vars(record))
-    if width is not None:
-        entries["width"] = canvas.checked_width(width)
-    if style is not None:
-        entries["style"] = setting.settings_of(style)
-    entries["blind"] = record.blind or blind
+    if asked.width is not None:
+        entries["width"] = asked.width
+    if asked.style is not None:
+        entries["style"] = asked.style
+    entries["blind"] = record.blind or asked.blind
     contents = contents._replace(record=Record(**entries))
-    if blind:
+    if asked.blind:
         contents = _blind(contents)
     secrets = _secrets(record)
-    return _fill(contents, target, record.configuration, overwrite, secrets, text=origin / topics.FILE)
+    return _fill(contents, target, record.configuration, asked.overwrite, secrets, text=origin / topics.FILE)
 
 
 def opened(folder: str | Path) -> Contents:
@@ -153,9 +132,7 @@ def _bare(tree: xr.DataTree) -> xr.DataTree:
     return copy
 
 
-def _write(
-    kind: str, trees: dict[str, xr.DataTree], out: Path, described: dict, *, blind, overwrite, width, style
-) -> Path:
+def _write(kind: str, trees: dict[str, xr.DataTree], out: Path, described: dict, options: Options) -> Path:
     """Writes a bundle of these trees."""
     provenance = settings(next(iter(trees.values()))).get("provenance", {})
     record = Record(
@@ -166,14 +143,14 @@ def _write(
         finished=now(),
         begun=attempts(out),
         environment=distributions(),
-        width=canvas.checked_width(width),
-        style=setting.settings_of(style),
-        blind=bool(blind),
+        width=options.width,
+        style=options.style,
+        blind=options.blind,
     )
     contents = Contents(trees, record)
-    if blind:
+    if options.blind:
         contents = _blind(contents)
-    return _fill(contents, out, described, overwrite, _secrets(record))
+    return _fill(contents, out, described, options.overwrite, _secrets(record))
 
 
 def _fill(
@@ -181,7 +158,7 @@ def _fill(
 ) -> Path:
     """Writes all files of the contents; `text` is where the text that was read may lie."""
     record = contents.record
-    with filled(out, described, record.provenance, overwrite=overwrite, entries=record.manifest()) as folder:
+    with filled(out, described, record.provenance, overwrite=overwrite, entries=licences.manifest(contents)) as folder:
         save(contents.to_tree(), folder / RESULTS)
         others = _write_text(contents, folder, text)
         (folder / "figures").mkdir()

@@ -73,16 +73,17 @@ def law(sentence: str) -> str:
     if sentence.endswith(NOT_IDENTIFIED):
         form = sentence.removesuffix(NOT_IDENTIFIED)
         return f"{_form(form)}{NOT_IDENTIFIED}"
-    rules = {
+    rules = {  # a power of 0 has no parentheses
         r"e\^\(\((.*?)\) (\w)\)": r"e^{(\1)\\,\2}",
         r"exp\(\((.*?)\) (\w)\^0\.5\)": r"\\exp((\1)\\,\\sqrt{\2})",
-        r"(\w)\^\((.*?)\)": r"\1^{\2}",
-        r"\(1 \+ (\w)/(.*?)\)\^\((.*?)\)": r"(1 + \1/\2)^{\3}",
+        r"(\w)\^\(?(.*?)\)?": r"\1^{\2}",
+        r"\(1 \+ (\w)/(.*?)\)\^\(?(.*?)\)?": r"(1 + \1/\2)^{\3}",
     }
     for pattern, form in rules.items():
-        if not re.fullmatch(pattern, sentence):
+        match = re.fullmatch(pattern, sentence)
+        if match is None:
             continue
-        formula = re.sub(pattern, form, sentence).replace("−", "-").replace("±", r"\pm").replace("…", r"\dots")
+        formula = match.expand(form).replace("−", "-").replace("±", r"\pm").replace("…", r"\dots")
         return f"${_with_ell(formula)}$"
     return latex(sentence)
 

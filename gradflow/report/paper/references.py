@@ -39,9 +39,29 @@ WIRINGS: dict[str, tuple[str, ...]] = {
     "b2t": ("takase2023",),
     "hyper_connections": ("zhu2024",),
     "dynamic_hyper_connections": ("zhu2024",),
+    "huginn": ("geiping2025",),
+    "gpas": ("chen2025gpas",),
+    "prores": ("chen2026prores",),
+    "adaln_zero": ("peebles2023",),
+    "highway": ("srivastava2015",),
+    "laurel": ("menghani2025",),
+    "geonorm": ("zheng2026",),
+    "span_norm": ("wang2026",),
+    "nanochat": ("karpathy2025", "jordan2024speedrun"),
+    "unet": ("jordan2024speedrun",),
+    "denseformer": ("pagliardini2024",),
+    "attn_res": ("kimi2026",),
+    "block_attn_res": ("kimi2026",),
+    "mhc_lite": ("yang2026",),
+    "kromhc": ("zhou2026",),
+    "jpmhc": ("sengupta2026",),
+    "mhc_v4": ("deepseek2026", "xie2025"),
+    "gated_residual": ("qwen2026",),
+    "frac_connections": ("zhu2025frac",),
 }
 OPTIMIZERS = {
     "Adam": ("kingma2015",),
+    "CompleteP": ("dey2025", "yang2023", "kingma2015"),
     "Lion": ("chen2023",),
     "RMSProp": ("tieleman2012",),
     "Muon": ("jordan2024", "kingma2015"),
@@ -56,7 +76,15 @@ INITIALIZATIONS = {
 }
 DATA = {"pydoc_data.topics": ("python",)}
 TOOLS = {"gradflow": ("gradflow",), "JAX": ("jax", "flax", "optax"), "xarray and Matplotlib": ("xarray", "matplotlib")}
-SPECTRA = ("matfree",)
+# By a quantity that one of the models has.
+READ = {
+    "jacobian_gain": ("spectra", ("matfree",)),
+    "log_volume": ("spectra", ("matfree",)),
+    "attention_first_token": ("attention sinks", ("gu2025",)),
+    "attention_largest_logit": ("largest logits", ("kimi2025",)),
+    "massive_activation": ("massive activations", ("sun2024",)),
+    "block_removal": ("layer removal", ("gromov2024", "he2024")),
+}
 
 
 def cited(run) -> dict[str, tuple[str, ...]]:
@@ -77,8 +105,9 @@ def cited(run) -> dict[str, tuple[str, ...]]:
     text = mapping_of(run, "data").get("name")
     if text in DATA:
         found["text"] = DATA[text]
-    if any("jacobian_gain" in node or "log_volume" in node for node in tables.nodes(run).values()):
-        found["spectra"] = SPECTRA
+    for quantity, (what, keys) in READ.items():
+        if any(quantity in node for node in tables.nodes(run).values()):
+            found[what] = keys
     return {what: tuple(dict.fromkeys(keys)) for what, keys in (found | TOOLS).items()}
 
 

@@ -1,4 +1,4 @@
-"""The works behind optimizers, initializations, data and tools."""
+"""The works behind optimizers, initializations, data, tools and readings."""
 
 from .work import ICLR, ICML, NEURIPS, Work, paper, preprint, software
 
@@ -10,7 +10,19 @@ OF_TOOLS: dict[str, Work] = {
         "Loshchilov, Ilya and Hutter, Frank", "Decoupled Weight Decay Regularization", 2019, ICLR, "1711.05101"
     ),
     "chen2023": paper(
-        "Chen, Xiangning and others", "Symbolic Discovery of Optimization Algorithms", 2023, NEURIPS, "2302.06675"
+        "Chen, Xiangning and Liang, Chen and Huang, Da and Real, Esteban and Wang, Kaiyuan and Liu, Yao and "
+        "Pham, Hieu and Dong, Xuanyi and Luong, Thang and Hsieh, Cho-Jui and Lu, Yifeng and Le, Quoc V.",
+        "Symbolic Discovery of Optimization Algorithms",
+        2023,
+        NEURIPS,
+        "2302.06675",
+    ),
+    "dey2025": paper(
+        "Dey, Nolan and others",
+        "Don't be lazy: CompleteP enables compute-efficient deep transformers",
+        2025,
+        NEURIPS,
+        "2505.01618",
     ),
     "tieleman2012": Work(
         "misc",
@@ -20,7 +32,8 @@ OF_TOOLS: dict[str, Work] = {
         "Coursera: Neural Networks for Machine Learning",
     ),
     "jordan2024": software(
-        "Jordan, Keller and others",
+        "Jordan, Keller and Jin, Yuchen and Boza, Vlado and You, Jiacheng and Cesista, Franz and Newhouse, "
+        "Laker and Bernstein, Jeremy",
         "Muon: An Optimizer for Hidden Layers in Neural Networks",
         2024,
         "https://kellerjordan.github.io/posts/muon/",
@@ -53,6 +66,27 @@ OF_TOOLS: dict[str, Work] = {
         "Conference of the North American Chapter of the Association for Computational Linguistics",
         "1810.04805",
     ),
+    # readings
+    "gu2025": paper(
+        "Gu, Xiangming and others",
+        "When Attention Sink Emerges in Language Models: An Empirical View",
+        2025,
+        ICLR,
+        "2410.10781",
+    ),
+    "kimi2025": preprint("{Kimi Team}", "Kimi K2: Open Agentic Intelligence", 2025, "2507.20534"),
+    "sun2024": preprint(
+        "Sun, Mingjie and Chen, Xinlei and Kolter, J. Zico and Liu, Zhuang",
+        "Massive Activations in Large Language Models",
+        2024,
+        "2402.17762",
+    ),
+    "gromov2024": preprint(
+        "Gromov, Andrey and others", "The Unreasonable Ineffectiveness of the Deeper Layers", 2024, "2403.17887"
+    ),
+    "he2024": preprint(
+        "He, Shwai and others", "What Matters in Transformers? Not All Attention is Needed", 2024, "2406.15786"
+    ),
     # data and tools
     "python": software(
         "{Python Software Foundation}", "The Python Language Reference", 2026, "https://docs.python.org/3/reference/"
@@ -65,13 +99,25 @@ OF_TOOLS: dict[str, Work] = {
         "https://github.com/jax-ml/jax",
     ),
     "flax": software(
-        "Heek, Jonathan and others",
+        "Heek, Jonathan and Levskaya, Anselm and Oliver, Avital and Ritter, Marvin and Rondepierre, Bertrand "
+        "and Steiner, Andreas and {van Zee}, Marc",
         "Flax: A Neural Network Library and Ecosystem for JAX",
         2024,
         "https://github.com/google/flax",
     ),
     "optax": software(
-        "{DeepMind} and others", "The DeepMind JAX Ecosystem", 2020, "https://github.com/google-deepmind"
+        "{DeepMind} and Babuschkin, Igor and Baumli, Kate and Bell, Alison and Bhupatiraju, Surya and Bruce, "
+        "Jake and Buchlovsky, Peter and Budden, David and Cai, Trevor and Clark, Aidan and Danihelka, Ivo and "
+        "Dedieu, Antoine and Fantacci, Claudio and Godwin, Jonathan and Jones, Chris and Hemsley, Ross and "
+        "Hennigan, Tom and Hessel, Matteo and Hou, Shaobo and Kapturowski, Steven and Keck, Thomas and "
+        "Kemaev, Iurii and King, Michael and Kunesch, Markus and Martens, Lena and Merzic, Hamza and Mikulik, "
+        "Vladimir and Norman, Tamara and Papamakarios, George and Quan, John and Ring, Roman and Ruiz, "
+        "Francisco and Sanchez, Alvaro and Sartran, Laurent and Schneider, Rosalia and Sezener, Eren and "
+        "Spencer, Stephen and Srinivasan, Srivatsan and Stanojevi\\'{c}, Milo\\v{s} and Stokowiec, Wojciech "
+        "and Wang, Luyu and Zhou, Guangyao and Viola, Fabio",
+        "The DeepMind JAX Ecosystem",
+        2020,
+        "https://github.com/google-deepmind",
     ),
     "xarray": Work(
         "article",
@@ -88,7 +134,7 @@ OF_TOOLS: dict[str, Work] = {
         "Computing in Science \\& Engineering",
     ),
     "matfree": preprint(
-        'Kr\\"amer, Nicholas and others',
+        'Kr\\"amer, Nicholas and Moreno-Mu\\~noz, Pablo and Roy, Hrittik and Hauberg, S{\\o}ren',
         "Gradients of Functions of Large Matrices",
         2024,
         "2405.17277",

@@ -1,5 +1,6 @@
 """The works behind the named wirings."""
 
+from .recent_cited import OF_RECENT
 from .work import ICLR, ICML, NEURIPS, Work, paper, preprint, software
 
 OF_WIRINGS: dict[str, Work] = {
@@ -27,7 +28,8 @@ OF_WIRINGS: dict[str, Work] = {
         "1706.03762",
     ),
     "liu2022swin": paper(
-        "Liu, Ze and others",
+        "Liu, Ze and Hu, Han and Lin, Yutong and Yao, Zhuliang and Xie, Zhenda and Wei, Yixuan and Ning, Jia "
+        "and Cao, Yue and Zhang, Zheng and Dong, Li and Wei, Furu and Guo, Baining",
         "Swin Transformer V2: Scaling Up Capacity and Resolution",
         2022,
         "IEEE/CVF Conference on Computer Vision and Pattern Recognition",
@@ -35,14 +37,16 @@ OF_WIRINGS: dict[str, Work] = {
     ),
     "olmo2025": preprint("{Team OLMo} and others", "2 OLMo 2 Furious", 2025, "2501.00656"),
     "ding2021": paper(
-        "Ding, Ming and others",
+        "Ding, Ming and Yang, Zhuoyi and Hong, Wenyi and Zheng, Wendi and Zhou, Chang and Yin, Da and Lin, "
+        "Junyang and Zou, Xu and Shao, Zhou and Yang, Hongxia and Tang, Jie",
         "CogView: Mastering Text-to-Image Generation via Transformers",
         2021,
         NEURIPS,
         "2105.13290",
     ),
     "kim2025": paper(
-        "Kim, Jeonghoon and others",
+        "Kim, Jeonghoon and Lee, Byeongchan and Park, Cheonbok and Oh, Yeontaek and Kim, Beomjun and Yoo, "
+        "Taehwan and Shin, Seongjin and Han, Dongyoon and Shin, Jinwoo and Yoo, Kang Min",
         "Peri-LN: Revisiting Normalization Layer in the Transformer Architecture",
         2025,
         ICML,
@@ -107,9 +111,14 @@ OF_WIRINGS: dict[str, Work] = {
         2023,
         "2310.02244",
     ),
-    "sun2025": preprint("Sun, Wenfang and others", "The Curse of Depth in Large Language Models", 2025, "2502.05795"),
+    "sun2025": preprint(
+        "Sun, Wenfang and Song, Xinyuan and Li, Pengxiang and Yin, Lu and Zheng, Yefeng and Liu, Shiwei",
+        "The Curse of Depth in Large Language Models",
+        2025,
+        "2502.05795",
+    ),
     "kedia2024": paper(
-        "Kedia, Akhil and others",
+        "Kedia, Akhil and Zaidi, Mohd Abbas and Khyalia, Sushil and Jung, JungHo and Goka, Harshith and Lee, Haejun",
         "Transformers Get Stable: An End-to-End Signal Propagation Theory for Language Models",
         2024,
         ICML,
@@ -135,7 +144,11 @@ OF_WIRINGS: dict[str, Work] = {
         "2410.01131",
     ),
     "xie2023": preprint(
-        "Xie, Shufang and others", "ResiDual: Transformer with Dual Residual Connections", 2023, "2304.14802"
+        "Xie, Shufang and Zhang, Huishuai and Guo, Junliang and Tan, Xu and Bian, Jiang and Awadalla, Hany "
+        "Hassan and Menezes, Arul and Qin, Tao and Yan, Rui",
+        "ResiDual: Transformer with Dual Residual Connections",
+        2023,
+        "2304.14802",
     ),
     "li2026": preprint(
         "Li, Tianyu and Han, Dongchen and Cao, Zixuan and Huang, Haofeng and Zhou, Mengyu and Chen, Ming and Zhao, Erchao and "
@@ -144,9 +157,18 @@ OF_WIRINGS: dict[str, Work] = {
         2026,
         "2602.08064",
     ),
-    "zhu2024": preprint("Zhu, Defa and others", "Hyper-Connections", 2024, "2409.19606"),
+    "zhu2024": preprint(
+        "Zhu, Defa and Huang, Hongzhi and Huang, Zihao and Zeng, Yutao and Mao, Yunyao and Wu, Banggu and "
+        "Min, Qiyang and Zhou, Xun",
+        "Hyper-Connections",
+        2024,
+        "2409.19606",
+    ),
     "xie2025": preprint(
-        "Xie, Zhenda and Wei, Yixuan and Cao, Huanqi and others",
+        "Xie, Zhenda and Wei, Yixuan and Cao, Huanqi and Zhao, Chenggang and Deng, Chengqi and Li, Jiashi and "
+        "Dai, Damai and Gao, Huazuo and Chang, Jiang and Yu, Kuai and Zhao, Liang and Zhou, Shangyan and Xu, "
+        "Zhean and Zhang, Zhengyan and Zeng, Wangding and Hu, Shengding and Wang, Yuqing and Yuan, Jingyang "
+        "and Wang, Lean and Liang, Wenfeng",
         "mHC: Manifold-Constrained Hyper-Connections",
         2025,
         "2512.24880",
@@ -167,7 +189,8 @@ OF_WIRINGS: dict[str, Work] = {
         "2110.09456",
     ),
     "zhuo2025": preprint(
-        "Zhuo, Zhijian and others",
+        "Zhuo, Zhijian and Zeng, Yutao and Wang, Ya and Zhang, Sijun and Yang, Jian and Li, Xiaoqing and "
+        "Zhou, Xun and Ma, Jinwen",
         "HybridNorm: Towards Stable and Efficient Transformer Training via Hybrid Normalization",
         2025,
         "2503.04598",
@@ -179,7 +202,13 @@ OF_WIRINGS: dict[str, Work] = {
         "https://github.com/kingoflolz/mesh-transformer-jax",
     ),
     "black2022": preprint(
-        "Black, Sid and others", "GPT-NeoX-20B: An Open-Source Autoregressive Language Model", 2022, "2204.06745"
+        "Black, Sid and Biderman, Stella and Hallahan, Eric and Anthony, Quentin and Gao, Leo and Golding, "
+        "Laurence and He, Horace and Leahy, Connor and McDonell, Kyle and Phang, Jason and Pieler, Michael "
+        "and Prashanth, USVSN Sai and Purohit, Shivanshu and Reynolds, Laria and Tow, Jonathan and Wang, Ben "
+        "and Weinbach, Samuel",
+        "GPT-NeoX-20B: An Open-Source Autoregressive Language Model",
+        2022,
+        "2204.06745",
     ),
     "chowdhery2022": preprint(
         "Chowdhery, Aakanksha and others", "PaLM: Scaling Language Modeling with Pathways", 2022, "2204.02311"
@@ -191,4 +220,5 @@ OF_WIRINGS: dict[str, Work] = {
         "Findings of the Association for Computational Linguistics",
         "2206.00330",
     ),
+    **OF_RECENT,
 }

@@ -3,10 +3,13 @@
 Depth runs left to right, from the input to the output; a quantity that spans decades has a log axis. Nothing is computed here:
 numbers come from `tables`. The Axes carry their caption as their label (`ax.get_label()`): quantity, probe and every
 condition; `save` writes picture, table and caption. Bottom up: setting, canvas, saving, looks, scales, lines, legends, profiles,
-budgets, maps, training, jacobians, theory, experiments, layers, atlas, trunk, published.
+budgets, maps, training, jacobians, theory, experiments, layers,
+attention, activations, removal, atlas, trunk, published.
 """
 
+from .activations import massive
 from .atlas import atlas
+from .attention import attention, heads
 from .budgets import budget, budget_totals
 from .canvas import STYLE, WIDTHS, figure
 from .experiments import amplification, collapse, outcomes, through
@@ -15,6 +18,7 @@ from .layers import coordinate_check, similarity, variance_growth
 from .maps import heatmap
 from .profiles import profile
 from .published import reproduction
+from .removal import removal
 from .saving import save
 from .theory import agreement, variance
 from .training import comparison, total_depth, training
@@ -27,6 +31,7 @@ __all__ = [
     "alignment",
     "amplification",
     "atlas",
+    "attention",
     "budget",
     "budget_totals",
     "collapse",
@@ -35,9 +40,12 @@ __all__ = [
     "exponents",
     "factors",
     "figure",
+    "heads",
     "heatmap",
+    "massive",
     "outcomes",
     "profile",
+    "removal",
     "reproduction",
     "save",
     "similarity",

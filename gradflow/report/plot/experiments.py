@@ -12,7 +12,7 @@ from ..tables import experiments
 from ..tables.profiles import nodes
 from ..text import captions
 from .canvas import across_all, axes, legend, styled
-from .legends import legend_above, titled
+from .legends import legend_above
 from .lines import by, check_drawable, curve, guide
 from .looks import DASHES, Look, looks, named
 from .scales import over_sizes, over_steps, over_total_depth, readable_ticks
@@ -119,10 +119,10 @@ def collapse(run, *, width=None) -> Figure:
     size = (across, height * across)
     whole, panels = plt.subplots(4 // columns, columns, figsize=size, layout="constrained", sharex=True)
     a, b, c, d = panels.flat
-    titled(through(run, "bottom / readout", ax=a), r"$\bf{a}$  gradient at the bottom")
-    titled(through(run, "norm", "fork", ax=b), r"$\bf{b}$  where it gains and loses")
-    titled(through(run, "token cosine", ax=c), r"$\bf{c}$  tokens at the top")
-    titled(through(run, "held-out loss", ax=d), r"$\bf{d}$  loss")
+    through(run, "bottom / readout", ax=a).set_title(r"$\bf{a}$  gradient at the bottom", loc="left")
+    through(run, "norm", "fork", ax=b).set_title(r"$\bf{b}$  where it gains and loses", loc="left")
+    through(run, "token cosine", ax=c).set_title(r"$\bf{c}$  tokens at the top", loc="left")
+    through(run, "held-out loss", ax=d).set_title(r"$\bf{d}$  loss", loc="left")
     for ax in panels.flat[: 4 - columns]:
         ax.set_xlabel("")
     lead = (

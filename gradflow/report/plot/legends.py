@@ -4,12 +4,15 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from .looks import fillings
 
 GREY = "0.3"
 MOST = 6  # columns
+COVER = "_cover of the legend"
 
 
 def legend_above(ax: Axes, columns: int, title: str | None = None, key: pd.DataFrame | None = None) -> None:
@@ -18,6 +21,7 @@ def legend_above(ax: Axes, columns: int, title: str | None = None, key: pd.DataF
     Above it comes the `title`. Of a table with several kinds of sublayers, the `key`, the legend tells what filled and open
     markers are.
     """
+    without_legend(ax)  # of an earlier call
     _, labels = ax.get_legend_handles_labels()
     kinds = _kinds(key)
     if kinds:
@@ -27,9 +31,10 @@ def legend_above(ax: Axes, columns: int, title: str | None = None, key: pd.DataF
             ax.add_line(marker("o", filling, label=kind))
     handles, labels = ax.get_legend_handles_labels()
     if labels:
-        _draw(ax, handles, labels, columns)
+        legend = _draw(ax, handles, labels, columns)
+        _keep_titles_above(legend)
     if title is not None:
-        titled(ax, title)
+        ax.set_title(title, loc="left")
 
 
 def _kinds(table: pd.DataFrame | None) -> dict[str, str]:
@@ -44,8 +49,8 @@ def marker(shape: str, filling: Any, label: str) -> Line2D:
     return Line2D([], [], color=GREY, marker=shape, linestyle="", ms=3.5, label=label, **face)
 
 
-def _draw(ax: Axes, handles: list, labels: list[str], columns: int) -> None:
-    """Draws the legend: the largest number of columns first, until it is no wider than there is room."""
+def _draw(ax: Axes, handles: list, labels: list[str], columns: int) -> Legend:
+    """Draws and returns the legend: the largest number of columns first, until it is no wider than there is room."""
     room = _room(ax)
     tried = dict.fromkeys((min(len(labels), MOST), *range(min(columns, len(labels)), 0, -1)))
     for number in tried:
@@ -68,6 +73,7 @@ def _draw(ax: Axes, handles: list, labels: list[str], columns: int) -> None:
     if width > 0.75 * room:  # it ends where the axes end, and begins above the labels of the ticks
         legend.set_loc("lower right")
         legend.set_bbox_to_anchor((1.0, 1.0), ax.transAxes)
+    return legend
 
 
 def _room(ax: Axes) -> float:
@@ -81,10 +87,22 @@ def _room(ax: Axes) -> float:
     return 0.97 * whole * len(spanned) / columns
 
 
-def titled(ax: Axes, title: str) -> None:
-    """Writes a title at the left, above the legend where there is one."""
-    above = 0.0
+def without_legend(ax: Axes) -> None:
+    """Takes the legend away, that of another panel being enough, and the room above the axes that it took."""
     legend = ax.get_legend()
     if legend is not None:
-        above = legend.get_window_extent().height * 72 / ax.figure.dpi
-    ax.set_title(title, loc="left", pad=4 + above)
+        legend.remove()
+    for inside in tuple(ax.child_axes):
+        if inside.get_label() == COVER:
+            inside.remove()
+
+
+def _keep_titles_above(legend: Legend) -> None:
+    """Makes titles of the legend's axes, set now or later, stand above it.
+
+    Matplotlib lifts a title above the axes that lie in these ones: so empty ones are laid over the legend, as high as it is.
+    """
+    ax, height = legend.axes, legend.get_window_extent().height / legend.figure.dpi
+    inches_above = legend.figure.dpi_scale_trans + ScaledTranslation(0, 1, ax.transAxes)  # type: ignore[arg-type]
+    place = blended_transform_factory(ax.transAxes, inches_above)
+    ax.inset_axes((0, 0, 1, height), transform=place, label=COVER).set_axis_off()

@@ -22,6 +22,8 @@ TICKS = 12  # steps that a heatmap names
 NAMED = 6  # steps of a model that the legend of a profile names, where there are more than it has room for
 CROWD = 24  # curves; more of them have no markers
 
+LISTED = 6  # entries that a caption names
+
 
 @styled
 def profile(
@@ -187,10 +189,12 @@ def _name_axis(ax: Axes, text: str) -> None:
 
 
 def _entry(at) -> str:
-    """Returns the entries that are drawn, in words."""
-    if isinstance(at, list | tuple):
-        return ", ".join(map(str, at))
-    return str(at)
+    """Returns the entries that are drawn, in words; of many their number, since the legend names them."""
+    if not isinstance(at, list | tuple):
+        return str(at)
+    if len(at) > LISTED:
+        return f"{len(at)} entries"
+    return ", ".join(map(str, at))
 
 
 def _ylabel(quantity: Quantity, relative_to, where: dict) -> str:

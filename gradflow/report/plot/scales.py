@@ -10,6 +10,7 @@ from ...results.arguments import known
 
 SCALES = ("linear", "log", "symlog")
 REFERENCE = "gradflow-reference"
+FAR = 20  # times the median: what a linear axis shows of both is one of them
 
 
 def scale(ax: Axes, positive: bool, reference: float | None, wanted: str | None = None) -> None:
@@ -23,6 +24,22 @@ def scale(ax: Axes, positive: bool, reference: float | None, wanted: str | None 
     elif positive and _has_positive(ax):
         ax.set_yscale("log")
     _draw_reference(ax, reference)
+    readable_ticks(ax)
+
+
+def signed(ax: Axes, middle: float, largest: float, wanted: str | None = None) -> None:
+    """Makes the axis one of numbers of either sign, with a thin line at 0.
+
+    Where the `largest` size is far above the `middle` one, it is linear up to that alone, and logarithmic beyond. `wanted` is the
+    caller's own scale.
+    """
+    far = largest > FAR * middle
+    if known("scale", wanted or "symlog", SCALES) != "symlog":
+        ax.set_yscale(str(wanted))
+    elif far or wanted is not None:
+        above = middle * (1 + 1e-6)  # of which the logarithm does not round down to the next tick
+        ax.set_yscale("symlog", linthresh=above)
+    _draw_reference(ax, 0.0)
     readable_ticks(ax)
 
 
@@ -96,6 +113,13 @@ def plain_ticks(axis: Axis) -> None:
         axis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)))
     axis.set_major_formatter(FuncFormatter(_plain))
     axis.set_minor_formatter(NullFormatter())
+
+
+def plain_bar(ax: Axes) -> None:
+    """Writes out the ticks of a colour bar whose scale is logarithmic and of two decades or less."""
+    low, high = sorted(ax.get_ylim())
+    if low > 0 and high < 100 * low:
+        plain_ticks(ax.yaxis)
 
 
 def _plain(value: float, _position) -> str:

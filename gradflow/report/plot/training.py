@@ -15,7 +15,7 @@ from ..text import captions
 from . import scales
 from .budgets import budget_totals
 from .canvas import across_all, axes, legend, styled
-from .legends import legend_above, titled
+from .legends import legend_above, without_legend
 from .lines import by, check_drawable, curve, curves, folded, law
 from .looks import looks, named
 from .profiles import check_laws, dotted, profile
@@ -99,13 +99,13 @@ def comparison(run, sweep, *, steps=(0, 10, 100), width=None) -> Figure:
     budget_totals(run, steps=shown, ax=c)
     training(run, "token_cosine", ax=d)
     training(run, "loss", ax=e)
-    e.legend([], [])  # that of the panel above it
+    without_legend(e)  # that of the panel above it
     d.tick_params(labelbottom=False)
     d.set_xlabel("")
-    titled(a, r"$\bf{a}$  gradient through the stack")
-    titled(b, r"$\bf{b}$  at initialization, against depth")
-    titled(c, r"$\bf{c}$  where it gains and loses")
-    titled(d, r"$\bf{d}$  tokens and loss")
+    a.set_title(r"$\bf{a}$  gradient through the stack", loc="left")
+    b.set_title(r"$\bf{b}$  at initialization, against depth", loc="left")
+    c.set_title(r"$\bf{c}$  where it gains and loses", loc="left")
+    d.set_title(r"$\bf{d}$  tokens and loss", loc="left")
     subtitle = f"probe: the loss's gradient; {captions.short(run)}; bands: {captions.intervals(run)}"
     lines = fill(subtitle.replace("bands: no", "no"), int(17 * across))
     whole.suptitle(lines, fontsize=7, color="0.3")

@@ -1,7 +1,7 @@
 """The numbers behind figures and pages, as long tables with a band over seeds; knows results and laws, and draws nothing.
 
-Bottom up: steps, profiles, budget, nonfinite, fits, outcome, jacobians, numbers, theory, experiments, growth,
-coordinates, atlas, atlas_page.
+Bottom up: steps, profiles, budget, nonfinite, fits, outcome, jacobians, attention, activations,
+removal, extremes, numbers, theory, experiments, growth, coordinates, atlas, atlas_page.
 """
 
 from .budget import NET, budget_from_top, budget_totals, ends, net_budget
@@ -27,4 +27,4 @@ from .profiles import (
     training,
     variable,
 )
-from .steps import at_steps, shown_steps, steps_of
+from .steps import at_step, at_steps, shown_steps, steps_of

@@ -39,9 +39,17 @@ def ends(node) -> dict[str, xr.Dataset]:
     return {
         "bottom": band(bottom),
         "budget": band(net_budget(node)),
-        "leave_gain": band(node["leave_gain"]),
+        "leave_gain": band(_leave_gain(node)),
         "loss": band(node["loss"]),
     }
+
+
+def _leave_gain(node) -> xr.DataArray:
+    """Returns the log-gain of the final norm; from the gradients around it where it was not read, as of a program."""
+    if "leave_gain" in node:
+        return node["leave_gain"]
+    top = relative(node, "stream_gradient", "readout").isel(depth=-1, drop=True)
+    return xr.ufuncs.log(top).rename("leave_gain").assign_attrs(units="nat")
 
 
 def budget_totals(tree, *, steps=None) -> pd.DataFrame:

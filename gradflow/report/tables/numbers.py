@@ -12,7 +12,7 @@ import xarray as xr
 
 from ...results.statistics import band
 from ...results.tree import nodes, variable
-from . import jacobians
+from . import extremes, jacobians
 from .profiles import compared, digits, interval, signed
 
 BOTTOM = "bottom / readout"
@@ -27,8 +27,8 @@ SIGNED = ("norm", "fork", "net", FINAL_NORM, *VOLUMES.values())
 def results(run, ends_of_models: Mapping[str, Mapping[str, xr.Dataset]]) -> pd.DataFrame:
     """Returns the table of a run; `ends_of_models` are those of its `outcome`.
 
-    The gradient at the bottom relative to the readout, the budget, the final norm, the loss; what was read of Jacobians; and
-    the first of these against the first model's, paired over seeds.
+    The gradient at the bottom relative to the readout, the budget, the final norm, the loss; what was read of Jacobians, of
+    attention, of massive activations and of layer removal; and the first of these against the first model's, paired over seeds.
     """
     frames = []
     for name, ends in ends_of_models.items():
@@ -38,6 +38,7 @@ def results(run, ends_of_models: Mapping[str, Mapping[str, xr.Dataset]]) -> pd.D
             bands[str(part)] = budget.sel(part=part)
         bands |= {FINAL_NORM: ends["leave_gain"], "loss": ends["loss"]}
         bands |= _jacobians(nodes(run)[name])
+        bands |= extremes.bands(nodes(run)[name])
         bands |= _against_the_first(run, name)
         for quantity, numbers in bands.items():
             frames.append(rows(name, quantity, numbers))

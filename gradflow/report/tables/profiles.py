@@ -19,7 +19,7 @@ from ...results.quantities import Quantity, row
 from ...results.statistics import band, paired_log_ratio
 from ...results.sweeps import against_total_depth, at_labels, output_parameter
 from ...results.tree import nodes, relative, variable
-from .steps import at_steps
+from .steps import at_step, at_steps
 
 ALONG = ("layer", "relative_depth")  # what a profile can be drawn over, besides the positions themselves
 
@@ -218,12 +218,7 @@ def training(run, quantities: Iterable[str] = THROUGH) -> pd.DataFrame:
 
 def similarity(node, quantity: str = "stream_angle", *, step: int | None = None) -> pd.DataFrame:
     """Returns how alike the streams at any two positions are, at a recorded step (by default the last), as bands over seeds."""
-    values = variable(node, quantity)
-    if step is not None:
-        values = at_steps(values, (step,))
-    if "step" in values.dims:
-        values = values.isel(step=-1, drop=True)
-    return long({called(node): values})
+    return long({called(node): at_step(variable(node, quantity), step)})
 
 
 def heat(node, quantity: str = "stream_gradient", *, relative_to: str | None = "readout") -> xr.DataArray:

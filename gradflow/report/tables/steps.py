@@ -41,6 +41,15 @@ def shown_steps(tree: Any) -> tuple[int, ...]:
     return recorded[0], recorded[1 + int(away.argmin())], recorded[-1]
 
 
+def at_step(values: xr.DataArray, step: int | None = None) -> xr.DataArray:
+    """Returns `values` at one recorded step, by default the last, without the dimension; unchanged where there are no steps."""
+    if step is not None:
+        values = at_steps(values, (step,))
+    if "step" in values.dims:
+        values = values.isel(step=-1, drop=True)
+    return values
+
+
 def at_steps(values: xr.DataArray, steps: Sequence[int] | None) -> xr.DataArray:
     """Returns `values` at those steps, where they have steps; a step beyond the last means the last.
 

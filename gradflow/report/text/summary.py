@@ -15,7 +15,7 @@ from ..tables import jacobians, nonfinite
 from ..tables.fits import Key
 from ..tables.outcome import Outcome, outcome
 from ..tables.profiles import digits, interval, signed
-from . import captions
+from . import captions, layers
 
 
 def lines(run, sweep=None, *, steps: Sequence[int] | None = None, computed: Outcome | None = None) -> list[str]:
@@ -36,6 +36,7 @@ def lines(run, sweep=None, *, steps: Sequence[int] | None = None, computed: Outc
     sentences += _laws(run, computed.laws)
     for name, node in members.items():
         sentences += _jacobians(name, node, chosen)
+        sentences += layers.lines(name, node, chosen)
     sentences += _pairs(run, chosen[-1])
     every_model = dict(members)
     if sweep is not None:

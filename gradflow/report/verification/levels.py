@@ -1,19 +1,17 @@
 """`verify`: a bundle is checked level by level, and each level says what it found and how long it took."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import xarray as xr
-
 from ...results.arguments import answering, function, whole
-from ...results.files import as_path, printable, regular
+from ...results.files import as_path, printable
 from ...results.provenance import provenance
-from ...results.tree import mapping_of
+from ...results.repeated import Repeated
 from ..bundle.contents import Contents
 from ..bundle.writing import RESULTS, opened
-from . import listing, rebuilt, recomputed
+from . import inputs, listing, rebuilt, recomputed
 from .finding import Finding
 
 LEVELS = (
@@ -22,23 +20,27 @@ LEVELS = (
     "the first steps, computed again",
     "everything, computed again",
 )
-Recompute = Callable[..., Iterator[tuple[str, xr.DataTree, xr.DataTree]]]
+Recompute = Callable[..., Iterable[Repeated]]
 
 
 class Level(NamedTuple):
-    """One level of a verification: its number, what it found wrong, its seconds, and what should be known of it."""
+    """One level of a verification: its number, its seconds, what it found wrong, what was not computed again, and notes."""
 
     number: int
-    findings: list[Finding]
     seconds: float
+    findings: list[Finding]
+    missed: list[str]
     notes: list[str]
 
     def __str__(self) -> str:
         verdict = "in order"
         if self.findings:
             verdict = f"{len(self.findings)} not in order"
+        if self.missed:
+            verdict += f", {len(self.missed)} not computed again"
         lines = [f"level {self.number}, {LEVELS[self.number]}: {verdict} ({self.seconds:.1f} s)"]
         lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  not computed again: {line}" for line in self.missed]
         lines += [f"  {finding}" for finding in self.findings]
         return "\n".join(lines)
 
@@ -57,6 +59,11 @@ class Verification(NamedTuple):
     def in_order(self) -> bool:
         """Whether nothing was found."""
         return not self.findings
+
+    @property
+    def missed(self) -> list[str]:
+        """What was not computed again, and why: a line each."""
+        return [line for level in self.levels for line in level.missed]
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.levels))
@@ -82,9 +89,11 @@ def verify(
         also everything
     stop : end with the first level at which something is not in order
     text, weights : the file of text, and the folder of weights, that the run read, where they are no part of the bundle; their
-        hashes are compared at level 0, and levels 2 and 3 read them
+        hashes are compared at level 0, and levels 2 and 3 read them. By default those that lie where the run found them
     recompute : `gf.recompute`, which levels 2 and 3 need
     report : called with every level as it is done
+
+    What levels 2 and 3 can't compute again is `missed`: nothing was found of it, and nothing of it was checked but its files.
 
     Errors: OSError where there is no folder; ValueError for levels 2 and 3 without `recompute`.
     """
@@ -98,23 +107,25 @@ def verify(
         function("recompute", recompute)
     given = {"text": text, "weights": weights}
     files = {what: as_path(place) for what, place in given.items() if place is not None}
-    contents: Contents | Finding | None = None
-    if level or files:
-        contents = _opened(path)
+    contents = _opened(path)
     done: list[Level] = []
     for number in range(level + 1):
         started = time.perf_counter()
         found: list[Finding] = []
+        missed: list[str] = []
         notes: list[str] = []
         if number == 0:
             found += listing.findings(path)
-        if number == 0 and files and isinstance(contents, Contents):
-            found += _given(contents, files)
         if number and isinstance(contents, Finding):
             found.append(contents)
-        elif number and isinstance(contents, Contents):
-            found, notes = _checked(number, path, contents, files, recompute)
-        done.append(Level(number, found, time.perf_counter() - started, notes))
+        elif isinstance(contents, Contents):
+            if number == 0:
+                found += inputs.findings(contents, files)
+                notes += inputs.notes(contents, files)
+            else:
+                checked = _checked(number, path, contents, files, recompute)
+                found, missed, notes = checked.findings, checked.missed, checked.notes
+        done.append(Level(number, time.perf_counter() - started, found, missed, notes))
         if report is not None:
             report(done[-1])
         if found and (stop or contents is found[-1]):
@@ -130,41 +141,26 @@ def _opened(folder: Path) -> Contents | Finding:
         return Finding(RESULTS, str(error))
 
 
+class _Checked(NamedTuple):
+    """What one level from 1 on found."""
+
+    findings: list[Finding]
+    missed: list[str]
+    notes: list[str]
+
+
 def _checked(
     number: int, folder: Path, contents: Contents, files: Mapping[str, Path], recompute: Recompute | None
-) -> tuple[list[Finding], list[str]]:
-    """Returns what one level from 1 on found, and notes."""
+) -> _Checked:
+    """Returns what one level from 1 on found."""
     exact = recomputed.same_environment(contents.record.provenance, provenance())
-    notes = []
+    checked = _Checked([], [], [])
     if not exact:
-        notes.append("this is another environment, so numbers are compared within tolerances, not to the bit")
+        checked.notes.append("this is another environment, so numbers are compared within tolerances, not to the bit")
     if number == 1 or recompute is None:
-        return list(rebuilt.findings(folder, contents, exact=exact)), notes
-    found: list[Finding] = []
-    try:
-        for part, recorded, again in recompute(contents.trees, contents.record, folder, files, part_only=number == 2):
-            found += recomputed.findings(recorded, again, part, exact=exact)
-    except (ValueError, OSError, ImportError) as error:
-        found.append(Finding(RESULTS, f"it can't be computed again here: {error}"))
-    return found, notes
-
-
-def _given(contents: Contents, files: Mapping[str, Path]) -> list[Finding]:
-    """Returns what is wrong with the text and the weights that were given."""
-    digests: dict[str, str] = {}
-    data = mapping_of(contents.run, "data")
-    if "sha256" in data:
-        digests["text"] = str(data["sha256"])
-    paths = {what: regular(path) for what, path in files.items() if what == "text"}
-    found = list(listing.given(digests, paths))
-    if "weights" in files:
-        found += _weights(contents, files["weights"])
-    return found
-
-
-def _weights(contents: Contents, folder: Path) -> list[Finding]:
-    """Returns which files of weights are not those that were read."""
-    sums = mapping_of(contents.run, "checkpoint").get("weights_sha256", {})
-    if not sums:
-        return [Finding(str(folder), "no SHA-256 of weights was recorded")]
-    return list(listing.given(sums, {name: regular(folder / name) for name in sums}))
+        checked.findings.extend(rebuilt.findings(folder, contents, exact=exact))
+        return checked
+    for repeated in recompute(contents.trees, contents.record, folder, files, part_only=number == 2):
+        checked.findings.extend(recomputed.findings(repeated, exact=exact))
+        checked.missed.extend(recomputed.missed(repeated))
+    return checked

@@ -1,8 +1,4 @@
-"""Level 0: every file that the manifest lists is there with its SHA-256, there is no other, and the manifest is its own.
-
-The text and the weights that a run read are no part of a bundle, unless the text is CPython's: where they are given, their
-SHA-256 is compared with the recorded one.
-"""
+"""Level 0: every file that the manifest lists is there with its SHA-256, there is no other, and the manifest is its own."""
 
 import json
 import os
@@ -10,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...results.files import printable, scratch
+from ...results.files import regular, scratch
 from ...results.folder import CHECKPOINTS, MANIFEST, WIRINGS, digest_of, manifest, signed
 from ...results.locks import LOCK
 from .finding import Finding
@@ -42,11 +38,23 @@ def findings(folder: Path) -> Iterator[Finding]:
         if name not in there:
             yield Finding(name, "it is listed in manifest.json and missing")
             continue
-        digest = digest_of(folder / name)
-        if digest != listed[name]:
-            yield Finding(name, "its SHA-256", digest, str(listed[name]))
+        yield from _differing(folder / name, name, str(listed[name]))
     for name in sorted(there - set(listed) - {MANIFEST}):
         yield Finding(name, "it is not listed in manifest.json")
+
+
+def _differing(path: Path, name: str, listed: str) -> Iterator[Finding]:
+    """Yields that a file is not the listed one, or no file at all; a link to the same bytes is none, since they may change."""
+    if path.is_symlink():
+        yield Finding(name, "it is a link to somewhere else, and no file of this folder")
+        return
+    try:
+        digest = digest_of(regular(path))
+    except OSError as error:
+        yield Finding(name, str(error))
+        return
+    if digest != listed:
+        yield Finding(name, "its SHA-256", digest, listed)
 
 
 def _as_written(entries: Mapping[str, Any]) -> str:
@@ -66,14 +74,3 @@ def _files(folder: Path) -> Iterator[str]:
             path = (inside / name).as_posix()
             if name != LOCK and path not in COMPILED and not scratch(Path(name)):
                 yield path
-
-
-def given(recorded: Mapping[str, str], files: Mapping[str, Path]) -> Iterator[Finding]:
-    """Yields what is wrong with files that a run read: `{what: SHA-256}` as it was recorded, and `{what: path}` as given."""
-    for what, path in files.items():
-        if what not in recorded:
-            yield Finding(str(path), f"no SHA-256 of the {what} was recorded")
-            continue
-        digest = digest_of(path)
-        if digest != recorded[what]:
-            yield Finding(printable(path), f"the SHA-256 of the {what}", digest, recorded[what])

@@ -13,6 +13,7 @@ from ...results import topics
 from ...results.files import printable
 from ...results.folder import MANIFEST, manifest, signed
 from ...results.tree import mapping_of
+from ..bundle import licences
 from ..bundle.contents import Contents
 from ..bundle.files import files_of
 from ..bundle.writing import RESULTS
@@ -22,6 +23,7 @@ from .texts import difference
 
 MARK = re.compile(rb"data-sha256:([0-9a-f]{64})")
 PICTURES = (".pdf", ".png")
+ENDS = {".pdf": b"%%EOF", ".png": b"IEND\xaeB`\x82"}  # the last bytes of a whole one
 
 
 def findings(
@@ -62,7 +64,10 @@ def _picture(folder: Path, name: str, table: Path) -> Iterator[Finding]:
     if not path.is_file():
         yield Finding(name, "it is missing")
         return
-    drawn = MARK.findall(path.read_bytes())
+    content = path.read_bytes()
+    if not content.rstrip().endswith(ENDS[path.suffix]):
+        yield Finding(name, "it has no end, as a picture that was cut")
+    drawn = MARK.findall(content)
     should = data_mark(table.read_bytes().decode("utf-8", "replace")).partition(":")[2]
     if drawn != [should.encode()]:
         stands = b", ".join(drawn).decode()
@@ -71,7 +76,7 @@ def _picture(folder: Path, name: str, table: Path) -> Iterator[Finding]:
 
 def _manifest(entries: Mapping[str, Any], contents: Contents, exact: bool) -> Iterator[Finding]:
     """Yields where the manifest says something else of the run than the results do."""
-    should = signed({**contents.record.manifest(), "outputs": entries.get("outputs", {})})
+    should = signed({**licences.manifest(contents), "outputs": entries.get("outputs", {})})
     for name in dict.fromkeys([*should, *entries]):
         stands, expected = entries.get(name), should.get(name)
         if stands != expected and name != "sha256":

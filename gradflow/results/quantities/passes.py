@@ -1,8 +1,8 @@
-"""Rows of the quantities of forward and backward passes: losses, gradients, the budget, the signal, the experts."""
+"""Rows of the quantities of forward and backward passes: losses, gradients, the budget, the signal."""
 
 from .quantity import ARITHMETIC, Error, Quantity, with_error
 
-_OF_EXAMPLES = Error("SD over examples / √examples", r"\mathrm{SD}/\sqrt{B}")
+OF_EXAMPLES = Error("SD over examples / √examples", r"\mathrm{SD}/\sqrt{B}")
 _JACKKNIFE = Error(
     "jackknife over examples", r"\sqrt{\frac{B-1}{B}\sum_i \left(\theta_{(i)} - \overline{\theta}\right)^2}"
 )
@@ -67,7 +67,7 @@ _PER_EXAMPLE = (
             reading="parameter_gradient_per_example",
             predicted=True,
         ),
-        _OF_EXAMPLES,
+        OF_EXAMPLES,
     ),
     *with_error(
         Quantity(
@@ -183,65 +183,6 @@ _SIGNAL = (
     ),
 )
 
-_SIMILARITY = (
-    Quantity(
-        "stream_cosine",
-        "cosine between positions of the stream",
-        "mean over tokens of ⟨x_l, x_m⟩/(‖x_l‖‖x_m‖), then over examples",
-        r"\frac{1}{T} \sum_t \frac{\langle x_{\ell, t}, x_{m, t} \rangle}{\|x_{\ell, t}\| \|x_{m, t}\|}",
-        "1",
-        ("depth", "other_depth"),
-        ARITHMETIC,
-        "similarity",
-        "similarity",
-    ),
-    Quantity(
-        "stream_angle",
-        "angular distance between positions of the stream",
-        "mean over tokens of arccos(⟨x_l, x_m⟩/(‖x_l‖‖x_m‖))/π, then over examples (Gromov et al. 2024, section 3)",
-        r"\frac{1}{T} \sum_t \frac{1}{\pi} \arccos"
-        r"\frac{\langle x_{\ell, t}, x_{m, t} \rangle}{\|x_{\ell, t}\| \|x_{m, t}\|}",
-        "half turns",
-        ("depth", "other_depth"),
-        ARITHMETIC,
-        "similarity",
-        "similarity",
-    ),
-)
-
-_EXPERTS = (
-    Quantity(
-        "expert_load",
-        "load of each expert",
-        "share of a sublayer's choices that fall on the expert; they sum to 1; NaN: no experts",
-        r"f_e = \frac{c_e}{\sum_{e'} c_{e'}}",
-        "1",
-        ("sublayer", "expert"),
-        ARITHMETIC,
-        "expert_load",
-    ),
-    Quantity(
-        "load_violation",
-        "violation of a balanced load",
-        "max load / mean load − 1 over experts (Wang et al. 2024 (Loss-Free Balancing), from secondary sources)",
-        r"\frac{\max_e f_e}{\overline{f}} - 1",
-        "1",
-        ("sublayer",),
-        ARITHMETIC,
-        "expert_load",
-    ),
-    Quantity(
-        "gate_entropy",
-        "entropy of a token's gates",
-        "−Σ_e p_e log p_e, p = g/Σg over the chosen experts, mean over tokens; log k where all k weigh the same",
-        r"-\frac{1}{T} \sum_t \sum_e p_{t, e} \log p_{t, e}, \; p_{t, e} = \frac{g_{t, e}}{\sum_{e'} g_{t, e'}}",
-        "nat",
-        ("sublayer",),
-        ARITHMETIC,
-        "expert_load",
-    ),
-)
-
 _HELD_OUT = with_error(
     Quantity(
         "heldout_loss",
@@ -254,7 +195,7 @@ _HELD_OUT = with_error(
         "heldout_loss",
         "outcomes",
     ),
-    _OF_EXAMPLES,
+    OF_EXAMPLES,
 )
 
-ROWS = (*_BACKWARD, *_PER_EXAMPLE, *_ACCOUNTS, *_SIGNAL, *_SIMILARITY, *_EXPERTS, *_HELD_OUT)
+ROWS = (*_BACKWARD, *_PER_EXAMPLE, *_ACCOUNTS, *_SIGNAL, *_HELD_OUT)

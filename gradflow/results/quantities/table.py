@@ -6,12 +6,14 @@ from typing import TypeVar
 import pandas as pd
 
 from ..arguments import known, shown
-from . import jacobians, passes, training
+from . import forward, jacobians, passes, training
 from .quantity import Error, Quantity
 from .sources import SOURCES, predicting
 
 T = TypeVar("T")
-QUANTITIES: dict[str, Quantity] = {row.name: row for row in (*passes.ROWS, *jacobians.ROWS, *training.ROWS)}
+QUANTITIES: dict[str, Quantity] = {
+    row.name: row for row in (*passes.ROWS, *forward.ROWS, *jacobians.ROWS, *training.ROWS)
+}
 _OF_REPLICAS = Error("SD over replicas / √replicas", r"\mathrm{SD}/\sqrt{R}")
 
 

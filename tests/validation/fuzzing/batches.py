@@ -213,7 +213,7 @@ KEYS = {
     f"{{'inputs': {X}}}": REFUSED,
     f"{{'targets': {Y}}}": REFUSED,
     "{}": REFUSED,
-    f"{{'inputs': {X}, 'targets': {Y}, 'attention_mask': np.ones((2, 8), int)}}": REFUSED,
+    f"{{'inputs': {X}, 'targets': {Y}, 'attention_mask': np.ones((2, 8), int)}}": RIGHT,
     f"{{'inputs': {X}, 'targets': {Y}, 'mask': np.ones((2, 8), int)}}": REFUSED,
     f"{{'inputs': {X}, 'targets': {Y}, 'position_ids': {X}}}": REFUSED,
     f"{{'inputs': {X}, 'targets': {Y}, 'token_type_ids': {X}}}": REFUSED,

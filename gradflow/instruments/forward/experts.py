@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from ...model.equation.sublayer import bind, recorded, walk
 from ...model.numerics.precision import in_precision_of
-from .visits import at_bottom, with_params
+from ..meters.visits import at_bottom, its_input, with_params
 
 
 @runtime_checkable
@@ -38,7 +38,7 @@ def load(model, params, batch) -> dict:
     def visit(x, layers_and_params, _):
         layers, of_sublayer = layers_and_params
         parts = bind(layers, of_sublayer)
-        y, inputs = recorded(parts, x, at=_input)
+        y, inputs = recorded(parts, x, at=its_input)
         branch = layers["branch"]
         gates = _of_gates(branch, of_sublayer["branch"], inputs["branch"], size)
         return y, gates
@@ -61,11 +61,6 @@ def _most_experts(model) -> int:
         if isinstance(sub.branch, Routed):
             most = max(most, sub.branch.router.experts)
     return most
-
-
-def _input(part, u):
-    """Returns a part's output and, as its record, its input."""
-    return part(u), u
 
 
 def _of_gates(branch, params, x, size: int) -> dict:

@@ -11,8 +11,8 @@ Axes: S + 1 positions l and m, T tokens, d features; the lanes of a stream of se
 import jax
 import jax.numpy as jnp
 
-from ..model.equation.sublayer import walk
-from .meters.visits import at_bottom, reporting_inputs
+from ...model.equation.sublayer import walk
+from ..meters.visits import at_bottom, reporting_inputs
 
 
 def between_positions(model, params, batch) -> dict:

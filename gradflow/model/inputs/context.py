@@ -1,0 +1,100 @@
+"""What an example says beside its tokens: a training step, a condition, which tokens are padding, which text each is of.
+
+    {"tokens": [T], "step": [], "condition": [d], "texts": [T]}
+
+are then the inputs of an example, in the place of its tokens alone; `texts` has the number of each token's text, −1 is padding.
+Layers that read one of these name it in their `asks`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+TOKENS = "tokens"
+CONTEXT = ("step", "condition", "texts")
+# What a batch may say of padding and of packed texts, in the words of other libraries.
+OF_TEXTS = ("attention_mask", "segments")
+
+
+def tokens_of(inputs):
+    """Returns the tokens of an example, or of several."""
+    return inputs[TOKENS] if isinstance(inputs, Mapping) else inputs
+
+
+def context_of(inputs) -> dict[str, Any]:
+    """Returns what is said beside them."""
+    if not isinstance(inputs, Mapping):
+        return {}
+    return {name: inputs[name] for name in CONTEXT if name in inputs}
+
+
+def positions_of(inputs):
+    """Returns the positions of the tokens of one example within their texts [T], from 0; None where no texts are said.
+
+    Those of padding are counted by themselves.
+    """
+    texts = context_of(inputs).get("texts")
+    if texts is None:
+        return None
+    place = jnp.arange(len(texts))
+    is_first = jnp.concatenate([jnp.ones(1, bool), texts[1:] != texts[:-1]])
+    first = jax.lax.cummax(jnp.where(is_first, place, 0))
+    return place - first
+
+
+def folded(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a batch whose inputs hold what it says beside its tokens; as it is, where it says nothing.
+
+    Padding has no target.
+    """
+    said = {name: batch[name] for name in CONTEXT if name in batch}
+    rest = {name: batch[name] for name in ("inputs", "targets")}
+    if not said:
+        return rest
+    if "texts" in said:
+        rest["targets"] = np.where(np.asarray(said["texts"]) < 0, np.int32(-1), np.asarray(batch["targets"]))
+    return {**rest, "inputs": {TOKENS: batch["inputs"], **said}}
+
+
+def unfolded(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a batch that says beside its tokens what its inputs hold; as it is, where they are tokens alone."""
+    inputs = batch.get("inputs")
+    if not isinstance(inputs, Mapping) or TOKENS not in inputs:
+        return dict(batch)
+    return {**batch, "inputs": inputs[TOKENS], **context_of(inputs)}
+
+
+def texts_of(attention_mask, segments, tokens: tuple[int, ...]) -> np.ndarray:
+    """Returns the number of the text that each token is of [..., T], −1 for padding, from a mask and segments, or one of them.
+
+    Errors: ValueError for another shape, for an example without a token that is not padding, for a text in pieces.
+    """
+    for name, array in (("attention_mask", attention_mask), ("segments", segments)):
+        if array is not None and array.shape != tokens:
+            raise ValueError(f"{name} has shape {array.shape}: that of the inputs, {tokens}, is expected")
+    texts = np.zeros(tokens, np.int32)
+    if segments is not None:
+        texts = segments.astype(np.int32)
+        if texts.min() < 0:
+            raise ValueError(f"segments has {texts.min()}: texts are counted from 0; say padding by attention_mask")
+    if attention_mask is not None:
+        if not np.isin(attention_mask, (0, 1)).all():
+            raise ValueError("attention_mask has more than 0 and 1: 1 is a token, 0 is padding")
+        texts = np.where(attention_mask == 0, np.int32(-1), texts)
+    _check_texts(texts)
+    return texts
+
+
+def _check_texts(texts: np.ndarray) -> None:
+    """Refuses an example that is padding alone, and a text whose tokens do not lie side by side."""
+    for place in np.ndindex(texts.shape[:-1]):
+        row = texts[place]
+        if (row < 0).all():
+            raise ValueError(f"example {place[-1]} is padding alone (attention_mask 0): leave it out")
+        starts = row[np.flatnonzero(np.diff(row, prepend=row[0] - 1))]
+        real = starts[starts >= 0]
+        if len(set(real.tolist())) < len(real):
+            raise ValueError(f"example {place[-1]} has a text in pieces: the tokens of a text lie side by side")
