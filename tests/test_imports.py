@@ -199,12 +199,15 @@ def is_loop(node) -> bool:
 
 
 def test_over_depth_only_walk_loops():
-    """The others go over the tangents or the normals of one position, over rounds of Sinkhorn's projection, as a user's do."""
+    """The others go over tangents, normals or tokens of one position, over rounds of a projection or a timing, as a user's do."""
     others = [
         "instruments.directions.orthonormalized",
         "instruments.jacobians.spaces.gram_schmidt",
+        "instruments.jacobians.triangular._substituted",
         "model.layers.lane_mixing.sinkhorn",
         "model.layers.manifolds.balanced",
+        "operations._multiplied",
+        "operations._pointwise",
         "programs.trace.evaluation._scanned",
         "programs.trace.stacking._looped",
     ]

@@ -54,7 +54,8 @@ def inverse(op: Operator, weight) -> Inverse:
     """
     blocks = diagonal_blocks(op)
     added = weight * _unreached(op, blocks)
-    factors = one_by_one(lu_factor)(blocks + _block_diagonal(added, len(blocks)))
+    on_diagonal = _block_diagonal(added, len(blocks))
+    factors = one_by_one(lu_factor)(blocks + on_diagonal)
     system = _System(op, added, factors)
     pivots = jnp.diagonal(factors[0], axis1=1, axis2=2)
     log_determinant = jnp.sum(jnp.log(jnp.abs(pivots)))
