@@ -20,6 +20,7 @@ FLOORS = {
 ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {
     "caching": ("cache",),
+    "costs": ("cost",),
     "instruments.meters.meter": ("meter",),
     "interop.logged": ("logged",),
     "interop.pretrained": ("checkpoint",),

@@ -17,6 +17,7 @@ FLOORS = {
     "compiler": set(),
     "results": {"compiler"},
     "ahead": set(),
+    "operations": set(),
     "caching": {"compiler", "results"},
     "laws": {"results"},
     "model": {"results", "laws"},
@@ -28,6 +29,7 @@ FLOORS = {
     "report": {"results", "laws"},
     "interop": {"results", "laws", "model", "instruments", "programs", "training"},
     "recomputation": {"results", "model", "instruments", "programs", "theory", "training", "interop"},
+    "costs": {"operations", "results", "model", "instruments", "programs", "theory", "training"},
     "named": {"results", "laws", "model", "training"},
     "jobs": {
         "named",
@@ -197,12 +199,15 @@ def is_loop(node) -> bool:
 
 
 def test_over_depth_only_walk_loops():
-    """The others go over the tangents or the normals of one position, over rounds of Sinkhorn's projection, as a user's do."""
+    """The others go over tangents, normals or tokens of one position, over rounds of a projection or a timing, as a user's do."""
     others = [
         "instruments.directions.orthonormalized",
         "instruments.jacobians.spaces.gram_schmidt",
+        "instruments.jacobians.triangular._substituted",
         "model.layers.lane_mixing.sinkhorn",
         "model.layers.manifolds.balanced",
+        "operations._multiplied",
+        "operations._pointwise",
         "programs.trace.evaluation._scanned",
         "programs.trace.stacking._looped",
     ]

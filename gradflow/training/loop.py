@@ -102,7 +102,7 @@ def train(
     with opened as keeper, _bar(bar, len(models) * (steps + 1)) as progress, Ahead() as ahead:
         for name, model in models.items():
             if isinstance(model, Model):
-                ahead.compile(name, *_first_step(plan, plan.step(model)))
+                ahead.compile(name, *first_step(plan, plan.step(model)))
         for name, model in models.items():
             progress.set_description(name)
             ahead.wait(name)
@@ -164,7 +164,7 @@ def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: W
     return concat_seeds(states)["params"], records
 
 
-def _first_step(plan: Plan, step: Step) -> tuple:
+def first_step(plan: Plan, step: Step) -> tuple:
     """Returns the jitted step and the arguments of its first call, the state as shapes."""
     batch, keys = split_seeds(plan.data.batches(plan.keys, 0))[0], split_seeds(plan.keys)[0]
     state = jax.eval_shape(step.start, keys)

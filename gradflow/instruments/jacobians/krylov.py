@@ -15,9 +15,11 @@ import jax.numpy as jnp
 from matfree import decomp, lstsq
 from scipy import stats
 
+from ...model.layers.layer import PAST
 from ...model.numerics.precision import wide
 from ...model.parameters.initializers import normal
 from ...model.parameters.keys import at
+from . import triangular
 from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
 from .matrices import one_by_one
 from .operators import Operator
@@ -53,8 +55,7 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     How many directions are lost can't be counted so: where one may be, what depends on it is NaN.
     """
     through, start = narrow(op)
-    starts_key = at(key, "starts")
-    keys = jax.random.split(starts_key, krylov.probes)
+    keys = jax.random.split(at(key, "starts"), krylov.probes)
     starts = jax.vmap(start)(keys)
     steps = min(2 * krylov.iterations, op.size)
     half = max(1, steps // 2)
@@ -66,12 +67,18 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     numbers, errors = _converged(estimate, estimate_at_half, krylov.probes)
     largest = nodes.max()
     moved = jnp.abs(largest - nodes_at_half.max())
-    smallest_key = at(key, "smallest")
-    smallest, uncertainty = smallest_singular_value(through, start, largest, smallest_key, krylov)
+    smallest, uncertainty, volume = _smallest(op, through, start, largest, at(key, "smallest"), krylov)
+    dtype = op.like.dtype
+    noise = rounding(largest.astype(dtype), op.size)
+    is_exact = jnp.isfinite(volume)
+    seen = jnp.min(nodes, initial=jnp.inf, where=weights > jnp.finfo(dtype).eps * weights.sum())
+    least = jnp.where(jnp.isnan(smallest), seen, smallest)
+    numbers["log_volume"] = jnp.where(is_exact, volume, numbers["log_volume"])
+    errors["log_volume"] = jnp.where(is_exact, noise / least, errors["log_volume"])
     smaller = jnp.minimum(dimension(op.domain), dimension(op.range))
     is_onto = op.rank == smaller
-    dtype = op.like.dtype
     is_clear = clear(nodes.astype(dtype), weights.astype(dtype))
+    is_clear = jnp.where(is_exact, least > CLEAR * noise, is_clear)
     numbers = numbers | extremes(largest, smallest)
     numbers = ranked(numbers, is_onto & is_clear)
     has_volume = ~jnp.isnan(numbers["log_volume"])
@@ -86,6 +93,34 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
         **with_errors(numbers, errors),
         "spectrum_probes": jnp.asarray(krylov.probes, jnp.int32),
     }
+
+
+def _smallest(op: Operator, through, start, largest, key, krylov: Krylov):
+    """Returns the smallest singular value, its error, and the log-volume: that of a block triangular map, else NaN."""
+    unknown = jnp.full_like(largest, jnp.nan)
+    if not krylov.solves:
+        return unknown, unknown, unknown
+    tolerance = max(4 * float(jnp.finfo(largest.dtype).eps), 1e-12)
+    search = partial(smallest_singular_value, start=start, largest=largest, key=key, steps=krylov.solves)
+
+    def by_lsmr():
+        solve = _lsmr(through, start(key), tolerance, krylov.solver_iterations)
+        return *search(solve, tolerance=tolerance), unknown
+
+    def by_substitution():
+        exact = triangular.inverse(op, largest.astype(op.like.dtype))
+        apply = widened(exact.apply, op.like.dtype)
+
+        def solve(b):
+            y = apply(b)
+            return y, jnp.all(jnp.isfinite(y))
+
+        rounded = rounding(jnp.ones((), op.like.dtype), op.size).astype(largest.dtype)
+        return *search(solve, tolerance=rounded), exact.log_volume.astype(largest.dtype)
+
+    if op.couples != PAST:
+        return by_lsmr()
+    return jax.lax.cond(triangular.fits(op), by_substitution, by_lsmr)
 
 
 def clear(nodes, weights):
@@ -203,20 +238,15 @@ def jackknife(nodes, weights, rank) -> tuple[dict, dict]:
     return jax.tree.map(lambda values: values[0], every), jax.tree.map(error, every)
 
 
-def smallest_singular_value(through, start, largest, key, krylov: Krylov):
+def smallest_singular_value(inverse, *, start, largest, key, steps: int, tolerance):
     """Returns `(σ_min, error)` by Lanczos on `(AᵀA)⁻¹`, twice from different starts; NaN where it did not converge.
 
-    With θ = ⟨v, (AᵀA)⁻¹v⟩ of the leading Ritz vector v an eigenvalue lies within `‖(AᵀA)⁻¹v − θv‖` of θ (Parlett 1980,
-    theorem 4.5.1), and σ = θ^(−1/2). The error is what follows from it, or the difference of the two runs, and what the
-    solves' tolerance leaves, `σ_max` times it. Converged means that it is below 0.5% of σ, and that no solve was given up
-    or left a direction out.
+    `inverse(b)` returns `(AᵀA)⁻¹ b` and whether it was solved. With θ = ⟨v, (AᵀA)⁻¹v⟩ of the leading Ritz vector v an eigenvalue
+    lies within `‖(AᵀA)⁻¹v − θv‖` of θ (Parlett 1980, theorem 4.5.1), and σ = θ^(−1/2). The error is what follows from it, or the
+    difference of the two runs, and what the solves' tolerance leaves, `σ_max` times it. Converged means that it is below 0.5% of
+    σ, and that no solve was given up or left a direction out.
     """
-    if not krylov.solves:
-        unknown = jnp.full_like(largest, jnp.nan)
-        return unknown, unknown
-    rounding_of_one = jnp.finfo(largest.dtype).eps
-    tolerance = max(4 * rounding_of_one, 1e-12)
-    run = partial(_inverse_lanczos, through, start, krylov, tolerance)
+    run = partial(_inverse_lanczos, inverse, start, steps)
     keys = jax.random.split(key, 2)
     values, errors = jax.lax.map(run, keys)
     difference = jnp.abs(values[0] - values[1])
@@ -227,27 +257,16 @@ def smallest_singular_value(through, start, largest, key, krylov: Krylov):
     return jnp.where(has_converged, smallest, jnp.nan), jnp.where(has_converged, error, jnp.nan)
 
 
-def _inverse_lanczos(through, start, krylov, tolerance, key):
-    """Returns σ and its error from the leading Ritz vector of `(AᵀA)⁻¹`; the error is infinite where a solve failed."""
-    first = start(key)
-    solve = lstsq.lsmr(
-        atol=tolerance,
-        btol=tolerance,
-        ctol=0.0,
-        maxiter=krylov.solver_iterations,
-        custom_vjp=False,
-    )
+def _lsmr(through, like, tolerance: float, most: int):
+    """Returns `inverse(b)` for `smallest_singular_value`, by Aᵀ z = b and A y = z: LSMR of at most so many iterations."""
+    solve = lstsq.lsmr(atol=tolerance, btol=tolerance, ctol=0.0, maxiter=most, custom_vjp=False)
 
     def pull(u):
-        (pulled,) = jax.linear_transpose(through, first)(u)
+        (pulled,) = jax.linear_transpose(through, like)(u)
         return pulled
 
     def inverse(b):
-        """Returns `(AᵀA)⁻¹ b`, by Aᵀ z = b and A y = z, and whether both were solved.
-
-        A direction that a solve leaves out, since its σ is below the tolerance, is left in its residual: of a random start
-        about 1/√n.
-        """
+        # A direction that a solve leaves out, as its σ is below the tolerance, is left in its residual: about 1/√n of a start.
         z, up = solve(through, b)
         y, down = solve(pull, z)
         least = 1e-2 * b.size**-0.5 * jnp.linalg.norm(b.ravel())
@@ -256,17 +275,24 @@ def _inverse_lanczos(through, start, krylov, tolerance, key):
         down_was_solved = down["istop"] != GIVEN_UP
         return y, whole & up_was_solved & down_was_solved
 
+    return inverse
+
+
+def _inverse_lanczos(inverse, start, steps: int, key):
+    """Returns σ and its error from the leading Ritz vector of `(AᵀA)⁻¹`; the error is infinite where a solve failed."""
+    first = start(key)
+
     def inverse_alone(b):
         y, _ = inverse(b)
         return y
 
-    steps = min(krylov.solves, first.size)
+    steps = min(steps, first.size)
     lanczos = decomp.tridiag_sym(steps, custom_vjp=False)(inverse_alone, first)
     _, vectors = jnp.linalg.eigh(lanczos.J_small)
     ritz = jnp.einsum("k,k...->...", vectors[:, -1], lanczos.Q_tall)
     ritz = ritz / jnp.linalg.norm(ritz.ravel())
     both = jnp.stack([ritz, first])
-    (image, _), solved = jax.vmap(inverse)(both)
+    (image, _), solved = jax.lax.map(inverse, both)
     theta = jnp.vdot(ritz, image)
     difference = image - theta * ritz
     residual = jnp.linalg.norm(difference.ravel()) / theta

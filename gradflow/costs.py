@@ -1,0 +1,147 @@
+"""What a call will take, before it is made: `cost`.
+
+    print(gf.cost(gf.measure, models, data, seeds=8))        # about 14 s, of them 9 s of compiling; 210 MB
+
+The programs are traced, as the call itself would, and their operations counted (`operations`); nothing of them is compiled, and
+the call that follows finds them traced. Memory is that of shapes (`model.inputs.size`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .instruments.backward import gradients
+from .instruments.measurement import by_node
+from .instruments.readings import readings
+from .instruments.seeds import drawn_at_once, first_call, over_seeds, seed_keys
+from .model.contracts import Model
+from .model.inputs import size
+from .model.inputs.batch import the_batch
+from .model.numerics.settings import usual_settings
+from .model.parameters.keys import at, root
+from .operations import Operations, operations, speed
+from .programs.measurement import measure
+from .programs.sweep import sweep
+from .results.arguments import shown
+from .theory import predict as theory
+from .training.loop import first_step, train
+from .training.plan import TRAINED, Plan
+from .training.recipe import recipe
+
+
+class Cost(NamedTuple):
+    """Processor seconds of running, and of compiling where no program is kept, and bytes of the largest model."""
+
+    running: float
+    compiling: float
+    bytes: float
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of both."""
+        return self.running + self.compiling
+
+    def __str__(self) -> str:
+        times = f"about {_rounded(self.seconds)} s, of them {_rounded(self.compiling)} s of compiling"
+        return f"{times}; {size.readable(self.bytes)}"
+
+
+def _rounded(number: float) -> str:
+    return f"{float(f'{number:.2g}'):g}"
+
+
+@usual_settings()
+def cost(function: Callable, models, data, *arguments, **options) -> Cost:
+    """Returns what `function(models, data, *arguments, **options)` will take: `measure`, `predict`, `train` or `sweep`.
+
+    Of gradflow's models. Seconds are within a factor of three (`tests/benchmarks/costs.py` compares), those of compiling less
+    where `gf.cache` has the programs; bytes within two or three.
+
+    Errors: TypeError for another function; as the call itself.
+    """
+    nodes, _ = by_node(models if isinstance(models, Mapping) else {"model": models})
+    for name, model in nodes.items():
+        if not isinstance(model, Model):
+            raise TypeError(f"{name} is {shown(model)}: the cost of gradflow's models alone is estimated")
+    if function not in COUNTED:
+        raise TypeError(
+            f"the cost of {shown(function)} is not estimated: give gf.measure, gf.predict, gf.train or gf.sweep"
+        )
+    total, largest = Operations(), 0.0
+    for counted, needed in COUNTED[function](nodes, data, *arguments, **options):
+        total += counted
+        largest = max(largest, needed)
+    here = speed()
+    return Cost(here.running(total), here.compiling(total), largest)
+
+
+Counted = Iterator[tuple[Operations, float]]
+
+
+def _measured(nodes: Mapping[str, Any], data, *, seeds: int = 8, key=0, quantities=("backward",), **others) -> Counted:
+    """Yields operations and bytes of the measurement of every model."""
+    chosen, keys = readings(quantities), seed_keys(key, seeds)
+    batch = the_batch(data, nodes, key)
+    for model in nodes.values():
+        arguments = first_call(model, chosen, keys, batch, None)
+        parts = -(-seeds // drawn_at_once(model, seeds))
+        yield operations(over_seeds.trace(*arguments).jaxpr).times(parts), _bytes(model, data, seeds, size.MEASURED)
+
+
+def _bytes(model, data, seeds: int, copies: int, at_once: int | None = None) -> float:
+    """Returns the bytes that weights and a backward pass take."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    kept = size.activations(model, shapes, *size.extent(data))
+    return seeds * copies * size.held(shapes) + (at_once or seeds) * kept
+
+
+def _swept(nodes: Mapping[str, Any], data, *, depth=(), width=(), take: Callable = measure, **options) -> Counted:
+    """Yields operations and bytes of what is taken of every model at every size."""
+    depths = depth or (() if width else (6, 12, 24))
+    for name, model in nodes.items():
+        for resized in [*[model.at_depth(number) for number in depths], *[replace(model, width=n) for n in width]]:
+            yield from COUNTED[take]({name: resized}, data, **options)
+
+
+def _predicted(
+    nodes: Mapping[str, Any], data, *, quantities=("backward",), draws: int = 4, replicas: int = 8, key=0
+) -> Counted:
+    """Yields operations and bytes of the prediction for every model."""
+    batch = the_batch(data, nodes, key)
+    keys = jax.vmap(lambda replica: at(root(key), "theory", replica))(jnp.arange(replicas))
+    rows = batch["inputs"].size ** 2
+    for model in nodes.values():
+        traced = theory.over_replicas.trace(model, theory.readings(quantities), draws, batch, keys)
+        grams = size.GRAMS + model.stack.size + size.DRAWN * draws
+        yield operations(traced.jaxpr), 4 * rows * grams
+
+
+def _trained(
+    nodes: Mapping[str, Any], data, optimizer, *, steps=100, record=None, seeds=4, key=0, readings="standard", **others
+) -> Counted:
+    """Yields operations and bytes of the training of every model, with its separate readings at the recorded steps."""
+    plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
+    at_once = 1 if jax.default_backend() == "cpu" else seeds
+    for model in nodes.values():
+        function, *arguments = first_step(plan, plan.step(model))
+        every_step = operations(function.trace(*arguments).jaxpr).times((steps + 1) * seeds / at_once)
+        yield every_step, _bytes(model, data, seeds, TRAINED, at_once)
+        weights = jax.eval_shape(jax.vmap(model.init), plan.keys)
+        batch = plan.data.batches(plan.keys, 0)
+        heldout = over_seeds.trace(model, (gradients.heldout_loss,), weights, plan.data.held_out(), None)
+        yield operations(heldout.jaxpr).times(len(plan.kept)), 0.0
+        for step in plan.kept:
+            of_weights, _ = plan.further_at(step)
+            if of_weights:
+                yield operations(over_seeds.trace(model, of_weights, weights, batch, 0).jaxpr), 0.0
+
+
+COUNTED: dict[Callable, Callable[..., Counted]] = {
+    measure: _measured,
+    sweep: _swept,
+    theory.predict: _predicted,
+    train: _trained,
+}
