@@ -15,13 +15,15 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
+from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
 from ..instruments.backward import gradients
 from ..instruments.measurement import by_node
 from ..instruments.meters.resolution import resolved, warn_of_underflow
-from ..instruments.seeds import concat_seeds, over_seeds, split_seeds
+from ..instruments.seeds import concat_seeds, over_seeds
 from ..model.contracts import Model
+from ..model.numerics.devices import EXAMPLE, SEED, described, place, place_weights
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import parameter_count
 from ..model.stacks.admin_profiling import profiled
@@ -55,6 +57,7 @@ def train(
     checkpoints: str | Path | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
+    mesh: Mesh | None = None,
     bar: tqdm | None = None,
 ) -> tuple[dict, xr.DataTree]:
     """Returns `(params, run)`: the trained weights by model, with a leading seed axis, and the readings over `step` and `seed`.
@@ -76,6 +79,7 @@ def train(
     watch : called at every record with a flat dict of numbers, means over seeds, for any logger
     checkpoints : folder that keeps the run, every `checkpoint_every` steps (half a minute) and at the end of each model
     resume : continue the run in that folder; it ends with the bits of one that was never interrupted
+    mesh : devices among which seeds, examples and weights are divided, see `model.numerics.devices`
     bar : a progress bar of the caller, which advances by one a step and is left open; by default a new one
 
     A run with a NaN or an infinity goes on: `nonfinite_step`, `_depth` and `_quantity` hold the first of each seed.
@@ -85,9 +89,11 @@ def train(
         raise ValueError("resume=True continues the run in a folder: name it, checkpoints='folder/'")
     if checkpoint_every is not None:
         whole("checkpoint_every", checkpoint_every)
+    if checkpoints is not None and jax.process_count() > 1:
+        raise NotImplementedError("checkpoints are written by one process: leave them out in a run of several")
     if watch is not None:
         function("watch", watch)
-    plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
+    plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings, mesh)
     models, _ = by_node(models, kinds=(Model, Program))
     plan.check(models)
     models = profiled(models, data, key)
@@ -114,6 +120,7 @@ def train(
         steps=steps,
         recipe=plan.recipe,
         readings=plan.readings(),
+        **described(plan.mesh),
     )
     return params, run
 
@@ -132,7 +139,7 @@ def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: W
     records: Records = {}
     if keeper:
         begin, start, records = keeper.restore(name, start)
-    states = split_seeds(start)
+    states = step.groups(start)
     rates = plan.rates
     last_shown = 0.0
     bar.update(begin)
@@ -173,12 +180,16 @@ def _append(records: Records, step: int, record: Mapping[str, np.ndarray]) -> No
 def _separate(model, plan: Plan, i: int, before, after, batch) -> dict:
     """Returns the separate readings at a recorded step, of the weights before and after it, with the held-out loss."""
     of_weights, of_updates = plan.further_at(i)
+    mesh = plan.mesh
+    before = place_weights(mesh, before, SEED)
+    batch = place(mesh, batch, SEED, EXAMPLE)
     heldout = fitting(model, (gradients.heldout_loss,))
-    arrays = over_seeds(model, heldout, before, plan.data.held_out(), None)
+    arrays = over_seeds(model, heldout, before, place(mesh, plan.data.held_out(), EXAMPLE), None, mesh)
     if of_weights:
-        arrays |= over_seeds(model, fitting(model, of_weights), before, batch, 0)
+        arrays |= over_seeds(model, fitting(model, of_weights), before, batch, 0, mesh)
     if of_updates:
-        arrays |= over_seeds(model, fitting(model, of_updates), (before, after), batch, 0)
+        after = place_weights(mesh, after, SEED)
+        arrays |= over_seeds(model, fitting(model, of_updates), (before, after), batch, 0, mesh)
     return arrays
 
 
