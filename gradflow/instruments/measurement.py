@@ -7,12 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
+from jax.sharding import Mesh
 
 from ..ahead import Ahead
 from ..model.contracts import Drawable, Model, Sided
 from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data, readable, the_batch
 from ..model.inputs.weights import check_weights, shapes
+from ..model.numerics import devices
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
@@ -73,9 +75,11 @@ def measure_models(
     params: Mapping | None = None,
     batches: str = SHARED,
     quantities: str | Sequence[str | Reading] = ("backward",),
+    mesh: Mesh | None = None,
 ) -> xr.DataTree:
     """Returns labelled readings of models; see `measure`."""
     origin, clock = provenance(), Clock()
+    mesh = devices.automatic(mesh)
     chosen = readings(quantities)
     nodes, given = by_node(models, params)
     one_of("batches", batches, (SHARED, OWN))
@@ -93,30 +97,38 @@ def measure_models(
             f"weights for {max(seeds_given.values())} seeds are given, but there are {seeds}: "
             f"give one set for all, or one a seed"
         )
+    devices.check_divides(mesh, devices.SEED, seeds)
+    devices.check_examples(mesh, first)
     _check_drawable(nodes, given)
     keys = seed_keys(key, seeds)
     if params is None:
         nodes = profiled(nodes, first, key)
+    multiple = devices.ways(mesh, devices.SEED)
     measured = {}
     with Ahead() as ahead:
         for name, model in nodes.items():
-            if name not in given:
+            if name not in given and mesh is None:
                 ahead.compile(name, over_seeds, *first_call(model, chosen, keys, batch, batch_axis))
         for name, model in nodes.items():
             ahead.wait(name)
             if name in given:
                 parameters = given[name]
-                parts = given_weights(parameters, seeds)
+                parts = given_weights(parameters, seeds, multiple)
             else:
                 parameters = shapes(model)
-                parts = init_seeds(model, keys)
-            arrays = read_seeds(model, chosen, parts, batch, batch_axis)
+                parts = init_seeds(model, keys, multiple)
+            arrays = read_seeds(model, chosen, parts, batch, batch_axis, mesh)
             warn_of_nonfinite(name, arrays, given.get(name))
             arrays = resolved(arrays)
             warn_of_underflow(name, arrays)
             number = parameter_count(parameters, seeds_given.get(name, 1))
             measured[name] = Readings(arrays, coordinates(model, parameters), model, number)
-    attributes: dict[str, Any] = {"data": described(data), "key": str(key), "batches": batches}
+    attributes: dict[str, Any] = {
+        "data": described(data),
+        "key": str(key),
+        "batches": batches,
+        **devices.described(mesh),
+    }
     attributes["readings"] = [name_of(reading) for reading in chosen]
     if batches == SHARED:
         attributes["batch_sha256"] = digest(batch)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..model.inputs import size
 from ..model.inputs.weights import shapes
+from ..model.numerics.devices import EXAMPLE, SEED, everywhere, fetched, in_turn, place, place_weights, ways
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.keys import at, root
 from ..results.arguments import whole
@@ -23,12 +24,12 @@ from .readings import Reading
 AT_ONCE = 2**30  # bytes of weights
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4))
-def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: int | None) -> dict:
+@partial(jax.jit, static_argnums=(0, 1, 4, 5))
+def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: int | None, mesh=None) -> dict:
     """Returns all the readings in `chosen` of every seed, from one compiled call; `batch_axis` None where seeds share the batch.
 
     What one backward pass gives is read of all seeds at once; other readings, which may hold matrices, of one seed after
-    the other.
+    the other, on a mesh each device's.
     """
     arrays: dict = {}
     for reading in chosen:
@@ -36,15 +37,15 @@ def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: in
             at_once = jax.vmap(partial(reading, model), (0, batch_axis))
             arrays |= at_once(params, batch)
         else:
-            arrays |= _in_turn(partial(reading, model), params, batch, batch_axis)
-    return arrays
+            arrays |= _in_turn(partial(reading, model), params, batch, batch_axis, ways(mesh, SEED))
+    return everywhere(mesh, arrays)
 
 
-def _in_turn(reading: Callable, params, batch, batch_axis: int | None) -> dict:
-    """Returns `reading(params, batch)` of one seed after the other."""
+def _in_turn(reading: Callable, params, batch, batch_axis: int | None, at_once: int) -> dict:
+    """Returns `reading(params, batch)` of one seed after the other, so many at once."""
     if batch_axis is None:
-        return jax.lax.map(lambda of_seed: reading(of_seed, batch), params)
-    return jax.lax.map(lambda of_seed: reading(*of_seed), (params, batch))
+        return in_turn(lambda of_seed: reading(of_seed, batch), params, at_once)
+    return in_turn(lambda of_seed: reading(*of_seed), (params, batch), at_once)
 
 
 @usual_settings()
@@ -60,19 +61,23 @@ def seed_keys(key, seeds: int):
     return jax.vmap(key_of)(jnp.arange(seeds))
 
 
-def init_seeds(model, keys) -> Iterator:
-    """Yields the weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part."""
-    length = drawn_at_once(model, len(keys))
+def init_seeds(model, keys, multiple: int = 1) -> Iterator:
+    """Yields the weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part.
+
+    A part has a multiple of so many seeds, as has their number.
+    """
+    length = drawn_at_once(model, len(keys), multiple)
     init = jax.vmap(model.init)
     for start in range(0, len(keys), length):
         yield init(keys[start : start + length])
 
 
-def drawn_at_once(model, seeds: int) -> int:
-    """Returns of how many seeds the weights are drawn at once."""
+def drawn_at_once(model, seeds: int, multiple: int = 1) -> int:
+    """Returns of how many seeds, a multiple of so many, the weights are drawn at once."""
     bytes_of_all = seeds * _bytes(model)
     parts = max(1, math.ceil(bytes_of_all / AT_ONCE))
-    return math.ceil(seeds / min(seeds, parts))
+    length = math.ceil(seeds / min(seeds, parts))
+    return math.ceil(length / multiple) * multiple
 
 
 def _bytes(model) -> int:
@@ -83,20 +88,26 @@ def _bytes(model) -> int:
     return total
 
 
-def given_weights(weights, seeds: int) -> Iterator:
-    """Yields weights that are given, for all seeds: as they are, or, where there is one set for several, once a seed."""
-    for _ in range(seeds // _seeds_of(weights)):
+def given_weights(weights, seeds: int, multiple: int = 1) -> Iterator:
+    """Yields weights that are given, for all seeds: as they are, or, where there is one set for several, so often at a time."""
+    given = _seeds_of(weights)
+    if given == 1 and multiple > 1:
+        weights = jax.tree.map(partial(jnp.repeat, repeats=multiple, axis=0), weights)
+        given = multiple
+    for _ in range(seeds // given):
         yield weights
 
 
-def read_seeds(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch_axis: int | None) -> dict:
+def read_seeds(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch_axis: int | None, mesh=None) -> dict:
     """Returns the readings in `chosen` of all seeds, whose weights come in parts."""
     arrays = []
+    if batch_axis is None:
+        batch = place(mesh, batch, EXAMPLE)
     start = 0
     for weights in parts:
         end = start + _seeds_of(weights)
-        seen = batch if batch_axis is None else some_seeds(batch, start, end)
-        readings = over_seeds(model, chosen, weights, seen, batch_axis)
+        seen = batch if batch_axis is None else place(mesh, some_seeds(batch, start, end), SEED, EXAMPLE)
+        readings = over_seeds(model, chosen, place_weights(mesh, weights, SEED), seen, batch_axis, mesh)
         arrays.append(jax.device_get(readings))
         start = end
     return jax.tree.map(_concatenated, *arrays)
@@ -107,7 +118,7 @@ def first_call(model, chosen: tuple[Reading, ...], keys, batch, batch_axis: int 
     length = drawn_at_once(model, len(keys))
     weights = jax.eval_shape(jax.vmap(model.init), keys[:length])
     seen = batch if batch_axis is None else some_seeds(batch, 0, length)
-    return model, chosen, weights, seen, batch_axis
+    return model, chosen, weights, seen, batch_axis, None
 
 
 def _seeds_of(tree) -> int:
@@ -123,17 +134,17 @@ def some_seeds(tree, start: int, end: int):
     return jax.tree.map(operator.itemgetter(slice(start, end)), tree)
 
 
-def split_seeds(tree) -> list:
-    """Returns a tree with a leading seed axis as groups of seeds.
+def split_seeds(tree, at_once: int = 1) -> list:
+    """Returns a tree with a leading seed axis as groups of so many seeds; on an accelerator as one group.
 
     By NumPy, as is `concat_seeds`: several groups exist on a CPU alone, where arrays are shared with it, and JAX would
     compile a program for each shape.
     """
     seeds = _seeds_of(tree)
-    if jax.default_backend() != "cpu" or seeds == 1:
+    if jax.default_backend() != "cpu" or seeds == at_once:
         return [tree]
     rows = jax.tree.map(_on_host, tree)
-    return [some_seeds(rows, seed, seed + 1) for seed in range(seeds)]
+    return [some_seeds(rows, seed, seed + at_once) for seed in range(0, seeds, at_once)]
 
 
 def _on_host(array):
@@ -151,4 +162,4 @@ def concat_seeds(groups: list):
 
 
 def _concatenated(*rows):
-    return np.concatenate(rows)
+    return np.concatenate(fetched(rows))

@@ -6,6 +6,7 @@ from typing import Any, overload
 
 import jax
 import xarray as xr
+from jax.sharding import Mesh
 
 from ..instruments.backward.loss import measure_function, refuse_module
 from ..instruments.measurement import SHARED, measure_models
@@ -48,6 +49,7 @@ def measure(
     params: Any = None,
     batches: str = SHARED,
     quantities: str | Sequence[str | Reading] = ("backward",),
+    mesh: Mesh | None = None,
 ) -> xr.DataTree: ...
 
 
@@ -96,6 +98,8 @@ def measure(models, data, *batch, **options) -> xr.DataTree:
     batches : "shared by seeds", or "one a seed": a `Text` is cut seed by seed, a batch has a leading seed axis. Given weights may
         then be one set for all seeds, and what scatters is the text
     quantities : names in `READINGS` or reading functions; by default what one backward pass gives
+    mesh : devices among which seeds, examples and weights are divided, by its axes `seed`, `example` and `model`: any
+        `jax.sharding.Mesh` with some of these names; the numbers are those of one device, to rounding
 
     `measure(loss_fn, params, batch)`, for any differentiable program: the residual stream is found in it, see `measure_program`.
     With `dials=…` or `stacked=…` it isn't looked for, see `measure_function`; nor are gradients of anything but parameters read

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
+from jax.sharding import Mesh
 
 from ..instruments.backward import gradients
 from ..instruments.backward.loss import check_loss, check_parameters, has_arrays
@@ -21,6 +22,7 @@ from ..instruments.meters.resolution import resolved, warn_of_nonfinite, warn_of
 from ..instruments.readings import Reading, readings
 from ..instruments.seeds import seed_keys
 from ..model.inputs.batch import the_batch
+from ..model.numerics import devices
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import parameter_count
 from ..results.arguments import whole
@@ -105,7 +107,13 @@ def _jacobians(quantities: str | Sequence[str | Reading]) -> tuple[Reading, ...]
 
 
 def _nodes(
-    name: str, loss_fn: Callable, example, weights: Iterable, batch, jacobians: tuple[Reading, ...] = ()
+    name: str,
+    loss_fn: Callable,
+    example,
+    weights: Iterable,
+    batch,
+    jacobians: tuple[Reading, ...] = (),
+    mesh: Mesh | None = None,
 ) -> dict[str, Readings]:
     """Returns the readings of a program by node, for weights that look like the example, a seed each.
 
@@ -118,10 +126,12 @@ def _nodes(
     @jax.jit
     def backward(params, batch):
         _, _, by_trunk = read(of, params, batch)
-        return by_trunk
+        return devices.everywhere(mesh, by_trunk)
 
+    batch = devices.place(mesh, batch, devices.EXAMPLE)
     drawn = []
-    for of_seed in weights:
+    for each in weights:
+        of_seed = devices.place_weights(mesh, each)
         by_trunk = jax.device_get(backward(of_seed, batch))
         if jacobians:
             models, examples = stacks(loss_fn, of_seed, batch)
@@ -158,15 +168,26 @@ def _node_of(name: str, trunk: str, streams: int) -> str:
 
 @usual_settings()
 def measure_programs(
-    programs: Mapping[str, Program], data, *, seeds: int = 8, key=0, params: Mapping | None = None
+    programs: Mapping[str, Program],
+    data,
+    *,
+    seeds: int = 8,
+    key=0,
+    params: Mapping | None = None,
+    mesh: Mesh | None = None,
 ) -> xr.DataTree:
     """Returns labelled readings of programs on one batch of the data, as `measure_models` does of models.
 
-    `params` are given weights, `{name: params}`, with a leading seed axis.
+    `params` are given weights, `{name: params}`, with a leading seed axis. Seeds are read one after the other, each on the whole
+    `mesh`, which has no axis of seeds.
     """
     origin = provenance()
     check_names(programs)
+    mesh = devices.automatic(mesh)
+    if devices.ways(mesh, devices.SEED) > 1:
+        raise ValueError("programs are measured seed by seed: take a mesh of the axes example and model, without seed")
     batch = the_batch(data, {}, key)
+    devices.check_examples(mesh, batch)
     given = params or {}
     seeds = max((len(jax.tree.leaves(weights)[0]) for weights in given.values()), default=seeds)
     keys = seed_keys(key, seeds)
@@ -178,9 +199,14 @@ def measure_programs(
         else:
             weights = map(one.init, keys)
             example = jax.eval_shape(one.init, keys[0])
-        for node, found in _nodes(name, one.loss_fn, example, weights, batch).items():
+        for node, found in _nodes(name, one.loss_fn, example, weights, batch, mesh=mesh).items():
             nodes[node] = found._replace(configuration=one)
-    attributes: dict[str, Any] = {"data": described(data), "key": str(key), "batches": SHARED}
+    attributes: dict[str, Any] = {
+        "data": described(data),
+        "key": str(key),
+        "batches": SHARED,
+        **devices.described(mesh),
+    }
     attributes["batch_sha256"] = digest(batch)
     if params is not None:
         attributes["weights"] = "given"

@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import xarray as xr
+from jax.sharding import Mesh
 
 from ..ahead import Ahead
 from ..model.inputs import size
@@ -18,6 +19,7 @@ from ..model.inputs.batch import readable, the_batch
 from ..model.inputs.context import context_of
 from ..model.layers.layer import Layer
 from ..model.layers.norms import LayerNorm
+from ..model.numerics import devices
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.initializers import Initialization
 from ..model.parameters.keys import at, root
@@ -60,6 +62,7 @@ def predict(
     replicas: int = 8,
     key=0,
     params=None,
+    mesh: Mesh | None = None,
 ) -> xr.DataTree:
     """Returns profiles at initialization, expected over all draws of the weights, for the real tokens; the schema of `measure`.
 
@@ -71,6 +74,7 @@ def predict(
         stream's alone), "partial_jacobian", or names of what they yield
     draws : heads drawn for every attention sublayer, in each of the `replicas`, whose scatter is the Monte Carlo error
     params : refused: trained weights have no theory here
+    mesh : devices; replicas are divided along its axis `seed`, examples along `example`; there are no weights to divide
 
     Returns a `DataTree`, one node a model; every variable has its `_sem`; `theory` at the root says what was assumed.
 
@@ -82,6 +86,8 @@ def predict(
         raise ValueError("theory is of initialization and takes no params: measure trained weights")
     draws = whole("draws", draws)
     replicas = whole("replicas", replicas, least=2)
+    mesh = devices.automatic(mesh)
+    devices.check_divides(mesh, devices.SEED, replicas, "replicas")
     origin, clock = provenance(), Clock()
     chosen = readings(quantities)
     if not isinstance(models, Mapping):
@@ -95,16 +101,20 @@ def predict(
         raise ValueError(
             f"theory knows tokens alone, and the batch says {', '.join(context_of(batch['inputs']))}: leave it out"
         )
+    devices.check_examples(mesh, batch)
     models = profiled(models, batch, key)
     origin_key = root(key)
     keys = jax.vmap(lambda replica: at(origin_key, "theory", replica))(jnp.arange(replicas))
+    placed_keys = devices.place(mesh, keys, devices.SEED)
+    placed_batch = devices.place(mesh, batch, devices.EXAMPLE)
     predicted = {}
     with Ahead() as ahead:
         for name, model in models.items():
-            ahead.compile(name, over_replicas, model, chosen, draws, batch, keys)
+            if mesh is None:
+                ahead.compile(name, over_replicas, model, chosen, draws, batch, keys, None)
         for name, model in models.items():
             ahead.wait(name)
-            arrays = jax.device_get(over_replicas(model, chosen, draws, batch, keys))
+            arrays = jax.device_get(over_replicas(model, chosen, draws, placed_batch, placed_keys, mesh))
             shapes = jax.eval_shape(model.init, keys[0])
             predicted[name] = Readings(arrays, coordinates(model, shapes), model, parameter_count(shapes))
     return label(
@@ -120,6 +130,7 @@ def predict(
             "draws": draws,
             "replicas": replicas,
         },
+        **devices.described(mesh),
     )
 
 
@@ -134,9 +145,9 @@ def readings(quantities: str | Sequence[str]) -> tuple[Callable[..., dict], ...]
     return tuple(dict.fromkeys(chosen))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def over_replicas(model: Transformer, chosen, draws: int, batch, keys) -> dict:
-    """Returns mean and standard error over replicas of all the readings in `chosen`."""
+@partial(jax.jit, static_argnums=(0, 1, 2, 5))
+def over_replicas(model: Transformer, chosen, draws: int, batch, keys, mesh: Mesh | None = None) -> dict:
+    """Returns mean and standard error over replicas of all the readings in `chosen`; on a mesh all devices take some."""
 
     def of_replica(key):
         examples, tokens = batch["inputs"].shape
@@ -148,10 +159,10 @@ def over_replicas(model: Transformer, chosen, draws: int, batch, keys) -> dict:
 
     root_of_number = len(keys) ** 0.5
     statistics = {}
-    for name, values in jax.lax.map(of_replica, keys).items():
+    for name, values in devices.in_turn(of_replica, keys, devices.ways(mesh, devices.SEED)).items():
         statistics[name] = values.mean(0)
         statistics[f"{name}_sem"] = values.std(0, ddof=1) / root_of_number
-    return statistics
+    return devices.everywhere(mesh, statistics)
 
 
 def inner_layers(layer) -> Iterator:

@@ -19,14 +19,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
 from ..instruments.jacobians.chain import partial_jacobian
 from ..instruments.jacobians.spectrum import Krylov, window
 from ..instruments.measurement import SHARED, by_node
-from ..instruments.seeds import concat_seeds, seed_keys, split_seeds
+from ..instruments.seeds import concat_seeds, seed_keys
 from ..model.inputs import size
 from ..model.inputs.batch import checked
+from ..model.numerics import devices
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.keys import root
 from ..model.parameters.names import coordinates, parameter_count
@@ -78,30 +80,31 @@ def atlas(
     key=0,
     predict: Callable[..., xr.DataTree] | None = None,
     folder: str | Path | None = None,
+    mesh: Mesh | None = None,
 ) -> xr.DataTree:
     """Returns `training`, `start` and `theory` of every wiring, paired by seed; see the head of this module.
 
     Parameters
     ----------
-    models : `{name: Transformer}`, of one shape
-    data : a `Text`
+    models, data : `{name: Transformer}`, of one shape; a `Text`
     optimizer : as `train` takes it; Adam at 1e-3 without warm-up
     scatter : seeds behind `start`: a mean square over four is no match for a theory
     predict : `gf.predict`, or a function with the same arguments and result; None for no theory
     folder : keeps one file a wiring, each whole or not there; those already there are not made again
+    mesh : devices, as `train` takes it; wirings are then made one at a time, since all of them need all devices
 
     The reason of a theory's refusal is the attribute `no_theory` of the wiring's node in `training`, beside `equation` and
     `source`; the wirings that failed are in the root's attribute `failed`, by name.
 
     Cost: 15 to 25 s a wiring at 12 blocks of width 64 on two cores, mostly to compile.
-
     Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
     """
     scatter, clock = whole("scatter", scatter, least=2), Clock()
     if predict is not None:
         function("predict", predict)
     size.refuse("the start", "take a smaller scatter", keys=size.KEY * scatter)
-    plan = Plan.of(data, recipe(optimizer), key, seeds, steps, (0, steps), READ)
+    plan = Plan.of(data, recipe(optimizer), key, seeds, steps, (0, steps), READ, mesh)
+    devices.check_divides(plan.mesh, devices.SEED, scatter, "seeds of the scatter")
     models, _ = by_node(models)
     _check_some(plan, models)
     models = profiled(models, data, key)
@@ -119,7 +122,7 @@ def atlas(
             def make(name: str) -> xr.DataTree:
                 return _one(name, models[name], plan, key, scatter, predict, bar)
 
-            for name, made in _concurrently(make, missing):
+            for name, made in _concurrently(make, missing, TOGETHER if mesh is None else 1):
                 if isinstance(made, Exception):
                     failed[name] = f"{type(made).__name__}: {made}".splitlines()[0]
                     continue
@@ -146,15 +149,13 @@ def _check_some(plan: Plan, models: Mapping) -> None:
         raise refused[0]
 
 
-def _concurrently(
-    make: Callable[[str], xr.DataTree], names: list[str]
-) -> Iterator[tuple[str, xr.DataTree | Exception]]:
+def _concurrently(make: Callable, names: list[str], together: int) -> Iterator[tuple[str, xr.DataTree | Exception]]:
     """Yields each name with the result or the exception of `make`, as they are done: a failure does not affect the others.
 
     From time to time all programs are deleted: a system allows a process some 65,000 memory maps, and a program holds hundreds.
     """
     for start in range(0, len(names), KEPT):
-        pool = ThreadPoolExecutor(TOGETHER)
+        pool = ThreadPoolExecutor(together)
         waiting = {pool.submit(make, name): name for name in names[start : start + KEPT]}
         try:
             for done in as_completed(waiting):
@@ -170,15 +171,16 @@ def _concurrently(
 
 def _one(name: str, model, plan: Plan, key, scatter: int, predict, bar) -> xr.DataTree:
     """Returns the three trees of one wiring."""
-    options = {"record": plan.kept, "seeds": len(plan.keys), "key": key, "readings": READ}
+    options = {"record": plan.kept, "seeds": len(plan.keys), "key": key, "readings": READ, "mesh": plan.mesh}
     run = train({name: model}, plan.data, plan.recipe, steps=plan.steps, bar=bar, **options)[1]
     bar.set_description(f"{name}, theory")
     trees = {"training": run, "start": _started(name, model, plan, key, scatter)}
     root_attributes = dict(run.attrs)
     attributes = _equation_and_source(name, model)
+    on_mesh = {} if plan.mesh is None else {"mesh": plan.mesh}
     if predict is not None:
         try:
-            trees["theory"] = predict({name: model}, plan.data, quantities=("stream",), key=key)
+            trees["theory"] = predict({name: model}, plan.data, quantities=("stream",), key=key, **on_mesh)
             root_attributes["theory"] = trees["theory"].attrs["theory"]
         except (ValueError, NotImplementedError) as refusal:
             attributes["no_theory"] = str(refusal).splitlines()[0]
@@ -203,7 +205,7 @@ def _started(name: str, model, plan: Plan, key, seeds: int) -> xr.DataTree:
         some_keys = keys[first : first + len(plan.keys)]
         batch = jax.tree.map(partial(_repeated, times=len(some_keys)), shared)
         start = step.start(some_keys)
-        readings += step.over_groups(split_seeds(start), batch, some_keys, plan.rates[0], 0)[1]
+        readings += step.over_groups(step.groups(start), batch, some_keys, plan.rates[0], 0)[1]
     of_all_seeds = jax.device_get(concat_seeds(readings))
     arrays = {quantity: of_all_seeds[quantity] for quantity in COMPARED}
     number = parameter_count(start["params"], len(some_keys))

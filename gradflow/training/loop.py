@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
 from ..ahead import Ahead
@@ -24,6 +25,7 @@ from ..instruments.measurement import by_node
 from ..instruments.meters.resolution import resolved, warn_of_underflow
 from ..instruments.seeds import concat_seeds, over_seeds, split_seeds
 from ..model.contracts import Model
+from ..model.numerics.devices import EXAMPLE, SEED, described, place, place_weights
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import parameter_count
 from ..model.stacks.admin_profiling import profiled
@@ -58,6 +60,7 @@ def train(
     checkpoints: str | Path | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
+    mesh: Mesh | None = None,
     bar: tqdm | None = None,
 ) -> tuple[dict, xr.DataTree]:
     """Returns `(params, run)`: the trained weights by model, with a leading seed axis, and the readings over `step` and `seed`.
@@ -79,6 +82,7 @@ def train(
     watch : called at every record with a flat dict of numbers, means over seeds, for any logger
     checkpoints : folder that keeps the run, every `checkpoint_every` steps (half a minute) and at the end of each model
     resume : continue the run in that folder; it ends with the bits of one that was never interrupted
+    mesh : devices among which seeds, examples and weights are divided, see `model.numerics.devices`
     bar : a progress bar of the caller, which advances by one a step and is left open; by default a new one
 
     A run with a NaN or an infinity goes on: `nonfinite_step`, `_depth` and `_quantity` hold the first of each seed.
@@ -88,9 +92,11 @@ def train(
         raise ValueError("resume=True continues the run in a folder: name it, checkpoints='folder/'")
     if checkpoint_every is not None:
         whole("checkpoint_every", checkpoint_every)
+    if checkpoints is not None and jax.process_count() > 1:
+        raise NotImplementedError("checkpoints are written by one process: leave them out in a run of several")
     if watch is not None:
         function("watch", watch)
-    plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
+    plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings, mesh)
     models, _ = by_node(models, kinds=(Model, Program))
     plan.check(models)
     models = profiled(models, data, key)
@@ -101,7 +107,7 @@ def train(
     params, runs = {}, {}
     with opened as keeper, _bar(bar, len(models) * (steps + 1)) as progress, Ahead() as ahead:
         for name, model in models.items():
-            if isinstance(model, Model):
+            if isinstance(model, Model) and mesh is None:
                 ahead.compile(name, *first_step(plan, plan.step(model)))
         for name, model in models.items():
             progress.set_description(name)
@@ -121,6 +127,7 @@ def train(
         steps=steps,
         recipe=plan.recipe,
         readings=plan.readings(),
+        **described(plan.mesh),
     )
     return params, run
 
@@ -139,7 +146,7 @@ def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: W
     records: Records = {}
     if keeper:
         begin, start, records = keeper.restore(name, start)
-    states = split_seeds(start)
+    states = step.groups(start)
     rates = plan.rates
     last_shown = 0.0
     bar.update(begin)
@@ -187,12 +194,16 @@ def _append(records: Records, step: int, record: Mapping[str, np.ndarray]) -> No
 def _separate(model, plan: Plan, i: int, before, after, batch) -> dict:
     """Returns the separate readings at a recorded step, of the weights before and after it, with the held-out loss."""
     of_weights, of_updates = plan.further_at(i)
+    mesh = plan.mesh
+    before = place_weights(mesh, before, SEED)
+    batch = place(mesh, batch, SEED, EXAMPLE)
     heldout = fitting(model, (gradients.heldout_loss,))
-    arrays = over_seeds(model, heldout, before, plan.data.held_out(), None)
+    arrays = over_seeds(model, heldout, before, place(mesh, plan.data.held_out(), EXAMPLE), None, mesh)
     if of_weights:
-        arrays |= over_seeds(model, fitting(model, of_weights), before, batch, 0)
+        arrays |= over_seeds(model, fitting(model, of_weights), before, batch, 0, mesh)
     if of_updates:
-        arrays |= over_seeds(model, fitting(model, of_updates), (before, after), batch, 0)
+        after = place_weights(mesh, after, SEED)
+        arrays |= over_seeds(model, fitting(model, of_updates), (before, after), batch, 0, mesh)
     return arrays
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from ..instruments.backward import gradients
 from ..instruments.backward.updates import UPDATES, OfUpdate
@@ -17,6 +18,7 @@ from ..instruments.readings import readings as chosen_readings
 from ..instruments.seeds import seed_keys
 from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data
+from ..model.numerics import devices
 from ..model.parameters.names import coordinates
 from ..programs import program as programs
 from ..programs.program import Program
@@ -58,15 +60,28 @@ class Plan:
     kept: tuple[int, ...]
     inline: Callable
     separate: tuple[At, ...]
+    mesh: Mesh | None = None
 
     @classmethod
-    def of(cls, data, recipe: Recipe, key, seeds: int, steps: int, record: Schedule | None, readings) -> "Plan":
+    def of(
+        cls,
+        data,
+        recipe: Recipe,
+        key,
+        seeds: int,
+        steps: int,
+        record: Schedule | None,
+        readings,
+        mesh: Mesh | None = None,
+    ) -> "Plan":
         """Returns the plan of a run with these options of `train`.
 
-        Errors: ValueError for an unknown preset or reading, an impossible step or number of seeds; TypeError for wrong data.
+        Errors: ValueError for an unknown preset or reading, an impossible step, mesh or number of seeds; TypeError for data.
         """
         kept = steps_of(record, steps)
+        mesh = devices.automatic(mesh)
         keys = seed_keys(key, seeds)
+        devices.check_divides(mesh, devices.SEED, seeds)
         checked_data(data)
         groups = _groups(_preset(readings), kept)
         _check_recorded(groups, kept)
@@ -81,7 +96,7 @@ class Plan:
             others = [one for one in group.readings if one not in INLINE and one is not gradients.heldout_loss]
             if others:
                 separate.append(At(group.steps, *others))
-        return cls(data, recipe, keys, steps, kept, inline, tuple(separate))
+        return cls(data, recipe, keys, steps, kept, inline, tuple(separate), mesh)
 
     def check(self, models: Mapping) -> None:
         """Raises where memory does not suffice, and for data that a model can't read: a batch, the held-out data, any token."""
@@ -90,6 +105,8 @@ class Plan:
         records = len(self.kept)
         size.check(models, self.data, seeds=seeds, copies=TRAINED, records=records, at_once=at_once, steps=self.steps)
         batches, heldout = self.data.batches(self.keys, 0), self.data.held_out()
+        devices.check_examples(self.mesh, batches, leading=1)
+        devices.check_examples(self.mesh, heldout)
         for name, model in models.items():
             if isinstance(model, Program):
                 self._check_program(name)
@@ -139,7 +156,7 @@ class Plan:
     def step(self, model) -> Step:
         """Returns the step that is compiled for a model."""
         kind = StepOfProgram if isinstance(model, Program) else Step
-        return kind(model, self.recipe.direction(), self.inline, self.recipe.dropout, self.recipe.eps)
+        return kind(model, self.recipe.direction(), self.inline, self.recipe.dropout, self.recipe.eps, self.mesh)
 
     def further_at(self, step: int) -> tuple[tuple, tuple]:
         """Returns the separate readings of the weights at a step, and of the update that follows it: none at the last."""

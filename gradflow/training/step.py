@@ -6,7 +6,7 @@ The reading is of the weights before the update. A NaN or an infinity in one see
 program, never a number. The first place that was not finite is kept for each.
 
 Seeds go through one program in groups: all at once on an accelerator, one after the other on a CPU, whose products are
-slower in batches.
+slower in batches. On a mesh a group has a seed for each device along its axis of seeds.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from ..instruments.backward import gradients
 from ..instruments.meters.dropout import Dropout
 from ..instruments.meters.parameter_norms import by_parameter
 from ..instruments.seeds import split_seeds
 from ..model.equation.sublayer import STREAM_ALONE
+from ..model.numerics.devices import EXAMPLE, SEED, everywhere, kept_weights, place, place_weights, ways
 from ..model.parameters.keys import at
 from ..model.parameters.names import present
 from ..programs import program as programs
@@ -50,6 +52,7 @@ class Step:
     inline: Any = gradients.reading
     dropout: float = 0.0
     eps: float | None = None  # Adam's
+    mesh: Mesh | None = None
 
     def start(self, keys) -> dict:
         """Returns the state of every seed before step 0: weights, the optimizer's state, no place that was not finite."""
@@ -67,14 +70,23 @@ class Step:
     def __call__(self, state, batch, keys, rate, i):
         """Returns `(state after the update, reading)`, both with a leading seed axis; batch and keys have one too."""
         over_seeds = jax.vmap(self._step, in_axes=(0, 0, 0, None, None))
-        return over_seeds(state, batch, keys, rate, i)
+        after, reading = over_seeds(state, batch, keys, rate, i)
+        return kept_weights(self.mesh, after, SEED), everywhere(self.mesh, reading)
+
+    def groups(self, state) -> list:
+        """Returns the state of all seeds as groups of them, which one program takes, on the devices of the mesh."""
+        of_seeds = split_seeds(state, ways(self.mesh, SEED))
+        return [place_weights(self.mesh, group, SEED) for group in of_seeds]
 
     def over_groups(self, states, batch, keys, rate, i) -> tuple[list, list]:
         """Returns states after the update, and readings, of groups of seeds; `states` is a list, batch and keys are of all."""
         rate, i = jnp.asarray(rate), jnp.asarray(i)
+        at_once = ways(self.mesh, SEED)
+        batches, keys = split_seeds(batch, at_once), split_seeds(keys, at_once)
         afters, readings = [], []
-        for state, some_batch, some_keys in zip(states, split_seeds(batch), split_seeds(keys), strict=True):
-            after, reading = self(state, some_batch, some_keys, rate, i)
+        for state, some_batch, some_keys in zip(states, batches, keys, strict=True):
+            seen = place(self.mesh, some_batch, SEED, EXAMPLE)
+            after, reading = self(state, seen, place(self.mesh, some_keys, SEED), rate, i)
             afters.append(after)
             readings.append(reading)
         return afters, readings

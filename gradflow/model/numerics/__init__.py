@@ -1,4 +1,4 @@
-"""The settings of JAX under which numbers are made, and the types and ranks of arrays; knows no model.
+"""The settings of JAX under which numbers are made, the types and ranks of arrays, and the devices they lie on; knows no model.
 
-Bottom up: settings, precision.
+Bottom up: settings, precision, devices.
 """
