@@ -8,7 +8,7 @@ from ...results.arguments import known, shown
 from ..layers.layer import Layer
 from .carried import nanochat, span_norm, unet
 from .gated import adaln_zero, geonorm, gpas, highway, huginn, laurel, prores
-from .history import attn_res, block_attn_res, denseformer
+from .history import attn_res, block_attn_res, deep_cross_attention, denseformer, muddformer
 from .manifold import frac_connections, gated_residual, jpmhc, kromhc, mhc_lite, mhc_v4
 from .multi_lane import b2t, dynamic_hyper_connections, hyper_connections, mhc, parallel, residual, siamese
 from .placement import Placement, Stage, hybrid_norm, hybrid_norm_star, keel, mix_ln, normformer
@@ -74,6 +74,8 @@ PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
     "nanochat": nanochat,
     "unet": unet,
     "denseformer": denseformer,
+    "muddformer": muddformer,
+    "deep_cross_attention": deep_cross_attention,
     "attn_res": attn_res,
     "block_attn_res": block_attn_res,
     "mhc_lite": mhc_lite,
