@@ -91,9 +91,9 @@ def test_the_outputs_are_clean(path):
 
 
 @over_notebooks
-def test_a_notebook_has_less_than_100_lines_of_code(path):
-    """Without the models of notebook 07, written as their users write them."""
-    most = 145 if path.stem == "07_your_model" else 100
+def test_a_notebook_has_few_lines_of_code(path):
+    """Less than 100, but for notebook 06, which makes stand-ins for weights, and 07, with models as their users write them."""
+    most = {"06_trained_models": 110, "07_your_model": 145}.get(path.stem, 100)
     assert sum(len(cell["source"].splitlines()) for cell in code_cells(path)) < most
 
 
