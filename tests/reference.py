@@ -85,12 +85,13 @@ def _(layer: branches.Attention, params, x, inner=untouched, heads=1, **norms):
     """`heads` has a number for each head, `norms` functions of queries, keys and values."""
     size, scale = layer.head or x.shape[-1] // layer.heads, layer.scale
     groups = layer.heads // (layer.kv_heads or layer.heads)
+    of = dict(zip(("query", "key", "value"), x if x.ndim == 3 else (x, x, x), strict=True))
     gains, out = jnp.broadcast_to(jnp.asarray(heads), layer.heads), []
     for head in range(layer.heads):
         own = slice(head * size, (head + 1) * size)
         shared = slice(head // groups * size, (head // groups + 1) * size)
         q, k, v = (
-            norms.get(name, untouched)(linear(params[name], x)[:, part])
+            norms.get(name, untouched)(linear(params[name], of[name])[:, part])
             for name, part in (("query", own), ("key", shared), ("value", shared))
         )
         if layer.rotary:
@@ -231,6 +232,18 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
             return put(x, layer, {layer: z + F(N("norm_in", z))})
         case "denseformer_mlp":
             return put(x, layer, {layer: x[layer] + F(N("norm_in", x[layer]))})
+        case "muddformer_first" | "muddformer_mlp":
+            return sublayer(name.replace("muddformer", "denseformer"), norm, branch, p, x, depth, layer)
+        case "muddformer_attention":
+            q, k, v, r = multiway(p["read"], x[:layer], 4)
+            normed = [apply(norm, p["norm_in"][str(i)], u) for i, u in enumerate((q, k, v), 1)]
+            return put(x, layer, {layer: r + F(jnp.stack(normed))})
+        case "deep_cross_attention_attention":
+            q, k, v = feature_by_feature(p["read"], norm, x[:layer], 3)
+            normed = [apply(norm, p["norm_in"][str(i)], u) for i, u in enumerate((q, k, v), 1)]
+            return put(x, layer, {layer: F(jnp.stack(normed)), depth + 1: q})
+        case "deep_cross_attention_mlp":
+            return put(x, layer, {layer: x[layer] + F(N("norm_in", x[layer] + x[depth + 1]))})
         case "attn_res_1" | "attn_res_2" | "block_attn_res_1" | "block_attn_res_2":
             number = 2 * (layer - 1) + int(name[-1])
             size = int(np.ceil(2 * depth / 8)) if name.startswith("block") else 1
@@ -290,6 +303,25 @@ def over_depth(p, lanes, norm):
     scores = jnp.stack([apply(norm, p["norm"], lane) @ p["query"] for lane in lanes])
     weights = jnp.exp(scores) / jnp.exp(scores).sum(0, keepdims=True)
     return sum(weight[:, None] * lane for weight, lane in zip(weights, lanes, strict=True))
+
+
+def multiway(p, lanes, ways):
+    """Ways of reading the lanes, by a network of the newest one."""
+    newest, n = lanes[-1], p["weights"].shape[1]
+    unit = newest / jnp.sqrt((newest**2).mean(-1, keepdims=True) + 1e-6)
+    said = (PHI["gelu"](unit @ p["in"]) @ p["out"]).reshape(len(newest), ways, n)
+    weights = said + jnp.broadcast_to(p["weights"], said.shape)
+    return [sum(weights[:, way, i, None] * lane for i, lane in enumerate(lanes)) for way in range(ways)]
+
+
+def feature_by_feature(p, norm, lanes, ways):
+    """Ways of reading the lanes, with a number for each feature and one for each token."""
+    read = []
+    for way in range(ways):
+        seen = [apply(norm, p["norm"], lane) @ p["weights"][way] for lane in lanes]
+        opened = [jnp.where(score > 0, score, 0)[:, None] + p["bias"][way, i][None] for i, score in enumerate(seen)]
+        read.append(sum(gate * lane for gate, lane in zip(opened, lanes, strict=True)))
+    return read
 
 
 def put(x, written, lanes):
@@ -427,6 +459,10 @@ def leave(model, params, x):
         case "denseformer_mlp":
             average = sum(weight * lane for weight, lane in zip(p["1"]["weights"], x, strict=True))
             return apply(norm_of(wiring), p["2"], average)
+        case "muddformer_mlp":
+            return apply(norm_of(wiring), p["2"], multiway(p["1"], x, 1)[0])
+        case "deep_cross_attention_mlp":
+            return apply(norm_of(wiring), p["2"], feature_by_feature(p["1"], norm_of(wiring), x[:-1], 1)[0])
         case "attn_res_2" | "block_attn_res_2":
             return apply(norm_of(wiring), p["2"], over_depth(p["1"], x, norm_of(wiring)))
         case "mhc" | "jpmhc":
@@ -472,8 +508,10 @@ def embedded(model, params, tokens):
         case "unet_attention":
             first = apply(norm_of(wiring), p["1"], x)
             return jnp.stack([first] + [0 * first] * (model.depth // 2))
-        case "denseformer_first":
+        case "denseformer_first" | "muddformer_first":
             return jnp.stack([x] + [0 * x] * model.depth)
+        case "deep_cross_attention_attention":
+            return jnp.stack([x] + [0 * x] * (model.depth + 1))
         case "attn_res_1":
             return jnp.stack([x] + [0 * x] * 2 * model.depth)
         case "block_attn_res_1":

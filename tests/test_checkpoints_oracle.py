@@ -319,6 +319,21 @@ def test_padded_texts_have_the_logits_of_transformers_with_its_mask(name, side, 
     assert not np.allclose(expected[~real], np.asarray(logits)[~real])  # what stands on padding means nothing
 
 
+def test_the_types_of_tokens_are_those_of_transformers(folders):
+    own, types = folders / "bert-types", np.arange(2 * TOKENS).reshape(2, TOKENS) // 5 % 2
+    model = made("bert", "float64")
+    model.save_pretrained(own)
+    read, params = gf.checkpoint(own, precision="float64")
+    batch = checked({**BATCH, "token_type_ids": types}, {"m": read})
+    logits = jax.jit(jax.vmap(read, (None, 0)))(params, batch["inputs"])
+    with fixed_precision_is("float64"), torch.no_grad():
+        given = {"input_ids": BATCH["inputs"], "token_type_ids": types}
+        expected = model(**{key: torch.tensor(array) for key, array in given.items()}).logits.numpy()
+    assert apart(np.asarray(logits), expected) < 1e-9
+    with pytest.raises(ValueError, match="token_type_ids has 0 to 3, and m has 2 types: leave them out"):
+        checked({**BATCH, "token_type_ids": 3 * types}, {"m": read})
+
+
 def test_every_model_type_that_is_read_is_compared():
     kinds = {getattr(transformers, configuration).model_type for configuration, _, _ in MODELS.values()}
     assert kinds == set(FAMILIES)

@@ -73,6 +73,16 @@ class OfTokens(Protocol):
 
 
 @runtime_checkable
+class OfTypes(Protocol):
+    """A model that may be told the types of its tokens."""
+
+    @property
+    def types(self) -> int:
+        """How many there are: 0 … types − 1; 0 where it knows none."""
+        ...
+
+
+@runtime_checkable
 class OfTwoSequences(OfTokens, Protocol):
     """A model whose inputs are a source and a target."""
 

@@ -13,7 +13,7 @@ PARTIAL = re.compile(r"functools\.partial\(<function (?:\S*\.)?(\w+)")
 _GATES = ("Shrunk", "Preserved", "StepGain", "ConditionGain", "Gate", "ShutGate", "LowRank", "Beside", "Geodesic")
 _LANES = ("Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
 _SETS = ("Opened", "Spread", "Permuted", "Kronecker", "Rotated", "Balanced", "Cut", "Merged")
-_HISTORY = ("PickLane", "Together", "Kept", "Appended", "Weighed", "Joined", "Replaced", "DenseRead")
+_HISTORY = ("PickLane", "Together", "Kept", "Appended", "Weighed", "Joined", "Replaced", "DenseRead", "Way", "Ways")
 _NO_NORM = ("Identity", *_GAINS, *_GATES, *_LANES, *_SETS, *_HISTORY)
 
 

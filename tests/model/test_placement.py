@@ -13,7 +13,7 @@ from gradflow.model.equation.sublayer import walk
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.stacks.embedding_readout import Embedding
 from gradflow.model.stacks.transformer import Transformer, staged, transformer
-from gradflow.model.wirings.catalogue import PLACEMENTS, placement, wirings
+from gradflow.model.wirings.catalogue import FAMILIES, PLACEMENTS, placement, wirings
 from gradflow.model.wirings.multi_lane import b2t, hyper_connections
 from gradflow.model.wirings.placement import Placement, Stage, hybrid_norm_star, keel, mix_ln
 from gradflow.model.wirings.wiring import Wiring, post, pre
@@ -176,7 +176,10 @@ def test_the_table_has_every_name_and_ones_own():
     table = wirings(mine)
     assert table.index.is_unique
     assert set(table.index) == {*PLACEMENTS, "mine"} - {"peri", "skipinit"}
-    assert list(table.columns) == ["equation", "jacobian", "source"]
+    assert list(table.columns) == ["equation", "jacobian", "source", "family"]
+    named = table.drop("mine").groupby("family", sort=False)
+    assert {title: set(rows.index) for title, rows in named} == {title: set(names) for title, names in FAMILIES.items()}
+    assert table.loc["mine", "family"] == "one's own"
     assert (table != "").all(axis=None)
     assert table.loc["mine", "equation"] == "x + F(R x)"
 

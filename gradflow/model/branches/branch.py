@@ -8,7 +8,7 @@ Axes: x is [tokens, features] for one example. T tokens, d features, H heads, h 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from flax import nnx
 
@@ -217,12 +217,21 @@ class Attention(Branch):
         """Returns what keys and values are made of: the stream that the queries are of too."""
         return x
 
+    def sources(self, params, x) -> dict[str, Any]:
+        """Returns what queries, keys and values are made of."""
+        if x.ndim == 3:
+            return dict(zip(("query", "key", "value"), x, strict=True))
+        seen = self.seen(params, x)
+        return {"query": x, "key": seen, "value": seen}
+
     def queries_keys_values(self, params, x) -> tuple:
-        """Returns what the scores are made of and what they weigh, normed and turned: q [T, H, h], k and v [S, K, h]."""
-        head, seen = self.size(x.shape[-1]), self.seen(params, x)
-        of = {"query": x, "key": seen, "value": seen}
+        """Returns what the scores are made of and what they weigh, normed and turned: q [T, H, h], k and v [S, K, h].
+
+        Of three lanes queries, keys and values are made of one each.
+        """
+        head = self.size(x.shape[-1])
         heads = {}
-        for name, u in of.items():
+        for name, u in self.sources(params, x).items():
             features = params[name](u)
             heads[name] = features.reshape(len(u), -1, head)
         q, k, v = (self.at(f"{name}_norm", params, u) for name, u in heads.items())
@@ -240,7 +249,7 @@ class Attention(Branch):
         q, k, v = self.queries_keys_values(params, x)
         read = attend(q, k, v, self.mask.of(params), self.scale, self.softcap)
         if self.head_gain != Identity():
-            by_head = read.reshape(len(x), self.heads, -1).swapaxes(1, 2)
+            by_head = read.reshape(len(q), self.heads, -1).swapaxes(1, 2)
             read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)
         return params["out"](self.at("inner", params, read))
 

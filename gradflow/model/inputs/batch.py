@@ -6,6 +6,7 @@
 and perhaps beside these, which then go into the inputs of a Transformer (`context`),
 
     "attention_mask": [B, T]    1 for a token, 0 for padding, left or right: which nobody sees, and which has no target
+    "token_type_ids": [B, T]    rows of the table of types, of a model that has one
     "segments": [B, T]          which of the texts that are packed into an example, from 0: a token sees its own alone
     "step": [] or [B]; "condition": [B, d]
 
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...results.arguments import known, shown
-from ..contracts import Data, OfTokens, OfTwoSequences
+from ..contracts import Data, OfTokens, OfTwoSequences, OfTypes
 from ..parameters.keys import root
 from .context import CONTEXT, OF_TEXTS, folded, texts_of, unfolded
 
@@ -35,7 +36,6 @@ EXAMPLE = "{'inputs': ids[:, :-1], 'targets': ids[:, 1:]}"
 ELSEWHERE = {
     "input_ids": f"call tokens 'inputs', and the token after each 'targets': {EXAMPLE}",
     "labels": "call them 'targets', the token after each input, labels[:, 1:]; a negative number is no target",
-    "token_type_ids": "all tokens of an example are of one type: leave them out",
     "position_ids": "positions are counted from 0, in each of the `segments` anew: leave them out",
     "decoder_input_ids": "give an encoder and decoder {'inputs': {'source': …, 'target': …}, 'targets': …}",
 }
@@ -85,6 +85,7 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
         # A large negative number has wrapped around.
         arrays["targets"] = np.where(without_target, np.int32(-1), arrays["targets"])
         arrays |= _texts(batch, arrays["inputs"])
+        arrays |= _types(batch, arrays["inputs"], of_tokens)
     for name in ("step", "condition"):
         if name in batch:
             arrays[name] = _said(name, _arrays(name, batch[name]), size)
@@ -107,6 +108,22 @@ def _texts(batch: Mapping, tokens) -> dict:
         )
     texts = texts_of(said.get("attention_mask"), said.get("segments"), tokens.shape)
     return {"texts": texts} if texts.any() else {}
+
+
+def _types(batch: Mapping, tokens, models: Mapping) -> dict:
+    """Returns `{"token_type_ids": [..., B, T]}` where the batch says types, if every model has as many."""
+    if "token_type_ids" not in batch:
+        return {}
+    types = _arrays("token_type_ids", batch["token_type_ids"])
+    if isinstance(tokens, Mapping) or types.shape != tokens.shape or types.dtype.kind not in "iu":
+        raise ValueError(f"token_type_ids are {types.dtype} of shape {types.shape}: a whole number a token is expected")
+    for name, model in models.items():
+        known_types = model.types if isinstance(model, OfTypes) else 0
+        if types.min() < 0 or types.max() >= known_types:
+            raise ValueError(
+                f"token_type_ids has {types.min()} to {types.max()}, and {name} has {known_types} types: leave them out"
+            )
+    return {"token_type_ids": types.astype(np.int32)}
 
 
 def _said(name: str, array, examples: tuple[int, ...]):

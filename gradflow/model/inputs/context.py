@@ -1,6 +1,6 @@
 """What an example says beside its tokens: a training step, a condition, which tokens are padding, which text each is of.
 
-    {"tokens": [T], "step": [], "condition": [d], "texts": [T]}
+    {"tokens": [T], "step": [], "condition": [d], "texts": [T], "token_type_ids": [T]}
 
 are then the inputs of an example, in the place of its tokens alone; `texts` has the number of each token's text, −1 is padding.
 Layers that read one of these name it in their `asks`.
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 TOKENS = "tokens"
-CONTEXT = ("step", "condition", "texts")
+CONTEXT = ("step", "condition", "texts", "token_type_ids")
 # What a batch may say of padding and of packed texts, in the words of other libraries.
 OF_TEXTS = ("attention_mask", "segments")
 
@@ -43,6 +43,12 @@ def positions_of(inputs):
     is_first = jnp.concatenate([jnp.ones(1, bool), texts[1:] != texts[:-1]])
     first = jax.lax.cummax(jnp.where(is_first, place, 0))
     return place - first
+
+
+def of_embedding(inputs) -> dict[str, Any]:
+    """Returns what an embedding is told of one example beside its tokens: positions, types; nothing where they are alone."""
+    said = {"positions": positions_of(inputs), "types": context_of(inputs).get("token_type_ids")}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def folded(batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ class Embedding:
 
     `context` is the largest number of tokens (learned positions); None adds no positions (rotary attention has its own).
     `first` is the row of the first position (OPT counts from 2; those below are never read). With `types`, the first of that
-    many rows is added to every token: the whole example is of one type (BERT's segments). With `features`, a token's row has
-    that many, and a matrix takes it to the stream before positions are added (OPT 350M; Lan et al. 2020, section 3.1).
+    many rows is added to every token, or that of its type where a batch says types (BERT's segments). With `features`, a token's
+    row has that many, and a matrix takes it to the stream before positions are added (OPT 350M; Lan et al. 2020, section 3.1).
     """
 
     vocabulary: int = 256
@@ -66,13 +66,17 @@ class Embedding:
             params["project"] = linear(key, FanIn(), "project", self.features, width, width, False)
         return params
 
-    def __call__(self, params, tokens: Int[Array, " token"], positions=None) -> Float[Array, "token feature"]:
-        """Returns the bottom of the stream; `positions` [T] are those of the tokens, 0 … T − 1 by default."""
+    def __call__(
+        self, params, tokens: Int[Array, " token"], positions=None, types=None
+    ) -> Float[Array, "token feature"]:
+        """Returns the bottom of the stream; `positions` [T] are those of the tokens, 0 … T − 1 by default, `types` [T] 0."""
         x = params["token"].embedding[tokens]
         if "project" in params:
             x = params["project"](x)
-        if "type" in params:
+        if "type" in params and types is None:
             x = x + params["type"].embedding[:1]
+        elif "type" in params:
+            x = x + params["type"].embedding[types]
         if "position" not in params:
             return x
         table = params["position"].embedding

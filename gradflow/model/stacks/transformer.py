@@ -19,7 +19,7 @@ from ...results.fields import field_values
 from ..branches.branch import Attention, FeedForward, linear
 from ..equation.sublayer import walk
 from ..inputs import size
-from ..inputs.context import context_of, positions_of, tokens_of
+from ..inputs.context import context_of, of_embedding, tokens_of
 from ..inputs.weights import shapes
 from ..layers.layer import Layer
 from ..numerics.precision import in_float32, in_precision_of
@@ -79,6 +79,11 @@ class Transformer:
         return self.embedding.context
 
     @property
+    def types(self) -> int:
+        """How many types of tokens there are: rows of the embedding's table of types."""
+        return self.embedding.types if isinstance(self.embedding, Embedding) else 0
+
+    @property
     def shapes(self):
         """The parameters as shapes and types."""
         return shapes(self)
@@ -117,11 +122,7 @@ class Transformer:
 
     def enter(self, params, inputs):
         """Returns the bottom of the stream, `x_0`, from the tokens of one example."""
-        positions = positions_of(inputs)
-        if positions is None:
-            x = self.embedding(params["embedding"], tokens_of(inputs))
-        else:
-            x = self.embedding(params["embedding"], tokens_of(inputs), positions)
+        x = self.embedding(params["embedding"], tokens_of(inputs), **of_embedding(inputs))
         if self.precision:
             x = x.astype(self.precision)
         return self.stack.enter(params["enter"], x)

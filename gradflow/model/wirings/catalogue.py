@@ -8,7 +8,7 @@ from ...results.arguments import known, shown
 from ..layers.layer import Layer
 from .carried import nanochat, span_norm, unet
 from .gated import adaln_zero, geonorm, gpas, highway, huginn, laurel, prores
-from .history import attn_res, block_attn_res, denseformer
+from .history import attn_res, block_attn_res, deep_cross_attention, denseformer, muddformer
 from .manifold import frac_connections, gated_residual, jpmhc, kromhc, mhc_lite, mhc_v4
 from .multi_lane import b2t, dynamic_hyper_connections, hyper_connections, mhc, parallel, residual, siamese
 from .placement import Placement, Stage, hybrid_norm, hybrid_norm_star, keel, mix_ln, normformer
@@ -74,12 +74,42 @@ PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
     "nanochat": nanochat,
     "unet": unet,
     "denseformer": denseformer,
+    "muddformer": muddformer,
+    "deep_cross_attention": deep_cross_attention,
     "attn_res": attn_res,
     "block_attn_res": block_attn_res,
     "mhc_lite": mhc_lite,
     "kromhc": kromhc,
 }
 PLACEMENTS |= {alias: PLACEMENTS[name] for alias, name in ALIASES.items()}
+
+
+# What a wiring is about, in the order of a table or an atlas.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "norms": (
+        *("pre", "post", "res_post", "sandwich", "none", "sub_ln", "keel", "huginn", "mix_ln", "span_norm"),
+        *("normformer", "hybrid_norm", "hybrid_norm_star"),
+    ),
+    "scaled branches": (
+        *("deepnorm", "admin", "rezero", "layerscale", "depth_scaled", "layernorm_scaling", "deepscale", "fixup"),
+        *("t_fixup", "prores", "laurel"),
+    ),
+    "gates and updates": ("highway", "adaln_zero", "gpas", "ngpt", "geonorm"),
+    "carried lanes": ("residual", "siamese", "parallel", "b2t", "nanochat", "unet"),
+    "mixed lanes": (
+        *("hyper_connections", "dynamic_hyper_connections", "frac_connections", "mhc", "mhc_v4", "mhc_lite", "kromhc"),
+        *("jpmhc", "gated_residual"),
+    ),
+    "reads over depth": ("denseformer", "muddformer", "deep_cross_attention", "attn_res", "block_attn_res"),
+}
+
+
+def family(name: str) -> str:
+    """Returns the family of a named wiring; "one's own" of any other."""
+    for title, names in FAMILIES.items():
+        if name in names:
+            return title
+    return "one's own"
 
 
 def placement(name: str | Wiring | Placement, norm: Layer | None = None) -> Placement:
@@ -95,11 +125,14 @@ def placement(name: str | Wiring | Placement, norm: Layer | None = None) -> Plac
 
 
 def wirings(*own: Wiring | Placement) -> pd.DataFrame:
-    """Returns the table of all named wirings, and of your `own`: name, equation, Jacobian of a sublayer or block, source.
+    """Returns the table of all named wirings, and of your `own`: name, equation, Jacobian of a sublayer or block, source, family.
 
     >>> wirings().loc["pre", "equation"]
     'x + F(N x)'
     """
     made = [make() for make in dict.fromkeys(PLACEMENTS.values())]
-    rows = [{"name": w.name, "equation": w.equation, "jacobian": w.jacobian, "source": w.source} for w in (*made, *own)]
+    rows = []
+    for w in (*made, *own):
+        said = {"equation": w.equation, "jacobian": w.jacobian, "source": w.source}
+        rows.append({"name": w.name, **said, "family": family(w.name)})
     return pd.DataFrame(rows).set_index("name")

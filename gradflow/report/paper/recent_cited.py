@@ -64,6 +64,20 @@ OF_RECENT: dict[str, Work] = {
         NEURIPS,
         "2402.02622",
     ),
+    "xiao2025": paper(
+        "Xiao, Da and others",
+        "MUDDFormer: Breaking Residual Bottlenecks in Transformers via Multiway Dynamic Dense Connections",
+        2025,
+        ICML,
+        "2502.12170",
+    ),
+    "heddes2025": paper(
+        "Heddes, Mike and Javanmard, Adel and Axiotis, Kyriakos and Fu, Gang and Bateni, MohammadHossein and Mirrokni, Vahab",
+        "DeepCrossAttention: Supercharging Transformer Residual Connections",
+        2025,
+        ICML,
+        "2502.06785",
+    ),
     "yang2026": preprint(
         "Yang, Yongyi and Gao, Jianyang", "mHC-lite: You Don't Need 20 Sinkhorn-Knopp Iterations", 2026, "2601.05732"
     ),

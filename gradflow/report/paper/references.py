@@ -50,6 +50,8 @@ WIRINGS: dict[str, tuple[str, ...]] = {
     "nanochat": ("karpathy2025", "jordan2024speedrun"),
     "unet": ("jordan2024speedrun",),
     "denseformer": ("pagliardini2024",),
+    "muddformer": ("xiao2025",),
+    "deep_cross_attention": ("heddes2025",),
     "attn_res": ("kimi2026",),
     "block_attn_res": ("kimi2026",),
     "mhc_lite": ("yang2026",),
