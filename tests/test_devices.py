@@ -48,6 +48,8 @@ def same(one, other, what):
                 continue
             of_what = one[path].data_vars.get(name.removesuffix("_sem"), values)  # an error is one of its quantity
             largest = np.nanmax(np.abs(of_what.values), initial=0)
+            if values.attrs["units"] == "nat":  # a difference of logs up to 16: in float32 their last bit is 1e-6
+                largest = max(largest, 4.0)
             np.testing.assert_allclose(divided, whole, rtol=WITHIN, atol=WITHIN * largest, err_msg=f"{what}: {name}")
 
 models = gf.transformers("post", depth=2, width=8, heads=2, context=4)
@@ -83,14 +85,14 @@ def child(program: str, *arguments: str, devices: int = 8, **environment: str) -
     flags = f"--xla_force_host_platform_device_count={devices}"
     changed = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **environment}
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=changed)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-6000:]
     return done.stdout
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("dtype", "compared"), [("float32", 8), ("float64", 6)])
 def test_every_reading_is_the_same_number_whatever_the_mesh(dtype, compared):
-    """Of 1, 2, 4 and 8 devices: to 1e-6 of a quantity's largest entry in float32, to 1e-12 in float64."""
+    """Of 1, 2, 4 and 8 devices: to 1e-6 of a quantity's largest entry in float32 (logs to 4e-6 nats), to 1e-12 in float64."""
     printed = child(SAME, dtype, JAX_ENABLE_X64=str(int(dtype == "float64")))
     assert len(printed.splitlines()) == compared
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..model.inputs import size
 from ..model.inputs.weights import shapes
-from ..model.numerics.devices import EXAMPLE, SEED, everywhere, fetched, in_turn, place, place_weights, ways
+from ..model.numerics.devices import EXAMPLE, SEED, everywhere, in_turn, place, place_weights, ways
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.keys import at, root
 from ..results.arguments import whole
@@ -162,4 +162,4 @@ def concat_seeds(groups: list):
 
 
 def _concatenated(*rows):
-    return np.concatenate(fetched(rows))
+    return np.concatenate(rows)

@@ -56,7 +56,7 @@ def sweep(
         or a module of NNX or Equinox; or `{name: any of these}`
         Of gradflow's models, numbers such as DeepNorm's α follow the depth, and all depths share their first blocks.
     depth, width : the sizes; without any, the depths are 6, 12 and 24
-    options : those of `take`
+    options : those of `take`, `mesh` among them
 
     The nodes are `model/depth_n` for each number of blocks n, or `model/width_n`. `results.against_total_depth` picks one entry
     of each profile.

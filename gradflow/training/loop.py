@@ -92,8 +92,6 @@ def train(
         raise ValueError("resume=True continues the run in a folder: name it, checkpoints='folder/'")
     if checkpoint_every is not None:
         whole("checkpoint_every", checkpoint_every)
-    if checkpoints is not None and jax.process_count() > 1:
-        raise NotImplementedError("checkpoints are written by one process: leave them out in a run of several")
     if watch is not None:
         function("watch", watch)
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings, mesh)

@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ...results.arguments import of_class, shown
@@ -30,7 +29,8 @@ COUNTED = {SEED: "seeds", EXAMPLE: "examples"}
 def automatic(mesh: Mesh | None) -> Mesh | None:
     """Returns the mesh with all axes automatic, whatever kind they were of; None unchanged.
 
-    Errors: TypeError for what is no mesh, ValueError for an axis of another name.
+    Errors: TypeError for what is no mesh, ValueError for an axis of another name, NotImplementedError for devices of
+    several processes.
     """
     if mesh is None:
         return None
@@ -41,6 +41,10 @@ def automatic(mesh: Mesh | None) -> Mesh | None:
                 f"the mesh has an axis {shown(name)}: its axes are {SEED}, {EXAMPLE} and {MODEL}, some or all, such as "
                 f"jax.make_mesh(({mesh.size},), ({EXAMPLE!r},))"
             )
+    if any(device.process_index != jax.process_index() for device in mesh.devices.flat):
+        raise NotImplementedError(
+            "the mesh has devices of other processes: give one of this process's, jax.local_devices()"
+        )
     return Mesh(mesh.devices, mesh.axis_names)
 
 
@@ -120,7 +124,7 @@ def kept_weights(mesh: Mesh | None, tree, *axes: str | None):
 
 
 def everywhere(mesh: Mesh | None, tree):
-    """Returns, inside of a program, arrays that are whole on every device, so that each process can read them."""
+    """Returns, inside of a program, arrays that are whole on every device."""
     if mesh is None:
         return tree
     return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
@@ -142,17 +146,6 @@ def in_turn(function: Callable, arrays, devices: int):
 
     of_device = jax.vmap(partial(jax.lax.map, function))
     return jax.tree.map(joined, of_device(jax.tree.map(parted, arrays)))
-
-
-def fetched(tree):
-    """Returns arrays as NumPy's; those that lie on the devices of several processes, whole in each, which all have to ask."""
-    return jax.tree.map(_fetched, tree)
-
-
-def _fetched(array):
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return multihost_utils.process_allgather(array, tiled=True)
-    return jax.device_get(array)
 
 
 def described(mesh: Mesh | None) -> Mapping[str, dict]:
