@@ -1,3 +1,3 @@
-"""Theory, bottom up: kernels, closed, gram, branches, lanes, mean_cotangent, embedding_readout, descent, predict."""
+"""Theory, bottom up: kernels, closed, gram, gates, branches, lanes, mean_cotangent, embedding_readout, descent, predict."""
 
-from . import branches, lanes
+from . import branches, gates, lanes

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from operator import methodcaller
 from typing import Any
 
 import jax
@@ -176,11 +177,8 @@ class Stack:
         return Stack(tuple(dataclasses.replace(segment, repeats=count) for segment, count in pairs if count))
 
     def as_computed(self) -> "Stack":
-        """Returns the stack without backward rules of its layers' own: derivatives are those of what is computed.
-
-        It takes the same parameters, so that a measurement of both is of the same weights.
-        """
-        return Stack(replaced(self.segments, Layer, _as_computed))
+        """Returns the stack, of the same parameters, without backward rules of its layers' own."""
+        return Stack(replaced(self.segments, Layer, methodcaller("as_computed")))
 
     # ---- parameters
 
@@ -255,10 +253,6 @@ class Stack:
     def leave(self, params, x):
         """Returns what is read out, from the top of the stream; `params` are those under "leave"."""
         return self.exit(in_precision_of(x, params), x)
-
-
-def _as_computed(layer: Layer) -> Layer:
-    return layer.as_computed()
 
 
 def _with_context(layer: Layer, params, context: Mapping[str, Any], repeats: int | None = None):
