@@ -61,7 +61,7 @@ REFUSED = {
     "rows of other lengths": ({"inputs": [[1, 2], [3]], "targets": [[1, 2], [3]]}, "examples of one length"),
     "a token beyond the vocabulary": (
         {**BATCH, "inputs": BATCH["inputs"] + 300},
-        "tokens from 301 to 309: model knows 0 to 10",
+        "tokens from 301 to 309: model(/depth_1)? knows 0 to 10",
     ),
     "a target beyond it": ({**BATCH, "targets": BATCH["targets"] + 1}, "targets has tokens from 3 to 11"),
     "a negative token": ({**BATCH, "inputs": BATCH["inputs"] - 2}, "inputs has tokens from -1 to 7"),
@@ -72,7 +72,7 @@ REFUSED = {
     ),
     "too many tokens": (
         {"inputs": np.ones((1, 7), int), "targets": np.ones((1, 7), int)},
-        "7 tokens, but model has 6 positions",
+        "7 tokens, but model(/depth_1)? has 6 positions",
     ),
     "no target in an example": ({**BATCH, "targets": np.array([[1, 2, 3, 4], [-1] * 4])}, "example 1 has no target"),
     "a source and a target": ({**BATCH, "inputs": {"source": IDS, "target": IDS}}, "reads one array of tokens"),
