@@ -14,8 +14,8 @@ def test_cosine_and_angle_are_those_of_the_streams_token_by_token():
     found = jax.jit(similarity.between_positions, static_argnums=0)(model, params, batch)
     run = cases.jit(lambda params, tokens: reference.stream(model, params, reference.embedded(model, params, tokens)))
     cosines, angles = [], []
-    for tokens in batch["inputs"]:
-        x = np.stack(jax.device_get(run(params, tokens)))
+    for example in range(len(batch["targets"])):
+        x = np.stack(jax.device_get(run(params, jax.tree.map(lambda a, i=example: a[i], batch["inputs"]))))
         unit = x / np.linalg.norm(x, axis=-1, keepdims=True)
         by_token = np.einsum("ltd,mtd->lmt", unit, unit).clip(-1, 1)
         cosines.append(by_token.mean(-1))
