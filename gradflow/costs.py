@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh
 
 from .instruments.backward import gradients
 from .instruments.measurement import by_node
@@ -26,7 +27,7 @@ from .model.parameters.keys import at, root
 from .operations import Operations, operations, speed
 from .programs.measurement import measure
 from .programs.sweep import sweep
-from .results.arguments import shown
+from .results.arguments import of_class, shown
 from .theory import predict as theory
 from .training.loop import first_step, train
 from .training.plan import TRAINED, Plan
@@ -59,8 +60,8 @@ def cost(function: Callable, models, data, *arguments, **options) -> Cost:
     """Returns what `function(models, data, *arguments, **options)` will take: `measure`, `predict`, `train` or `sweep`.
 
     Of gradflow's models. Seconds are within a factor of three (`tests/benchmarks/costs.py` compares), those of compiling less
-    where `gf.cache` has the programs; bytes within two or three. With the `mesh=` of `measure`, bytes are those of each of its
-    devices, which need not be here, a `jax.sharding.AbstractMesh` will do, and seconds those of all devices together.
+    where `gf.cache` has the programs; bytes within two or three. With the `mesh=` of `measure` or `train`, bytes are those
+    of each of its devices, which need not be here, a `jax.sharding.AbstractMesh` will do; seconds are those of all together.
 
     Errors: TypeError for another function; as the call itself.
     """
@@ -72,6 +73,8 @@ def cost(function: Callable, models, data, *arguments, **options) -> Cost:
         raise TypeError(
             f"the cost of {shown(function)} is not estimated: give gf.measure, gf.predict, gf.train or gf.sweep"
         )
+    if options.get("mesh") is not None:
+        check_axes(of_class("mesh", options["mesh"], Mesh | AbstractMesh))
     total, largest = Operations(), 0.0
     for counted, needed in COUNTED[function](nodes, data, *arguments, **options):
         total += counted
@@ -87,8 +90,6 @@ def _measured(
     nodes: Mapping[str, Any], data, *, seeds: int = 8, key=0, quantities=("backward",), mesh=None, **others
 ) -> Counted:
     """Yields operations and bytes of the measurement of every model."""
-    if mesh is not None:
-        check_axes(mesh)
     chosen, keys = readings(quantities), seed_keys(key, seeds)
     kept = size.rematerialized if set(chosen) == {gradients.rematerialized} else size.activations
     batch = the_batch(data, nodes, key)
@@ -114,9 +115,11 @@ def _swept(nodes: Mapping[str, Any], data, *, depth=(), width=(), take: Callable
 
 
 def _predicted(
-    nodes: Mapping[str, Any], data, *, quantities=("backward",), draws: int = 4, replicas: int = 8, key=0
+    nodes: Mapping[str, Any], data, *, quantities=("backward",), draws: int = 4, replicas: int = 8, key=0, mesh=None
 ) -> Counted:
     """Yields operations and bytes of the prediction for every model."""
+    if mesh is not None:
+        raise ValueError("the bytes of a prediction are not planned by device: leave out the mesh")
     batch = the_batch(data, nodes, key)
     keys = jax.vmap(lambda replica: at(root(key), "theory", replica))(jnp.arange(replicas))
     rows = batch["inputs"].size ** 2
@@ -127,7 +130,17 @@ def _predicted(
 
 
 def _trained(
-    nodes: Mapping[str, Any], data, optimizer, *, steps=100, record=None, seeds=4, key=0, readings="standard", **others
+    nodes: Mapping[str, Any],
+    data,
+    optimizer,
+    *,
+    steps=100,
+    record=None,
+    seeds=4,
+    key=0,
+    readings="standard",
+    mesh=None,
+    **others,
 ) -> Counted:
     """Yields operations and bytes of the training of every model, with its separate readings at the recorded steps."""
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
@@ -135,7 +148,7 @@ def _trained(
     for model in nodes.values():
         function, *arguments = first_step(plan, plan.step(model))
         every_step = operations(function.trace(*arguments).jaxpr).times((steps + 1) * seeds / at_once)
-        yield every_step, _bytes(model, data, seeds=seeds, copies=TRAINED, at_once=at_once)
+        yield every_step, _bytes(model, data, seeds=seeds, copies=TRAINED, at_once=at_once, mesh=mesh)
         weights = jax.eval_shape(jax.vmap(model.init), plan.keys)
         batch = plan.data.batches(plan.keys, 0)
         heldout = over_seeds.trace(model, (gradients.heldout_loss,), weights, plan.data.held_out(), None)

@@ -116,7 +116,7 @@ def measure_models(
                 parts = given_weights(parameters, seeds, multiple)
             else:
                 parameters = shapes(model)
-                parts = init_seeds(model, keys, multiple)
+                parts = init_seeds(model, keys, multiple, mesh)
             arrays = read_seeds(model, chosen, parts, batch, batch_axis, mesh)
             warn_of_nonfinite(name, arrays, given.get(name))
             arrays = resolved(arrays)

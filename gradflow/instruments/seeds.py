@@ -14,7 +14,17 @@ import numpy as np
 
 from ..model.inputs import size
 from ..model.inputs.weights import shapes
-from ..model.numerics.devices import EXAMPLE, SEED, everywhere, in_turn, place, place_weights, ways
+from ..model.numerics.devices import (
+    EXAMPLE,
+    MODEL,
+    SEED,
+    everywhere,
+    in_turn,
+    place,
+    place_weights,
+    ways,
+    weight_shardings,
+)
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.keys import at, root
 from ..results.arguments import whole
@@ -61,15 +71,18 @@ def seed_keys(key, seeds: int):
     return jax.vmap(key_of)(jnp.arange(seeds))
 
 
-def init_seeds(model, keys, multiple: int = 1) -> Iterator:
+def init_seeds(model, keys, multiple: int = 1, mesh=None) -> Iterator:
     """Yields the weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part.
 
-    A part has a multiple of so many seeds, as has their number.
+    A part has a multiple of so many seeds, as has their number. Where a mesh divides weights, each of its devices draws its own.
     """
     length = drawn_at_once(model, len(keys), multiple)
     init = jax.vmap(model.init)
+    if ways(mesh, MODEL) > 1:
+        shardings = weight_shardings(mesh, jax.eval_shape(init, keys[:length]), SEED)
+        init = jax.jit(init, out_shardings=shardings)
     for start in range(0, len(keys), length):
-        yield init(keys[start : start + length])
+        yield init(place(mesh, keys[start : start + length], SEED))
 
 
 def drawn_at_once(model, seeds: int, multiple: int = 1) -> int:

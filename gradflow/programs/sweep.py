@@ -20,7 +20,7 @@ from ..instruments.measurement import by_node
 from ..model.contracts import Model, Sided
 from ..model.inputs import size
 from ..model.inputs.batch import readable
-from ..model.numerics.devices import check_alone
+from ..model.numerics import devices
 from ..model.numerics.settings import usual_settings
 from ..results.arguments import check_options, function, open_ended, options_of, whole
 from ..results.cells import Cells
@@ -81,6 +81,8 @@ def sweep(
         check_options("sweep", options, [*options_of(sweep), *options_of(take)])
     if not depth and not width:
         depth = (6, 12, 24)
+    mesh = devices.automatic(options.get("mesh"))
+    devices.check_alone(mesh, executor)
     clock = Clock()
     family: dict[str, Sized] = {}
     for name, sizes in (("depth", depth), ("width", width)):
@@ -88,8 +90,7 @@ def sweep(
             family |= _at_size(models, name, number)
     of_ours = {path: sized.model for path, sized in family.items() if isinstance(sized.model, Model)}
     if of_ours:
-        size.check(of_ours, readable(data), seeds=1, mesh=options.get("mesh"))
-    check_alone(options.get("mesh"), executor)
+        size.check(of_ours, readable(data), seeds=1, mesh=mesh)
     is_one_call = take is measure and "params" not in options and executor is None and folder is None
     together = of_ours if is_one_call else {}
     trees: dict[str, xr.DataTree] = {}

@@ -69,7 +69,7 @@ def reproduce(name, *, size="full", executor=None, folder=None):
 
     Errors: ValueError, with the names there are; what a figure fails with, where none could be made.
     """
-    names = [name] if isinstance(name, str) else list(name)
+    names = name if isinstance(name, tuple | list) else [name]
     cells = {}
     for one in names:
         entry = REGISTRY[known("reproduction", one, REGISTRY)]
@@ -81,7 +81,7 @@ def reproduce(name, *, size="full", executor=None, folder=None):
     reports = {}
     for one, tree in made.trees.items():
         reports[one] = reported(REGISTRY[one], size, rows.of_tree(tree), tree.attrs["minutes"])
-    return reports[name] if isinstance(name, str) else reports
+    return reports if names is name else reports[name]
 
 
 def _measured(name: str, size: str) -> xr.DataTree:

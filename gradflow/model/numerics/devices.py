@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from ...results.arguments import of_class, shown
@@ -34,8 +35,7 @@ def automatic(mesh: Mesh | None) -> Mesh | None:
     """
     if mesh is None:
         return None
-    of_class("mesh", mesh, Mesh)
-    check_axes(mesh)
+    check_axes(of_class("mesh", mesh, Mesh))
     if all(device.process_index != jax.process_index() for device in mesh.devices.flat):
         raise ValueError(
             f"the mesh has no device of process {jax.process_index()}, which is to take part: give it some"
@@ -97,10 +97,14 @@ def place(mesh: Mesh | None, tree, *axes: str | None):
         return tree
     there = [axis if axis in mesh.axis_names else None for axis in axes]
 
-    def of_leaf(leaf):
-        return NamedSharding(mesh, PartitionSpec(*there[: leaf.ndim]))
+    def placed(leaf):
+        sharding = NamedSharding(mesh, PartitionSpec(*there[: leaf.ndim]))
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # which JAX doesn't put on devices of other processes
+            numbers = jax.device_put(jax.random.key_data(leaf), sharding)
+            return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+        return jax.device_put(leaf, sharding)
 
-    return jax.device_put(tree, jax.tree.map(of_leaf, tree))
+    return jax.tree.map(placed, tree)
 
 
 def weight_shardings(mesh: Mesh, tree, *axes: str | None):
