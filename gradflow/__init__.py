@@ -19,7 +19,7 @@ FLOORS = {
 }
 ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {
-    "caching": ("cache",),
+    "compiling.caching": ("cache",),
     "costs": ("cost",),
     "instruments.meters.meter": ("meter",),
     "interop.logged": ("logged",),

@@ -3,7 +3,7 @@
 from . import laws as laws
 from . import report as report
 from . import results as results
-from .caching import cache as cache
+from .compiling.caching import cache as cache
 from .costs import cost as cost
 from .instruments.jacobians import chain as chain
 from .instruments.jacobians import jacobians as jacobians

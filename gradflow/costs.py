@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .compiling.operations import Operations, operations, speed
 from .instruments.backward import gradients
 from .instruments.measurement import by_node
 from .instruments.readings import readings
@@ -22,7 +23,6 @@ from .model.inputs import size
 from .model.inputs.batch import the_batch
 from .model.numerics.settings import usual_settings
 from .model.parameters.keys import at, root
-from .operations import Operations, operations, speed
 from .programs.measurement import measure
 from .programs.sweep import sweep
 from .results.arguments import shown

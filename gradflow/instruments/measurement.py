@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jax.sharding import Mesh
 
-from ..ahead import Ahead
+from ..compiling.ahead import Ahead
 from ..model.contracts import Drawable, Model, Sided
 from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data, readable, the_batch

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import xarray as xr
 from jax.sharding import Mesh
 
-from ..ahead import Ahead
+from ..compiling.ahead import Ahead
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
 from ..model.inputs.context import context_of

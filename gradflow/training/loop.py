@@ -19,7 +19,7 @@ import xarray as xr
 from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
-from ..ahead import Ahead
+from ..compiling.ahead import Ahead
 from ..instruments.backward import gradients
 from ..instruments.measurement import by_node
 from ..instruments.meters.resolution import resolved, warn_of_underflow
