@@ -14,7 +14,7 @@ from ..equation.sublayer import OfStream, Part
 from ..numerics.precision import in_precision_of
 from ..parameters.initializers import normal
 from ..parameters.keys import at
-from .layer import FEATURES, Layer
+from .layer import FEATURES, Layer, Untrained
 from .norms import RMSNorm
 
 
@@ -113,14 +113,10 @@ class Cut(Layer):
 
 @registered
 @dataclass(frozen=True)
-class Merged(Layer):
+class Merged(Untrained):
     """From lanes [m, T, d/m] to [T, d]."""
 
     couples: ClassVar[str] = FEATURES
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def __call__(self, params, x):
         """Returns the features of all lanes side by side."""

@@ -15,7 +15,7 @@ from ...results.files import as_path, printable
 from ...results.folder import attempts, digest_of, filled, now
 from ...results.provenance import distributions
 from ...results.stored import load, save
-from ...results.tree import check_tree, mapping_of, on_its_own, settings
+from ...results.tree import check_tree, on_its_own, settings
 from .. import tables
 from ..plot import saving
 from . import blind as blinding
@@ -181,10 +181,9 @@ def _write_text(contents: Contents, folder: Path, text: Path | None) -> list[str
 
     It is this Python's, or, of another one's, that of the bundle that is made again.
     """
-    data = mapping_of(contents.run, "data")
-    if data.get("name") != topics.NAME:
+    if not contents.has_its_text:
         return []
-    digest = str(data.get("sha256"))
+    digest = str(contents.data.get("sha256"))
     content = topics.of_digest(digest)
     if content is None and text is not None and text.is_file() and digest_of(text) == digest:
         content = text.read_bytes()
