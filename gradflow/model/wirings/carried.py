@@ -7,6 +7,7 @@ from ..layers.lanes import LaneGains, PerLane, Then, gathered, mixed, spread
 from ..layers.layer import Identity, Layer
 from ..layers.norms import LayerNorm, RMSNorm
 from ..parameters.depth import AtBlock, Mirror, Ramp, Steps, Whole
+from .multi_lane import input_laid_aside
 from .placement import Placement, Stage
 from .wiring import Wiring
 
@@ -16,15 +17,8 @@ def span_norm(norm: Layer = LayerNorm()) -> Placement:
 
     On two lanes: the stream, and what the block began with. The wiring alone: the paper's scaling of weights is not here.
     """
-    attention = Wiring(
-        "span_norm_attention",
-        skip=mixed((1.0, 0.0), (1.0, 0.0)),
-        read=gathered(1.0, 0.0),
-        write=spread(1.0, 0.0),
-        norm_out=PerLane((norm, Identity())),
-        enter=spread(1.0, 0.0),
-        leave=gathered(1.0, 0.0),
-    )
+    norm_out = PerLane((norm, Identity()))
+    attention = input_laid_aside("span_norm_attention", norm_out=norm_out, leave=gathered(1.0, 0.0))
     mlp = replace(attention, name="span_norm_mlp", skip=mixed((0.0, 1.0), (0.0, 0.0)))
     return Placement(
         "span_norm",

@@ -18,6 +18,7 @@ from .. import tables
 from ..tables import nonfinite
 
 LOSS_PROBE = "probe: the loss's own gradient"
+FORWARD = "the forward pass alone"
 BANDS = "Lines: means over seeds (geometric for positive quantities); bands: 95% t-intervals."
 LINES = "Lines: means over seeds (geometric for positive quantities)."
 ALONE = "Lines: one seed, which has no interval."

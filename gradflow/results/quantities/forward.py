@@ -62,53 +62,40 @@ _EXPERTS = (
     ),
 )
 
+
+def _by_head(name: str, words: str, formula: str, latex: str, unit: str = "1") -> Quantity:
+    """Returns a row of attention in every head of every sublayer that has heads."""
+    return Quantity(name, words, formula, latex, unit, ("sublayer", "head"), ARITHMETIC, "attention", "heads")
+
+
 _ATTENTION = (
-    Quantity(
+    _by_head(
         "attention_entropy",
         "entropy of attention",
         "−Σ_s p_ts log p_ts, mean over queries t and examples; p the softmax over the keys s that t sees; NaN: no such head",
         r"-\frac{1}{T} \sum_t \sum_s p_{ts} \log p_{ts}, \;"
         r" p_{ts} = \mathrm{softmax}_s\left(q_t^\top k_s / \sqrt{h}\right)",
-        "nat",
-        ("sublayer", "head"),
-        ARITHMETIC,
-        "attention",
-        "heads",
+        unit="nat",
     ),
-    Quantity(
+    _by_head(
         "attention_entropy_share",
         "entropy of attention, share of the largest possible",
         "mean over queries t that see n_t ≥ 2 keys of H_t/log n_t; 1: uniform over what is seen, 0: all on one key",
         r"\frac{1}{|\{t : n_t \geq 2\}|} \sum_{t : n_t \geq 2} \frac{H_t}{\log n_t}, \;"
         r" H_t = -\sum_s p_{ts} \log p_{ts}",
-        "1",
-        ("sublayer", "head"),
-        ARITHMETIC,
-        "attention",
-        "heads",
     ),
-    Quantity(
+    _by_head(
         "attention_first_token",
         "attention on the first token",
         "mean over all queries t and examples of p_t0, the first's own 1 included (Gu et al. 2024): a sink",
         r"\frac{1}{T} \sum_t p_{t0}",
-        "1",
-        ("sublayer", "head"),
-        ARITHMETIC,
-        "attention",
-        "heads",
     ),
-    Quantity(
+    _by_head(
         "attention_largest_logit",
         "largest logit of attention",
         "max over examples, queries t and keys s that t sees of q_t·k_s/√h, in front of a soft cap "
         "(Kimi Team 2025 (Kimi K2), section 2.1)",
         r"\max_{t, s} \frac{q_t^\top k_s}{\sqrt{h}}",
-        "1",
-        ("sublayer", "head"),
-        ARITHMETIC,
-        "attention",
-        "heads",
     ),
 )
 
