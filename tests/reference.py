@@ -264,8 +264,9 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
             B, C = ([see(gain, x[:, t]) for t in range(x.shape[1])] for gain in ("write", "read"))
             return hyper_connected(A, B, C, x, lambda u: F(N("norm_in", u)))
         case "gated_residual":
-            read, shares = gated_lanes(p["read"], norm, x)
-            return jnp.stack([lane + share[:, None] * F(read) for lane, share in zip(x, shares, strict=True)])
+            read, normed = gated_lanes(p["read"], norm, x)
+            written = [share[:, None] * F(read) for share in shares(p["read"], normed)]
+            return jnp.stack([lane + part for lane, part in zip(x, written, strict=True)])
         case "frac_connections":
             fractions = jnp.einsum("ij,jtf->itf", p["read"]["1"]["matrix"], x)
             y = F(N("norm_in", jnp.concatenate(list(fractions), -1)))
@@ -401,14 +402,20 @@ MIXING = {"mhc_lite": permuted, "kromhc": kronecker, "jpmhc": rotated, "mhc_v4":
 
 
 def gated_lanes(p, norm, x):
-    """What is read of the lanes, and the share that each takes."""
+    """What is read of the lanes, and the lanes behind their norms."""
     normed = [apply(norm, p["norm"][str(i)], lane) for i, lane in enumerate(x)]
     flat, n = jnp.concatenate(normed, -1), len(x)
     hidden = flat @ p["down"].reshape(flat.shape[-1], -1) / n
     hidden = hidden / (1 + jnp.exp(-hidden))
     gates = 1 / (1 + jnp.exp(-(hidden @ p["up"].reshape(hidden.shape[-1], -1))))
     read = sum(gate * lane for gate, lane in zip(jnp.split(gates, n, -1), normed, strict=True)) / n
-    return read, (2 / (1 + jnp.exp(-(flat @ p["inject"].reshape(flat.shape[-1], n) / n)))).T
+    return read, flat
+
+
+def shares(p, flat):
+    """The share of a branch that each lane takes."""
+    n = p["inject"].shape[-1]
+    return (2 / (1 + jnp.exp(-(flat @ p["inject"].reshape(flat.shape[-1], n) / n)))).T
 
 
 def norm_of(value):
@@ -547,7 +554,8 @@ def backward(model, params, batch) -> list:
     """Per example: its own loss, and the gradients with respect to parameters, stream [S+1] and what is read out."""
     size = model.stack.size
     bottom = embedded(model, params, examples(batch)[0]["inputs"])
-    zeros = [jnp.zeros(bottom.shape)] * (size + 1), jnp.zeros(bottom.shape[-2:])
+    read_out = jax.eval_shape(model.leave, params, bottom)
+    zeros = [jnp.zeros(bottom.shape)] * (size + 1), jnp.zeros(read_out.shape)
     pull = jax.jit(jax.value_and_grad(lambda p, e, nudges, top: loss(model, p, e, nudges, top), (0, 2, 3)))
     return [jax.device_get(pull(params, example, *zeros)) for example in examples(batch)]
 

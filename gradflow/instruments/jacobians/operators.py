@@ -11,10 +11,10 @@ map here is restricted to the *tangent spaces* at both ends:
     branch, fork    to what the norm that follows does not take away, so that the norm's effect stands apart
 
 With these the log-volumes of `norm_out` and `fork` sum to the sublayer's, and those of sublayers to the stack's, where each is
-one to one between its spaces: not where some are post-norm below others that are pre-norm, or a branch alone is singular. A space
-is given by orthonormal *normals* of every token (`spaces`). Exact for eps → 0: a norm with eps keeps a share
-eps/(var + eps) of the radius, which is left out. Of several lanes those have normals that a norm of their own acts on; what
-gains do between lanes shows in the singular values, also where they drop a lane.
+one to one between its spaces: not where some are post-norm below others that are pre-norm, a branch alone is singular, or
+`norm_out` is a map of skip and branch beside each other. A space is given by orthonormal *normals* of every token (`spaces`).
+Exact for eps → 0: a norm with eps keeps a share eps/(var + eps) of the radius, which is left out. Of several lanes those have
+normals that a norm of their own acts on; what gains do between lanes shows in the singular values, also where they drop a lane.
 
 Axes: an array of the stream is [T, d] or [lanes, T, d]; by token it is [T, c], c = lanes · d; K normals a token.
 """

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..layers.feature_gates import Cut, GatedRead, GatedWrite, Merged
+from ..layers.feature_gates import Cut, GatedRead, GatedWrite, Merged, SharingRead
 from ..layers.lanes import LaneGains, PerLane, Then, gathered, mixed, spread
 from ..layers.layer import Layer, ScalarGain
 from ..layers.manifolds import Balanced, Kronecker, OnSet, Opened, Permuted, Rotated, Spread
@@ -100,13 +100,12 @@ def gated_residual(norm: Layer = RMSNorm(), lanes: int = 4) -> Wiring:
     As in the code of Qwen's experimental model, where four lanes begin alike. Gates read the lanes by a map of low rank, 32 here
     and 320 there. Matrices have fan-in weights, 0.02 · normal in transformers, whose norms have a gain of 1 + w.
     """
-    read = GatedRead(lanes, norm=norm)
     return Wiring(
         "gated_residual",
-        read=read,
+        read=SharingRead(lanes, norm=norm),
         write=GatedWrite(lanes, norm=norm),
         enter=spread(*(1.0,) * lanes),
-        leave=read,
+        leave=GatedRead(lanes, norm=norm),
         equation="x_i' = x_i + s_i(X) F(mean_j G_j(X) ⊙ N x_j)",
         jacobian="I + s J_F C J_N + (∂s) F + s J_F (∂G) N X",
         source="Qwen Team 2026 (Gated Residual), as qwen4_exp in transformers",
