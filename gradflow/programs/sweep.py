@@ -8,19 +8,23 @@ Sizes are the total depth in blocks, and the width in features.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from ..instruments.measurement import by_node
 from ..model.contracts import Model, Sided
 from ..model.inputs import size
 from ..model.inputs.batch import readable
+from ..model.numerics.devices import check_alone
 from ..model.numerics.settings import usual_settings
 from ..results.arguments import check_options, function, open_ended, options_of, whole
+from ..results.cells import Cells
+from ..results.grid import Cell, each
 from ..results.naming import check_names
 from ..results.resources import Clock
 from ..results.tree import with_resources
@@ -46,6 +50,8 @@ def sweep(
     depth: Sequence[int] = (),
     width: Sequence[int] = (),
     take: Callable[..., xr.DataTree] = measure,
+    executor: Executor | int | None = None,
+    folder: str | Path | None = None,
     **options,
 ) -> xr.DataTree:
     """Returns what `take` (`measure`, `predict`) gives against total depth, or against width: a node for each model and size.
@@ -56,12 +62,14 @@ def sweep(
         or a module of NNX or Equinox; or `{name: any of these}`
         Of gradflow's models, numbers such as DeepNorm's α follow the depth, and all depths share their first blocks.
     depth, width : the sizes; without any, the depths are 6, 12 and 24
+    executor, folder : what makes the models, one at a time and size a cell, and where each is kept, as `gf.grid` takes them
     options : those of `take`, `mesh` among them
 
     The nodes are `model/depth_n` for each number of blocks n, or `model/width_n`. `results.against_total_depth` picks one entry
-    of each profile.
+    of each profile. Where cells fail, a warning says so, and the root's attribute `failed` has their tracebacks.
 
-    Errors: ValueError or TypeError, one line; for a program there is no width or depth to change but by a function.
+    Errors: ValueError or TypeError, one line; for a program there is no width or depth to change but by a function; for a mesh
+    beside an executor; FileExistsError where the folder holds a cell of another configuration.
     """
     if not isinstance(models, Mapping):
         models = {"model": models}
@@ -81,23 +89,32 @@ def sweep(
     of_ours = {path: sized.model for path, sized in family.items() if isinstance(sized.model, Model)}
     if of_ours:
         size.check(of_ours, readable(data), seeds=1)
-    nodes: dict[str, xr.Dataset] = {}
-    together = of_ours if take is measure and "params" not in options else {}
+    check_alone(options.get("mesh"), executor)
+    is_one_call = take is measure and "params" not in options and executor is None and folder is None
+    together = of_ours if is_one_call else {}
+    trees: dict[str, xr.DataTree] = {}
     if together:  # their programs are compiled together
         measured = measure(together, data, **options)
-    for path, sized in tqdm(family.items(), desc="sweep", unit="stack", delay=1, leave=False):
-        if path in together:
-            node: Any = measured[path]
-        else:
-            node = _taken(path, take, sized.model, data, options)
-        nodes.setdefault("/", node.root.to_dataset())
-        nodes[path] = node.to_dataset(inherit=False).assign_attrs(sized.sizes)
-    nodes["/"] = with_resources(nodes["/"], clock.used())
+        trees = dict.fromkeys(together, measured)
+    cells = {}
+    for path, sized in family.items():
+        if path not in together:
+            arguments = {"path": path, "take": take, "model": sized.model, "data": data, "options": options}
+            cells[path] = Cell.of(_taken, arguments)
+    made = each(cells, executor=executor, files=Cells.of(folder), what="sweep", unit="stack")
+    trees |= made.trees
+    nodes: dict[str, xr.Dataset] = {}
+    for path, sized in family.items():
+        if path in trees:
+            nodes.setdefault("/", trees[path].to_dataset())
+            node: Any = trees[path][path]
+            nodes[path] = node.to_dataset(inherit=False).assign_attrs(sized.sizes)
+    nodes["/"] = with_resources(nodes["/"], clock.used()).assign_attrs(made.attributes("cells of the sweep"))
     return xr.DataTree.from_dict(nodes)
 
 
 def _taken(path: str, take: Callable[..., xr.DataTree], model, data, options: dict) -> xr.DataTree:
-    """Returns the node that `take` gives of one model.
+    """Returns what `take` gives of one model, in the node at that path.
 
     Errors: ValueError for a model of several streams.
     """
@@ -106,7 +123,7 @@ def _taken(path: str, take: Callable[..., xr.DataTree], model, data, options: di
         raise ValueError(
             f"{path} has several residual streams, {', '.join(tree.children)}: measure each size by itself"
         )
-    return tree.children["model"]
+    return xr.DataTree.from_dict({"/": tree.to_dataset(), path: tree.children["model"].to_dataset(inherit=False)})
 
 
 def _measured_as(model):

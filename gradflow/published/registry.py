@@ -2,14 +2,19 @@
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, overload
 
 import pandas as pd
+import xarray as xr
 
 from ..results.arguments import answering, known
+from ..results.cells import Cells
+from ..results.grid import Cell, each
 from ..results.reproduction import Interval, Reproduction, verdict
-from . import depths, gradients, lanes, partial_jacobians, rates, streams, tokens, updates
+from . import depths, gradients, lanes, partial_jacobians, rates, rows, streams, tokens, updates
 from .entry import SIZES, Entry
 
 ENTRIES: tuple[Entry, ...] = (
@@ -31,27 +36,60 @@ ENTRIES: tuple[Entry, ...] = (
 REGISTRY: Mapping[str, Entry] = {entry.name: entry for entry in ENTRIES}
 
 
+@overload
+def reproduce(
+    name: str, *, size: str = "full", executor: Executor | int | None = None, folder: str | Path | None = None
+) -> Reproduction: ...
+
+
+@overload
+def reproduce(
+    name: tuple[str, ...] | list[str],
+    *,
+    size: str = "full",
+    executor: Executor | int | None = None,
+    folder: str | Path | None = None,
+) -> dict[str, Reproduction]: ...
+
+
 @answering()
-def reproduce(name: str, *, size: str = "full") -> Reproduction:
+def reproduce(name, *, size="full", executor=None, folder=None):
     """Returns a published figure or table made again: our numbers with their intervals beside what was published, and a verdict.
 
     Parameters
     ----------
-    name : one of `reproductions()`
+    name : one of `reproductions()`; or several, of which `{name: Reproduction}` is returned
     size : "full"; "quick", with fewer seeds or blocks; "toy", to try the machinery: its numbers mean nothing
+    executor, folder : what makes the figures, a cell each, and where their rows are kept, as `gf.grid` takes them
 
     A verdict is "reproduced", "not reproduced", "same order, at a smaller size" (all statements hold, and the setting is not
-    the published one), or "undecided" (an interval is too wide to tell).
+    the published one), or "undecided" (an interval is too wide to tell). Of several, those that fail are left out with a warning.
 
     Cost: some minutes on two cores, as `reproductions()` says of the size in tests/validation/published.csv.
 
-    Errors: ValueError, with the names there are.
+    Errors: ValueError, with the names there are; what a figure fails with, where none could be made.
     """
-    entry = REGISTRY[known("reproduction", name, REGISTRY)]
-    options = entry.sizes[known("size", size, SIZES)]
+    names = [name] if isinstance(name, str) else list(name)
+    cells = {}
+    for one in names:
+        entry = REGISTRY[known("reproduction", one, REGISTRY)]
+        options = entry.sizes[known("size", size, SIZES)]
+        arguments = {"name": one, "size": size}
+        cells[one] = Cell.of(_measured, arguments, {**arguments, "options": options})
+    made = each(cells, executor=executor, files=Cells.of(folder), what="reproductions", unit="figure")
+    made.warn("reproductions", "in the folder, where one is named, is the traceback of each")
+    reports = {}
+    for one, tree in made.trees.items():
+        reports[one] = reported(REGISTRY[one], size, rows.of_tree(tree), tree.attrs["minutes"])
+    return reports[name] if isinstance(name, str) else reports
+
+
+def _measured(name: str, size: str) -> xr.DataTree:
+    """Returns the rows that an entry measures at a size."""
+    entry = REGISTRY[name]
     started = time.perf_counter()
-    made = entry.measure(**options)
-    return reported(entry, size, made, (time.perf_counter() - started) / 60)
+    made = entry.measure(**entry.sizes[size])
+    return rows.as_tree(made, (time.perf_counter() - started) / 60)
 
 
 def reported(entry: Entry, size: str, made: pd.DataFrame, minutes: float) -> Reproduction:

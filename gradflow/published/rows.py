@@ -68,5 +68,17 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
+def as_tree(table: pd.DataFrame, minutes: float) -> xr.DataTree:
+    """Returns the table as a tree, which a file can hold, with the minutes that it took."""
+    rows = xr.Dataset.from_dataframe(table.rename_axis("row"))
+    return xr.DataTree(rows.assign_attrs(minutes=minutes))
+
+
+def of_tree(tree: xr.DataTree) -> pd.DataFrame:
+    """Returns the table that `as_tree` made a tree of."""
+    rows = tree.to_dataset().to_dataframe().rename_axis(None)
+    return rows[list(COLUMNS)]
+
+
 def _row(name: str, of_curve: str, x: float, mean: float, low: float, high: float, n: int) -> Row:
     return dict(zip(COLUMNS, (name, of_curve, x, mean, low, high, n), strict=True))

@@ -1,6 +1,6 @@
 """Results, bottom up: arguments, fields, naming, digest, checksums, files, locks, configuration, description, quantities,
-resources, provenance, statistics, tree, sweeps, stored, cells, grid, folder, agreement, lines, diagnosis, reproduction,
-topics, tolerance, repeated.
+resources, provenance, statistics, tree, sweeps, stored, cells, executors, grid, folder, agreement, lines, diagnosis,
+reproduction, topics, tolerance, repeated.
 """
 
 from .agreement import against_theory

@@ -28,9 +28,9 @@ class Cells:
     is_one: Callable[[xr.DataTree, str], bool] | None = None
 
     @classmethod
-    def at(cls, folder: str | Path, *what) -> "Cells":
-        """Returns the files in that folder, named so that a process elsewhere finds it."""
-        return cls(as_path(folder).absolute(), *what)
+    def of(cls, folder: str | Path | None, *what) -> "Cells | None":
+        """Returns the files in that folder, named so that a process elsewhere finds it; None where none is named."""
+        return None if folder is None else cls(as_path(folder).absolute(), *what)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""A function over many cells, here or on a cluster: `grid`, and the processes of this machine.
+"""A function over many cells, here or on a cluster: `grid`, and `each`, which sweeps, atlases and experiments stand on.
 
     def cell(depth, lr):                                  # in a file of yours, which the workers can import
         run = gf.train(gf.transformers("pre", "post", depth=depth), gf.data.text(), gf.Recipe(lr=lr))[1]
@@ -21,30 +21,30 @@ A worker writes its cell's file itself: what it made stays, whatever becomes of 
 travels as a file on a disk that both see.
 """
 
-import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import nullcontext
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
 from .arguments import function as is_function
-from .arguments import shown, whole
+from .arguments import shown
 from .cells import Cells
 from .configuration import dumps, encode
+from .digest import digest
+from .executors import Submits, as_completed
 from .naming import check_names
 
 FAILED = "failed"
-PAUSE = (
-    0.05  # seconds between two looks at the cells on their way: not every executor's futures can be waited for together
-)
 
 
 @runtime_checkable
@@ -55,12 +55,57 @@ class Described(Protocol):
         """Returns it as plain data."""
 
 
-@runtime_checkable
-class Submits(Protocol):
-    """What runs cells: `submit(function, *arguments)` returns a future with `done`, `result`, `exception` and `cancel`."""
+class Cell(NamedTuple):
+    """A call that returns a tree, and what decides its numbers, as plain data."""
 
-    def submit(self, function: Callable, /, *arguments):
-        """Returns the future of `function(*arguments)`."""
+    function: Callable[..., xr.DataTree]
+    arguments: Mapping[str, Any]
+    configuration: dict
+
+    @classmethod
+    def of(cls, function: Callable[..., xr.DataTree], arguments: Mapping[str, Any], deciding=None) -> "Cell":
+        """Returns the cell whose numbers its arguments decide, or what of them is `deciding`."""
+        return cls(function, arguments, encode({"function": function, "arguments": _plain(deciding or arguments)}))
+
+
+def _plain(value):
+    """Returns what decides a cell: of data what they say of themselves, of an array its hash; anything else unchanged."""
+    if isinstance(value, Described):
+        return value.description()
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim:
+        return {"sha256": digest(value)}
+    return value
+
+
+@dataclass(frozen=True)
+class Made:
+    """The tree of each cell that could be made, and the exception of each that failed, by name in the cells' order."""
+
+    trees: dict[str, xr.DataTree] = field(default_factory=dict)
+    errors: dict[str, BaseException] = field(default_factory=dict)
+
+    def tracebacks(self) -> dict[str, str]:
+        """Returns the tracebacks of the failures."""
+        return {name: "".join(traceback.format_exception(error)) for name, error in self.errors.items()}
+
+    def lines(self) -> dict[str, str]:
+        """Returns the failures in a line each."""
+        return {name: f"{type(error).__name__}: {error}".splitlines()[0] for name, error in self.errors.items()}
+
+    def warn(self, what: str, where: str) -> None:
+        """Warns, in one line, where something failed, and says where the tracebacks are."""
+        if not self.errors:
+            return
+        name, line = next(iter(self.lines().items()))
+        total = len(self.trees) + len(self.errors)
+        warnings.warn(f"{len(self.errors)} of {total} {what} failed, such as {name}: {line}; {where}", stacklevel=3)
+
+    def attributes(self, what: str) -> dict[str, str]:
+        """Returns the attribute of a result that holds the tracebacks, with a warning; none where nothing failed."""
+        self.warn(what, f"tracebacks are in the root's attribute {FAILED!r}")
+        return {FAILED: dumps(self.tracebacks())} if self.errors else {}
 
 
 def grid(
@@ -85,154 +130,74 @@ def grid(
     file of the folder. Called again, it is tried again. An executor that breaks as a whole, as `ProcessPoolExecutor` does when
     one of its processes is killed, loses the cells that were not done.
 
-    Errors: FileExistsError for a cell in the folder that was made from other arguments; RuntimeError where no cell could be made.
+    Errors: FileExistsError for a cell in the folder that was made from other arguments; the first cell's own where none could
+    be made.
     """
-    made, failed = each(function, cells, executor=executor, folder=folder)
-    if failed and not made:
-        name, trace = next(iter(failed.items()))
-        raise RuntimeError(f"no cell could be made; {name}: {trace.strip().splitlines()[-1]}")
-    nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs={FAILED: dumps(failed)})}
-    for name in cells:
-        if name in made:
-            for node in made[name].subtree:
-                nodes[f"{name}{node.path}".rstrip("/")] = node.to_dataset(inherit=False)
+    is_function("function", function)
+    check_names(cells)
+    for name, arguments in cells.items():
+        if not isinstance(arguments, Mapping):
+            raise TypeError(
+                f"the cell {name} is {shown(arguments)}: the arguments of the function by name are expected"
+            )
+    named = {name: Cell.of(function, arguments) for name, arguments in cells.items()}
+    made = each(named, executor=executor, files=Cells.of(folder))
+    nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs={FAILED: dumps(made.tracebacks())})}
+    for name, tree in made.trees.items():
+        for node in tree.subtree:
+            nodes[f"{name}{node.path}".rstrip("/")] = node.to_dataset(inherit=False)
     return xr.DataTree.from_dict(nodes)
 
 
 def each(
-    function: Callable[..., xr.DataTree],
-    cells: Mapping[str, Mapping[str, Any]],
+    cells: Mapping[str, Cell],
     *,
-    executor: Executor | int | None = None,
-    folder: str | Path | None = None,
-) -> tuple[dict[str, xr.DataTree], dict[str, str]]:
-    """Returns the tree of each cell that could be made, and the traceback of each that failed, by name; see `grid`."""
-    is_function("function", function)
-    check_names(cells)
-    configurations = {name: _configuration(name, function, arguments) for name, arguments in cells.items()}
-    files = None if folder is None else Cells.at(folder)
-    failed: dict[str, str] = {}
+    executor: Submits | int | None = None,
+    files: Cells | None = None,
+    what: str = "grid",
+    unit: str = "cell",
+) -> Made:
+    """Returns the tree of each cell that could be made, and what each other failed with; see `grid`. A bar says `what`.
+
+    Errors: as `grid`.
+    """
+    configurations = {name: cell.configuration for name, cell in cells.items()}
+    made = Made()
     with files.locked() if files else nullcontext():
-        trees = files.saved(configurations) if files else {}
+        if files:
+            made.trees.update(files.saved(configurations))
         calls = {}
-        for name, arguments in cells.items():
-            if name not in trees:
-                calls[name] = partial(_made, function, dict(arguments), name, files, configurations[name])
-        done = _as_completed(calls, executor)
-        for name, future in tqdm(done, total=len(calls), desc="grid", unit="cell", delay=1, leave=False):
-            error = future.exception()
-            if error is None:
-                trees[name] = future.result() if files is None else files.read(name, configurations[name])
-                continue
-            failed[name] = "".join(traceback.format_exception(error))
-            if files:
-                files.fail(name, failed[name])
-    return {name: trees[name] for name in cells if name in trees}, failed
+        for name, cell in cells.items():
+            if name not in made.trees:
+                calls[name] = partial(_made, cell, name, files)
+        with closing(as_completed(calls, executor)) as done:
+            for name, future in tqdm(done, total=len(calls), desc=what, unit=unit, delay=1, leave=False):
+                error = future.exception()
+                if error is not None:
+                    made.errors[name] = error
+                    if files:
+                        files.fail(name, "".join(traceback.format_exception(error)))
+                elif files:
+                    made.trees[name] = files.read(name, configurations[name])
+                else:
+                    made.trees[name] = future.result()
+    ordered = Made(_in_order_of(cells, made.trees), _in_order_of(cells, made.errors))
+    if ordered.errors and not ordered.trees:
+        raise next(iter(ordered.errors.values()))
+    return ordered
 
 
-def _configuration(name: str, function: Callable, arguments: Mapping[str, Any]) -> dict:
-    """Returns what a cell is made from, as plain data; of a text or another set of data what it says of itself."""
-    if not isinstance(arguments, Mapping):
-        raise TypeError(f"the cell {name} is {shown(arguments)}: the arguments of the function by name are expected")
-    described = {}
-    for argument, value in arguments.items():
-        described[argument] = value.description() if isinstance(value, Described) else value
-    return encode({"function": function, "arguments": described})
+def _in_order_of(cells: Mapping, values: Mapping) -> dict:
+    """Returns the values of those cells that have one, in the order of the cells."""
+    return {name: values[name] for name in cells if name in values}
 
 
-def _made(function: Callable, arguments: dict, name: str, files: Cells | None, configuration: dict):
+def _made(cell: Cell, name: str, files: Cells | None):
     """Returns the tree of a cell; nothing where it was written into its file, by the process that made it."""
-    tree = function(**arguments)
+    tree = cell.function(**cell.arguments)
     if not isinstance(tree, xr.DataTree):
         raise TypeError(f"the cell {name} gave {shown(tree)}: an xarray.DataTree is expected, as gf.measure returns it")
     if files is None:
         return tree
-    files.save(name, tree, configuration)
+    files.save(name, tree, cell.configuration)
     return None
-
-
-def _as_completed(calls: Mapping[str, Callable], executor: Submits | int | None) -> Iterator[tuple[str, Any]]:
-    """Yields the name and the future of every call as it is done."""
-    if executor is None:
-        for name, call in calls.items():
-            yield name, _here(call)
-    elif isinstance(executor, int):
-        with Processes(executor) as processes:
-            yield from _submitted(calls, processes)
-    elif isinstance(executor, Submits):
-        yield from _submitted(calls, executor)
-    else:
-        raise TypeError(
-            f"executor is {shown(executor)}: a concurrent.futures.Executor, a number of processes, or None is expected"
-        )
-
-
-def _here(call: Callable) -> Future:
-    """Returns the future of a call that is made now."""
-    future: Future = Future()
-    try:
-        future.set_result(call())
-    except Exception as error:
-        future.set_exception(error)
-    return future
-
-
-def _submitted(calls: Mapping[str, Callable], executor: Submits) -> Iterator[tuple[str, Any]]:
-    """Yields the name and the future of every call as an executor has done it; what is left is cancelled at the end."""
-    waiting: dict[str, Any] = {}
-    try:
-        for name, call in calls.items():
-            waiting[name] = _future(executor, call)
-        while waiting:
-            done = [name for name, future in waiting.items() if future.done()]
-            for name in done:
-                yield name, waiting.pop(name)
-            if not done:
-                time.sleep(PAUSE)
-    finally:
-        for future in waiting.values():
-            future.cancel()
-
-
-def _future(executor: Submits, call: Callable):
-    """Returns the future of a call; that of its refusal where the executor is broken already."""
-    try:
-        return executor.submit(call)
-    except BrokenExecutor as error:
-        future: Future = Future()
-        future.set_exception(error)
-        return future
-
-
-class Processes(Executor):
-    """Processes of this machine, started afresh (spawned), each of which is an executor of its own: one that dies fails alone."""
-
-    def __init__(self, workers: int):
-        self._threads = ThreadPoolExecutor(whole("executor", workers))
-        self._mine = threading.local()
-        self._pools: list[ProcessPoolExecutor] = []
-
-    def submit(self, function: Callable, /, *arguments, **options) -> Future:
-        """Returns the future of `function(*arguments)` in the next process that is free."""
-        return self._threads.submit(self._call, function, arguments, options)
-
-    def _call(self, function: Callable, arguments: tuple, options: dict):
-        pool = self._pool()
-        try:
-            return pool.submit(function, *arguments, **options).result()
-        except BrokenExecutor:
-            del self._mine.pool
-            raise
-
-    def _pool(self) -> ProcessPoolExecutor:
-        """Returns this thread's process, started where it has none."""
-        if "pool" not in self._mine.__dict__:
-            self._mine.pool = ProcessPoolExecutor(1, get_context("spawn"))
-            self._pools.append(self._mine.pool)
-        return self._mine.pool
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Ends the processes, once what they do is done."""
-        self._threads.shutdown(wait, cancel_futures=cancel_futures)
-        for pool in self._pools:
-            pool.shutdown(wait, cancel_futures=cancel_futures)

@@ -105,7 +105,7 @@ def _differing_attributes(trees: Mapping[str, xr.DataTree]) -> dict[str, Any]:
     differing = {}
     for key in first.attrs:
         values = {name: attributes.get(key) for name, attributes in recorded.items()}
-        different = {json.dumps(value) for value in values.values()}
+        different = {dumps(value) for value in values.values()}
         if key != "provenance" and len(different) > 1:
             differing[f"{key}s"] = plain_attribute(values)
     return differing

@@ -8,9 +8,8 @@ gradients at initialization of more seeds, all on the theory's batch) and `theor
 wiring that theory refuses, one that diverges and one that fails do not affect the others.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +38,8 @@ from ..results.cells import Cells
 from ..results.configuration import dumps, encode
 from ..results.description import describe
 from ..results.digest import digest
+from ..results.executors import Threads
+from ..results.grid import Cell, Made, each
 from ..results.resources import Clock
 from ..results.tree import Readings, label, with_resources
 from .loop import train
@@ -46,7 +47,7 @@ from .plan import Plan
 from .recipe import Recipe, recipe
 
 TOGETHER = 3  # wirings made at a time: some wait for the compiler while another computes
-KEPT = 16  # wirings whose programs are kept
+KEPT = 16  # wirings whose programs are kept: a system allows a process some 65,000 memory maps, and a program holds hundreds
 WINDOW = 2  # tokens, the first, whose Jacobian has its spectrum taken: 128 × 128 a lane at width 64
 DENSE = 512
 ENDS = ("largest_singular_value", "smallest_singular_value")
@@ -79,6 +80,7 @@ def atlas(
     scatter: int = 16,
     key=0,
     predict: Callable[..., xr.DataTree] | None = None,
+    executor: Executor | int | None = None,
     folder: str | Path | None = None,
     mesh: Mesh | None = None,
 ) -> xr.DataTree:
@@ -90,15 +92,18 @@ def atlas(
     optimizer : as `train` takes it; Adam at 1e-3 without warm-up
     scatter : seeds behind `start`: a mean square over four is no match for a theory
     predict : `gf.predict`, or a function with the same arguments and result; None for no theory
+    executor : what makes the wirings, as `gf.grid` takes it; by default a few at a time in this process
     folder : keeps one file a wiring, each whole or not there; those already there are not made again
     mesh : devices, as `train` takes it; wirings are then made one at a time, since all of them need all devices
 
     The reason of a theory's refusal is the attribute `no_theory` of the wiring's node in `training`, beside `equation` and
-    `source`; the wirings that failed are in the root's attribute `failed`, by name.
+    `source`; the wirings that failed are in the root's attribute `failed`, by name, in a line each, and in `tracebacks`.
 
     Cost: 15 to 25 s a wiring at 12 blocks of width 64 on two cores, mostly to compile.
-    Errors: ValueError as `train`; FileExistsError where the folder holds a wiring of another configuration.
+    Errors: ValueError as `train`, and for a mesh beside an executor; FileExistsError where the folder holds a wiring of another
+    configuration; the first wiring's own where none could be made.
     """
+    devices.check_alone(mesh, executor)
     scatter, clock = whole("scatter", scatter, least=2), Clock()
     if predict is not None:
         function("predict", predict)
@@ -108,33 +113,18 @@ def atlas(
     models, _ = by_node(models)
     _check_some(plan, models)
     models = profiled(models, data, key)
-    configurations = {}
+    cells = {}
     for name, model in models.items():
         options = {"scatter": scatter, "theory": predict is not None}
-        configurations[name] = encode({**plan.configuration({name: model}, key), **options})
-    files = None if folder is None else Cells.at(folder, "wiring's file of an atlas", _is_wiring)
-    with files.locked() if files else nullcontext():
-        trees = files.saved(configurations) if files else {}
-        failed: dict[str, str] = {}
-        missing = [name for name in models if name not in trees]
-        with tqdm(total=len(missing) * (steps + 1), unit="step", delay=1, leave=False) as bar:
-
-            def make(name: str) -> xr.DataTree:
-                return _one(name, models[name], plan, key, scatter, predict, bar)
-
-            for name, made in _concurrently(make, missing, TOGETHER if mesh is None else 1):
-                if isinstance(made, Exception):
-                    failed[name] = f"{type(made).__name__}: {made}".splitlines()[0]
-                    continue
-                trees[name] = made
-                if files:
-                    files.save(name, made, configurations[name])
-    return _joined(_in_order_of(models, trees), _in_order_of(models, failed), clock.used())
-
-
-def _in_order_of(models: Mapping, values: Mapping) -> dict:
-    """Returns the values of those models that have one, in the order of the models."""
-    return {name: values[name] for name in models if name in values}
+        arguments = {"name": name, "model": model, "plan": plan, "key": key, "scatter": scatter, "predict": predict}
+        cells[name] = Cell(_one, arguments, encode({**plan.configuration({name: model}, key), **options}))
+    files = Cells.of(folder, "wiring's file of an atlas", _is_wiring)
+    if executor is not None:
+        made = each(cells, executor=executor, files=files, what="atlas", unit="wiring")
+    else:
+        with Threads(TOGETHER if mesh is None else 1, KEPT, jax.clear_caches) as here:
+            made = each(cells, executor=here, files=files, what="atlas", unit="wiring")
+    return _joined(made, clock.used())
 
 
 def _check_some(plan: Plan, models: Mapping) -> None:
@@ -149,31 +139,10 @@ def _check_some(plan: Plan, models: Mapping) -> None:
         raise refused[0]
 
 
-def _concurrently(make: Callable, names: list[str], together: int) -> Iterator[tuple[str, xr.DataTree | Exception]]:
-    """Yields each name with the result or the exception of `make`, as they are done: a failure does not affect the others.
-
-    From time to time all programs are deleted: a system allows a process some 65,000 memory maps, and a program holds hundreds.
-    """
-    for start in range(0, len(names), KEPT):
-        pool = ThreadPoolExecutor(together)
-        waiting = {pool.submit(make, name): name for name in names[start : start + KEPT]}
-        try:
-            for done in as_completed(waiting):
-                error = done.exception()
-                if isinstance(error, Exception):
-                    yield waiting[done], error
-                else:
-                    yield waiting[done], done.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-        jax.clear_caches()
-
-
-def _one(name: str, model, plan: Plan, key, scatter: int, predict, bar) -> xr.DataTree:
+def _one(name: str, model, plan: Plan, key, scatter: int, predict) -> xr.DataTree:
     """Returns the three trees of one wiring."""
     options = {"record": plan.kept, "seeds": len(plan.keys), "key": key, "readings": READ, "mesh": plan.mesh}
-    run = train({name: model}, plan.data, plan.recipe, steps=plan.steps, bar=bar, **options)[1]
-    bar.set_description(f"{name}, theory")
+    run = train({name: model}, plan.data, plan.recipe, steps=plan.steps, bar=tqdm(disable=True), **options)[1]
     trees = {"training": run, "start": _started(name, model, plan, key, scatter)}
     root_attributes = dict(run.attrs)
     attributes = _equation_and_source(name, model)
@@ -238,12 +207,13 @@ def _is_wiring(tree: xr.DataTree, name: str) -> bool:
     return {f"/training/{name}", f"/start/{name}"} <= set(tree.groups)
 
 
-def _joined(parts: Mapping[str, xr.DataTree], failed: Mapping[str, str], resources: Mapping) -> xr.DataTree:
+def _joined(made: Made, resources: Mapping) -> xr.DataTree:
     """Returns one tree of all wirings; the root has the attributes of the first, the failures, and what the whole took."""
     nodes: dict[str, xr.Dataset] = {"/": xr.Dataset()}
-    for tree in parts.values():
+    for tree in made.trees.values():
         nodes["/"].attrs = {**tree.attrs, **nodes["/"].attrs}
         for node in tree.subtree:
             nodes.setdefault(node.path, node.to_dataset(inherit=False))
-    nodes["/"] = with_resources(nodes["/"], resources).assign_attrs(failed=dumps(failed))
+    failures = {"failed": dumps(made.lines()), "tracebacks": dumps(made.tracebacks())}
+    nodes["/"] = with_resources(nodes["/"], resources).assign_attrs(failures)
     return xr.DataTree.from_dict(nodes)

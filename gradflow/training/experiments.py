@@ -8,6 +8,7 @@ against the total depth as `gf.sweep` does. Models are paired seed by seed throu
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,14 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from ..model.numerics.devices import check_alone
 from ..model.stacks.transformer import Transformer
 from ..programs.sweep import sweep
 from ..results.arguments import answering, of_class, real, shown, whole
+from ..results.cells import Cells
 from ..results.fields import field_values
 from ..results.files import as_path
+from ..results.grid import Cell, each
 from ..results.tree import side_by_side
 from .loop import train
 from .optimizers import Adam, Noise
@@ -29,27 +33,50 @@ from .record_schedule import Schedule, logarithmic
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 TUNED = Recipe(Adam(b2=0.98, eps=1e-9), warmup=100, clip=1.0)
 STABLE = Recipe(warmup=100, clip=1.0, schedule="cosine")
+NO_NUMBERS = ("watch", "checkpoints", "checkpoint_every", "resume", "bar")  # options of `train` that change none
 NUDGE = Recipe(Noise(), lr=0.01)
 
 
 @answering(train)
 def grid(
-    models: Mapping, data, recipes: Mapping[str, Recipe], *, checkpoints: str | Path | None = None, **options
+    models: Mapping,
+    data,
+    recipes: Mapping[str, Recipe],
+    *,
+    executor: Executor | int | None = None,
+    folder: str | Path | None = None,
+    checkpoints: str | Path | None = None,
+    **options,
 ) -> xr.DataTree:
     """Returns readings of every model under every recipe, over `recipe`, `step` and `seed`; by default "economy".
 
-    `options` are those of `train`; `checkpoints` keeps each recipe's run in a folder of its own, numbered in order.
-    Recipes that differ in learning rate, warm-up or schedule share one compiled step a model.
+    `executor` makes the runs, and `folder` keeps one file a recipe, as `gf.grid` takes them; by default they are made in turn,
+    and recipes that differ in learning rate, warm-up or schedule share one compiled step a model. `options` are those of
+    `train`; `checkpoints` keeps each recipe's run in a folder of its own, numbered in order.
+
+    Where recipes fail, a warning says so, and the root's attribute `failed` has their tracebacks. Errors: as `train`; ValueError
+    for a mesh beside an executor.
     """
     if not isinstance(recipes, Mapping) or not recipes:
         raise ValueError("name at least one recipe, for example {'no warm-up': Recipe(), 'warm-up': Recipe(warmup=50)}")
-    runs = {}
+    check_alone(options.get("mesh"), executor)
+    cells = {}
     for i, (name, recipe) in enumerate(recipes.items()):
         options_of_run = {"readings": "economy", **options}
         if checkpoints is not None:
-            options_of_run.setdefault("checkpoints", as_path(checkpoints) / str(i))
-        _, runs[name] = train(models, data, recipe, **options_of_run)
-    return side_by_side("recipe", runs, **_columns(recipes.values()))
+            options_of_run["checkpoints"] = as_path(checkpoints) / str(i)
+        arguments = {"models": models, "data": data, "recipe": recipe, "options": options_of_run}
+        deciding = {option: value for option, value in options_of_run.items() if option not in NO_NUMBERS}
+        cells[name] = Cell.of(_run, arguments, {**arguments, "options": deciding})
+    made = each(cells, executor=executor, files=Cells.of(folder), what="recipes", unit="recipe")
+    tree = side_by_side("recipe", made.trees, **_columns([recipes[name] for name in made.trees]))
+    tree.attrs |= made.attributes("recipes")
+    return tree
+
+
+def _run(models: Mapping, data, recipe: Recipe, options: Mapping) -> xr.DataTree:
+    """Returns the readings of a training."""
+    return train(models, data, recipe, **options)[1]
 
 
 def _columns(recipes) -> dict[str, list[float]]:
@@ -162,15 +189,11 @@ def coordinate_check(
     that many steps for each pair.
     """
     take = partial(_after_steps, recipe, whole("steps", steps))
-    nodes: dict[str, xr.Dataset] = {}
+    resized = {}
     for width in widths:
-        resized = {name: _of_width(name, model, width) for name, model in models.items()}
-        swept = sweep(resized, data, depth=depths, take=take, **options)
-        nodes.setdefault("/", swept.to_dataset())
-        for node in swept.leaves:
-            model, depth = node.path.strip("/").rsplit("/", 1)
-            nodes[f"{model}/width_{width}/{depth}"] = node.to_dataset(inherit=False)
-    return xr.DataTree.from_dict(nodes)
+        for name, model in models.items():
+            resized[f"{name}/width_{width}"] = _of_width(name, model, width)
+    return sweep(resized, data, depth=depths, take=take, **options)
 
 
 def _of_width(name: str, model, width: int):

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from flax import nnx
+from jax.sharding import Mesh
 
 import gradflow as gf
 from gradflow.instruments.backward import gradients
@@ -100,7 +102,48 @@ def test_a_function_may_return_modules_whose_weights_are_given():
     assert tree["model/depth_3"].sizes["seed"] == 1
 
 
+def failing_at_two(models, data, **options):
+    if models["model"].depth == 2:
+        raise ArithmeticError("two is too deep")
+    return gf.measure(models, data, **options)
+
+
+def test_a_sweep_in_a_folder_is_the_same_and_is_not_made_again(swept, tmp_path):
+    for _ in range(2):
+        tree = gf.sweep({"model": MODEL}, DATA, depth=(1, 2), seeds=SEEDS, folder=tmp_path)
+        xr.testing.assert_equal(tree["model"], swept["model"])
+        written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.nc")}
+    assert len(written) == 2
+    gf.sweep({"model": MODEL}, DATA, depth=(1,), seeds=SEEDS, folder=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.nc")} == written
+    with pytest.raises(FileExistsError, match="seeds was 3, now 2; name another folder"):
+        gf.sweep({"model": MODEL}, DATA, depth=(1,), seeds=2, folder=tmp_path)
+
+
+def test_a_size_that_fails_is_kept_with_its_traceback(tmp_path):
+    options = {"take": failing_at_two, "seeds": SEEDS, "folder": tmp_path}
+    with pytest.warns(
+        UserWarning, match="1 of 2 cells of the sweep failed, such as model/depth_2: ArithmeticError: two"
+    ):
+        tree = gf.sweep(MODEL, DATA, depth=(1, 2), **options)
+    assert list(tree["model"].children) == ["depth_1"]
+    assert gf.results.settings(tree)["failed"]["model/depth_2"].startswith("Traceback")
+    assert [path.name[:13] for path in tmp_path.glob("*.traceback.txt")] == ["model-depth_2"]
+    with pytest.raises(ArithmeticError, match="two is too deep"):
+        gf.sweep(MODEL, DATA, depth=(2,), take=failing_at_two)
+
+
+@pytest.mark.long
+def test_two_processes_sweep_to_the_same_numbers(swept):
+    tree = gf.sweep({"model": MODEL}, DATA, depth=(1, 2), seeds=SEEDS, executor=2)
+    xr.testing.assert_allclose(tree["model"], swept["model"], rtol=1e-5)
+
+
 REFUSED = {
+    "a mesh beside an executor": (
+        lambda: gf.sweep(MODEL, DATA, depth=(1,), executor=2, mesh=Mesh(np.array(jax.devices()[:1]), ("seed",))),
+        "leave out the mesh, or the executor",
+    ),
     "another size": (lambda: gf.sweep(lambda n: program(n), DATA, depth=(1,)), "model takes no depth, .* lambda depth"),
     "no model": (lambda: gf.sweep({"mine": lambda depth: depth}, DATA, depth=(1,)), r"mine\(depth=1\) is a int"),
     "one program": (

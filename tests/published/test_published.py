@@ -231,6 +231,14 @@ def test_an_unknown_name_or_size_is_one_line(words, remedy, capsys, monkeypatch,
     assert not list(tmp_path.iterdir())
 
 
+def test_figures_in_a_folder_are_not_measured_again(toy, tmp_path):
+    first = gf.reproduce((TOY,), size="toy", folder=tmp_path)
+    again = gf.reproduce((TOY,), size="toy", folder=tmp_path)
+    pd.testing.assert_frame_equal(again[TOY].numbers, toy.numbers)
+    pd.testing.assert_frame_equal(again[TOY].curves, toy.curves)
+    assert again[TOY].minutes == first[TOY].minutes
+
+
 @pytest.mark.further
 @over_entries
 def test_an_entry_runs_at_toy_size(entry):

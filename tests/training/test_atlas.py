@@ -82,7 +82,7 @@ def test_a_killed_run_goes_on_with_what_is_missing_and_ends_with_the_same_bits(t
     (folder / "own.nc").unlink()
     (folder / ".own.nc.99999999.part").write_text("half")
     made, one = [], module._one
-    monkeypatch.setattr(module, "_one", lambda name, *rest: (made.append(name), one(name, *rest))[1])
+    monkeypatch.setattr(module, "_one", lambda name, **rest: (made.append(name), one(name, **rest))[1])
     again = gf.atlas(models, data, predict=refusing, folder=folder, **TOY)
     assert made == ["own"]
     assert sorted(path.name for path in folder.iterdir()) == ["own.nc", "pre.nc"]
@@ -149,6 +149,7 @@ def test_a_wiring_that_breaks_stops_none_of_the_others(models, data, folder, tre
     found = gf.atlas(broken, data, predict=refusing, folder=folder, **TOY)
     assert set(found["training"].children) == {"pre", "own"}
     assert list(settings(found)["failed"]) == ["broken"]
+    assert settings(found)["tracebacks"]["broken"].startswith("Traceback")
     row = atlas_tables.table(found).set_index("wiring").loc["broken"]
     assert np.isnan(row["net_trained"])
     assert row["failed"]

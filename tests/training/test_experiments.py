@@ -2,11 +2,19 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import optax
 import pytest
+import xarray as xr
 
 import gradflow as gf
 from gradflow.training.step import Step
 
+
+def _raises(*_):
+    raise ArithmeticError("no update")
+
+
+RAISING = optax.GradientTransformation(lambda params: optax.EmptyState(), _raises)
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 TOY = {"steps": 3, "seeds": 2}
 
@@ -57,6 +65,29 @@ def test_learning_rates_and_warm_ups_share_one_program_a_model(models, data):
     before = Step.__call__._cache_size()
     gf.experiments.sensitivity(models, data, lrs=(1e-4, 1e-3, 1e-2), base=gf.Recipe(warmup=1, schedule="cosine"), **TOY)
     assert Step.__call__._cache_size() - before <= len(models)
+
+
+def test_recipes_in_a_folder_are_not_run_again_and_one_that_fails_is_left_out(models, data, tmp_path):
+    recipes = {"good": gf.Recipe(), "bad": gf.Recipe(RAISING)}
+    with pytest.warns(UserWarning, match="1 of 2 recipes failed, such as bad: ArithmeticError: no update"):
+        tree = gf.experiments.grid(models, data, recipes, folder=tmp_path, **TOY)
+    assert tree["pre"]["recipe"].values.tolist() == ["good"]
+    assert tree["pre"]["lr"].values.tolist() == [1e-3]
+    assert gf.results.settings(tree)["failed"]["bad"].startswith("Traceback")
+    (written,) = tmp_path.glob("*.nc")
+    before = written.stat().st_mtime_ns
+    again = gf.experiments.grid(models, data, {"good": gf.Recipe()}, folder=tmp_path, watch=print, **TOY)
+    xr.testing.assert_equal(again["post"], tree["post"])
+    assert written.stat().st_mtime_ns == before
+
+
+@pytest.mark.long
+def test_a_coordinate_check_has_every_width_and_depth(models, data):
+    tree = gf.experiments.coordinate_check(models, data, depths=(1, 2), widths=(8, 16), steps=1, seeds=2)
+    for width in (8, 16):
+        for depth in (1, 2):
+            attributes = tree[f"post/width_{width}/depth_{depth}"].attrs
+            assert (attributes["width"], attributes["total_depth"]) == (width, depth)
 
 
 def test_before_and_after_warm_up_are_its_first_and_its_last_step(models, data):

@@ -19,6 +19,7 @@ and are not summands of the above; nor is that of the path through gains that re
 import jax.numpy as jnp
 
 from ...results.quantities import FACTORS, TERMS
+from ..numerics.precision import log_ratio
 
 # Whose input, whose output (None: the sublayer's own): a meter sits at the input of each.
 _ENDS = {
@@ -41,7 +42,7 @@ def budget(dials: dict, above):
     log_gains = []
     for factor in FACTORS:
         start, end = _ENDS[factor]
-        log_gains.append((jnp.log(squares[start]) - jnp.log(squares[end])) / 2)
+        log_gains.append(log_ratio(squares[start], squares[end]) / 2)
     return jnp.stack(log_gains, axis=-1)
 
 
@@ -64,7 +65,7 @@ def backward(read: dict, root=jnp.sqrt) -> dict:
     reading = {
         "stream_gradient": root(total),
         "readout_gradient": root(read["readout"]),
-        "leave_gain": (jnp.log(total[-1]) - jnp.log(read["readout"])) / 2,
+        "leave_gain": log_ratio(total[-1], read["readout"]) / 2,
     }
     if by_token.ndim > 1:
         reading["stream_gradient_by_token"] = root(by_token)

@@ -48,6 +48,12 @@ def automatic(mesh: Mesh | None) -> Mesh | None:
     return Mesh(mesh.devices, mesh.axis_names)
 
 
+def check_alone(mesh: Mesh | None, executor) -> None:
+    """Refuses a mesh beside an executor: cells that are made elsewhere, or at a time, would wait for each other's devices."""
+    if mesh is not None and executor is not None:
+        raise ValueError("a mesh takes all its devices for every cell: leave out the mesh, or the executor")
+
+
 def ways(mesh: Mesh | None, axis: str) -> int:
     """Returns into how many parts the mesh divides along an axis; 1 without one."""
     return 1 if mesh is None else mesh.shape.get(axis, 1)

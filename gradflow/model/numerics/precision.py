@@ -66,3 +66,15 @@ def with_leading_axes(a, x):
     if jnp.ndim(a) == 0 or missing == 0:
         return a
     return jnp.expand_dims(a, tuple(range(missing)))
+
+
+def log_ratio(a, b):
+    """Returns `log(a/b)`, nat, to the rounding of the result, of numbers from 0 on, however large or small.
+
+    A difference of logs has the rounding of the logs, which in float32 are up to 88; a quotient may overflow. So mantissas are
+    divided, and exponents subtracted: `log(m_a/m_b) + (e_a − e_b) log 2`. −∞ where a alone is 0, ∞ where b is.
+    """
+    mantissa_a, exponent_a = jnp.frexp(a)
+    mantissa_b, exponent_b = jnp.frexp(b)
+    octaves = (exponent_a - exponent_b).astype(mantissa_a.dtype)
+    return jnp.log(mantissa_a / mantissa_b) + octaves * jnp.log(2.0).astype(mantissa_a.dtype)
