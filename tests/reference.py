@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradflow.model.branches import branch as branches
+from gradflow.model.branches.attention import Attention
 from gradflow.model.layers import layer as layers
 from gradflow.model.layers import norms
 from gradflow.model.numerics.settings import usual_settings
@@ -81,7 +82,7 @@ def _(layer: branches.GatedFeedForward, params, x, inner=untouched):
 
 
 @apply.register
-def _(layer: branches.Attention, params, x, inner=untouched, heads=1, **norms):
+def _(layer: Attention, params, x, inner=untouched, heads=1, **norms):
     """`heads` has a number for each head, `norms` functions of queries, keys and values."""
     size, scale = layer.head or x.shape[-1] // layer.heads, layer.scale
     groups = layer.heads // (layer.kv_heads or layer.heads)

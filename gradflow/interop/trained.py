@@ -19,7 +19,7 @@ import xarray as xr
 from ..instruments.jacobians.spectrum import DENSE
 from ..instruments.readings import Reading
 from ..instruments.readings import readings as functions
-from ..model.branches.branch import Attention
+from ..model.branches.attention import Attention
 from ..model.parameters.names import parameter_count
 from ..model.stacks.embedding_readout import Readout
 from ..model.stacks.transformer import Transformer

@@ -16,11 +16,12 @@ import reference
 import gradflow as gf
 from gradflow.instruments.forward import activations, attention, removal
 from gradflow.instruments.readings import READINGS
-from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward
 from gradflow.model.branches.latent import LatentAttention
 from gradflow.model.branches.rotary import Rotary
 from gradflow.model.equation.sublayer import walk
-from gradflow.model.layers.functional import Mask, scored
+from gradflow.model.layers.attention import Mask, scored
 from gradflow.model.layers.norms import RMSNorm
 
 NORMED = {"query_norm": RMSNorm(), "key_norm": RMSNorm()}

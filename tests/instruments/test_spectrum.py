@@ -16,7 +16,8 @@ from gradflow.instruments.jacobians.matrices import exactly, singular_values
 from gradflow.instruments.jacobians.operators import Operator, operators
 from gradflow.instruments.jacobians.spaces import NORMALS, everything, orthonormal
 from gradflow.instruments.jacobians.spectrum import spectrum
-from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward
 from gradflow.model.equation.sublayer import PARTS, bind, sublayer
 from gradflow.model.layers.layer import ALL, FEATURES, Identity, ScalarGain, Zero
 from gradflow.model.layers.norms import LayerNorm, RMSNorm

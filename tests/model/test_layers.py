@@ -10,12 +10,15 @@ import pytest
 import reference
 from cases import distance
 
+from gradflow.model.branches import attention
 from gradflow.model.branches import branch as branches
-from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Joint
+from gradflow.model.branches.attention import Attention, Joint
+from gradflow.model.branches.branch import FeedForward, GatedFeedForward
 from gradflow.model.branches.rotary import ByWavelength, Interpolated, Rotary
 from gradflow.model.layers import layer as layers
 from gradflow.model.layers import norms
-from gradflow.model.layers.functional import ACTIVATIONS, Mask, attend, standardized
+from gradflow.model.layers.attention import Mask, attend
+from gradflow.model.layers.functional import ACTIVATIONS, standardized
 from gradflow.model.layers.layer import Complement, FeatureGain, Gain, Identity, ScalarGain, Shift, Zero
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.parameters.depth import ByBlock, at_layer
@@ -373,7 +376,7 @@ def test_a_norm_is_flaxs(norm, dtype):
 
 @pytest.mark.parametrize("layer", [*cases.BRANCHES.values(), *cases.NORMS.values(), Gain(2.0)], ids=repr)
 def test_a_layer_is_a_value_whose_repr_rebuilds_it(layer):
-    names = {**vars(layers), **vars(norms), **vars(branches)}
+    names = {**vars(layers), **vars(norms), **vars(branches), **vars(attention)}
     assert eval(repr(layer), names) == layer
     assert hash(eval(repr(layer), names)) == hash(layer)
 

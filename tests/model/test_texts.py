@@ -10,7 +10,9 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments.backward import gradients
-from gradflow.model.branches.branch import Attention, GatedFeedForward, Rotary
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import GatedFeedForward
+from gradflow.model.branches.rotary import Rotary
 from gradflow.model.inputs.batch import checked
 from gradflow.model.stacks.embedding_readout import Embedding
 from gradflow.model.stacks.transformer import Transformer, staged

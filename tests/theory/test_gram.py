@@ -8,7 +8,8 @@ import pytest
 import theories
 from compiling import as_users
 
-from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward, GatedFeedForward
 from gradflow.model.branches.rotary import Interpolated, Rotary
 from gradflow.model.layers import layer as layers
 from gradflow.model.layers import norms

@@ -83,7 +83,7 @@ class Experts(Branch):
     ratio: float = 2 / 3
     activation: str = "silu"
     weights: Initialization = FanIn()
-    bias: bool = False
+    bias: bool | tuple[str, ...] = False
     inner: Layer = Identity()
 
     @property

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from ...results.configuration import registered
 from ...results.fields import field_values
-from ..layers.functional import Mask, Scored, attend, scored
+from ..layers.attention import Mask, Scored, attend, scored
 from ..layers.layer import ALL, PAST, Identity, Layer
 from ..layers.norms import RMSNorm
 from ..parameters.initializers import FanIn, Initialization
@@ -46,7 +46,7 @@ class LatentAttention(Branch):
     rotary: Rotary = Rotary()
     scale: float | None = None
     weights: Initialization = FanIn()
-    bias: bool = False
+    bias: bool | tuple[str, ...] = False
     query_latent: Layer = RMSNorm()
     key_value_latent: Layer = RMSNorm()
     inner: Layer = Identity()

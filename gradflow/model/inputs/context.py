@@ -37,8 +37,11 @@ def positions_of(inputs):
     Those of padding are counted by themselves.
     """
     texts = context_of(inputs).get("texts")
-    if texts is None:
-        return None
+    return None if texts is None else positions_in(texts)
+
+
+def positions_in(texts):
+    """Returns the positions of tokens within their texts, whose numbers are `texts` [T], from 0."""
     place = jnp.arange(len(texts))
     is_first = jnp.concatenate([jnp.ones(1, bool), texts[1:] != texts[:-1]])
     first = jax.lax.cummax(jnp.where(is_first, place, 0))

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from ...results.arguments import of_class
 from ...results.configuration import registered
-from ..branches.branch import Attention
+from ..branches.attention import Attention
 from ..equation.sublayer import walk
 from ..inputs.weights import shapes
 from ..layers.layer import FEATURES

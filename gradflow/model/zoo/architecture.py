@@ -12,7 +12,7 @@ from ...results import description
 from ...results.arguments import check_options, whole
 from ...results.configuration import encode
 from ...results.fields import check_fields, field_values
-from ..branches.branch import Attention
+from ..branches.attention import Attention
 from ..layers.layer import Identity, Layer
 from ..parameters.initializers import FanIn, Initialization
 from ..stacks.embedding_readout import Embedding, Readout

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...results.configuration import registered
-from ..branches.branch import GatedFeedForward, Joint
+from ..branches.attention import Joint
+from ..branches.branch import GatedFeedForward
 from ..branches.rotary import ByWavelength, Rotary
 from ..layers.norms import RMSNorm
 from ..parameters.depth import LayerNumber
