@@ -269,6 +269,7 @@ def test_on_lanes_a_removed_layer_is_one_whose_output_matrix_is_zero(wiring):
 # ---- sides, labels ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_both_sides_of_an_encoder_and_decoder_have_their_heads_and_layers():
     original = gf.architecture("transformer-base").scaled(depth=1, width=8, heads=2, vocabulary=cases.VOCABULARY)
     draw = np.random.default_rng(0)

@@ -176,6 +176,7 @@ def test_of_a_map_that_takes_all_to_zero_nothing_is_left():
         assert found["rank_deficit"] == (40 if krylov is None else -1)
 
 
+@pytest.mark.long
 def test_an_estimate_does_not_count_what_is_lost():
     """Three of forty directions, in both precisions: no number that hangs on their count."""
     entries = np.append(np.zeros(3), np.linspace(0.5, 2, 40)[3:])
@@ -401,6 +402,7 @@ def test_a_map_that_loses_directions_on_the_way_has_no_estimated_volume():
         assert np.isnan(found[name]).all()
 
 
+@pytest.mark.long
 def test_the_smaller_side_is_where_probes_start():
     normals = orthonormal(cases.normal(5, 8, 2))
     matrix = np.random.default_rng(0).normal(size=(40, 40))
