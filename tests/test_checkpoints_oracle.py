@@ -490,6 +490,35 @@ def test_the_types_of_tokens_are_those_of_transformers(folders):
         checked({**BATCH, "token_type_ids": 3 * types}, {"m": read})
 
 
+@pytest.mark.further
+def test_sinks_and_their_gradients_are_those_of_gpt_oss():
+    """Its attention alone, without positions: a window, biases, keys for two heads each."""
+    modeling = pytest.importorskip("transformers.models.gpt_oss.modeling_gpt_oss", reason="no gpt_oss is installed")
+    values = {**NARROW, "sliding_window": 3, "layer_types": WINDOWS, "attn_implementation": "eager"}
+    own = gf.branches.Attention(HEADS, 2, window=3, bias=True, head=6, sink=0.0)
+    x = np.random.default_rng(3).normal(size=(TOKENS, WIDTH))
+    with fixed_precision_is("float64"):
+        theirs = modeling.GptOssAttention(transformers.GptOssConfig(**values), 0).to(torch.float64)
+        noise = np.random.default_rng(4)
+        for parameter in theirs.parameters():
+            parameter.data = torch.tensor(0.4 * noise.normal(size=parameter.shape))
+        seen = np.asarray(own.mask.seen((TOKENS, TOKENS)))
+        hidden = torch.tensor(np.where(seen, 0.0, -np.inf))[None, None]
+        turn = torch.ones(1, TOKENS, 3, dtype=torch.float64), torch.zeros(1, TOKENS, 3, dtype=torch.float64)
+        y, _ = theirs(torch.tensor(x)[None], turn, hidden)
+        (torch.sin(y)).sum().backward()
+    params = own.init(jax.random.key(0), WIDTH)
+    for ours, name in {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}.items():
+        layer = theirs.get_submodule(name)
+        params[ours].kernel = jnp.asarray(layer.weight.detach().numpy().T)
+        params[ours].bias = jnp.asarray(layer.bias.detach().numpy())
+    params["sink"] = jnp.asarray(theirs.sinks.detach().numpy())
+    loss, grads = jax.jit(jax.value_and_grad(lambda p: jnp.sin(own(p, jnp.asarray(x))).sum()))(params)
+    assert float(loss) == pytest.approx(float(torch.sin(y).sum().detach()), rel=1e-10)
+    np.testing.assert_allclose(grads["sink"], theirs.sinks.grad.numpy(), rtol=1e-9)
+    np.testing.assert_allclose(grads["query"].kernel[...].T, theirs.q_proj.weight.grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
 def test_every_model_type_that_is_read_is_compared():
     kinds = {getattr(transformers, configuration).model_type for configuration, _, _ in MODELS.values()}
     assert kinds == set(FAMILIES)

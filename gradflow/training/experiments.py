@@ -55,7 +55,7 @@ def grid(
 def _columns(recipes) -> dict[str, list[float]]:
     """Returns numbers in which recipes differ, as coordinates; NaN for none."""
     columns = {}
-    for name in ("lr", "warmup", "clip", "clip_parameter", "dropout"):
+    for name in ("lr", "warmup", "clip", "clip_parameter", "dropout", "attention_dropout"):
         values = [field_values(recipe)[name] for recipe in recipes]
         columns[name] = [float("nan") if value is None else float(value) for value in values]
     return columns

@@ -212,7 +212,6 @@ def test_the_checkpoints_of_a_run_are_the_steps_of_one_measurement(of_a_run, her
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        ("", "no folder: name that of a trained model, or those of the checkpoints of a run"),
         ("{run} --steps 1 2", "3 folders and 2 steps: give one each, --steps, or none"),
         ("{run} --steps 1 2 1", "more than one folder is of step 1: --steps says which step each is of"),
         ("{run} --steps 1 2 -1", "step is -1: at least 0 is needed"),

@@ -22,7 +22,7 @@ def mixtral(config: Config) -> tuple[Architecture, Layout]:
     usual = Usual((32, 4096, 32, 14_336, 32_000), 8, 1e-5, base=1e6, context=131_072)
     own, window = turned(config, usual), config.perhaps("sliding_window")
     alike(config, own["depth"], FULL if window is None else SLIDING)
-    experts = config.whole("num_local_experts", 8)
+    experts = number(config, 8)
     router = SoftmaxRouter(experts, config.whole("num_experts_per_tok", 2, most=experts))
     model = Mixtral(**own, head=config.perhaps("head_dim"), window=window, router=router)
     return model, layouts.mixtral(experts)
@@ -35,12 +35,19 @@ def qwen3_moe(config: Config) -> tuple[Architecture, Layout]:
     own = turned(config, Usual((24, 2048, 32, 6144, 151_936), 4, context=32_768))
     window = config.perhaps("sliding_window", 4096) if config.flag("use_sliding_window", False) else None
     config.ignore("sliding_window")
-    experts = config.whole("num_experts", 128)
+    experts = number(config, 128)
     active = config.whole("num_experts_per_tok", 8, most=experts)
     router = SoftmaxRouter(experts, active, among="chosen" if config.flag("norm_topk_prob", False) else "all")
     own |= {"hidden": config.whole("moe_intermediate_size", 768), "head": config.perhaps("head_dim")}
     model = Qwen3Experts(**own, window=window, bias=config.flag("attention_bias", False), router=router)
     return model, layouts.qwen3_moe(experts)
+
+
+def number(config: Config, default: int) -> int:
+    """Returns the number of experts, which has two names."""
+    found = config.whole("num_local_experts", config.values.get("num_experts", default))
+    config.only(num_experts=found)
+    return found
 
 
 def deepseek_v2(config: Config) -> tuple[Architecture, Layout]:
