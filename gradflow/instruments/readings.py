@@ -50,7 +50,7 @@ def readings(quantities: str | Iterable[str | Reading], known: Mapping[str, Read
     return tuple(dict.fromkeys(chosen))
 
 
-# What is read of real tokens alone; all else knows no padding.
+# What is read of real tokens alone. A Jacobian is a map of all tokens of the first example: cut that one to its own.
 OF_PADDED = (
     gradients.reading,
     gradients.economy,
@@ -58,6 +58,10 @@ OF_PADDED = (
     noise.per_example,
     gradients.heldout_loss,
     removal.removal,
+    attention.by_head,
+    activations.massive,
+    similarity.between_positions,
+    experts.load,
 )
 
 

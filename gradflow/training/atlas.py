@@ -166,7 +166,7 @@ def _started(name: str, model, plan: Plan, key, seeds: int) -> xr.DataTree:
 
     As many seeds at a time as are trained, so that programs which are compiled already draw their weights.
     """
-    step = replace(plan.step(model), dropout=0.0)
+    step = replace(plan.step(model), dropout=0.0, attention_dropout=0.0)
     keys = seed_keys(key, seeds)
     shared = checked(plan.data.batch(root(key), 0), {name: model})
     readings: list = []

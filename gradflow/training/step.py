@@ -42,7 +42,7 @@ IN_TURN = ("stream_rms", "loss", "stream_gradient", "parameter_gradient")
 
 @dataclass(frozen=True)
 class Step:
-    """A step as a value: a model, the direction of its updates, the inline reading, the share dropped out.
+    """A step as a value: a model, the direction of its updates, the inline reading, the shares dropped out.
 
     Equal steps share one program, whatever their learning rates.
     """
@@ -51,6 +51,7 @@ class Step:
     direction: optax.GradientTransformation
     inline: Any = gradients.reading
     dropout: float = 0.0
+    attention_dropout: float = 0.0
     eps: float | None = None  # Adam's
     mesh: Mesh | None = None
 
@@ -93,7 +94,9 @@ class Step:
 
     def _step(self, state, batch, key, rate, i):
         params = state["params"]
-        dropout = Dropout(self.dropout, at(key, "dropout", i)) if self.dropout else None
+        dropout = None
+        if self.dropout or self.attention_dropout:
+            dropout = Dropout(self.dropout, at(key, "dropout", i), self.attention_dropout)
         grads, reading, there = self._read(params, batch, dropout)
         loss = partial(self._loss, batch=batch)
         direction, optimizer = direction_of(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interop_files import CONFIGS, GATED, contents, encoded, saved
+from interop_files import CONFIGS, FURTHER, GATED, contents, encoded, saved
 
 import gradflow as gf
 from gradflow.interop import pretrained
@@ -27,7 +27,8 @@ from gradflow.model.zoo.architecture import Architecture
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install -e '.[hf]'")
 
-over_configs = pytest.mark.parametrize("name", CONFIGS)
+ROWS = [*CONFIGS, *(pytest.param(name, marks=pytest.mark.further) for name in FURTHER)]
+over_configs = pytest.mark.parametrize("name", ROWS)
 
 
 def renamed(tensors, old: str, new: str):
@@ -46,7 +47,7 @@ def same(a, b) -> bool:
 
 @over_configs
 def test_every_parameter_is_the_tensor_that_the_layout_names(name, tmp_path):
-    config = CONFIGS[name]
+    config = {**CONFIGS, **FURTHER}[name]
     tensors = contents(config)
     model, params = gf.checkpoint(saved(tmp_path, config, tensors))
     layout, used = FAMILIES[config["model_type"]](Config(config))[1], set()
@@ -208,8 +209,8 @@ REFUSED = [
     ("llama", {"hidden_act": "mish"}, "hidden_act is 'mish'; supported are gelu, gelu_new"),
     (
         "llama",
-        {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}},
-        "rope_type is 'yarn'; supported are default, linear",
+        {"rope_scaling": {"rope_type": "ntk", "factor": 2.0}},
+        "rope_type is 'ntk'; supported are default, linear, dynamic",
     ),
     ("llama", {"rope_scaling": {"type": "linear", "factor": -1}}, "rope_scaling: factor is -1; a positive number"),
     (

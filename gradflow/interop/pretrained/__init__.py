@@ -1,7 +1,8 @@
 """Trained weights: a folder with config.json and safetensors, as a model and its parameters for every instrument.
 
 Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is
-said all at once. Needs the extra `hf`. Bottom up: files, licence, metadata, sources, layouts, configs, families, matching.
+said all at once. Needs the extra `hf`. Bottom up: files, licence, metadata, sources, gpt_layouts, encoder_layouts, layouts,
+configs, rotations, shared, encoders, gpts, decoders, mixtures, families, matching.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from ...model.stacks.embedding_readout import Readout
 from ...model.stacks.transformer import Transformer
 from ...model.zoo.architecture import Architecture
+from ...model.zoo.decoders import Routed
 from ...model.zoo.deepseek import DeepSeek
 from ...results.arguments import answering, of_class, shown, suggestions
 from ...results.files import as_path, printable
@@ -114,7 +116,7 @@ def described(config: Config) -> tuple[Architecture, Layout]:
 def enough(own: Architecture, tensors: int) -> None:
     """Refuses more blocks or experts than files with so many tensors can hold, before one of them is described."""
     counts = {"blocks": own.depth}
-    if isinstance(own, DeepSeek):
+    if isinstance(own, DeepSeek | Routed):
         counts["experts"] = own.router.experts
     for what, count in counts.items():
         if count > tensors:

@@ -86,9 +86,9 @@ class Match:
     def copies(self) -> Iterator[tuple[str, Leaf]]:
         """Tensors that are there as copies of a parameter, which must be among ours."""
         by_name = {leaf.name: leaf for leaf in self.leaves}
+        own = {self.source(leaf).name for leaf in self.leaves}
         for theirs, ours in self.layout.copies.items():
-            own = "readout" in self.own and theirs == self.layout.table["readout"].name
-            if self.there(theirs) in self.tensors and ours in by_name and not own and not self.replaced:
+            if self.there(theirs) in self.tensors and ours in by_name and theirs not in own and not self.replaced:
                 yield self.there(theirs), by_name[ours]
 
     # ---- what is wrong

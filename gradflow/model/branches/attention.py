@@ -6,6 +6,7 @@ Axes: x is [tokens, features] for one example. T tokens, S of them keys, d featu
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 
 from ...results.arguments import whole
@@ -16,6 +17,17 @@ from ..parameters.depth import LayerNumber
 from ..parameters.initializers import FanIn, Initialization
 from .branch import Branch
 from .rotary import Rotary
+
+DROPOUT = "dropout"  # what a training step may put beside the parameters: a key, and a rate
+
+
+def kept_probabilities(params, *shape: int):
+    """Returns what multiplies the probabilities of attention [H, T, S]: 0 or 1/(1 − rate); None where nothing is dropped."""
+    if DROPOUT not in params:
+        return None
+    rate = params[DROPOUT]["rate"]
+    kept = jax.random.bernoulli(params[DROPOUT]["key"], (1 - rate).astype(jnp.float32), shape)
+    return jnp.where(kept, 1 / (1 - rate), 0)
 
 
 @registered
@@ -51,7 +63,7 @@ class Attention(Branch):
     first: int = 0
     sink: float | None = None
 
-    asks: ClassVar[tuple[str, ...]] = ("texts",)
+    asks: ClassVar[tuple[str, ...]] = ("texts", DROPOUT)
 
     @property
     def mask(self) -> Mask:
@@ -138,7 +150,8 @@ class Attention(Branch):
     def __call__(self, params, x):
         """Returns the branch's output [T, d]."""
         q, k, v = self.queries_keys_values(params, x)
-        read = attend(q, k, v, self.mask.of(params), self.scale, self.softcap, sink=params.get("sink"))
+        kept = kept_probabilities(params, self.heads, len(q), len(k))
+        read = attend(q, k, v, self.mask.of(params), self.scale, self.softcap, sink=params.get("sink"), kept=kept)
         if self.head_gain != Identity():
             by_head = read.reshape(len(q), self.heads, -1).swapaxes(1, 2)
             read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)

@@ -48,9 +48,9 @@ class Interpolated(Scaling):
 class Dynamic(Scaling):
     """Frequencies of a larger base where a text is longer than `context`: `base (factor T/context − factor + 1)^(h/(h − 2))`.
 
-    At T tokens the slowest is interpolated as far as they need, the fastest stays ("dynamic NTK"; Peng et al. 2023 (YaRN),
-    appendix B.1, with the constants of huggingface/transformers, modeling_rope_utils.py, where the longest text of a batch
-    counts and its padding doesn't).
+    At T tokens the slowest is interpolated as far as they need, the fastest stays ("dynamic NTK", as
+    Peng et al. 2023 (YaRN) describe it; the formula is that of huggingface/transformers, modeling_rope_utils.py, where the
+    longest text of a batch counts and its padding doesn't).
     """
 
     factor: float
@@ -66,7 +66,7 @@ class Dynamic(Scaling):
 @registered
 @dataclass(frozen=True)
 class Searched(Scaling):
-    """`f_i/short_i` up to `context` tokens, `f_i/long_i` beyond: one factor a frequency (Ding et al. 2024 (LongRoPE), eq. 4)."""
+    """`f_i/short_i` up to `context` tokens, `f_i/long_i` beyond: one factor a frequency (Ding et al. 2024, LongRoPE)."""
 
     short: tuple[float, ...]
     long: tuple[float, ...]

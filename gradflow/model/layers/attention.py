@@ -28,7 +28,7 @@ class Mask:
     """Which keys a query sees: all, or where `causal` itself and those before it; of them those nearer than `window`, if any.
 
     A window may be a traced number: one that depends on the block (`init.ByBlock`). Of a mask that is not causal it reaches to
-    both sides. The `first` tokens of a text are seen beyond it (Xiao et al. 2024 (StreamingLLM), section 3.2; they count
+    both sides. The `first` tokens of a text are seen beyond it (Xiao et al. 2024, StreamingLLM; they count
     positions within the cache, here they stay those of the text). `texts` are the numbers of the tokens' texts [T], −1 of
     padding: a token sees those of its own text alone.
     """
@@ -87,7 +87,7 @@ def attend(
     """Returns `softmax(s) v` per head, `s = scale q kᵀ`, heads in groups of one key and value; the softmax in float32 or better.
 
     `scale` is 1/√h by default; scores are `c tanh(s/c)` where there is a `softcap` c (Gemma Team 2024, Gemma 2). `sink` [H] are
-    logits that stand beside the scores and have no value (OpenAI 2025 (gpt-oss), section 2.2). `kept` [H, T, S] multiplies the
+    logits that stand beside the scores and have no value (OpenAI 2025, gpt-oss). `kept` [H, T, S] multiplies the
     probabilities: what dropout leaves of them. Our own lines, since the fused one of `jax.nn` takes its softmax in float32
     always, which breaks float64 identities.
     Shapes: q [T, H, h]; k [S, K, h] and v [S, K, g] with K dividing H; the value [T, H g]. Cost: O(T S H (h + g)).

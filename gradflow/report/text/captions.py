@@ -208,6 +208,8 @@ def _training(recipe: dict) -> str:
         parts.append(f"each parameter's norm clipped at {recipe['clip_parameter']:g}")
     if recipe["dropout"]:
         parts.append(f"dropout {recipe['dropout']:g}")
+    if recipe.get("attention_dropout"):
+        parts.append(f"dropout {recipe['attention_dropout']:g} of attention's probabilities")
     if not recipe["clip"] and not recipe["clip_parameter"]:
         parts.append("no clipping")
     return ", ".join(parts)
