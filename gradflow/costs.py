@@ -21,6 +21,7 @@ from .instruments.seeds import drawn_at_once, first_call, over_seeds, seed_keys
 from .model.contracts import Model
 from .model.inputs import size
 from .model.inputs.batch import the_batch
+from .model.numerics.devices import check_axes
 from .model.numerics.settings import usual_settings
 from .model.parameters.keys import at, root
 from .programs.measurement import measure
@@ -58,7 +59,8 @@ def cost(function: Callable, models, data, *arguments, **options) -> Cost:
     """Returns what `function(models, data, *arguments, **options)` will take: `measure`, `predict`, `train` or `sweep`.
 
     Of gradflow's models. Seconds are within a factor of three (`tests/benchmarks/costs.py` compares), those of compiling less
-    where `gf.cache` has the programs; bytes within two or three.
+    where `gf.cache` has the programs; bytes within two or three. With the `mesh=` of `measure`, bytes are those of each of its
+    devices, which need not be here, a `jax.sharding.AbstractMesh` will do, and seconds those of all devices together.
 
     Errors: TypeError for another function; as the call itself.
     """
@@ -81,21 +83,26 @@ def cost(function: Callable, models, data, *arguments, **options) -> Cost:
 Counted = Iterator[tuple[Operations, float]]
 
 
-def _measured(nodes: Mapping[str, Any], data, *, seeds: int = 8, key=0, quantities=("backward",), **others) -> Counted:
+def _measured(
+    nodes: Mapping[str, Any], data, *, seeds: int = 8, key=0, quantities=("backward",), mesh=None, **others
+) -> Counted:
     """Yields operations and bytes of the measurement of every model."""
+    if mesh is not None:
+        check_axes(mesh)
     chosen, keys = readings(quantities), seed_keys(key, seeds)
+    kept = size.rematerialized if set(chosen) == {gradients.rematerialized} else size.activations
     batch = the_batch(data, nodes, key)
     for model in nodes.values():
         arguments = first_call(model, chosen, keys, batch, None)
         parts = -(-seeds // drawn_at_once(model, seeds))
-        yield operations(over_seeds.trace(*arguments).jaxpr).times(parts), _bytes(model, data, seeds, size.MEASURED)
+        counted = operations(over_seeds.trace(*arguments).jaxpr).times(parts)
+        yield counted, _bytes(model, data, seeds=seeds, mesh=mesh, kept=kept)
 
 
-def _bytes(model, data, seeds: int, copies: int, at_once: int | None = None) -> float:
-    """Returns the bytes that weights and a backward pass take."""
+def _bytes(model, data, **taken) -> float:
+    """Returns the bytes that weights and a backward pass take, on each device."""
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    kept = size.activations(model, shapes, *size.extent(data))
-    return seeds * copies * size.held(shapes) + (at_once or seeds) * kept
+    return sum(size.of_a_device(model, shapes, *size.extent(data), **taken).values())
 
 
 def _swept(nodes: Mapping[str, Any], data, *, depth=(), width=(), take: Callable = measure, **options) -> Counted:
@@ -128,7 +135,7 @@ def _trained(
     for model in nodes.values():
         function, *arguments = first_step(plan, plan.step(model))
         every_step = operations(function.trace(*arguments).jaxpr).times((steps + 1) * seeds / at_once)
-        yield every_step, _bytes(model, data, seeds, TRAINED, at_once)
+        yield every_step, _bytes(model, data, seeds=seeds, copies=TRAINED, at_once=at_once)
         weights = jax.eval_shape(jax.vmap(model.init), plan.keys)
         batch = plan.data.batches(plan.keys, 0)
         heldout = over_seeds.trace(model, (gradients.heldout_loss,), weights, plan.data.held_out(), None)

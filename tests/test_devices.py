@@ -1,12 +1,14 @@
 """Readings on several devices are those of one: in processes of their own, whose devices can be chosen."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+import on_meshes
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -16,107 +18,25 @@ from gradflow.model.numerics import devices
 
 ROOT = Path(__file__).parents[1]
 
-SAME = """
-import sys
-from gradflow.compiler import use_fast_compilation
-use_fast_compilation()
-import jax, numpy as np
-import gradflow as gf
-from gradflow.instruments.readings import READINGS
-from gradflow.instruments.seeds import seed_keys
 
-WITHIN = {"float32": 1e-6, "float64": 1e-12}[sys.argv[1]]
-MESHES = (
-    {"seed": 1, "example": 1, "model": 1},
-    {"seed": 2},
-    {"example": 2},
-    {"model": 2},
-    {"seed": 2, "model": 2},
-    {"model": 2, "example": 2, "seed": 2},
-)
-EXAMPLES = 4
-
-def mesh(shape):
-    size = int(np.prod(list(shape.values())))
-    return jax.make_mesh(tuple(shape.values()), tuple(shape), devices=jax.devices()[:size])
-
-def size(node, name, values):
-    """What a quantity's rounding is of: its largest entry; of differences of losses a loss; of logs one nat."""
-    if name.removesuffix("_sem") in ("sublayer_removal", "block_removal"):
-        return 6.0
-    largest = np.nanmax(np.abs(node.data_vars.get(name.removesuffix("_sem"), values).values), initial=0)
-    return max(largest, 1.0) if values.attrs["units"] == "nat" else largest
-
-def well_conditioned(name, values):
-    """Numbers with the rounding of what they are made of: the reciprocal of a condition number; |G|^2 over its bound."""
-    if name == "condition_number":
-        return 1 / values
-    if name == "gradient_noise_scale":
-        return 1 / (1 + values / EXAMPLES)
-    return values
-
-def same(one, other, what):
-    assert one.groups == other.groups
-    for path in one.groups:
-        for name, values in one[path].data_vars.items():
-            whole, divided = values.values, other[path][name].values
-            if whole.dtype.kind != "f":
-                np.testing.assert_array_equal(divided, whole, err_msg=f"{what}: {name}")
-                continue
-            if name == "gradient_noise_scale_sem" and WITHIN > 1e-9:  # of ratios whose denominators almost vanish
-                np.testing.assert_allclose(divided, whole, rtol=1e-3, err_msg=f"{what}: {name}")
-                continue
-            whole, divided = well_conditioned(name, whole), well_conditioned(name, divided)
-            atol = WITHIN * size(one[path], name, values)
-            np.testing.assert_allclose(divided, whole, rtol=WITHIN, atol=atol, err_msg=f"{what}: {name}")
-
-models = gf.transformers("post", depth=2, width=8, heads=2, context=4)
-data = gf.data.text(context=4, batch=EXAMPLES)
-
-def cast(leaf):
-    return jax.device_put(np.asarray(leaf, sys.argv[1]))
-
-params = {name: jax.tree.map(cast, jax.vmap(model.init)(seed_keys(0, 2))) for name, model in models.items()}
-
-def measured(**on):
-    return gf.measure(models, data, params=params, quantities=("backward", "partial_jacobian"), **on)
-
-def everything(**on):
-    return gf.measure(models, data, params=params, quantities=[name for name in READINGS if name not in OTHERS], **on)
-
-def routed(**on):
-    return gf.measure(routers, data, seeds=2, quantities=("expert_load",), **on)
-
-def trained(**on):
-    readings = ("backward", "update", "change")
-    return gf.train(models, data, gf.Recipe(lr=1e-3), steps=1, seeds=2, readings=readings, **on)[1]
-
-def predicted(**on):
-    return gf.predict(models, data, quantities=("backward", "partial_jacobian"), draws=1, replicas=2, **on)
-
-OTHERS = ("economy", "rematerialized", "expert_load")  # parts of backward; of experts alone
-experts = gf.experts.Experts(gf.experts.SigmoidRouter(4, 2), ratio=2)
-routers = gf.transformers("pre", depth=1, width=8, heads=2, context=4, mlp=experts)
-by_size = [MESHES[i] for i in (0, 3, 4, 5)]
-taken = {measured: MESHES}
-if WITHIN > 1e-9:
-    taken |= {everything: by_size, routed: MESHES[-1:], trained: MESHES[-1:], predicted: MESHES[-1:]}
-for take, shapes in taken.items():
-    whole = take()
-    for shape in shapes:
-        divided = take(mesh=mesh(shape))
-        same(whole, divided, f"{take.__name__}, {shape}")
-        print(take.__name__, shape, flush=True)
-"""
-
-
-def child(program: str, *arguments: str, devices: int = 8, **environment: str) -> str:
-    """What a program prints in a process with so many devices."""
+def started(*words: str, devices: int = 8, **environment: str) -> subprocess.Popen:
+    """Python in a process with so many devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     changed = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **environment}
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=changed)
-    assert done.returncode == 0, done.stderr[-6000:]
-    return done.stdout
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *words], env=changed, **pipes)
+
+
+def printed_by(process: subprocess.Popen) -> str:
+    """What a process prints until it ends well."""
+    told, errors = process.communicate()
+    assert process.returncode == 0, errors[-6000:]
+    return told
+
+
+def child(*words: str, **how) -> str:
+    """What Python prints in a process of its own."""
+    return printed_by(started(*words, **how))
 
 
 @pytest.mark.long
@@ -126,7 +46,7 @@ def test_every_reading_is_the_same_number_whatever_the_mesh(dtype, compared):
 
     Ill-conditioned numbers are compared by what they are made of; the error of the noise scale to 1e-3 of itself.
     """
-    printed = child(SAME, dtype, JAX_ENABLE_X64=str(int(dtype == "float64")))
+    printed = child(on_meshes.__file__, dtype, JAX_ENABLE_X64=str(int(dtype == "float64")))
     assert len(printed.splitlines()) == compared
 
 
@@ -170,9 +90,66 @@ print("divided")
 """
 
 
+@pytest.fixture
+def two_processes():
+    """Two processes, each of which has two devices and knows the other by a port that was free; killed where the test fails."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    words = (on_meshes.__file__, "float32")
+    both = [started(*words, process, port, devices=2, JAX_ENABLE_X64="0") for process in ("0", "1")]
+    yield both
+    for process in both:
+        process.kill()
+
+
+@pytest.mark.long
+def test_two_processes_have_the_numbers_of_one(two_processes):
+    for process in two_processes:
+        told = [line.split()[0] for line in printed_by(process).splitlines() if not line.startswith("[Gloo]")]
+        assert told == ["measured", "trained", "predicted"]
+
+
+PLANNED = """
+from gradflow.compiler import use_fast_compilation
+use_fast_compilation()
+import jax, numpy as np
+import gradflow as gf
+from gradflow.instruments.readings import readings
+from gradflow.instruments.seeds import over_seeds
+from gradflow.model.numerics import devices
+
+model = gf.architecture("llama-7b").scaled(depth=10, width=512, context=512).model()  # 64 million parameters
+mesh = devices.automatic(jax.make_mesh((8,), ("model",)))
+
+def lying(shapes, shardings):
+    return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings)
+
+weights = jax.eval_shape(jax.vmap(model.init), jax.random.split(jax.random.key(0), 1))
+placed = lying(weights, devices.weight_shardings(mesh, weights, "seed"))
+batch = {"inputs": np.zeros((1, 512), int), "targets": np.zeros((1, 512), int)}
+seen = devices.place(mesh, batch)
+program = over_seeds.lower(model, readings("rematerialized"), placed, seen, None, mesh).compile()
+memory = program.memory_analysis()
+taken = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+options = {"seeds": 1, "quantities": "rematerialized"}
+planned = gf.cost(gf.measure, model, batch, **options, mesh=jax.sharding.AbstractMesh((8,), ("model",))).bytes
+alone = gf.cost(gf.measure, model, batch, **options).bytes
+print(planned / taken, alone / planned)
+"""
+
+
+@pytest.mark.long
+def test_a_hundredth_of_seven_billion_parameters_takes_the_bytes_that_were_planned():
+    """On each of eight devices, by the compiler's own account, to a tenth."""
+    over_taken, over_planned = map(float, child("-c", PLANNED).split())
+    assert over_taken == pytest.approx(1, rel=0.1)
+    assert over_planned == pytest.approx(8)
+
+
 @pytest.mark.further
 def test_arrays_are_divided_and_no_seed_is_computed_twice():
-    assert child(DIVIDED) == "divided\n"
+    assert child("-c", DIVIDED) == "divided\n"
 
 
 # ---- refusals, on one device ----------------------------------------------------------------------------------

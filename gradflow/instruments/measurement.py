@@ -87,9 +87,9 @@ def measure_models(
     seeds = whole("seeds", seeds)
     if batches == SHARED:
         seeds = max(seeds_given.values(), default=seeds)
-        batch, batch_axis, first = _shared_batch(data, nodes, key, seeds, given)
+        batch, batch_axis, first = _shared_batch(data, nodes, key, seeds, given, mesh)
     else:
-        batch, batch_axis, first = _batch_a_seed(data, nodes, key, seeds, given)
+        batch, batch_axis, first = _batch_a_seed(data, nodes, key, seeds, given, mesh)
         seeds = len(jax.tree.leaves(batch)[0])
     check_padding(chosen, first)
     if not set(seeds_given.values()) <= {1, seeds}:
@@ -139,20 +139,20 @@ def measure_models(
     return label(measured, leading={"seed": np.arange(seeds)}, provenance=origin, **attributes)
 
 
-def _shared_batch(data, nodes: Mapping, key, seeds: int, given: Mapping) -> tuple[Any, None, Any]:
+def _shared_batch(data, nodes: Mapping, key, seeds: int, given: Mapping, mesh) -> tuple[Any, None, Any]:
     """Returns the batch that all seeds share, no axis of seeds, and the batch of the first seed."""
-    size.check(nodes, readable(data), seeds=seeds, given=given)
+    size.check(nodes, readable(data), seeds=seeds, given=given, mesh=mesh)
     batch = the_batch(data, nodes, key)
     return batch, None, batch
 
 
-def _batch_a_seed(data, nodes: Mapping, key, seeds: int, given: Mapping) -> tuple[Any, int, Any]:
+def _batch_a_seed(data, nodes: Mapping, key, seeds: int, given: Mapping, mesh) -> tuple[Any, int, Any]:
     """Returns a batch for each seed, the axis of seeds, and the batch of the first seed."""
     if isinstance(data, Mapping):
-        size.check(nodes, readable(data), seeds=seeds, at_once=1, given=given)
+        size.check(nodes, readable(data), seeds=seeds, at_once=1, given=given, mesh=mesh)
         batches = data
     else:
-        size.check(nodes, readable(data), seeds=seeds, given=given)
+        size.check(nodes, readable(data), seeds=seeds, given=given, mesh=mesh)
         batches = checked_data(data).batches(seed_keys(key, seeds), 0)
     batch = checked(batches, nodes, leading=1)
     return batch, 0, jax.tree.map(operator.itemgetter(0), batch)

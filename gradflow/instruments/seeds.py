@@ -135,13 +135,13 @@ def some_seeds(tree, start: int, end: int):
 
 
 def split_seeds(tree, at_once: int = 1) -> list:
-    """Returns a tree with a leading seed axis as groups of so many seeds; on an accelerator as one group.
+    """Returns a tree with a leading seed axis as groups of so many seeds; on an accelerator, or several processes, as one group.
 
-    By NumPy, as is `concat_seeds`: several groups exist on a CPU alone, where arrays are shared with it, and JAX would
-    compile a program for each shape.
+    By NumPy, as is `concat_seeds`: several groups exist on the CPU of one process alone, where arrays are shared with it, and JAX
+    would compile a program for each shape.
     """
     seeds = _seeds_of(tree)
-    if jax.default_backend() != "cpu" or seeds == at_once:
+    if jax.default_backend() != "cpu" or jax.process_count() > 1 or seeds == at_once:
         return [tree]
     rows = jax.tree.map(_on_host, tree)
     return [some_seeds(rows, seed, seed + at_once) for seed in range(0, seeds, at_once)]

@@ -88,7 +88,7 @@ def sweep(
             family |= _at_size(models, name, number)
     of_ours = {path: sized.model for path, sized in family.items() if isinstance(sized.model, Model)}
     if of_ours:
-        size.check(of_ours, readable(data), seeds=1)
+        size.check(of_ours, readable(data), seeds=1, mesh=options.get("mesh"))
     check_alone(options.get("mesh"), executor)
     is_one_call = take is measure and "params" not in options and executor is None and folder is None
     together = of_ours if is_one_call else {}

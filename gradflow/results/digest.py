@@ -4,6 +4,7 @@ import hashlib
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 
 
 def digest(tree) -> str:
@@ -14,8 +15,15 @@ def digest(tree) -> str:
     """
     sha256 = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
+        array = np.ascontiguousarray(_whole(leaf))
         heading = f"{jax.tree_util.keystr(path)} {array.dtype} {np.shape(leaf)}\n"
         sha256.update(heading.encode())
         sha256.update(array.tobytes())
     return sha256.hexdigest()
+
+
+def _whole(leaf):
+    """Returns the array, with the parts of it that other processes hold."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable and not leaf.is_fully_replicated:
+        return process_allgather(leaf, tiled=True)
+    return leaf

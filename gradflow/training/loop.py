@@ -90,6 +90,8 @@ def train(
     origin, clock = provenance(), Clock()
     if resume and checkpoints is None:
         raise ValueError("resume=True continues the run in a folder: name it, checkpoints='folder/'")
+    if checkpoints is not None and jax.process_count() > 1:
+        raise NotImplementedError("checkpoints are those of one process: leave them out where there are several")
     if checkpoint_every is not None:
         whole("checkpoint_every", checkpoint_every)
     if watch is not None:

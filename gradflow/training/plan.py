@@ -104,7 +104,14 @@ class Plan:
         seeds = len(self.keys)
         at_once = 1 if jax.default_backend() == "cpu" else seeds
         records = len(self.kept)
-        size.check(models, self.data, seeds=seeds, copies=TRAINED, records=records, at_once=at_once, steps=self.steps)
+        taken: dict[str, Any] = {
+            "seeds": seeds,
+            "copies": TRAINED,
+            "records": records,
+            "at_once": at_once,
+            "steps": self.steps,
+        }
+        size.check(models, self.data, **taken, mesh=self.mesh)
         batches, heldout = self.data.batches(self.keys, 0), self.data.held_out()
         devices.check_examples(self.mesh, batches, leading=1)
         devices.check_examples(self.mesh, heldout)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from interop_files import CONFIGS, FURTHER, GATED, contents, encoded, saved
+from jax.sharding import Mesh
 
 import gradflow as gf
 from gradflow.interop import pretrained
@@ -60,6 +61,27 @@ def test_every_parameter_is_the_tensor_that_the_layout_names(name, tmp_path):
             assert own.dtype == np.float32
     assert used == set(tensors)
     assert np.isfinite(jax.jit(model)(params, np.arange(6))).all()
+
+
+@over_configs
+def test_parts_of_a_parameter_are_those_of_the_whole(name, tmp_path):
+    """Of every layout: transposed, fused, interleaved and of several experts."""
+    match = pretrained.saved(saved(tmp_path, CONFIGS[name], contents(CONFIGS[name]))).match
+    for leaf in match.leaves:
+        middle = leaf.shape[-1] // 2
+        parts = [match.array(leaf, np.float32, part) for part in (slice(0, middle), slice(middle, None))]
+        np.testing.assert_array_equal(np.concatenate(parts, -1), match.array(leaf, np.float32))
+
+
+def test_a_checkpoint_on_a_mesh_is_the_same(tmp_path):
+    config = next(iter(CONFIGS.values()))
+    folder = saved(tmp_path, config, contents(config))
+    alone = Mesh(np.array(jax.devices()[:1]), ("model",))
+    _, params = gf.checkpoint(folder, mesh=alone)
+    assert same(params, gf.checkpoint(folder)[1])
+    assert {leaf.sharding.mesh.axis_names for leaf in jax.tree.leaves(params)} == {("model",)}
+    with pytest.raises(TypeError, match="mesh is 2: a Mesh is needed"):
+        gf.checkpoint(folder, mesh=2)
 
 
 def test_queries_keys_and_values_are_the_thirds_of_a_fused_matrix(tmp_path):

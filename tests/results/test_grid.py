@@ -94,3 +94,14 @@ def test_a_killed_process_loses_its_own_cell_alone(pool, tmp_path):
 def test_processes_are_an_executor():
     with Processes(1) as processes:
         assert processes.submit(squares, 3).result(timeout=200)["pre"].sizes == {"depth": 4}
+
+
+@pytest.mark.long
+def test_the_processes_of_another_tool_are_an_executor():
+    """Joblib's, by their own library."""
+    loky = pytest.importorskip("loky", reason="pip install loky")
+    theirs = loky.get_reusable_executor(max_workers=2)
+    try:
+        xr.testing.assert_identical(gf.grid(squares, NUMBERS, executor=theirs), gf.grid(squares, NUMBERS))
+    finally:
+        theirs.shutdown(kill_workers=True)

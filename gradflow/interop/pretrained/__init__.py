@@ -12,7 +12,9 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
+from ...model.numerics import devices
 from ...model.stacks.embedding_readout import Readout
 from ...model.stacks.transformer import Transformer
 from ...model.zoo.architecture import Architecture
@@ -41,13 +43,19 @@ class Saved:
     context: int
     match: Match
 
-    def params(self):
-        """Returns the parameters. What is not finite in them raises a warning."""
+    def params(self, mesh: Mesh | None = None):
+        """Returns the parameters, on a mesh divided along its axis `model`. What is not finite in them raises a warning."""
         dtype = jnp.float64 if self.model.precision == "float64" else jnp.float32
-        arrays = [jnp.asarray(self.match.array(leaf, dtype)) for leaf in self.match.leaves]
-        if lost := self.match.lost:
+        read, tree = self.match, self.model.shapes
+        if mesh is None:
+            arrays = [jnp.asarray(read.array(leaf, dtype)) for leaf in read.leaves]
+        else:
+            shardings = jax.tree.leaves(devices.weight_shardings(mesh, tree))
+            each = zip(read.leaves, shardings, strict=True)
+            arrays = [read.placed(leaf, dtype, sharding) for leaf, sharding in each]
+        if lost := read.lost:
             warnings.warn(f"not finite in {jnp.dtype(dtype).name}: {several(lost, '; ')}", stacklevel=3)
-        return jax.tree.unflatten(jax.tree.structure(self.model.shapes), arrays)
+        return jax.tree.unflatten(jax.tree.structure(tree), arrays)
 
     def sums(self) -> dict[str, str]:
         """Returns `{file: SHA-256}` of the files with the weights."""
@@ -59,7 +67,9 @@ class Saved:
 
 
 @answering()
-def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision: str | None = None):
+def checkpoint(
+    folder: str | Path, *, readout: Readout | None = None, precision: str | None = None, mesh: Mesh | None = None
+):
     """Returns `(model, params)` of a trained model: a folder with config.json and safetensors, in the layout of Hugging Face.
 
     Parameters
@@ -67,6 +77,8 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
     folder : with `model.safetensors`, or several files and their index; its `model_type` is one of `FAMILIES`
     readout : what stands in for the head of the files, such as `Readout()`, the token table, for a BERT saved without one
     precision : as of a `Transformer`; "float64" widens the parameters, which otherwise are float32
+    mesh : devices among which every parameter is divided along its last axis, by the mesh's axis `model`; of the files each
+        process reads what its devices hold, one shard of one parameter at a time, so that a model may be larger than a device
 
     Cost: the files are mapped and read one tensor at a time, a parameter is there twice while it is handed over. In all less
     than three times the size of files with four bytes a number, four times with two.
@@ -75,8 +87,9 @@ def checkpoint(folder: str | Path, *, readout: Readout | None = None, precision:
     here has a use for, and one that names the tensors that are unknown, missing, misshaped, or not the copies that they should
     be. Tensors of other heads, which are ignored, and weights that are not finite raise a warning.
     """
+    mesh = devices.automatic(mesh)
     found = saved(folder, readout=readout, precision=precision)
-    return found.model, found.params()
+    return found.model, found.params(mesh)
 
 
 def saved(folder: str | Path, *, readout: Readout | None = None, precision: str | None = None) -> Saved:

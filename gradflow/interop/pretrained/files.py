@@ -11,8 +11,11 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from ...results.arguments import shown
 from ...results.files import printable, regular
@@ -27,12 +30,17 @@ ROOM = 160  # characters of them
 LONGEST = 120  # characters of a name, or of what a library says
 
 
-class Tensor(NamedTuple):
-    """What a file's header says of one of its tensors, and the open file."""
+@dataclass(frozen=True)
+class Tensor:
+    """What a file's header says of one of its tensors, and the open file, of which `tensor[slices]` reads a part."""
 
     file: Any
+    name: str
     shape: tuple[int, ...]
     dtype: str
+
+    def __getitem__(self, index) -> np.ndarray:
+        return self.file.get_slice(self.name)[index]
 
     @property
     def entries(self) -> int:
@@ -188,7 +196,7 @@ def read_header(path: Path) -> Iterator[tuple[str, Tensor]]:
         file = safe_open(path, framework="numpy")
         for name in file.keys():  # noqa: SIM118  (it is no dict)
             part = file.get_slice(name)
-            yield name, Tensor(file, tuple(part.get_shape()), str(part.get_dtype()))
+            yield name, Tensor(file, name, tuple(part.get_shape()), str(part.get_dtype()))
     except (SafetensorError, OSError, ValueError) as error:
         own = f"{plain(path.name)} of {printable(path.parent)}"
         raise ValueError(f"{own} is not a whole safetensors file: {plain(str(error))}") from None

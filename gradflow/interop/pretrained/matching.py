@@ -5,10 +5,12 @@ Every parameter comes from one tensor a block, and every tensor goes somewhere.
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from ...model.parameters.names import name
 from .files import FLOATS, Tensor, plain, several
@@ -144,29 +146,44 @@ class Match:
         copy, own = self.tensors[theirs], self.tensors.get(original)
         if own is None or self.wrong(theirs, own.shape, leaf.name):
             return self.wrong(theirs, self.source(leaf).shape(leaf.shape), leaf.name)
-        if np.array_equal(copy.file.get_tensor(theirs), own.file.get_tensor(original), equal_nan=True):
+        if np.array_equal(copy[:], own[:], equal_nan=True):
             return []
         return [Problem("not tied", f"{theirs} differs from {original}, of which it should be a copy")]
 
     # ---- the arrays
 
-    def array(self, leaf: Leaf, dtype) -> Any:
-        """Returns the parameter, its blocks stacked; of the files, what one block has of it is read at a time.
+    def array(self, leaf: Leaf, dtype, last: slice = slice(None)) -> Any:
+        """Returns the parameter, its blocks stacked, or the entries `last` of its last axis; read block by block.
 
         What is not finite in it, or not as a number of that type, enters `lost`.
         """
         source, blocks = self.source(leaf), leaf.blocks or (0,)
-        stacked = np.empty((len(blocks), *leaf.shape), dtype)
+        features = len(range(leaf.shape[-1])[last])
+        stacked = np.empty((len(blocks), *leaf.shape[:-1], features), dtype)
         for of_block, block in zip(stacked, blocks, strict=True):
             names = list(map(self.there, source.names(block)))
             with np.errstate(over="ignore"):  # what does not fit is counted below
-                of_block[...] = source([self.tensors[theirs].file.get_tensor(theirs) for theirs in names])
+                of_block[...] = source([self.tensors[theirs] for theirs in names], last)
             parts = of_block if source.each else of_block[None]
             for theirs, part in zip(names, parts, strict=True):
                 bad = part.size - np.count_nonzero(np.isfinite(part))
                 if bad:
                     self.lost.append(f"{theirs} (our {leaf.name}): {bad} of {part.size} entries")
         return stacked[0] if leaf.blocks is None else stacked
+
+    def placed(self, leaf: Leaf, dtype, sharding: NamedSharding) -> jax.Array:
+        """Returns the parameter divided along its last axis: of the files each shard is read once, for all of its devices."""
+        shape = leaf.shape if leaf.blocks is None else (len(leaf.blocks), *leaf.shape)
+
+        @cache
+        def between(start: int, stop: int):
+            return self.array(leaf, dtype, slice(start, stop))
+
+        def shard(index: Any):
+            start, stop, _ = index[-1].indices(shape[-1])
+            return between(start, stop)
+
+        return jax.make_array_from_callback(shape, sharding, shard, dtype=dtype)
 
 
 def _shape(shape) -> str:

@@ -60,16 +60,28 @@ class From:
             shape = (*shape[:-1], self.part.whole(shape[-1]))
         return shape[::-1] if self.transposed else shape
 
-    def __call__(self, tensors):
-        """Returns the parameter of one block, from its tensors."""
-        parts = []
-        for tensor in tensors:
-            if self.transposed:
-                tensor = tensor.T
-            if self.part:
-                tensor = self.part(tensor)
-            parts.append(tensor)
+    def __call__(self, tensors, last: slice = slice(None)):
+        """Returns the parameter of one block, or the entries `last` of its last axis, from its tensors.
+
+        Of a tensor no more is read than lies between the first and the last of them.
+        """
+        parts = [self._read(tensor, last) for tensor in tensors]
         return np.stack(parts) if self.each else parts[0]
+
+    def _read(self, tensor, last: slice):
+        """Returns those entries of what one tensor makes."""
+        wanted = np.arange(tensor.shape[0 if self.transposed else -1])
+        if self.part:
+            wanted = self.part(wanted)
+        wanted = wanted[last]
+        between = slice(int(wanted.min()), int(wanted.max()) + 1)
+        if self.transposed:
+            read = tensor[between].T
+        else:
+            read = tensor[(*[slice(None)] * (len(tensor.shape) - 1), between)]
+        if np.array_equal(wanted, np.arange(between.start, between.stop)):
+            return read
+        return np.take(read, wanted - between.start, axis=-1)
 
 
 @dataclass(frozen=True)

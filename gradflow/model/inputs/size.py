@@ -4,19 +4,22 @@
     check(models, data, seeds=4, copies=6, records=8)     training with Adam, recorded at eight steps
 
 An estimate is good to a factor of two or three: for the backward pass what came out of each matrix is kept, and of one sublayer
-the T² weights of its heads. What needs more than there is would end in the compiler, or be killed by the system without a word.
+the T² weights of its heads. On a mesh it is that of a device, and the devices of a CPU share its memory. What needs more than
+there is would end in the compiler, or be killed by the system without a word.
 """
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+from jax.sharding import AbstractMesh, Mesh
 
 from ..contracts import Drawable, Model
+from ..numerics.devices import EXAMPLE, MODEL, SEED, sharing, ways
 from ..numerics.precision import is_array
 
 SMALLER = "take fewer blocks, features, seeds, examples or tokens"
@@ -49,6 +52,7 @@ def check(
     at_once: int | None = None,
     steps: int = 0,
     given: Mapping[str, Any] = MappingProxyType({}),
+    mesh: Mesh | None = None,
 ) -> None:
     """Refuses models that would not fit into memory.
 
@@ -59,6 +63,7 @@ def check(
     at_once : seeds that pass together, by default all
     steps : learning rates, one each
     given : weights by model, with a leading seed axis, where they are there already
+    mesh : devices among which all is divided
 
     Errors: ValueError, one line with the estimate.
     """
@@ -70,13 +75,9 @@ def check(
             shapes = jax.eval_shape(model.init, jax.random.key(0))
         else:
             continue
-        refuse(
-            name,
-            SMALLER,
-            weights=seeds * copies * held(shapes),
-            activations=(at_once or seeds) * activations(model, shapes, examples, tokens),
-            records=seeds * records * recorded(model, shapes) + RATE * steps,
-        )
+        needed = of_a_device(model, shapes, examples, tokens, seeds=seeds, copies=copies, at_once=at_once, mesh=mesh)
+        on_this_machine = {what: sharing(mesh) * count for what, count in needed.items()}
+        refuse(name, SMALLER, **on_this_machine, records=seeds * records * recorded(model, shapes) + RATE * steps)
 
 
 def _first_seed(weights):
@@ -129,22 +130,73 @@ def extent(data) -> tuple[int, int]:
     return int(told.get("batch", 1)), int(told.get("context", 1))
 
 
-def held(shapes) -> int:
-    """Returns the bytes of arrays of these shapes and types."""
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+def held(shapes, parts: int = 1) -> int:
+    """Returns the bytes of arrays of these shapes and types, or of one of the parts that their last axes are divided into."""
+    total = 0
+    for leaf in jax.tree.leaves(shapes):
+        divided = parts if leaf.shape and leaf.shape[-1] % parts == 0 else 1
+        total += math.prod(leaf.shape) * leaf.dtype.itemsize // divided
+    return total
 
 
 def activations(model, shapes, examples: int, tokens: int) -> int:
     """Returns the bytes that a backward pass of one set of weights keeps."""
-    leaves = jax.tree.leaves(shapes)
-    precise = 8 if any(leaf.dtype.itemsize > 4 for leaf in leaves) else 4
-    outputs = 0
-    for leaf in leaves:
-        inputs_of_leaf = math.prod(leaf.shape[-2:-1])  # 1 of a vector
-        outputs += math.prod(leaf.shape) // max(1, inputs_of_leaf)
+    outputs = sum(map(_outputs, jax.tree.leaves(shapes)))
+    return _precise(shapes) * examples * tokens * (outputs + AROUND * _heads(model) * tokens)
+
+
+def rematerialized(model, shapes, examples: int, tokens: int) -> int:
+    """Returns the same where blocks are computed again: a stream a block, all of one block, and of what is outside the stack."""
+    blocks, features = 0, 0
+    for segment in shapes["stack"]:
+        outputs = sum(map(_outputs, jax.tree.leaves(segment)))
+        repeats = jax.tree.leaves(segment)[0].shape[0]
+        blocks += repeats
+        features = max(features, outputs // repeats)
+    outside = {name: leaves for name, leaves in shapes.items() if name != "stack"}
+    kept = (blocks + 1) * model.width + features + sum(map(_outputs, jax.tree.leaves(outside)))
+    return _precise(shapes) * examples * tokens * (kept + AROUND * _heads(model) * tokens)
+
+
+def _outputs(leaf) -> int:
+    """Returns how many features come out of a matrix, or of several along the axes before it; of a vector its entries."""
+    inputs = math.prod(leaf.shape[-2:-1])  # 1 of a vector
+    return math.prod(leaf.shape) // max(1, inputs)
+
+
+def _precise(shapes) -> int:
+    """Returns the bytes of a number."""
+    return 8 if any(leaf.dtype.itemsize > 4 for leaf in jax.tree.leaves(shapes)) else 4
+
+
+def _heads(model) -> int:
+    """Returns the largest number of heads of a sublayer."""
     branches = [sub.branch for sub in model.stack.different]
-    heads = max((branch.heads for branch in branches if isinstance(branch, OfHeads)), default=0)
-    return precise * examples * tokens * (outputs + AROUND * heads * tokens)
+    return max((branch.heads for branch in branches if isinstance(branch, OfHeads)), default=0)
+
+
+def of_a_device(
+    model,
+    shapes,
+    examples: int,
+    tokens: int,
+    *,
+    seeds: int,
+    copies: int = MEASURED,
+    at_once: int | None = None,
+    mesh: Mesh | AbstractMesh | None = None,
+    kept: Callable[..., int] = activations,
+) -> dict[str, float]:
+    """Returns the bytes that weights, and what is kept of a backward pass (`activations`, `rematerialized`), take on a device.
+
+    All is divided by seeds; weights along the mesh's axis `model`; what is kept by examples, and along `model` too, since a
+    product with a divided matrix has divided features.
+    """
+    seeds_here = math.ceil(seeds / ways(mesh, SEED))
+    passing = math.ceil((at_once or seeds) / ways(mesh, SEED))
+    parts = ways(mesh, MODEL)
+    of_pass = kept(model, shapes, examples, tokens) / ways(mesh, EXAMPLE) / parts
+    return {"weights": seeds_here * copies * held(shapes, parts), "activations": passing * of_pass}
 
 
 def recorded(model, shapes) -> int:
@@ -161,7 +213,7 @@ def readable(count: float) -> str:
 
 def memory() -> int:
     """Returns the bytes there are for arrays: an accelerator's, or the least of the machine's, container's and process's."""
-    stats = jax.devices()[0].memory_stats()  # None on a CPU
+    stats = jax.local_devices()[0].memory_stats()  # None on a CPU
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"]
     return int(min(_physical(), *map(_limit, LIMITS), _own()))

@@ -9,8 +9,9 @@
 | `example` | the examples of a batch |
 | `model` | arrays of weights, and of an optimizer's moments, along their last axis; one that doesn't divide is whole everywhere |
 
-A mesh has one, two or all three, in any order. Programs are those of one device, partitioned by XLA ("automatic sharding"), so
-every number is the same but for the order of sums. What no axis of the mesh divides is whole on each of its devices. Without
+A mesh has one, two or all three, in any order, and the devices of one process or of several (`jax.distributed`), each of which
+makes the same calls and ends with the same numbers. Programs are those of one device, partitioned by XLA ("automatic sharding"),
+so every number is the same but for the order of sums. What no axis of the mesh divides is whole on each of its devices. Without
 a mesh nothing here does anything.
 """
 
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from ...results.arguments import of_class, shown
 
@@ -29,23 +30,27 @@ COUNTED = {SEED: "seeds", EXAMPLE: "examples"}
 def automatic(mesh: Mesh | None) -> Mesh | None:
     """Returns the mesh with all axes automatic, whatever kind they were of; None unchanged.
 
-    Errors: TypeError for what is no mesh, ValueError for an axis of another name, NotImplementedError for devices of
-    several processes.
+    Errors: TypeError for what is no mesh, ValueError for an axis of another name, and where no device is this process's.
     """
     if mesh is None:
         return None
     of_class("mesh", mesh, Mesh)
+    check_axes(mesh)
+    if all(device.process_index != jax.process_index() for device in mesh.devices.flat):
+        raise ValueError(
+            f"the mesh has no device of process {jax.process_index()}, which is to take part: give it some"
+        )
+    return Mesh(mesh.devices, mesh.axis_names)
+
+
+def check_axes(mesh: Mesh | AbstractMesh) -> None:
+    """Refuses an axis of another name."""
     for name in mesh.axis_names:
         if name not in (SEED, EXAMPLE, MODEL):
             raise ValueError(
                 f"the mesh has an axis {shown(name)}: its axes are {SEED}, {EXAMPLE} and {MODEL}, some or all, such as "
                 f"jax.make_mesh(({mesh.size},), ({EXAMPLE!r},))"
             )
-    if any(device.process_index != jax.process_index() for device in mesh.devices.flat):
-        raise NotImplementedError(
-            "the mesh has devices of other processes: give one of this process's, jax.local_devices()"
-        )
-    return Mesh(mesh.devices, mesh.axis_names)
 
 
 def check_alone(mesh: Mesh | None, executor) -> None:
@@ -54,7 +59,14 @@ def check_alone(mesh: Mesh | None, executor) -> None:
         raise ValueError("a mesh takes all its devices for every cell: leave out the mesh, or the executor")
 
 
-def ways(mesh: Mesh | None, axis: str) -> int:
+def sharing(mesh: Mesh | None) -> int:
+    """Returns how many devices of the mesh share this machine's memory: those of a CPU do."""
+    if mesh is None or jax.default_backend() != "cpu":
+        return 1
+    return len(mesh.local_devices)
+
+
+def ways(mesh: Mesh | AbstractMesh | None, axis: str) -> int:
     """Returns into how many parts the mesh divides along an axis; 1 without one."""
     return 1 if mesh is None else mesh.shape.get(axis, 1)
 
