@@ -167,7 +167,7 @@ class Attention(Branch):
     scale: float | None = None
     softcap: float | None = None
 
-    asks: ClassVar[tuple[str, ...]] = ("texts",)
+    asks: ClassVar[tuple[str, ...]] = ("texts", "groups")
 
     @property
     def mask(self) -> Mask:

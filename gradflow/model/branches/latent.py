@@ -84,7 +84,7 @@ class LatentAttention(Branch):
         query = {"query_latent": self.query_rank} if self.query_rank else {}
         return {**query, "key_value_latent": self.key_value_rank, "inner": self.heads * self.value_head}
 
-    asks: ClassVar[tuple[str, ...]] = ("texts",)
+    asks: ClassVar[tuple[str, ...]] = ("texts", "groups")
 
     @property
     def mask(self) -> Mask:

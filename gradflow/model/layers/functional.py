@@ -82,16 +82,19 @@ class Mask:
     """Which keys a query sees: all, or where `causal` itself and those before it; of them the last `window`, or all (None).
 
     A window may be a traced number: one that depends on the block (`init.ByBlock`). `texts` are the numbers of the tokens' texts
-    [T], −1 of padding: a token sees those of its own text alone.
+    [T], −1 of padding: a token sees those of its own text alone. `groups` are numbers of groups of tokens [T], for derivatives: what
+    a token reads of another group is held as it is.
     """
 
     causal: bool = True
     window: Any = None
     texts: Any = None
+    groups: Any = None
 
     def of(self, params) -> "Mask":
-        """Returns the mask with the texts of an example, where its parameters say them."""
-        return dataclasses.replace(self, texts=params["texts"]) if "texts" in params else self
+        """Returns the mask with the texts of an example, and groups, where its parameters say them."""
+        said = {name: params[name] for name in ("texts", "groups") if name in params}
+        return dataclasses.replace(self, **said)
 
     def __post_init__(self):
         if self.window is not None and not self.causal:
@@ -108,7 +111,7 @@ def attend(q, k, v, mask: Mask = Mask(), scale: float | None = None, softcap: fl
     Shapes: q [T, H, h]; k [S, K, h] and v [S, K, g] with K dividing H; the value [T, H g]. Cost: O(T S H (h + g)).
     """
     scale = _scale(q, scale)
-    return _attended(q, k, v, _reach(mask), mask.texts, mask.causal, scale, softcap)
+    return _attended(q, k, v, _reach(mask), mask.texts, mask.groups, mask.causal, scale, softcap)
 
 
 class Scored(NamedTuple):
@@ -129,7 +132,7 @@ def scored(q, k, mask: Mask = Mask(), scale: float | None = None, softcap: float
     if mask.causal:
         visible = seen(pairs, _reach(mask))
     if mask.texts is not None:
-        visible = visible & same_text(mask.texts)
+        visible = visible & same(mask.texts)
     return Scored(probabilities.reshape(by_head), scores.reshape(by_head), visible)
 
 
@@ -143,25 +146,33 @@ def _reach(mask: Mask):
     return None if mask.window is None else jnp.asarray(mask.window, jnp.float32)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(5, 6, 7))
-def _attended(q, k, v, reach, texts, causal: bool, scale: float, softcap: float | None):
+@partial(jax.custom_jvp, nondiff_argnums=(6, 7, 8))
+def _attended(q, k, v, reach, texts, groups, causal: bool, scale: float, softcap: float | None):
     return _mixed(_attention(_scores(q, k, scale), reach, texts, causal, softcap), v)
 
 
 @_attended.defjvp
 def _(causal, scale, softcap, primals, tangents):
-    """`dy = (p ⊙ ds) v − (Σ p ⊙ ds) y + p dv`, p the softmax of the scores s, which takes no sum over T² backward."""
-    (q, k, v, reach, texts), (dq, dk, dv, _, _) = primals, tangents
+    """`dy = (p ⊙ ds) v − (Σ p ⊙ ds) y + p dv`, p the softmax of the scores s, which takes no sum over T² backward.
+
+    With groups dk and dv are those of a token's own group.
+    """
+    (q, k, v, reach, texts, groups), (dq, dk, dv, _, _, _) = primals, tangents
     scores = _scores(q, k, scale)
     p = _attention(scores, reach, texts, causal, softcap)
     y = _mixed(p, v)
-    ds = _scores(dq, k, scale) + _scores(q, dk, scale)
+    ds_of_keys = _scores(q, dk, scale)
+    p_of_values = p
+    if groups is not None:
+        ds_of_keys = jnp.where(same(groups), ds_of_keys, 0)
+        p_of_values = jnp.where(same(groups), p, 0)
+    ds = _scores(dq, k, scale) + ds_of_keys
     if softcap is not None:
         ds = ds * (1 - jnp.tanh(scores / softcap) ** 2)
     pds = p * ds
     total = pds.sum(-1).transpose(2, 0, 1).reshape(len(q), -1, 1)  # [T, H, 1]
     centre = (total * jnp.ones((1, q.shape[1], v.shape[-1]), total.dtype)).reshape(y.shape).astype(y.dtype)
-    return y, _mixed(pds, v) + _mixed(p, dv) - centre * y
+    return y, _mixed(pds, v) + _mixed(p_of_values, dv) - centre * y
 
 
 def _scores(q, k, scale: float):
@@ -178,7 +189,7 @@ def _attention(scores, reach, texts, causal: bool, softcap: float | None):
     if causal:
         scores = jnp.where(seen(scores.shape[-2:], reach), scores, -jnp.inf)
     if texts is not None:
-        scores = jnp.where(same_text(texts), scores, -jnp.inf)
+        scores = jnp.where(same(texts), scores, -jnp.inf)
     return jax.nn.softmax(scores, axis=-1)
 
 
@@ -191,9 +202,9 @@ def seen(shape: tuple[int, int], reach=None):
     return past & (behind.astype(jnp.result_type(reach)) < reach)
 
 
-def same_text(texts):
-    """Returns which tokens are of one text [T, T]; those of padding are of one, so that no row is empty."""
-    return texts[:, None] == texts[None]
+def same(numbers):
+    """Returns which tokens have one number [T, T], that of a text or a group; those of padding are of one: no row is empty."""
+    return numbers[:, None] == numbers[None]
 
 
 def _mixed(p, v):
