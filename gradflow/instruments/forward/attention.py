@@ -21,7 +21,7 @@ from jax.scipy.special import entr
 
 from ...model.equation.sublayer import bind, recorded, walk
 from ...model.inputs.context import positions_in, texts_said
-from ...model.layers.attention import same_text
+from ...model.layers.attention import same
 from ...model.numerics.precision import in_precision_of
 from ..meters.visits import at_bottom, its_input, where_finite, with_params
 
@@ -101,7 +101,7 @@ def read(scored, texts=None) -> dict:
     if texts is not None:
         counted = jnp.broadcast_to(texts >= 0, entropy.shape)
         visible = visible & counted[:1, :, None]
-        is_first = (positions_in(texts) == 0)[None] & same_text(texts)
+        is_first = (positions_in(texts) == 0)[None] & same(texts)
         on_first = jnp.sum(jnp.where(is_first[None], p, 0), axis=-1)
     return {
         "attention_entropy": entropy.mean(-1, where=counted),

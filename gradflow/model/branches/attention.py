@@ -63,7 +63,7 @@ class Attention(Branch):
     first: int = 0
     sink: float | None = None
 
-    asks: ClassVar[tuple[str, ...]] = ("texts", DROPOUT)
+    asks: ClassVar[tuple[str, ...]] = ("texts", "groups", DROPOUT)
 
     @property
     def mask(self) -> Mask:

@@ -85,7 +85,7 @@ class LatentAttention(Branch):
         query = {"query_latent": self.query_rank} if self.query_rank else {}
         return {**query, "key_value_latent": self.key_value_rank, "inner": self.heads * self.value_head}
 
-    asks: ClassVar[tuple[str, ...]] = ("texts", DROPOUT)
+    asks: ClassVar[tuple[str, ...]] = ("texts", "groups", DROPOUT)
 
     @property
     def mask(self) -> Mask:

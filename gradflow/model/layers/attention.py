@@ -30,17 +30,20 @@ class Mask:
     A window may be a traced number: one that depends on the block (`init.ByBlock`). Of a mask that is not causal it reaches to
     both sides. The `first` tokens of a text are seen beyond it (Xiao et al. 2024, StreamingLLM; they count
     positions within the cache, here they stay those of the text). `texts` are the numbers of the tokens' texts [T], −1 of
-    padding: a token sees those of its own text alone.
+    padding: a token sees those of its own text alone. `groups` are numbers of groups of tokens [T], for derivatives: what
+    a token reads of another group is held as it is.
     """
 
     causal: bool = True
     window: Any = None
     first: int = 0
     texts: Any = None
+    groups: Any = None
 
     def of(self, params) -> "Mask":
-        """Returns the mask with the texts of an example, where its parameters say them."""
-        return dataclasses.replace(self, texts=params["texts"]) if "texts" in params else self
+        """Returns the mask with the texts of an example, and groups, where its parameters say them."""
+        said = {name: params[name] for name in ("texts", "groups") if name in params}
+        return dataclasses.replace(self, **said)
 
     def __post_init__(self):
         if isinstance(self.window, int) and self.window < 1:
@@ -74,11 +77,15 @@ class Scores(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """What is hidden from a query, in arrays that no gradient goes through: the reach of a window, texts, what dropout leaves."""
+    """What is hidden from a query, in arrays that no gradient goes through: the reach of a window, texts, what dropout leaves.
+
+    And the groups of tokens whose keys and values are held for each other.
+    """
 
     reach: Any
     texts: Any
     kept: Any
+    groups: Any
 
 
 def attend(
@@ -124,7 +131,7 @@ def _hidden(mask: Mask, kept, k) -> Hidden:
     """Returns what is hidden, of heads in groups of one key."""
     if kept is not None:
         kept = kept.reshape(k.shape[1], -1, *kept.shape[-2:])
-    return Hidden(mask.reach, mask.texts, kept)
+    return Hidden(mask.reach, mask.texts, kept, mask.groups)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(5,))
@@ -135,13 +142,16 @@ def _attended(q, k, v, sink, hidden: Hidden, how: Scores):
 
 @_attended.defjvp
 def _(how, primals, tangents):
-    """`dy = (m ⊙ p ⊙ ds) v − (Σ p ⊙ ds + p_a da) y + m ⊙ p dv`, p the softmax of the scores s, p_a what the sink takes."""
+    """`dy = (m ⊙ p ⊙ ds) v − (Σ p ⊙ ds + p_a da) y + m ⊙ p dv`, p the softmax of the scores s, p_a what the sink takes.
+
+    With groups dk and dv are those of a token's own group.
+    """
     (q, k, v, sink, hidden), (dq, dk, dv, dsink, _) = primals, tangents
     scores = _scores(q, k, how.scale)
     p, of_sink = _attention(scores, sink, hidden, how)
     left = _left(p, hidden)
     y = _mixed(left, v)
-    ds = _scores(dq, k, how.scale) + _scores(q, dk, how.scale)
+    ds = _scores(dq, k, how.scale) + _of_own_group(_scores(q, dk, how.scale), hidden)
     if how.softcap is not None:
         ds = ds * (1 - jnp.tanh(scores / how.softcap) ** 2)
     pds = p * ds
@@ -150,7 +160,7 @@ def _(how, primals, tangents):
         total = total + (of_sink * dsink)[..., 0]
     by_head = total.transpose(2, 0, 1).reshape(len(q), -1, 1)  # [T, H, 1]
     centre = (by_head * jnp.ones((1, q.shape[1], v.shape[-1]), total.dtype)).reshape(y.shape).astype(y.dtype)
-    return y, _mixed(_left(pds, hidden), v) + _mixed(left, dv) - centre * y
+    return y, _mixed(_left(pds, hidden), v) + _mixed(_of_own_group(left, hidden), dv) - centre * y
 
 
 def _scores(q, k, scale: float):
@@ -168,7 +178,7 @@ def _attention(scores, sink, hidden: Hidden, how: Scores) -> tuple:
         visible = seen(scores.shape[-2:], how.causal, how.first, hidden.reach, hidden.texts)
         scores = jnp.where(visible, scores, -jnp.inf)
     elif hidden.texts is not None:
-        scores = jnp.where(same_text(hidden.texts), scores, -jnp.inf)
+        scores = jnp.where(same(hidden.texts), scores, -jnp.inf)
     if sink is None:
         return jax.nn.softmax(scores, axis=-1), None
     aside = jnp.broadcast_to(sink.astype(scores.dtype), (*scores.shape[:-1], 1))
@@ -189,7 +199,7 @@ def seen(shape: tuple[int, int], causal: bool = True, first: int = 0, reach=None
             near = near | (_place(shape[1], texts) < first)[None]
         visible = visible & near
     if texts is not None:
-        visible = visible & same_text(texts)
+        visible = visible & same(texts)
     return visible
 
 
@@ -198,14 +208,19 @@ def _place(tokens: int, texts):
     return jnp.arange(tokens) if texts is None else positions_in(texts)
 
 
-def same_text(texts):
-    """Returns which tokens are of one text [T, T]; those of padding are of one, so that no row is empty."""
-    return texts[:, None] == texts[None]
+def same(numbers):
+    """Returns which tokens have one number [T, T], that of a text or a group; those of padding are of one: no row is empty."""
+    return numbers[:, None] == numbers[None]
 
 
 def _left(p, hidden: Hidden):
     """Returns what dropout leaves of the probabilities, all of them where nothing is dropped."""
     return p if hidden.kept is None else p * hidden.kept.astype(p.dtype)
+
+
+def _of_own_group(pairs, hidden: Hidden):
+    """Returns what a token has of the tokens of its group, all of it where there are no groups."""
+    return pairs if hidden.groups is None else jnp.where(same(hidden.groups), pairs, 0)
 
 
 def _mixed(p, v):
