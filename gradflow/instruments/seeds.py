@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..jitted import for_few_calls
 from ..model.inputs import size
 from ..model.inputs.weights import shapes
 from ..model.numerics.devices import EXAMPLE, SEED, everywhere, in_turn, place, place_weights, ways
@@ -24,7 +25,7 @@ from .readings import Reading
 AT_ONCE = 2**30  # bytes of weights
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4, 5))
+@for_few_calls(0, 1, 4, 5)
 def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: int | None, mesh=None) -> dict:
     """Returns all the readings in `chosen` of every seed, from one compiled call; `batch_axis` None where seeds share the batch.
 
@@ -61,15 +62,20 @@ def seed_keys(key, seeds: int):
     return jax.vmap(key_of)(jnp.arange(seeds))
 
 
+@for_few_calls(0)
+def drawn(model, keys):
+    """Returns the weights of all seeds, with a leading seed axis: those of one seed whatever the number of seeds."""
+    return jax.vmap(model.init)(keys)
+
+
 def init_seeds(model, keys, multiple: int = 1) -> Iterator:
     """Yields the weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part.
 
     A part has a multiple of so many seeds, as has their number.
     """
     length = drawn_at_once(model, len(keys), multiple)
-    init = jax.vmap(model.init)
     for start in range(0, len(keys), length):
-        yield init(keys[start : start + length])
+        yield drawn(model, keys[start : start + length])
 
 
 def drawn_at_once(model, seeds: int, multiple: int = 1) -> int:

@@ -6,7 +6,6 @@ attention, heads are drawn, and every quantity has the Monte Carlo error of that
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ import xarray as xr
 from jax.sharding import Mesh
 
 from ..ahead import Ahead
+from ..jitted import for_few_calls
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
 from ..model.inputs.context import context_of
@@ -145,7 +145,7 @@ def readings(quantities: str | Sequence[str]) -> tuple[Callable[..., dict], ...]
     return tuple(dict.fromkeys(chosen))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 5))
+@for_few_calls(0, 1, 2, 5)
 def over_replicas(model: Transformer, chosen, draws: int, batch, keys, mesh: Mesh | None = None) -> dict:
     """Returns mean and standard error over replicas of all the readings in `chosen`; on a mesh all devices take some."""
 
