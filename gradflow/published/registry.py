@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..progress import Waiting
 from ..results.arguments import answering, known
 from ..results.reproduction import Interval, Reproduction, verdict
 from . import depths, gradients, lanes, partial_jacobians, rates, streams, tokens, updates
@@ -50,7 +51,10 @@ def reproduce(name: str, *, size: str = "full") -> Reproduction:
     entry = REGISTRY[known("reproduction", name, REGISTRY)]
     options = entry.sizes[known("size", size, SIZES)]
     started = time.perf_counter()
-    made = entry.measure(**options)
+    with Waiting(name) as bar:
+        if size == "full":
+            bar.expect(60 * entry.minutes)
+        made = entry.measure(**options)
     return reported(entry, size, made, (time.perf_counter() - started) / 60)
 
 

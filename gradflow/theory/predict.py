@@ -27,6 +27,7 @@ from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
 from ..model.stacks.embedding_readout import Embedding
 from ..model.stacks.transformer import Transformer
+from ..progress import Waiting
 from ..results.arguments import answering, known, whole
 from ..results.digest import digest
 from ..results.fields import field_values
@@ -108,10 +109,13 @@ def predict(
     placed_keys = devices.place(mesh, keys, devices.SEED)
     placed_batch = devices.place(mesh, batch, devices.EXAMPLE)
     predicted = {}
-    with Ahead() as ahead:
+    with Waiting("predict") as bar, Ahead() as ahead:
         for name, model in models.items():
             if mesh is None:
                 ahead.compile(name, over_replicas, model, chosen, draws, batch, keys, None)
+            else:
+                ahead.count(over_replicas, model, chosen, draws, batch, keys, mesh)
+            bar.expect(ahead.seconds)
         for name, model in models.items():
             ahead.wait(name)
             arrays = jax.device_get(over_replicas(model, chosen, draws, placed_batch, placed_keys, mesh))

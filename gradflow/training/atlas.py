@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.sharding import Mesh
-from tqdm.auto import tqdm
 
 from ..instruments.jacobians.chain import partial_jacobian
 from ..instruments.jacobians.spectrum import Krylov, window
@@ -34,6 +33,7 @@ from ..model.parameters.keys import root
 from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
 from ..model.wirings.catalogue import wirings
+from ..progress import counting
 from ..results.arguments import answering, function, whole
 from ..results.cells import Cells
 from ..results.configuration import dumps, encode
@@ -117,7 +117,7 @@ def atlas(
         trees = files.saved(configurations) if files else {}
         failed: dict[str, str] = {}
         missing = [name for name in models if name not in trees]
-        with tqdm(total=len(missing) * (steps + 1), unit="step", delay=1, leave=False) as bar:
+        with counting(len(missing) * (steps + 1), "step") as bar:
 
             def make(name: str) -> xr.DataTree:
                 return _one(name, models[name], plan, key, scatter, predict, bar)
