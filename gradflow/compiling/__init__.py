@@ -1,4 +1,4 @@
-"""Programs before they run: compiled in threads while others run, kept in a folder between processes, counted.
+"""Programs before they run: counted, compiled in threads and for as long as they run, kept in a folder between processes.
 
-Bottom up: ahead, caching, operations. Imports `compiler` and `results`.
+Bottom up: operations, ahead, jitted, caching. Imports `compiler` and `results`.
 """

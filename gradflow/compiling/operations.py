@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from .. import compiler
+
 UNKNOWN = 50
 OVERHEAD = 5.0  # of a program over the timed loops, whose arrays stay in the cache: 4 to 6 in tests/benchmarks/costs.py
 ROWS, WIDTH, LOOPS = 512, 64, 200  # of what is timed
@@ -92,7 +94,7 @@ def speed() -> Speed:
 
 def _timed(function: Any, *arguments) -> tuple[float, float]:
     """Returns the seconds of a function's operation, and of compiling one of its equations."""
-    traced = jax.jit(function).trace(*arguments)
+    traced = jax.jit(function, compiler_options=compiler.options(compiler.OFTEN)).trace(*arguments)
     counted = operations(traced.jaxpr)
     started = time.process_time()
     program = traced.lower().compile()

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..compiling.jitted import for_few_calls
 from ..model.inputs import size
 from ..model.inputs.weights import shapes
 from ..model.numerics.devices import EXAMPLE, SEED, everywhere, in_turn, place, place_weights, ways
@@ -24,7 +25,7 @@ from .readings import Reading
 AT_ONCE = 2**30  # bytes of weights
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4, 5))
+@for_few_calls(0, 1, 4, 5)
 def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: int | None, mesh=None) -> dict:
     """Returns all the readings in `chosen` of every seed, from one compiled call; `batch_axis` None where seeds share the batch.
 
@@ -61,15 +62,20 @@ def seed_keys(key, seeds: int):
     return jax.vmap(key_of)(jnp.arange(seeds))
 
 
+@for_few_calls(0)
+def drawn(model, keys):
+    """Returns the weights of all seeds, with a leading seed axis: those of one seed whatever the number of seeds."""
+    return jax.vmap(model.init)(keys)
+
+
 def init_seeds(model, keys, multiple: int = 1) -> Iterator:
     """Yields the weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part.
 
     A part has a multiple of so many seeds, as has their number.
     """
     length = drawn_at_once(model, len(keys), multiple)
-    init = jax.vmap(model.init)
     for start in range(0, len(keys), length):
-        yield init(keys[start : start + length])
+        yield drawn(model, keys[start : start + length])
 
 
 def drawn_at_once(model, seeds: int, multiple: int = 1) -> int:
@@ -90,7 +96,7 @@ def _bytes(model) -> int:
 
 def given_weights(weights, seeds: int, multiple: int = 1) -> Iterator:
     """Yields weights that are given, for all seeds: as they are, or, where there is one set for several, so often at a time."""
-    given = _seeds_of(weights)
+    given = seeds_of(weights)
     if given == 1 and multiple > 1:
         weights = jax.tree.map(partial(jnp.repeat, repeats=multiple, axis=0), weights)
         given = multiple
@@ -105,7 +111,7 @@ def read_seeds(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch
         batch = place(mesh, batch, EXAMPLE)
     start = 0
     for weights in parts:
-        end = start + _seeds_of(weights)
+        end = start + seeds_of(weights)
         seen = batch if batch_axis is None else place(mesh, some_seeds(batch, start, end), SEED, EXAMPLE)
         readings = over_seeds(model, chosen, place_weights(mesh, weights, SEED), seen, batch_axis, mesh)
         arrays.append(jax.device_get(readings))
@@ -113,15 +119,22 @@ def read_seeds(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch
     return jax.tree.map(_concatenated, *arrays)
 
 
-def first_call(model, chosen: tuple[Reading, ...], keys, batch, batch_axis: int | None) -> tuple:
-    """Returns the arguments of the first call of `over_seeds` that `read_seeds` makes with fresh weights, these as shapes."""
+def first_call(model, chosen: tuple[Reading, ...], keys, batch, batch_axis: int | None, given=None, mesh=None) -> tuple:
+    """Returns the arguments of the first call of `over_seeds` that `read_seeds` makes, the weights as shapes.
+
+    Fresh ones, or `given`.
+    """
     length = drawn_at_once(model, len(keys))
-    weights = jax.eval_shape(jax.vmap(model.init), keys[:length])
+    if given is None:
+        weights = jax.eval_shape(jax.vmap(model.init), keys[:length])
+    else:
+        weights = jax.eval_shape(lambda weights: weights, given)
+        length = seeds_of(given)
     seen = batch if batch_axis is None else some_seeds(batch, 0, length)
-    return model, chosen, weights, seen, batch_axis, None
+    return model, chosen, weights, seen, batch_axis, mesh
 
 
-def _seeds_of(tree) -> int:
+def seeds_of(tree) -> int:
     """Returns how many seeds a tree has: the length of its leading axis."""
     return len(jax.tree.leaves(tree)[0])
 
@@ -140,7 +153,7 @@ def split_seeds(tree, at_once: int = 1) -> list:
     By NumPy, as is `concat_seeds`: several groups exist on the CPU of one process alone, where arrays are shared with it, and JAX
     would compile a program for each shape.
     """
-    seeds = _seeds_of(tree)
+    seeds = seeds_of(tree)
     if jax.default_backend() != "cpu" or jax.process_count() > 1 or seeds == at_once:
         return [tree]
     rows = jax.tree.map(_on_host, tree)

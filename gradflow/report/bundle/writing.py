@@ -8,6 +8,7 @@ from typing import Any
 
 import xarray as xr
 
+from ...progress import Waiting
 from ...results import topics
 from ...results.arguments import answering, shown
 from ...results.configuration import encode
@@ -158,7 +159,8 @@ def _fill(
 ) -> Path:
     """Writes all files of the contents; `text` is where the text that was read may lie."""
     record = contents.record
-    with filled(out, described, record.provenance, overwrite=overwrite, entries=licences.manifest(contents)) as folder:
+    entries = licences.manifest(contents)
+    with Waiting("report"), filled(out, described, record.provenance, overwrite=overwrite, entries=entries) as folder:
         save(contents.to_tree(), folder / RESULTS)
         others = _write_text(contents, folder, text)
         (folder / "figures").mkdir()
