@@ -42,6 +42,7 @@ NAMES = {
     "theory.predict": ("predict",),
     "training.atlas": ("atlas",),
     "training.loop": ("train",),
+    "training.precision": ("precision",),
     "training.recipe": ("Recipe",),
     "training.record": ("labelled", "record", "recorded"),
 }

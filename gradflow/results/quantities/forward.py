@@ -1,4 +1,4 @@
-"""Rows of what a forward pass shows beside the signal: similarity, experts, attention, massive activations, layer removal."""
+"""Rows of what is shown beside the signal: similarity, experts, attention, massive activations, layer removal, rounding."""
 
 from .passes import OF_EXAMPLES
 from .quantity import ARITHMETIC, Quantity, with_error
@@ -191,4 +191,29 @@ _REMOVAL = (
     ),
 )
 
-ROWS = (*_SIMILARITY, *_EXPERTS, *_ATTENTION, *_ACTIVATIONS, *_REMOVAL)
+_ROUNDING = (
+    Quantity(
+        "rounding_error",
+        "error of rounding",
+        "‖r − r₆₄‖/‖r₆₄‖ over what is read at a position; r₆₄ the same weights and batch in float64; of a sublayer: behind it",
+        r"\frac{\|r - r_{64}\|}{\|r_{64}\|}",
+        "1",
+        ("precision", "rounded", "depth"),
+        reading="rounding",
+        figure="precision",
+    ),
+    Quantity(
+        "lost_share",
+        "share of numbers lost to rounding",
+        "share that is not zero in float64 (scores: of keys that are seen) and below the smallest normal number; sum: terms of a "
+        "branch that leave the skip as it is",
+        r"\frac{|\{i : x_i \approx 0, \, x^{64}_i \neq 0\}|}{|\{i : x^{64}_i \neq 0\}|}",
+        "1",
+        ("precision", "lost", "depth"),
+        ARITHMETIC,
+        "rounding",
+        "precision",
+    ),
+)
+
+ROWS = (*_SIMILARITY, *_EXPERTS, *_ATTENTION, *_ACTIVATIONS, *_REMOVAL, *_ROUNDING)

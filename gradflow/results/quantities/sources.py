@@ -76,6 +76,10 @@ _ALL = (
     _measured("attention", "one forward pass of each example in turn"),
     _measured("activations", "one forward pass of each example in turn, and a sort of its stream at each position"),
     _measured("layer_removal", "a forward pass of the batch for each sublayer and for each block, and one more"),
+    _measured(
+        "rounding",
+        "six backward passes of the batch, a third of them in float64, and memory of the stream and its gradient everywhere",
+    ),
     _of_updates("update", "a few reductions over the parameters"),
     _of_updates("change", "two forward passes of the batch"),
     Source("train", "nothing beyond the backward pass that training does", ("gf.train(...)",)),
