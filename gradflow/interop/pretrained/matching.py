@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from ...model.parameters.names import name
-from .files import FLOATS, Tensor, plain, several
+from .files import FLOAT8, FLOATS, Tensor, plain, several
 from .sources import From, Layout
 
 OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -52,8 +52,16 @@ class Problem(NamedTuple):
 class Match:
     """The parameters of a model, the tensors of its files, and the layout that says which is which."""
 
-    def __init__(self, layout: Layout, leaves: list[Leaf], tensors: dict[str, Tensor], replaced: bool = False):
+    def __init__(
+        self,
+        layout: Layout,
+        leaves: list[Leaf],
+        tensors: dict[str, Tensor],
+        replaced: bool = False,
+        block: tuple[int, int] | None = None,
+    ):
         self.layout, self.leaves, self.tensors, self.replaced = layout, leaves, tensors, replaced
+        self.block = block  # of matrices of 8 bits, what has one scale
         self.bare = not any(name.startswith(layout.prefix) for name in tensors)
         self.own = {leaf.name for leaf in leaves}
         self.lost: list[str] = []
@@ -114,7 +122,7 @@ class Match:
         for leaf in self.leaves:
             expected = self.source(leaf).shape(leaf.shape)
             for theirs in self.sources(leaf):
-                used.add(theirs)
+                used |= {theirs, scale_of(theirs)}
                 found += self.wrong(theirs, expected, leaf.name)
         for theirs, leaf in self.copies():
             used.add(theirs)
@@ -134,8 +142,20 @@ class Match:
             return [Problem("missing", f"{theirs} {_shape(expected)}, our {ours}")]
         if tensor.shape != expected:
             return [Problem("misshaped", f"{theirs} {_shape(tensor.shape)}, expected {_shape(expected)}")]
+        if tensor.dtype == FLOAT8 and self.block is not None:
+            return self.unscaled(theirs, tensor)
         if tensor.dtype not in FLOATS:
             return [Problem(f"not of {', '.join(FLOATS)}", f"{theirs}, {tensor.dtype}")]
+        return []
+
+    def unscaled(self, theirs: str, tensor: Tensor) -> "list[Problem]":
+        """Returns what is wrong with the scales of a matrix of 8 bits, one for each block of it."""
+        scale = self.tensors.get(scale_of(theirs))
+        expected = tuple(-(-size // part) for size, part in zip(tensor.shape, self.block or (), strict=False))
+        if scale is None:
+            return [Problem("missing", f"{scale_of(theirs)} {_shape(expected)}, the scales of {theirs}")]
+        if scale.shape != expected or len(tensor.shape) != 2:
+            return [Problem("misshaped", f"{scale_of(theirs)} {_shape(scale.shape)}, expected {_shape(expected)}")]
         return []
 
     def differing(self, theirs: str, leaf: Leaf) -> "list[Problem]":
@@ -144,7 +164,7 @@ class Match:
         copy, own = self.tensors[theirs], self.tensors.get(original)
         if own is None or self.wrong(theirs, own.shape, leaf.name):
             return self.wrong(theirs, self.source(leaf).shape(leaf.shape), leaf.name)
-        if np.array_equal(copy.file.get_tensor(theirs), own.file.get_tensor(original), equal_nan=True):
+        if np.array_equal(copy.read(), own.read(), equal_nan=True):
             return []
         return [Problem("not tied", f"{theirs} differs from {original}, of which it should be a copy")]
 
@@ -160,13 +180,29 @@ class Match:
         for of_block, block in zip(stacked, blocks, strict=True):
             names = list(map(self.there, source.names(block)))
             with np.errstate(over="ignore"):  # what does not fit is counted below
-                of_block[...] = source([self.tensors[theirs].file.get_tensor(theirs) for theirs in names])
+                of_block[...] = source([self.numbers(theirs) for theirs in names])
             parts = of_block if source.each else of_block[None]
             for theirs, part in zip(names, parts, strict=True):
                 bad = part.size - np.count_nonzero(np.isfinite(part))
                 if bad:
                     self.lost.append(f"{theirs} (our {leaf.name}): {bad} of {part.size} entries")
         return stacked[0] if leaf.blocks is None else stacked
+
+    def numbers(self, theirs: str):
+        """Returns a tensor's numbers; of a matrix of 8 bits times its scales."""
+        tensor = self.tensors[theirs]
+        if tensor.dtype != FLOAT8:
+            return tensor.read()
+        scales = self.tensors[scale_of(theirs)].read().astype(np.float32)
+        for axis, part in enumerate(self.block or ()):
+            scales = np.repeat(scales, part, axis)
+        rows, columns = tensor.shape
+        return tensor.read().astype(np.float32) * scales[:rows, :columns]
+
+
+def scale_of(theirs: str) -> str:
+    """Returns the name of the scales of a matrix of 8 bits."""
+    return f"{theirs}_scale_inv"
 
 
 def _shape(shape) -> str:
