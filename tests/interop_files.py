@@ -63,7 +63,15 @@ FURTHER = {
     "qwen3_moe": {"model_type": "qwen3_moe", **ROUTED, "num_experts": 3, "head_dim": 6},
     "deepseek_v2": {"model_type": "deepseek_v2", **SIZES, **LATENT},
 }
-DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "bfloat16": "BF16", "int64": "I64", "uint8": "U8"}
+DTYPES = {
+    "float32": "F32",
+    "float16": "F16",
+    "float64": "F64",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "uint8": "U8",
+    "float8_e4m3fn": "F8_E4M3",
+}
 
 
 def contents(config: dict) -> dict[str, np.ndarray]:

@@ -82,8 +82,8 @@ def _(layer: branches.GatedFeedForward, params, x, inner=untouched):
 
 
 @apply.register
-def _(layer: Attention, params, x, inner=untouched, heads=1, **norms):
-    """`heads` has a number for each head, `norms` functions of queries, keys and values."""
+def _(layer: Attention, params, x, inner=untouched, heads=1, values=None, **norms):
+    """`heads` has a number for each head, `norms` functions of queries, keys and values; `values` stand for those of `x`."""
     size, scale = layer.head or x.shape[-1] // layer.heads, layer.scale
     groups = layer.heads // (layer.kv_heads or layer.heads)
     of = dict(zip(("query", "key", "value"), x if x.ndim == 3 else (x, x, x), strict=True))
@@ -95,6 +95,7 @@ def _(layer: Attention, params, x, inner=untouched, heads=1, **norms):
             norms.get(name, untouched)(linear(params[name], of[name])[:, part])
             for name, part in (("query", own), ("key", shared), ("value", shared))
         )
+        v = v if values is None else values[:, shared]
         if layer.rotary:
             q, k = turned(q, layer.rotary.base), turned(k, layer.rotary.base)
         scores = q @ k.T * (scale or 1 / np.sqrt(size))
@@ -217,6 +218,14 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
         case "nanochat_mlp":
             new = x[0] + F(N("norm_in", x[0]))
             return jnp.stack([new, x[1], new if layer == depth // 2 + 1 else x[2]])
+        case "value_residual_attention":
+            u = apply(norm, p["norm_in"]["1"], x[0])
+            own = linear(p["branch"]["value"], u)
+            mix = own if layer == 1 else (own + x[1, :, : own.shape[-1]]) / 2
+            filled = jnp.concatenate([own, jnp.zeros((len(own), u.shape[-1] - own.shape[-1]))], -1)
+            return jnp.stack([x[0] + apply(branch, p["branch"], u, values=mix), filled if layer == 1 else x[1]])
+        case "value_residual_mlp":
+            return jnp.stack([x[0] + F(N("norm_in", x[0])), x[1]])
         case "unet_attention":
             below = x[: 1 + min(layer - 1, depth // 2)]
             across = 2 * (depth // 2) + 1 - layer
@@ -452,7 +461,7 @@ def leave(model, params, x):
             return x[0] + apply(norm_of(wiring), p["1"]["2"], x[1])
         case "siamese":
             return apply(norm_of(wiring), p["3"], x[0] + apply(norm_of(wiring), p["1"]["2"], x[1]))
-        case "parallel_mlp":
+        case "parallel_mlp" | "value_residual_mlp":
             return apply(norm_of(wiring), p["2"], x[0])
         case "b2t_mlp":
             return x[0]
@@ -506,7 +515,7 @@ def embedded(model, params, tokens):
             return jnp.stack([x, x])
         case "siamese":
             return jnp.stack([apply(norm_of(wiring), p["2"]["1"], x), x])
-        case "parallel_attention" | "b2t_attention" | "span_norm_attention":
+        case "parallel_attention" | "b2t_attention" | "span_norm_attention" | "value_residual_attention":
             return jnp.stack([x, 0 * x])
         case "geonorm":
             return apply(norm_of(wiring), p, x)

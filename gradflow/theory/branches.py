@@ -129,10 +129,12 @@ def _(layer: Attention, sigma: Gram, place: TheoryContext) -> Response:
 
     Cost: eight products of T³ a draw and pair of examples.
 
-    Errors: NotImplementedError for a norm on the values, and for scores with a cap.
+    Errors: NotImplementedError for a norm on the values, for values of two blocks, and for scores with a cap.
     """
     if layer.value_norm != layers.Identity():
         raise NotImplementedError("no theory for a norm on the values of heads of finite width: measure it")
+    if layer.mixes_values:
+        raise NotImplementedError("no theory for values that are mixed with those of another block: measure it")
     if layer.softcap is not None:
         raise NotImplementedError("no theory for scores with a cap: measure it")
     queries, keys, v = _heads(layer, jax.lax.stop_gradient(sigma), place)

@@ -53,7 +53,7 @@ def massive(model, params, batch) -> dict:
     }
 
 
-def _of_stream(x, real) -> dict:
+def _of_stream(x, real=None) -> dict:
     """Returns the largest entry of one example's stream, and the largest over the median by token and by feature.
 
     Of `real` tokens [T] alone, where these are said.

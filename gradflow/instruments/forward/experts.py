@@ -78,9 +78,9 @@ def _of_gates(branch, params, x, size: int, real) -> dict:
         }
     gates = branch.gates(in_precision_of(x, params), x)
     chosen = gates > 0
-    choices_a_token = chosen.sum(-1)
-    by_expert = None if real is None else jnp.broadcast_to(real[:, None], chosen.shape)
-    load = chosen.mean(0, where=by_expert) / choices_a_token.mean(where=real)
+    choices = chosen.astype(gates.dtype)
+    by_expert = None if real is None else jnp.broadcast_to(real[:, None], choices.shape)
+    load = choices.mean(0, where=by_expert) / choices.sum(-1).mean(where=real)
     share = gates / gates.sum(-1, keepdims=True)
     logs = jnp.log(jnp.where(chosen, share, 1.0))
     by_token = jnp.sum(jnp.where(chosen, share * logs, 0.0), -1)

@@ -50,9 +50,9 @@ def _cosine_and_angle(streams, real):
     unit = streams / jnp.where(length > 0, length, 1)
 
     def with_all(u):
-        cosine = (u * unit).sum(-1)
-        apart = jnp.linalg.norm(u - unit, axis=-1)
-        together = jnp.linalg.norm(u + unit, axis=-1)
+        cosine = (u[None] * unit).sum(-1)
+        apart = jnp.linalg.norm(u[None] - unit, axis=-1)
+        together = jnp.linalg.norm(u[None] + unit, axis=-1)
         angle = 2 * jnp.arctan2(apart, together) / jnp.pi
         counted = None if real is None else jnp.broadcast_to(real, cosine.shape)
         return cosine.mean(-1, where=counted), angle.mean(-1, where=counted)

@@ -104,7 +104,7 @@ def saved(folder: str | Path, *, readout: Readout | None = None, precision: str 
     model = architecture.model(precision)
     if readout is not None:
         model = dataclasses.replace(model, readout=of_class("readout", readout, Readout))
-    match = Match(layout, leaves(model.shapes), in_files, replaced=readout is not None)
+    match = Match(layout, leaves(model.shapes), in_files, replaced=readout is not None, block=scaled_block(config))
     if problems := match.problems():
         kind = config.get("model_type")
         raise ValueError(f"{printable(folder)} is not the {kind} that it describes: {problems}")
@@ -119,11 +119,32 @@ def described(config: Config) -> tuple[Architecture, Layout]:
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"config.json: no model_type {shown(kind)}: {suggestions(str(kind)[:60], FAMILIES)}")
     config.classes(kind)
-    config.only(quantization_config=None, pruned_heads={}, tie_encoder_decoder=False, cross_attention_hidden_size=None)
+    config.only(pruned_heads={}, tie_encoder_decoder=False, cross_attention_hidden_size=None)
     config.only(is_encoder_decoder=False, is_decoder=False, add_cross_attention=False)
     own, layout = FAMILIES[kind](config)
+    scaled_block(config)
     config.complete()
     return own, layout
+
+
+def scaled_block(config: Config) -> tuple[int, int] | None:
+    """Returns the rows and columns that share a scale where matrices are stored in 8 bits; None where none is.
+
+    What is read are these matrices: activations that are rounded, too, where such a model runs, are not.
+    """
+    given = config.table("quantization_config")
+    if given is None:
+        return None
+    if given.get("quant_method") != "fp8":
+        raise given.refuse("quant_method", given.get("quant_method"), "only fp8 is supported, with scales by blocks")
+    given.only(fmt="e4m3", activation_scheme="dynamic")
+    given.ignore("modules_to_not_convert", "scale_fmt")
+    block = given.get("weight_block_size")
+    if not isinstance(block, list) or len(block) != 2:
+        raise given.refuse("weight_block_size", block, "two whole numbers are expected")
+    rows, columns = (Config({"weight_block_size": one}, given.source).whole("weight_block_size") for one in block)
+    given.complete()
+    return rows, columns
 
 
 def enough(own: Architecture, tensors: int) -> None:

@@ -43,6 +43,9 @@ class Attention(Branch):
     `query_norm`, `key_norm` and `value_norm` act on each head, before positions turn it (QK-norm: Henry et al. 2020, here
     with a norm of one's choice, as Qwen 3 and Gemma 3 have it; OLMo 2's acts on all heads together, `Joint`);
     `head_gain` sees a token's heads as its features.
+
+    With a `value_mix` the input has two lanes, what everything is made of and the values of a block below, and so has the
+    output: what the heads read, and the layer's own values. What they read is the mix of both values (Zhou et al. 2024).
     """
 
     heads: int = 4
@@ -54,6 +57,7 @@ class Attention(Branch):
     query_norm: Layer = Identity()
     key_norm: Layer = Identity()
     value_norm: Layer = Identity()
+    value_mix: Layer = Identity()
     head_gain: Layer = Identity()
     inner: Layer = Identity()
     head: int | None = None
@@ -103,6 +107,10 @@ class Attention(Branch):
         if self.rotary and size % 2:
             raise ValueError(f"rotary positions need an even width a head, not {self.head or f'{width}/{self.heads}'}")
         all_heads, shared = size * self.heads, size * (self.kv_heads or self.heads)
+        if self.mixes_values and shared > width:
+            raise ValueError(
+                f"values of {shared} features don't fit on a lane of {width}: take fewer kv_heads, or a smaller head"
+            )
         return {
             "query": (width, all_heads),
             "key": (width, shared),
@@ -111,9 +119,9 @@ class Attention(Branch):
         }
 
     def inner_widths(self, width: int):
-        """Returns norms on the features of a head, `head_gain` on the heads, `inner` on their concatenation."""
+        """Returns norms, and a mix, on the features of a head, `head_gain` on the heads, `inner` on their concatenation."""
         size = self.size(width)
-        by_head = dict.fromkeys(("query_norm", "key_norm", "value_norm"), size)
+        by_head = dict.fromkeys(("query_norm", "key_norm", "value_norm", "value_mix"), size)
         return {**by_head, "head_gain": self.heads, "inner": size * self.heads}
 
     def seen(self, params, x):
@@ -132,6 +140,13 @@ class Attention(Branch):
 
         Of three lanes queries, keys and values are made of one each.
         """
+        q, k, own = self._heads(params, x)
+        return q, k, self._mixed(params, own, x)
+
+    def _heads(self, params, x) -> tuple:
+        """Returns queries, keys and the layer's own values."""
+        if self.mixes_values:
+            x = x[0]
         head = self.size(x.shape[-1])
         heads = {}
         for name, u in self.sources(params, x).items():
@@ -142,6 +157,18 @@ class Attention(Branch):
             q, k = self.rotary(q), self.rotary(k)
         return q, k, v
 
+    def _mixed(self, params, own, x):
+        """Returns the layer's own values mixed with those on the second lane of its input, where it mixes any."""
+        if not self.mixes_values:
+            return own
+        below = x[1][:, : own[0].size].reshape(own.shape)
+        return self.at("value_mix", params, jnp.stack([own, below]))
+
+    @property
+    def mixes_values(self) -> bool:
+        """Whether its values are mixed with those of another block."""
+        return self.value_mix != Identity()
+
     def scored(self, params, x) -> Scored:
         """Returns the probabilities that it reads the values with, and what they are made of."""
         q, k, _ = self.queries_keys_values(params, x)
@@ -149,13 +176,18 @@ class Attention(Branch):
 
     def __call__(self, params, x):
         """Returns the branch's output [T, d]."""
-        q, k, v = self.queries_keys_values(params, x)
+        q, k, own = self._heads(params, x)
+        v = self._mixed(params, own, x)
         kept = kept_probabilities(params, self.heads, len(q), len(k))
         read = attend(q, k, v, self.mask.of(params), self.scale, self.softcap, sink=params.get("sink"), kept=kept)
         if self.head_gain != Identity():
             by_head = read.reshape(len(q), self.heads, -1).swapaxes(1, 2)
             read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)
-        return params["out"](self.at("inner", params, read))
+        y = params["out"](self.at("inner", params, read))
+        if not self.mixes_values:
+            return y
+        lane = jnp.pad(own.reshape(len(own), -1), ((0, 0), (0, y.shape[-1] - own[0].size)))
+        return jnp.stack([y, lane])
 
 
 @registered

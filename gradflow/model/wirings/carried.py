@@ -1,4 +1,4 @@
-"""Wirings that carry an earlier stream beside the present one: the embedding, a block's input, the blocks across the middle."""
+"""Wirings that carry something earlier beside the stream: the embedding, a block's input, the first values, blocks below."""
 
 from dataclasses import replace
 
@@ -61,6 +61,39 @@ def nanochat(norm: Layer = RMSNorm(scale="none")) -> Placement:
         equation="y = z + F₁(N z), z = λ x + λ₀ x_0, x' = y + F₂(N y); read out x_S − λ_b x_m",
         jacobian="(I + J_F₂ J_N) (I + J_F₁ J_N) [λ, λ₀]",
         source="Karpathy 2025 (nanochat), as in its code; Jordan et al. 2024 (modded-nanogpt)",
+    )
+
+
+def value_residual(norm: Layer = LayerNorm()) -> Placement:
+    """Value residual (ResFormer): pre-norm whose attention reads half its own values and half those of the first block.
+
+    On two lanes: the stream, and the values of the first block, which its attention writes. The halves are those of the paper's
+    identity form; they stand in `value_mix`, and `LaneGains` in their place train them. Grouped values leave the rest of
+    the lane empty.
+    """
+    own, first = AtBlock(1, 1.0, 0.5), AtBlock(1, 0.0, 0.5)
+    attention = Wiring(
+        "value_residual_attention",
+        norm_in=PerLane((norm, Identity())),
+        write=mixed((1.0, 0.0), (0.0, AtBlock(1))),
+        enter=spread(1.0, 0.0),
+        leave=Then((gathered(1.0, 0.0), norm)),
+        inner_layers=(("value_mix", gathered(own, first)),),
+    )
+    mlp = replace(
+        attention,
+        name="value_residual_mlp",
+        read=gathered(1.0, 0.0),
+        norm_in=norm,
+        write=spread(1.0, 0.0),
+        inner_layers=(),
+    )
+    return Placement(
+        "value_residual",
+        (Stage((attention, mlp)),),
+        equation="y = x + W_O A (V + V₁)/2, V = W_V N x, in the first block W_O A V; x' = y + F₂(N y)",
+        jacobian="(I + J_F₂ J_N) (I + J_F₁ [J_N, V₁])",
+        source="Zhou et al. 2024 (Value Residual Learning), ResFormer",
     )
 
 
