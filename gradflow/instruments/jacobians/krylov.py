@@ -8,6 +8,7 @@ Axes: m probes; k iterations.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -75,7 +76,9 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
         return Measured(numbers, errors, nodes.max(), nodes, weights)
 
     most = min(2 * krylov.iterations, op.size)
-    now, before = continued(push, pull, starts, most, read, _is_still)
+    has_volume = bool(krylov.solves) and triangular.may_fit(op)  # by another way
+    awaited = [name for name in CONVERGING if not (has_volume and name == "log_volume")]
+    now, before = continued(push, pull, starts, most, read, partial(_is_still, awaited))
     numbers, errors = _converged(now, before, krylov.probes)
     largest = now.largest
     moved = jnp.abs(largest - before.largest)
@@ -92,9 +95,7 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     is_clear = (is_exact | clear(now.nodes, now.weights)) & (least > CLEAR * noise)
     numbers = numbers | extremes(largest, ends.smallest)
     numbers = ranked(numbers, is_onto & is_clear)
-    has_volume = ~jnp.isnan(numbers["log_volume"])
-    has_smallest = ~jnp.isnan(numbers["smallest_singular_value"])
-    known = has_volume | has_smallest
+    known = ~jnp.isnan(numbers["log_volume"]) | ~jnp.isnan(numbers["smallest_singular_value"])
     errors["largest_singular_value"] = moved
     errors["smallest_singular_value"] = ends.error
     errors["condition_number"] = (moved + largest * ends.error / ends.smallest) / ends.smallest
@@ -152,10 +153,10 @@ def clear(nodes, weights):
     return jnp.all(~_counted(weights) | (nodes > least))
 
 
-def _is_still(now: Measured, before: Measured):
-    """Returns whether no number moved by more than its standard error, or hardly at all."""
+def _is_still(awaited, now: Measured, before: Measured):
+    """Returns whether the largest singular value and the numbers awaited moved by no more than their standard errors, or hardly."""
     still = jnp.abs(now.largest - before.largest) <= SETTLED * now.largest
-    for name in CONVERGING:
+    for name in awaited:
         moved = jnp.abs(now.numbers[name] - before.numbers[name])
         allowed = now.errors[name] + STILL * jnp.abs(now.numbers[name])
         still = still & jnp.all(moved <= allowed)

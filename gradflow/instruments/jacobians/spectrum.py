@@ -7,7 +7,8 @@ Beyond that from pushes and pulls alone (`krylov`). Every number is the same fun
 Axes: n = T·c entries of the stream; S sublayers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -119,13 +120,52 @@ def _of_factors(
     spectra = {}
     for name, op in exact.items():
         spectra[name] = exactly(op, values[name], size)
-    for name, op in others.items():
-        spectra[name] = estimated(op, key, size, krylov)
+    for alike in _alike(others):
+        spectra |= _estimates(alike, key, size, krylov)
     missing = jax.tree.map(_missing, spectra[factors[0]])
     rows = []
     for name in JACOBIANS:
         rows.append(spectra[representatives[name]] if name in factors else missing)
     return jax.tree.map(lambda *rows: jnp.stack(rows), *rows)
+
+
+def _alike(ops: Mapping[str, Operator]) -> list[dict[str, Operator]]:
+    """Returns the operators in groups of those that differ in numbers alone, and in what they push."""
+    groups: dict[tuple, dict[str, Operator]] = {}
+    for name, op in ops.items():
+        kind = (op.like.shape, op.domain.shape, op.range.shape, op.couples, op.push_within is None)
+        groups.setdefault(kind, {})[name] = op
+    return list(groups.values())
+
+
+def _estimates(ops: Mapping[str, Operator], key, size: int, krylov: Krylov) -> dict:
+    """Returns the estimated spectra of operators that are alike, one after the other by one program: compiling takes longest."""
+    several = list(ops.values())
+    like = several[0]
+
+    def push_within(together: int):
+        return _chosen([op.push_within(together) for op in several])
+
+    def one(numbers):
+        index, domain, range_, rank = numbers
+        op = like._replace(
+            push=partial(_chosen([op.push for op in several]), index),
+            domain=domain,
+            range=range_,
+            rank=rank,
+            push_within=like.push_within and (lambda together: partial(push_within(together), index)),
+        )
+        return estimated(op, key, size, krylov)
+
+    numbers = [(index, op.domain, op.range, jnp.asarray(op.rank)) for index, op in enumerate(several)]
+    stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *numbers)
+    found = jax.lax.map(one, stacked)
+    return {name: jax.tree.map(lambda rows, i=i: rows[i], found) for i, name in enumerate(ops)}
+
+
+def _chosen(maps: Sequence[Callable]) -> Callable:
+    """Returns `(index, v) -> maps[index](v)`."""
+    return lambda index, v: jax.lax.switch(index, maps, v)
 
 
 def _representatives(ops: Mapping[str, Operator], factors) -> dict[str, str]:
