@@ -48,7 +48,18 @@ def tree(**attributes) -> xr.DataTree:
 
 
 def test_every_quantity_has_a_name_a_formula_a_unit_and_known_dimensions():
-    known = {"depth", "other_depth", "sublayer", "block", "token", "feature", "parameter", "outer", "index", "direction"}
+    known = {
+        "depth",
+        "other_depth",
+        "sublayer",
+        "block",
+        "token",
+        "feature",
+        "parameter",
+        "outer",
+        "index",
+        "direction",
+    }
     known |= {"expert", "head", *FIXED}
     for name, quantity in QUANTITIES.items():
         assert quantity.name == name

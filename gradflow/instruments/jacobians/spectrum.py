@@ -7,7 +7,7 @@ Beyond that from pushes and pulls alone (`krylov`). Every number is the same fun
 Axes: n = T·c entries of the stream; S sublayers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import jax
@@ -49,8 +49,10 @@ def spectrum(
     key : of the probes
 
     Of the first example of the batch; all sublayers in one compiled call, one sublayer's matrices in memory at a time. Cost: a
-    factor without token coupling O(T c³), a dense one O(n³), else about `4 · probes · iterations` passes through the
-    sublayer, and `4 · solves · solver_iterations` at most for the smallest singular value.
+    factor without token coupling O(T c³), a dense one O(n³), else at most `4 · probes · iterations` passes through the
+    sublayer, often half of them. For the volume and the smallest singular value: where tokens read their past alone, a few
+    hundred passes for blocks, and one a block for each of at most `4 · solves` systems; where they read all, O(n³) up to
+    n = 4096, and else `4 · solves · solver_iterations` passes at most.
     """
     unknown = [name for name in factors if name not in JACOBIANS]
     if unknown or not factors:
@@ -142,30 +144,31 @@ def _estimates(ops: Mapping[str, Operator], key, size: int, krylov: Krylov) -> d
     """Returns the estimated spectra of operators that are alike, one after the other by one program: compiling takes longest."""
     several = list(ops.values())
     like = several[0]
-
-    def push_within(together: int):
-        return _chosen([op.push_within(together) for op in several])
+    within = [op.push_within for op in several if op.push_within]
 
     def one(numbers):
         index, domain, range_, rank = numbers
-        op = like._replace(
-            push=partial(_chosen([op.push for op in several]), index),
-            domain=domain,
-            range=range_,
-            rank=rank,
-            push_within=like.push_within and (lambda together: partial(push_within(together), index)),
+
+        def push_within(together: int):
+            return partial(jax.lax.switch, index, [push(together) for push in within])
+
+        return estimated(
+            like._replace(
+                push=partial(jax.lax.switch, index, [op.push for op in several]),
+                domain=domain,
+                range=range_,
+                rank=rank,
+                push_within=push_within if within else None,
+            ),
+            key,
+            size,
+            krylov,
         )
-        return estimated(op, key, size, krylov)
 
     numbers = [(index, op.domain, op.range, jnp.asarray(op.rank)) for index, op in enumerate(several)]
     stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *numbers)
     found = jax.lax.map(one, stacked)
     return {name: jax.tree.map(lambda rows, i=i: rows[i], found) for i, name in enumerate(ops)}
-
-
-def _chosen(maps: Sequence[Callable]) -> Callable:
-    """Returns `(index, v) -> maps[index](v)`."""
-    return lambda index, v: jax.lax.switch(index, maps, v)
 
 
 def _representatives(ops: Mapping[str, Operator], factors) -> dict[str, str]:

@@ -82,8 +82,8 @@ class Mask:
     """Which keys a query sees: all, or where `causal` itself and those before it; of them the last `window`, or all (None).
 
     A window may be a traced number: one that depends on the block (`init.ByBlock`). `texts` are the numbers of the tokens' texts
-    [T], −1 of padding: a token sees those of its own text alone. `groups` are numbers of groups of tokens [T], for derivatives: what
-    a token reads of another group is held as it is.
+    [T], −1 of padding: a token sees those of its own text alone. `groups` are numbers of groups of tokens [T], for
+    derivatives: what a token reads of another group is held as it is.
     """
 
     causal: bool = True
