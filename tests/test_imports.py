@@ -198,11 +198,15 @@ def is_loop(node) -> bool:
 
 
 def test_over_depth_only_walk_loops():
-    """The others go over tangents, normals or tokens of one position, over rounds of a projection or a timing, as a user's do."""
+    """The others go over tangents, normals, steps or tokens of one place, rounds of a projection or a timing, as a user's."""
     others = [
         "instruments.directions.orthonormalized",
+        "instruments.jacobians.bidiagonal._orthogonal",
+        "instruments.jacobians.bidiagonal.bidiagonal",
+        "instruments.jacobians.bidiagonal.continued",
+        "instruments.jacobians.bidiagonal.doubled",
         "instruments.jacobians.spaces.gram_schmidt",
-        "instruments.jacobians.triangular._substituted",
+        "instruments.jacobians.triangular.solved",
         "model.layers.lane_mixing.sinkhorn",
         "model.layers.manifolds.balanced",
         "compiling.operations._multiplied",

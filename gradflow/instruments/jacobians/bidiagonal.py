@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 ROUNDS = 4  # of doubling
+ROWS = 8  # vectors that another one is made orthogonal to at once
 
 
 class Bidiagonal(NamedTuple):
@@ -27,7 +28,7 @@ class Bidiagonal(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Vectors V [m, most, …], the last of U and the next of V [m, …], and `α, β` of every step [m, most, 2]."""
+    """Vectors V [m, most or a few more, …], the last of U and the next of V [m, …], and `α, β` of every step [m, most, 2]."""
 
     kept: jax.Array
     left: jax.Array
@@ -80,7 +81,7 @@ def _begun(push: Callable, starts, most: int) -> _State:
     number, *shape = starts.shape
     left = jax.eval_shape(jax.vmap(push), starts)
     return _State(
-        kept=jnp.zeros((number, most, *shape), starts.dtype),
+        kept=jnp.zeros((number, -(-most // ROWS) * ROWS, *shape), starts.dtype),
         left=jnp.zeros(left.shape, left.dtype),
         right=starts,
         entries=jnp.zeros((number, most, 2), starts.dtype),
@@ -92,11 +93,20 @@ def _step(push: Callable, pull: Callable, step, state: _State) -> _State:
     kept = state.kept.at[:, step].set(state.right)
     beta_before = jnp.where(step > 0, state.entries[:, step - 1, 1], 0)
     left, alpha = _normalized(jax.vmap(push)(state.right) - _times(beta_before, state.left))
-    right = jax.vmap(pull)(left) - _times(alpha, state.right)
-    along = jnp.einsum("mk...,m...->mk", kept, right)
-    right, beta = _normalized(right - jnp.einsum("mk...,mk->m...", kept, along))
+    right, beta = _normalized(_orthogonal(jax.vmap(pull)(left) - _times(alpha, state.right), kept, step + 1))
     entries = state.entries.at[:, step].set(jnp.stack([alpha, beta], axis=-1))
     return _State(kept, left, right, entries)
+
+
+def _orthogonal(vectors, kept, number):
+    """Returns vectors [m, …] without what lies along the first `number` of those kept [m, k, …], some at a time."""
+
+    def without_some(part, vectors):
+        some = jax.lax.dynamic_slice_in_dim(kept, part * ROWS, ROWS, axis=1)
+        along = jnp.einsum("mk...,m...->mk", some, vectors)
+        return vectors - jnp.einsum("mk...,mk->m...", some, along)
+
+    return jax.lax.fori_loop(0, (number + ROWS - 1) // ROWS, without_some, vectors)
 
 
 def _times(numbers, vectors):

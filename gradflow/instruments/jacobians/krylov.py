@@ -8,6 +8,7 @@ Axes: m probes; k iterations.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from .bidiagonal import Bidiagonal, continued
 from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
 from .matrices import one_by_one
 from .operators import Operator
-from .smallest import by_lsmr, smallest_singular_value
+from .smallest import Smallest, by_lsmr, smallest_singular_value
 from .spaces import dimension, project
 
 STILL = 1e-3  # relative change that is none
@@ -35,8 +36,8 @@ class Krylov:
 
     `probes` random directions, and the bidiagonalization with at most `iterations`, then doubled: fewer where doubling them moved
     every number by less than its standard error. `solves` steps of it for the pseudoinverse at most, whose largest singular value
-    is one over the smallest; 0 leave it out. A step is two solves: by substitution where tokens read their past alone (`triangular`), else
-    LSMR of at most `solver_iterations` each.
+    is one over the smallest; 0 leave it out. A step is two solves: by substitution where tokens read their past alone
+    (`triangular`), else LSMR of at most `solver_iterations` each.
     """
 
     probes: int = 8
@@ -75,7 +76,9 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
         return Measured(numbers, errors, nodes.max(), nodes, weights)
 
     most = min(2 * krylov.iterations, op.size)
-    now, before = continued(push, pull, starts, most, read, _is_still)
+    has_volume = bool(krylov.solves) and triangular.may_fit(op)  # by another way
+    awaited = [name for name in CONVERGING if not (has_volume and name == "log_volume")]
+    now, before = continued(push, pull, starts, most, read, partial(_is_still, awaited))
     numbers, errors = _converged(now, before, krylov.probes)
     largest = now.largest
     moved = jnp.abs(largest - before.largest)
@@ -84,20 +87,18 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     seen = jnp.min(now.nodes, initial=jnp.inf, where=_counted(now.weights))
     smaller = jnp.minimum(dimension(op.domain), dimension(op.range))
     is_onto = op.rank == smaller
-    ends = _ends(op, push, pull, start, largest, CLEAR * noise, is_onto, at(key, "smallest"), krylov)
-    least = jnp.fmin(seen, ends.bound)
-    is_exact = jnp.isfinite(ends.volume)
-    numbers["log_volume"] = jnp.where(is_exact, ends.volume, numbers["log_volume"])
+    smallest, volume = _solved(op, push, pull, start, largest, CLEAR * noise, is_onto, at(key, "smallest"), krylov)
+    least = jnp.fmin(seen, smallest.bound)
+    is_exact = jnp.isfinite(volume)
+    numbers["log_volume"] = jnp.where(is_exact, volume, numbers["log_volume"])
     errors["log_volume"] = jnp.where(is_exact, noise / least, errors["log_volume"])
     is_clear = (is_exact | clear(now.nodes, now.weights)) & (least > CLEAR * noise)
-    numbers = numbers | extremes(largest, ends.smallest)
+    numbers = numbers | extremes(largest, smallest.value)
     numbers = ranked(numbers, is_onto & is_clear)
-    has_volume = ~jnp.isnan(numbers["log_volume"])
-    has_smallest = ~jnp.isnan(numbers["smallest_singular_value"])
-    known = has_volume | has_smallest
+    known = ~jnp.isnan(numbers["log_volume"]) | ~jnp.isnan(numbers["smallest_singular_value"])
     errors["largest_singular_value"] = moved
-    errors["smallest_singular_value"] = ends.error
-    errors["condition_number"] = (moved + largest * ends.error / ends.smallest) / ends.smallest
+    errors["smallest_singular_value"] = smallest.error
+    errors["condition_number"] = (moved + largest * smallest.error / smallest.value) / smallest.value
     return {
         "singular_values": jnp.full(size, jnp.nan, dtype),
         **deficits(op, op.rank, known),
@@ -106,33 +107,29 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     }
 
 
-class _Ends(NamedTuple):
-    """The smallest singular value with its error, what it is at most, and the log-volume where it is exact; NaN: not known."""
+def _solved(
+    op: Operator, push, pull, start, largest, least, is_onto, key, krylov: Krylov
+) -> tuple[Smallest, jax.Array]:
+    """Returns the smallest singular value, and the log-volume where it is exact, else NaN.
 
-    smallest: jax.Array
-    error: jax.Array
-    bound: jax.Array
-    volume: jax.Array
-
-
-def _ends(op: Operator, push, pull, start, largest, least, is_onto, key, krylov: Krylov) -> _Ends:
-    """Returns what solving with the map tells. Nothing is solved where the smallest σ is known to be below `least`, or to be 0."""
+    Nothing is solved where the smallest is known to be below `least`, or to be 0.
+    """
     unknown = jnp.full_like(largest, jnp.nan)
     if not krylov.solves:
-        return _Ends(unknown, unknown, jnp.full_like(largest, jnp.inf), unknown)
+        return Smallest(unknown, unknown, jnp.full_like(largest, jnp.inf)), unknown
     starts = jax.vmap(start)(jax.random.split(key, 2))
     steps = min(krylov.solves, op.size)
     if not triangular.may_fit(op):
         inverse = by_lsmr(push, pull, op.like.dtype, krylov.solver_iterations)
-        return _Ends(*smallest_singular_value(inverse, starts, largest, steps), unknown)
+        return smallest_singular_value(inverse, starts, largest, steps), unknown
     bound = triangular.bound(op)
 
     def by_substitution():
-        exact = triangular.inverse(op, largest)
-        return _Ends(*smallest_singular_value(exact.inverse, starts, largest, steps), exact.log_volume)
+        log_volume, inverse = triangular.inverse(op, largest)
+        return smallest_singular_value(inverse, starts, largest, steps), log_volume
 
     def not_known():
-        return _Ends(unknown, unknown, bound, unknown)
+        return Smallest(unknown, unknown, bound), unknown
 
     is_worth_it = triangular.fits(op) & is_onto & (bound > least)
     return jax.lax.cond(is_worth_it, by_substitution, not_known)
@@ -152,10 +149,10 @@ def clear(nodes, weights):
     return jnp.all(~_counted(weights) | (nodes > least))
 
 
-def _is_still(now: Measured, before: Measured):
-    """Returns whether no number moved by more than its standard error, or hardly at all."""
+def _is_still(awaited, now: Measured, before: Measured):
+    """Returns whether the largest singular value hardly moved, and the numbers awaited by no more than their standard errors."""
     still = jnp.abs(now.largest - before.largest) <= SETTLED * now.largest
-    for name in CONVERGING:
+    for name in awaited:
         moved = jnp.abs(now.numbers[name] - before.numbers[name])
         allowed = now.errors[name] + STILL * jnp.abs(now.numbers[name])
         still = still & jnp.all(moved <= allowed)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from matfree import lstsq
 
@@ -19,6 +20,14 @@ SETTLED = 1e-3  # relative error at which no more steps are made
 CONVERGED = 5e-3  # relative error of what is a number
 
 
+class Smallest(NamedTuple):
+    """The smallest singular value and its error, NaN where it did not converge; and what it is at most, converged or not."""
+
+    value: jax.Array
+    error: jax.Array
+    bound: jax.Array
+
+
 class Inverse(NamedTuple):
     """The pseudoinverse of a map: `down` solves `A x = b` in least squares, `up` is its transpose; NaN where one was given up."""
 
@@ -27,10 +36,8 @@ class Inverse(NamedTuple):
     tolerance: Any  # of a solve, relative to σ_max
 
 
-def smallest_singular_value(inverse: Inverse, starts, largest, steps: int):
-    """Returns `(σ_min, error, bound)` from the starts [m, …], unit vectors on which `up` acts; NaN where it did not converge.
-
-    `bound` is a value that σ_min is at most, converged or not.
+def smallest_singular_value(inverse: Inverse, starts, largest, steps: int) -> Smallest:
+    """Returns σ_min from the starts [m, …], unit vectors on which `up` acts.
 
     With θ a singular value of B, and r what is missing to one of `A⁺` (`Bidiagonal`), one of A lies within r/θ² of 1/θ. The error
     is the largest of these, or the difference of the starts, and what the solves leave, their tolerance of σ_max. Converged
@@ -53,7 +60,7 @@ def smallest_singular_value(inverse: Inverse, starts, largest, steps: int):
     smallest = values.min()
     has_converged = error < CONVERGED * smallest
     value, its_error = jnp.where(has_converged, jnp.stack([smallest, error]), jnp.nan)
-    return value, its_error, smallest
+    return Smallest(value, its_error, smallest)
 
 
 def by_lsmr(push: Callable, pull: Callable, dtype, most: int) -> Inverse:
@@ -69,7 +76,7 @@ def by_lsmr(push: Callable, pull: Callable, dtype, most: int) -> Inverse:
         x, report = solve(widened, b.astype(widest))
         done = report["istop"] != GIVEN_UP
         if whole:
-            # A direction that a solve leaves out, as its σ is below the tolerance, is left in its residual: about 1/√n of a start.
+            # A direction that is left out, as its σ is below the tolerance, is left in the residual: about 1/√n of a start.
             done = done & (report["norm_residual"] < 1e-2 * b.size**-0.5 * jnp.linalg.norm(b.ravel()))
         return jnp.where(done, x, jnp.nan).astype(dtype)
 

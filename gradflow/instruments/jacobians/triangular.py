@@ -1,7 +1,7 @@
 """Maps that couple a token to its past alone: block triangular, so that volumes are exact and systems are solved by substitution.
 
-Row t of `A v` depends on v_s, s ≤ t. Where a norm took directions n from the domain, they are sent to directions q that the token's
-own block reaches least; where it took them from the range, the other way round. With N the normals of the smaller space,
+Row t of `A v` depends on v_s, s ≤ t. Where a norm took directions n from the domain, they are sent to directions q that the
+token's own block reaches least; where it took them from the range, the other way round. With N the normals of the smaller space,
 
     Â = A + w Σ q nᵀ,        log|det Â| = Σ_b log|det Â_bb|        over blocks b of tokens on the diagonal,
 

@@ -32,7 +32,8 @@ NOTHING, FEATURES, PAST, ALL = COUPLINGS = ("nothing", "features", "past tokens"
 class Layer(ABC):
     """What can stand in a place of equation (1): parameters that `init` draws, and a function of them and of the stream.
 
-    `asks` names what it reads of an example beside the stream (`inputs.context`), which is put beside its parameters.
+    `asks` names what it reads of an example beside the stream (`inputs.context`), which is put beside its parameters. One that
+    couples tokens may ask for "groups", the number of each token's [T]: its derivative is then that of every group alone.
     """
 
     asks: ClassVar[tuple[str, ...]] = ()

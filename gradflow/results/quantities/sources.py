@@ -53,8 +53,9 @@ _ALL = (
     _measured(
         "spectrum",
         "of one example, for each sublayer and factor: O(T c³) where tokens of c entries are not coupled; O(n³) up to n = "
-        "`dense`; beyond, 4 · `probes` · `iterations` passes through the sublayer, and for the smallest singular value at most "
-        "4 · `solves` · `solver_iterations`",
+        "`dense`; beyond, at most 4 · `probes` · `iterations` passes through the sublayer, and for the smallest singular value "
+        "at most 4 · `solves` for each block of tokens; where tokens read those behind them too, O(n³) up to n = 4096, and "
+        "beyond at most 4 · `solves` · `solver_iterations`",
     ),
     _measured(
         "spectrum_window",
