@@ -22,6 +22,7 @@ from gradflow.model.layers.functional import ACTIVATIONS, standardized
 from gradflow.model.layers.layer import Complement, FeatureGain, Gain, Identity, ScalarGain, Shift, Zero
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.parameters.depth import ByBlock, at_layer
+from gradflow.model.stacks.encoder_decoder import CrossAttention
 
 EXACT = 1e-12
 
@@ -407,7 +408,7 @@ def test_a_layer_is_a_value_whose_repr_rebuilds_it(layer):
     [
         (lambda: Attention(0), "heads is 0: at least 1 is needed"),
         (lambda: Attention(4, window=0), "window is 0: a token sees at least 1, itself"),
-        (lambda: Attention(4, window=2, causal=False), "a window of 2 tokens is one of the past: it needs causal=True"),
+        (lambda: CrossAttention(4, window=2), "cross-attention sees all of its memory: leave out its window of 2"),
         (lambda: Attention(4, kv_heads=3), "kv_heads = 3 must divide heads = 4"),
         (lambda: Attention(3).init(None, 8), "width = 8 is not a multiple of heads = 3: change one of them"),
         (lambda: Attention(2, rotary=Rotary()).init(None, 6), "rotary positions need an even width a head, not 6/2"),
@@ -449,7 +450,6 @@ def test_a_sink_takes_what_it_takes_and_one_far_below_nothing():
     [
         ({"first": 2}, "first is 2: without a window all tokens are seen"),
         ({"first": -1, "window": 3}, "first is -1: at least 0 is needed"),
-        ({"window": 0}, "window is 0: a token sees at least 1, itself"),
         ({"bias": ("query", "values")}, r"no matrix, whose bias is asked for: 'values': did you mean 'value'"),
     ],
 )

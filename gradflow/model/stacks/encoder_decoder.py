@@ -48,6 +48,8 @@ class CrossAttention(Attention):
         super().__post_init__()
         if self.causal or self.rotary:
             raise ValueError("cross-attention sees all of its memory: it has no causal mask and no rotary positions")
+        if self.window is not None:
+            raise ValueError(f"cross-attention sees all of its memory: leave out its window of {self.window}")
 
     def seen(self, params, x):
         """Returns the memory, which lies where a parameter would."""
