@@ -12,7 +12,7 @@ from gradflow.instruments.jacobians import triangular
 from gradflow.instruments.jacobians.krylov import Krylov, estimated
 from gradflow.instruments.jacobians.operators import Operator, operators
 from gradflow.instruments.jacobians.spaces import NORMALS, everything
-from gradflow.model.branches.branch import Attention
+from gradflow.model.branches.attention import Attention
 from gradflow.model.branches.latent import LatentAttention
 from gradflow.model.equation.sublayer import PARTS
 from gradflow.model.layers.layer import ALL, PAST, Identity
