@@ -19,7 +19,7 @@ FLOORS = {
 }
 ROOMS = {room: f"{floor}.{room}" if floor else room for floor, rooms in FLOORS.items() for room in rooms}
 NAMES = {
-    "caching": ("cache",),
+    "compiling.caching": ("cache",),
     "costs": ("cost",),
     "instruments.meters.meter": ("meter",),
     "interop.logged": ("logged",),
@@ -42,6 +42,7 @@ NAMES = {
     "theory.predict": ("predict",),
     "training.atlas": ("atlas",),
     "training.loop": ("train",),
+    "training.precision": ("precision",),
     "training.recipe": ("Recipe",),
     "training.record": ("labelled", "record", "recorded"),
 }

@@ -3,7 +3,7 @@
 from . import laws as laws
 from . import report as report
 from . import results as results
-from .caching import cache as cache
+from .compiling.caching import cache as cache
 from .costs import cost as cost
 from .instruments.jacobians import chain as chain
 from .instruments.jacobians import jacobians as jacobians
@@ -54,6 +54,7 @@ from .training import optimizers as optimizers
 from .training import record_schedule as record_schedule
 from .training.atlas import atlas as atlas
 from .training.loop import train as train
+from .training.precision import precision as precision
 from .training.recipe import Recipe as Recipe
 from .training.record import labelled as labelled
 from .training.record import record as record

@@ -10,8 +10,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 REMEDY = f"{FLAG}=-reduce"
@@ -20,6 +22,15 @@ QUICKLY = (
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_disable_hlo_passes=tree_reduction_rewriter",  # which makes two kernels of a sum
 )
+# What a program is told beside the flags (`jitted`): with a kernel a fusion, made by LLVM alone, it is compiled in two thirds of
+# the time, and without the rewriter in three quarters of that. Unoptimized sums go one entry after the other: they keep it.
+FEWER_KERNELS = "xla_cpu_use_fusion_emitters"  # releases before 0.12 know it
+OFTEN = {
+    FEWER_KERNELS: False,
+    "xla_backend_optimization_level": 1,
+    "xla_disable_hlo_passes": "tree_reduction_rewriter",
+}
+ONCE = {FEWER_KERNELS: False, "xla_backend_optimization_level": 0}
 STARTS = "from jaxlib import xla_client; xla_client.CompileOptions()"  # where flags are read
 
 
@@ -29,10 +40,32 @@ class Unusable(RuntimeError):
 
 def apply_cpu_workaround(jaxlib: str | None = None) -> None:
     """Adds `REMEDY` to `XLA_FLAGS` where this jaxlib needs it and nobody has decided otherwise; without effect once JAX ran."""
-    numbers = tuple(map(int, re.findall(r"\d+", jaxlib or version("jaxlib"))[:3]))
     flags = os.environ.get("XLA_FLAGS", "")
-    if (0, 10, 2) <= numbers < (0, 12) and FLAG not in flags:
+    if (0, 10, 2) <= _release(jaxlib) < (0, 12) and FLAG not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {REMEDY}".strip()
+
+
+def _release(jaxlib: str | None = None) -> tuple[int, ...]:
+    """Returns the numbers of a release of jaxlib, by default of this one."""
+    return tuple(map(int, re.findall(r"\d+", jaxlib or version("jaxlib"))[:3]))
+
+
+def options(wanted: Mapping[str, Any], jaxlib: str | None = None) -> dict[str, Any]:
+    """Returns, of what a program's compiler is to be told, what this jaxlib knows and nobody decided in `XLA_FLAGS`.
+
+    Nothing where programs run elsewhere than on the CPU. What `use_fast_compilation` put into the flags is nobody's decision.
+    """
+    import jax
+
+    if jax.default_backend() != "cpu":
+        return {}
+    decided = set()
+    for flag in os.environ.get("XLA_FLAGS", "").split():
+        if flag not in QUICKLY:
+            decided.add(flag.partition("=")[0].removeprefix("--"))
+    if _release(jaxlib) >= (0, 12):
+        decided.add(FEWER_KERNELS)
+    return {name: value for name, value in wanted.items() if name not in decided}
 
 
 def use_fast_compilation() -> None:

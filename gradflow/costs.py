@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 
+from .compiling.operations import Operations, operations, speed
 from .instruments.backward import gradients
 from .instruments.measurement import by_node
 from .instruments.readings import readings
@@ -24,12 +25,11 @@ from .model.inputs.batch import the_batch
 from .model.numerics.devices import check_axes
 from .model.numerics.settings import usual_settings
 from .model.parameters.keys import at, root
-from .operations import Operations, operations, speed
 from .programs.measurement import measure
 from .programs.sweep import sweep
 from .results.arguments import of_class, shown
 from .theory import predict as theory
-from .training.loop import first_step, train
+from .training.loop import calls, train
 from .training.plan import TRAINED, Plan
 from .training.recipe import recipe
 
@@ -124,7 +124,7 @@ def _predicted(
     keys = jax.vmap(lambda replica: at(root(key), "theory", replica))(jnp.arange(replicas))
     rows = batch["inputs"].size ** 2
     for model in nodes.values():
-        traced = theory.over_replicas.trace(model, theory.readings(quantities), draws, batch, keys)
+        traced = theory.over_replicas.trace(model, theory.readings(quantities), draws, batch, keys, None)
         grams = size.GRAMS + model.stack.size + size.DRAWN * draws
         yield operations(traced.jaxpr), 4 * rows * grams
 
@@ -146,17 +146,9 @@ def _trained(
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
     at_once = 1 if jax.default_backend() == "cpu" else seeds
     for model in nodes.values():
-        function, *arguments = first_step(plan, plan.step(model))
-        every_step = operations(function.trace(*arguments).jaxpr).times((steps + 1) * seeds / at_once)
-        yield every_step, _bytes(model, data, seeds=seeds, copies=TRAINED, at_once=at_once, mesh=mesh)
-        weights = jax.eval_shape(jax.vmap(model.init), plan.keys)
-        batch = plan.data.batches(plan.keys, 0)
-        heldout = over_seeds.trace(model, (gradients.heldout_loss,), weights, plan.data.held_out(), None)
-        yield operations(heldout.jaxpr).times(len(plan.kept)), 0.0
-        for step in plan.kept:
-            of_weights, _ = plan.further_at(step)
-            if of_weights:
-                yield operations(over_seeds.trace(model, of_weights, weights, batch, 0).jaxpr), 0.0
+        yield Operations(), _bytes(model, data, seeds=seeds, copies=TRAINED, at_once=at_once, mesh=mesh)
+        for call in calls(plan, model):
+            yield operations(call.function.trace(*call.arguments).jaxpr).times(call.times), 0.0
 
 
 COUNTED: dict[Callable, Callable[..., Counted]] = {

@@ -5,6 +5,7 @@ Each class is one job. `prepared` checks everything and prepares the folder, bef
 
 import shutil
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import xarray as xr
 
+from .interop import checkpointed
+from .interop.checkpointed import Checkpointed
 from .interop.trained import Trained, opened
 from .model.inputs import size
 from .named import program, wiring
@@ -154,9 +157,12 @@ def make_atlas(
 
 @dataclass(frozen=True)
 class Inspection:
-    """The measurement of a trained model, and its report; `notes` are warnings about the model's files and text."""
+    """The measurement of a trained model, or of the checkpoints of a run, and its report.
 
-    trained: Trained
+    `notes` are warnings about the files and the text.
+    """
+
+    trained: Trained | Checkpointed
     notes: list[str]
     out: Path
     blind: bool
@@ -166,14 +172,31 @@ class Inspection:
 
     @classmethod
     def prepared(
-        cls, folder: Path, out: Path, options: dict, *, blind: bool = False, overwrite: bool = False
+        cls,
+        folders: Sequence[Path],
+        steps: Sequence[int],
+        out: Path,
+        options: dict,
+        *,
+        blind: bool = False,
+        overwrite: bool = False,
     ) -> "Inspection":
-        """Returns the job, once the model's files are checked and the folder is locked; `options` as for `trained.opened`."""
+        """Returns the job, once the models' files are checked and the folder is locked; `options` as for `trained.found`.
+
+        Of one folder and no step it is that model alone.
+        """
+        if not folders:
+            raise ValueError("no folder: name that of a trained model, or those of the checkpoints of a run")
         origin = provenance()
+        configuration: dict[str, Any] = {"command": "inspect"}
         with warnings.catch_warnings(record=True, action="always") as caught:
-            trained = opened(folder, **options)
-        notes = [str(warning.message) for warning in caught]
-        configuration: dict[str, Any] = {"command": "inspect", "folder": str(folder)}
+            if len(folders) == 1 and not steps:
+                trained: Trained | Checkpointed = opened(folders[0], **options)
+                configuration["folder"] = str(folders[0])
+            else:
+                trained = checkpointed.opened(folders, steps, **options)
+                configuration |= {"folder": str(trained.folder), "checkpoints": trained.steps}
+        notes = list(dict.fromkeys(str(warning.message) for warning in caught))
         for name, value in options.items():
             configuration[name] = str(value) if isinstance(value, Path) else value
         configuration |= trained.sources

@@ -16,7 +16,9 @@ import pytest
 
 from gradflow.instruments.backward import gradients
 from gradflow.instruments.jacobians import jacobians
-from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward, GatedFeedForward
+from gradflow.model.branches.rotary import Rotary
 from gradflow.model.equation.sublayer import residual, walk, with_context
 from gradflow.model.layers.lane_mixing import DynamicGains
 from gradflow.model.layers.lanes import LaneGains, Then, gathered, mixed, spread

@@ -29,25 +29,33 @@ install_import_hook(["gradflow.model", "gradflow.instruments"], "typecheck.shape
 def pytest_addoption(parser):
     """`--compiled FILE` adds rows to a table such as compiled.csv; `--budget` fails files that need more than stands there.
 
-    `--third N` chooses every third file, the longest ones dealt first.
+    `--part 2/6` chooses the files of one of six parts, the longest ones dealt first.
     """
     parser.addoption("--compiled", help="a CSV file to add a row to for each test file: see budget.Row")
     parser.addoption(
         "--budget", action="store_true", help="fail a file that compiles more programs than compiled.csv says"
     )
     parser.addoption(
-        "--third",
-        type=int,
-        choices=(0, 1, 2),
-        help="run the chosen tests of a third of the files: all three run all of them",
+        "--part",
+        type=part,
+        metavar="K/N",
+        help="run the chosen tests of one of N parts of the files, of the K-th from 0: all parts run all of them",
     )
+
+
+def part(text: str) -> tuple[int, int]:
+    """Which part of how many, `(2, 6)` of "2/6"."""
+    which, parts = map(int, text.split("/"))
+    if not 0 <= which < parts:
+        raise ValueError(text)
+    return which, parts
 
 
 def selection(config) -> str:
     """Which tests run, as compiled.csv names it: `all`, `default`, or `some`, of which it has no numbers."""
     if (
         config.getoption("keyword")
-        or config.getoption("--third") is not None
+        or config.getoption("--part") is not None
         or any("::" in argument for argument in config.args)
     ):
         return "some"
@@ -58,10 +66,10 @@ def pytest_collection_modifyitems(config, items):
     """Files that took longest come first, and new ones before them: no worker is left with a long file at the end."""
     rows = budget.rows(selection(config)) or budget.rows("all")
     seconds = {file: row.seconds for file, row in rows.items()}
-    third = config.getoption("--third")
-    if third is not None:
+    if config.getoption("--part") is not None:
+        which, parts = config.getoption("--part")
         files = {file_of(item, config) for item in items}
-        dealt = sorted(files, key=lambda file: (-seconds.get(file, 0.0), file))[third::3]
+        dealt = sorted(files, key=lambda file: (-seconds.get(file, 0.0), file))[which::parts]
         config.hook.pytest_deselected(items=[item for item in items if file_of(item, config) not in dealt])
         items[:] = [item for item in items if file_of(item, config) in dealt]
     items.sort(key=lambda item: -seconds.get(file_of(item, config), float("inf")))

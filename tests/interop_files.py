@@ -39,7 +39,39 @@ CONFIGS = {
     "olmo2": {"model_type": "olmo2", **GATED},
     "deepseek_v3": {"model_type": "deepseek_v3", **SIZES, **LATENT},
 }
-DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "bfloat16": "BF16", "int64": "I64", "uint8": "U8"}
+ROUTED = {**GATED, "num_experts_per_tok": 2, "moe_intermediate_size": 4}
+# Types of which the tests take one row more.
+FURTHER = {
+    "roberta": {"model_type": "roberta", **SIZES, "intermediate_size": 12, "max_position_embeddings": 8},
+    "distilbert": {
+        "model_type": "distilbert",
+        "dim": 8,
+        "n_layers": 2,
+        "n_heads": 2,
+        "hidden_dim": 12,
+        "vocab_size": 11,
+    },
+    "modernbert": {"model_type": "modernbert", **SIZES, "intermediate_size": 12},
+    "gpt_neox": {"model_type": "gpt_neox", **SIZES, "intermediate_size": 12, "rotary_pct": 0.5},
+    "gptj": {"model_type": "gptj", **GPT, "rotary_dim": 2},
+    **{kind: {"model_type": kind, **GATED} for kind in ("qwen2", "phi3", "smollm3", "granite", "olmo", "olmo3")},
+    "starcoder2": {"model_type": "starcoder2", **GATED},
+    "cohere2": {"model_type": "cohere2", **GATED},
+    "glm4": {"model_type": "glm4", **GATED, "head_dim": 4},
+    "gemma": {"model_type": "gemma", **GATED, "head_dim": 6},
+    "mixtral": {"model_type": "mixtral", **GATED, "num_local_experts": 3},
+    "qwen3_moe": {"model_type": "qwen3_moe", **ROUTED, "num_experts": 3, "head_dim": 6},
+    "deepseek_v2": {"model_type": "deepseek_v2", **SIZES, **LATENT},
+}
+DTYPES = {
+    "float32": "F32",
+    "float16": "F16",
+    "float64": "F64",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "uint8": "U8",
+    "float8_e4m3fn": "F8_E4M3",
+}
 
 
 def contents(config: dict) -> dict[str, np.ndarray]:

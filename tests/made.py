@@ -6,7 +6,17 @@ import numpy as np
 import xarray as xr
 
 import gradflow as gf
-from gradflow.results.quantities import FACTORS, JACOBIANS, LOG_SIGMA, PROBES, QUANTILES, TERMS
+from gradflow.results.quantities import (
+    FACTORS,
+    JACOBIANS,
+    LOG_SIGMA,
+    LOST,
+    PROBES,
+    QUANTILES,
+    ROUNDED,
+    ROUNDINGS,
+    TERMS,
+)
 from gradflow.results.tree import Readings, label
 
 S = 4  # sublayers
@@ -64,6 +74,9 @@ def of_layers(near) -> dict:
     arrays |= {"massive_activation": by_token.max(-1), "largest_activation": by_token.max(-1)}
     for name, number in (("sublayer_removal", S), ("block_removal", S // 2)):
         arrays |= {name: 0.2 * near(number), f"{name}_sem": 0.01 * near(number)}
+    sizes = np.array([1e-2, 1e-7])[:, None, None]  # of bfloat16 and of float32
+    arrays["rounding_error"] = sizes * near(len(ROUNDINGS), len(ROUNDED), S + 1)
+    arrays["lost_share"] = np.zeros_like(near(len(ROUNDINGS), len(LOST), S + 1))
     return arrays
 
 

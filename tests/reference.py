@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradflow.model.branches import branch as branches
+from gradflow.model.branches.attention import Attention
 from gradflow.model.layers import layer as layers
 from gradflow.model.layers import norms
 from gradflow.model.numerics.settings import usual_settings
@@ -81,8 +82,8 @@ def _(layer: branches.GatedFeedForward, params, x, inner=untouched):
 
 
 @apply.register
-def _(layer: branches.Attention, params, x, inner=untouched, heads=1, **norms):
-    """`heads` has a number for each head, `norms` functions of queries, keys and values."""
+def _(layer: Attention, params, x, inner=untouched, heads=1, values=None, **norms):
+    """`heads` has a number for each head, `norms` functions of queries, keys and values; `values` stand for those of `x`."""
     size, scale = layer.head or x.shape[-1] // layer.heads, layer.scale
     groups = layer.heads // (layer.kv_heads or layer.heads)
     of = dict(zip(("query", "key", "value"), x if x.ndim == 3 else (x, x, x), strict=True))
@@ -94,6 +95,7 @@ def _(layer: branches.Attention, params, x, inner=untouched, heads=1, **norms):
             norms.get(name, untouched)(linear(params[name], of[name])[:, part])
             for name, part in (("query", own), ("key", shared), ("value", shared))
         )
+        v = v if values is None else values[:, shared]
         if layer.rotary:
             q, k = turned(q, layer.rotary.base), turned(k, layer.rotary.base)
         scores = q @ k.T * (scale or 1 / np.sqrt(size))
@@ -216,6 +218,14 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
         case "nanochat_mlp":
             new = x[0] + F(N("norm_in", x[0]))
             return jnp.stack([new, x[1], new if layer == depth // 2 + 1 else x[2]])
+        case "value_residual_attention":
+            u = apply(norm, p["norm_in"]["1"], x[0])
+            own = linear(p["branch"]["value"], u)
+            mix = own if layer == 1 else (own + x[1, :, : own.shape[-1]]) / 2
+            filled = jnp.concatenate([own, jnp.zeros((len(own), u.shape[-1] - own.shape[-1]))], -1)
+            return jnp.stack([x[0] + apply(branch, p["branch"], u, values=mix), filled if layer == 1 else x[1]])
+        case "value_residual_mlp":
+            return jnp.stack([x[0] + F(N("norm_in", x[0])), x[1]])
         case "unet_attention":
             below = x[: 1 + min(layer - 1, depth // 2)]
             across = 2 * (depth // 2) + 1 - layer
@@ -264,8 +274,9 @@ def sublayer(name: str, norm, branch, p, x, depth: int, layer: int):
             B, C = ([see(gain, x[:, t]) for t in range(x.shape[1])] for gain in ("write", "read"))
             return hyper_connected(A, B, C, x, lambda u: F(N("norm_in", u)))
         case "gated_residual":
-            read, shares = gated_lanes(p["read"], norm, x)
-            return jnp.stack([lane + share[:, None] * F(read) for lane, share in zip(x, shares, strict=True)])
+            read, normed = gated_lanes(p["read"], norm, x)
+            written = [share[:, None] * F(read) for share in shares(p["read"], normed)]
+            return jnp.stack([lane + part for lane, part in zip(x, written, strict=True)])
         case "frac_connections":
             fractions = jnp.einsum("ij,jtf->itf", p["read"]["1"]["matrix"], x)
             y = F(N("norm_in", jnp.concatenate(list(fractions), -1)))
@@ -401,14 +412,20 @@ MIXING = {"mhc_lite": permuted, "kromhc": kronecker, "jpmhc": rotated, "mhc_v4":
 
 
 def gated_lanes(p, norm, x):
-    """What is read of the lanes, and the share that each takes."""
+    """What is read of the lanes, and the lanes behind their norms."""
     normed = [apply(norm, p["norm"][str(i)], lane) for i, lane in enumerate(x)]
     flat, n = jnp.concatenate(normed, -1), len(x)
     hidden = flat @ p["down"].reshape(flat.shape[-1], -1) / n
     hidden = hidden / (1 + jnp.exp(-hidden))
     gates = 1 / (1 + jnp.exp(-(hidden @ p["up"].reshape(hidden.shape[-1], -1))))
     read = sum(gate * lane for gate, lane in zip(jnp.split(gates, n, -1), normed, strict=True)) / n
-    return read, (2 / (1 + jnp.exp(-(flat @ p["inject"].reshape(flat.shape[-1], n) / n)))).T
+    return read, flat
+
+
+def shares(p, flat):
+    """The share of a branch that each lane takes."""
+    n = p["inject"].shape[-1]
+    return (2 / (1 + jnp.exp(-(flat @ p["inject"].reshape(flat.shape[-1], n) / n)))).T
 
 
 def norm_of(value):
@@ -444,7 +461,7 @@ def leave(model, params, x):
             return x[0] + apply(norm_of(wiring), p["1"]["2"], x[1])
         case "siamese":
             return apply(norm_of(wiring), p["3"], x[0] + apply(norm_of(wiring), p["1"]["2"], x[1]))
-        case "parallel_mlp":
+        case "parallel_mlp" | "value_residual_mlp":
             return apply(norm_of(wiring), p["2"], x[0])
         case "b2t_mlp":
             return x[0]
@@ -498,7 +515,7 @@ def embedded(model, params, tokens):
             return jnp.stack([x, x])
         case "siamese":
             return jnp.stack([apply(norm_of(wiring), p["2"]["1"], x), x])
-        case "parallel_attention" | "b2t_attention" | "span_norm_attention":
+        case "parallel_attention" | "b2t_attention" | "span_norm_attention" | "value_residual_attention":
             return jnp.stack([x, 0 * x])
         case "geonorm":
             return apply(norm_of(wiring), p, x)
@@ -547,7 +564,8 @@ def backward(model, params, batch) -> list:
     """Per example: its own loss, and the gradients with respect to parameters, stream [S+1] and what is read out."""
     size = model.stack.size
     bottom = embedded(model, params, examples(batch)[0]["inputs"])
-    zeros = [jnp.zeros(bottom.shape)] * (size + 1), jnp.zeros(bottom.shape[-2:])
+    read_out = jax.eval_shape(model.leave, params, bottom)
+    zeros = [jnp.zeros(bottom.shape)] * (size + 1), jnp.zeros(read_out.shape)
     pull = jax.jit(jax.value_and_grad(lambda p, e, nudges, top: loss(model, p, e, nudges, top), (0, 2, 3)))
     return [jax.device_get(pull(params, example, *zeros)) for example in examples(batch)]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gradflow import caching
 from gradflow.cli.registry import keep_programs, without_cache
+from gradflow.compiling import caching
 
 PROGRAM = """
 import sys, warnings

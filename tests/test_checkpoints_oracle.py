@@ -102,7 +102,135 @@ MODELS = {
         {**LATENT, "rope_parameters": YARN, "q_lora_rank": None, "rope_interleave": False},
     ),
 }
-over_models = pytest.mark.parametrize("name", MODELS)
+# The same of the types that were added to these: one of each, with what a file of its kind may say.
+NOPE = [1, 0, 1]
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 50.0, "factor": 3.0}
+SCALED = {
+    "rope_type": "yarn",
+    "rope_theta": 50.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 8,
+    "beta_fast": 4.0,
+}
+SEARCHED = {
+    "rope_type": "longrope",
+    "rope_theta": 50.0,
+    "short_factor": [1.5, 2.0, 3.0],
+    "long_factor": [2.0, 4.0, 7.0],
+}
+PAIRS = {"rope_type": "default", "rope_theta": 50.0, "partial_rotary_factor": 0.5}
+TURNED = {"rope_type": "linear", "rope_theta": 50.0, "factor": 2.0, "partial_rotary_factor": 0.5}
+OF_KINDS = {"sliding_attention": {"rope_type": "default", "rope_theta": 30.0}, "full_attention": SCALED}
+SMALL = {**GATED, "max_position_embeddings": 5}  # fewer than the tokens that are read: what is dynamic is
+ROUTED = {
+    **GATED,
+    "moe_intermediate_size": 12,
+    "num_experts": 6,
+    "num_experts_per_tok": 3,
+    "experts_implementation": "eager",
+}
+LATENT2 = {key: value for key, value in LATENT.items() if key != "first_k_dense_replace"}
+DISTIL = {"vocab_size": VOCABULARY, "dim": WIDTH, "n_layers": BLOCKS, "n_heads": HEADS, "hidden_dim": 56}
+MULTIPLIERS = {
+    "embedding_multiplier": 3.0,
+    "logits_scaling": 2.0,
+    "residual_multiplier": 0.4,
+    "attention_multiplier": 0.3,
+}
+MODERN = {**SIZES, "intermediate_size": 56, "local_attention": 4, "global_attn_every_n_layers": 2}
+MODERN |= {"cls_token_id": 1, "sep_token_id": 2}
+FURTHER = {
+    "roberta": (
+        "RobertaConfig",
+        "RobertaForMaskedLM",
+        {**SIZES, "intermediate_size": 56, "max_position_embeddings": 20},
+    ),
+    "distilbert": ("DistilBertConfig", "DistilBertForMaskedLM", {**DISTIL, "max_position_embeddings": 16}),
+    "modernbert": ("ModernBertConfig", "ModernBertForMaskedLM", MODERN),
+    "modernbert-biased": (
+        "ModernBertConfig",
+        "ModernBertForMaskedLM",
+        {**MODERN, **dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), True)},
+    ),
+    "gpt_neox": ("GPTNeoXConfig", "GPTNeoXForCausalLM", {**SIZES, "intermediate_size": 56, "rope_parameters": PAIRS}),
+    "gpt_neox-serial": (
+        "GPTNeoXConfig",
+        "GPTNeoXForCausalLM",
+        {**SIZES, "intermediate_size": 56, "use_parallel_residual": False, "rope_parameters": TURNED},
+    ),
+    "gptj": ("GPTJConfig", "GPTJForCausalLM", {**GPT, "n_inner": 56, "rotary_dim": 6}),
+    "qwen2": (
+        "Qwen2Config",
+        "Qwen2ForCausalLM",
+        {**GATED, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
+    ),
+    "qwen2-yarn": ("Qwen2Config", "Qwen2ForCausalLM", {**GATED, "rope_parameters": SCALED}),
+    "llama-dynamic": ("LlamaConfig", "LlamaForCausalLM", {**SMALL, "rope_parameters": DYNAMIC}),
+    "phi3": ("Phi3Config", "Phi3ForCausalLM", {**GATED, "sliding_window": 3}),
+    "phi3-longrope": (
+        "Phi3Config",
+        "Phi3ForCausalLM",
+        {
+            **GATED,
+            "rope_parameters": {**SEARCHED, "partial_rotary_factor": 0.75},
+            "original_max_position_embeddings": 5,
+        },
+    ),
+    "smollm3": (
+        "SmolLM3Config",
+        "SmolLM3ForCausalLM",
+        {**GATED, "no_rope_layers": NOPE, "use_sliding_window": True, "sliding_window": 3},
+    ),
+    "smollm3-yarn": (
+        "SmolLM3Config",
+        "SmolLM3ForCausalLM",
+        {**GATED, "no_rope_layers": NOPE, "rope_parameters": SCALED},
+    ),
+    "granite": ("GraniteConfig", "GraniteForCausalLM", {**GATED, **MULTIPLIERS}),
+    "olmo": ("OlmoConfig", "OlmoForCausalLM", {**GATED, "clip_qkv": 0.3}),
+    "olmo3": (
+        "Olmo3Config",
+        "Olmo3ForCausalLM",
+        {**GATED, "sliding_window": 3, "layer_types": WINDOWS, "rope_parameters": OF_KINDS},
+    ),
+    "starcoder2": ("Starcoder2Config", "Starcoder2ForCausalLM", {**GATED, "sliding_window": 3}),
+    "cohere2": ("Cohere2Config", "Cohere2ForCausalLM", {**GATED, "sliding_window": 3, "layer_types": WINDOWS}),
+    "glm4": ("Glm4Config", "Glm4ForCausalLM", {**GATED, "head_dim": 12}),
+    "gemma": ("GemmaConfig", "GemmaForCausalLM", NARROW),
+    "mixtral": (
+        "MixtralConfig",
+        "MixtralForCausalLM",
+        {
+            **GATED,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "sliding_window": 3,
+            "experts_implementation": "eager",
+        },
+    ),
+    "qwen3_moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM", {**ROUTED, "head_dim": 6, "norm_topk_prob": True}),
+    "deepseek_v2": ("DeepseekV2Config", "DeepseekV2ForCausalLM", {**LATENT2, "topk_method": "group_limited_greedy"}),
+    "deepseek_v2-yarn": (
+        "DeepseekV2Config",
+        "DeepseekV2ForCausalLM",
+        {**LATENT, "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.5}, "q_lora_rank": None},
+    ),
+}
+
+
+def row(name: str):
+    """A type as a case: one that was added is further, one that is not installed is skipped with its name."""
+    configuration, kind, _ = {**MODELS, **FURTHER}[name]
+    there = name in MODELS or (hasattr(transformers, configuration) and hasattr(transformers, kind))
+    marks = [pytest.mark.further] if name in FURTHER else []
+    if not there:
+        marks.append(pytest.mark.skip(reason=f"transformers {transformers.__version__} has no {name}"))
+    return pytest.param(name, marks=marks)
+
+
+MODELS_HERE = [row(name) for name in (*MODELS, *FURTHER)]
+MODELS |= FURTHER
+over_models = pytest.mark.parametrize("name", MODELS_HERE)
 # How far apart, of the largest entry: logits and loss, gradients.
 CLOSE = {"float32": (1e-5, 1e-4), "float64": (1e-9, 1e-9)}
 over_precisions = pytest.mark.parametrize("precision", CLOSE)
@@ -176,13 +304,30 @@ def theirs(name: str, precision: str) -> dict:
         "logits": logits.detach().numpy(),
         "loss": float(loss.detach()),
         "stream": np.stack([x.grad.numpy() for x in stream]),
-        "grads": apart_by_expert({n: p.grad for n, p in model.named_parameters()} | untrained(model)),
+        "grads": renamed(name, apart_by_expert({n: p.grad for n, p in model.named_parameters()} | untrained(model))),
     }
 
 
 def untrained(model) -> dict:
     """What is saved with a model and has no gradient: the numbers that balance the load of experts."""
     return {n: 0 * b for n, b in model.named_buffers() if n.endswith("e_score_correction_bias")}
+
+
+# What has another name in a file than in the library's memory.
+RENAMED = {
+    "gpt_neox": {"lm_head.": "embed_out."},
+    "mixtral": {".mlp.": ".block_sparse_moe.", ".gate_proj.": ".w1.", ".down_proj.": ".w2.", ".up_proj.": ".w3."},
+}
+
+
+def renamed(kind: str, grads: dict) -> dict[str, np.ndarray]:
+    """The gradients by the names that files have."""
+    found = {}
+    for name, grad in grads.items():
+        for here, there in RENAMED.get(kind.split("-")[0], {}).items():
+            name = name.replace(here, there)
+        found[name] = grad
+    return found
 
 
 def apart_by_expert(grads: dict) -> dict[str, np.ndarray]:
@@ -210,11 +355,11 @@ def ours(name: str, precision: str, folder: Path) -> dict:
 
     def nudged(params, nudges, tops):
         """The loss, and the logits, with something added to the stream."""
-        visit = lambda x, parts, nudge: (sublayer(x + nudge, **parts), None)
+        visit = lambda x, parts, nudge: (sublayer(moved(x, nudge), **parts), None)
 
         def example(inputs, targets, nudges, top):
             x, _ = walk(model.stack, params["stack"], model.enter(params, inputs), visit, nudges)
-            out = model.leave(params, x + top)
+            out = model.leave(params, moved(x, top))
             return model.loss(params, out, targets), model.logits(params, out)
 
         losses, logits = jax.vmap(example)(batch["inputs"], batch["targets"], nudges, tops)
@@ -225,6 +370,11 @@ def ours(name: str, precision: str, folder: Path) -> dict:
     stream = np.concatenate([np.moveaxis(nudges, 1, 0)[::2], tops[None]])
     found = {"model": model, "params": params, "batch": batch, "config": Config(json_of(own / "config.json"))}
     return {**found, "loss": loss, "logits": logits, "grads": grads, "stream": stream}
+
+
+def moved(x, nudge):
+    """The stream with something added to it; of several lanes to the first, which the others forget between blocks."""
+    return x + nudge if x.ndim == nudge.ndim else x.at[0].add(nudge)
 
 
 def apart(ours, theirs, scale=None) -> float:
@@ -259,13 +409,19 @@ def test_the_gradient_of_every_parameter_is_that_of_transformers(name, precision
     shapes = leaves(jax.eval_shape(lambda: own["params"]))
     names = lambda leaf, key: [layout.table[key].names(block) for block in leaf.blocks or (0,)]
     grads = lambda leaf, key: np.stack([layout.table[key]([other[n] for n in own]) for own in names(leaf, key)])
-    for leaf, grad in zip(shapes, jax.tree.leaves(own["grads"]), strict=True):
+    for leaf, grad in zip(shapes, summed(shapes, jax.tree.leaves(own["grads"]), layout), strict=True):
         # A softmax does not see a shift of its scores that all keys share: the gradient of their bias is rounding alone.
         scale = abs(grads(leaf, leaf.name.replace("key.bias", "query.bias"))).max() or 1.0
         found = grad if leaf.blocks is not None else grad[None]
         assert apart(found, grads(leaf, leaf.name), scale) < CLOSE[precision][1], leaf.name
     seen = {name for leaf in shapes for block in names(leaf, leaf.name) for name in block}
     assert seen == set(other)
+
+
+def summed(shapes, grads, layout) -> list:
+    """Ours, where several parameters are of one tensor their sum: GPT-J's norm is one for both branches."""
+    of = [(layout.table[leaf.name], leaf.blocks) for leaf in shapes]
+    return [sum(grad for other, grad in zip(of, grads, strict=True) if other == one) for one in of]
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "gemma3_text", "olmo2"])  # one of each placement
@@ -332,6 +488,35 @@ def test_the_types_of_tokens_are_those_of_transformers(folders):
     assert apart(np.asarray(logits), expected) < 1e-9
     with pytest.raises(ValueError, match="token_type_ids has 0 to 3, and m has 2 types: leave them out"):
         checked({**BATCH, "token_type_ids": 3 * types}, {"m": read})
+
+
+@pytest.mark.further
+def test_sinks_and_their_gradients_are_those_of_gpt_oss():
+    """Its attention alone, without positions: a window, biases, keys for two heads each."""
+    modeling = pytest.importorskip("transformers.models.gpt_oss.modeling_gpt_oss", reason="no gpt_oss is installed")
+    values = {**NARROW, "sliding_window": 3, "layer_types": WINDOWS, "attn_implementation": "eager"}
+    own = gf.branches.Attention(HEADS, 2, window=3, bias=True, head=6, sink=0.0)
+    x = np.random.default_rng(3).normal(size=(TOKENS, WIDTH))
+    with fixed_precision_is("float64"):
+        theirs = modeling.GptOssAttention(transformers.GptOssConfig(**values), 0).to(torch.float64)
+        noise = np.random.default_rng(4)
+        for parameter in theirs.parameters():
+            parameter.data = torch.tensor(0.4 * noise.normal(size=parameter.shape))
+        seen = np.asarray(own.mask.seen((TOKENS, TOKENS)))
+        hidden = torch.tensor(np.where(seen, 0.0, -np.inf))[None, None]
+        turn = torch.ones(1, TOKENS, 3, dtype=torch.float64), torch.zeros(1, TOKENS, 3, dtype=torch.float64)
+        y, _ = theirs(torch.tensor(x)[None], turn, hidden)
+        (torch.sin(y)).sum().backward()
+    params = own.init(jax.random.key(0), WIDTH)
+    for ours, name in {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}.items():
+        layer = theirs.get_submodule(name)
+        params[ours].kernel = jnp.asarray(layer.weight.detach().numpy().T)
+        params[ours].bias = jnp.asarray(layer.bias.detach().numpy())
+    params["sink"] = jnp.asarray(theirs.sinks.detach().numpy())
+    loss, grads = jax.jit(jax.value_and_grad(lambda p: jnp.sin(own(p, jnp.asarray(x))).sum()))(params)
+    assert float(loss) == pytest.approx(float(torch.sin(y).sum().detach()), rel=1e-10)
+    np.testing.assert_allclose(grads["sink"], theirs.sinks.grad.numpy(), rtol=1e-9)
+    np.testing.assert_allclose(grads["query"].kernel[...].T, theirs.q_proj.weight.grad.numpy(), rtol=1e-9, atol=1e-12)
 
 
 def test_every_model_type_that_is_read_is_compared():

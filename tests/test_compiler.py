@@ -70,3 +70,14 @@ def test_it_is_too_late_once_jax_ran_and_that_is_an_error():
     assert late.stderr.splitlines()[-1].startswith(
         "gradflow.compiler.Unusable: this jaxlib sums wrongly on the CPU (jax issue 39103): import gradflow before JAX is first"
     )
+
+
+def test_a_program_is_told_what_its_jaxlib_knows_and_nobody_decided(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert compiler.options(compiler.OFTEN, "0.10.2") == compiler.OFTEN
+    assert compiler.options(compiler.ONCE, "0.12.0") == {"xla_backend_optimization_level": 0}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
+    assert "xla_backend_optimization_level" not in compiler.options(compiler.OFTEN, "0.10.2")
+    compiler.use_fast_compilation()
+    monkeypatch.setenv("XLA_FLAGS", " ".join(compiler.QUICKLY))
+    assert compiler.options(compiler.OFTEN, "0.10.2") == compiler.OFTEN

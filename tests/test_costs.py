@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 import gradflow as gf
+from gradflow.compiling.operations import OVERHEAD, UNKNOWN, Operations, Speed, operations
 from gradflow.costs import Cost
-from gradflow.operations import OVERHEAD, UNKNOWN, Operations, Speed, operations
 
 DATA = gf.data.text(context=8, batch=2)
 MODELS = gf.transformers("pre", "post", depth=2, width=8, heads=2)

@@ -230,7 +230,7 @@ def theirs(case: Case) -> dict:
 def exact_yarn(rounded):
     """Our frequencies, in float64, once they are theirs to rounding: theirs are float32."""
     half = TURNED // 2
-    exact = np.asarray(Yarn(4.0, 32, 4.0, 1.0, 50.0)(50.0 ** (-np.arange(half) / half)))
+    exact = np.asarray(Yarn(4.0, 32, 4.0, 1.0, 50.0)(50.0 ** (-np.arange(half) / half), 7))
     np.testing.assert_allclose(exact, rounded.numpy(), rtol=1e-6)
     assert (exact < 50.0 ** (-np.arange(half) / half)).any()
     return torch.tensor(exact)

@@ -20,7 +20,8 @@ from scipy import integrate, stats
 
 import gradflow as gf
 from gradflow.instruments.seeds import seed_keys
-from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward, GatedFeedForward
 from gradflow.model.equation.sublayer import bind, recorded, sublayer, walk
 from gradflow.model.layers.functional import ACTIVATIONS
 from gradflow.model.layers.norms import LayerNorm, RMSNorm

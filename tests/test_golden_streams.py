@@ -15,7 +15,8 @@ from montecarlo import assert_mean
 
 import gradflow as gf
 from gradflow.instruments.seeds import seed_keys
-from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward
 from gradflow.model.layers.layer import Gain
 from gradflow.model.layers.norms import RMSNorm
 from gradflow.model.parameters.depth import OfDepth

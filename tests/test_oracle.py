@@ -17,7 +17,8 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments.backward import gradients
-from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward
 from gradflow.model.equation.sublayer import sublayer, walk
 from gradflow.model.parameters.names import named, parameter_names
 

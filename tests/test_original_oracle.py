@@ -16,7 +16,8 @@ import pytest
 import streams
 
 from gradflow.instruments.backward import gradients
-from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward
 from gradflow.model.layers.norms import LayerNorm
 from gradflow.model.parameters.names import named
 from gradflow.model.stacks.embedding_readout import Sinusoidal

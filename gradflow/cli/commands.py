@@ -117,16 +117,18 @@ def atlas(
 
 @command
 def inspect(
-    folder: tyro.conf.Positional[Path],
+    folders: tyro.conf.Positional[tuple[Path, ...]],
+    steps: tuple[int, ...] = (),
     trained: Annotated[Trained, Flat] = Trained(),
     out: Path = Path("gradflow-inspect"),
     blind: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Measure a trained model, and write its full report: figures, tables and an appendix.
+    """Measure a trained model, or the checkpoints of a run, and write the full report: figures, tables and an appendix.
 
     Args:
-        folder: With config.json and safetensors, in the layout of Hugging Face.
+        folders: With config.json and safetensors, in the layout of Hugging Face; several are steps of one run.
+        steps: The step of each folder; by default the last number in its name, as in checkpoint-500.
         trained: The text and the measurements.
         out: A folder that is new or empty, or holds an interrupted run of the same configuration.
         blind: Leave out of the bundle all that tells whose it is: paths, commits, hosts, users, kernels.
@@ -137,7 +139,7 @@ def inspect(
         prepare()
         from ..jobs import Inspection
 
-        job = Inspection.prepared(folder, out, asdict(trained), blind=blind, overwrite=overwrite)
+        job = Inspection.prepared(folders, steps, out, asdict(trained), blind=blind, overwrite=overwrite)
     for line in job.trained.to_text():
         print(line)
     for note in job.notes:

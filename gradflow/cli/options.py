@@ -67,6 +67,8 @@ class Updates:
     """Largest norm of each parameter's gradient, layer by layer."""
     dropout: float = 0.0
     """Share of each branch's output that is dropped in training."""
+    attention_dropout: float = 0.0
+    """Share of attention's probabilities that is dropped in training."""
     momentum: Annotated[float | None, shown("FLOAT", "0")] = None
     """Of sgd."""
     nesterov: bool = False

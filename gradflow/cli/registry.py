@@ -41,7 +41,7 @@ def keep_programs() -> None:
     """
     import jax
 
-    from ..caching import FOLDER, OFF, cache
+    from ..compiling.caching import FOLDER, OFF, cache
 
     if os.environ.get(FOLDER) in OFF or jax.config.values["jax_compilation_cache_dir"]:
         return
@@ -54,7 +54,7 @@ def keep_programs() -> None:
 def without_cache(words: list[str]) -> list[str]:
     """Returns the words of a command line without `NO_CACHE`, which is obeyed."""
     if NO_CACHE in words:
-        from ..caching import FOLDER
+        from ..compiling.caching import FOLDER
 
         os.environ[FOLDER] = "off"
     return [word for word in words if word != NO_CACHE]

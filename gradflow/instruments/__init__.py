@@ -1,1 +1,1 @@
-"""Instruments, bottom up: meters, backward, forward, directions, jacobians, composite, readings, seeds, measurement."""
+"""Instruments, bottom up: meters, backward, forward, directions, jacobians, composite, rounding, readings, seeds, measurement."""

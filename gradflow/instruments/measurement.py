@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jax.sharding import Mesh
 
-from ..ahead import Ahead
+from ..compiling.ahead import Ahead
 from ..model.contracts import Drawable, Model, Sided
 from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data, readable, the_batch
@@ -18,6 +18,7 @@ from ..model.numerics import devices
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
+from ..progress import Waiting
 from ..results.arguments import known as one_of
 from ..results.arguments import whole
 from ..results.digest import digest
@@ -28,7 +29,7 @@ from ..results.tree import Readings, described, label
 from .backward.loss import refuse_module
 from .meters.resolution import resolved, warn_of_nonfinite, warn_of_underflow
 from .readings import Reading, check_padding, name_of, readings
-from .seeds import first_call, given_weights, init_seeds, over_seeds, read_seeds, seed_keys
+from .seeds import first_call, given_weights, init_seeds, over_seeds, read_seeds, seed_keys, seeds_of
 
 SHARED, OWN = "shared by seeds", "one a seed"
 
@@ -105,10 +106,10 @@ def measure_models(
         nodes = profiled(nodes, first, key)
     multiple = devices.ways(mesh, devices.SEED)
     measured = {}
-    with Ahead() as ahead:
+    with Waiting("measure") as bar, Ahead() as ahead:
         for name, model in nodes.items():
-            if name not in given and mesh is None:
-                ahead.compile(name, over_seeds, *first_call(model, chosen, keys, batch, batch_axis))
+            _foresee(ahead, name, model, chosen, keys, batch, batch_axis, given.get(name), mesh)
+            bar.expect(ahead.seconds)
         for name, model in nodes.items():
             ahead.wait(name)
             if name in given:
@@ -137,6 +138,16 @@ def measure_models(
         attributes["weights_sha256"] = {name: digest(weights) for name, weights in given.items()}
     origin["resources"] = clock.used()
     return label(measured, leading={"seed": np.arange(seeds)}, provenance=origin, **attributes)
+
+
+def _foresee(ahead: Ahead, name: str, model, chosen, keys, batch, batch_axis, weights, mesh) -> None:
+    """Has the program that reads a model compiled; on a mesh, and of given weights, it is compiled at its call."""
+    arguments = first_call(model, chosen, keys, batch, batch_axis, weights, mesh)
+    times = len(keys) / seeds_of(arguments[2])
+    if weights is None and mesh is None:
+        ahead.compile(name, over_seeds, *arguments, times=times)
+    else:
+        ahead.count(over_seeds, *arguments, times=times)
 
 
 def _shared_batch(data, nodes: Mapping, key, seeds: int, given: Mapping, mesh) -> tuple[Any, None, Any]:

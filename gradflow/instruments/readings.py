@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from ..model.inputs.context import context_of
+from ..model.stacks.transformer import check_precision
 from ..results.arguments import known as one_of
 from ..results.quantities import by_what_they_yield, listed
-from . import composite
+from . import composite, rounding
 from .backward import gradients, noise
 from .forward import activations, attention, experts, removal, similarity
 from .jacobians import chain, spectrum
@@ -33,6 +34,7 @@ READINGS: dict[str, Reading] = {
     "attention": attention.by_head,
     "activations": activations.massive,
     "layer_removal": removal.removal,
+    "rounding": rounding.rounding,
 }
 
 
@@ -47,10 +49,12 @@ def readings(quantities: str | Iterable[str | Reading], known: Mapping[str, Read
             chosen.append(quantity)
         else:
             chosen.append(functions[one_of("reading", quantity, known, also=functions)])
+    if rounding.rounding in chosen:
+        check_precision(rounding.EXACT)
     return tuple(dict.fromkeys(chosen))
 
 
-# What is read of real tokens alone; all else knows no padding.
+# What is read of real tokens alone. A Jacobian is a map of all tokens of the first example: cut that one to its own.
 OF_PADDED = (
     gradients.reading,
     gradients.economy,
@@ -58,6 +62,10 @@ OF_PADDED = (
     noise.per_example,
     gradients.heldout_loss,
     removal.removal,
+    attention.by_head,
+    activations.massive,
+    similarity.between_positions,
+    experts.load,
 )
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..compiling.jitted import for_few_calls
 from ..model.inputs import size
 from ..model.inputs.weights import shapes
 from ..model.numerics.devices import (
@@ -20,10 +21,10 @@ from ..model.numerics.devices import (
     SEED,
     everywhere,
     in_turn,
+    kept_weights,
     place,
     place_weights,
     ways,
-    weight_shardings,
 )
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.keys import at, root
@@ -34,7 +35,7 @@ from .readings import Reading
 AT_ONCE = 2**30  # bytes of weights
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4, 5))
+@for_few_calls(0, 1, 4, 5)
 def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: int | None, mesh=None) -> dict:
     """Returns all the readings in `chosen` of every seed, from one compiled call; `batch_axis` None where seeds share the batch.
 
@@ -71,18 +72,24 @@ def seed_keys(key, seeds: int):
     return jax.vmap(key_of)(jnp.arange(seeds))
 
 
+@for_few_calls(0, 2)
+def drawn(model, keys, mesh=None):
+    """Returns the weights of all seeds, with a leading seed axis: those of one seed whatever the number of seeds.
+
+    On a mesh each device draws what it holds of them.
+    """
+    return kept_weights(mesh, jax.vmap(model.init)(keys), SEED)
+
+
 def init_seeds(model, keys, multiple: int = 1, mesh=None) -> Iterator:
     """Yields the weights of all seeds, drawn at once where they take at most `AT_ONCE` bytes, else part by part.
 
-    A part has a multiple of so many seeds, as has their number. Where a mesh divides weights, each of its devices draws its own.
+    A part has a multiple of so many seeds, as has their number. They are drawn on the mesh where that divides weights.
     """
     length = drawn_at_once(model, len(keys), multiple)
-    init = jax.vmap(model.init)
-    if ways(mesh, MODEL) > 1:
-        shardings = weight_shardings(mesh, jax.eval_shape(init, keys[:length]), SEED)
-        init = jax.jit(init, out_shardings=shardings)
+    divided = mesh if ways(mesh, MODEL) > 1 else None
     for start in range(0, len(keys), length):
-        yield init(place(mesh, keys[start : start + length], SEED))
+        yield drawn(model, place(divided, keys[start : start + length], SEED), divided)
 
 
 def drawn_at_once(model, seeds: int, multiple: int = 1) -> int:
@@ -103,7 +110,7 @@ def _bytes(model) -> int:
 
 def given_weights(weights, seeds: int, multiple: int = 1) -> Iterator:
     """Yields weights that are given, for all seeds: as they are, or, where there is one set for several, so often at a time."""
-    given = _seeds_of(weights)
+    given = seeds_of(weights)
     if given == 1 and multiple > 1:
         weights = jax.tree.map(partial(jnp.repeat, repeats=multiple, axis=0), weights)
         given = multiple
@@ -118,7 +125,7 @@ def read_seeds(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch
         batch = place(mesh, batch, EXAMPLE)
     start = 0
     for weights in parts:
-        end = start + _seeds_of(weights)
+        end = start + seeds_of(weights)
         seen = batch if batch_axis is None else place(mesh, some_seeds(batch, start, end), SEED, EXAMPLE)
         readings = over_seeds(model, chosen, place_weights(mesh, weights, SEED), seen, batch_axis, mesh)
         arrays.append(jax.device_get(readings))
@@ -126,15 +133,22 @@ def read_seeds(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch
     return jax.tree.map(_concatenated, *arrays)
 
 
-def first_call(model, chosen: tuple[Reading, ...], keys, batch, batch_axis: int | None) -> tuple:
-    """Returns the arguments of the first call of `over_seeds` that `read_seeds` makes with fresh weights, these as shapes."""
-    length = drawn_at_once(model, len(keys))
-    weights = jax.eval_shape(jax.vmap(model.init), keys[:length])
+def first_call(model, chosen: tuple[Reading, ...], keys, batch, batch_axis: int | None, given=None, mesh=None) -> tuple:
+    """Returns the arguments of the first call of `over_seeds` that `read_seeds` makes, the weights as shapes.
+
+    Fresh ones, or `given`.
+    """
+    if given is None:
+        length = drawn_at_once(model, len(keys))
+        weights = jax.eval_shape(jax.vmap(model.init), keys[:length])
+    else:
+        length = seeds_of(given)
+        weights = jax.eval_shape(lambda weights: weights, given)
     seen = batch if batch_axis is None else some_seeds(batch, 0, length)
-    return model, chosen, weights, seen, batch_axis, None
+    return model, chosen, weights, seen, batch_axis, mesh
 
 
-def _seeds_of(tree) -> int:
+def seeds_of(tree) -> int:
     """Returns how many seeds a tree has: the length of its leading axis."""
     return len(jax.tree.leaves(tree)[0])
 
@@ -153,7 +167,7 @@ def split_seeds(tree, at_once: int = 1) -> list:
     By NumPy, as is `concat_seeds`: several groups exist on the CPU of one process alone, where arrays are shared with it, and JAX
     would compile a program for each shape.
     """
-    seeds = _seeds_of(tree)
+    seeds = seeds_of(tree)
     if jax.default_backend() != "cpu" or jax.process_count() > 1 or seeds == at_once:
         return [tree]
     rows = jax.tree.map(_on_host, tree)

@@ -1,3 +1,3 @@
-"""The interop floor, bottom up: functions, pretrained, tokens, cutter, tokenizer, trained, logs, logged. Models and records
-that were not built here.
+"""The interop floor, bottom up: functions, pretrained, tokens, cutter, tokenizer, trained, checkpointed, logs, logged.
+Models and records that were not built here.
 """

@@ -19,7 +19,7 @@ import xarray as xr
 from ..instruments.jacobians.spectrum import DENSE
 from ..instruments.readings import Reading
 from ..instruments.readings import readings as functions
-from ..model.branches.branch import Attention
+from ..model.branches.attention import Attention
 from ..model.parameters.names import parameter_count
 from ..model.stacks.embedding_readout import Readout
 from ..model.stacks.transformer import Transformer
@@ -39,14 +39,22 @@ AUTO, NOTHING = "auto", "none"
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model with its weights, the text that it reads, what is read of it, and what all this was made of."""
+    """A trained model, the text that it reads, what is read of it, and what all this was made of.
+
+    `params` are its weights; None before they are read from its files (`with_weights`).
+    """
 
     name: str
     model: Transformer
-    params: Any
+    files: Saved
     text: data.Tokens
     quantities: tuple[Reading, ...]
     sources: dict
+    params: Any = None
+
+    def with_weights(self) -> "Trained":
+        """Returns the same with its weights. What is not finite in them raises a warning."""
+        return replace(self, params=self.files.params())
 
     def measured(self) -> xr.DataTree:
         """Returns what `measure` does, for one seed."""
@@ -57,7 +65,7 @@ class Trained:
 
     def to_text(self) -> list[str]:
         """Returns lines about the model and its text: each placement with its equation, the sizes, and the text."""
-        description = describe(encode(self.model), parameter_count(self.params))
+        description = describe(encode(self.model), parameter_count(self.model.shapes))
         lines = []
         for wiring in description["wirings"]:
             placement = f"placement {wiring['name']}, {wiring['equation']}"
@@ -70,7 +78,12 @@ class Trained:
         return lines
 
 
-def opened(
+def opened(folder: str | Path, **options) -> Trained:
+    """Returns a trained model with its weights, from its folder, and its text; `options` as for `found`."""
+    return found(folder, **options).with_weights()
+
+
+def found(
     folder: str | Path,
     *,
     text: str | Path | None = None,
@@ -83,7 +96,7 @@ def opened(
     tied: bool = False,
     precision: str | None = None,
 ) -> Trained:
-    """Returns a trained model from its folder, and its text.
+    """Returns a trained model from its folder, and its text, before its weights are read.
 
     Parameters
     ----------
@@ -135,7 +148,7 @@ def opened(
         "marks": {"begin": list(marks.begin), "end": list(marks.end)},
     }
     name, chosen = files.folder.resolve().name, quantities(asked, files.model)
-    return Trained(name, files.model, files.params(), sequence, chosen, sources)
+    return Trained(name, files.model, files, sequence, chosen, sources)
 
 
 # ---- what it reads ------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import pandas as pd
 import xarray as xr
 
 from ..laws.law import monomial
-from ..model.branches.branch import Attention, FeedForward, GatedFeedForward
+from ..model.branches.attention import Attention
+from ..model.branches.branch import FeedForward, GatedFeedForward
 from ..model.branches.rotary import Rotary
 from ..model.layers.norms import RMSNorm
 from ..model.stacks.transformer import transformers

@@ -10,6 +10,7 @@ from typing import Any, overload
 import pandas as pd
 import xarray as xr
 
+from ..progress import Waiting
 from ..results.arguments import answering, known
 from ..results.cells import Cells
 from ..results.grid import Cell, each
@@ -88,7 +89,10 @@ def _measured(name: str, size: str) -> xr.DataTree:
     """Returns the rows that an entry measures at a size."""
     entry = REGISTRY[name]
     started = time.perf_counter()
-    made = entry.measure(**entry.sizes[size])
+    with Waiting(name) as bar:
+        if size == "full":
+            bar.expect(60 * entry.minutes)
+        made = entry.measure(**entry.sizes[size])
     return rows.as_tree(made, (time.perf_counter() - started) / 60)
 
 

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ..model.branches.branch import Attention, Branch, FeedForward
+from ..model.branches.attention import Attention
+from ..model.branches.branch import Branch, FeedForward
 from ..model.parameters.initializers import FanIn, Scaled
 from ..model.stacks.embedding_readout import Embedding
 from ..model.stacks.transformer import Transformer, staged

@@ -5,7 +5,8 @@ import pandas as pd
 import xarray as xr
 
 from ..laws.law import monomial
-from ..model.branches.branch import Attention, FeedForward
+from ..model.branches.attention import Attention
+from ..model.branches.branch import FeedForward
 from ..model.parameters.initializers import FanIn
 from ..model.stacks.transformer import transformers
 from ..programs.measurement import measure

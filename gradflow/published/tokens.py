@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ..model.branches.branch import Attention, FeedForward
+from ..model.branches.attention import Attention
+from ..model.branches.branch import FeedForward
 from ..model.layers.layer import Gain
 from ..model.parameters.depth import OfDepth
 from ..model.parameters.initializers import FanIn, Scaled

@@ -7,7 +7,8 @@ import pandas as pd
 import xarray as xr
 
 from ..laws.law import monomial
-from ..model.branches.branch import Attention, Branch, FeedForward
+from ..model.branches.attention import Attention
+from ..model.branches.branch import Branch, FeedForward
 from ..model.layers.layer import Gain
 from ..model.layers.norms import LayerNorm
 from ..model.stacks.transformer import transformer, transformers

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
+from ..interop import checkpointed
+from ..interop.checkpointed import Checkpointed
 from ..interop.trained import Trained, opened
 from ..results import topics
 from ..results.files import printable
@@ -65,8 +67,8 @@ class Sources(NamedTuple):
             return Path(place)
         return None
 
-    def trained(self, tree: xr.DataTree) -> Trained:
-        """Returns the trained model that was measured, with its weights and what it read.
+    def trained(self, tree: xr.DataTree) -> Trained | Checkpointed:
+        """Returns the trained model that was measured, or the checkpoints of a run, with the weights and what was read.
 
         Errors: ValueError, one line, where the weights or what they read are not at hand, or are others.
         """
@@ -80,7 +82,11 @@ class Sources(NamedTuple):
         for name in OPTIONS:
             if name in self.configuration:
                 options[name] = self.configuration[name]
-        trained = opened(folder, **options)
+        steps = self.configuration.get("checkpoints")
+        if steps is None:
+            trained: Trained | Checkpointed = opened(folder, **options)
+        else:
+            trained = checkpointed.opened([Path(folder) / below for below in steps], list(steps.values()), **options)
         recorded = mapping_of(tree, "checkpoint")
         for what in ("weights_sha256", "config_sha256", "tokens_sha256"):
             if trained.sources[what] != recorded.get(what):

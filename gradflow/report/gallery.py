@@ -14,7 +14,7 @@ import pandas as pd
 from ..results.quantities import QUANTITIES
 from . import plot, tables
 from .plot.lines import is_drawable
-from .tables import activations, attention, growth, jacobians, removal
+from .tables import activations, attention, growth, jacobians, precision, removal
 
 ENTRIES = 16  # curves of one panel: a quantity with more entries, such as tokens, has no figure here
 COMPARED = ("budget", "token_cosine")  # what the figure of the comparison shows beside what every reading has
@@ -143,7 +143,10 @@ def _similarities(run, steps: Sequence[int]) -> Iterator[Candidate]:
 
 
 def _layers(run, steps: Sequence[int]) -> Iterator[Candidate]:
-    """Yields attention by head, massive activations, and layers removed, at the last step that has them; maps on one scale."""
+    """Yields attention by head, massive activations, layers removed, and errors of rounding; maps on one scale.
+
+    At the last step that has them; of rounding at all.
+    """
     members = tables.nodes(run)
     by_head = _having(members, "attention_entropy")
     if by_head:
@@ -162,6 +165,9 @@ def _layers(run, steps: Sequence[int]) -> Iterator[Candidate]:
     if found:
         step = _last(found, "sublayer_removal", steps)
         yield Candidate("removal", partial(plot.removal, found, step=step), removal.removal(found, step=step))
+    found = _having(members, "rounding_error")
+    if found:
+        yield Candidate("precision", partial(plot.precision, found), precision.errors(found))
 
 
 def _having(members, quantity: str) -> dict[str, Any]:

@@ -134,6 +134,10 @@ def attention(branch: dict) -> str:
         parts.append("banded in some blocks")
     elif window:
         parts.append(f"window {window}")
+    if branch.get("first"):
+        parts.append(f"the first {branch['first']} in sight")
+    if branch.get("sink") is not None:
+        parts.append("sinks")
     if branch.get("rotary"):
         parts.append("rotary")
     norm = _type(branch.get("query_norm", {"type": "Identity"}))

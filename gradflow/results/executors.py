@@ -7,6 +7,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from multiprocessing import get_context
 from typing import Any, Protocol, runtime_checkable
 
+from ..progress import silence
 from .arguments import shown, whole
 
 PAUSE = (
@@ -77,7 +78,7 @@ class Processes(Executor):
     def _pool(self) -> ProcessPoolExecutor:
         """Returns this thread's process, started where it has none."""
         if "pool" not in self._mine.__dict__:
-            self._mine.pool = ProcessPoolExecutor(1, get_context("spawn"))
+            self._mine.pool = ProcessPoolExecutor(1, get_context("spawn"), silence)
             self._pools.append(self._mine.pool)
         return self._mine.pool
 

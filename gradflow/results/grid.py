@@ -34,8 +34,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
+from ..progress import counting
 from .arguments import function as is_function
 from .arguments import shown
 from .cells import Cells
@@ -170,8 +170,8 @@ def each(
         for name, cell in cells.items():
             if name not in made.trees:
                 calls[name] = partial(_made, cell, name, files)
-        with closing(as_completed(calls, executor)) as done:
-            for name, future in tqdm(done, total=len(calls), desc=what, unit=unit, delay=1, leave=False):
+        with closing(as_completed(calls, executor)) as done, counting(len(calls), unit, what) as bar:
+            for name, future in done:
                 error = future.exception()
                 if error is not None:
                     made.errors[name] = error
@@ -181,6 +181,7 @@ def each(
                     made.trees[name] = files.read(name, configurations[name])
                 else:
                     made.trees[name] = future.result()
+                bar.update()
     ordered = Made(_in_order_of(cells, made.trees), _in_order_of(cells, made.errors))
     if ordered.errors and not ordered.trees:
         raise next(iter(ordered.errors.values()))

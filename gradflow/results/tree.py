@@ -67,7 +67,7 @@ def with_resources(root: xr.Dataset, resources: Mapping[str, Any]) -> xr.Dataset
     return root.assign_attrs(provenance=plain_attribute({**origin, "resources": dict(resources)}))
 
 
-def side_by_side(dim: str, trees: Mapping[str, xr.DataTree], **columns) -> xr.DataTree:
+def side_by_side(dim: str, trees: Mapping[Any, xr.DataTree], **columns) -> xr.DataTree:
     """Returns trees of the same models, steps and seeds joined along a new first dimension, with `columns` as its coordinates.
 
     The root keeps the attributes of the first; those in which the trees differ are there in the plural, by name.
@@ -75,7 +75,7 @@ def side_by_side(dim: str, trees: Mapping[str, xr.DataTree], **columns) -> xr.Da
     first = next(iter(trees.values()))
     for tree in trees.values():
         if not first.to_dataset().coords.equals(tree.to_dataset().coords):
-            raise ValueError(f"{', '.join(trees)} were not recorded at the same steps and seeds")
+            raise ValueError(f"{', '.join(map(str, trees))} were not recorded at the same steps and seeds")
     names = pd.Index(list(trees), name=dim)
     along = {name: (dim, values) for name, values in columns.items()}
     differing = _differing_attributes(trees)
@@ -98,7 +98,7 @@ def in_one_tree(names, trees) -> xr.DataTree:
     return xr.DataTree.from_dict(nodes)
 
 
-def _differing_attributes(trees: Mapping[str, xr.DataTree]) -> dict[str, Any]:
+def _differing_attributes(trees: Mapping[Any, xr.DataTree]) -> dict[str, Any]:
     """Returns the attributes of the first tree in which the others differ, each in the plural, by the names of the trees."""
     first = next(iter(trees.values()))
     recorded = {name: settings(tree) for name, tree in trees.items()}

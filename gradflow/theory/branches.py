@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..model.branches import branch as branches
+from ..model.branches.attention import Attention
 from ..model.layers import layer as layers
 from ..model.layers import norms
-from ..model.layers.functional import seen
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at
 from ..model.parameters.names import named
@@ -80,9 +80,8 @@ def branch(
     for name, (fan_in, *_) in shapes.items():
         input_gram = inner.value if name == last else sigma
         sources[name] = from_matrix(name, fan_in * input_gram)
-    if layer.bias:
-        for name in shapes:
-            sources[f"{name}.bias"] = from_matrix(name, jnp.ones_like(sigma))
+    for name in layer.with_bias(shapes):
+        sources[f"{name}.bias"] = from_matrix(name, jnp.ones_like(sigma))
     for name, g in (sources_at_hidden or {}).items():
         sources[name] = from_hidden(g)
     for name, g in inner.sources.items():
@@ -118,7 +117,7 @@ def _(layer: branches.GatedFeedForward, sigma: Gram, place: TheoryContext) -> Re
 
 
 @response.register
-def _(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> Response:
+def _(layer: Attention, sigma: Gram, place: TheoryContext) -> Response:
     """Returns the response of many heads of finite width: the mean over `draws` of them.
 
     Queries and keys are drawn as Gaussian processes. With A the attention of one head, v and o = A v its values and outputs,
@@ -126,22 +125,23 @@ def _(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> Response:
     `c_tu = dq_t · k_u/√h`, the sum over v is taken in closed form; for one of the keys, `c_tu = q_t · dk_u/√h`, v is drawn.
     The direction of dq and dk in the head is drawn and pushed through norm and rotation. The mean is unbiased. `scale`, where it
     is given, stands for 1/√h. Scores stand still where the value is differentiated (`mean_cotangent`): what they add to a
-    gradient's square is 0.05% in six blocks without norms.
+    gradient's square is 0.05% in six blocks without norms. Of the logits of sinks no gradient is predicted.
 
     Cost: eight products of T³ a draw and pair of examples.
 
-    Errors: NotImplementedError for a norm on the values, and for scores with a cap.
+    Errors: NotImplementedError for a norm on the values, for values of two blocks, and for scores with a cap.
     """
     if layer.value_norm != layers.Identity():
         raise NotImplementedError("no theory for a norm on the values of heads of finite width: measure it")
+    if layer.mixes_values:
+        raise NotImplementedError("no theory for values that are mixed with those of another block: measure it")
     if layer.softcap is not None:
         raise NotImplementedError("no theory for scores with a cap: measure it")
     queries, keys, v = _heads(layer, jax.lax.stop_gradient(sigma), place)
     scores = _dot(queries.value, keys.value, layer.scale)
-    if layer.causal:
-        visible = seen(scores.shape[-2:], layer.window)
-        scores = jnp.where(visible, scores, -jnp.inf)
-    a = jax.nn.softmax(scores, axis=-1)
+    if not layer.mask.sees_all:
+        scores = jnp.where(layer.mask.seen(scores.shape[-2:]), scores, -jnp.inf)
+    a = _softmax(scores, layer.sink)
     gains = layer.gains(place.width)
     values = gains["value"] * sigma
     o = a @ v[..., None]
@@ -191,6 +191,14 @@ def _(layer: encoder_decoder.CrossAttention, sigma: Gram, place: TheoryContext) 
     raise NotImplementedError("no theory for CrossAttention: the Gram matrix of its memory is not carried, measure it")
 
 
+def _softmax(scores, sink: float | None):
+    """Returns the attention of one head, beside the logit of its sink where it has one."""
+    if sink is None:
+        return jax.nn.softmax(scores, axis=-1)
+    aside = jnp.full_like(scores[..., :1], sink)
+    return jax.nn.softmax(jnp.concatenate([scores, aside], axis=-1), axis=-1)[..., :-1]
+
+
 def _dot(q, k, scale: float | None):
     """Returns `scale q_t · k_u` [n, E, T, T], by default with 1/√h."""
     if scale is None:
@@ -212,7 +220,7 @@ class Vectors(NamedTuple):
     norm: dict[str, Array]
 
 
-def _heads(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> tuple[Vectors, Vectors, Array]:
+def _heads(layer: Attention, sigma: Gram, place: TheoryContext) -> tuple[Vectors, Vectors, Array]:
     """Returns queries and keys of the drawn heads, normalized and turned by position, and a feature of the values [n, E, T]."""
     size = layer.size(place.width)
     gains = layer.gains(place.width)
@@ -239,7 +247,7 @@ def _heads(layer: branches.Attention, sigma: Gram, place: TheoryContext) -> tupl
     return queries, keys, v
 
 
-def _vectors(layer: branches.Attention, norm: str, u, signs) -> Vectors:
+def _vectors(layer: Attention, norm: str, u, signs) -> Vectors:
     """Returns vectors behind the norm and the rotation, with both kinds of change."""
     acts = layer.layer_at(norm)
     params = acts.init(None, u.shape[-1])

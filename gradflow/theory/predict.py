@@ -6,14 +6,14 @@ attention, heads are drawn, and every quantity has the Monte Carlo error of that
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import xarray as xr
 from jax.sharding import Mesh
 
-from ..ahead import Ahead
+from ..compiling.ahead import Ahead
+from ..compiling.jitted import for_few_calls
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
 from ..model.inputs.context import context_of
@@ -27,6 +27,7 @@ from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
 from ..model.stacks.embedding_readout import Embedding
 from ..model.stacks.transformer import Transformer
+from ..progress import Waiting
 from ..results.arguments import answering, known, whole
 from ..results.digest import digest
 from ..results.fields import field_values
@@ -108,10 +109,13 @@ def predict(
     placed_keys = devices.place(mesh, keys, devices.SEED)
     placed_batch = devices.place(mesh, batch, devices.EXAMPLE)
     predicted = {}
-    with Ahead() as ahead:
+    with Waiting("predict") as bar, Ahead() as ahead:
         for name, model in models.items():
             if mesh is None:
                 ahead.compile(name, over_replicas, model, chosen, draws, batch, keys, None)
+            else:
+                ahead.count(over_replicas, model, chosen, draws, batch, keys, mesh)
+            bar.expect(ahead.seconds)
         for name, model in models.items():
             ahead.wait(name)
             arrays = jax.device_get(over_replicas(model, chosen, draws, placed_batch, placed_keys, mesh))
@@ -145,7 +149,7 @@ def readings(quantities: str | Sequence[str]) -> tuple[Callable[..., dict], ...]
     return tuple(dict.fromkeys(chosen))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 5))
+@for_few_calls(0, 1, 2, 5)
 def over_replicas(model: Transformer, chosen, draws: int, batch, keys, mesh: Mesh | None = None) -> dict:
     """Returns mean and standard error over replicas of all the readings in `chosen`; on a mesh all devices take some."""
 

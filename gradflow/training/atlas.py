@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.sharding import Mesh
-from tqdm.auto import tqdm
 
 from ..instruments.jacobians.chain import partial_jacobian
 from ..instruments.jacobians.spectrum import Krylov, window
@@ -142,7 +141,7 @@ def _check_some(plan: Plan, models: Mapping) -> None:
 def _one(name: str, model, plan: Plan, key, scatter: int, predict) -> xr.DataTree:
     """Returns the three trees of one wiring."""
     options = {"record": plan.kept, "seeds": len(plan.keys), "key": key, "readings": READ, "mesh": plan.mesh}
-    run = train({name: model}, plan.data, plan.recipe, steps=plan.steps, bar=tqdm(disable=True), **options)[1]
+    run = train({name: model}, plan.data, plan.recipe, steps=plan.steps, **options)[1]
     trees = {"training": run, "start": _started(name, model, plan, key, scatter)}
     root_attributes = dict(run.attrs)
     attributes = _equation_and_source(name, model)
@@ -166,7 +165,7 @@ def _started(name: str, model, plan: Plan, key, seeds: int) -> xr.DataTree:
 
     As many seeds at a time as are trained, so that programs which are compiled already draw their weights.
     """
-    step = replace(plan.step(model), dropout=0.0)
+    step = replace(plan.step(model), dropout=0.0, attention_dropout=0.0)
     keys = seed_keys(key, seeds)
     shared = checked(plan.data.batch(root(key), 0), {name: model})
     readings: list = []

@@ -82,7 +82,7 @@ def _run(models: Mapping, data, recipe: Recipe, options: Mapping) -> xr.DataTree
 def _columns(recipes) -> dict[str, list[float]]:
     """Returns numbers in which recipes differ, as coordinates; NaN for none."""
     columns = {}
-    for name in ("lr", "warmup", "clip", "clip_parameter", "dropout"):
+    for name in ("lr", "warmup", "clip", "clip_parameter", "dropout", "attention_dropout"):
         values = [field_values(recipe)[name] for recipe in recipes]
         columns[name] = [float("nan") if value is None else float(value) for value in values]
     return columns

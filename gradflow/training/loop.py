@@ -7,19 +7,19 @@ Seeds change weights and batches; models share both, seed by seed.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.sharding import Mesh
-from tqdm.auto import tqdm
 
-from ..ahead import Ahead
+from ..compiling.ahead import Ahead
 from ..instruments.backward import gradients
 from ..instruments.measurement import by_node
 from ..instruments.meters.resolution import resolved, warn_of_underflow
@@ -30,6 +30,7 @@ from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import parameter_count
 from ..model.stacks.admin_profiling import profiled
 from ..programs.program import Program
+from ..progress import about, counting
 from ..results.arguments import answering, function, whole
 from ..results.provenance import provenance
 from ..results.resources import Clock
@@ -42,6 +43,7 @@ from .step import Step
 
 Records = dict[str, tuple[list[int], list[np.ndarray]]]  # by quantity: steps, and values [seed, …]
 Watch = Callable[[dict], None]
+STEP = "step"
 
 
 @answering()
@@ -61,7 +63,6 @@ def train(
     checkpoint_every: int | None = None,
     resume: bool = False,
     mesh: Mesh | None = None,
-    bar: tqdm | None = None,
 ) -> tuple[dict, xr.DataTree]:
     """Returns `(params, run)`: the trained weights by model, with a leading seed axis, and the readings over `step` and `seed`.
 
@@ -83,7 +84,6 @@ def train(
     checkpoints : folder that keeps the run, every `checkpoint_every` steps (half a minute) and at the end of each model
     resume : continue the run in that folder; it ends with the bits of one that was never interrupted
     mesh : devices among which seeds, examples and weights are divided, see `model.numerics.devices`
-    bar : a progress bar of the caller, which advances by one a step and is left open; by default a new one
 
     A run with a NaN or an infinity goes on: `nonfinite_step`, `_depth` and `_quantity` hold the first of each seed.
     """
@@ -105,13 +105,15 @@ def train(
     if checkpoints is not None:
         opened = Checkpoints.opened(checkpoints, configuration, checkpoint_every, resume=resume)
     params, runs = {}, {}
-    with opened as keeper, _bar(bar, len(models) * (steps + 1)) as progress, Ahead() as ahead:
+    with opened as keeper, counting(len(models) * (steps + 1), "step") as progress, Ahead() as ahead:
         for name, model in models.items():
             if isinstance(model, Model) and mesh is None:
-                ahead.compile(name, *first_step(plan, plan.step(model)))
+                for call in calls(plan, model):
+                    ahead.compile(f"{name}, {call.what}", call.function, *call.arguments, times=call.times)
+        estimate = f", {about(ahead.seconds)} in all"
         for name, model in models.items():
-            progress.set_description(name)
-            ahead.wait(name)
+            progress.set_description(f"{name}{estimate}")
+            ahead.wait(f"{name}, {STEP}")
             params[name], records = _run(name, model, plan, keeper, progress, watch)
             arrays = resolved(_stacked(records, plan.kept))
             warn_of_underflow(name, arrays)
@@ -130,13 +132,6 @@ def train(
         **described(plan.mesh),
     )
     return params, run
-
-
-def _bar(given: tqdm | None, total: int):
-    """Returns the caller's progress bar, left open, or a new one."""
-    if given is None:
-        return tqdm(total=total, unit="step", delay=1, leave=False)
-    return nullcontext(given)
 
 
 def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: Watch | None) -> tuple[dict, Records]:
@@ -171,11 +166,30 @@ def _run(name: str, model, plan: Plan, keeper: Checkpoints | None, bar, watch: W
     return concat_seeds(states)["params"], records
 
 
-def first_step(plan: Plan, step: Step) -> tuple:
-    """Returns the jitted step and the arguments of its first call, the state as shapes."""
+class Call(NamedTuple):
+    """A program of a training: what it is of, the jitted function with the arguments of its first call, and how often it is."""
+
+    what: str
+    function: Any
+    arguments: tuple
+    times: float
+
+
+def calls(plan: Plan, model) -> Iterator[Call]:
+    """Yields the programs of a model's training: its step, the loss of held-out text, and the separate readings of weights."""
+    step = plan.step(model)
     batch, keys = split_seeds(plan.data.batches(plan.keys, 0))[0], split_seeds(plan.keys)[0]
     state = jax.eval_shape(step.start, keys)
-    return Step.__call__, step, state, batch, keys, jnp.asarray(plan.rates[0]), jnp.asarray(0)
+    first = (step, state, batch, keys, jnp.asarray(plan.rates[0]), jnp.asarray(0))
+    yield Call(STEP, Step.__call__, first, (plan.steps + 1) * len(plan.keys) / len(keys))
+    weights = jax.eval_shape(jax.vmap(model.init), plan.keys)
+    heldout = (model, fitting(model, (gradients.heldout_loss,)), weights, plan.data.held_out(), None, None)
+    yield Call("held-out loss", over_seeds, heldout, len(plan.kept))
+    further = Counter(plan.further_at(step)[0] for step in plan.kept)
+    for readings, times in further.items():
+        if readings:
+            batches = plan.data.batches(plan.keys, 0)
+            yield Call(f"{readings}", over_seeds, (model, fitting(model, readings), weights, batches, 0, None), times)
 
 
 def _weights(states: list):

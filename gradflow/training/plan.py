@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from ..instruments.backward import gradients
 from ..instruments.backward.updates import UPDATES, OfUpdate
+from ..instruments.meters.dropout import check_drops
 from ..instruments.readings import READINGS, check_padding, name_of
 from ..instruments.readings import readings as chosen_readings
 from ..instruments.seeds import seed_keys
@@ -121,6 +122,9 @@ class Plan:
         models = {name: model for name, model in models.items() if not isinstance(model, Program)}
         if not models:
             return
+        if self.recipe.attention_dropout:
+            for name, model in models.items():
+                check_drops(name, model.stack)
         of_seeds = checked(batches, models, leading=1)
         for group in self.separate:
             check_padding(group.readings, of_seeds)
@@ -141,7 +145,7 @@ class Plan:
                 f"{name} is a program, of which {', '.join(missing)} can't be read: ask for 'economy', 'standard' or functions "
                 f"of your own, (program, params, batch) -> dict"
             )
-        if self.recipe.dropout:
+        if self.recipe.dropout or self.recipe.attention_dropout:
             raise ValueError(f"{name} is a program, whose dropout is its own: leave dropout out of the recipe")
         if isinstance(self.recipe.optimizer, Muon):
             raise ValueError(
@@ -163,7 +167,9 @@ class Plan:
     def step(self, model) -> Step:
         """Returns the step that is compiled for a model."""
         kind = StepOfProgram if isinstance(model, Program) else Step
-        return kind(model, self.recipe.direction(), self.inline, self.recipe.dropout, self.recipe.eps, self.mesh)
+        recipe = self.recipe
+        shares = {"dropout": recipe.dropout, "attention_dropout": recipe.attention_dropout}
+        return kind(model, recipe.direction(), self.inline, **shares, eps=recipe.eps, mesh=self.mesh)
 
     def further_at(self, step: int) -> tuple[tuple, tuple]:
         """Returns the separate readings of the weights at a step, and of the update that follows it: none at the last."""

@@ -67,6 +67,7 @@ class Recipe:
     clip : largest norm of the whole gradient, or None (Pascanu et al. 2013, algorithm 1)
     clip_parameter : largest norm of each parameter's gradient, layer by layer, or None
     dropout : share of each branch's output, and of the embedding, put to zero in training (Vaswani et al. 2017, section 5.4)
+    attention_dropout : share of attention's probabilities put to zero in training (as in the code of BERT and GPT-2)
     """
 
     optimizer: str | Optimizer | optax.GradientTransformation = "adam"
@@ -76,6 +77,7 @@ class Recipe:
     clip: float | None = None
     clip_parameter: float | None = None
     dropout: float = 0.0
+    attention_dropout: float = 0.0
 
     def __post_init__(self):
         if isinstance(self.optimizer, str):  # a name and its value make equal recipes
@@ -92,6 +94,7 @@ class Recipe:
                 real(name, largest, above=0)
         whole("warmup", self.warmup, least=0, most=MOST)
         real("dropout", self.dropout, least=0, below=1)
+        real("attention_dropout", self.attention_dropout, least=0, below=1)
 
     @classmethod
     def original(cls, width: int = 512, warmup: int = 4000, dropout: float = 0.1) -> "Recipe":

@@ -19,10 +19,11 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from ..compiling.jitted import for_few_calls, for_many_calls
 from ..instruments.backward import gradients
 from ..instruments.meters.dropout import Dropout
 from ..instruments.meters.parameter_norms import by_parameter
-from ..instruments.seeds import split_seeds
+from ..instruments.seeds import drawn, split_seeds
 from ..model.equation.sublayer import STREAM_ALONE
 from ..model.numerics.devices import EXAMPLE, SEED, everywhere, kept_weights, place, place_weights, ways
 from ..model.parameters.keys import at
@@ -42,7 +43,7 @@ IN_TURN = ("stream_rms", "loss", "stream_gradient", "parameter_gradient")
 
 @dataclass(frozen=True)
 class Step:
-    """A step as a value: a model, the direction of its updates, the inline reading, the share dropped out.
+    """A step as a value: a model, the direction of its updates, the inline reading, the shares dropped out.
 
     Equal steps share one program, whatever their learning rates.
     """
@@ -51,22 +52,27 @@ class Step:
     direction: optax.GradientTransformation
     inline: Any = gradients.reading
     dropout: float = 0.0
+    attention_dropout: float = 0.0
     eps: float | None = None  # Adam's
     mesh: Mesh | None = None
 
     def start(self, keys) -> dict:
         """Returns the state of every seed before step 0: weights, the optimizer's state, no place that was not finite."""
-        params = jax.vmap(self.model.init)(keys)
+        params = self._drawn(keys)
         return {"params": params, **self._untrained(params)}
 
-    @partial(jax.jit, static_argnums=0)
+    def _drawn(self, keys):
+        """Returns fresh weights of every seed."""
+        return drawn(self.model, keys)
+
+    @for_few_calls(0)
     def _untrained(self, params) -> dict:
         """The rest of the state of weights that no update has changed."""
         never = jnp.full(jax.tree.leaves(params)[0].shape[:1], -1, jnp.int32)
         first = dict.fromkeys(("nonfinite_step", "nonfinite_depth", "nonfinite_quantity"), never)
         return {"optimizer": jax.vmap(self.direction.init)(params), "first": first}
 
-    @partial(jax.jit, static_argnums=0)
+    @for_many_calls(0)
     def __call__(self, state, batch, keys, rate, i):
         """Returns `(state after the update, reading)`, both with a leading seed axis; batch and keys have one too."""
         over_seeds = jax.vmap(self._step, in_axes=(0, 0, 0, None, None))
@@ -93,7 +99,9 @@ class Step:
 
     def _step(self, state, batch, key, rate, i):
         params = state["params"]
-        dropout = Dropout(self.dropout, at(key, "dropout", i)) if self.dropout else None
+        dropout = None
+        if self.dropout or self.attention_dropout:
+            dropout = Dropout(self.dropout, at(key, "dropout", i), self.attention_dropout)
         grads, reading, there = self._read(params, batch, dropout)
         loss = partial(self._loss, batch=batch)
         direction, optimizer = direction_of(
@@ -120,6 +128,10 @@ class Step:
 @dataclass(frozen=True)
 class StepOfProgram(Step):
     """The same of a `Program`, whose meters are put into its own loss."""
+
+    def _drawn(self, keys):
+        """Returns fresh weights of every seed, drawn as the program's author wrote it."""
+        return jax.vmap(self.model.init)(keys)
 
     def _read(self, params, batch, dropout) -> tuple:
         grads, reading, entries = programs.backward(self.model, params, batch)

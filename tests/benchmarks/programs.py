@@ -1,6 +1,6 @@
 """What `gf.metered` costs a program: time and memory over its bare `value_and_grad`, interleaved; and finding the stream.
 
-    python tests/benchmarks/programs.py [--blocks 12 48] [--width 256] [--rounds 11]
+    python tests/benchmarks/programs.py [--blocks 12 48] [--kinds unrolled] [--width 256] [--rounds 11]
 
 The program is a decoder in plain JAX, its blocks one after the other, scanned, or scanned and rematerialized. Prints, for each,
 the median over rounds of the ratio of times with its quartiles, the ratio of the memory that the compiled step takes beside its
@@ -70,12 +70,13 @@ def program(kind: str, blocks: int, width: int):
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--blocks", type=int, nargs="+", default=[12, 48])
+    options.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     options.add_argument("--width", type=int, default=256)
     options.add_argument("--rounds", type=int, default=11)
     chosen = options.parse_args()
     print("kind            blocks   time (quartiles)       memory   tracing s  finding s")
     for blocks in chosen.blocks:
-        for kind in KINDS:
+        for kind in chosen.kinds:
             loss, params, tokens = program(kind, blocks, chosen.width)
             begun = time.perf_counter()
             traced = jax.make_jaxpr(loss)(params, tokens)

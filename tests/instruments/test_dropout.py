@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import reference
 
+import gradflow as gf
 from gradflow.instruments.backward import gradients
 from gradflow.instruments.meters.dropout import Dropout, dropped, with_dropout
 from gradflow.interop.functions import FunctionStack
 from gradflow.model.equation.sublayer import forward, sublayer, walk
+from gradflow.model.layers.attention import attend
+from gradflow.model.parameters import keys
 from gradflow.model.parameters.names import parameter_names
 from gradflow.model.wirings.wiring import sandwich
 
@@ -177,3 +180,51 @@ def test_the_visit_inside_gets_its_own_extra():
     extra = (jnp.arange(SUBLAYERS), jax.random.split(KEY, SUBLAYERS))
     _, seen = walk(MODEL.stack, params["stack"], x, with_dropout(inside, RATE), extra)
     assert seen.tolist() == list(range(SUBLAYERS))
+
+
+# ---- probabilities of attention -----------------------------------------------------------------------------
+
+
+def test_probabilities_of_attention_are_dropped_by_a_mask_for_every_example_and_sublayer():
+    """A backward pass beside the stack by hand, whose attention has the masks that the keys say."""
+    model = gf.transformer("pre", depth=2, width=8, heads=2, vocabulary=11, context=cases.TOKENS)
+    attention = model.stack.different[0].branch
+    params = cases.float64(model.init(jax.random.key(0)))
+    inputs, targets = np.random.default_rng(0).integers(0, 11, (2, EXAMPLES, cases.TOKENS))
+    batch = {"inputs": jnp.asarray(inputs), "targets": jnp.asarray(targets)}
+    dropout = Dropout(0.0, KEY, RATE)
+
+    def attended(params, u, key):
+        q, k, v = attention.queries_keys_values(params, u)
+        kept = jax.random.bernoulli(key, jnp.float32(1 - RATE), (2, len(u), len(u))) / jnp.float32(1 - RATE)
+        return params["out"](attend(q, k, v, kept=kept))
+
+    def loss_by_hand(params, inputs, targets, key):
+        x = model.enter(params, inputs)
+        for position, own in enumerate(jax.random.split(keys.at(key, "attention"), SUBLAYERS)):
+            parts = model.stack.parts_at(params["stack"], position)
+            if position % 2 == 0:
+                block = jax.tree.map(lambda a, l=position // 2: a[l], params["stack"][0]["attention"]["branch"])
+                parts["branch"] = lambda u, block=block, own=own: attended(block, u, own)
+            x = sublayer(x, **parts)
+        return model.loss(params, model.leave(params, x), targets)
+
+    def by_hand(params):
+        return jax.vmap(loss_by_hand, (None, 0, 0, 0))(params, inputs, targets, jax.random.split(KEY, EXAMPLES)).mean()
+
+    read = lambda p: gradients.backward(model, p, batch, dropout=dropout)
+    grads, reading = jax.device_get(cases.jit(read)(params))
+    loss, expected = jax.device_get(cases.jit(jax.value_and_grad(by_hand))(params))
+    assert reading["loss"] == pytest.approx(loss, rel=1e-7)  # the rate is a number of float32
+    assert max(cases.distances(grads, expected).values()) < 1e-6
+    assert reading["loss"] != pytest.approx(float(gradients.bare_loss(model, params, batch)), rel=1e-3)
+
+
+def test_what_has_no_attention_cannot_drop_its_probabilities():
+    data = gf.data.text(context=4, batch=2)
+    recipe = gf.Recipe(attention_dropout=0.1)
+    plain = gf.transformer("pre", depth=1, width=8, attention=gf.branches.FeedForward())
+    with pytest.raises(ValueError, match="model has no attention whose probabilities could be dropped"):
+        gf.train({"model": plain}, data, recipe, steps=1, seeds=1)
+    with pytest.raises(ValueError, match=r"attention_dropout is 1.0: a finite number from 0 below 1"):
+        gf.Recipe(attention_dropout=1.0)

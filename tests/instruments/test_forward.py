@@ -16,11 +16,12 @@ import reference
 import gradflow as gf
 from gradflow.instruments.forward import activations, attention, removal
 from gradflow.instruments.readings import READINGS
-from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward
 from gradflow.model.branches.latent import LatentAttention
 from gradflow.model.branches.rotary import Rotary
 from gradflow.model.equation.sublayer import walk
-from gradflow.model.layers.functional import Mask, scored
+from gradflow.model.layers.attention import Mask, scored
 from gradflow.model.layers.norms import RMSNorm
 
 NORMED = {"query_norm": RMSNorm(), "key_norm": RMSNorm()}
@@ -268,6 +269,7 @@ def test_on_lanes_a_removed_layer_is_one_whose_output_matrix_is_zero(wiring):
 # ---- sides, labels ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_both_sides_of_an_encoder_and_decoder_have_their_heads_and_layers():
     original = gf.architecture("transformer-base").scaled(depth=1, width=8, heads=2, vocabulary=cases.VOCABULARY)
     draw = np.random.default_rng(0)

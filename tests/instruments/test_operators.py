@@ -114,7 +114,9 @@ def test_singular_values_are_those_of_the_matrix_between_bases(wiring):
 
 
 @pytest.mark.long
-@over_rows
+@pytest.mark.parametrize(
+    "wiring", [row for row in ROWS if row.values[0].name != "geonorm"]
+)  # whose step is not one to one
 def test_log_volumes_of_factors_sum_to_those_of_products(wiring):
     _, found = read(wiring)
     for l in range(1, 4):

@@ -17,7 +17,7 @@ from gradflow.instruments.backward import gradients
 from gradflow.instruments.jacobians import chain
 from gradflow.instruments.meters.meter import FLOOR
 from gradflow.instruments.readings import READINGS, readings
-from gradflow.instruments.seeds import init_seeds, seed_keys
+from gradflow.instruments.seeds import drawn, init_seeds, seed_keys
 from gradflow.model.branches.branch import FeedForward
 from gradflow.model.wirings.wiring import pre
 from gradflow.results.configuration import loads
@@ -111,7 +111,7 @@ def test_a_batch_of_ones_own_is_measured_as_it_is(models):
 
 
 def test_given_weights_are_measured_as_they_are(models, data, measured):
-    params = {name: jax.vmap(model.init)(seed_keys(5, 3)) for name, model in models.items()}
+    params = {name: drawn(model, seed_keys(5, 3)) for name, model in models.items()}
     given = gf.measure(models, data.batch(5, 0), params=params)
     for name in models:
         xr.testing.assert_identical(*(tree[name].to_dataset().drop_attrs(deep=False) for tree in (given, measured)))

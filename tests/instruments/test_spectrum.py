@@ -16,7 +16,8 @@ from gradflow.instruments.jacobians.matrices import exactly, singular_values
 from gradflow.instruments.jacobians.operators import Operator, operators
 from gradflow.instruments.jacobians.spaces import NORMALS, everything, orthonormal
 from gradflow.instruments.jacobians.spectrum import spectrum
-from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward
 from gradflow.model.equation.sublayer import PARTS, bind, sublayer
 from gradflow.model.layers.layer import ALL, FEATURES, Identity, ScalarGain, Zero
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
@@ -175,6 +176,7 @@ def test_of_a_map_that_takes_all_to_zero_nothing_is_left():
         assert found["rank_deficit"] == (40 if krylov is None else -1)
 
 
+@pytest.mark.long
 def test_an_estimate_does_not_count_what_is_lost():
     """Three of forty directions, in both precisions: no number that hangs on their count."""
     entries = np.append(np.zeros(3), np.linspace(0.5, 2, 40)[3:])
@@ -400,6 +402,7 @@ def test_a_map_that_loses_directions_on_the_way_has_no_estimated_volume():
         assert np.isnan(found[name]).all()
 
 
+@pytest.mark.long
 def test_the_smaller_side_is_where_probes_start():
     normals = orthonormal(cases.normal(5, 8, 2))
     matrix = np.random.default_rng(0).normal(size=(40, 40))

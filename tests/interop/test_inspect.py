@@ -11,6 +11,7 @@ import gradflow as gf
 import gradflow.cli as cli
 from gradflow.instruments.readings import readings
 from gradflow.interop import tokenizer, tokens, trained
+from gradflow.recomputation import recompute
 from gradflow.results.configuration import differences
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install -e '.[hf]'")
@@ -173,6 +174,60 @@ def test_a_token_is_its_own_target_where_a_model_sees_all():
     assert (following["targets"] == (following["inputs"] + 1) % 7).all()
     assert both[0].description()["targets"] == "the token itself, none masked"
     assert both[1].description()["tokens"] == 40
+
+
+# ---- the checkpoints of a run -------------------------------------------------------------------------------
+
+STEPS = (20, 0, 5)  # in any order
+READ = {"tokens": "tokens.txt", "context": 5, "batch": 2}
+
+
+@pytest.fixture
+def of_a_run(here):
+    """Three checkpoints of a toy model in one folder, whose weights shrink."""
+    config, tensors = CONFIGS["llama"], contents(CONFIGS["llama"])
+    for step in STEPS:
+        scaled = {name: (1 - step / 50) * tensor for name, tensor in tensors.items()}
+        saved(here / "run" / f"checkpoint-{step}", config, scaled)
+    return [f"run/checkpoint-{step}" for step in STEPS]
+
+
+@pytest.mark.further
+def test_the_checkpoints_of_a_run_are_the_steps_of_one_measurement(of_a_run, here, monkeypatch, capsys):
+    run(monkeypatch, *of_a_run, "--tokens", "tokens.txt", "--context", "5", "--batch", "2", "--readings", "backward")
+    printed = capsys.readouterr().out
+    assert "  3 checkpoints, steps 0, 5, 20\n" in printed
+    tree = gf.results.load(here / "gradflow-inspect" / "results.nc")
+    assert tree["step"].values.tolist() == [0, 5, 20]
+    assert tree["run"]["stream_gradient"].dims == ("step", "seed", "depth")
+    alone = trained.opened(of_a_run[2], readings=("backward",), **READ).measured()["checkpoint-5"]
+    for name in ("stream_gradient", "loss", "parameter_gradient"):
+        np.testing.assert_array_equal(tree["run"][name].sel(step=5), alone[name], err_msg=name)
+    weights = json.loads(tree.attrs["checkpoint"])["weights_sha256"]
+    assert list(weights) == [f"checkpoint-{step}/model.safetensors" for step in (0, 5, 20)]
+    assert (here / "gradflow-inspect" / "figures" / "stream_gradient.pdf").exists()
+    assert gf.report.verify(here / "gradflow-inspect", level=3, recompute=recompute).in_order
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("{run} --steps 1 2", "3 folders and 2 steps: give one each, --steps, or none"),
+        ("{run} --steps 1 2 1", "more than one folder is of step 1: --steps says which step each is of"),
+        ("{run} --steps 1 2 -1", "step is -1: at least 0 is needed"),
+        ("toy {run}", "toy has no step in its name, as checkpoint-500 has: give them all, --steps 0 500"),
+        ("toy {run} --steps 1 2 3 4", "steps 1 and 2 are not of one run, their model differs: "),
+        ("{run} run/checkpoint-7", "run/checkpoint-7 is no folder"),
+    ],
+)
+def test_checkpoints_that_are_not_steps_of_one_run_are_refused(words, remedy, of_a_run, here, monkeypatch, capsys):
+    words = words.format(run=" ".join(of_a_run))
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, *words.split(), "--tokens", "tokens.txt", "--context", "5", "--out", "out")
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert error.startswith(f"gradflow inspect: error: {remedy}")
+    assert not (here / "out").exists()
 
 
 # ---- what an example begins with ----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interop_files import CONFIGS, GATED, contents, encoded, saved
+from interop_files import CONFIGS, FURTHER, GATED, contents, encoded, saved
 from jax.sharding import Mesh
 
 import gradflow as gf
@@ -28,7 +28,8 @@ from gradflow.model.zoo.architecture import Architecture
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install -e '.[hf]'")
 
-over_configs = pytest.mark.parametrize("name", CONFIGS)
+ROWS = [*CONFIGS, *(pytest.param(name, marks=pytest.mark.further) for name in FURTHER)]
+over_configs = pytest.mark.parametrize("name", ROWS)
 
 
 def renamed(tensors, old: str, new: str):
@@ -47,7 +48,7 @@ def same(a, b) -> bool:
 
 @over_configs
 def test_every_parameter_is_the_tensor_that_the_layout_names(name, tmp_path):
-    config = CONFIGS[name]
+    config = {**CONFIGS, **FURTHER}[name]
     tensors = contents(config)
     model, params = gf.checkpoint(saved(tmp_path, config, tensors))
     layout, used = FAMILIES[config["model_type"]](Config(config))[1], set()
@@ -176,6 +177,58 @@ def test_where_another_readout_stands_in_the_files_own_is_named(tmp_path):
         gf.checkpoint(folder, readout=Readout())
 
 
+QUANTIZED = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [5, 4]}
+
+
+def in_eight_bits(tensors: dict) -> dict:
+    """The tensors with all matrices of blocks in 8 bits, and the scales of their blocks of 5 by 4."""
+    found = {}
+    for name, tensor in tensors.items():
+        if ".layers." not in name or tensor.ndim != 2:
+            found[name] = tensor
+            continue
+        rows, columns = (-(-size // part) for size, part in zip(tensor.shape, (5, 4), strict=True))
+        scales = (1 + np.arange(rows * columns, dtype=np.float32).reshape(rows, columns)) / 7
+        found |= {name: tensor.astype(jnp.float8_e4m3fn), f"{name}_scale_inv": scales}
+    return found
+
+
+def test_matrices_of_eight_bits_are_multiplied_by_the_scale_of_their_block(tmp_path):
+    config, tensors = CONFIGS["llama"], in_eight_bits(contents(CONFIGS["llama"]))
+    _, params = gf.checkpoint(saved(tmp_path, config | {"quantization_config": QUANTIZED}, tensors))
+    name = "model.layers.1.self_attn.q_proj.weight"
+    stored, scales = tensors[name].astype(np.float32), tensors[f"{name}_scale_inv"]
+    found = np.asarray(params["stack"][0]["attention"]["branch"]["query"].kernel)[1].T
+    for row, column in np.ndindex(stored.shape):
+        assert found[row, column] == stored[row, column] * scales[row // 5, column // 4]
+    np.testing.assert_array_equal(params["embedding"]["token"].embedding[...], tensors["model.embed_tokens.weight"])
+
+
+@pytest.mark.parametrize(
+    ("quantized", "change", "message"),
+    [
+        (QUANTIZED, lambda name, scales: None, r"missing: .*q_proj.weight_scale_inv \[2, 2\], the scales of "),
+        (QUANTIZED, lambda name, scales: scales[:1], r"misshaped: .*_scale_inv \[1, 2\], expected \[2, 2\]"),
+        (None, lambda name, scales: scales, "not of F64, F32, F16, BF16: model.layers.0"),
+        (QUANTIZED | {"fmt": "e5m2"}, lambda name, scales: scales, "fmt is 'e5m2'; only 'e4m3' is supported"),
+        (
+            QUANTIZED | {"weight_block_size": [5]},
+            lambda name, scales: scales,
+            "weight_block_size is .*two whole numbers",
+        ),
+        ({"quant_method": "gptq"}, lambda name, scales: scales, "quant_method is 'gptq'; only fp8 is supported"),
+    ],
+)
+def test_matrices_of_eight_bits_without_their_scales_are_refused(quantized, change, message, tmp_path):
+    tensors = in_eight_bits(contents(CONFIGS["llama"]))
+    name = "model.layers.0.self_attn.q_proj.weight_scale_inv"
+    tensors[name] = change(name, tensors[name])
+    there = {one: tensor for one, tensor in tensors.items() if tensor is not None}
+    with pytest.raises(ValueError, match=message) as error:
+        gf.checkpoint(saved(tmp_path, CONFIGS["llama"] | {"quantization_config": quantized}, there))
+    assert "\n" not in str(error.value)
+
+
 # ---- configurations -----------------------------------------------------------------------------------------
 
 
@@ -230,8 +283,8 @@ REFUSED = [
     ("llama", {"hidden_act": "mish"}, "hidden_act is 'mish'; supported are gelu, gelu_new"),
     (
         "llama",
-        {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}},
-        "rope_type is 'yarn'; supported are default, linear",
+        {"rope_scaling": {"rope_type": "ntk", "factor": 2.0}},
+        "rope_type is 'ntk'; supported are default, linear, dynamic",
     ),
     ("llama", {"rope_scaling": {"type": "linear", "factor": -1}}, "rope_scaling: factor is -1; a positive number"),
     (
@@ -323,7 +376,7 @@ def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_weights_that_are_quantized_are_refused(tmp_path):
     config = CONFIGS["deepseek_v3"] | {"quantization_config": {"quant_method": "fp8"}}
-    with pytest.raises(ValueError, match="quantization_config is .*; only None is supported"):
+    with pytest.raises(ValueError, match="quantization_config: weight_block_size is .*two whole numbers"):
         gf.checkpoint(saved(tmp_path, config, contents(CONFIGS["deepseek_v3"])))
 
 

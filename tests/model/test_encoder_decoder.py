@@ -62,6 +62,7 @@ def read() -> dict:
     return {"params": weights, **jax.device_get(cases.jit(everything)())}
 
 
+@pytest.mark.long
 def test_both_sides_have_the_loss_and_the_gradients_of_the_whole():
     encoder, decoder = (read()[side] for side in SIDES)
     assert encoder[1]["loss"] == pytest.approx(decoder[1]["loss"], rel=1e-13)

@@ -106,6 +106,7 @@ def test_a_stack_of_two_segments_draws_as_a_stack_of_one():
         )
 
 
+@pytest.mark.long
 def test_seeds_by_vmap_are_bit_equal_to_single_draws():
     model = transformer("deepnorm", depth=2, **SHAPE)
     keys = seed_keys(5, 3)

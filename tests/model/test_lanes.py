@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradflow.model.branches.branch import Attention
+from gradflow.model.branches.attention import Attention
 from gradflow.model.equation.sublayer import bind
 from gradflow.model.layers.lane_mixing import DynamicGains, ManifoldGains, sinkhorn
 from gradflow.model.layers.lanes import LaneGains, Lanes, PerLane, Then, gathered, mixed, spread

@@ -10,15 +10,19 @@ import pytest
 import reference
 from cases import distance
 
+from gradflow.model.branches import attention
 from gradflow.model.branches import branch as branches
-from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Joint
+from gradflow.model.branches.attention import Attention, Joint
+from gradflow.model.branches.branch import FeedForward, GatedFeedForward
 from gradflow.model.branches.rotary import ByWavelength, Interpolated, Rotary
 from gradflow.model.layers import layer as layers
 from gradflow.model.layers import norms
-from gradflow.model.layers.functional import ACTIVATIONS, Mask, attend, standardized
+from gradflow.model.layers.attention import Mask, attend
+from gradflow.model.layers.functional import ACTIVATIONS, standardized
 from gradflow.model.layers.layer import Complement, FeatureGain, Gain, Identity, ScalarGain, Shift, Zero
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.parameters.depth import ByBlock, at_layer
+from gradflow.model.stacks.encoder_decoder import CrossAttention
 
 EXACT = 1e-12
 
@@ -275,6 +279,18 @@ def plain_attention(causal, window=None, scale=None, softcap=None):
     return attention
 
 
+def masked_attention(seen, kept=1.0):
+    """Attention to what is seen [T, S], a logit beside the scores of each head; `kept` [H, T, S] multiplies its probabilities."""
+
+    def attention(q, k, v, sink):
+        k, v = (jnp.repeat(a, q.shape[1] // a.shape[1], axis=1) for a in (k, v))
+        weights = seen[None] * jnp.exp(jnp.einsum("thi,shi->hts", q, k) * q.shape[-1] ** -0.5)
+        p = weights / (weights.sum(-1, keepdims=True) + jnp.exp(sink)[:, None, None])
+        return jnp.einsum("hts,shi->thi", kept * p, v).reshape(len(q), -1)
+
+    return attention
+
+
 def plain_norm(centred):
     """A norm from `jnp.mean` and `jnp.var`, differentiated by JAX."""
     mean = lambda x: x.mean(-1, keepdims=True) if centred else 0.0
@@ -284,7 +300,16 @@ def plain_norm(centred):
 gelu = lambda u: u * jax.scipy.stats.norm.cdf(u)
 HEADS = (cases.normal(5, 4, 3, seed=1), cases.normal(5, 2, 3, seed=2), cases.normal(5, 2, 3, seed=3))
 OTHER = (HEADS[0], cases.normal(3, 2, 3, seed=4), cases.normal(3, 2, 6, seed=5))  # other tokens, wider values
+SINKS = (*HEADS, cases.normal(4, seed=6))
+BOTH_SIDES = 1.0 * (np.abs(np.subtract.outer(np.arange(5), np.arange(5))) < 2)
+KEPT = 1.25 * (np.random.default_rng(0).random((4, 5, 5)) < 0.8)
 RULES = {
+    "sinks": (lambda q, k, v, a: attend(q, k, v, sink=a), masked_attention(np.tri(5)), SINKS),
+    "sinks, both sides, dropped": (
+        lambda q, k, v, a: attend(q, k, v, Mask(False, 2), sink=a, kept=KEPT),
+        masked_attention(BOTH_SIDES, KEPT),
+        SINKS,
+    ),
     "causal": (lambda q, k, v: attend(q, k, v, Mask()), plain_attention(True), HEADS),
     "bidirectional": (lambda q, k, v: attend(q, k, v, Mask(causal=False)), plain_attention(False), HEADS),
     "window": (lambda q, k, v: attend(q, k, v, Mask(window=2), 0.3), plain_attention(True, 2, 0.3), HEADS),
@@ -373,7 +398,7 @@ def test_a_norm_is_flaxs(norm, dtype):
 
 @pytest.mark.parametrize("layer", [*cases.BRANCHES.values(), *cases.NORMS.values(), Gain(2.0)], ids=repr)
 def test_a_layer_is_a_value_whose_repr_rebuilds_it(layer):
-    names = {**vars(layers), **vars(norms), **vars(branches)}
+    names = {**vars(layers), **vars(norms), **vars(branches), **vars(attention)}
     assert eval(repr(layer), names) == layer
     assert hash(eval(repr(layer), names)) == hash(layer)
 
@@ -383,7 +408,7 @@ def test_a_layer_is_a_value_whose_repr_rebuilds_it(layer):
     [
         (lambda: Attention(0), "heads is 0: at least 1 is needed"),
         (lambda: Attention(4, window=0), "window is 0: a token sees at least 1, itself"),
-        (lambda: Attention(4, window=2, causal=False), "a window of 2 tokens is one of the past: it needs causal=True"),
+        (lambda: CrossAttention(4, window=2), "cross-attention sees all of its memory: leave out its window of 2"),
         (lambda: Attention(4, kv_heads=3), "kv_heads = 3 must divide heads = 4"),
         (lambda: Attention(3).init(None, 8), "width = 8 is not a multiple of heads = 3: change one of them"),
         (lambda: Attention(2, rotary=Rotary()).init(None, 6), "rotary positions need an even width a head, not 6/2"),
@@ -395,3 +420,44 @@ def test_wrong_layers_are_refused_in_one_line(make, message):
     with pytest.raises(ValueError, match=message.replace("?", r"\?")) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+# ---- which keys are seen ------------------------------------------------------------------------------------
+
+
+def test_the_first_tokens_of_a_text_are_seen_beyond_the_window():
+    """Of the text that a token is of, and in the sight of its mask."""
+    texts = np.array([-1, 0, 0, 0, 0, 1, 1, 1, 1])
+    place = np.array([0, 0, 1, 2, 3, 0, 1, 2, 3])
+    behind = np.subtract.outer(np.arange(9), np.arange(9))
+    expected = (behind >= 0) & ((behind < 2) | (place < 1)) & (texts[:, None] == texts)
+    np.testing.assert_array_equal(Mask(True, 2, 1, texts).seen((9, 9)), expected)
+    both = (np.abs(behind) < 2) | (np.arange(9) < 3)
+    np.testing.assert_array_equal(Mask(False, 2, 3).seen((9, 9)), both)
+
+
+def test_a_sink_takes_what_it_takes_and_one_far_below_nothing():
+    q, k, v = HEADS
+    everything = np.asarray(attend(q, k, v))
+    np.testing.assert_allclose(attend(q, k, v, sink=np.full(4, -1e3)), everything, rtol=1e-12, atol=1e-12)
+    scores = np.asarray(jnp.einsum("thi,shi->hts", q, jnp.repeat(k, 2, 1)) * 3**-0.5)
+    level = np.log(np.exp(scores[:, 0, 0]))  # as much as the only key of the first token
+    np.testing.assert_allclose(attend(q, k, v, sink=level)[0], everything[0] / 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"first": 2}, "first is 2: without a window all tokens are seen"),
+        ({"first": -1, "window": 3}, "first is -1: at least 0 is needed"),
+        ({"bias": ("query", "values")}, r"no matrix, whose bias is asked for: 'values': did you mean 'value'"),
+    ],
+)
+def test_what_attention_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Attention(2, **options).init(jax.random.key(0), 8)
+
+
+def test_biases_are_those_of_the_matrices_that_are_named():
+    params = Attention(2, bias=("query", "value")).init(jax.random.key(0), 8)
+    assert [name for name, layer in params.items() if layer.bias is not None] == ["query", "value"]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradflow.model.layers.feature_gates import Cut, GatedRead, GatedWrite
+from gradflow.model.layers.feature_gates import Cut, GatedWrite, SharingRead
 from gradflow.model.layers.manifolds import Balanced, Kronecker, Opened, Permuted, Rotated, Spread
 from gradflow.model.layers.norms import RMSNorm
 
@@ -86,7 +86,7 @@ def test_the_gated_residual_is_that_of_transformers():
     torch = pytest.importorskip("torch")
     module = pytest.importorskip("transformers.models.qwen4_exp.modeling_qwen4_exp")
     x, norm = cases.normal(4, 6, 8), RMSNorm(scale="one_plus")
-    read, write = GatedRead(4, 3, norm), GatedWrite(4, 3, norm)
+    read, write = SharingRead(4, 3, norm), GatedWrite(4, 3, norm)
     params = jax.tree.map(lambda a: a + 0.3 * cases.normal(*a.shape), cases.float64(read.init(jax.random.key(0), 8)))
 
     class Sizes:

@@ -12,9 +12,10 @@ import pytest
 import gradflow as gf
 from gradflow.instruments.backward import gradients
 from gradflow.instruments.jacobians import chain, jacobians, spectrum
-from gradflow.model.branches.branch import FeedForward, Rotary
+from gradflow.model.branches.branch import FeedForward
+from gradflow.model.branches.rotary import Rotary
 from gradflow.model.equation.sublayer import residual, walk
-from gradflow.model.layers.functional import Mask, attend
+from gradflow.model.layers.attention import Mask, attend
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.numerics.precision import in_precision_of
 from gradflow.model.stacks.transformer import PRECISIONS

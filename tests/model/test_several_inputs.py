@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import reference
 
+import gradflow as gf
 from gradflow.instruments.backward import gradients
 from gradflow.model.equation.sublayer import gains_map, linearized, residual, terms, walk
 from gradflow.model.layers.norms import RMSNorm
 from gradflow.model.wirings.catalogue import PLACEMENTS
 from gradflow.results.quantities import FACTORS
 
-NAMES = ["muddformer", pytest.param("deep_cross_attention", marks=pytest.mark.further)]
+STATIC = "value_residual"  # whose gains don't read the stream
+NAMES = ["muddformer", *(pytest.param(name, marks=pytest.mark.further) for name in ("deep_cross_attention", STATIC))]
 EXACT = 1e-12
 over_names = pytest.mark.parametrize("name", NAMES)
 
@@ -45,7 +47,28 @@ def test_the_walk_equals_the_published_formulas_and_terms_the_jvp(name):
     assert cases.distance(y, slow[position + 1]) < EXACT
     assert cases.distance(value, y) < EXACT
     assert cases.distance(skip + branch + gains, jvp) < EXACT
-    assert min(np.linalg.norm(term) for term in (skip, branch, gains)) > 1e-6
+    there = (skip, branch) if name == STATIC else (skip, branch, gains)
+    assert min(np.linalg.norm(term) for term in there) > 1e-6
+
+
+def test_values_of_the_first_block_reach_all_later_ones():
+    """They stay on their lane, and a change of them changes what every later attention reads."""
+    model, params = made(STATIC)
+    x = model.enter(params, cases.batch()["inputs"][0])
+    streams = reference.stream(model, params, x)
+    for later in streams[2:]:
+        np.testing.assert_array_equal(later[1], streams[1][1])
+    assert not np.asarray(x[1]).any()
+    attention = model.stack.parts_at(params["stack"], 2)["branch"]
+    moved = attention(streams[2].at[1].add(0.1))[0] - attention(streams[2])[0]
+    assert np.abs(moved).max() > 1e-3
+
+
+def test_values_that_do_not_fit_on_a_lane_are_refused_and_so_is_their_theory():
+    with pytest.raises(ValueError, match="values of 16 features don't fit on a lane of 8: take fewer kv_heads"):
+        gf.transformer(STATIC, depth=1, width=8, attention=gf.branches.Attention(2, head=8))
+    with pytest.raises(NotImplementedError, match="value_residual|values that are mixed|no theory"):
+        gf.predict({"m": made(STATIC)[0]}, cases.batch())
 
 
 @over_names

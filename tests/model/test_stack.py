@@ -10,7 +10,8 @@ import pytest
 import reference
 from cases import distance
 
-from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward
 from gradflow.model.equation.sublayer import PARTS, sublayer, walk
 from gradflow.model.layers.layer import Gain, Identity, Layer
 from gradflow.model.layers.norms import RMSNorm

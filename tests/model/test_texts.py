@@ -10,7 +10,11 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments.backward import gradients
-from gradflow.model.branches.branch import Attention, GatedFeedForward, Rotary
+from gradflow.instruments.forward import activations, attention, experts, similarity
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import GatedFeedForward
+from gradflow.model.branches.experts import Experts, SoftmaxRouter
+from gradflow.model.branches.rotary import Rotary
 from gradflow.model.inputs.batch import checked
 from gradflow.model.stacks.embedding_readout import Embedding
 from gradflow.model.stacks.transformer import Transformer, staged
@@ -93,6 +97,55 @@ def test_texts_have_the_same_numbers_padded_left_right_or_not_at_all(kind, wirin
     np.testing.assert_allclose(left["token_cosine"], cosines, rtol=1e-10, atol=1e-13)
 
 
+FORWARD = (attention.by_head, activations.massive, similarity.between_positions, experts.load)
+BY_TOKEN = ("massive_activation_by_token", "massive_token")
+
+
+@cache
+def forward(kind: str, experts: bool = False):
+    """What is read of a batch in a forward pass, by a model of one attention, and experts where these are asked for."""
+    attention, context = ATTENTION[kind]
+    mlp = Experts(SoftmaxRouter(4, 2)) if experts else GatedFeedForward(2)
+    model = Transformer(
+        staged(placement("pre"), {"attention": attention, "mlp": mlp}, 1),
+        cases.WIDTH,
+        Embedding(cases.VOCABULARY, context),
+    )
+    params = cases.drawn(model)
+
+    def reading(batch):
+        found = {}
+        for one in FORWARD:
+            found |= one(model, params, batch)
+        return found
+
+    return model, cases.jit(reading)
+
+
+@pytest.mark.parametrize(
+    ("kind", "experts"), [("learned", True), *further(("rotary", False), ("bidirectional", False))]
+)
+def test_what_is_read_in_a_forward_pass_is_that_of_the_texts_alone(kind, experts):
+    """Means over texts, the largest of them; and of padding nothing."""
+    model, reading = forward(kind, experts)
+    found = {side: jax.device_get(reading(checked(padded(side), {"m": model}))) for side in ("left", "right")}
+    alone = []
+    for tokens, targets in rows():
+        batch = {"inputs": tokens[None], "targets": targets[None]}
+        alone.append(jax.device_get(reading(checked(batch, {"m": model}))))
+    for name, values in found["left"].items():
+        if name in BY_TOKEN:
+            continue
+        np.testing.assert_allclose(values, found["right"][name], rtol=1e-10, atol=1e-13, err_msg=name)
+        each = [own[name] for own in alone]
+        if name not in ("load_violation", "massive_feature"):  # of the mean, and of the largest
+            together = np.max if "largest" in name or name.startswith("massive") else np.mean
+            np.testing.assert_allclose(values, together(each, axis=0), rtol=1e-10, atol=1e-13, err_msg=name)
+    for side, padding in (("left", slice(0, T - max(LENGTHS))), ("right", slice(max(LENGTHS), None))):
+        assert not found[side]["massive_activation_by_token"][:, padding].any()
+    assert (found["left"]["massive_token"] != found["right"]["massive_token"]).all()
+
+
 def test_padding_has_no_gradient_and_is_seen_by_nobody():
     _, right = read("learned", padded("right"), "post")
     _, left = read("learned", padded("left"), "post")
@@ -136,7 +189,7 @@ def test_impossible_padding_is_refused_in_a_line(change, remedy):
 
 def test_what_counts_padding_is_refused_and_so_is_theory():
     model = gf.transformer("pre", depth=1, width=8, heads=2, context=8, vocabulary=cases.VOCABULARY)
-    for quantity in ("spectrum", "similarity", "attention"):
+    for quantity in ("spectrum", "lyapunov"):
         with pytest.raises(ValueError, match=f"{quantity} counts padding among the tokens"):
             gf.measure(model, padded("left"), seeds=1, quantities=(quantity,))
     with pytest.raises(ValueError, match="theory knows tokens alone, and the batch says texts"):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import as_users
 from programs.models import PROGRAMS
 
 import gradflow as gf
@@ -54,6 +55,23 @@ def test_under_vmap_over_weights(made):
     _, _, found = jax.jit(jax.vmap(metered, (0, None)))(weights, program.batch)
     for name, value in found.items():
         np.testing.assert_allclose(value[1], reading[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_beside_a_rematerialized_loop_meters_take_no_memory_to_speak_of():
+    """Of its stacked gradients no array as large as they are."""
+    blocks, width = 16, 96
+
+    def loss(kernels, x):
+        block = jax.checkpoint(lambda x, kernel: (x + jnp.tanh(x @ kernel), None))
+        return jnp.square(jax.lax.scan(block, x, kernels)[0]).mean()
+
+    kernels, x = jnp.ones((blocks, width, width)) / width, jnp.ones((2, 4, width))
+    memory = []
+    for step in (jax.value_and_grad(loss), gf.metered(loss, kernels, x)):
+        program = as_users(step).lower(kernels, x).compile()
+        memory.append(program.memory_analysis().temp_size_in_bytes)
+    bare, metered = memory
+    assert metered - bare < kernels.nbytes / 4
 
 
 def test_in_a_scanned_training_step_with_accumulated_gradients(made):

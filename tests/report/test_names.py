@@ -168,6 +168,13 @@ def test_every_model_is_in_the_legend_of_a_figure():
     ax.figure.canvas.draw()
 
 
+def test_a_figure_grows_with_a_legend_of_many_models():
+    few, many = (plot.variance_growth(made.tree(names)).figure for names in (ODD[:2], ODD))
+    many.canvas.draw()  # an error where the axes are left no room
+    assert many.get_figwidth() == few.get_figwidth()
+    assert few.get_figheight() < many.get_figheight() < 3 * few.get_figheight()
+
+
 def test_the_legend_of_an_alignment_has_every_model_and_every_kind_of_line_once():
     ax = plot.alignment(made.tree(ODD, jacobians=True))
     shown = [text.get_text() for text in ax.get_legend().get_texts()]

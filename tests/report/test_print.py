@@ -62,6 +62,7 @@ def test_bars_have_hatches():
     assert {bar.get_hatch() or "" for bar in ax.patches} == {"////", "....", ""}
 
 
+@pytest.mark.long
 def test_every_axis_has_two_ticks_with_labels(drawn):
     for name, ax in axes_of(drawn):
         for axis in (ax.xaxis, ax.yaxis):
@@ -83,6 +84,7 @@ def test_a_log_axis_of_less_than_a_decade_has_two_ticks(low, high):
     assert len(ticks) >= 2
 
 
+@pytest.mark.long
 def test_legends_lie_above_the_axes_and_within_the_figure(drawn):
     for name, ax in axes_of(drawn):
         legend = ax.get_legend()
@@ -111,6 +113,7 @@ def test_a_line_for_unchanged_is_drawn_only_between_the_data():
     assert [line.get_ydata()[0] for line in ax.get_lines() if line.get_gid() == plot.scales.REFERENCE] == [1.0]
 
 
+@pytest.mark.long
 def test_heat_maps_of_a_bundle_are_rasterized_and_on_one_scale(drawn, run):
     meshes = [whole(drawn[f"heatmap_{name}"]).axes[0].collections[0] for name in ("pre", "post")]
     assert all(mesh.get_rasterized() for mesh in meshes)
@@ -129,6 +132,7 @@ def test_an_empty_figure_is_an_error_in_one_line_and_no_figure_of_a_bundle():
     assert list(gallery.figures(lost)) == []
 
 
+@pytest.mark.long
 def test_all_figures_of_a_bundle_are_of_the_same_steps(run, drawn):
     assert tables.shown_steps(run) == (0, 10, 100)
     for name, figure, table in gallery.figures(run, made.sweep()):

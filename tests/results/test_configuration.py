@@ -13,7 +13,9 @@ import pytest
 
 import gradflow as gf
 from gradflow.interop.functions import FunctionStack
-from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward, GatedFeedForward
+from gradflow.model.branches.rotary import Rotary
 from gradflow.model.layers.layer import Gain
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.parameters.depth import OfDepth

@@ -10,7 +10,8 @@ import theories
 from scipy import integrate, stats
 
 import gradflow as gf
-from gradflow.model.branches.branch import Attention, FeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward
 from gradflow.model.layers.norms import LayerNorm
 from gradflow.model.parameters.initializers import FanIn, Scaled
 from gradflow.model.wirings.residual_scaling import deepnorm as deepnorm_wiring

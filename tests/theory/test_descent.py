@@ -11,7 +11,9 @@ import pytest
 import theories
 
 import gradflow as gf
-from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward, Rotary
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward, GatedFeedForward
+from gradflow.model.branches.rotary import Rotary
 from gradflow.model.layers.norms import RMSNorm
 from gradflow.model.stacks.embedding_readout import Embedding
 from gradflow.model.stacks.stack import Segment, Stack, Sublayer

@@ -8,7 +8,8 @@ import pytest
 import theories
 from compiling import as_users
 
-from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward, GatedFeedForward
 from gradflow.model.branches.rotary import Interpolated, Rotary
 from gradflow.model.layers import layer as layers
 from gradflow.model.layers import norms
@@ -33,8 +34,11 @@ LAYERS = {
     "query and key norms": Attention(8, rotary=Rotary(10.0), query_norm=norms.RMSNorm(), key_norm=norms.LayerNorm()),
     "head gains": Attention(8, head_gain=layers.FeatureGain(1.5), inner=norms.LayerNorm(bias=False)),
     "windows": Attention(8, head=48, window=3, scale=0.1, rotary=Rotary(10.0, Interpolated(2.0))),
+    "sinks": Attention(8, window=2, first=1, sink=0.5),
+    "both sides": Attention(8, causal=False, window=2, bias=("query", "value")),
     "user's": theories.UniformAttention(),
 }
+UNPREDICTED = {"head gains": {"head_gain.gain"}, "sinks": {"sink"}}
 over_layers = pytest.mark.parametrize("name", list(LAYERS))
 
 
@@ -86,7 +90,7 @@ def predicted(layer, draws: int = 512) -> dict:
 def test_theory_is_the_mean_over_draws_of_a_finite_layer(name):
     """Output, tangent, cotangent and every weight's squared gradient; width 256 may be off by 4/width of the largest entry."""
     measured, theory = finite(LAYERS[name]), predicted(LAYERS[name])
-    assert set(measured) - set(theory) == ({"head_gain.gain"} if name == "head gains" else set())
+    assert set(measured) - set(theory) == UNPREDICTED.get(name, set())
     for what, told in theory.items():
         seen = measured[what]
         sem = np.hypot(seen.std(0, ddof=1) / len(seen) ** 0.5, told.std(0, ddof=1) / len(told) ** 0.5)

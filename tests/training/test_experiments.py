@@ -62,9 +62,9 @@ def test_a_grid_is_drawn_told_and_read_back(grid, tmp_path):
 
 
 def test_learning_rates_and_warm_ups_share_one_program_a_model(models, data):
-    before = Step.__call__._cache_size()
+    before = Step.__call__.programs()
     gf.experiments.sensitivity(models, data, lrs=(1e-4, 1e-3, 1e-2), base=gf.Recipe(warmup=1, schedule="cosine"), **TOY)
-    assert Step.__call__._cache_size() - before <= len(models)
+    assert Step.__call__.programs() - before <= len(models)
 
 
 def test_recipes_in_a_folder_are_not_run_again_and_one_that_fails_is_left_out(models, data, tmp_path):

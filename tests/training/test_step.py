@@ -53,9 +53,9 @@ def run(step, state, data, keys=KEYS, rates=RATES):
 @pytest.fixture(scope="module")
 def ran(quickly_compiled, data):
     """What came out, and how many programs were compiled for it."""
-    before = Step.__call__._cache_size()
+    before = Step.__call__.programs()
     found = run(STEP, STEP.start(KEYS), data)
-    return *found, Step.__call__._cache_size() - before
+    return *found, Step.__call__.programs() - before
 
 
 # ---- one program --------------------------------------------------------------------------------------------
@@ -69,11 +69,11 @@ def test_eight_seeds_and_all_steps_are_one_program(ran):
 
 
 def test_recipes_that_differ_in_their_rates_compile_nothing_more(ran, data):
-    before = Step.__call__._cache_size()
+    before = Step.__call__.programs()
     for other in (Recipe(Adam(eps=EPS), lr=0.5), Recipe(Adam(eps=EPS), lr=1e-4, warmup=2, schedule="cosine")):
         again = Step(MODEL, other.direction(), gradients.economy, eps=other.eps)
         run(again, again.start(KEYS), data, rates=other.rates(2))
-    assert Step.__call__._cache_size() == before
+    assert Step.__call__.programs() == before
 
 
 def test_every_seed_is_the_run_of_that_seed_alone(ran, data):

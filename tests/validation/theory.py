@@ -24,7 +24,8 @@ import xarray as xr
 
 import gradflow as gf
 from gradflow.instruments.backward import gradients
-from gradflow.model.branches.branch import Attention, FeedForward, GatedFeedForward
+from gradflow.model.branches.attention import Attention
+from gradflow.model.branches.branch import FeedForward, GatedFeedForward
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.parameters.keys import at
 from gradflow.model.stacks.transformer import Transformer

@@ -21,10 +21,11 @@ from ...model.equation import budget as accounts
 from ...model.equation.budget import METERED
 from ...model.equation.sublayer import STREAM_ALONE, products, recorded, walk, with_context
 from ...model.inputs.batch import shares
-from ...model.inputs.context import context_of
+from ...model.inputs.context import real_tokens
 from ...model.numerics.precision import wide
+from ...model.parameters.keys import at
 from ..meters import signal
-from ..meters.dropout import Dropout, dropped, with_dropout
+from ..meters.dropout import Dropout, dropped, in_attention, with_dropout
 from ..meters.meter import GAIN, meter, metered, metered_parts, norm
 from ..meters.parameter_norms import outer_norms, parameter_norms
 from ..meters.visits import first
@@ -105,6 +106,10 @@ def metered_loss(
             at_bottom, *inside = jax.random.split(key, len(extra["stream"]) + 1)
             x = dropped(x, dropout.rate, at_bottom)
             extra = (extra, jnp.stack(inside))
+            if dropout.attention:
+                probabilities = at(key, "attention")
+                sublayers = in_attention(model.stack, used["stack"], dropout.attention, probabilities)
+                used = {**used, "stack": sublayers}
         top, signals = walk(model.stack, used["stack"], x, visit, extra, kept=kept)
         out = model.leave(used, meter(top, dials["top"]))
         loss = model.loss(used, meter(out, dials["readout"]), targets)
@@ -112,12 +117,6 @@ def metered_loss(
 
     losses, signals = jax.vmap(example)(batch["inputs"], batch["targets"], keys)
     return mean_over_targets(model, losses, batch), jax.tree.map(lambda s: s.mean(0), signals)
-
-
-def real_tokens(inputs):
-    """Returns which tokens of an example are not padding [T]; None where it says nothing of texts."""
-    texts = context_of(inputs).get("texts")
-    return None if texts is None else texts >= 0
 
 
 def _with_real(dials, real):

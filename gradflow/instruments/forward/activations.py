@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import residual, walk
+from ...model.inputs.context import real_tokens
 from ...model.numerics.precision import in_float32
 from ..meters.visits import at_bottom
 
@@ -23,18 +24,21 @@ def massive(model, params, batch) -> dict:
 
     `largest_activation` [S+1] is `max |x|`, `massive_activation` [S+1] `max r`; `massive_activation_by_token` [S+1, T] and
     `massive_activation_by_feature` [S+1, d] the same of each token and of each feature; `massive_token` and `massive_feature`
-    [S+1] the first of those that hold it, counted from 0; −1 where it is not finite.
+    [S+1] the first of those that hold it, counted from 0; −1 where it is not finite. Padding holds nothing: its entries are 0,
+    and no part of the median.
 
     Cost: one forward pass of each example in turn, and a sort of the stream at each position.
     """
 
-    def visit(x, parts, _):
-        return residual(x, parts), _of_stream(x)
-
     def of_example(inputs):
+        real = real_tokens(inputs)
+
+        def visit(x, parts, _):
+            return residual(x, parts), _of_stream(x, real)
+
         used, bottom = at_bottom(model, params, inputs)
         top, below = walk(model.stack, used["stack"], bottom, visit)
-        at_top = _of_stream(top)
+        at_top = _of_stream(top, real)
         return jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), below, at_top)
 
     by_example = jax.lax.map(of_example, batch["inputs"])
@@ -49,11 +53,17 @@ def massive(model, params, batch) -> dict:
     }
 
 
-def _of_stream(x) -> dict:
-    """Returns the largest entry of one example's stream, and the largest over the median by token and by feature."""
+def _of_stream(x, real=None) -> dict:
+    """Returns the largest entry of one example's stream, and the largest over the median by token and by feature.
+
+    Of `real` tokens [T] alone, where these are said.
+    """
     size = jnp.abs(jnp.atleast_2d(in_float32(x)))
     size = size.reshape(-1, *size.shape[-2:])  # lanes, tokens, features
     filled = size.any((-2, -1), keepdims=True)
+    if real is not None:
+        filled = filled & real[None, :, None]
+        size = jnp.where(filled, size, 0)
     median = jnp.nanmedian(jnp.where(filled, size, jnp.nan))
     largest = size.max(0)
     return {

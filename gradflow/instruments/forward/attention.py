@@ -6,8 +6,9 @@
     largest logit  max_ts s_ts                           over the keys that are seen, in front of a soft cap
 
 (First token: arXiv 2410.10781, the score α of key 1; largest logit: Kimi Team 2025 (Kimi K2), arXiv 2507.20534, section 2.1,
-S_max.) The probabilities are those of the attention that runs: `layers.functional` has one softmax. Read of every branch that
-is `Attending`; NaN of others, and of heads that there are not.
+S_max.) The probabilities are those of the attention that runs: `layers.attention` has one softmax. Read of every branch that
+is `Attending`; NaN of others, and of heads that there are not. Where a batch says texts, the first token is that of the
+query's own text, and queries of padding are none. What rests on a head's sink is in no entry of p.
 
 Axes: S sublayers; H heads, of the sublayer that has most; T queries t, and keys s: in cross-attention those of the memory.
 """
@@ -19,6 +20,8 @@ import jax.numpy as jnp
 from jax.scipy.special import entr
 
 from ...model.equation.sublayer import bind, recorded, walk
+from ...model.inputs.context import positions_in, texts_said
+from ...model.layers.attention import same
 from ...model.numerics.precision import in_precision_of
 from ..meters.visits import at_bottom, its_input, where_finite, with_params
 
@@ -33,7 +36,7 @@ class Attending(Protocol):
     heads: int
 
     def scored(self, params, x) -> Any:
-        """Returns what it reads the values with, a `layers.functional.Scored`."""
+        """Returns what it reads the values with, a `layers.attention.Scored`."""
         ...
 
 
@@ -44,14 +47,16 @@ def by_head(model, params, batch) -> dict:
     """
     size = _most_heads(model)
 
-    def visit(x, layers_and_params, _):
-        layers, of_sublayer = layers_and_params
-        parts = bind(layers, of_sublayer)
-        y, inputs = recorded(parts, x, at=its_input)
-        heads = _of_heads(layers["branch"], of_sublayer["branch"], inputs["branch"], size)
-        return y, where_finite(y, heads)
-
     def of_example(inputs):
+        texts = texts_said(inputs)
+
+        def visit(x, layers_and_params, _):
+            layers, of_sublayer = layers_and_params
+            parts = bind(layers, of_sublayer)
+            y, inputs = recorded(parts, x, at=its_input)
+            heads = _of_heads(layers["branch"], of_sublayer["branch"], inputs["branch"], size, texts)
+            return y, where_finite(y, heads)
+
         used, bottom = at_bottom(model, params, inputs)
         _, reports = walk(model.stack, used["stack"], bottom, visit, bind=with_params)
         return reports
@@ -71,12 +76,12 @@ def _most_heads(model) -> int:
     return most
 
 
-def _of_heads(branch, params, x, size: int) -> dict:
+def _of_heads(branch, params, x, size: int, texts) -> dict:
     """Returns what is read of the heads of one example [H]; NaN where there are none."""
     if not isinstance(branch, Attending):
         nothing = jnp.full(size, jnp.nan, x.dtype)
         return dict.fromkeys((*AVERAGED, LARGEST), nothing)
-    of_branch = read(branch.scored(in_precision_of(x, params), x))
+    of_branch = read(branch.scored(in_precision_of(x, params), x), texts)
     beyond = (0, size - branch.heads)
     padded = {}
     for name, values in of_branch.items():
@@ -84,17 +89,23 @@ def _of_heads(branch, params, x, size: int) -> dict:
     return padded
 
 
-def read(scored) -> dict:
-    """Returns the four quantities [H] of a `Scored`."""
-    entropy = entr(scored.probabilities).sum(-1)  # [H, T]
+def read(scored, texts=None) -> dict:
+    """Returns the four quantities [H] of a `Scored`, of tokens that are of these `texts` [T], −1 of padding."""
+    p = scored.probabilities  # [H, T, S]
+    entropy = entr(p).sum(-1)
     keys = scored.seen.sum(-1, dtype=entropy.dtype)
-    several = keys > 1
-    largest_possible = jnp.log(jnp.where(several, keys, jnp.nan))
-    share = jnp.nanmean(entropy / largest_possible[None], axis=-1)
-    visible = jnp.where(scored.seen[None], scored.scores, -jnp.inf)
+    largest_possible = jnp.log(jnp.where(keys > 1, keys, jnp.nan))
+    share = entropy / largest_possible[None]
+    on_first = p[..., 0]
+    counted, visible = None, scored.seen[None]
+    if texts is not None:
+        counted = jnp.broadcast_to(texts >= 0, entropy.shape)
+        visible = visible & counted[:1, :, None]
+        is_first = (positions_in(texts) == 0)[None] & same(texts)
+        on_first = jnp.sum(jnp.where(is_first[None], p, 0), axis=-1)
     return {
-        "attention_entropy": entropy.mean(-1),
-        "attention_entropy_share": share,
-        "attention_first_token": scored.probabilities[..., 0].mean(-1),
-        LARGEST: visible.max((-2, -1)),
+        "attention_entropy": entropy.mean(-1, where=counted),
+        "attention_entropy_share": jnp.nanmean(share, axis=-1, where=counted),
+        "attention_first_token": on_first.mean(-1, where=counted),
+        LARGEST: jnp.where(visible, scored.scores, -jnp.inf).max((-2, -1)),
     }

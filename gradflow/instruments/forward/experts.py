@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import bind, recorded, walk
+from ...model.inputs.context import real_tokens
 from ...model.numerics.precision import in_precision_of
 from ..meters.visits import at_bottom, its_input, with_params
 
@@ -29,21 +30,23 @@ class Routed(Protocol):
 
 
 def load(model, params, batch) -> dict:
-    """Returns `expert_load` [S, E], `load_violation` [S] and `gate_entropy` [S], over all tokens of the batch.
+    """Returns `expert_load` [S, E], `load_violation` [S] and `gate_entropy` [S], over all tokens of the batch but padding.
 
-    Cost: a forward pass of each example, and the routers once more.
+    Each is the mean over examples of that of an example. Cost: a forward pass of each example, and the routers once more.
     """
     size = _most_experts(model)
 
-    def visit(x, layers_and_params, _):
-        layers, of_sublayer = layers_and_params
-        parts = bind(layers, of_sublayer)
-        y, inputs = recorded(parts, x, at=its_input)
-        branch = layers["branch"]
-        gates = _of_gates(branch, of_sublayer["branch"], inputs["branch"], size)
-        return y, gates
-
     def of_example(inputs):
+        real = real_tokens(inputs)
+
+        def visit(x, layers_and_params, _):
+            layers, of_sublayer = layers_and_params
+            parts = bind(layers, of_sublayer)
+            y, inputs = recorded(parts, x, at=its_input)
+            branch = layers["branch"]
+            gates = _of_gates(branch, of_sublayer["branch"], inputs["branch"], size, real)
+            return y, gates
+
         used, x = at_bottom(model, params, inputs)
         _, reports = walk(model.stack, used["stack"], x, visit, bind=with_params)
         return reports
@@ -63,8 +66,11 @@ def _most_experts(model) -> int:
     return most
 
 
-def _of_gates(branch, params, x, size: int) -> dict:
-    """Returns the load [E] and the mean entropy of the gates over the tokens of one example; NaN where there are none."""
+def _of_gates(branch, params, x, size: int, real) -> dict:
+    """Returns the load [E] and the mean entropy of the gates over the tokens of one example; NaN where there are none.
+
+    Of `real` tokens [T] alone, where these are said.
+    """
     if not isinstance(branch, Routed):
         return {
             "expert_load": jnp.full(size, jnp.nan, x.dtype),
@@ -72,12 +78,13 @@ def _of_gates(branch, params, x, size: int) -> dict:
         }
     gates = branch.gates(in_precision_of(x, params), x)
     chosen = gates > 0
-    choices_a_token = chosen.sum(-1)
-    load = chosen.mean(0) / choices_a_token.mean()
+    choices = chosen.astype(gates.dtype)
+    by_expert = None if real is None else jnp.broadcast_to(real[:, None], choices.shape)
+    load = choices.mean(0, where=by_expert) / choices.sum(-1).mean(where=real)
     share = gates / gates.sum(-1, keepdims=True)
     logs = jnp.log(jnp.where(chosen, share, 1.0))
     by_token = jnp.sum(jnp.where(chosen, share * logs, 0.0), -1)
-    entropy = -by_token.mean()
+    entropy = -by_token.mean(where=real)
     beyond = (0, size - len(load))
     return {
         "expert_load": jnp.pad(load.astype(x.dtype), beyond, constant_values=jnp.nan),

@@ -12,18 +12,21 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import walk
+from ...model.inputs.context import real_tokens
 from ..meters.visits import at_bottom, reporting_inputs
 
 
 def between_positions(model, params, batch) -> dict:
     """Returns `stream_cosine` and `stream_angle` [S+1, S+1], means over tokens and examples; the angle in half turns.
 
+    Of an example's tokens those that are no padding.
+
     A zero vector is orthogonal to everything. Cost: one forward pass of each example in turn, O(S² T d), and memory of the
     streams of one example at all positions.
     """
 
     def of_example(inputs):
-        return _cosine_and_angle(_streams(model, params, inputs))
+        return _cosine_and_angle(_streams(model, params, inputs), real_tokens(inputs))
 
     cosines, angles = jax.lax.map(of_example, batch["inputs"])
     return {"stream_cosine": cosines.mean(0), "stream_angle": angles.mean(0)}
@@ -38,8 +41,8 @@ def _streams(model, params, inputs):
     return by_token.reshape(*by_token.shape[:2], -1)
 
 
-def _cosine_and_angle(streams):
-    """Returns the mean cosine and angle over tokens between all positions.
+def _cosine_and_angle(streams, real):
+    """Returns the mean cosine and angle over tokens between all positions, over `real` ones [T] where these are said.
 
     The angle is 2 atan2(‖u − v‖, ‖u + v‖) of the unit vectors: of equal ones exactly 0, where arccos loses half of the digits.
     """
@@ -47,10 +50,11 @@ def _cosine_and_angle(streams):
     unit = streams / jnp.where(length > 0, length, 1)
 
     def with_all(u):
-        cosine = (u * unit).sum(-1)
-        apart = jnp.linalg.norm(u - unit, axis=-1)
-        together = jnp.linalg.norm(u + unit, axis=-1)
+        cosine = (u[None] * unit).sum(-1)
+        apart = jnp.linalg.norm(u[None] - unit, axis=-1)
+        together = jnp.linalg.norm(u[None] + unit, axis=-1)
         angle = 2 * jnp.arctan2(apart, together) / jnp.pi
-        return cosine.mean(-1), angle.mean(-1)
+        counted = None if real is None else jnp.broadcast_to(real, cosine.shape)
+        return cosine.mean(-1, where=counted), angle.mean(-1, where=counted)
 
     return jax.lax.map(with_all, unit)

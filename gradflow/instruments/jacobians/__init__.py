@@ -1,3 +1,3 @@
 """Jacobians of sublayers and of whole stacks, and their spectra, bottom up: jacobians, spaces, operators, functionals,
-matrices, triangular, krylov, spectrum, chain.
+matrices, bidiagonal, smallest, triangular, krylov, spectrum, chain.
 """

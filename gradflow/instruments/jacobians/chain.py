@@ -24,7 +24,7 @@ from ..backward.gradients import dials
 from ..directions import leading_directions
 from ..meters.meter import GAIN, meter, metered, norm
 from ..meters.visits import at_bottom, first
-from .krylov import bidiagonal, widened
+from .bidiagonal import bidiagonal
 
 LEADING = 8
 
@@ -189,8 +189,7 @@ def end_to_end(
     inputs = first(batch["inputs"])
     used, x = at_bottom(model, params, inputs)
     start_key = at(root(key), "end_to_end")
-    drawn_start = normal(start_key, *x.shape)
-    v = drawn_start.astype(jnp.zeros(()).dtype)
+    v = on_sphere(normal(start_key, *x.shape).astype(x.dtype))
     steps = min(2 * iterations, x.size)
     half = max(1, steps // 2)
     leading = min(leading, half)
@@ -205,7 +204,12 @@ def end_to_end(
             return _scaled_chain(model, used, x, nudge, l, growth)
 
         _, push = jax.linearize(chain, jnp.zeros_like(x))
-        small = bidiagonal(widened(push, x.dtype), v, steps)
+
+        def pull(u):
+            (pulled,) = jax.linear_transpose(push, x)(u)
+            return pulled
+
+        (small,) = bidiagonal(push, pull, v[None], steps)
         values = leading_values(small)
         values_at_half = leading_values(small[:half, :half])
         resolved = values > least_share * values[0]

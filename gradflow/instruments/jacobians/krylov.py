@@ -1,6 +1,6 @@
 """Spectra from pushes and pulls alone, for what is too large for its matrix.
 
-Golub-Kahan bidiagonalization from random probes (Golub and Kahan 1965), whose singular values and first components are a Gauss
+Golub-Kahan bidiagonalization from random probes (`bidiagonal`), whose singular values and first components are a Gauss
 quadrature of the spectrum (stochastic Lanczos quadrature: Ubaru, Chen and Saad 2017, section 3). An error is the jackknife over
 probes, together with what changed when the iterations were doubled. What did not converge is NaN, never a number.
 
@@ -9,32 +9,35 @@ Axes: m probes; k iterations.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from matfree import decomp, lstsq
 from scipy import stats
 
-from ...model.layers.layer import PAST
-from ...model.numerics.precision import wide
 from ...model.parameters.initializers import normal
 from ...model.parameters.keys import at
 from . import triangular
+from .bidiagonal import Bidiagonal, continued
 from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
 from .matrices import one_by_one
 from .operators import Operator
+from .smallest import Smallest, by_lsmr, smallest_singular_value
 from .spaces import dimension, project
 
-GIVEN_UP = 7  # LSMR's code for having used up its iterations
+STILL = 1e-3  # relative change that is none
+SETTLED = 1e-4  # and that of the largest singular value
+CONVERGING = ("log_volume", "schatten_norm", "effective_rank")  # what has to converge to be a number
 
 
 @dataclass(frozen=True)
 class Krylov:
     """How a spectrum is estimated that is too large to be exact.
 
-    `probes` random directions and `iterations` of the bidiagonalization, then doubled; `solves` steps of inverse Lanczos
-    for the smallest singular value, each two LSMR solves (Fong and Saunders 2011) of at most `solver_iterations`; 0 solves
-    leave it out.
+    `probes` random directions, and the bidiagonalization with at most `iterations`, then doubled: fewer where doubling them moved
+    every number by less than its standard error. `solves` steps of it for the pseudoinverse at most, whose largest singular value
+    is one over the smallest; 0 leave it out. A step is two solves: by substitution where tokens read their past alone
+    (`triangular`), else LSMR of at most `solver_iterations` each.
     """
 
     probes: int = 8
@@ -49,44 +52,53 @@ class Krylov:
             raise ValueError(f"iterations is {self.iterations}: at least 1 is needed")
 
 
+class Measured(NamedTuple):
+    """What the probes say of a spectrum: numbers and their standard errors, the largest σ, and the measure itself."""
+
+    numbers: dict
+    errors: dict
+    largest: jax.Array
+    nodes: jax.Array
+    weights: jax.Array
+
+
 def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     """Returns everything that is read from a spectrum, with errors, from pushes and pulls alone; as `exactly`.
 
     How many directions are lost can't be counted so: where one may be, what depends on it is NaN.
     """
-    through, start = narrow(op)
-    keys = jax.random.split(at(key, "starts"), krylov.probes)
-    starts = jax.vmap(start)(keys)
-    steps = min(2 * krylov.iterations, op.size)
-    half = max(1, steps // 2)
-    small = jax.vmap(lambda v: bidiagonal(through, v, steps))(starts)
-    nodes, weights = quadrature(small, op.rank)
-    nodes_at_half, weights_at_half = quadrature(small[:, :half, :half], op.rank)
-    estimate = jackknife(nodes, weights, op.rank)
-    estimate_at_half, _ = jackknife(nodes_at_half, weights_at_half, op.rank)
-    numbers, errors = _converged(estimate, estimate_at_half, krylov.probes)
-    largest = nodes.max()
-    moved = jnp.abs(largest - nodes_at_half.max())
-    smallest, uncertainty, volume = _smallest(op, through, start, largest, at(key, "smallest"), krylov)
+    push, pull, start = narrow(op)
+    starts = jax.vmap(start)(jax.random.split(at(key, "starts"), krylov.probes))
+
+    def read(found: Bidiagonal) -> Measured:
+        nodes, weights = quadrature(found.matrix, op.rank)
+        numbers, errors = jackknife(nodes, weights, op.rank)
+        return Measured(numbers, errors, nodes.max(), nodes, weights)
+
+    most = min(2 * krylov.iterations, op.size)
+    has_volume = bool(krylov.solves) and triangular.may_fit(op)  # by another way
+    awaited = [name for name in CONVERGING if not (has_volume and name == "log_volume")]
+    now, before = continued(push, pull, starts, most, read, partial(_is_still, awaited))
+    numbers, errors = _converged(now, before, krylov.probes)
+    largest = now.largest
+    moved = jnp.abs(largest - before.largest)
     dtype = op.like.dtype
-    noise = rounding(largest.astype(dtype), op.size)
-    is_exact = jnp.isfinite(volume)
-    seen = jnp.min(nodes, initial=jnp.inf, where=weights > jnp.finfo(dtype).eps * weights.sum())
-    least = jnp.where(jnp.isnan(smallest), seen, smallest)
-    numbers["log_volume"] = jnp.where(is_exact, volume, numbers["log_volume"])
-    errors["log_volume"] = jnp.where(is_exact, noise / least, errors["log_volume"])
+    noise = rounding(largest, op.size)
+    seen = jnp.min(now.nodes, initial=jnp.inf, where=_counted(now.weights))
     smaller = jnp.minimum(dimension(op.domain), dimension(op.range))
     is_onto = op.rank == smaller
-    is_clear = clear(nodes.astype(dtype), weights.astype(dtype))
-    is_clear = jnp.where(is_exact, least > CLEAR * noise, is_clear)
-    numbers = numbers | extremes(largest, smallest)
+    smallest, volume = _solved(op, push, pull, start, largest, CLEAR * noise, is_onto, at(key, "smallest"), krylov)
+    least = jnp.fmin(seen, smallest.bound)
+    is_exact = jnp.isfinite(volume)
+    numbers["log_volume"] = jnp.where(is_exact, volume, numbers["log_volume"])
+    errors["log_volume"] = jnp.where(is_exact, noise / least, errors["log_volume"])
+    is_clear = (is_exact | clear(now.nodes, now.weights)) & (least > CLEAR * noise)
+    numbers = numbers | extremes(largest, smallest.value)
     numbers = ranked(numbers, is_onto & is_clear)
-    has_volume = ~jnp.isnan(numbers["log_volume"])
-    has_smallest = ~jnp.isnan(numbers["smallest_singular_value"])
-    known = has_volume | has_smallest
+    known = ~jnp.isnan(numbers["log_volume"]) | ~jnp.isnan(numbers["smallest_singular_value"])
     errors["largest_singular_value"] = moved
-    errors["smallest_singular_value"] = uncertainty
-    errors["condition_number"] = (moved + largest * uncertainty / smallest) / smallest
+    errors["smallest_singular_value"] = smallest.error
+    errors["condition_number"] = (moved + largest * smallest.error / smallest.value) / smallest.value
     return {
         "singular_values": jnp.full(size, jnp.nan, dtype),
         **deficits(op, op.rank, known),
@@ -95,32 +107,37 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     }
 
 
-def _smallest(op: Operator, through, start, largest, key, krylov: Krylov):
-    """Returns the smallest singular value, its error, and the log-volume: that of a block triangular map, else NaN."""
+def _solved(
+    op: Operator, push, pull, start, largest, least, is_onto, key, krylov: Krylov
+) -> tuple[Smallest, jax.Array]:
+    """Returns the smallest singular value, and the log-volume where it is exact, else NaN.
+
+    Nothing is solved where the smallest is known to be below `least`, or to be 0.
+    """
     unknown = jnp.full_like(largest, jnp.nan)
     if not krylov.solves:
-        return unknown, unknown, unknown
-    tolerance = max(4 * float(jnp.finfo(largest.dtype).eps), 1e-12)
-    search = partial(smallest_singular_value, start=start, largest=largest, key=key, steps=krylov.solves)
-
-    def by_lsmr():
-        solve = _lsmr(through, start(key), tolerance, krylov.solver_iterations)
-        return *search(solve, tolerance=tolerance), unknown
+        return Smallest(unknown, unknown, jnp.full_like(largest, jnp.inf)), unknown
+    starts = jax.vmap(start)(jax.random.split(key, 2))
+    steps = min(krylov.solves, op.size)
+    if not triangular.may_fit(op):
+        inverse = by_lsmr(push, pull, op.like.dtype, krylov.solver_iterations)
+        return smallest_singular_value(inverse, starts, largest, steps), unknown
+    bound = triangular.bound(op)
 
     def by_substitution():
-        exact = triangular.inverse(op, largest.astype(op.like.dtype))
-        apply = widened(exact.apply, op.like.dtype)
+        log_volume, inverse = triangular.inverse(op, largest)
+        return smallest_singular_value(inverse, starts, largest, steps), log_volume
 
-        def solve(b):
-            y = apply(b)
-            return y, jnp.all(jnp.isfinite(y))
+    def not_known():
+        return Smallest(unknown, unknown, bound), unknown
 
-        rounded = rounding(jnp.ones((), op.like.dtype), op.size).astype(largest.dtype)
-        return *search(solve, tolerance=rounded), exact.log_volume.astype(largest.dtype)
+    is_worth_it = triangular.fits(op) & is_onto & (bound > least)
+    return jax.lax.cond(is_worth_it, by_substitution, not_known)
 
-    if op.couples != PAST:
-        return by_lsmr()
-    return jax.lax.cond(triangular.fits(op), by_substitution, by_lsmr)
+
+def _counted(weights):
+    """Returns which nodes have more weight than rounding."""
+    return weights > jnp.finfo(weights.dtype).eps * weights.sum()
 
 
 def clear(nodes, weights):
@@ -128,83 +145,64 @@ def clear(nodes, weights):
 
     Else a direction is lost, or could be, and the rank is not known.
     """
-    negligible = jnp.finfo(weights.dtype).eps * weights.sum()
-    counted = weights > negligible
     least = CLEAR * rounding(nodes.max(), nodes.shape[-1])
-    return jnp.all(~counted | (nodes > least))
+    return jnp.all(~_counted(weights) | (nodes > least))
 
 
-def _converged(estimate: tuple[dict, dict], before: dict, probes: int) -> tuple[dict, dict]:
-    """Returns the estimate, values and errors, with the change since `before`, at half the iterations, in its errors.
+def _is_still(awaited, now: Measured, before: Measured):
+    """Returns whether the largest singular value hardly moved, and the numbers awaited by no more than their standard errors."""
+    still = jnp.abs(now.largest - before.largest) <= SETTLED * now.largest
+    for name in awaited:
+        moved = jnp.abs(now.numbers[name] - before.numbers[name])
+        allowed = now.errors[name] + STILL * jnp.abs(now.numbers[name])
+        still = still & jnp.all(moved <= allowed)
+    return still
+
+
+def _converged(now: Measured, before: Measured, probes: int) -> tuple[dict, dict]:
+    """Returns numbers and errors, with the change since `before`, at half the iterations, in the errors.
 
     A number that moved by more than half of its 95% interval did not converge and is NaN; the shares of a histogram and
     its quantiles move with every node, and keep the larger error.
     """
-    values, errors = estimate
     half_interval = stats.t.ppf(0.975, probes - 1)
     converged = {}
     larger = {}
-    for name, value in values.items():
-        error = errors[name]
-        moved = jnp.abs(value - before[name])
+    for name, value in now.numbers.items():
+        error = now.errors[name]
+        moved = jnp.abs(value - before.numbers[name])
         larger[name] = jnp.hypot(error, moved)
-        if name in ("log_volume", "schatten_norm", "effective_rank"):
-            allowed = half_interval * error + 1e-3 * jnp.abs(value)
+        if name in CONVERGING:
+            allowed = half_interval * error + STILL * jnp.abs(value)
             value = jnp.where(moved <= allowed, value, jnp.nan)
         converged[name] = value
     return converged, larger
 
 
 def narrow(op: Operator):
-    """Returns the operator from its smaller side, so that it takes no direction to zero, and `start(key)`.
+    """Returns the operator from its smaller side, so that it takes no direction to zero, its transpose, and `start(key)`.
 
     A start is a random unit vector on that side.
     """
     flipped = dimension(op.range) < dimension(op.domain)
     side = jnp.where(flipped, op.range, op.domain)
 
-    def pull(v):
+    def pull_of_op(v):
         (pulled,) = jax.linear_transpose(op.apply, op.like)(v)
         return pulled
 
-    def from_smaller_side(v):
-        return jax.lax.cond(flipped, pull, op.apply, v)
+    def push(v):
+        return jax.lax.cond(flipped, pull_of_op, op.apply, v)
+
+    def pull(v):
+        return jax.lax.cond(flipped, op.apply, pull_of_op, v)
 
     def start(key):
-        drawn = normal(key, *op.like.shape).astype(jnp.result_type(float))
+        drawn = normal(key, *op.like.shape).astype(op.like.dtype)
         v = project(drawn, side)
         return v / jnp.linalg.norm(v.ravel())
 
-    return widened(from_smaller_side, op.like.dtype), start
-
-
-def widened(linear, dtype):
-    """Returns `linear`, a map of arrays of that type, as one of the default type, which matfree allocates."""
-    widest = wide(dtype, jnp.zeros(()).dtype)
-
-    def of_widest(v):
-        return linear(v.astype(dtype)).astype(widest)
-
-    return of_widest
-
-
-def bidiagonal(through, start, steps: int):
-    """Returns `B` [k, k] of `A V = U B` from `start`, k = `steps`; zero from where the Krylov space is used up.
-
-    Beyond that point the iteration follows rounding: what comes after an entry that is zero to rounding is no part of A.
-    """
-    small = decomp.bidiag(steps)(through, start).J_small
-    alphas = jnp.diagonal(small)
-    betas = jnp.append(jnp.diagonal(small, 1), 0.0)
-    entries = jnp.stack([alphas, betas], axis=1).ravel()  # α₁ β₁ α₂ β₂ …
-    rounding_of_one = 10 * start.size**0.5 * jnp.finfo(small.dtype).eps
-    least = rounding_of_one * jnp.nanmax(entries)
-    alive = jnp.cumprod(entries > least).reshape(-1, 2)
-    on_diagonal = jnp.diag(alive[:, 0])
-    above_diagonal = jnp.diag(alive[:-1, 1], 1)
-    kept = jnp.where(on_diagonal + above_diagonal, small, 0.0)
-    failed = jnp.isnan(small[0, 0])
-    return jnp.where(failed, jnp.nan, kept)
+    return push, pull, start
 
 
 def quadrature(small, rank) -> tuple[jax.Array, jax.Array]:
@@ -220,9 +218,8 @@ def jackknife(nodes, weights, rank) -> tuple[dict, dict]:
     Jackknife over probes (Efron 1982, eq. 3.1).
     """
     probes = len(nodes)
-    is_left = 1 - jnp.eye(probes + 1, probes, -1)  # row 0: all probes; row i: all but probe i
-    left = jnp.where(jnp.arange(probes + 1) > 0, probes - 1, probes)
-    shares = is_left / left[:, None]
+    is_left = 1 - jnp.eye(probes + 1, probes, -1, dtype=weights.dtype)  # row 0: all probes; row i: all but probe i
+    shares = is_left / is_left.sum(axis=1, keepdims=True)
 
     def of_shares(share):
         weighted = share[:, None] * weights
@@ -236,65 +233,3 @@ def jackknife(nodes, weights, rank) -> tuple[dict, dict]:
 
     every = jax.vmap(of_shares)(shares)
     return jax.tree.map(lambda values: values[0], every), jax.tree.map(error, every)
-
-
-def smallest_singular_value(inverse, *, start, largest, key, steps: int, tolerance):
-    """Returns `(σ_min, error)` by Lanczos on `(AᵀA)⁻¹`, twice from different starts; NaN where it did not converge.
-
-    `inverse(b)` returns `(AᵀA)⁻¹ b` and whether it was solved. With θ = ⟨v, (AᵀA)⁻¹v⟩ of the leading Ritz vector v an eigenvalue
-    lies within `‖(AᵀA)⁻¹v − θv‖` of θ (Parlett 1980, theorem 4.5.1), and σ = θ^(−1/2). The error is what follows from it, or the
-    difference of the two runs, and what the solves' tolerance leaves, `σ_max` times it. Converged means that it is below 0.5% of
-    σ, and that no solve was given up or left a direction out.
-    """
-    run = partial(_inverse_lanczos, inverse, start, steps)
-    keys = jax.random.split(key, 2)
-    values, errors = jax.lax.map(run, keys)
-    difference = jnp.abs(values[0] - values[1])
-    larger = jnp.maximum(errors.max(), difference)
-    error = larger + tolerance * largest
-    smallest = values.min()
-    has_converged = error < 5e-3 * smallest
-    return jnp.where(has_converged, smallest, jnp.nan), jnp.where(has_converged, error, jnp.nan)
-
-
-def _lsmr(through, like, tolerance: float, most: int):
-    """Returns `inverse(b)` for `smallest_singular_value`, by Aᵀ z = b and A y = z: LSMR of at most so many iterations."""
-    solve = lstsq.lsmr(atol=tolerance, btol=tolerance, ctol=0.0, maxiter=most, custom_vjp=False)
-
-    def pull(u):
-        (pulled,) = jax.linear_transpose(through, like)(u)
-        return pulled
-
-    def inverse(b):
-        # A direction that a solve leaves out, as its σ is below the tolerance, is left in its residual: about 1/√n of a start.
-        z, up = solve(through, b)
-        y, down = solve(pull, z)
-        least = 1e-2 * b.size**-0.5 * jnp.linalg.norm(b.ravel())
-        whole = up["norm_residual"] < least
-        up_was_solved = up["istop"] != GIVEN_UP
-        down_was_solved = down["istop"] != GIVEN_UP
-        return y, whole & up_was_solved & down_was_solved
-
-    return inverse
-
-
-def _inverse_lanczos(inverse, start, steps: int, key):
-    """Returns σ and its error from the leading Ritz vector of `(AᵀA)⁻¹`; the error is infinite where a solve failed."""
-    first = start(key)
-
-    def inverse_alone(b):
-        y, _ = inverse(b)
-        return y
-
-    steps = min(steps, first.size)
-    lanczos = decomp.tridiag_sym(steps, custom_vjp=False)(inverse_alone, first)
-    _, vectors = jnp.linalg.eigh(lanczos.J_small)
-    ritz = jnp.einsum("k,k...->...", vectors[:, -1], lanczos.Q_tall)
-    ritz = ritz / jnp.linalg.norm(ritz.ravel())
-    both = jnp.stack([ritz, first])
-    (image, _), solved = jax.lax.map(inverse, both)
-    theta = jnp.vdot(ritz, image)
-    difference = image - theta * ritz
-    residual = jnp.linalg.norm(difference.ravel()) / theta
-    smallest = theta**-0.5
-    return smallest, jnp.where(solved.all(), smallest * residual / 2, jnp.inf)

@@ -20,23 +20,26 @@ def singular_values(ops: Mapping[str, Operator], memory: int = 2**28) -> dict:
     """Returns all n singular values of each operator, [T, c] or [1, n] as its `blocks`, descending in each. Cost: see `blocks`.
 
     Of the identity those beyond its rank are 0; of others those that are zero come out at rounding.
+    A map to fewer entries than it has inputs takes the rest to zero.
 
     Matrices of one size are decomposed one after the other. On the CPU jaxlib spreads a batch of LAPACK calls over the
     threads that also run the program, and waits for them there: two batches at a time never end. On a busy machine LAPACK's
     own threads wait for each other too; OPENBLAS_NUM_THREADS=1 is safe there.
     """
     spectra = {}
-    matrices: dict[int, dict[str, jax.Array]] = {}  # by their size
+    matrices: dict[tuple, dict[str, jax.Array]] = {}  # by their size
     for name, op in ops.items():
         if not op.through:
             spectra[name] = _within(op).astype(op.like.dtype)[None]
             continue
         matrix = blocks(op, memory)
-        matrices.setdefault(matrix.shape[-1], {})[name] = matrix
+        matrices.setdefault(matrix.shape[1:], {})[name] = matrix
     values_alone = partial(jnp.linalg.svd, compute_uv=False)
     for alike in matrices.values():
         stack = jnp.concatenate(list(alike.values()))
         values = one_by_one(values_alone)(stack)
+        kernel = stack.shape[-1] - values.shape[-1]
+        values = jnp.pad(values, ((0, 0), (0, kernel)))
         ends = np.cumsum([len(matrix) for matrix in alike.values()])
         by_operator = jnp.split(values, ends[:-1])
         spectra |= dict(zip(alike, by_operator, strict=True))

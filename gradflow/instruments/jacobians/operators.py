@@ -11,22 +11,23 @@ map here is restricted to the *tangent spaces* at both ends:
     branch, fork    to what the norm that follows does not take away, so that the norm's effect stands apart
 
 With these the log-volumes of `norm_out` and `fork` sum to the sublayer's, and those of sublayers to the stack's, where each is
-one to one between its spaces: not where some are post-norm below others that are pre-norm, or a branch alone is singular. A space
-is given by orthonormal *normals* of every token (`spaces`). Exact for eps → 0: a norm with eps keeps a share
-eps/(var + eps) of the radius, which is left out. Of several lanes those have normals that a norm of their own acts on; what
-gains do between lanes shows in the singular values, also where they drop a lane.
+one to one between its spaces: not where some are post-norm below others that are pre-norm, a branch alone is singular, or
+`norm_out` is a map of skip and branch beside each other. A space is given by orthonormal *normals* of every token (`spaces`).
+Exact for eps → 0: a norm with eps keeps a share eps/(var + eps) of the radius, which is left out. Of several lanes those have
+normals that a norm of their own acts on; what gains do between lanes shows in the singular values, also where they drop a lane.
 
 Axes: an array of the stream is [T, d] or [lanes, T, d]; by token it is [T, c], c = lanes · d; K normals a token.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import PARTS, bind, forked, recorded, resolve_shared_params, terms
-from ...model.layers.layer import NOTHING, Zero, coupling
+from ...model.layers.layer import FEATURES, NOTHING, Zero, coupling
 from ...results.quantities import JACOBIANS
 from .spaces import common, dimension, everything, orthonormal, project, without
 
@@ -42,13 +43,16 @@ THROUGH = {
     "sublayer": PARTS,
 }
 
+GROUPS = "groups"  # what a layer that couples tokens asks for, to say what they are each alone
+
 
 class Operator(NamedTuple):
     """A linear map between tangent spaces: `apply(v)`, for arrays `v` shaped `like`.
 
     `rank` is the dimension of the spaces on its way, at most: what is missing to the full size of an array is the rank
     deficit by construction. `couples` is one of `COUPLINGS`. `through` names the parts of (1) on its way, without those that
-    are the identity (the skip always counts).
+    are the identity (the skip always counts). `push_within(m)` is what `push` is where groups of m tokens each change alone: the
+    blocks on the diagonal of its matrix; None where a layer that couples tokens does not say it.
     """
 
     push: Callable
@@ -58,6 +62,7 @@ class Operator(NamedTuple):
     rank: Any
     couples: str
     through: tuple[str, ...]
+    push_within: Callable | None = None
 
     def apply(self, v):
         """Returns the map of `v`, from the domain to the range."""
@@ -92,6 +97,7 @@ def operators(layers: Mapping, params: Mapping, x, stream) -> tuple[Any, Any, di
     parts = bind(layers, params)
     y, records = recorded(parts, x, at=_linearized)
     pushes = _pushes(parts, records, x)
+    within = _within(layers, params, x)
     spaces = _spaces(layers, resolve_shared_params(layers, params), records, stream)
     ops = {}
     for name in JACOBIANS:
@@ -106,6 +112,7 @@ def operators(layers: Mapping, params: Mapping, x, stream) -> tuple[Any, Any, di
             rank=_rank(spaces, name),
             couples=coupling(*[layers[part] for part in through]),
             through=through,
+            push_within=partial(_of_factor, within, name) if within else None,
         )
     _, after = spaces["sublayer"]
     return y, after, ops
@@ -125,6 +132,29 @@ def _pushes(parts: Mapping, records: Mapping[str, Linearized], x) -> dict[str, C
         return maps["norm_out"](fork(v))
 
     return {**maps, "branch_term": branch_term, "fork": fork, "sublayer": whole}
+
+
+def _within(layers: Mapping, params: Mapping, x) -> Callable | None:
+    """Returns `number of tokens -> maps` of every factor where groups of so many tokens each change alone; None: not said.
+
+    It takes a linearization of its own.
+    """
+    coupled = [name for name, layer in layers.items() if coupling(layer) not in (NOTHING, FEATURES)]
+    if not all(GROUPS in layers[name].asks for name in coupled):
+        return None
+
+    def maps(together: int):
+        groups = jnp.arange(x.shape[-2]) // together
+        grouped = {name: {**params[name], GROUPS: groups} for name in coupled}
+        parts = bind(layers, {**params, **grouped})
+        _, records = recorded(parts, x, at=_linearized)
+        return _pushes(parts, records, x)
+
+    return maps
+
+
+def _of_factor(maps: Callable, name: str, together: int):
+    return maps(together)[name]
 
 
 def _rank(spaces: Mapping, name: str):

@@ -1,20 +1,22 @@
 """Maps that couple a token to its past alone: block triangular, so that volumes are exact and systems are solved by substitution.
 
-Row t of `A v` depends on v_s, s ≤ t. With the normals n of the domain sent to directions q that no token's own block reaches,
+Row t of `A v` depends on v_s, s ≤ t. Where a norm took directions n from the domain, they are sent to directions q that the
+token's own block reaches least; where it took them from the range, the other way round. With N the normals of the smaller space,
 
     Â = A + w Σ q nᵀ,        log|det Â| = Σ_b log|det Â_bb|        over blocks b of tokens on the diagonal,
 
-is square and block triangular, and `Â x = b` takes one push a block. With `M = ÂᵀÂ`, N all normals and `S = Nᵀ M⁻¹ N`,
+is square and block triangular, and `Â x = b` takes one push a block. Of a map that is not smaller in its range, with Z = Â⁻ᵀ N,
 
-    log vol A = log|det Â| + ½ log det S,        (AᵀA)⁻¹ = M⁻¹ − M⁻¹ N S⁻¹ Nᵀ M⁻¹        on the domain
+    log vol A = log|det Â| + ½ log det ZᵀZ,        A⁺ᵀ = (1 − Z (ZᵀZ)⁻¹ Zᵀ) Â⁻ᵀ        on the domain
 
-(the inverse of a compression: Horn and Johnson 2013, section 0.7.3). For spaces of which the domain is not the larger one at any
-token; else nothing here holds, and `fits` says so.
+(`(AᵀA)⁻¹` is the inverse of a compression: Horn and Johnson 2013, section 0.7.3); of another one the same of its transpose. For
+spaces of which one is the smaller at every token; else nothing here holds, and `fits` says so.
 
-Axes: by token an array is [T, c]; K normals a token; m tokens a block.
+A map that couples all tokens is one block, where that is not too large.
+
+Axes: by token an array is [T, c]; K normals a token; b blocks of m tokens.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -22,73 +24,132 @@ import jax.numpy as jnp
 from jax.scipy.linalg import lu_factor, lu_solve
 
 from ...model.layers.layer import PAST
+from .functionals import rounding
 from .matrices import one_by_one
 from .operators import Operator
-from .spaces import by_token, from_tokens, project
+from .smallest import Inverse
+from .spaces import by_token, dimension, from_tokens, project
 
 LARGEST = 512  # entries of a block
+WHOLE = 4096  # entries of a map that couples all tokens, as one block: that matrix and its factors, 200 MB in float32
 AT_A_TIME = 64  # vectors that are pushed together
 
 
-class Inverse(NamedTuple):
-    """`log vol A`, and the map `(AᵀA)⁻¹` on the domain of A."""
+class Exact(NamedTuple):
+    """`log vol A`, and the pseudoinverse of A, `up` on its smaller side."""
 
     log_volume: jax.Array
-    apply: Callable
+    inverse: Inverse
+
+
+def may_fit(op: Operator) -> bool:
+    """Returns whether the operator is block triangular, or small enough for one block."""
+    return op.couples == PAST or op.size <= WHOLE
 
 
 def fits(op: Operator) -> jax.Array:
-    """Returns whether a token is coupled to its past alone, and the domain is the larger space at no token."""
+    """Returns whether it is, and one of the spaces is the smaller at every token."""
     lost = jnp.round(jnp.sum(op.domain**2, axis=(1, 2)))
     missed = jnp.round(jnp.sum(op.range**2, axis=(1, 2)))
-    return jnp.all(lost >= missed) & (op.couples == PAST)
+    one_is_smaller = jnp.all(lost >= missed) | jnp.all(lost <= missed)
+    return one_is_smaller & may_fit(op)
 
 
-def inverse(op: Operator, weight) -> Inverse:
-    """Returns the volume and the inverse of an operator that `fits`; not finite where it is singular.
+def bound(op: Operator) -> jax.Array:
+    """Returns a singular value of the last token's own block, at least the smallest of A: nothing else reaches its entries alone.
+
+    Infinite where that says nothing: tokens further down read it, or the range is the smaller. Cost: c pushes.
+    """
+    if op.couples != PAST:
+        return jnp.asarray(jnp.inf, op.like.dtype)
+    tokens, entries, _ = op.domain.shape
+
+    def column(place):
+        row = jax.nn.one_hot(place, entries, dtype=op.like.dtype)
+        rows = jnp.zeros((tokens, entries), op.like.dtype).at[-1].set(row)
+        return by_token(op.apply(from_tokens(rows, op.like)))[-1]
+
+    own = jax.vmap(column)(jnp.arange(entries))
+    values = jnp.linalg.svd(own, compute_uv=False)
+    lost = jnp.round(jnp.sum(op.domain[-1] ** 2)).astype(int)
+    least = values[entries - 1 - lost]
+    return jnp.where(dimension(op.range) < dimension(op.domain), jnp.inf, least)
+
+
+def inverse(op: Operator, weight) -> Exact:
+    """Returns the volume and the pseudoinverse of an operator that `fits`; not finite where it is singular.
 
     weight : w, of the size of the largest singular value
 
-    Cost: n pushes, and 2 K T applications of M⁻¹ where a norm took directions from the domain; then `apply` is one of these, a
-    push and a pull for every block of at most `LARGEST` entries.
+    Cost: `m c` pushes, or n where `push_within` is not said, and a push a block for
+    each of K T normals, where a norm took directions from the smaller space; then `up` and `down` are a push a block each.
     """
+    is_wide = dimension(op.range) < dimension(op.domain)
     blocks = diagonal_blocks(op)
-    added = weight * _unreached(op, blocks)
-    on_diagonal = _block_diagonal(added, len(blocks))
-    factors = one_by_one(lu_factor)(blocks + on_diagonal)
+    number = len(blocks)
+    normals = jnp.where(is_wide, op.range, op.domain)
+    added = weight * _completion(op, blocks, normals, is_wide)
+    factors = one_by_one(lu_factor)(blocks + _block_diagonal(added, number))
     system = _System(op, added, factors)
     pivots = jnp.diagonal(factors[0], axis1=1, axis2=2)
     log_determinant = jnp.sum(jnp.log(jnp.abs(pivots)))
-    normals = _as_vectors(op)
-    there = jnp.sum(normals**2, axis=1)
-    solved = system.of_all(normals)
-    compressed = normals @ solved.T + jnp.diag(1 - jnp.round(there))
-    lower = jnp.linalg.cholesky((compressed + compressed.T) / 2)
+    directions = _as_vectors(op, normals)
+    there = jnp.sum(directions**2, axis=1)
+    solved = _of_those_there(system, directions, is_wide)
+    products = solved @ solved.T + jnp.diag(1 - jnp.round(there))
+    lower = jnp.linalg.cholesky(products)
     log_volume = log_determinant + jnp.sum(jnp.log(jnp.diagonal(lower)))
 
-    def apply(b):
-        y = system.inverse(b)
-        along = normals @ y.ravel()
+    def unreached(u):
+        along = solved @ u.ravel()
         shares = jax.scipy.linalg.cho_solve((lower, True), along)
-        taken = (shares @ solved).reshape(y.shape)
-        return project(y - taken, op.domain)
+        return (shares @ solved).reshape(u.shape)
 
-    return Inverse(log_volume, apply)
+    def up(b):
+        u = from_tokens(system.solved(by_token(b), ~is_wide), op.like)
+        return u - unreached(u)
+
+    def down(u):
+        reached = by_token(u - unreached(u))
+        return project(from_tokens(system.solved(reached, is_wide), op.like), normals)
+
+    tolerance = rounding(jnp.ones((), op.like.dtype), op.size)
+    return Exact(log_volume, Inverse(up, down, tolerance))
 
 
-def diagonal_blocks(op: Operator):
-    """Returns the blocks [b, m c, m c] on the diagonal of the operator's matrix, [outputs, inputs]. Cost: n pushes."""
-    tokens, entries = by_token(jnp.zeros(op.like.shape)).shape
-    together = _tokens_together(tokens, entries)
+def diagonal_blocks(op: Operator) -> jax.Array:
+    """Returns the blocks [b, m c, m c] on the diagonal of the operator's matrix, [outputs, inputs]."""
+    tokens, entries, _ = op.domain.shape
+    together = _tokens_together(tokens, entries) if op.couples == PAST else tokens
     size = together * entries
+    if op.push_within is None or together == tokens:
+        return _one_after_the_other(op, size)
+    alone = op._replace(push=op.push_within(together))
 
     def column(place):
-        rows = jax.nn.one_hot(place, op.size, dtype=op.like.dtype).reshape(tokens, entries)
-        pushed = by_token(op.apply(from_tokens(rows, op.like))).ravel()
-        return jax.lax.dynamic_slice(pushed, (place // size * size,), (size,))
+        unit = jax.nn.one_hot(place, size, dtype=op.like.dtype)
+        in_every_block = jnp.tile(unit, tokens // together)
+        return _pushed(alone, in_every_block).reshape(-1, size)
+
+    columns = jax.lax.map(column, jnp.arange(size), batch_size=AT_A_TIME)
+    return jnp.einsum("ibo->boi", columns)
+
+
+def _one_after_the_other(op: Operator, size: int):
+    """Returns the blocks by pushes of which each changes one block."""
+
+    def column(place):
+        unit = jax.nn.one_hot(place, op.size, dtype=op.like.dtype)
+        return jax.lax.dynamic_slice(_pushed(op, unit), (place // size * size,), (size,))
 
     columns = jax.lax.map(column, jnp.arange(op.size), batch_size=AT_A_TIME)
     return columns.reshape(-1, size, size).mT
+
+
+def _pushed(op: Operator, vector):
+    """Returns `A v` of a vector [n], entries token by token."""
+    rows = vector.reshape(op.domain.shape[:2])
+    return by_token(op.apply(from_tokens(rows, op.like))).ravel()
 
 
 def _tokens_together(tokens: int, entries: int) -> int:
@@ -106,24 +167,45 @@ def _block_diagonal(by_token_alone, number: int):
     return jnp.einsum("btij,tu->btiuj", of_block, units).reshape(number, together * entries, -1)
 
 
-def _unreached(op: Operator, blocks):
-    """Returns `Σ q nᵀ` of every token [T, c, c]: the normals of its domain go where its own block reaches least."""
-    tokens, entries, columns = op.domain.shape
+def _completion(op: Operator, blocks, normals, is_wide):
+    """Returns `Σ q nᵀ` of every token [T, c, c], of a map with the smaller range `Σ n qᵀ`; zeros where there are no normals."""
+    tokens, entries, columns = normals.shape
     together = tokens // len(blocks)
     split = blocks.reshape(len(blocks), together, entries, together, entries)
     of_token = jnp.einsum("btitj->btij", split).reshape(tokens, entries, entries)
-    left, _, _ = one_by_one(jnp.linalg.svd)(of_token)
-    least_first = left[..., ::-1][..., :columns]
-    return jnp.einsum("tik,tjk->tij", least_first, op.domain)
+
+    def completed():
+        downwards = jnp.where(is_wide, of_token.mT, of_token)
+        left, _, _ = one_by_one(jnp.linalg.svd)(downwards)
+        least_first = left[..., ::-1][..., :columns]
+        sent = jnp.einsum("tik,tjk->tij", least_first, normals)
+        return jnp.where(is_wide, sent.mT, sent)
+
+    return jax.lax.cond(jnp.any(normals != 0), completed, lambda: jnp.zeros_like(of_token))
 
 
-def _as_vectors(op: Operator):
-    """Returns the normals of the domain as vectors [T K, n], zero where there is none."""
-    tokens, entries, columns = op.domain.shape
-    units = jnp.eye(tokens, dtype=op.domain.dtype)
-    rows = jnp.einsum("tck,tu->tkuc", op.domain, units).reshape(-1, tokens, entries)
+def _as_vectors(op: Operator, normals):
+    """Returns the normals as vectors [K T, n], zero where there is none: the first of all tokens, then the second."""
+    tokens, entries, columns = normals.shape
+    units = jnp.eye(tokens, dtype=normals.dtype)
+    rows = jnp.einsum("tck,tu->ktuc", normals, units).reshape(-1, tokens, entries)
     as_arrays = jax.vmap(lambda of_one: from_tokens(of_one, op.like))(rows)
     return as_arrays.reshape(tokens * columns, -1)
+
+
+def _of_those_there(system: "_System", vectors, is_wide):
+    """Returns `Â⁻ᵀ` of vectors [k, n], of a wide map `Â⁻¹`, some at a time; zeros of zeros."""
+    like = system.op.like
+
+    def of_one(vector):
+        rows = by_token(vector.reshape(like.shape))
+        return from_tokens(system.solved(rows, ~is_wide), like).ravel()
+
+    def of_some(some):
+        return jax.lax.cond(jnp.any(some != 0), jax.vmap(of_one), jnp.zeros_like, some)
+
+    tokens = by_token(jnp.zeros(like.shape)).shape[0]
+    return jax.lax.map(of_some, vectors.reshape(-1, tokens, like.size)).reshape(vectors.shape)
 
 
 class _System(NamedTuple):
@@ -143,34 +225,22 @@ class _System(NamedTuple):
         (pulled,) = jax.linear_transpose(self.push, rows)(rows)
         return pulled
 
-    def inverse(self, b):
-        """Returns `M⁻¹ b`, by `Âᵀ z = b`, from the last block on, and `Â y = z`, from the first."""
-        rows = by_token(b)
-        z = self._substituted(rows, self.pull, backwards=True)
-        y = self._substituted(z, self.push, backwards=False)
-        return from_tokens(y, self.op.like)
-
-    def of_all(self, vectors):
-        """Returns `M⁻¹` of vectors [k, n], one after the other; zeros of zeros."""
-
-        def one(vector):
-            there = jnp.any(vector != 0)
-            return jax.lax.cond(
-                there, lambda v: self.inverse(v.reshape(self.op.like.shape)).ravel(), jnp.zeros_like, vector
-            )
-
-        return jax.lax.map(one, vectors)
-
-    def _substituted(self, b, through: Callable, *, backwards: bool):
-        """Returns x of `through(x) = b`, block by block."""
+    def solved(self, b, transposed):
+        """Returns x of `Â x = b`, from the first block on, or `Âᵀ x = b`, from the last, for rows [T, c]."""
         lu, order = self.factors
         number, size, _ = lu.shape
 
         def next_block(step, x):
-            block = number - 1 - step if backwards else step
-            rest = (b - through(x.reshape(b.shape))).ravel()
-            here = jax.lax.dynamic_slice(rest, (block * size,), (size,))
-            solved = lu_solve((lu[block], order[block]), here, trans=int(backwards))
+            block = jnp.where(transposed, number - 1 - step, step)
+            rest = b - jax.lax.cond(transposed, self.pull, self.push, x.reshape(b.shape))
+            here = jax.lax.dynamic_slice(rest.ravel(), (block * size,), (size,))
+            own = (lu[block], order[block])
+            solved = jax.lax.cond(
+                transposed,
+                lambda v: lu_solve(own, v, trans=1),
+                lambda v: lu_solve(own, v),
+                here,
+            )
             return jax.lax.dynamic_update_slice(x, solved, (block * size,))
 
         return jax.lax.fori_loop(0, number, next_block, jnp.zeros(b.size, b.dtype)).reshape(b.shape)

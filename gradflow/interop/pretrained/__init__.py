@@ -1,7 +1,8 @@
 """Trained weights: a folder with config.json and safetensors, as a model and its parameters for every instrument.
 
 Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is
-said all at once. Needs the extra `hf`. Bottom up: files, licence, metadata, sources, layouts, configs, families, matching.
+said all at once. Needs the extra `hf`. Bottom up: files, licence, metadata, sources, gpt_layouts, encoder_layouts, layouts,
+configs, rotations, shared, encoders, gpts, decoders, mixtures, families, matching.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from ...model.numerics import devices
 from ...model.stacks.embedding_readout import Readout
 from ...model.stacks.transformer import Transformer
 from ...model.zoo.architecture import Architecture
+from ...model.zoo.decoders import Routed
 from ...model.zoo.deepseek import DeepSeek
 from ...results.arguments import answering, of_class, shown, suggestions
 from ...results.files import as_path, printable
@@ -102,7 +104,7 @@ def saved(folder: str | Path, *, readout: Readout | None = None, precision: str 
     model = architecture.model(precision)
     if readout is not None:
         model = dataclasses.replace(model, readout=of_class("readout", readout, Readout))
-    match = Match(layout, leaves(model.shapes), in_files, replaced=readout is not None)
+    match = Match(layout, leaves(model.shapes), in_files, replaced=readout is not None, block=scaled_block(config))
     if problems := match.problems():
         kind = config.get("model_type")
         raise ValueError(f"{printable(folder)} is not the {kind} that it describes: {problems}")
@@ -117,17 +119,38 @@ def described(config: Config) -> tuple[Architecture, Layout]:
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"config.json: no model_type {shown(kind)}: {suggestions(str(kind)[:60], FAMILIES)}")
     config.classes(kind)
-    config.only(quantization_config=None, pruned_heads={}, tie_encoder_decoder=False, cross_attention_hidden_size=None)
+    config.only(pruned_heads={}, tie_encoder_decoder=False, cross_attention_hidden_size=None)
     config.only(is_encoder_decoder=False, is_decoder=False, add_cross_attention=False)
     own, layout = FAMILIES[kind](config)
+    scaled_block(config)
     config.complete()
     return own, layout
+
+
+def scaled_block(config: Config) -> tuple[int, int] | None:
+    """Returns the rows and columns that share a scale where matrices are stored in 8 bits; None where none is.
+
+    What is read are these matrices: activations that are rounded, too, where such a model runs, are not.
+    """
+    given = config.table("quantization_config")
+    if given is None:
+        return None
+    if given.get("quant_method") != "fp8":
+        raise given.refuse("quant_method", given.get("quant_method"), "only fp8 is supported, with scales by blocks")
+    given.only(fmt="e4m3", activation_scheme="dynamic")
+    given.ignore("modules_to_not_convert", "scale_fmt")
+    block = given.get("weight_block_size")
+    if not isinstance(block, list) or len(block) != 2:
+        raise given.refuse("weight_block_size", block, "two whole numbers are expected")
+    rows, columns = (Config({"weight_block_size": one}, given.source).whole("weight_block_size") for one in block)
+    given.complete()
+    return rows, columns
 
 
 def enough(own: Architecture, tensors: int) -> None:
     """Refuses more blocks or experts than files with so many tensors can hold, before one of them is described."""
     counts = {"blocks": own.depth}
-    if isinstance(own, DeepSeek):
+    if isinstance(own, DeepSeek | Routed):
         counts["experts"] = own.router.experts
     for what, count in counts.items():
         if count > tensors:

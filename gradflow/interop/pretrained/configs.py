@@ -1,16 +1,13 @@
 """What a config.json says, value by value: each is checked when it is asked for, and what nobody asked for is known.
 
 A value that changes the model and is not supported is refused by name, and so is one that no part of its family asked for. Null
-is not the same as nothing: it is a value, of those that may be absent. Both ways of giving a rotation are read: `rope_theta` and
-`rope_scaling` beside the other values, or all in `rope_parameters`.
+is not the same as nothing: it is a value, of those that may be absent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ...model.branches.rotary import ByWavelength, Interpolated, Rotary, Yarn
-from ...model.parameters.depth import ByBlock
 from ...results.arguments import real, shown, whole
 from .files import plain, several
 from .metadata import HARMLESS, belongs
@@ -100,6 +97,13 @@ class Config:
             raise self.refuse(name, found, f"supported are {', '.join(known)}")
         return known[found]
 
+    def reals(self, name: str) -> tuple[float, ...]:
+        """Returns positive numbers."""
+        found = self.given(name, None)
+        if not isinstance(found, list):
+            raise self.refuse(name, found, "a list of positive numbers is expected")
+        return tuple(Config({name: one}, self.source).real(name) for one in found)
+
     def table(self, name: str) -> "Config | None":
         """Returns the values of an object inside; None where there is none."""
         found = self.get(name)
@@ -146,116 +150,3 @@ def _flat(values) -> list:
     for value in values:
         entries += value if isinstance(value, list) else [value]
     return entries
-
-
-# ---- rotations and windows ----------------------------------------------------------------------------------
-
-
-def positions(config: Config, theta: float) -> "tuple[Config | None, float]":
-    """Returns the object that describes the rotation, where there is one, and its base, whichever way they are given.
-
-    Errors: ValueError where both ways are taken and say different things.
-    """
-    new, old = config.table("rope_parameters"), config.table("rope_scaling")
-    if new and old and new.values != old.values:
-        raise config.refuse("rope_scaling", old.values, "rope_parameters says something else")
-    given = new or old
-    base = config.real("rope_theta", theta)
-    if given and "rope_theta" in config.values and given.values.get("rope_theta", base) != base:
-        raise config.refuse("rope_theta", base, f"{given.source} has another")
-    config.only(partial_rotary_factor=1.0)
-    return given, base
-
-
-def rotary(config: Config, default: float = 10_000.0) -> Rotary:
-    """Returns the rotation, whichever way it is given."""
-    given, theta = positions(config, default)
-    if given:
-        return rotation(given, theta)
-    return Rotary(theta)
-
-
-def rotation(given: Config, theta: float, yarn: bool = False) -> Rotary:
-    """Returns the rotation that an object with `rope_type` describes; YaRN's where a family knows what goes with it."""
-    given.only(partial_rotary_factor=1.0)
-    kind, base = given.get("rope_type", given.get("type", "default")), given.real("rope_theta", theta)
-    if given.get("type", kind) != kind:
-        raise given.refuse("type", given.get("type"), f"rope_type is {shown(kind)}")
-    scaling = _scaling(given, kind, base, yarn)
-    given.complete()
-    return Rotary(base, scaling)
-
-
-def _scaling(given: Config, kind, base: float, yarn: bool) -> Interpolated | ByWavelength | Yarn | None:
-    """Returns what takes the frequencies to those of a longer context."""
-    if kind == "default":
-        return None
-    if kind == "linear":
-        return Interpolated(given.real("factor"))
-    if kind == "yarn" and yarn:
-        return stretched(given, base)
-    if kind != "llama3":
-        raise given.refuse("rope_type", kind, "supported are default, linear and llama3")
-    low, high = given.real("low_freq_factor"), given.real("high_freq_factor")
-    if not low < high:
-        raise given.refuse("high_freq_factor", high, f"more than low_freq_factor, {low}, is expected")
-    context = given.whole("original_max_position_embeddings", most=2**31)
-    return ByWavelength(given.real("factor"), low, high, context)
-
-
-def stretched(given: Config, base: float) -> Yarn:
-    """YaRN's frequencies, where queries and keys are not scaled for it: the two factors of DeepSeek are one."""
-    if given.get("mscale") != 1 or given.get("mscale_all_dim") != 1:
-        raise given.refuse("mscale", given.get("mscale"), "only 1 is supported, with mscale_all_dim 1")
-    given.only(attention_factor=None, truncate=True)
-    fast, slow = given.real("beta_fast", 32.0), given.real("beta_slow", 1.0)
-    return Yarn(given.real("factor"), given.whole("original_max_position_embeddings", most=2**31), fast, slow, base)
-
-
-SLIDING, FULL = "sliding_attention", "full_attention"
-
-
-def kinds(config: Config, depth: int, default: Sequence[str]) -> list[str]:
-    """Returns which blocks have a window, by `layer_types` or by the family's own rule."""
-    found = config.get("layer_types", list(default))
-    if not isinstance(found, list) or len(found) != depth or not all(kind in (SLIDING, FULL) for kind in found):
-        raise config.refuse("layer_types", found, f"a list of {depth} words, {SLIDING} or {FULL}, is expected")
-    return found
-
-
-def in_turn(values: Sequence):
-    """Returns the value, where all blocks have the same one, or the shortest turn that gives the values, one a block."""
-    length = 1
-    while any(value != values[i % length] for i, value in enumerate(values)):
-        length += 1
-    if length == 1:
-        return values[0]
-    return ByBlock(tuple(values[:length]))
-
-
-def windows(config: Config, which: list[str], size: int | None):
-    """Returns the window of each block: a number, none, or in turn."""
-    if size is None and SLIDING in which:
-        raise config.refuse("layer_types", which, f"{SLIDING} needs a sliding_window, and here is none")
-    return in_turn([size if kind == SLIDING else None for kind in which])
-
-
-def two_rotations(config: Config, which: list[str]) -> Rotary:
-    """Returns the rotations of blocks with and without a window, block by block."""
-    near, (given, far) = config.real("rope_local_base_freq", 10_000.0), positions(config, 1_000_000.0)
-    if config.get("rope_parameters"):  # the new way has an object for each of the two, the old one for the second alone
-        given = config.table("rope_parameters") or Config({})
-        tables = {kind: given.table(kind) or Config({}, given.source) for kind in (SLIDING, FULL)}
-        given.complete()
-    else:
-        tables = {SLIDING: Config({}), FULL: given or Config({})}
-    bases, factors = {}, {}
-    for kind, theta in ((SLIDING, near), (FULL, far)):
-        of_kind = rotation(tables[kind], theta)
-        if not isinstance(of_kind.scaling, Interpolated | None):
-            raise tables[kind].refuse("rope_type", "llama3", "default and linear are supported here")
-        bases[kind] = of_kind.base
-        factors[kind] = of_kind.scaling.factor if of_kind.scaling else 1.0
-    by_block = [factors[kind] for kind in which]
-    scaling = Interpolated(in_turn(by_block)) if set(by_block) != {1.0} else None
-    return Rotary(in_turn([bases[kind] for kind in which]), scaling)

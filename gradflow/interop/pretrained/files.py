@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ...results.arguments import shown
@@ -23,6 +24,7 @@ from ...results.files import printable, regular
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHERS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.npz")
 FLOATS = ("F64", "F32", "F16", "BF16")
+FLOAT8 = "F8_E4M3"  # a number beside it says what it is multiplied by, block by block
 LARGEST = 2**26  # bytes of a JSON file; the longest index that is known has a seventh of it
 DEEPEST = 30  # objects and lists in each other
 NAMED = 4  # names in a line
@@ -35,17 +37,29 @@ class Tensor:
     """What a file's header says of one of its tensors, and the open file, of which `tensor[slices]` reads a part."""
 
     file: Any
+    path: Path
     name: str
     shape: tuple[int, ...]
     dtype: str
 
     def __getitem__(self, index) -> np.ndarray:
+        if self.dtype == FLOAT8:
+            return _float8(self)[index]
         return self.file.get_slice(self.name)[index]
 
     @property
     def entries(self) -> int:
         """How many numbers it holds."""
         return math.prod(self.shape)
+
+
+def _float8(tensor: Tensor) -> np.ndarray:
+    """Returns the numbers of 8 bits of a tensor, which the library does not hand to NumPy, from where the header has them."""
+    with tensor.path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        begin, end = json.loads(file.read(length))[tensor.name]["data_offsets"]
+        file.seek(8 + length + begin)
+        return np.frombuffer(file.read(end - begin), jnp.float8_e4m3fn).reshape(tensor.shape)
 
 
 def json_of(path: Path) -> dict:
@@ -196,7 +210,7 @@ def read_header(path: Path) -> Iterator[tuple[str, Tensor]]:
         file = safe_open(path, framework="numpy")
         for name in file.keys():  # noqa: SIM118  (it is no dict)
             part = file.get_slice(name)
-            yield name, Tensor(file, name, tuple(part.get_shape()), str(part.get_dtype()))
+            yield name, Tensor(file, path, name, tuple(part.get_shape()), str(part.get_dtype()))
     except (SafetensorError, OSError, ValueError) as error:
         own = f"{plain(path.name)} of {printable(path.parent)}"
         raise ValueError(f"{own} is not a whole safetensors file: {plain(str(error))}") from None

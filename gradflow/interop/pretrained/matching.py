@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from ...model.parameters.names import name
-from .files import FLOATS, Tensor, plain, several
+from .files import FLOAT8, FLOATS, Tensor, plain, several
 from .sources import From, Layout
 
 OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -54,8 +54,16 @@ class Problem(NamedTuple):
 class Match:
     """The parameters of a model, the tensors of its files, and the layout that says which is which."""
 
-    def __init__(self, layout: Layout, leaves: list[Leaf], tensors: dict[str, Tensor], replaced: bool = False):
+    def __init__(
+        self,
+        layout: Layout,
+        leaves: list[Leaf],
+        tensors: dict[str, Tensor],
+        replaced: bool = False,
+        block: tuple[int, int] | None = None,
+    ):
         self.layout, self.leaves, self.tensors, self.replaced = layout, leaves, tensors, replaced
+        self.block = block  # of matrices of 8 bits, what has one scale
         self.bare = not any(name.startswith(layout.prefix) for name in tensors)
         self.own = {leaf.name for leaf in leaves}
         self.lost: list[str] = []
@@ -88,9 +96,9 @@ class Match:
     def copies(self) -> Iterator[tuple[str, Leaf]]:
         """Tensors that are there as copies of a parameter, which must be among ours."""
         by_name = {leaf.name: leaf for leaf in self.leaves}
+        own = {self.source(leaf).name for leaf in self.leaves}
         for theirs, ours in self.layout.copies.items():
-            own = "readout" in self.own and theirs == self.layout.table["readout"].name
-            if self.there(theirs) in self.tensors and ours in by_name and not own and not self.replaced:
+            if self.there(theirs) in self.tensors and ours in by_name and theirs not in own and not self.replaced:
                 yield self.there(theirs), by_name[ours]
 
     # ---- what is wrong
@@ -116,7 +124,7 @@ class Match:
         for leaf in self.leaves:
             expected = self.source(leaf).shape(leaf.shape)
             for theirs in self.sources(leaf):
-                used.add(theirs)
+                used |= {theirs, scale_of(theirs)}
                 found += self.wrong(theirs, expected, leaf.name)
         for theirs, leaf in self.copies():
             used.add(theirs)
@@ -136,8 +144,20 @@ class Match:
             return [Problem("missing", f"{theirs} {_shape(expected)}, our {ours}")]
         if tensor.shape != expected:
             return [Problem("misshaped", f"{theirs} {_shape(tensor.shape)}, expected {_shape(expected)}")]
+        if tensor.dtype == FLOAT8 and self.block is not None:
+            return self.unscaled(theirs, tensor)
         if tensor.dtype not in FLOATS:
             return [Problem(f"not of {', '.join(FLOATS)}", f"{theirs}, {tensor.dtype}")]
+        return []
+
+    def unscaled(self, theirs: str, tensor: Tensor) -> "list[Problem]":
+        """Returns what is wrong with the scales of a matrix of 8 bits, one for each block of it."""
+        scale = self.tensors.get(scale_of(theirs))
+        expected = tuple(-(-size // part) for size, part in zip(tensor.shape, self.block or (), strict=False))
+        if scale is None:
+            return [Problem("missing", f"{scale_of(theirs)} {_shape(expected)}, the scales of {theirs}")]
+        if scale.shape != expected or len(tensor.shape) != 2:
+            return [Problem("misshaped", f"{scale_of(theirs)} {_shape(scale.shape)}, expected {_shape(expected)}")]
         return []
 
     def differing(self, theirs: str, leaf: Leaf) -> "list[Problem]":
@@ -163,7 +183,7 @@ class Match:
         for of_block, block in zip(stacked, blocks, strict=True):
             names = list(map(self.there, source.names(block)))
             with np.errstate(over="ignore"):  # what does not fit is counted below
-                of_block[...] = source([self.tensors[theirs] for theirs in names], last)
+                of_block[...] = source([self.numbers(theirs) for theirs in names], last)
             parts = of_block if source.each else of_block[None]
             for theirs, part in zip(names, parts, strict=True):
                 bad = part.size - np.count_nonzero(np.isfinite(part))
@@ -184,6 +204,22 @@ class Match:
             return between(start, stop)
 
         return jax.make_array_from_callback(shape, sharding, shard, dtype=dtype)
+
+    def numbers(self, theirs: str):
+        """Returns a tensor, of whose numbers a part can be read; of a matrix of 8 bits its numbers times their scales."""
+        tensor = self.tensors[theirs]
+        if tensor.dtype != FLOAT8:
+            return tensor
+        scales = self.tensors[scale_of(theirs)][:].astype(np.float32)
+        for axis, part in enumerate(self.block or ()):
+            scales = np.repeat(scales, part, axis)
+        rows, columns = tensor.shape
+        return tensor[:].astype(np.float32) * scales[:rows, :columns]
+
+
+def scale_of(theirs: str) -> str:
+    """Returns the name of the scales of a matrix of 8 bits."""
+    return f"{theirs}_scale_inv"
 
 
 def _shape(shape) -> str:

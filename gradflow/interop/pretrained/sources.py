@@ -13,13 +13,13 @@ import numpy as np
 class Part:
     """One of the parts that lie side by side in the features of each of `heads` heads, as `sizes` to each other.
 
-    Rotary features that are turned in neighbouring pairs are sorted into halves where they are `interleaved`.
+    Rotary features that are turned in neighbouring pairs are sorted into halves: the first `interleaved` of a head.
     """
 
     which: int
     sizes: tuple[int, ...]
     heads: int = 1
-    interleaved: bool = False
+    interleaved: int = 0
 
     def whole(self, features: int) -> int:
         """Returns how many features all parts have together, from those of this one."""
@@ -32,7 +32,8 @@ class Part:
         start = unit * sum(self.sizes[: self.which])
         own = by_head[..., start : start + unit * self.sizes[self.which]]
         if self.interleaved:
-            own = np.concatenate([own[..., 0::2], own[..., 1::2]], -1)
+            pairs, rest = np.split(own, [self.interleaved], -1)
+            own = np.concatenate([pairs[..., 0::2], pairs[..., 1::2], rest], -1)
         return own.reshape(*array.shape[:-1], -1)
 
 

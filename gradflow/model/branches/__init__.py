@@ -1,6 +1,7 @@
 """What stands in the branch: feed-forward networks, attention and experts; knows layers, and no wiring.
 
-Bottom up: rotary, branch, latent, experts.
+Bottom up: rotary, branch, attention, latent, experts.
 """
 
-from .branch import Attention, Dense, FeedForward, GatedFeedForward
+from .attention import Attention
+from .branch import Dense, FeedForward, GatedFeedForward

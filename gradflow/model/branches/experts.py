@@ -4,19 +4,23 @@
     s_te = sigmoid(⟨w_e, x_t⟩);   chosen: the largest s_te + b_e, in the groups whose two largest sum to most
 
 (DeepSeek-AI 2024 (DeepSeek-V3), section 2.1.2; the scale is only in deepseek-ai/DeepSeek-V3, inference/model.py, `Gate`.
-What is here agrees with an independent library, see the tests.) The choice is piecewise constant: gradients go through
+What is here agrees with an independent library, see the tests.) Of a router by softmax, g
+is that of ⟨w_e, x_t⟩. The choice is piecewise constant: gradients go through
 g and f, not through what was chosen, and b_e, which balances the load, has none at all. DeepSeek moves it by the load of
 each expert, a rule that is not here.
 
 Axes: x is [T, d]; E experts, k of them active, G groups.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ...results.arguments import known
 from ...results.configuration import registered
 from ..layers.layer import Identity, Layer
 from ..numerics.precision import in_float32
@@ -25,10 +29,14 @@ from ..parameters.keys import at
 from .branch import Branch, GatedFeedForward, linear
 
 
-@registered
 @dataclass(frozen=True)
-class SigmoidRouter:
-    """Which of `experts` a token goes to, and how much: the `active` largest, from the best `active_groups` of `groups`."""
+class Router(ABC):
+    """Which of `experts` a token goes to, and how much: the `active` largest, from the best `active_groups` of `groups`.
+
+    A group is as good as its `votes` best experts together.
+    """
+
+    votes: ClassVar[int]
 
     experts: int = 8
     active: int = 2
@@ -47,20 +55,66 @@ class SigmoidRouter:
                 f"{self.experts // self.groups * self.active_groups} of {self.experts} experts"
             )
 
-    def __call__(self, logits: Float[Array, "token expert"], balance) -> Float[Array, "token expert"]:
-        """Returns the weights g [T, E], zero where an expert is not chosen; `balance` is b [E]."""
-        scores = jax.nn.sigmoid(logits)
-        chosen = scores * self.chosen(jax.lax.stop_gradient(scores + balance[None]))
-        return self.scale * chosen / (chosen.sum(-1, keepdims=True) + 1e-20)
+    @property
+    def balance(self) -> dict[str, Any]:
+        """What it trains beside the router's matrix, `{}` or `{"balance": [E]}`."""
+        return {}
+
+    @abstractmethod
+    def __call__(self, logits: Float[Array, "token expert"], balance=None) -> Float[Array, "token expert"]:
+        """Returns the weights g [T, E], zero where an expert is not chosen."""
 
     def chosen(self, preference):
         """1 where an expert is chosen, else 0, [T, E]."""
         if self.active_groups < self.groups:
             grouped = preference.reshape(len(preference), self.groups, -1)
-            best = jax.lax.top_k(grouped, min(2, grouped.shape[-1]))[0].sum(-1)
+            best = jax.lax.top_k(grouped, min(self.votes, grouped.shape[-1]))[0].sum(-1)
             open_groups = _largest(best, self.active_groups)[..., None] > 0
             preference = jnp.where(open_groups, grouped, -jnp.inf).reshape(preference.shape)
         return _largest(preference, self.active)
+
+
+@registered
+@dataclass(frozen=True)
+class SigmoidRouter(Router):
+    """DeepSeek-V3's: sigmoids of the logits, chosen by these plus a balance, of those chosen normalized to `scale`."""
+
+    votes: ClassVar[int] = 2
+
+    @property
+    def balance(self) -> dict[str, Any]:
+        """Returns b, 0 at the start."""
+        return {"balance": jnp.zeros(self.experts, jnp.float32)}
+
+    def __call__(self, logits: Float[Array, "token expert"], balance=None) -> Float[Array, "token expert"]:
+        """Returns the weights g [T, E], zero where an expert is not chosen; `balance` is b [E]."""
+        scores = jax.nn.sigmoid(logits)
+        preference = scores if balance is None else scores + balance[None]
+        chosen = scores * self.chosen(jax.lax.stop_gradient(preference))
+        return self.scale * chosen / (chosen.sum(-1, keepdims=True) + 1e-20)
+
+
+@registered
+@dataclass(frozen=True)
+class SoftmaxRouter(Router):
+    """`scale` times a softmax of the logits `among` the "chosen" (Jiang et al. 2024, Mixtral), or all, zero elsewhere.
+
+    Among "all" the weights of a token sum to less than the scale (DeepSeek-AI 2024 (DeepSeek-V2), section 2.2).
+    """
+
+    votes: ClassVar[int] = 1
+    among: str = "chosen"
+
+    def __post_init__(self):
+        super().__post_init__()
+        known("among", self.among, ("chosen", "all"))
+
+    def __call__(self, logits: Float[Array, "token expert"], balance=None) -> Float[Array, "token expert"]:
+        """Returns the weights g [T, E], zero where an expert is not chosen."""
+        chosen = self.chosen(jax.lax.stop_gradient(logits))
+        if self.among == "chosen":
+            return self.scale * jax.nn.softmax(jnp.where(chosen > 0, logits, -jnp.inf), axis=-1)
+        return self.scale * jax.nn.softmax(logits, axis=-1) * chosen
 
 
 def _largest(values, number: int):
@@ -78,12 +132,12 @@ class Experts(Branch):
     not chosen multiplied by zero: E/k times the operations of a sparse one, and exact gradients in every transformation.
     """
 
-    router: SigmoidRouter = SigmoidRouter()
+    router: Router = SigmoidRouter()
     shared: int = 1
     ratio: float = 2 / 3
     activation: str = "silu"
     weights: Initialization = FanIn()
-    bias: bool = False
+    bias: bool | tuple[str, ...] = False
     inner: Layer = Identity()
 
     @property
@@ -96,12 +150,12 @@ class Experts(Branch):
         return GatedFeedForward(times * self.ratio, self.activation, self.weights, self.bias, self.inner)
 
     def init(self, key, width: int):
-        """Returns `{"router": Linear, "balance": [E], "routed": experts stacked [E, …], "shared": one}`; `shared` unless 0."""
+        """Returns `{"router": Linear, ["balance": [E],] "routed": experts stacked [E, …], ["shared": one]}`."""
         keys = jax.vmap(lambda e: at(key, "routed", e))(jnp.arange(self.router.experts))
         shared = {"shared": self.expert(self.shared).init(at(key, "shared"), width)} if self.shared else {}
         return {
             "router": linear(key, self.weights, "router", width, self.router.experts, width, False),
-            "balance": jnp.zeros(self.router.experts, jnp.float32),
+            **self.router.balance,
             "routed": jax.vmap(lambda k: self.expert().init(k, width))(keys),
             **shared,
         }
@@ -109,7 +163,7 @@ class Experts(Branch):
     def gates(self, params, x) -> Float[Array, "token expert"]:
         """Returns the weights g of every expert, in float32 or better."""
         logits = params["router"](x)
-        return self.router(in_float32(logits), params["balance"])
+        return self.router(in_float32(logits), params.get("balance"))
 
     def __call__(self, params, x):
         """Returns the branch's output [T, d]."""

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 
 from ...results.configuration import registered
 from ...results.fields import field_values
-from ..layers.functional import Mask, Scored, attend, scored
+from ..layers.attention import Mask, Scored, attend, scored
 from ..layers.layer import ALL, PAST, Identity, Layer
 from ..layers.norms import RMSNorm
 from ..parameters.initializers import FanIn, Initialization
+from .attention import DROPOUT, kept_probabilities
 from .branch import Branch
 from .rotary import Rotary
 
@@ -46,7 +47,7 @@ class LatentAttention(Branch):
     rotary: Rotary = Rotary()
     scale: float | None = None
     weights: Initialization = FanIn()
-    bias: bool = False
+    bias: bool | tuple[str, ...] = False
     query_latent: Layer = RMSNorm()
     key_value_latent: Layer = RMSNorm()
     inner: Layer = Identity()
@@ -84,7 +85,7 @@ class LatentAttention(Branch):
         query = {"query_latent": self.query_rank} if self.query_rank else {}
         return {**query, "key_value_latent": self.key_value_rank, "inner": self.heads * self.value_head}
 
-    asks: ClassVar[tuple[str, ...]] = ("texts",)
+    asks: ClassVar[tuple[str, ...]] = ("texts", "groups", DROPOUT)
 
     @property
     def mask(self) -> Mask:
@@ -110,7 +111,8 @@ class LatentAttention(Branch):
     def __call__(self, params, x):
         """Returns the branch's output [T, d]."""
         q, k, v = self.queries_keys_values(params, x)
-        read = attend(q, k, v, self.mask.of(params), self.scale)
+        kept = kept_probabilities(params, self.heads, len(q), len(k))
+        read = attend(q, k, v, self.mask.of(params), self.scale, kept=kept)
         return params["out"](self.at("inner", params, read))
 
     @property

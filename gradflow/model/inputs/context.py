@@ -31,14 +31,28 @@ def context_of(inputs) -> dict[str, Any]:
     return {name: inputs[name] for name in CONTEXT if name in inputs}
 
 
+def texts_said(inputs):
+    """Returns the numbers of the texts that the tokens of an example are of [T]; None where it says nothing of texts."""
+    return context_of(inputs).get("texts")
+
+
+def real_tokens(inputs):
+    """Returns which tokens of an example are not padding [T]; None where it says nothing of texts."""
+    texts = texts_said(inputs)
+    return None if texts is None else texts >= 0
+
+
 def positions_of(inputs):
     """Returns the positions of the tokens of one example within their texts [T], from 0; None where no texts are said.
 
     Those of padding are counted by themselves.
     """
-    texts = context_of(inputs).get("texts")
-    if texts is None:
-        return None
+    texts = texts_said(inputs)
+    return None if texts is None else positions_in(texts)
+
+
+def positions_in(texts):
+    """Returns the positions of tokens within their texts, whose numbers are `texts` [T], from 0."""
     place = jnp.arange(len(texts))
     is_first = jnp.concatenate([jnp.ones(1, bool), texts[1:] != texts[:-1]])
     first = jax.lax.cummax(jnp.where(is_first, place, 0))

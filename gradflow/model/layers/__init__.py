@@ -1,6 +1,6 @@
 """What can stand in a place of equation (1): gains, norms, and maps between lanes; each has its formula and its citation.
 
-Bottom up: functional, layer, norms, gates, lanes, history, depth_attention, feature_gates,
+Bottom up: functional, attention, layer, norms, gates, lanes, history, depth_attention, feature_gates,
 lane_mixing, manifolds.
 """
 

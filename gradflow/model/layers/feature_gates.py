@@ -14,17 +14,14 @@ from ..equation.sublayer import OfStream, Part
 from ..numerics.precision import in_precision_of
 from ..parameters.initializers import normal
 from ..parameters.keys import at
-from .layer import FEATURES, Layer
+from .layer import FEATURES, Layer, Untrained
 from .norms import RMSNorm
 
 
 @registered
 @dataclass(frozen=True)
 class GatedRead(Layer):
-    """`mean_i G_i(x) ⊙ N_i u_i`, `G = σ(W_u SiLU(W_d vec(N x)/n))`, N_i a norm of each lane's own (Qwen Team 2026).
-
-    It trains what `GatedWrite` uses too.
-    """
+    """`mean_i G_i(x) ⊙ N_i u_i`, `G = σ(W_u SiLU(W_d vec(N x)/n))`, N_i a norm of each lane's own (Qwen Team 2026)."""
 
     lanes: int
     rank: int = 32
@@ -32,13 +29,12 @@ class GatedRead(Layer):
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
-        """Returns `{"norm": {lane: …}, "down": [n, d, rank], "up": [rank, n, d], "inject": [n, d, n]}`."""
+        """Returns `{"norm": {lane: …}, "down": [n, d, rank], "up": [rank, n, d]}`."""
         size = self.lanes * width
         return {
             "norm": {str(i): self.norm.init(at(key, "norm", i), width) for i in range(self.lanes)},
             "down": normal(at(key, "down"), self.lanes, width, self.rank) * size**-0.5,
             "up": normal(at(key, "up"), self.rank, self.lanes, width) * self.rank**-0.5,
-            "inject": normal(at(key, "inject"), self.lanes, width, self.lanes) * size**-0.5,
         }
 
     def normed(self, params, u):
@@ -63,6 +59,18 @@ class GatedRead(Layer):
     def __call__(self, params, x):
         """Returns what is read of `x`."""
         return self.at_stream(params, x)(x)
+
+
+@registered
+@dataclass(frozen=True)
+class SharingRead(GatedRead):
+    """The same, which also trains the weights by which a `GatedWrite` shares out what the branch puts out."""
+
+    def init(self, key, width: int):
+        """Returns `{"norm", "down", "up"}`, and `"inject"` [n, d, n]."""
+        size = self.lanes * width
+        inject = normal(at(key, "inject"), self.lanes, width, self.lanes) * size**-0.5
+        return {**super().init(key, width), "inject": inject}
 
 
 @registered
@@ -113,14 +121,10 @@ class Cut(Layer):
 
 @registered
 @dataclass(frozen=True)
-class Merged(Layer):
+class Merged(Untrained):
     """From lanes [m, T, d/m] to [T, d]."""
 
     couples: ClassVar[str] = FEATURES
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def __call__(self, params, x):
         """Returns the features of all lanes side by side."""

@@ -18,7 +18,7 @@ from ..equation.sublayer import OfStream, Part
 from ..numerics.precision import in_precision_of, times, with_leading_axes
 from ..parameters.initializers import normal
 from ..parameters.keys import at
-from .layer import FEATURES, Layer, Number
+from .layer import FEATURES, Layer, Number, Untrained
 from .norms import LayerNorm
 
 
@@ -62,7 +62,7 @@ class Preserved(Shrunk):
 
 @registered
 @dataclass(frozen=True)
-class StepGain(Layer):
+class StepGain(Untrained):
     """`min(t/(T n), 1) x` at training step t, n the `turns` at this block, T steps each (Chen et al. 2026 (ProRes), eq. 3).
 
     Nothing is trained. At step 0 it is 0.
@@ -72,10 +72,6 @@ class StepGain(Layer):
     steps: float = 1000.0
     couples: ClassVar[str] = FEATURES
     asks: ClassVar[tuple[str, ...]] = ("step",)
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def __call__(self, params, x):
         """Returns the share of `x` that step t lets through."""
@@ -227,7 +223,7 @@ class LowRank(Layer):
 
 @registered
 @dataclass(frozen=True)
-class Beside(Layer):
+class Beside(Untrained):
     """From one array to two lanes, itself at `lane` and zero in the other: what (1) adds so lies side by side, and is not summed.
 
     With it in `skip` (lane 0) and `write` (lane 1), `norm_out` is any map x' = U(x, F).
@@ -235,10 +231,6 @@ class Beside(Layer):
 
     lane: int
     couples: ClassVar[str] = FEATURES
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def __call__(self, params, x):
         """Returns `[x, 0]` or `[0, x]`."""
@@ -249,7 +241,7 @@ class Beside(Layer):
 
 @registered
 @dataclass(frozen=True)
-class Geodesic(Layer):
+class Geodesic(Untrained):
     """`x cos θ + ‖x‖ sin θ v̂` of two lanes (x, F), `v = F − ⟨F, x̂⟩ x̂`, `θ = rate ‖v‖/‖x‖`: along the sphere, as far as v is long.
 
     Zheng 2026 (GeoNorm), eqs. 3 to 5. Tokens keep their norm. sin θ/θ is taken as one function, so that v = 0 is no exception.
@@ -257,10 +249,6 @@ class Geodesic(Layer):
 
     rate: Number = 1.0
     couples: ClassVar[str] = FEATURES
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def __call__(self, params, lanes):
         """Returns the token that is reached."""

@@ -18,20 +18,16 @@ import jax.numpy as jnp
 from ...results.configuration import registered
 from ..equation.sublayer import OfStream
 from .lanes import ROUTES
-from .layer import FEATURES, Layer
+from .layer import FEATURES, Untrained
 
 Count = Any  # of lanes, or the number of one: whole, or one that depends on depth or block
 
 
-class BetweenLanes(Layer):
+class BetweenLanes(Untrained):
     """A matrix on the lane axis whose numbers depend on the block; `route` as of `Lanes`."""
 
     route: ClassVar[str]
     couples: ClassVar[str] = FEATURES
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def numbers(self, params, lanes: int, dtype):
         """Returns the matrix [lanes, lanes], or the numbers [lanes] of a gather or a spread."""
@@ -149,7 +145,7 @@ class Joined(BetweenLanes):
 
 @registered
 @dataclass(frozen=True)
-class Replaced(Layer):
+class Replaced(Untrained):
     """The first `count` lanes as they are, and what `reads` reads of them at `place`: it is the part `read`, which trains it."""
 
     reads: Any
@@ -157,10 +153,6 @@ class Replaced(Layer):
     count: Count
     route: ClassVar[str] = "mix"
     couples: ClassVar[str] = FEATURES
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def params_from(self, part: str) -> str:
         """Returns the part whose parameters it uses."""

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from ...results.arguments import suggestions
 from ...results.configuration import registered
 from ..parameters.keys import at
-from .layer import FEATURES, Layer, Number, as_layer, coupling
+from .layer import FEATURES, Layer, Number, Untrained, as_layer, coupling
 
 # Einsums over the lane axis, by what they do with it.
 ROUTES = {"mix": "ij,j...->i...", "gather": "j,j...->...", "spread": "i,...->i..."}
@@ -26,7 +26,7 @@ ROUTES = {"mix": "ij,j...->i...", "gather": "j,j...->...", "spread": "i,...->i..
 
 @registered
 @dataclass(frozen=True)
-class Lanes(Layer):
+class Lanes(Untrained):
     """`M x` on the lane axis, M not trained; `route` is one of `ROUTES`."""
 
     trained: ClassVar[bool] = False
@@ -47,10 +47,6 @@ class Lanes(Layer):
             shape = "one number a lane"
         if not fits:
             raise ValueError(f"the matrix of a {self.route} between lanes is {self.matrix}: it needs {shape}")
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def __call__(self, params, x):
         """Returns `M x`."""

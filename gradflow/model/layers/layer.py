@@ -32,7 +32,8 @@ NOTHING, FEATURES, PAST, ALL = COUPLINGS = ("nothing", "features", "past tokens"
 class Layer(ABC):
     """What can stand in a place of equation (1): parameters that `init` draws, and a function of them and of the stream.
 
-    `asks` names what it reads of an example beside the stream (`inputs.context`), which is put beside its parameters.
+    `asks` names what it reads of an example beside the stream (`inputs.context`), which is put beside its parameters. One that
+    couples tokens may ask for "groups", the number of each token's [T]: its derivative is then that of every group alone.
     """
 
     asks: ClassVar[tuple[str, ...]] = ()
@@ -79,15 +80,19 @@ class Layer(ABC):
         return self
 
 
+class Untrained(Layer):
+    """What has no parameters."""
+
+    def init(self, key, width: int) -> dict:
+        """Returns none."""
+        return {}
+
+
 @dataclass(frozen=True)
-class Function(Layer):
+class Function(Untrained):
     """A pure function `(params, x) -> x` as a layer, whose parameters are given: it draws none."""
 
     function: Callable[[Any, Any], Any]
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def __call__(self, params, x):
         """Returns `function(params, x)`."""
@@ -128,14 +133,10 @@ def coupling(*layers, least: str = NOTHING) -> str:
 
 @registered
 @dataclass(frozen=True)
-class Identity(Layer):
+class Identity(Untrained):
     """`x`: an absent part. Costs nothing."""
 
     couples: ClassVar[str] = NOTHING
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def __call__(self, params, x):
         """Returns `x`."""
@@ -148,14 +149,10 @@ class Identity(Layer):
 
 @registered
 @dataclass(frozen=True)
-class Zero(Layer):
+class Zero(Untrained):
     """`0`: a sublayer without a skip path, so that any function is an instance of equation (1)."""
 
     couples: ClassVar[str] = FEATURES
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def __call__(self, params, x):
         """Returns zeros in the shape of `x`."""
@@ -164,15 +161,11 @@ class Zero(Layer):
 
 @registered
 @dataclass(frozen=True)
-class Gain(Layer):
+class Gain(Untrained):
     """`value · x`, not trained."""
 
     value: Number
     couples: ClassVar[str] = FEATURES
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def __call__(self, params, x):
         """Returns `value · x`."""
@@ -227,7 +220,7 @@ class FeatureGain(Layer):
 
 @registered
 @dataclass(frozen=True)
-class Complement(Layer):
+class Complement(Untrained):
     """`(1 − λ) ⊙ x` with λ the gain of another part, `of`, which trains it: the two make an interpolation.
 
     `value` is what that gain is at the start. It has no parameters of its own: it is bound to those of the other part.
@@ -240,10 +233,6 @@ class Complement(Layer):
     def params_from(self, part: str) -> str:
         """Returns the part whose gain it complements."""
         return self.of
-
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
 
     def __call__(self, params, x):
         """Returns `(1 − λ) ⊙ x`."""

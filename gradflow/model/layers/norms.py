@@ -142,6 +142,23 @@ class ScaledNorm(Layer):
         return self.norm.output_normals(params, y / self.value, inherited)
 
 
+@registered
+@dataclass(frozen=True)
+class Clipped(Layer):
+    """`min(max(x, −limit), limit)`: what OLMo has in the place of a norm on queries, keys and values (its code, `clip_qkv`)."""
+
+    limit: float
+    couples: ClassVar[str] = FEATURES
+
+    def init(self, key, width: int):
+        """Returns no parameters."""
+        return {}
+
+    def __call__(self, params, x):
+        """Returns the clipped `x`."""
+        return jnp.clip(x, -self.limit, self.limit)
+
+
 class Squash(Layer):
     """What stands in a norm's place and squashes each entry: `γ φ(α x + s) + β`; α one trained number, s too, where it is there.
 

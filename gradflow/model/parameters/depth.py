@@ -192,7 +192,7 @@ class ByBlock(LayerNumber):
     def __call__(self, layer):
         """Returns the number at block `layer`."""
         numbers = [math.inf if value is None else float(value) for value in self.values]
-        return jnp.asarray(numbers, jnp.float32)[(layer - 1) % len(numbers)]
+        return jnp.asarray(numbers, jnp.result_type(float))[(layer - 1) % len(numbers)]
 
 
 @registered

@@ -129,16 +129,17 @@ def _embed(table) -> nnx.Embed:
 @registered
 @dataclass(frozen=True)
 class Readout:
-    """`z = W B(out) + b`, where `softcap` c is given `c tanh(z/c)`: what reads the logits, if it isn't a matrix alone.
+    """`z = s (W B(out) + b)`, where `softcap` c is given `c tanh(z/c)`: what reads the logits, if it isn't a matrix alone.
 
     W is the table of token rows (tied, Press and Wolf 2017) or, drawn from `weights`, its own. `before` is B: BERT's transform,
-    the matrix from the stream to narrower rows.
+    the matrix from the stream to narrower rows. `scale` is s, 1 by default (Granite, Cohere).
     """
 
     weights: Initialization | None = None
     bias: bool = False
     before: Layer = Identity()
     softcap: float | None = None
+    scale: float | None = None
 
     def init(self, key, width: int, vocabulary: int, features: int | None = None):
         """Returns `{["before": …,] ["matrix": Linear,] ["bias": [V]]}`; `features` are those of a token's row, if not `width`."""
@@ -158,6 +159,8 @@ class Readout:
         z = out @ table.T if self.weights is None else params["matrix"](out)
         if self.bias:
             z = z + params["bias"][None]
+        if self.scale is not None:
+            z = self.scale * z
         if self.softcap is not None:
             z = self.softcap * jnp.tanh(z / self.softcap)
         return z

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from ...results.arguments import of_class
 from ...results.configuration import registered
-from ..branches.branch import Attention
+from ..branches.attention import Attention
 from ..equation.sublayer import walk
 from ..inputs.weights import shapes
 from ..layers.layer import FEATURES
@@ -48,6 +48,8 @@ class CrossAttention(Attention):
         super().__post_init__()
         if self.causal or self.rotary:
             raise ValueError("cross-attention sees all of its memory: it has no causal mask and no rotary positions")
+        if self.window is not None:
+            raise ValueError(f"cross-attention sees all of its memory: leave out its window of {self.window}")
 
     def seen(self, params, x):
         """Returns the memory, which lies where a parameter would."""

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int
 from ...results.arguments import answering, known, of_class, real, whole
 from ...results.configuration import registered
 from ...results.fields import field_values
-from ..branches.branch import Attention, FeedForward, linear
+from ..branches.attention import Attention
+from ..branches.branch import FeedForward, linear
 from ..equation.sublayer import walk
 from ..inputs import size
 from ..inputs.context import context_of, of_embedding, tokens_of

@@ -1,4 +1,4 @@
-"""Wirings that carry an earlier stream beside the present one: the embedding, a block's input, the blocks across the middle."""
+"""Wirings that carry something earlier beside the stream: the embedding, a block's input, the first values, blocks below."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ from ..layers.lanes import LaneGains, PerLane, Then, gathered, mixed, spread
 from ..layers.layer import Identity, Layer
 from ..layers.norms import LayerNorm, RMSNorm
 from ..parameters.depth import AtBlock, Mirror, Ramp, Steps, Whole
+from .multi_lane import input_laid_aside
 from .placement import Placement, Stage
 from .wiring import Wiring
 
@@ -16,15 +17,8 @@ def span_norm(norm: Layer = LayerNorm()) -> Placement:
 
     On two lanes: the stream, and what the block began with. The wiring alone: the paper's scaling of weights is not here.
     """
-    attention = Wiring(
-        "span_norm_attention",
-        skip=mixed((1.0, 0.0), (1.0, 0.0)),
-        read=gathered(1.0, 0.0),
-        write=spread(1.0, 0.0),
-        norm_out=PerLane((norm, Identity())),
-        enter=spread(1.0, 0.0),
-        leave=gathered(1.0, 0.0),
-    )
+    norm_out = PerLane((norm, Identity()))
+    attention = input_laid_aside("span_norm_attention", norm_out=norm_out, leave=gathered(1.0, 0.0))
     mlp = replace(attention, name="span_norm_mlp", skip=mixed((0.0, 1.0), (0.0, 0.0)))
     return Placement(
         "span_norm",
@@ -67,6 +61,39 @@ def nanochat(norm: Layer = RMSNorm(scale="none")) -> Placement:
         equation="y = z + F₁(N z), z = λ x + λ₀ x_0, x' = y + F₂(N y); read out x_S − λ_b x_m",
         jacobian="(I + J_F₂ J_N) (I + J_F₁ J_N) [λ, λ₀]",
         source="Karpathy 2025 (nanochat), as in its code; Jordan et al. 2024 (modded-nanogpt)",
+    )
+
+
+def value_residual(norm: Layer = LayerNorm()) -> Placement:
+    """Value residual (ResFormer): pre-norm whose attention reads half its own values and half those of the first block.
+
+    On two lanes: the stream, and the values of the first block, which its attention writes. The halves are those of the paper's
+    identity form; they stand in `value_mix`, and `LaneGains` in their place train them. Grouped values leave the rest of
+    the lane empty.
+    """
+    own, first = AtBlock(1, 1.0, 0.5), AtBlock(1, 0.0, 0.5)
+    attention = Wiring(
+        "value_residual_attention",
+        norm_in=PerLane((norm, Identity())),
+        write=mixed((1.0, 0.0), (0.0, AtBlock(1))),
+        enter=spread(1.0, 0.0),
+        leave=Then((gathered(1.0, 0.0), norm)),
+        inner_layers=(("value_mix", gathered(own, first)),),
+    )
+    mlp = replace(
+        attention,
+        name="value_residual_mlp",
+        read=gathered(1.0, 0.0),
+        norm_in=norm,
+        write=spread(1.0, 0.0),
+        inner_layers=(),
+    )
+    return Placement(
+        "value_residual",
+        (Stage((attention, mlp)),),
+        equation="y = x + W_O A (V + V₁)/2, V = W_V N x, in the first block W_O A V; x' = y + F₂(N y)",
+        jacobian="(I + J_F₂ J_N) (I + J_F₁ [J_N, V₁])",
+        source="Zhou et al. 2024 (Value Residual Learning), ResFormer",
     )
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ...results.arguments import known, shown
 from ..layers.layer import Layer
-from .carried import nanochat, span_norm, unet
+from .carried import nanochat, span_norm, unet, value_residual
 from .gated import adaln_zero, geonorm, gpas, highway, huginn, laurel, prores
 from .history import attn_res, block_attn_res, deep_cross_attention, denseformer, muddformer
 from .manifold import frac_connections, gated_residual, jpmhc, kromhc, mhc_lite, mhc_v4
@@ -73,6 +73,7 @@ PLACEMENTS: dict[str, Callable[..., Wiring | Placement]] = {
     "span_norm": span_norm,
     "nanochat": nanochat,
     "unet": unet,
+    "value_residual": value_residual,
     "denseformer": denseformer,
     "muddformer": muddformer,
     "deep_cross_attention": deep_cross_attention,
@@ -95,7 +96,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("t_fixup", "prores", "laurel"),
     ),
     "gates and updates": ("highway", "adaln_zero", "gpas", "ngpt", "geonorm"),
-    "carried lanes": ("residual", "siamese", "parallel", "b2t", "nanochat", "unet"),
+    "carried lanes": ("residual", "siamese", "parallel", "b2t", "nanochat", "unet", "value_residual"),
     "mixed lanes": (
         *("hyper_connections", "dynamic_hyper_connections", "frac_connections", "mhc", "mhc_v4", "mhc_lite", "kromhc"),
         *("jpmhc", "gated_residual"),

@@ -1,16 +1,16 @@
 """Wirings of several lanes whose mixing matrix lies on a set, feature gates between lanes, and lanes that are fractions."""
 
-from ..layers.feature_gates import Cut, GatedRead, GatedWrite, Merged
-from ..layers.lane_mixing import ManifoldGains
+from dataclasses import replace
+
+from ..layers.feature_gates import Cut, GatedRead, GatedWrite, Merged, SharingRead
 from ..layers.lanes import LaneGains, PerLane, Then, gathered, mixed, spread
 from ..layers.layer import Layer, ScalarGain
 from ..layers.manifolds import Balanced, Kronecker, OnSet, Opened, Permuted, Rotated, Spread
 from ..layers.norms import LayerNorm, RMSNorm
 from ..parameters.depth import Steps
+from .multi_lane import READS_THE_STREAM, mhc
 from .placement import Placement, Stage
 from .wiring import Wiring
-
-FORM = "A + B J_F J_N C + (∂A) X + (∂B) F + B J_F J_N (∂C) X"
 
 
 def mhc_lite(norm: Layer = LayerNorm(), lanes: int = 4) -> Placement:
@@ -56,7 +56,7 @@ def _in_turn(name: str, norm: Layer, mixing: OnSet, equation: str, source: str) 
                 leave=Then((gathered(*ones), norm)),
             )
         )
-    return Placement(name, (Stage(tuple(of_block)),), equation=equation, jacobian=FORM, source=source)
+    return Placement(name, (Stage(tuple(of_block)),), equation=equation, jacobian=READS_THE_STREAM, source=source)
 
 
 def jpmhc(norm: Layer = LayerNorm(), lanes: int = 4) -> Wiring:
@@ -65,17 +65,11 @@ def jpmhc(norm: Layer = LayerNorm(), lanes: int = 4) -> Wiring:
     Reads and writes are those of mHC, which the paper was not seen to settle: the mean of the lanes, and 1 to each, at the start;
     the mean is read out. So it begins as pre-norm.
     """
-    even = (1 / lanes,) * lanes
-    return Wiring(
-        "jpmhc",
+    return replace(
+        mhc(norm, lanes),
+        name="jpmhc",
         skip=Rotated(lanes),
-        read=gathered(*even, kind=ManifoldGains),
-        norm_in=norm,
-        write=spread(*(1.0,) * lanes, kind=ManifoldGains),
-        enter=spread(*(1.0,) * lanes),
-        leave=Then((gathered(*even), norm)),
         equation="X' = A(X) X + B(X) F(N(C(X) X)), A orthogonal",
-        jacobian=FORM,
         source="Sengupta et al. 2026 (JPmHC), arXiv 2602.18308",
     )
 
@@ -95,7 +89,7 @@ def mhc_v4(norm: Layer = RMSNorm(), lanes: int = 4) -> Wiring:
         enter=spread(*(1.0,) * lanes),
         leave=Then((Opened(lanes, alpha=1.0, least=1e-6), norm)),
         equation="X' = A(X) X + B(X) F(N(C(X) X)), A doubly stochastic",
-        jacobian=FORM,
+        jacobian=READS_THE_STREAM,
         source="DeepSeek-AI 2026 (DeepSeek-V4), as in transformers; Xie et al. 2025 (mHC)",
     )
 
@@ -106,13 +100,12 @@ def gated_residual(norm: Layer = RMSNorm(), lanes: int = 4) -> Wiring:
     As in the code of Qwen's experimental model, where four lanes begin alike. Gates read the lanes by a map of low rank, 32 here
     and 320 there. Matrices have fan-in weights, 0.02 · normal in transformers, whose norms have a gain of 1 + w.
     """
-    read = GatedRead(lanes, norm=norm)
     return Wiring(
         "gated_residual",
-        read=read,
+        read=SharingRead(lanes, norm=norm),
         write=GatedWrite(lanes, norm=norm),
         enter=spread(*(1.0,) * lanes),
-        leave=read,
+        leave=GatedRead(lanes, norm=norm),
         equation="x_i' = x_i + s_i(X) F(mean_j G_j(X) ⊙ N x_j)",
         jacobian="I + s J_F C J_N + (∂s) F + s J_F (∂G) N X",
         source="Qwen Team 2026 (Gated Residual), as qwen4_exp in transformers",

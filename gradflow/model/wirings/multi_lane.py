@@ -12,6 +12,8 @@ from ..parameters.depth import InTurn, OfLayer
 from .placement import Placement, Stage
 from .wiring import Wiring
 
+READS_THE_STREAM = "A + B J_F J_N C + (∂A) X + (∂B) F + B J_F J_N (∂C) X"  # the Jacobian, where A, B and C do
+
 
 def residual(norm: Layer = LayerNorm()) -> Wiring:
     """ResiDual: a post-norm lane, and a lane without norms that collects every branch; read out as x₁ + N(x₂)."""
@@ -50,21 +52,19 @@ def siamese(norm: Layer = LayerNorm()) -> Wiring:
     )
 
 
+def input_laid_aside(name: str, **parts) -> Wiring:
+    """Returns a first sublayer on two lanes: the stream, which it reads and writes to, and what its block began with."""
+    stream, first = gathered(1.0, 0.0), spread(1.0, 0.0)
+    return Wiring(name, skip=mixed((1.0, 0.0), (1.0, 0.0)), read=stream, write=first, enter=first, **parts)
+
+
 def parallel(norm: Layer = LayerNorm()) -> Placement:
     """Parallel attention and feed-forward: both read the block's input, each behind a norm of its own (GPT-NeoX).
 
     On two lanes: the stream, and what the block began with, which attention lays aside. GPT-J and PaLM have one norm for both:
     the same function at initialization, with one gain where this has two.
     """
-    attention = Wiring(
-        "parallel_attention",
-        skip=mixed((1.0, 0.0), (1.0, 0.0)),
-        read=gathered(1.0, 0.0),
-        norm_in=norm,
-        write=spread(1.0, 0.0),
-        enter=spread(1.0, 0.0),
-        leave=Then((gathered(1.0, 0.0), norm)),
-    )
+    attention = input_laid_aside("parallel_attention", norm_in=norm, leave=Then((gathered(1.0, 0.0), norm)))
     mlp = replace(attention, name="parallel_mlp", skip=mixed((1.0, 0.0), (0.0, 0.0)), read=gathered(0.0, 1.0))
     return Placement(
         "parallel",
@@ -80,15 +80,7 @@ def b2t(norm: Layer = LayerNorm()) -> Placement:
 
     On two lanes: the stream, and what the block began with, which the attention lays aside and the feed-forward takes up.
     """
-    lay_aside = Wiring(
-        "b2t_attention",
-        skip=mixed((1.0, 0.0), (1.0, 0.0)),
-        read=gathered(1.0, 0.0),
-        write=spread(1.0, 0.0),
-        norm_out=PerLane((norm, Identity())),
-        enter=spread(1.0, 0.0),
-        leave=gathered(1.0, 0.0),
-    )
+    lay_aside = input_laid_aside("b2t_attention", norm_out=PerLane((norm, Identity())), leave=gathered(1.0, 0.0))
     take_up = replace(lay_aside, name="b2t_mlp", skip=mixed((1.0, 1.0), (0.0, 0.0)))
     return Placement(
         "b2t",
@@ -139,7 +131,7 @@ def dynamic_hyper_connections(norm: Layer = LayerNorm(), lanes: int = 4) -> Plac
         hyper_connections(norm, lanes, partial(DynamicGains, norm=norm)),
         name="dynamic_hyper_connections",
         equation="X' = A(X) X + B(X) F(N(C(X) X)), X of several lanes",
-        jacobian="A + B J_F J_N C + (∂A) X + (∂B) F + B J_F J_N (∂C) X",
+        jacobian=READS_THE_STREAM,
         source="Zhu et al. 2024 (Hyper-Connections), eqs. 10 to 14",
     )
 
@@ -172,6 +164,6 @@ def mhc(norm: Layer = LayerNorm(), lanes: int = 4) -> Wiring:
         enter=spread(*(1.0,) * lanes),
         leave=Then((gathered(*even), norm)),
         equation="X' = A(X) X + B(X) F(N(C(X) X)), A doubly stochastic",
-        jacobian="A + B J_F J_N C + (∂A) X + (∂B) F + B J_F J_N (∂C) X",
+        jacobian=READS_THE_STREAM,
         source="Xie et al. 2025 (mHC), eqs. 3 and 7 to 9",
     )

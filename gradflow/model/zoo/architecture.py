@@ -12,7 +12,7 @@ from ...results import description
 from ...results.arguments import check_options, whole
 from ...results.configuration import encode
 from ...results.fields import check_fields, field_values
-from ..branches.branch import Attention
+from ..branches.attention import Attention
 from ..layers.layer import Identity, Layer
 from ..parameters.initializers import FanIn, Initialization
 from ..stacks.embedding_readout import Embedding, Readout
@@ -49,8 +49,8 @@ class Architecture:
 
     # ---- what a family says
 
-    def wiring(self) -> Wiring:
-        """The parts of equation (1), and what enters and leaves the stream."""
+    def wiring(self) -> Any:
+        """The parts of equation (1), and what enters and leaves the stream: a wiring, or a placement."""
         raise NotImplementedError
 
     def attention(self) -> Attention:
@@ -60,6 +60,10 @@ class Architecture:
     def mlp(self) -> Any:
         """The second branch of a block."""
         raise NotImplementedError
+
+    def branches(self) -> dict[str, Any]:
+        """The branches of a block by their kind, in its order."""
+        return {"attention": self.attention(), "mlp": self.mlp()}
 
     def embedding(self) -> Embedding:
         """The tables: by default token rows alone."""
@@ -83,8 +87,7 @@ class Architecture:
 
     def model(self, precision: str | None = None) -> Transformer:
         """Returns the Transformer. Nothing is drawn until its `init`."""
-        branches = {"attention": self.attention(), "mlp": self.mlp()}
-        stack = staged(placement(self.wiring()), branches, self.depth)
+        stack = staged(placement(self.wiring()), self.branches(), self.depth)
         return Transformer(stack, self.width, self.embedding(), self.readout(), precision)
 
     def scaled(self, depth: int | None = None, width: int | None = None, **others):

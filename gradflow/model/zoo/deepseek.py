@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ...results.configuration import registered
 from ..branches.branch import GatedFeedForward
-from ..branches.experts import Experts, SigmoidRouter
+from ..branches.experts import Experts, Router, SigmoidRouter
 from ..branches.latent import LatentAttention
 from ..branches.rotary import Rotary, Yarn
 from ..layers.norms import RMSNorm
@@ -46,9 +46,10 @@ class DeepSeek(Architecture):
     key_value_rank: int = 512
     rotary: Rotary = Rotary(10_000.0, Yarn())
     dense: int = 3
-    router: SigmoidRouter = SigmoidRouter(256, 8, 8, 4, 2.5)
+    router: Router = SigmoidRouter(256, 8, 8, 4, 2.5)
     shared: int = 1
     expert_hidden: int = 2048
+    sharpness: float = 1.0
     weights: Initialization = Normal(0.006)
 
     def wiring(self):
@@ -66,7 +67,7 @@ class DeepSeek(Architecture):
             self.rotary_head,
             self.value_head,
             rotary=self.rotary,
-            scale=sharpened(head + self.rotary_head, self.rotary),
+            scale=sharpened(head + self.rotary_head, self.rotary, self.sharpness),
             weights=self.weights,
         )
 
@@ -111,14 +112,15 @@ class DeepSeek(Architecture):
         return f"{super().activates()}, {chosen}, {self.dense} blocks dense"
 
 
-def sharpened(features: int, rotary: Rotary) -> float | None:
-    """Returns the scale of the scores of a head of so many features: `m²/√features`, `m = 0.1 ln(factor) + 1`; None without YaRN.
+def sharpened(features: int, rotary: Rotary, sharpness: float) -> float | None:
+    """Returns the scale of the scores of a head of so many features, `m²/√features`, m = 0.1 s ln(factor) + 1; None without YaRN.
 
-    As in deepseek-ai/DeepSeek-V3, inference/model.py (`mscale` = 1); Peng et al. 2023 have m on queries and keys each.
+    As in deepseek-ai/DeepSeek-V3, inference/model.py, with its `mscale` = 1 for the sharpness s; Peng et al. 2023 have m on
+    queries and keys each.
     """
     if not isinstance(rotary.scaling, Yarn):
         return None
-    return features**-0.5 * (0.1 * log(rotary.scaling.factor) + 1) ** 2
+    return features**-0.5 * (0.1 * sharpness * log(rotary.scaling.factor) + 1) ** 2
 
 
 DEEPSEEK = {"deepseek-v3": DeepSeek(depth=61, width=7168, heads=128, hidden=18_432)}

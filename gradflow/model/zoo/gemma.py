@@ -36,6 +36,7 @@ class Gemma(Architecture):
     eps: float = 1e-6
     activation: str = "gelu_tanh"
     rotary: Rotary = Rotary()
+    bias: bool = False
 
     def norm(self) -> RMSNorm:
         """RMSNorm with a gain 1 + w."""
@@ -47,7 +48,7 @@ class Gemma(Architecture):
 
     def attention(self):
         """Causal, rotary."""
-        return self.heads_with(rotary=self.rotary)
+        return self.heads_with(rotary=self.rotary, bias=self.bias)
 
     def mlp(self):
         """Gated by GELU."""
@@ -77,7 +78,6 @@ class Gemma2(Gemma):
     window: int | LayerNumber | None = ByBlock((4096, None))
     score_cap: float | None = 50.0
     logit_cap: float | None = 30.0
-    bias: bool = False
 
     def wiring(self):
         """Norms in front of a branch and behind it, and a final norm; the embedding times √d."""

@@ -5,10 +5,12 @@ from typing import ClassVar
 
 from ...results.configuration import registered
 from ..branches.branch import FeedForward
+from ..branches.rotary import Rotary
 from ..layers.norms import LayerNorm
 from ..parameters.depth import ByBlock
-from ..parameters.initializers import INITIALIZATIONS, Initialization, Normal
+from ..parameters.initializers import INITIALIZATIONS, FanIn, Initialization, Normal
 from ..stacks.embedding_readout import Embedding, Readout
+from ..wirings.catalogue import placement
 from ..wirings.wiring import post, pre
 from .architecture import Architecture
 
@@ -106,6 +108,61 @@ class Gpt3(Gpt2):
     def attention(self):
         """Causal, with biases, banded in every second block."""
         return self.heads_with(bias=True, window=ByBlock((None, self.band)))
+
+
+@registered
+@dataclass(frozen=True, kw_only=True)
+class GptNeoX(Gpt):
+    """GPT-3 with positions of a share of each head's features; attention and feed-forward in parallel, or one after the other.
+
+    Known here by its saved weights: no size has a name. How theirs were drawn is not here; they keep mean squares.
+    """
+
+    title: ClassVar[str] = "GPT-NeoX"
+    year: ClassVar[int] = 2022
+    source: ClassVar[str] = "Black et al. 2022 (GPT-NeoX-20B)"
+
+    activation: str = "gelu"
+    rotary: Rotary = Rotary()
+    bias: bool = True
+    placement: str = "parallel"
+    readout_weights: Initialization | None = FanIn()
+
+    def wiring(self):
+        """Parallel, or pre-norm."""
+        return placement(self.placement, LayerNorm(self.eps))
+
+    def attention(self):
+        """Causal, rotary."""
+        return self.heads_with(bias=self.bias, rotary=self.rotary)
+
+    def embedding(self):
+        """Token rows."""
+        return Embedding(self.vocabulary, None)
+
+    def readout(self):
+        """A matrix of its own, or the token table."""
+        return Readout() if self.readout_weights is None else self.readout_weights
+
+
+@registered
+@dataclass(frozen=True, kw_only=True)
+class GptJ(GptNeoX):
+    """GPT-J: no biases in attention, one in the readout; the norm of a block is one for both branches.
+
+    Here it is two with the same gain and shift (`parallel`), whose gradients add up to those of theirs.
+    """
+
+    title: ClassVar[str] = "GPT-J"
+    year: ClassVar[int] = 2021
+    source: ClassVar[str] = "Wang and Komatsuzaki 2021 (GPT-J), as in its code"
+
+    activation: str = "gelu_tanh"
+    bias: bool = False
+
+    def readout(self):
+        """A matrix, its own or the token table, and a bias."""
+        return Readout(self.readout_weights, bias=True)
 
 
 GPT1 = {"gpt1": Gpt1(depth=12, width=768, heads=12, hidden=3072)}

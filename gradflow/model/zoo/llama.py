@@ -6,10 +6,11 @@ square of 1.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...results.configuration import registered
-from ..branches.branch import GatedFeedForward, Joint
+from ..branches.attention import Joint
+from ..branches.branch import GatedFeedForward
 from ..branches.rotary import ByWavelength, Rotary
 from ..layers.norms import RMSNorm
 from ..parameters.depth import LayerNumber
@@ -38,19 +39,23 @@ class Llama(Architecture):
     activation: str = "silu"
     rotary: Rotary = Rotary()
     window: int | LayerNumber | None = None
-    bias: bool = False
+    bias: bool | tuple[str, ...] = False
     mlp_bias: bool = False
     readout_weights: Initialization | None = FanIn()
 
+    def norm(self) -> Any:
+        """RMSNorm."""
+        return RMSNorm(self.eps)
+
     def wiring(self):
         """Pre-norm and a final norm."""
-        return pre(RMSNorm(self.eps))
+        return pre(self.norm())
 
     def attention(self):
         """Causal, rotary."""
         return self.heads_with(rotary=self.rotary, window=self.window, bias=self.bias)
 
-    def mlp(self):
+    def mlp(self) -> Any:
         """A gated hidden layer."""
         return GatedFeedForward(self.ratio, self.activation, self.weights, self.mlp_bias)
 
@@ -157,7 +162,7 @@ class Olmo2(Llama):
 
     def wiring(self):
         """A norm on what a branch writes, and a final norm."""
-        return res_post(RMSNorm(self.eps))
+        return res_post(self.norm())
 
     def attention(self):
         """With norms across heads."""

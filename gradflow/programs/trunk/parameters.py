@@ -8,11 +8,11 @@ In a loop, a parameter that is scanned over has an axis of turns, which is found
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...instruments.meters.meter import GAIN, norm, squared_modulus
-from ...model.numerics.precision import in_float32
+from ...instruments.meters.parameter_norms import frobenius
 from ..trace.graph import Graph, Value, made_by, reached, scan_counts
 from .layer_names import without_layers
 from .positions import ends, in_depth_order
@@ -274,5 +274,9 @@ def norms_along(gradient, part: Part = Part((), ())):
     for axis, place in part.at:
         index[axis] = slice(place, place + 1)
     moved = jnp.moveaxis(jnp.asarray(gradient)[tuple(index)], part.turns, range(len(part.turns)))
-    scaled = 2.0**GAIN * in_float32(moved)
-    return norm(jnp.sum(squared_modulus(scaled), axis=tuple(range(len(part.turns), moved.ndim))), GAIN)
+    turns = moved.shape[: len(part.turns)]
+    if not turns:
+        return frobenius(moved)
+    each = moved.reshape(-1, *moved.shape[len(turns) :])
+    # In turn: on the CPU the squares of all layers together would be an array as large as their parameters.
+    return jax.lax.map(frobenius, each).reshape(turns)

@@ -5,7 +5,7 @@ The items are those of the NeurIPS paper checklist, of an artifact evaluation, a
 
 from collections.abc import Mapping
 
-from ...results.tree import mapping_of, settings
+from ...results.tree import settings
 from .. import tables
 from ..tables import nonfinite
 from .contents import Contents
@@ -79,7 +79,7 @@ def _theory(contents: Contents) -> str:
 
 def _data(contents: Contents) -> str:
     """Returns the data's name and SHA-256."""
-    data = mapping_of(contents.run, "data")
+    data = contents.data
     if "sha256" not in data:
         return AUTHOR
     return f"{data.get('name', 'text')}, SHA-256 {data['sha256']}"

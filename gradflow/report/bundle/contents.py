@@ -1,11 +1,12 @@
 """The contents of a bundle's `results.nc`: the trees of results by name, and the record of how the bundle is made of them."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import xarray as xr
 
-from ...results.tree import on_its_own
+from ...results import topics
+from ...results.tree import mapping_of, on_its_own
 from .record import BUNDLE, Record, without_record
 
 
@@ -21,6 +22,22 @@ class Contents(NamedTuple):
         if self.record.kind == "atlas":
             return self.trees["atlas"].children["training"]
         return self.trees["training"]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What is recorded of the data, such as its name and SHA-256; nothing of results that read none."""
+        return mapping_of(self.run, "data")
+
+    @property
+    def has_its_text(self) -> bool:
+        """Whether the text that was read is CPython's own, which lies in the bundle."""
+        return self.data.get("name") == topics.NAME
+
+    @property
+    def weights_sha256(self) -> Mapping[str, str]:
+        """The SHA-256 of every file of the trained weights that were measured, of none where none were."""
+        sums = mapping_of(self.run, "checkpoint").get("weights_sha256")
+        return sums if isinstance(sums, dict) else {}
 
     def part(self, name: str) -> xr.DataTree | None:
         """Returns the sweep or the theory, or None where there is none."""

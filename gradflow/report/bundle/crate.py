@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ...results.tree import mapping_of
 from .contents import Contents
 from .licences import OWN, PYTHON, SPDX, Licence, licences
 
@@ -147,14 +146,13 @@ def _file(name: str, what: str) -> dict[str, Any]:
 def _read(contents: Contents) -> list[dict[str, Any]]:
     """Returns the entities of what was read, a text and trained weights: each is known by its SHA-256, and has its licence."""
     entities = []
-    data, sums = mapping_of(contents.run, "data"), mapping_of(contents.run, "checkpoint").get("weights_sha256")
-    stated = licences(contents)
+    data, stated = contents.data, licences(contents)
     if "sha256" in data:
         text = {"@id": "#text", "@type": "CreativeWork", "name": str(data.get("name", "text"))}
         text["description"] = f"the text that was read; SHA-256 {data['sha256']}"
         entities.append({**text, "license": _reference(_licence("text", stated["text"]))})
-    if isinstance(sums, Mapping) and sums:
-        files = ", ".join(f"{name} {digest}" for name, digest in sums.items())
+    if contents.weights_sha256:
+        files = ", ".join(f"{name} {digest}" for name, digest in contents.weights_sha256.items())
         weights = {"@id": "#weights", "@type": "CreativeWork", "name": "trained weights"}
         weights["description"] = f"the weights that were measured; SHA-256 {files}"
         entities.append({**weights, "license": _reference(_licence("weights", stated["weights"]))})

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-from ...results import topics
 from ...results.tree import mapping_of, settings
 from .contents import Contents
 
@@ -29,8 +28,8 @@ class Licence(NamedTuple):
 def licences(contents: Contents) -> dict[str, Licence]:
     """Returns the licences of `results`, `text`, `weights` and `gradflow`, of the second and third where there are any."""
     found = {"results": Licence("results, figures, tables and text of this bundle", AUTHOR)}
-    name = mapping_of(contents.run, "data").get("name")
-    if name == topics.NAME:
+    name = contents.data.get("name")
+    if contents.has_its_text:
         found["text"] = Licence(f"text `{name}`", PYTHON, "Python Software Foundation License 2.0: CPython's own text")
     elif name:
         found["text"] = Licence(f"text `{name}`", AUTHOR, "it is known here by its SHA-256 alone")

@@ -5,9 +5,7 @@ from pathlib import PurePath
 from textwrap import shorten
 from typing import Any
 
-from ...results import topics
 from ...results.tolerance import EARLY, ESTIMATED, LATE, MEETING, START
-from ...results.tree import mapping_of
 from ..paper import hyperparameters
 from ..text import captions
 from .contents import Contents
@@ -87,13 +85,12 @@ def _what(contents: Contents) -> str:
 
 def _read(contents: Contents) -> list[str]:
     """Returns a line each on the text and the weights that levels 2 and 3 read and that are not in this folder."""
-    configuration, lines = contents.record.configuration, []
-    data, sums = mapping_of(contents.run, "data"), mapping_of(contents.run, "checkpoint").get("weights_sha256")
+    configuration, data, lines = contents.record.configuration, contents.data, []
     if configuration.get("tokens"):
         lines.append(f"Levels 2 and 3 read the tokens `{_last(configuration['tokens'])}`: `--text FILE`.")
-    elif "sha256" in data and data.get("name") != topics.NAME:
+    elif "sha256" in data and not contents.has_its_text:
         lines.append(f"Levels 2 and 3 read the text `{data.get('name')}`, SHA-256 {data['sha256']}: `--text FILE`.")
-    if sums:
+    if contents.weights_sha256:
         folder = _last(configuration.get("folder", "of the model"))
         lines.append(f"They read the weights in the folder `{folder}`, whose SHA-256 are recorded: `--weights FOLDER`.")
     return lines

@@ -8,6 +8,7 @@ from typing import Any
 
 import xarray as xr
 
+from ...progress import Waiting
 from ...results import topics
 from ...results.arguments import answering, shown
 from ...results.configuration import encode
@@ -15,7 +16,7 @@ from ...results.files import as_path, printable
 from ...results.folder import attempts, digest_of, filled, now
 from ...results.provenance import distributions
 from ...results.stored import load, save
-from ...results.tree import check_tree, mapping_of, on_its_own, settings
+from ...results.tree import check_tree, on_its_own, settings
 from .. import tables
 from ..plot import saving
 from . import blind as blinding
@@ -158,7 +159,8 @@ def _fill(
 ) -> Path:
     """Writes all files of the contents; `text` is where the text that was read may lie."""
     record = contents.record
-    with filled(out, described, record.provenance, overwrite=overwrite, entries=licences.manifest(contents)) as folder:
+    entries = licences.manifest(contents)
+    with Waiting("report"), filled(out, described, record.provenance, overwrite=overwrite, entries=entries) as folder:
         save(contents.to_tree(), folder / RESULTS)
         others = _write_text(contents, folder, text)
         (folder / "figures").mkdir()
@@ -181,10 +183,9 @@ def _write_text(contents: Contents, folder: Path, text: Path | None) -> list[str
 
     It is this Python's, or, of another one's, that of the bundle that is made again.
     """
-    data = mapping_of(contents.run, "data")
-    if data.get("name") != topics.NAME:
+    if not contents.has_its_text:
         return []
-    digest = str(data.get("sha256"))
+    digest = str(contents.data.get("sha256"))
     content = topics.of_digest(digest)
     if content is None and text is not None and text.is_file() and digest_of(text) == digest:
         content = text.read_bytes()

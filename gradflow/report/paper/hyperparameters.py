@@ -24,6 +24,7 @@ TRAINING = {
     "clip": "norm of the whole gradient clipped at",
     "clip_parameter": "norm of each parameter's gradient clipped at",
     "dropout": "dropout",
+    "attention_dropout": "dropout of attention's probabilities",
 }
 CONSTANTS = {"b1": "β₁", "b2": "β₂", "eps": "ε", "weight_decay": "weight decay"}
 GIB = 2**30

@@ -81,6 +81,12 @@ OF_RECENT: dict[str, Work] = {
     "yang2026": preprint(
         "Yang, Yongyi and Gao, Jianyang", "mHC-lite: You Don't Need 20 Sinkhorn-Knopp Iterations", 2026, "2601.05732"
     ),
+    "zhou2024": preprint(
+        "Zhou, Zhanchao and Wu, Tianyi and Jiang, Zhiyun and Lan, Zhenzhong",
+        "Value Residual Learning",
+        2024,
+        "2410.17897",
+    ),
     "zhou2026": preprint(
         "Zhou, Wuyang and Gu, Yuxuan and Iacovides, Giorgos and Mandic, Danilo",
         "KromHC: Manifold-Constrained Hyper-Connections with Kronecker-Product Residual Matrices",

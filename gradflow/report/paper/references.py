@@ -49,6 +49,7 @@ WIRINGS: dict[str, tuple[str, ...]] = {
     "span_norm": ("wang2026",),
     "nanochat": ("karpathy2025", "jordan2024speedrun"),
     "unet": ("jordan2024speedrun",),
+    "value_residual": ("zhou2024",),
     "denseformer": ("pagliardini2024",),
     "muddformer": ("xiao2025",),
     "deep_cross_attention": ("heddes2025",),

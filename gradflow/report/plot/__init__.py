@@ -4,7 +4,7 @@ Depth runs left to right, from the input to the output; a quantity that spans de
 numbers come from `tables`. The Axes carry their caption as their label (`ax.get_label()`): quantity, probe and every
 condition; `save` writes picture, table and caption. Bottom up: setting, canvas, saving, looks, scales, lines, legends, profiles,
 budgets, maps, training, jacobians, theory, experiments, layers,
-attention, activations, removal, atlas, trunk, published.
+attention, activations, removal, precision, atlas, trunk, published.
 """
 
 from .activations import massive
@@ -16,6 +16,7 @@ from .experiments import amplification, collapse, outcomes, through
 from .jacobians import alignment, exponents, factors, spectral_density, spectrum, spectrum_bands
 from .layers import coordinate_check, similarity, variance_growth
 from .maps import heatmap
+from .precision import precision
 from .profiles import profile
 from .published import reproduction
 from .removal import removal
@@ -44,6 +45,7 @@ __all__ = [
     "heatmap",
     "massive",
     "outcomes",
+    "precision",
     "profile",
     "removal",
     "reproduction",

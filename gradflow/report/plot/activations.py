@@ -9,9 +9,10 @@ from .. import tables
 from ..tables import activations
 from ..text import captions
 from . import scales
-from .attention import FORWARD, over_depth, shown, under
+from .attention import over_depth, shown, under
 from .canvas import across_all, naming, styled
 from .lines import by, check_drawable
+from .maps import coloured
 
 
 @styled
@@ -43,16 +44,14 @@ def massive(node, *, step=None, rows=activations.ROWS, limits=None, width=None) 
         f"features (from 0) that are largest at any position the {rows} first"
     )
     quantities = ("massive_activation_by_token", "massive_activation_by_feature")
-    return captions.attached(whole, node, lead, *shown(node), *quantities, probe=FORWARD, lines=captions.LINES)
+    return captions.attached(whole, node, lead, *shown(node), *quantities, probe=captions.FORWARD, lines=captions.LINES)
 
 
 def _map(ax: Axes, entries, norm: LogNorm):
     """Returns the map of one axis: a row an entry, which its number names."""
     square = entries.pivot(index="index", columns="depth", values="mean")
     places = np.arange(len(square.index))
-    mesh = ax.pcolormesh(
-        square.columns, places, square.to_numpy(), norm=norm, cmap="viridis", shading="nearest", rasterized=True
-    )
+    mesh = coloured(ax, square.columns, places, square.to_numpy(), norm=norm)
     ax.set_yticks(places, list(map(str, square.index)))
     ax.tick_params(axis="y", labelsize="x-small", length=0)
     scales.over(ax, "stream position")

@@ -16,6 +16,7 @@ from ..text import captions
 from . import scales
 from .canvas import across_all, axes, naming, styled
 from .lines import check_drawable, is_drawable
+from .maps import coloured
 from .profiles import profile
 
 KNOWN = (*by_head.QUANTITIES, by_head.SHARE)
@@ -26,7 +27,6 @@ BARS = {
     "attention_largest_logit": "largest logit",
 }
 WIDE = "Each column is an attention sublayer, as wide as its block; heads count from 0"
-FORWARD = "the forward pass alone"
 
 
 @styled
@@ -48,15 +48,14 @@ def heads(node, quantity="attention_entropy", *, step=None, limits=None, ax=None
     square = table.pivot(index="head", columns="start", values="mean")
     edges = [*square.columns, table["stop"].max()]
     rows = np.arange(len(square.index) + 1) - 0.5
-    low, high = (None, None) if limits is None else limits
-    mesh = ax.pcolormesh(edges, rows, square.to_numpy(), vmin=low, vmax=high, cmap="viridis", rasterized=True)
+    mesh = coloured(ax, edges, rows, square.to_numpy(), limits)
     scales.over(ax, "stream position")
     ax.set_ylabel("head")
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.set_title(naming(name, step), loc="left")
     ax.figure.colorbar(mesh, ax=ax, label=fill(BARS[quantity], 14))
     lead = f"{row.long_name.capitalize()} of {name}, head by head. {WIDE}"
-    return captions.attached(ax, node, lead, quantity, probe=FORWARD, lines=captions.LINES)
+    return captions.attached(ax, node, lead, quantity, probe=captions.FORWARD, lines=captions.LINES)
 
 
 @styled
@@ -76,7 +75,7 @@ def attention(node, *, step=None, limits: Mapping | None = None, width=None) -> 
         under(ax, last=ax is panels[-1])
     whole.axes[0].set_title(naming(name, step), loc="left")
     lead = f"Attention of {name} head by head, on the axis of the stream gradient relative to the readout. {WIDE}"
-    return captions.attached(whole, node, lead, *shown(node), *drawn, probe=FORWARD, lines=captions.LINES)
+    return captions.attached(whole, node, lead, *shown(node), *drawn, probe=captions.FORWARD, lines=captions.LINES)
 
 
 def shown(node) -> tuple[str, ...]:

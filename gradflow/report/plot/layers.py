@@ -18,6 +18,7 @@ from .canvas import across_all, axes, legend, naming, styled
 from .legends import legend_above
 from .lines import by, check_drawable, curve, curves, guide
 from .looks import looks, named
+from .maps import coloured
 from .profiles import dotted
 from .training import NARROW
 
@@ -40,9 +41,7 @@ def similarity(node, quantity="stream_angle", *, step=None, limits=None, ax=None
     check_drawable(table, f"the {row.long_name} of {name}")
     ax = axes(ax)
     square = table.pivot(index="depth", columns="other_depth", values="mean")
-    low, high = (None, None) if limits is None else limits
-    style = {"cmap": "viridis", "shading": "nearest", "rasterized": True}
-    mesh = ax.pcolormesh(square.columns, square.index, square.to_numpy(), vmin=low, vmax=high, **style)
+    mesh = coloured(ax, square.columns, square.index, square.to_numpy(), limits)
     scales.over(ax, "stream position")
     ax.set_ylabel("stream position")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -50,7 +49,7 @@ def similarity(node, quantity="stream_angle", *, step=None, limits=None, ax=None
     unit = "" if row.units == "1" else f" ({row.units})"
     ax.figure.colorbar(mesh, ax=ax, label=fill(f"{row.long_name}{unit}", 28))
     lead = f"{row.long_name.capitalize()} of {name}"
-    return captions.attached(ax, node, lead, quantity, probe="the forward pass alone", lines=captions.LINES)
+    return captions.attached(ax, node, lead, quantity, probe=captions.FORWARD, lines=captions.LINES)
 
 
 @styled
@@ -74,7 +73,7 @@ def variance_growth(tree, *, steps=None, labels=None, colours=None, ax=None) -> 
     ax.set_ylabel("mean square of the stream")
     legend_above(ax, columns=1, key=table)
     lead = f"Mean square of the stream against its position from 1 on{dotted(tree, 'l the position')}"
-    return captions.attached(ax, tree, lead, "stream_rms", probe="the forward pass alone")
+    return captions.attached(ax, tree, lead, "stream_rms", probe=captions.FORWARD)
 
 
 @styled

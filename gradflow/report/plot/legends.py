@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
@@ -32,6 +33,7 @@ def legend_above(ax: Axes, columns: int, title: str | None = None, key: pd.DataF
     handles, labels = ax.get_legend_handles_labels()
     if labels:
         legend = _draw(ax, handles, labels, columns)
+        _make_room(legend)
         _keep_titles_above(legend)
     if title is not None:
         ax.set_title(title, loc="left")
@@ -85,6 +87,18 @@ def _room(ax: Axes) -> float:
     columns = place.get_topmost_subplotspec().get_gridspec().ncols
     spanned = place.get_topmost_subplotspec().colspan
     return 0.97 * whole * len(spanned) / columns
+
+
+def _make_room(legend: Legend) -> None:
+    """Makes the figure higher where the legend, of very many models, would leave its axes little of its height."""
+    ax, whole = legend.axes, legend.figure
+    place = ax.get_subplotspec()
+    if place is None or not isinstance(whole, Figure):
+        return
+    rows = place.get_topmost_subplotspec().get_gridspec().nrows
+    missing = legend.get_window_extent().height - 0.35 * whole.bbox.height / rows
+    if missing > 0:
+        whole.set_figheight(whole.get_figheight() + rows * missing / whole.dpi)
 
 
 def without_legend(ax: Axes) -> None:

@@ -1,13 +1,24 @@
-"""Heat maps: a profile through training, recorded step against depth."""
+"""Maps, numbers as colour; and that of a profile through training, recorded step against depth."""
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 
 from .. import tables
 from ..text import captions
 from . import scales
 from .canvas import axes, legend, styled
 from .profiles import TICKS
+
+
+def coloured(ax: Axes, across, up, numbers, limits=None, **style) -> QuadMesh:
+    """Draws numbers as colour at their places, or between edges where there is one more of these; returns the map.
+
+    `limits` are the ends of the colour scale, by default those of the numbers.
+    """
+    low, high = (None, None) if limits is None else limits
+    style = {"cmap": "viridis", "rasterized": True, "vmin": low, "vmax": high, **style}
+    return ax.pcolormesh(across, up, numbers, **style)
 
 
 @styled
@@ -31,9 +42,8 @@ def heatmap(node, quantity="stream_gradient", *, relative_to="readout", limits=N
     ax = axes(ax)
     depth = values[str(values.dims[-1])]
     steps = values["step"].values
-    low, high = (None, None) if limits is None else np.log10(limits)
-    style = {"cmap": "viridis", "shading": "nearest", "rasterized": True}
-    mesh = ax.pcolormesh(depth, np.arange(len(steps)), np.ma.masked_invalid(logs), vmin=low, vmax=high, **style)
+    ends = None if limits is None else np.log10(limits)
+    mesh = coloured(ax, depth, np.arange(len(steps)), np.ma.masked_invalid(logs), ends)
     ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), TICKS)).round().astype(int))
     ax.set_yticks(ticks, list(map(str, steps[ticks])))
     ax.set_ylabel("training step")

@@ -56,7 +56,7 @@ def removal(tree, *, step=None, scale=None, labels=None, colours=None, width=Non
     lead = f"Growth of the loss without one {', one '.join(what for what, _ in removed)}, over the blocks"
     if step is not None:
         lead += f", step {step}"
-    sentences = {"probe": "the forward pass alone"}
+    sentences = {"probe": captions.FORWARD}
     if removals.of_examples(tree):
         sentences["alone"] = OF_EXAMPLES
     return captions.attached(whole, tree, lead, "sublayer_removal", "block_removal", **sentences)

@@ -1,8 +1,11 @@
 """The largest of what forward passes show by layer: its band, and the place in the stack that has it."""
 
+from itertools import product
+
 import numpy as np
 import xarray as xr
 
+from ...results.quantities import ARRAYS, ROUNDINGS
 from ...results.statistics import band
 from .profiles import variable
 
@@ -27,6 +30,10 @@ def bands(node) -> dict[str, xr.Dataset]:
     for quantity, words in LARGEST.items():
         if quantity in node and variable(node, quantity).notnull().any():
             found[words] = largest(variable(node, quantity))
+    if "rounding_error" in node:
+        for precision, array in product(ROUNDINGS, ARRAYS):
+            errors = variable(node, "rounding_error").sel(precision=precision, rounded=array, drop=True)
+            found[f"error of the {array} in {precision}, largest of all positions"] = largest(errors)
     return found
 
 

@@ -18,6 +18,7 @@ from .. import tables
 from ..tables import nonfinite
 
 LOSS_PROBE = "probe: the loss's own gradient"
+FORWARD = "the forward pass alone"
 BANDS = "Lines: means over seeds (geometric for positive quantities); bands: 95% t-intervals."
 LINES = "Lines: means over seeds (geometric for positive quantities)."
 ALONE = "Lines: one seed, which has no interval."
@@ -207,6 +208,8 @@ def _training(recipe: dict) -> str:
         parts.append(f"each parameter's norm clipped at {recipe['clip_parameter']:g}")
     if recipe["dropout"]:
         parts.append(f"dropout {recipe['dropout']:g}")
+    if recipe.get("attention_dropout"):
+        parts.append(f"dropout {recipe['attention_dropout']:g} of attention's probabilities")
     if not recipe["clip"] and not recipe["clip_parameter"]:
         parts.append("no clipping")
     return ", ".join(parts)

@@ -12,7 +12,9 @@ from ...results.sweeps import against_size
 from ..tables import experiments
 from ..tables.experiments import difference, diverged, final
 from ..tables.fits import fitting
+from ..tables.precision import BOUND
 from ..tables.profiles import interval, nodes, signed
+from . import precision as rounding
 
 
 def _signed_two_places(value: float) -> str:
@@ -172,6 +174,11 @@ def before_and_after(run) -> list[str]:
         lead = f"{name}: gradient of the first feed-forward output over that of the last"
         sentences.append(f"{lead}: {before}, {after}")
     return sentences
+
+
+def precision(tree, bound: float = BOUND) -> list[str]:
+    """Returns how far each model is off in each precision, where every reading first passes `bound`, and what is lost."""
+    return rounding.of_tree(nodes(tree), bound)
 
 
 def collapse(run) -> list[str]:

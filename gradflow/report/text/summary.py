@@ -15,7 +15,7 @@ from ..tables import jacobians, nonfinite
 from ..tables.fits import Key
 from ..tables.outcome import Outcome, outcome
 from ..tables.profiles import digits, interval, signed
-from . import captions, layers
+from . import captions, layers, precision
 
 
 def lines(run, sweep=None, *, steps: Sequence[int] | None = None, computed: Outcome | None = None) -> list[str]:
@@ -37,6 +37,7 @@ def lines(run, sweep=None, *, steps: Sequence[int] | None = None, computed: Outc
     for name, node in members.items():
         sentences += _jacobians(name, node, chosen)
         sentences += layers.lines(name, node, chosen)
+        sentences += precision.lines(name, node, chosen)
     sentences += _pairs(run, chosen[-1])
     every_model = dict(members)
     if sweep is not None:

@@ -8,10 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ...results import topics
 from ...results.files import printable, regular
 from ...results.folder import digest_of
-from ...results.tree import mapping_of
 from ..bundle.contents import Contents
 from .finding import Finding
 
@@ -41,14 +39,13 @@ class Read(NamedTuple):
 
 def read_by(contents: Contents) -> Iterator[Read]:
     """Yields what a run read that is no part of its bundle."""
-    configuration, data = contents.record.configuration, mapping_of(contents.run, "data")
+    configuration, data = contents.record.configuration, contents.data
     if configuration.get("tokens"):  # of whose file no SHA-256 is recorded: that of the tokens is compared at level 2
         yield Read("text", str(configuration["tokens"]), {})
-    elif "sha256" in data and data.get("name") != topics.NAME:
+    elif "sha256" in data and not contents.has_its_text:
         yield Read("text", str(configuration.get("text") or ""), {"text": str(data["sha256"])})
-    sums = mapping_of(contents.run, "checkpoint").get("weights_sha256")
-    if isinstance(sums, Mapping) and sums:
-        yield Read("weights", str(configuration.get("folder") or ""), sums)
+    if contents.weights_sha256:
+        yield Read("weights", str(configuration.get("folder") or ""), contents.weights_sha256)
 
 
 def findings(contents: Contents, given: Mapping[str, Path]) -> Iterator[Finding]:
@@ -60,8 +57,8 @@ def findings(contents: Contents, given: Mapping[str, Path]) -> Iterator[Finding]
     for what, place in given.items():
         if what in read:
             yield from read[what].differing(place)
-        elif what == "text" and mapping_of(contents.run, "data").get("name") == topics.NAME:
-            own = Read("text", "", {"text": str(mapping_of(contents.run, "data").get("sha256"))})
+        elif what == "text" and contents.has_its_text:
+            own = Read("text", "", {"text": str(contents.data.get("sha256"))})
             yield from own.differing(place)
         else:
             yield Finding(printable(place), f"no SHA-256 of the {what} was recorded")

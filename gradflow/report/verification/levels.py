@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ...progress import Waiting
 from ...results.arguments import answering, function, whole
 from ...results.files import as_path, printable
 from ...results.provenance import provenance
 from ...results.repeated import Repeated
+from ...results.resources import total
+from ...results.tree import mapping_of
 from ..bundle.contents import Contents
 from ..bundle.writing import RESULTS, opened
 from . import inputs, listing, rebuilt, recomputed
@@ -114,17 +117,19 @@ def verify(
         found: list[Finding] = []
         missed: list[str] = []
         notes: list[str] = []
-        if number == 0:
-            found += listing.findings(path)
-        if number and isinstance(contents, Finding):
-            found.append(contents)
-        elif isinstance(contents, Contents):
+        with Waiting(f"level {number}, {LEVELS[number]}") as bar:
             if number == 0:
-                found += inputs.findings(contents, files)
-                notes += inputs.notes(contents, files)
-            else:
-                checked = _checked(number, path, contents, files, recompute)
-                found, missed, notes = checked.findings, checked.missed, checked.notes
+                found += listing.findings(path)
+            if number and isinstance(contents, Finding):
+                found.append(contents)
+            elif isinstance(contents, Contents):
+                if number == 0:
+                    found += inputs.findings(contents, files)
+                    notes += inputs.notes(contents, files)
+                else:
+                    bar.expect(_recorded_seconds(contents) if number == 3 else 0.0)
+                    checked = _checked(number, path, contents, files, recompute)
+                    found, missed, notes = checked.findings, checked.missed, checked.notes
         done.append(Level(number, time.perf_counter() - started, found, missed, notes))
         if report is not None:
             report(done[-1])
@@ -139,6 +144,12 @@ def _opened(folder: Path) -> Contents | Finding:
         return opened(folder)
     except (OSError, ValueError) as error:
         return Finding(RESULTS, str(error))
+
+
+def _recorded_seconds(contents: Contents) -> float:
+    """Returns the seconds that the run took which made these results; 0 where they don't say."""
+    parts = [mapping_of(tree, "provenance").get("resources", {}) for tree in contents.trees.values()]
+    return total(parts).get("wall_seconds", 0.0)
 
 
 class _Checked(NamedTuple):

@@ -12,7 +12,6 @@ from typing import Any
 from ...results import topics
 from ...results.files import printable
 from ...results.folder import MANIFEST, manifest, signed
-from ...results.tree import mapping_of
 from ..bundle import licences
 from ..bundle.contents import Contents
 from ..bundle.files import files_of
@@ -88,11 +87,9 @@ def _manifest(entries: Mapping[str, Any], contents: Contents, exact: bool) -> It
 def _text(folder: Path, contents: Contents) -> Iterator[Finding]:
     """Yields that the text in the bundle is not the one that was read."""
     path = folder / topics.FILE
-    known = mapping_of(contents.run, "data")
     if not path.exists():
         return
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if known.get("name") != topics.NAME or digest != known.get("sha256"):
-        yield Finding(
-            printable(topics.FILE), "the SHA-256 of the text that was read", digest, str(known.get("sha256", ""))
-        )
+    recorded = contents.data.get("sha256")
+    if not contents.has_its_text or digest != recorded:
+        yield Finding(printable(topics.FILE), "the SHA-256 of the text that was read", digest, str(recorded or ""))

@@ -1,4 +1,4 @@
-"""Rows of what a forward pass shows beside the signal: similarity, experts, attention, massive activations, layer removal."""
+"""Rows of what is shown beside the signal: similarity, experts, attention, massive activations, layer removal, rounding."""
 
 from .passes import OF_EXAMPLES
 from .quantity import ARITHMETIC, Quantity, with_error
@@ -62,53 +62,40 @@ _EXPERTS = (
     ),
 )
 
+
+def _by_head(name: str, words: str, formula: str, latex: str, unit: str = "1") -> Quantity:
+    """Returns a row of attention in every head of every sublayer that has heads."""
+    return Quantity(name, words, formula, latex, unit, ("sublayer", "head"), ARITHMETIC, "attention", "heads")
+
+
 _ATTENTION = (
-    Quantity(
+    _by_head(
         "attention_entropy",
         "entropy of attention",
         "−Σ_s p_ts log p_ts, mean over queries t and examples; p the softmax over the keys s that t sees; NaN: no such head",
         r"-\frac{1}{T} \sum_t \sum_s p_{ts} \log p_{ts}, \;"
         r" p_{ts} = \mathrm{softmax}_s\left(q_t^\top k_s / \sqrt{h}\right)",
-        "nat",
-        ("sublayer", "head"),
-        ARITHMETIC,
-        "attention",
-        "heads",
+        unit="nat",
     ),
-    Quantity(
+    _by_head(
         "attention_entropy_share",
         "entropy of attention, share of the largest possible",
         "mean over queries t that see n_t ≥ 2 keys of H_t/log n_t; 1: uniform over what is seen, 0: all on one key",
         r"\frac{1}{|\{t : n_t \geq 2\}|} \sum_{t : n_t \geq 2} \frac{H_t}{\log n_t}, \;"
         r" H_t = -\sum_s p_{ts} \log p_{ts}",
-        "1",
-        ("sublayer", "head"),
-        ARITHMETIC,
-        "attention",
-        "heads",
     ),
-    Quantity(
+    _by_head(
         "attention_first_token",
         "attention on the first token",
         "mean over all queries t and examples of p_t0, the first's own 1 included (Gu et al. 2024): a sink",
         r"\frac{1}{T} \sum_t p_{t0}",
-        "1",
-        ("sublayer", "head"),
-        ARITHMETIC,
-        "attention",
-        "heads",
     ),
-    Quantity(
+    _by_head(
         "attention_largest_logit",
         "largest logit of attention",
         "max over examples, queries t and keys s that t sees of q_t·k_s/√h, in front of a soft cap "
         "(Kimi Team 2025 (Kimi K2), section 2.1)",
         r"\max_{t, s} \frac{q_t^\top k_s}{\sqrt{h}}",
-        "1",
-        ("sublayer", "head"),
-        ARITHMETIC,
-        "attention",
-        "heads",
     ),
 )
 
@@ -204,4 +191,29 @@ _REMOVAL = (
     ),
 )
 
-ROWS = (*_SIMILARITY, *_EXPERTS, *_ATTENTION, *_ACTIVATIONS, *_REMOVAL)
+_ROUNDING = (
+    Quantity(
+        "rounding_error",
+        "error of rounding",
+        "‖r − r₆₄‖/‖r₆₄‖ over what is read at a position; r₆₄ the same weights and batch in float64; of a sublayer: behind it",
+        r"\frac{\|r - r_{64}\|}{\|r_{64}\|}",
+        "1",
+        ("precision", "rounded", "depth"),
+        reading="rounding",
+        figure="precision",
+    ),
+    Quantity(
+        "lost_share",
+        "share of numbers lost to rounding",
+        "share that is not zero in float64 (scores: of keys that are seen) and below the smallest normal number; sum: terms of a "
+        "branch that leave the skip as it is",
+        r"\frac{|\{i : x_i \approx 0, \, x^{64}_i \neq 0\}|}{|\{i : x^{64}_i \neq 0\}|}",
+        "1",
+        ("precision", "lost", "depth"),
+        ARITHMETIC,
+        "rounding",
+        "precision",
+    ),
+)
+
+ROWS = (*_SIMILARITY, *_EXPERTS, *_ATTENTION, *_ACTIVATIONS, *_REMOVAL, *_ROUNDING)

@@ -53,8 +53,9 @@ _ALL = (
     _measured(
         "spectrum",
         "of one example, for each sublayer and factor: O(T c³) where tokens of c entries are not coupled; O(n³) up to n = "
-        "`dense`; beyond, 4 · `probes` · `iterations` passes through the sublayer, and for the smallest singular value at most "
-        "4 · `solves` · `solver_iterations`",
+        "`dense`; beyond, at most 4 · `probes` · `iterations` passes through the sublayer, and for the smallest singular value "
+        "at most 4 · `solves` for each block of tokens; where tokens read those behind them too, O(n³) up to n = 4096, and "
+        "beyond at most 4 · `solves` · `solver_iterations`",
     ),
     _measured(
         "spectrum_window",
@@ -76,6 +77,10 @@ _ALL = (
     _measured("attention", "one forward pass of each example in turn"),
     _measured("activations", "one forward pass of each example in turn, and a sort of its stream at each position"),
     _measured("layer_removal", "a forward pass of the batch for each sublayer and for each block, and one more"),
+    _measured(
+        "rounding",
+        "six backward passes of the batch, a third of them in float64, and memory of the stream and its gradient everywhere",
+    ),
     _of_updates("update", "a few reductions over the parameters"),
     _of_updates("change", "two forward passes of the batch"),
     Source("train", "nothing beyond the backward pass that training does", ("gf.train(...)",)),

@@ -9,11 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
+from .operations import Operations, operations, speed
+
 AT_ONCE = 8  # programs at most: each takes some hundred megabytes while it is compiled
 
 
 class Ahead:
-    """Programs on their way, by name.
+    """Programs on their way, by name, and the operations of all of them.
 
     with Ahead() as ahead:
         for name, model in models.items():
@@ -24,13 +26,33 @@ class Ahead:
     """
 
     def __init__(self):
-        self._pool = ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1), "compile")
+        self._together = min(AT_ONCE, os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(self._together, "compile")
         self._on_their_way: dict[str, Future] = {}
+        self._programs = 0
+        self._counted = Operations()
 
-    def compile(self, name: str, function: Any, *arguments) -> None:
-        """Traces a jitted function at these arguments, or their shapes, and has it compiled; raises what tracing raises."""
-        lowered = function.lower(*arguments)
+    def compile(self, name: str, function: Any, *arguments, times: float = 1) -> None:
+        """Traces a jitted function at these arguments, or their shapes, and has it compiled; raises what tracing raises.
+
+        `times` is how often it will be called.
+        """
+        lowered = self.count(function, *arguments, times=times).lower()
         self._on_their_way[name] = self._pool.submit(lowered.compile)
+
+    def count(self, function: Any, *arguments, times: float = 1) -> Any:
+        """Returns the traced program of a jitted function, which is compiled at its call; its operations are counted."""
+        traced = function.trace(*arguments)
+        speed()  # is timed while nothing else runs
+        self._counted += operations(traced.jaxpr).times(times)
+        self._programs += 1
+        return traced
+
+    @property
+    def seconds(self) -> float:
+        """The seconds that all programs are estimated to take, several compiled at a time; within a factor of three."""
+        together = max(1, min(self._programs, self._together))
+        return speed().running(self._counted) + speed().compiling(self._counted) / together
 
     def wait(self, name: str) -> None:
         """Returns once that program is there, at once where there is none of that name; raises what the compiler raises."""

@@ -21,8 +21,8 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from . import compiler
-from .results.files import as_path, unwritten
+from .. import compiler
+from ..results.files import as_path, unwritten
 
 FOLDER = "GRADFLOW_CACHE"
 OFF = ("off", "0", "no", "false")

@@ -13,8 +13,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend.core
 import jax.numpy as jnp
+from jax.extend import core
+
+from .. import compiler
 
 UNKNOWN = 50
 OVERHEAD = 5.0  # of a program over the timed loops, whose arrays stay in the cache: 4 to 6 in tests/benchmarks/costs.py
@@ -47,7 +49,7 @@ def operations(jaxpr) -> Operations:
 
 
 def _of_equation(equation) -> Operations:
-    inner = [operations(_opened(program)) for program in _programs(equation.params)]
+    inner = [operations(program) for program in core.jaxprs_in_params(equation.params)]
     name = equation.primitive.name
     if name == "cond":
         largest = max(inner)
@@ -63,20 +65,6 @@ def _of_equation(equation) -> Operations:
         left = equation.invars[0].aval.shape
         return Operations(written * math.prod(left[axis] for axis in contracted), 0.0, 1)
     return Operations(0.0, written, 1)
-
-
-def _programs(params) -> list:
-    """Returns the programs inside an equation."""
-    found = []
-    for value in params.values():
-        several = value if isinstance(value, tuple | list) else [value]
-        found += [one for one in several if isinstance(one, (jax.extend.core.Jaxpr, jax.extend.core.ClosedJaxpr))]
-    return found
-
-
-def _opened(program):
-    """Returns a program without the constants it holds."""
-    return program.jaxpr if isinstance(program, jax.extend.core.ClosedJaxpr) else program
 
 
 class Speed(NamedTuple):
@@ -106,7 +94,7 @@ def speed() -> Speed:
 
 def _timed(function: Any, *arguments) -> tuple[float, float]:
     """Returns the seconds of a function's operation, and of compiling one of its equations."""
-    traced = jax.jit(function).trace(*arguments)
+    traced = jax.jit(function, compiler_options=compiler.options(compiler.OFTEN)).trace(*arguments)
     counted = operations(traced.jaxpr)
     started = time.process_time()
     program = traced.lower().compile()

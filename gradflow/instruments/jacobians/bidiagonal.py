@@ -1,0 +1,140 @@
+"""Golub-Kahan bidiagonalization `A V = U B` from several starts at once (Golub and Kahan 1965), continued until it says enough.
+
+Right vectors are kept orthogonal to all before them, left ones by the recurrence alone: one side is enough (Simon and Zha 2000,
+section 3). What has converged costs no more steps.
+
+Axes: m starts; k steps, `most` of them at most.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+ROUNDS = 4  # of doubling
+ROWS = 8  # vectors that another one is made orthogonal to at once
+
+
+class Bidiagonal(NamedTuple):
+    """The matrices B so far [m, most, most], zero beyond the steps that were made, and the column to the right of them [m, most].
+
+    With left and right singular vectors p and q of B, `A V q = σ U p` exactly, and `Aᵀ U p` is `σ V q` but for `|p · next|`.
+    """
+
+    matrix: jax.Array
+    next: jax.Array
+
+
+class _State(NamedTuple):
+    """Vectors V [m, most or a few more, …], the last of U and the next of V [m, …], and `α, β` of every step [m, most, 2]."""
+
+    kept: jax.Array
+    left: jax.Array
+    right: jax.Array
+    entries: jax.Array
+
+
+def continued(
+    push: Callable,
+    pull: Callable,
+    starts,
+    most: int,
+    read: Callable[[Bidiagonal], Any],
+    enough: Callable[[Any, Any], Any],
+) -> tuple[Any, Any]:
+    """Returns `read(B)` at the end and at half of its steps; NaN for the latter where there was but one step.
+
+    push, pull : A and Aᵀ, of one array
+    starts : unit vectors [m, …] that A takes
+    enough : `(now, before) -> bool`, asked whenever the number of steps has doubled
+
+    Cost: m pushes, pulls and orthogonalizations a step; memory `m · most` vectors.
+    """
+    state = _begun(push, starts, most)
+    nothing = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), jax.eval_shape(read, _matrices(state, 0)))
+    first = -(-most // 2 ** (ROUNDS - 1))
+
+    def goes_on(carry):
+        steps, _, now, before = carry
+        return (steps < most) & ~enough(now, before)
+
+    def doubled(carry):
+        steps, state, now, _ = carry
+        target = jnp.minimum(jnp.maximum(2 * steps, first), most)
+        state = jax.lax.fori_loop(steps, target, partial(_step, push, pull), state)
+        return target, state, read(_matrices(state, target)), now
+
+    _, _, now, before = jax.lax.while_loop(goes_on, doubled, (jnp.zeros((), int), state, nothing, nothing))
+    return now, before
+
+
+def bidiagonal(push: Callable, pull: Callable, starts, steps: int) -> jax.Array:
+    """Returns `B` [m, k, k] after so many steps; zero from where the Krylov space is used up."""
+    state = jax.lax.fori_loop(0, steps, partial(_step, push, pull), _begun(push, starts, steps))
+    return _matrices(state, steps).matrix
+
+
+def _begun(push: Callable, starts, most: int) -> _State:
+    """Returns the state before the first step."""
+    number, *shape = starts.shape
+    left = jax.eval_shape(jax.vmap(push), starts)
+    return _State(
+        kept=jnp.zeros((number, -(-most // ROWS) * ROWS, *shape), starts.dtype),
+        left=jnp.zeros(left.shape, left.dtype),
+        right=starts,
+        entries=jnp.zeros((number, most, 2), starts.dtype),
+    )
+
+
+def _step(push: Callable, pull: Callable, step, state: _State) -> _State:
+    """Returns the state after one more step: `α u = A v − β u'`, `β v' = Aᵀ u − α v`."""
+    kept = state.kept.at[:, step].set(state.right)
+    beta_before = jnp.where(step > 0, state.entries[:, step - 1, 1], 0)
+    left, alpha = _normalized(jax.vmap(push)(state.right) - _times(beta_before, state.left))
+    right, beta = _normalized(_orthogonal(jax.vmap(pull)(left) - _times(alpha, state.right), kept, step + 1))
+    entries = state.entries.at[:, step].set(jnp.stack([alpha, beta], axis=-1))
+    return _State(kept, left, right, entries)
+
+
+def _orthogonal(vectors, kept, number):
+    """Returns vectors [m, …] without what lies along the first `number` of those kept [m, k, …], some at a time."""
+
+    def without_some(part, vectors):
+        some = jax.lax.dynamic_slice_in_dim(kept, part * ROWS, ROWS, axis=1)
+        along = jnp.einsum("mk...,m...->mk", some, vectors)
+        return vectors - jnp.einsum("mk...,mk->m...", some, along)
+
+    return jax.lax.fori_loop(0, (number + ROWS - 1) // ROWS, without_some, vectors)
+
+
+def _times(numbers, vectors):
+    """Returns vectors [m, …], each times its number [m]."""
+    return numbers.reshape(-1, *[1] * (vectors.ndim - 1)) * vectors
+
+
+def _normalized(vectors):
+    """Returns unit vectors [m, …] and the lengths [m]; zeros of zeros."""
+    lengths = jnp.sqrt(jnp.sum(vectors**2, axis=range(1, vectors.ndim)))
+    return _times(1 / jnp.where(lengths == 0, 1, lengths), vectors), lengths
+
+
+def _matrices(state: _State, steps) -> Bidiagonal:
+    """Returns B, zero from where the Krylov space is used up.
+
+    Beyond that point the iteration follows rounding: what comes after an entry that is zero to rounding is no part of A.
+    """
+    number, most, _ = state.entries.shape
+    entries = state.entries.reshape(number, -1)  # α₁ β₁ α₂ β₂ …
+    size = state.right[0].size
+    least = 10 * size**0.5 * jnp.finfo(entries.dtype).eps * entries.max(axis=1, keepdims=True)
+    is_made = jnp.arange(2 * most) < 2 * steps
+    is_alive = jnp.cumprod(~(entries <= least), axis=1).astype(bool)  # NaN is, and shows
+    alive = jnp.where(is_made & is_alive, entries, 0).reshape(number, most, 2)
+    is_last = jnp.arange(most) == steps - 1
+    following = jnp.where(is_last, alive[..., 1], 0)
+    on_diagonal = jax.vmap(jnp.diag)(alive[..., 0])
+    above = jnp.where(is_last, 0, alive[..., 1])[:, :-1]
+    above_diagonal = jax.vmap(partial(jnp.diag, k=1))(above)
+    return Bidiagonal(on_diagonal + above_diagonal, following)
