@@ -31,7 +31,12 @@ OF_TWO_PROCESSES = ({"seed": 2, "example": 2},)
 SHAPE = {"width": 8, "heads": 2, "context": 4}
 EXAMPLES = 4
 LOSS = 5.5  # nat, of bytes that are not learnt
-OTHERS = ("economy", "rematerialized", "expert_load", "rounding")  # parts of backward; of experts; what depends on all order
+OTHERS = (
+    "economy",
+    "rematerialized",
+    "expert_load",
+    "rounding",
+)  # parts of backward; of experts; what depends on all order
 
 
 def mesh(shape):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AbstractMesh
 
 import gradflow as gf
 from gradflow.compiling.operations import OVERHEAD, UNKNOWN, Operations, Speed, operations
@@ -53,6 +54,20 @@ def test_a_call_costs_what_its_parts_cost():
     assert most.running - more.running == pytest.approx(more.running - some.running, rel=1e-6)
     assert some.running > 0
     assert gf.cost(gf.predict, MODELS, DATA, draws=2, replicas=2).running > 0
+
+
+def test_a_device_of_a_mesh_that_is_not_here_holds_its_share():
+    def held(**mesh: int) -> float:
+        on = AbstractMesh(tuple(mesh.values()), tuple(mesh))
+        return gf.cost(gf.measure, MODELS["pre"], DATA, seeds=2, mesh=on).bytes
+
+    assert held(seed=2) == held(seed=1) / 2
+    assert held(model=2) == held(seed=2)  # all last axes are even
+    assert held(seed=2) < held(example=2) < held(seed=1)  # weights are whole
+    with pytest.raises(ValueError, match="an axis 'data': its axes are"):
+        held(data=2)
+    with pytest.raises(ValueError, match="a prediction are not planned by device: leave out the mesh"):
+        gf.cost(gf.predict, MODELS, DATA, mesh=AbstractMesh((2,), ("seed",)))
 
 
 def test_a_cost_in_words_and_what_has_none():
