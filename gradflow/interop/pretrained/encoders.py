@@ -67,7 +67,7 @@ def distilbert(config: Config) -> tuple[Architecture, Layout]:
 
 def modernbert(config: Config) -> tuple[Architecture, Layout]:
     """ModernBERT, whose local attention reaches half of `local_attention` to both sides."""
-    config.only(tie_word_embeddings=True)
+    config.only(tie_word_embeddings=True, rope_scaling=None)
     config.ignore(
         "initializer_cutoff_factor", "deterministic_flash_attn", "reference_compile", "repad_logits_with_grad"
     )
