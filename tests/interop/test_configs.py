@@ -66,7 +66,7 @@ REFUSED = [
     (("opt-pre", "opt-post"), "_remove_final_layer_norm", True),
     (("opt-pre",), "layer_norm_eps", 0.5),
     (ROTARY, "partial_rotary_factor", 0.5),
-    (ROTARY, "rope_scaling", {"rope_type": "dynamic", "factor": 2.0}),
+    (ROTARY, "rope_scaling", {"rope_type": "ntk", "factor": 2.0}),
     (ROTARY, "rope_scaling", {"rope_type": "default", "factor": 2.0}),
     (ROTARY, "rope_scaling", LINEAR | {"type": "llama3"}),
     (ROTARY, "rope_scaling", LINEAR | {"attention_factor": 2.0}),

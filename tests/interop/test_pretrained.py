@@ -21,7 +21,7 @@ from gradflow.interop.pretrained.configs import Config
 from gradflow.interop.pretrained.families import FAMILIES
 from gradflow.interop.pretrained.files import INDEX, WHOLE
 from gradflow.interop.pretrained.matching import leaves
-from gradflow.model.branches.rotary import ByWavelength, Interpolated, Rotary
+from gradflow.model.branches.rotary import ByWavelength, Dynamic, Interpolated, Rotary, Searched, Yarn
 from gradflow.model.parameters.depth import ByBlock
 from gradflow.model.stacks.embedding_readout import Readout
 from gradflow.model.zoo.architecture import Architecture
@@ -249,6 +249,37 @@ def test_a_rotation_is_read_either_way():
     assert described(rope_scaling={"type": "linear", "factor": 2}).rotary == Rotary(1e4, Interpolated(2.0))
     assert described().rotary == Rotary(1e4)
     assert described(rope_theta=1e6, rope_scaling=None).rotary == Rotary(1e6)
+
+
+def test_rotations_of_longer_contexts_are_read():
+    """As their formulas have it: YaRN's queries and keys are longer, unless both of its factors are the same."""
+    scaled = lambda **values: (
+        described(rope_parameters={"rope_theta": 50.0, **values}, max_position_embeddings=64).rotary
+    )
+    assert scaled(rope_type="dynamic", factor=3.0) == Rotary(50.0, Dynamic(3.0, 64))
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+    longer = 0.1 * np.log(4.0) + 1
+    assert scaled(**yarn) == Rotary(50.0, Yarn(4.0, 16, base=50.0, magnitude=longer))
+    assert scaled(**yarn, mscale=0.7, mscale_all_dim=0.7) == Rotary(50.0, Yarn(4.0, 16, base=50.0))
+    assert scaled(**yarn, attention_factor=1.5, truncate=False).scaling == Yarn(
+        4.0, 16, base=50.0, magnitude=1.5, whole=False
+    )
+    by_length = {"rope_type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [3.0, 4.0]}
+    searched = scaled(**by_length, original_max_position_embeddings=16).scaling
+    assert searched == Searched((1.0, 2.0), (3.0, 4.0), 16, (1 + np.log(4) / np.log(16)) ** 0.5)
+    with pytest.raises(ValueError, match=r"short_factor is 2; a list of positive numbers is expected"):
+        scaled(**{**by_length, "short_factor": 2})
+
+
+def test_blocks_without_positions_turn_nothing():
+    """SmolLM3's, and Command R7B's that see all."""
+    assert described(model_type="smollm3", no_rope_layers=[1, 0]).rotary == Rotary(2e6, turns=ByBlock((1.0, 0.0)))
+    seven = described(model_type="cohere2", num_hidden_layers=4)
+    assert seven.rotary == Rotary(1e4, turns=ByBlock((1.0, 1.0, 1.0, 0.0)))
+    assert seven.window == ByBlock((4096, 4096, 4096, None))
+    assert described(model_type="smollm3", no_rope_layers=[0, 0]).rotary is None
+    with pytest.raises(ValueError, match=r"no_rope_layers is \[1\]; a list of 2 numbers, 0 or 1"):
+        described(model_type="smollm3", no_rope_layers=[1])
 
 
 def test_gemma_3_has_two_rotations_either_way():

@@ -41,7 +41,7 @@ def _streams(model, params, inputs):
     return by_token.reshape(*by_token.shape[:2], -1)
 
 
-def _cosine_and_angle(streams, real):
+def _cosine_and_angle(streams, real=None):
     """Returns the mean cosine and angle over tokens between all positions, over `real` ones [T] where these are said.
 
     The angle is 2 atan2(‖u − v‖, ‖u + v‖) of the unit vectors: of equal ones exactly 0, where arccos loses half of the digits.

@@ -26,7 +26,7 @@ def bert(config: Config) -> tuple[Architecture, Layout]:
 
 
 def roberta(config: Config) -> tuple[Architecture, Layout]:
-    """RoBERTa: BERT whose positions are counted from behind the number of its token for padding.
+    """RoBERTa: BERT whose positions are counted from behind the number of its token for padding, and whose head has GELU.
 
     There a token for padding in a text has no position of its own, whatever the mask; here every token of a text has one.
     """
@@ -39,6 +39,7 @@ def roberta(config: Config) -> tuple[Architecture, Layout]:
         types=config.whole("type_vocab_size", 2),
         eps=config.real("layer_norm_eps", 1e-12),
         activation=config.activation("hidden_act", "gelu"),
+        head_activation="gelu",
     )
     return own, layouts.ROBERTA
 
@@ -67,7 +68,7 @@ def distilbert(config: Config) -> tuple[Architecture, Layout]:
 
 def modernbert(config: Config) -> tuple[Architecture, Layout]:
     """ModernBERT, whose local attention reaches half of `local_attention` to both sides."""
-    config.only(tie_word_embeddings=True)
+    config.only(tie_word_embeddings=True, rope_scaling=None)
     config.ignore(
         "initializer_cutoff_factor", "deterministic_flash_attn", "reference_compile", "repad_logits_with_grad"
     )

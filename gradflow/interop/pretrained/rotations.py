@@ -178,6 +178,7 @@ def windows(config: Config, which: list[str], size: int | None):
 def two_rotations(config: Config, which: list[str], near: float, far: float, context: int) -> Rotary:
     """Returns the rotations of blocks with and without a window, of these bases by default, block by block."""
     given, far, _ = positions(config, far)
+    config.only(partial_rotary_factor=1.0)
     both = {SLIDING: Config({}), FULL: given or Config({})}
     if config.get("rope_parameters"):  # the new way has an object for each of the two, the old one for the second alone
         given = config.table("rope_parameters") or Config({})

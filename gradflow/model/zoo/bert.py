@@ -23,7 +23,9 @@ from .architecture import Architecture, entering
 @registered
 @dataclass(frozen=True, kw_only=True)
 class Bert(Architecture):
-    """Post-LN (Devlin et al. 2019, section 3); every example is of the first segment type. `first` is the row of position 0.
+    """Post-LN (Devlin et al. 2019, section 3); every example is of the first segment type.
+
+    `first` is the row of position 0; the head has the activation of the hidden layers, or `head_activation`.
 
     Configuration: google-research/bert, README and modeling.py; rows of the tables as in the weights. Its 0.02 is that
     of normals cut off at two deviations, here they are whole; its norm, TensorFlow's, has eps = 1e-12. GELU is exact as
@@ -40,6 +42,7 @@ class Bert(Architecture):
     first: int = 0
     eps: float = 1e-12
     activation: str = "gelu"
+    head_activation: str | None = None
     weights: Initialization = Normal(0.02)
 
     def wiring(self):
@@ -62,7 +65,7 @@ class Bert(Architecture):
 
     def readout(self):
         """`W N(φ(V out + a)) + b`, W the token table."""
-        transform = Dense(activation=self.activation, weights=self.weights)
+        transform = Dense(activation=self.head_activation or self.activation, weights=self.weights)
         return Readout(bias=True, before=Then((transform, LayerNorm(self.eps))))
 
 

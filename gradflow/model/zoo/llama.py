@@ -37,7 +37,7 @@ class Llama(Architecture):
     context: int = 2048
     eps: float = 1e-6
     activation: str = "silu"
-    rotary: Rotary = Rotary()
+    rotary: Rotary | None = Rotary()
     window: int | LayerNumber | None = None
     bias: bool | tuple[str, ...] = False
     mlp_bias: bool = False
