@@ -31,6 +31,6 @@ def precision(models, data, optimizer=Recipe(), *, steps: int = 100, **options) 
     members = models if isinstance(models, Mapping) else {"model": models}
     for name, model in members.items():
         of_class(f"{name}, whose precision is audited,", model, Transformer)
+    ends = sorted({0, steps})
     with jax.enable_x64(True):
-        ends = {"record": sorted({0, steps}), "readings": ("rounding",)}
-        return train(members, data, optimizer, steps=steps, **ends, **options)[1]
+        return train(members, data, optimizer, steps=steps, record=ends, readings=("rounding",), **options)[1]

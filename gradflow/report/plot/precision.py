@@ -35,9 +35,8 @@ def precision(tree, *, bound=rounding.BOUND, steps=None, labels=None, colours=No
     table = table[table["rounded"].isin(ARRAYS)]
     check_drawable(table, "the errors of rounding")
     across = across_all(width, "icml-column")
-    shape = {"figsize": (across, 0.85 * across), "layout": "constrained"}
-    precisions = list(dict.fromkeys(table["precision"]))
-    whole, panels = plt.subplots(len(precisions), len(ARRAYS), sharex=True, sharey="row", squeeze=False, **shape)
+    shape, size = (table["precision"].nunique(), len(ARRAYS)), (across, 0.85 * across)
+    whole, panels = plt.subplots(*shape, figsize=size, layout="constrained", sharex=True, sharey="row", squeeze=False)
     members = tables.nodes(tree)
     palette, texts = looks(members, None, colours), named(members, labels)
     letters = iter(ascii_lowercase)
