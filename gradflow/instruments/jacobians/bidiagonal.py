@@ -54,19 +54,24 @@ def continued(
     """
     state = _begun(push, starts, most)
     nothing = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), jax.eval_shape(read, _matrices(state, 0)))
-    first = -(-most // 2 ** (ROUNDS - 1))
+    rounds = jnp.minimum(-(-most // 2 ** (ROUNDS - 1)) * 2 ** jnp.arange(ROUNDS), most)
 
     def goes_on(carry):
         steps, _, now, before = carry
         return (steps < most) & ~enough(now, before)
 
-    def doubled(carry):
-        steps, state, now, _ = carry
-        target = jnp.minimum(jnp.maximum(2 * steps, first), most)
-        state = jax.lax.fori_loop(steps, target, partial(_step, push, pull), state)
-        return target, state, read(_matrices(state, target)), now
+    def further(carry):
+        steps, state, now, before = carry
+        state = _step(push, pull, steps, state)
+        steps = steps + 1
+        now, before = jax.lax.cond(
+            jnp.any(steps == rounds),
+            lambda: (read(_matrices(state, steps)), now),
+            lambda: (now, before),
+        )
+        return steps, state, now, before
 
-    _, _, now, before = jax.lax.while_loop(goes_on, doubled, (jnp.zeros((), int), state, nothing, nothing))
+    _, _, now, before = jax.lax.while_loop(goes_on, further, (jnp.zeros((), int), state, nothing, nothing))
     return now, before
 
 
@@ -109,7 +114,10 @@ def _orthogonal(vectors, kept, number):
         along = jnp.einsum("mk...,m...->mk", some, vectors)
         return vectors - jnp.einsum("mk...,mk->m...", some, along)
 
-    return jax.lax.fori_loop(0, (number + ROWS - 1) // ROWS, without_some, vectors)
+    def without_those_there(part, vectors):
+        return jax.lax.cond(part * ROWS < number, without_some, lambda _, same: same, part, vectors)
+
+    return jax.lax.fori_loop(0, kept.shape[1] // ROWS, without_those_there, vectors)
 
 
 def _times(numbers, vectors):
