@@ -2,8 +2,9 @@
 
     OPENBLAS_NUM_THREADS=1 python tests/benchmarks/estimates.py [--wirings pre post] [--depth 12] [--seeds 8]
 
-At width 64 with 64 tokens, unless `--width` and `--tokens` say otherwise: n = 4096. The reading `spectrum` of fresh weights with its own defaults, on the first tokens of a text, in one program. Prints besides which
-share of the log-volumes and of the smallest singular values is known, factor by factor: NaN is what float32 can't tell.
+Width 64 with 64 tokens, n = 4096, unless `--width` and `--tokens` say otherwise. The reading `spectrum` of fresh weights with its
+own defaults, on the first tokens of a text, in one program. Prints besides which share of the log-volumes and of the smallest
+singular values is known, factor by factor: NaN is what float32 can't tell.
 """
 
 import argparse
