@@ -204,7 +204,6 @@ def test_over_depth_only_walk_loops():
         "instruments.jacobians.bidiagonal._orthogonal",
         "instruments.jacobians.bidiagonal.bidiagonal",
         "instruments.jacobians.bidiagonal.continued",
-        "instruments.jacobians.bidiagonal.doubled",
         "instruments.jacobians.spaces.gram_schmidt",
         "instruments.jacobians.triangular.solved",
         "model.layers.lane_mixing.sinkhorn",

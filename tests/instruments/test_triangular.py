@@ -147,3 +147,14 @@ def test_both_ends_of_the_spectrum_are_read_from_it(spaces):
     assert found["log_volume"] == pytest.approx(np.log(values).sum(), rel=1e-10)
     assert 0 < found["log_volume_sem"] < 1e-8
     assert found["smallest_singular_value_sem"] < 1e-6
+
+
+def test_in_float32_both_are_those_of_float64_within_the_error_that_is_said():
+    matrix, domain, range_ = past_alone(), normals(2, 1), normals(2, 2)
+    values = singular_values(matrix, domain, range_)
+    single = [a.astype(np.float32) for a in (matrix, domain, range_, np.zeros(SIZE))]
+    found = jax.device_get(read(*single, Krylov(probes=2, iterations=2, solves=24)))
+    truth = {"log_volume": np.log(values).sum(), "smallest_singular_value": values.min()}
+    for name, value in truth.items():
+        assert found[name].dtype == np.float32
+        assert abs(found[name] - value) < found[f"{name}_sem"] < 1e-2 * abs(value)

@@ -1,7 +1,7 @@
 """Golub-Kahan bidiagonalization `A V = U B` from several starts at once (Golub and Kahan 1965), continued until it says enough.
 
-Right vectors are kept orthogonal to all before them, left ones by the recurrence alone: one side is enough (Simon and Zha 2000,
-section 3). What has converged costs no more steps.
+Vectors of both sides are kept orthogonal to all before them: those of one side are enough but where A is close to singular (Simon
+and Zha 2000, section 3). What has converged costs no more steps.
 
 Axes: m starts; k steps, `most` of them at most.
 """
@@ -28,10 +28,10 @@ class Bidiagonal(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Vectors V [m, most or a few more, …], the last of U and the next of V [m, …], and `α, β` of every step [m, most, 2]."""
+    """Vectors V and U [m, most or a few more, …], the next of V [m, …], and `α, β` of every step [m, most, 2]."""
 
-    kept: jax.Array
-    left: jax.Array
+    rights: jax.Array
+    lefts: jax.Array
     right: jax.Array
     entries: jax.Array
 
@@ -50,23 +50,28 @@ def continued(
     starts : unit vectors [m, …] that A takes
     enough : `(now, before) -> bool`, asked whenever the number of steps has doubled
 
-    Cost: m pushes, pulls and orthogonalizations a step; memory `m · most` vectors.
+    Cost: m pushes, pulls and orthogonalizations a step; memory `2 m · most` vectors.
     """
     state = _begun(push, starts, most)
     nothing = jax.tree.map(lambda a: jnp.full(a.shape, jnp.nan, a.dtype), jax.eval_shape(read, _matrices(state, 0)))
-    first = -(-most // 2 ** (ROUNDS - 1))
+    rounds = jnp.minimum(-(-most // 2 ** (ROUNDS - 1)) * 2 ** jnp.arange(ROUNDS), most)
 
     def goes_on(carry):
         steps, _, now, before = carry
         return (steps < most) & ~enough(now, before)
 
-    def doubled(carry):
-        steps, state, now, _ = carry
-        target = jnp.minimum(jnp.maximum(2 * steps, first), most)
-        state = jax.lax.fori_loop(steps, target, partial(_step, push, pull), state)
-        return target, state, read(_matrices(state, target)), now
+    def further(carry):
+        steps, state, now, before = carry
+        state = _step(push, pull, steps, state)
+        steps = steps + 1
+        now, before = jax.lax.cond(
+            jnp.any(steps == rounds),
+            lambda: (read(_matrices(state, steps)), now),
+            lambda: (now, before),
+        )
+        return steps, state, now, before
 
-    _, _, now, before = jax.lax.while_loop(goes_on, doubled, (jnp.zeros((), int), state, nothing, nothing))
+    _, _, now, before = jax.lax.while_loop(goes_on, further, (jnp.zeros((), int), state, nothing, nothing))
     return now, before
 
 
@@ -79,23 +84,26 @@ def bidiagonal(push: Callable, pull: Callable, starts, steps: int) -> jax.Array:
 def _begun(push: Callable, starts, most: int) -> _State:
     """Returns the state before the first step."""
     number, *shape = starts.shape
-    left = jax.eval_shape(jax.vmap(push), starts)
+    left = jax.eval_shape(push, starts[0])
+    rows = -(-most // ROWS) * ROWS
     return _State(
-        kept=jnp.zeros((number, -(-most // ROWS) * ROWS, *shape), starts.dtype),
-        left=jnp.zeros(left.shape, left.dtype),
+        rights=jnp.zeros((number, rows, *shape), starts.dtype),
+        lefts=jnp.zeros((number, rows, *left.shape), left.dtype),
         right=starts,
         entries=jnp.zeros((number, most, 2), starts.dtype),
     )
 
 
 def _step(push: Callable, pull: Callable, step, state: _State) -> _State:
-    """Returns the state after one more step: `α u = A v − β u'`, `β v' = Aᵀ u − α v`."""
-    kept = state.kept.at[:, step].set(state.right)
-    beta_before = jnp.where(step > 0, state.entries[:, step - 1, 1], 0)
-    left, alpha = _normalized(jax.vmap(push)(state.right) - _times(beta_before, state.left))
-    right, beta = _normalized(_orthogonal(jax.vmap(pull)(left) - _times(alpha, state.right), kept, step + 1))
+    """Returns the state after one more step: `α u = A v − …` and `β v' = Aᵀ u − …`, less what lies along those before."""
+    pushed = jax.vmap(push)(state.right)
+    left, alpha = _normalized(_orthogonal(pushed, state.lefts, step))
+    rights = state.rights.at[:, step].set(state.right)
+    lefts = state.lefts.at[:, step].set(left)
+    pulled = jax.vmap(pull)(left)
+    right, beta = _normalized(_orthogonal(pulled, rights, step + 1))
     entries = state.entries.at[:, step].set(jnp.stack([alpha, beta], axis=-1))
-    return _State(kept, left, right, entries)
+    return _State(rights, lefts, right, entries)
 
 
 def _orthogonal(vectors, kept, number):
@@ -106,7 +114,10 @@ def _orthogonal(vectors, kept, number):
         along = jnp.einsum("mk...,m...->mk", some, vectors)
         return vectors - jnp.einsum("mk...,mk->m...", some, along)
 
-    return jax.lax.fori_loop(0, (number + ROWS - 1) // ROWS, without_some, vectors)
+    def without_those_there(part, vectors):
+        return jax.lax.cond(part * ROWS < number, without_some, lambda _, same: same, part, vectors)
+
+    return jax.lax.fori_loop(0, kept.shape[1] // ROWS, without_those_there, vectors)
 
 
 def _times(numbers, vectors):
