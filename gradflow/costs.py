@@ -17,7 +17,7 @@ from .instruments.measurement import by_node
 from .instruments.readings import readings
 from .instruments.seeds import drawn_at_once, first_call, over_seeds, seed_keys
 from .model.contracts import Model
-from .model.inputs import size
+from .model.inputs import size, weights
 from .model.inputs.batch import the_batch
 from .model.numerics.settings import usual_settings
 from .model.parameters.keys import at, root
@@ -92,7 +92,7 @@ def _measured(nodes: Mapping[str, Any], data, *, seeds: int = 8, key=0, quantiti
 
 def _bytes(model, data, seeds: int, copies: int, at_once: int | None = None) -> float:
     """Returns the bytes that weights and a backward pass take."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = weights.shapes(model)
     kept = size.activations(model, shapes, *size.extent(data))
     return seeds * copies * size.held(shapes) + (at_once or seeds) * kept
 

@@ -124,12 +124,12 @@ def first_call(model, chosen: tuple[Reading, ...], keys, batch, batch_axis: int 
 
     Fresh ones, or `given`.
     """
-    length = drawn_at_once(model, len(keys))
     if given is None:
-        weights = jax.eval_shape(jax.vmap(model.init), keys[:length])
+        length = drawn_at_once(model, len(keys))
+        weights = shapes(model, length)
     else:
-        weights = jax.eval_shape(lambda weights: weights, given)
         length = seeds_of(given)
+        weights = jax.eval_shape(lambda weights: weights, given)
     seen = batch if batch_axis is None else some_seeds(batch, 0, length)
     return model, chosen, weights, seen, batch_axis, mesh
 

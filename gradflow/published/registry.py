@@ -52,7 +52,7 @@ def reproduce(name: str, *, size: str = "full") -> Reproduction:
     options = entry.sizes[known("size", size, SIZES)]
     started = time.perf_counter()
     with Waiting(name) as bar:
-        if size == "full":
+        if size == entry.timed:
             bar.expect(60 * entry.minutes)
         made = entry.measure(**options)
     return reported(entry, size, made, (time.perf_counter() - started) / 60)

@@ -18,6 +18,7 @@ import jax
 
 from ..contracts import Drawable, Model
 from ..numerics.precision import is_array
+from .weights import shapes
 
 SMALLER = "take fewer blocks, features, seeds, examples or tokens"
 GRAMS, DRAWN = 32, 5  # Gram matrices at a time, and for each head
@@ -65,17 +66,17 @@ def check(
     examples, tokens = extent(data)
     for name, model in models.items():
         if name in given:
-            shapes = jax.eval_shape(_first_seed, given[name])
+            weights = jax.eval_shape(_first_seed, given[name])
         elif isinstance(model, Drawable):
-            shapes = jax.eval_shape(model.init, jax.random.key(0))
+            weights = shapes(model)
         else:
             continue
         refuse(
             name,
             SMALLER,
-            weights=seeds * copies * held(shapes),
-            activations=(at_once or seeds) * activations(model, shapes, examples, tokens),
-            records=seeds * records * recorded(model, shapes) + RATE * steps,
+            weights=seeds * copies * held(weights),
+            activations=(at_once or seeds) * activations(model, weights, examples, tokens),
+            records=seeds * records * recorded(model, weights) + RATE * steps,
         )
 
 
