@@ -6,7 +6,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.costs import Cost
-from gradflow.operations import OVERHEAD, UNKNOWN, Operations, Speed, operations
+from gradflow.operations import OVERHEAD, SHARED, UNKNOWN, Operations, Speed, operations
 
 DATA = gf.data.text(context=8, batch=2)
 MODELS = gf.transformers("pre", "post", depth=2, width=8, heads=2)
@@ -34,7 +34,7 @@ def test_what_runs_more_often_is_compiled_once():
     assert Operations(2.0, 3.0, 4).times(5) == Operations(10.0, 15.0, 4)
     speed = Speed(1.0, 10.0, 100.0)
     assert speed.running(Operations(2.0, 3.0, 4)) == OVERHEAD * 32.0
-    assert speed.compiling(Operations(2.0, 3.0, 4)) == 400.0
+    assert speed.compiling(Operations(2.0, 3.0, 4)) == SHARED * 400.0
 
 
 def test_a_call_costs_what_its_parts_cost():

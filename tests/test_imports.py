@@ -25,7 +25,7 @@ FLOORS = {
     "model": {"results", "laws"},
     "instruments": {"ahead", "jitted", "progress", "results", "laws", "model"},
     "theory": {"ahead", "jitted", "progress", "results", "laws", "model"},
-    "programs": {"ahead", "jitted", "results", "laws", "model", "instruments"},
+    "programs": {"ahead", "jitted", "progress", "results", "laws", "model", "instruments"},
     "training": {"ahead", "jitted", "progress", "results", "laws", "model", "instruments", "programs"},
     "published": {"progress", "results", "laws", "model", "instruments", "programs", "theory", "training"},
     "report": {"progress", "results", "laws"},
