@@ -20,7 +20,7 @@ from .instruments.measurement import by_node
 from .instruments.readings import readings
 from .instruments.seeds import drawn_at_once, first_call, over_seeds, seed_keys
 from .model.contracts import Model
-from .model.inputs import size
+from .model.inputs import size, weights
 from .model.inputs.batch import the_batch
 from .model.numerics.devices import check_axes
 from .model.numerics.settings import usual_settings
@@ -102,7 +102,7 @@ def _measured(
 
 def _bytes(model, data, **taken) -> float:
     """Returns the bytes that weights and a backward pass take, on each device."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = weights.shapes(model)
     return sum(size.of_a_device(model, shapes, *size.extent(data), **taken).values())
 
 

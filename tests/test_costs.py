@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AbstractMesh
 
 import gradflow as gf
-from gradflow.compiling.operations import OVERHEAD, UNKNOWN, Operations, Speed, operations
+from gradflow.compiling.operations import OVERHEAD, SHARED, UNKNOWN, Operations, Speed, operations
 from gradflow.costs import Cost
 
 DATA = gf.data.text(context=8, batch=2)
@@ -35,7 +35,7 @@ def test_what_runs_more_often_is_compiled_once():
     assert Operations(2.0, 3.0, 4).times(5) == Operations(10.0, 15.0, 4)
     speed = Speed(1.0, 10.0, 100.0)
     assert speed.running(Operations(2.0, 3.0, 4)) == OVERHEAD * 32.0
-    assert speed.compiling(Operations(2.0, 3.0, 4)) == 400.0
+    assert speed.compiling(Operations(2.0, 3.0, 4)) == SHARED * 400.0
 
 
 def test_a_call_costs_what_its_parts_cost():

@@ -22,7 +22,7 @@ FLOORS = {
     "model": {"results", "laws"},
     "instruments": {"compiling", "progress", "results", "laws", "model"},
     "theory": {"compiling", "progress", "results", "laws", "model"},
-    "programs": {"compiling", "results", "laws", "model", "instruments"},
+    "programs": {"compiling", "progress", "results", "laws", "model", "instruments"},
     "training": {"compiling", "progress", "results", "laws", "model", "instruments", "programs"},
     "published": {"progress", "results", "laws", "model", "instruments", "programs", "theory", "training"},
     "report": {"progress", "results", "laws"},

@@ -126,7 +126,7 @@ def test_the_calls_take_the_options_they_are_given(page):
                 inspect.signature(called).bind_partial(*[None] * len(node.args), **named)
 
 
-OF_SCRIPTS = {"rooms", "toy"}  # of density.py, and of paper.py
+OF_SCRIPTS = {"rooms", "toy", "before"}  # of density.py, paper.py and newcomer.py
 
 
 @over_pages

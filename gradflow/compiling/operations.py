@@ -1,6 +1,7 @@
 """Operations of a traced program, counted before it is compiled, and what one takes on this machine.
 
-    time = 5 [products · (seconds a product) + entries · (seconds an entry)],     compiling = equations · (seconds an equation)
+    running = 1.5 [products · (seconds a product) + entries · (seconds an entry)]
+    compiling = 0.5 equations · (seconds an equation)
 
 `products` are multiply-adds of matrix products, `entries` all that other equations write, each times the loops around it. What
 one takes is timed once a process, on a loop of matrix products of a small Transformer's size, and on one of pointwise functions.
@@ -19,7 +20,8 @@ from jax.extend import core
 from .. import compiler
 
 UNKNOWN = 50
-OVERHEAD = 5.0  # of a program over the timed loops, whose arrays stay in the cache: 4 to 6 in tests/benchmarks/costs.py
+OVERHEAD = 1.5  # of a program's running over that of the timed loops: 0.9 to 1.5 for a step, a reading, a prediction
+SHARED = 0.5  # of compiling an equation over one of the timed loops, which are small: 0.4 to 0.6
 ROWS, WIDTH, LOOPS = 512, 64, 200  # of what is timed
 
 
@@ -80,7 +82,7 @@ class Speed(NamedTuple):
 
     def compiling(self, counted: Operations) -> float:
         """Returns the seconds that they are compiled."""
-        return counted.equations * self.equation
+        return SHARED * counted.equations * self.equation
 
 
 @cache

@@ -140,7 +140,7 @@ def first_call(model, chosen: tuple[Reading, ...], keys, batch, batch_axis: int 
     """
     if given is None:
         length = drawn_at_once(model, len(keys))
-        weights = jax.eval_shape(jax.vmap(model.init), keys[:length])
+        weights = shapes(model, length)
     else:
         length = seeds_of(given)
         weights = jax.eval_shape(lambda weights: weights, given)

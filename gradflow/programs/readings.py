@@ -25,6 +25,7 @@ from ..model.inputs.batch import the_batch
 from ..model.numerics import devices
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import parameter_count
+from ..progress import Waiting
 from ..results.arguments import whole
 from ..results.digest import digest
 from ..results.naming import check_names
@@ -88,7 +89,8 @@ def measure_program(
     seeds = 8 if seeds is None else whole("seeds", seeds)
     example = jax.eval_shape(params, jax.random.key(0)) if draws else params
     weights = map(params, seed_keys(key, seeds)) if draws else [params]
-    nodes = _nodes("model", loss_fn, example, weights, batch, _jacobians(quantities))
+    with Waiting("measure"):
+        nodes = _nodes("model", loss_fn, example, weights, batch, _jacobians(quantities))
     attributes: dict[str, Any] = {
         "weights": f"{seeds} draws" if draws else "given",
         "program": called(loss_fn),
@@ -192,15 +194,16 @@ def measure_programs(
     seeds = max((len(jax.tree.leaves(weights)[0]) for weights in given.values()), default=seeds)
     keys = seed_keys(key, seeds)
     nodes: dict[str, Readings] = {}
-    for name, one in programs.items():
-        if name in given:
-            weights: Iterable = [jax.tree.map(operator.itemgetter(seed), given[name]) for seed in range(seeds)]
-            example = jax.tree.map(operator.itemgetter(0), given[name])
-        else:
-            weights = map(one.init, keys)
-            example = jax.eval_shape(one.init, keys[0])
-        for node, found in _nodes(name, one.loss_fn, example, weights, batch, mesh=mesh).items():
-            nodes[node] = found._replace(configuration=one)
+    with Waiting("measure"):
+        for name, one in programs.items():
+            if name in given:
+                weights: Iterable = [jax.tree.map(operator.itemgetter(seed), given[name]) for seed in range(seeds)]
+                example = jax.tree.map(operator.itemgetter(0), given[name])
+            else:
+                weights = map(one.init, keys)
+                example = jax.eval_shape(one.init, keys[0])
+            for node, found in _nodes(name, one.loss_fn, example, weights, batch, mesh=mesh).items():
+                nodes[node] = found._replace(configuration=one)
     attributes: dict[str, Any] = {
         "data": described(data),
         "key": str(key),

@@ -103,4 +103,5 @@ COMPLETEP = Entry(
         "toy": {"depths": (1, 2, 3), "width": 8, "seeds": 2, "steps": 1},
     },
     minutes=1.5,
+    timed="quick",
 )

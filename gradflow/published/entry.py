@@ -20,7 +20,7 @@ class Entry:
     claims : what was published, each about a number that `measure` returns
     measure : returns the rows of `published.rows`, of the options of a size
     sizes : the options of "full", "quick" (a minute or two) and "toy" (to try the machinery; its numbers mean nothing)
-    minutes : what the size in tests/validation/published.csv took, on two cores that had other work to do
+    minutes : what the size in tests/validation/published.csv took, on two cores that had other work to do; `timed` is that size
     """
 
     name: str
@@ -34,3 +34,4 @@ class Entry:
     scales: Scales
     sizes: Mapping[str, Mapping[str, Any]]
     minutes: float
+    timed: str = "full"

@@ -94,4 +94,5 @@ KEEL = Entry(
         "toy": {"depth": 4, "width": 8, "steps": 2, "seeds": 2, "every": 1},
     },
     minutes=8.0,
+    timed="quick",
 )

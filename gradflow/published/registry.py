@@ -90,7 +90,7 @@ def _measured(name: str, size: str) -> xr.DataTree:
     entry = REGISTRY[name]
     started = time.perf_counter()
     with Waiting(name) as bar:
-        if size == "full":
+        if size == entry.timed:
             bar.expect(60 * entry.minutes)
         made = entry.measure(**entry.sizes[size])
     return rows.as_tree(made, (time.perf_counter() - started) / 60)

@@ -210,4 +210,5 @@ THRESHOLD = Entry(
         "toy": {"tokens": (4, 8), "strengths": (0.5, 1.0, 3.0), "width": 8, "seeds": 2},
     },
     minutes=2.1,
+    timed="quick",
 )

@@ -86,6 +86,7 @@ ADMIN = Entry(
         "toy": {"depths": (2, 3, 4), "width": 8, "seeds": 2},
     },
     minutes=6.8,
+    timed="quick",
 )
 
 
@@ -160,4 +161,5 @@ DEEPNET = Entry(
         "toy": {"depths": (1, 2, 3), "width": 8, "seeds": 2},
     },
     minutes=1.5,
+    timed="quick",
 )

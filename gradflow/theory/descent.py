@@ -23,6 +23,7 @@ import numpy as np
 from ..model.equation import budget as accounts
 from ..model.equation.budget import METERED
 from ..model.equation.sublayer import STREAM_ALONE, recorded, walk
+from ..model.inputs.weights import shapes
 from ..model.layers.layer import Layer
 from ..model.parameters.keys import at
 from ..model.parameters.names import outer_names, parameter_names
@@ -140,7 +141,7 @@ def of_stream(sigma: Gram, rows: Rows) -> dict:
 
 def parameters(model: Transformer) -> tuple[list[str], list[str]]:
     """Returns the names of the parameters inside the stack and outside, as they come in a measurement."""
-    weights = jax.eval_shape(model.init, jax.random.key(0))
+    weights = shapes(model)
     inside = parameter_names(model.stack, weights["stack"])
     return inside, outer_names(weights)
 

@@ -17,6 +17,7 @@ from ..compiling.jitted import for_few_calls
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
 from ..model.inputs.context import context_of
+from ..model.inputs.weights import shapes
 from ..model.layers.layer import Layer
 from ..model.layers.norms import LayerNorm
 from ..model.numerics import devices
@@ -119,8 +120,8 @@ def predict(
         for name, model in models.items():
             ahead.wait(name)
             arrays = jax.device_get(over_replicas(model, chosen, draws, placed_batch, placed_keys, mesh))
-            shapes = jax.eval_shape(model.init, keys[0])
-            predicted[name] = Readings(arrays, coordinates(model, shapes), model, parameter_count(shapes))
+            weights = shapes(model)
+            predicted[name] = Readings(arrays, coordinates(model, weights), model, parameter_count(weights))
     return label(
         predicted,
         provenance={**origin, "resources": clock.used()},

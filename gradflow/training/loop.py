@@ -25,6 +25,7 @@ from ..instruments.measurement import by_node
 from ..instruments.meters.resolution import resolved, warn_of_underflow
 from ..instruments.seeds import concat_seeds, over_seeds, split_seeds
 from ..model.contracts import Model
+from ..model.inputs.weights import shapes
 from ..model.numerics.devices import EXAMPLE, SEED, described, place, place_weights
 from ..model.numerics.settings import usual_settings
 from ..model.parameters.names import parameter_count
@@ -179,10 +180,10 @@ def calls(plan: Plan, model) -> Iterator[Call]:
     """Yields the programs of a model's training: its step, the loss of held-out text, and the separate readings of weights."""
     step = plan.step(model)
     batch, keys = split_seeds(plan.data.batches(plan.keys, 0))[0], split_seeds(plan.keys)[0]
-    state = jax.eval_shape(step.start, keys)
+    state = jax.eval_shape(step.state_of, shapes(model, len(keys)))
     first = (step, state, batch, keys, jnp.asarray(plan.rates[0]), jnp.asarray(0))
     yield Call(STEP, Step.__call__, first, (plan.steps + 1) * len(plan.keys) / len(keys))
-    weights = jax.eval_shape(jax.vmap(model.init), plan.keys)
+    weights = shapes(model, len(plan.keys))
     heldout = (model, fitting(model, (gradients.heldout_loss,)), weights, plan.data.held_out(), None, None)
     yield Call("held-out loss", over_seeds, heldout, len(plan.kept))
     further = Counter(plan.further_at(step)[0] for step in plan.kept)

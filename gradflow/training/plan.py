@@ -19,6 +19,7 @@ from ..instruments.readings import readings as chosen_readings
 from ..instruments.seeds import seed_keys
 from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data
+from ..model.inputs.weights import shapes
 from ..model.numerics import devices
 from ..model.parameters.names import coordinates
 from ..programs import program as programs
@@ -218,12 +219,12 @@ class Plan:
         rule: Any = self.recipe.optimizer
         found: dict[str, dict] = {"programs": {}, "losses": {}}
         for name, model in models.items():
-            shapes = jax.eval_shape(model.init, self.keys[0])
+            weights = shapes(model)
             if isinstance(rule, optax.GradientTransformation):
-                found["programs"][name] = program(rule, shapes)
+                found["programs"][name] = program(rule, weights)
             if isinstance(model, Program):
                 drawing = jax.make_jaxpr(model.init)(self.keys[0])
-                loss = jax.make_jaxpr(model.loss)(shapes, self.data.batch(self.keys[0], 0))
+                loss = jax.make_jaxpr(model.loss)(weights, self.data.batch(self.keys[0], 0))
                 found["losses"][name] = digest_of(drawing, loss)
         return {part: hashes for part, hashes in found.items() if hashes}
 

@@ -58,7 +58,10 @@ class Step:
 
     def start(self, keys) -> dict:
         """Returns the state of every seed before step 0: weights, the optimizer's state, no place that was not finite."""
-        params = self._drawn(keys)
+        return self.state_of(self._drawn(keys))
+
+    def state_of(self, params) -> dict:
+        """Returns the state of weights that no update has changed, with a leading seed axis."""
         return {"params": params, **self._untrained(params)}
 
     def _drawn(self, keys):

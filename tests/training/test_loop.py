@@ -252,10 +252,10 @@ def test_the_heldout_loss_is_the_mean_over_text_that_no_batch_holds(data, preset
 
 
 def test_runs_that_differ_in_rates_and_steps_share_one_program(data, presets):
-    before = Step.__call__._cache_size()
+    before = Step.__call__.programs()
     for other in (replace(RECIPE, lr=0.5), replace(RECIPE, warmup=0, schedule="cosine")):
         taken(data, "economy", recipe=other, record=(1,))
-    assert Step.__call__._cache_size() == before
+    assert Step.__call__.programs() == before
 
 
 def test_a_watcher_gets_a_flat_dict_of_plain_numbers_at_every_record(data, presets):

@@ -21,6 +21,7 @@ from jax.sharding import AbstractMesh, Mesh
 from ..contracts import Drawable, Model
 from ..numerics.devices import EXAMPLE, MODEL, SEED, sharing, ways
 from ..numerics.precision import is_array
+from .weights import shapes
 
 SMALLER = "take fewer blocks, features, seeds, examples or tokens"
 GRAMS, DRAWN = 32, 5  # Gram matrices at a time, and for each head
@@ -70,14 +71,14 @@ def check(
     examples, tokens = extent(data)
     for name, model in models.items():
         if name in given:
-            shapes = jax.eval_shape(_first_seed, given[name])
+            weights = jax.eval_shape(_first_seed, given[name])
         elif isinstance(model, Drawable):
-            shapes = jax.eval_shape(model.init, jax.random.key(0))
+            weights = shapes(model)
         else:
             continue
-        needed = of_a_device(model, shapes, examples, tokens, seeds=seeds, copies=copies, at_once=at_once, mesh=mesh)
+        needed = of_a_device(model, weights, examples, tokens, seeds=seeds, copies=copies, at_once=at_once, mesh=mesh)
         on_this_machine = {what: sharing(mesh) * count for what, count in needed.items()}
-        refuse(name, SMALLER, **on_this_machine, records=seeds * records * recorded(model, shapes) + RATE * steps)
+        refuse(name, SMALLER, **on_this_machine, records=seeds * records * recorded(model, weights) + RATE * steps)
 
 
 def _first_seed(weights):

@@ -30,9 +30,23 @@ def check_weights(name: str, model: Model, weights) -> int:
     return next(iter(sets))[0]
 
 
+def shapes(model: Any, seeds: int | None = None):
+    """Returns the parameters of a `Drawable` as shapes and types, with a leading axis of seeds where their number is said.
+
+    Of equal models they are traced once.
+    """
+    of_one = _shapes(model, jax.config.values["jax_enable_x64"])
+    if seeds is None:
+        return of_one
+
+    def of_seeds(leaf):
+        return jax.ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype, weak_type=leaf.weak_type)
+
+    return jax.tree.map(of_seeds, of_one)
+
+
 @lru_cache(maxsize=256)
-def shapes(model: Any):
-    """Returns the parameters of a `Drawable` as shapes and types; of equal models they are traced once."""
+def _shapes(model: Any, with_64_bits: bool):
     return jax.eval_shape(model.init, jax.random.key(0))
 
 

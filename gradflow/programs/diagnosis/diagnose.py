@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...model.wirings.catalogue import Placement, Wiring, placement
+from ...progress import Waiting
 from ...results.arguments import answering, function, shown
 from ...results.diagnosis import Diagnosis, Finding, Step, SublayerDiagnosis
 from ..modules import cross_entropy, is_module
@@ -79,7 +80,8 @@ def diagnose(
     fed = reached(of.operations, set(of.inputs[len(leaves) :]))
     learned = reached(of.operations, set(of.inputs[: len(leaves)]))
     room = Room(of, Values(of, [*leaves, *fed_leaves], steps), fed, learned)
-    parts = [_of_trunk(number, trunk, room, fed_leaves, chosen) for number, trunk in enumerate(found)]
+    with Waiting("diagnose"):
+        parts = [_of_trunk(number, trunk, room, fed_leaves, chosen) for number, trunk in enumerate(found)]
     return Diagnosis(
         sublayers=tuple(chain.from_iterable(part.sublayers for part in parts)),
         findings=tuple(chain.from_iterable(part.findings for part in parts)),
