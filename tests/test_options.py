@@ -76,10 +76,11 @@ def test_a_misspelt_option_is_refused_by_the_function_that_was_called_with_the_n
 def test_what_is_handed_on_is_in_the_signature():
     of = lambda function: set(options_of(function))
     assert of(gf.transformers) == of(gf.transformer)
-    assert of(gf.experiments.grid) == of(gf.train)
-    assert of(gf.experiments.warmup) == of(gf.train) | {"lrs", "warmups", "base"}
+    cells = {"executor", "folder"}
+    assert of(gf.experiments.grid) == of(gf.train) | cells
+    assert of(gf.experiments.warmup) == of(gf.train) | cells | {"lrs", "warmups", "base"}
     assert of(gf.experiments.sensitivity) == of(gf.experiments.quality) == of(gf.experiments.warmup) - {"warmups"}
-    assert of(gf.experiments.amplification) == {"recipe", "depth", "width"} | of(gf.train) - {
+    assert of(gf.experiments.amplification) == {"recipe", "depth", "width"} | cells | of(gf.train) - {
         "steps",
         "record",
         "readings",
