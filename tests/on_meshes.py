@@ -33,7 +33,8 @@ SHAPE = {"width": 8, "heads": 2, "context": 4}
 EXAMPLES = 4
 LOSS = 5.5  # nat, of bytes that are not learnt
 # Of Adam, which divides by |g| + ε where |g| may be no larger; and of ratios whose denominators almost vanish.
-LOOSER = dict.fromkeys(("update_norm", "update_to_weight", "update_angle", "stream_change", "output_change"), 10)
+UPDATES = ("update_norm", "update_to_weight", "update_angle")
+LOOSER = dict.fromkeys((*UPDATES, *(f"outer_{name}" for name in UPDATES), "stream_change", "output_change"), 10)
 LOOSER["gradient_noise_scale_sem"] = 1e4
 OTHERS = (
     "economy",
