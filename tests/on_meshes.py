@@ -3,7 +3,8 @@
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python tests/on_meshes.py float32
     XLA_FLAGS=--xla_force_host_platform_device_count=2 python tests/on_meshes.py float32 PROCESS PORT    # each of two
 
-prints a line for each call and mesh that gave the same numbers: to 1e-6 of a quantity's own size in float32, in float64 to 1e-12.
+prints a line for each call and mesh that gave the same numbers: to 1e-6 of a quantity's own size in float32, in float64 to 1e-12,
+but for those of `LOOSER`.
 """
 
 import sys
@@ -31,6 +32,10 @@ OF_TWO_PROCESSES = ({"seed": 2, "example": 2},)
 SHAPE = {"width": 8, "heads": 2, "context": 4}
 EXAMPLES = 4
 LOSS = 5.5  # nat, of bytes that are not learnt
+# Of Adam, which divides by |g| + ε where |g| may be no larger; and of ratios whose denominators almost vanish.
+UPDATES = ("update_norm", "update_to_weight", "update_angle")
+LOOSER = dict.fromkeys((*UPDATES, *(f"outer_{name}" for name in UPDATES), "stream_change", "output_change"), 10)
+LOOSER["gradient_noise_scale_sem"] = 1e4
 OTHERS = (
     "economy",
     "rematerialized",
@@ -70,9 +75,8 @@ def compare(one, other, within: float, what: str) -> None:
             if whole.dtype.kind != "f":
                 np.testing.assert_array_equal(divided, whole, err_msg=f"{what}: {name}")
                 continue
-            bounds = {"rtol": within, "atol": within * own_size(one[path], name, values)}
-            if name == "gradient_noise_scale_sem":  # of ratios whose denominators almost vanish
-                bounds = {"rtol": 1e3 * within}
+            near = within * LOOSER.get(name, 1)
+            bounds = {"rtol": near, "atol": near * own_size(one[path], name, values)}
             whole, divided = well_conditioned(name, whole), well_conditioned(name, divided)
             np.testing.assert_allclose(divided, whole, **bounds, err_msg=f"{what}: {name}")
 

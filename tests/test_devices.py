@@ -45,7 +45,7 @@ def child(*words: str, **how) -> str:
 def test_every_reading_is_the_same_number_whatever_the_mesh(dtype, compared):
     """Of 1, 2, 4 and 8 devices: to 1e-6 of a quantity's own size in float32, to 1e-12 in float64.
 
-    Ill-conditioned numbers are compared by what they are made of; the error of the noise scale to 1e-3 of itself.
+    Ill-conditioned numbers are compared by what they are made of, or loosely (`on_meshes.LOOSER`).
     """
     printed = child(on_meshes.__file__, dtype, JAX_ENABLE_X64=str(int(dtype == "float64")))
     assert len(printed.splitlines()) == compared

@@ -10,9 +10,11 @@ wiring that theory refuses, one that diverges and one that fails do not affect t
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -118,11 +120,11 @@ def atlas(
         arguments = {"name": name, "model": model, "plan": plan, "key": key, "scatter": scatter, "predict": predict}
         cells[name] = Cell(_one, arguments, encode({**plan.configuration({name: model}, key), **options}))
     files = Cells.of(folder, "wiring's file of an atlas", _is_wiring)
-    if executor is not None:
-        made = each(cells, executor=executor, files=files, what="atlas", unit="wiring")
-    else:
-        with Threads(TOGETHER if mesh is None else 1, KEPT, jax.clear_caches) as here:
-            made = each(cells, executor=here, files=files, what="atlas", unit="wiring")
+    makes: Any = nullcontext(executor)
+    if executor is None:
+        makes = Threads(TOGETHER if mesh is None else 1, KEPT, jax.clear_caches)
+    with makes as chosen:
+        made = each(cells, executor=chosen, files=files, what="atlas", unit="wiring")
     return _joined(made, clock.used())
 
 

@@ -155,5 +155,14 @@ def test_a_wiring_that_breaks_stops_none_of_the_others(models, data, folder, tre
     assert row["failed"]
 
 
+@pytest.mark.long
+def test_other_processes_make_the_same_wirings(tree, models, data):
+    found = gf.atlas(models, data, executor=2, **TOY)
+    for name in models:
+        for quantity in ("stream_gradient", "partial_jacobian"):
+            ours, theirs = (one["training"][name][quantity].isel(step=0) for one in (tree, found))
+            xr.testing.assert_allclose(theirs, ours, rtol=1e-4)
+
+
 def test_every_named_wiring_can_be_in_it():
     assert len(gf.transformers(*gf.wirings().index, **SHAPE)) == len(gf.wirings())
