@@ -226,7 +226,7 @@ def test_checkpoints_that_are_not_steps_of_one_run_are_refused(words, remedy, of
         run(monkeypatch, *words.split(), "--tokens", "tokens.txt", "--context", "5", "--out", "out")
     error = capsys.readouterr().err
     assert stopped.value.code == 2
-    assert error.startswith(f"gradflow inspect: error: {remedy}")
+    assert error.startswith(f"gradflow inspect: {remedy}")
     assert not (here / "out").exists()
 
 
