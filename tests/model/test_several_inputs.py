@@ -51,6 +51,7 @@ def test_the_walk_equals_the_published_formulas_and_terms_the_jvp(name):
     assert min(np.linalg.norm(term) for term in there) > 1e-6
 
 
+@pytest.mark.further
 def test_values_of_the_first_block_reach_all_later_ones():
     """They stay on their lane, and a change of them changes what every later attention reads."""
     model, params = made(STATIC)

@@ -62,13 +62,12 @@ def smollm3(config: Config) -> tuple[Architecture, Layout]:
     turns = config.get("no_rope_layers", [int((i + 1) % every != 0) for i in range(depth)])
     if not isinstance(turns, list) or len(turns) != depth or not all(one in (0, 1) for one in turns):
         raise config.refuse("no_rope_layers", turns, f"a list of {depth} numbers, 0 or 1, is expected")
-    size = config.perhaps("sliding_window") if config.flag("use_sliding_window", False) else None
-    which = kinds(config, depth, [FULL if size is None or one else SLIDING for one in turns])
-    if size is None:
-        which = [FULL] * depth
+    size, windowed = config.perhaps("sliding_window"), config.flag("use_sliding_window", False)
+    rule = [SLIDING if windowed and size and not one else FULL for one in turns]  # where no list says it
+    which = kinds(config, depth, rule)
     own["rotary"] = by_block(config, [own["rotary"] if one else None for one in turns])
     own |= {"head": config.perhaps("head_dim"), "window": windows(config, which, size)}
-    config.ignore("sliding_window", "max_window_layers")
+    config.ignore("max_window_layers")
     return Llama(**own, **biases(config)), layouts.LLAMA
 
 

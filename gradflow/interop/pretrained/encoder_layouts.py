@@ -59,7 +59,7 @@ DISTILBERT = Layout(
     copies={"vocab_projector.weight": "token"},
 )
 
-_LAYER = "model.layers.{}"
+_BLOCK = "model.layers.{}"
 _QKV = ("query", "key", "value")
 _GATED = ("gate", "up")
 MODERNBERT = Layout(
@@ -67,19 +67,19 @@ MODERNBERT = Layout(
         {"token": From("model.embeddings.tok_embeddings.weight")},
         norm("enter", "model.embeddings.norm"),
         {
-            f"attention.{name}": From(f"{_LAYER}.attn.Wqkv.weight", True, Part(i, (1, 1, 1)))
+            f"attention.{name}": From(f"{_BLOCK}.attn.Wqkv.weight", True, Part(i, (1, 1, 1)))
             for i, name in enumerate(_QKV)
         },
         {
-            f"attention.{name}.bias": From(f"{_LAYER}.attn.Wqkv.bias", part=Part(i, (1, 1, 1)))
+            f"attention.{name}.bias": From(f"{_BLOCK}.attn.Wqkv.bias", part=Part(i, (1, 1, 1)))
             for i, name in enumerate(_QKV)
         },
-        linear("attention.out", f"{_LAYER}.attn.Wo"),
-        norm("attention.norm_in", f"{_LAYER}.attn_norm"),
-        {f"mlp.{name}": From(f"{_LAYER}.mlp.Wi.weight", True, Part(i, (1, 1))) for i, name in enumerate(_GATED)},
-        {f"mlp.{name}.bias": From(f"{_LAYER}.mlp.Wi.bias", part=Part(i, (1, 1))) for i, name in enumerate(_GATED)},
-        linear("mlp.down", f"{_LAYER}.mlp.Wo"),
-        norm("mlp.norm_in", f"{_LAYER}.mlp_norm"),
+        linear("attention.out", f"{_BLOCK}.attn.Wo"),
+        norm("attention.norm_in", f"{_BLOCK}.attn_norm"),
+        {f"mlp.{name}": From(f"{_BLOCK}.mlp.Wi.weight", True, Part(i, (1, 1))) for i, name in enumerate(_GATED)},
+        {f"mlp.{name}.bias": From(f"{_BLOCK}.mlp.Wi.bias", part=Part(i, (1, 1))) for i, name in enumerate(_GATED)},
+        linear("mlp.down", f"{_BLOCK}.mlp.Wo"),
+        norm("mlp.norm_in", f"{_BLOCK}.mlp_norm"),
         norm("leave", "model.final_norm"),
         _transform("head.dense", "head.norm"),
         {"readout.bias": From("decoder.bias")},

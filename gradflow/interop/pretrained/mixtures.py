@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...model.branches.experts import Router, SigmoidRouter, SoftmaxRouter
-from ...model.branches.rotary import Yarn
+from ...model.branches.rotary import Rotary, Yarn
 from ...model.zoo.architecture import Architecture
 from ...model.zoo.decoders import Mixtral, Qwen3Experts
 from ...model.zoo.deepseek import DeepSeek
@@ -64,8 +64,7 @@ def deepseek_v2(config: Config) -> tuple[Architecture, Layout]:
         config.real("routed_scaling_factor", 1.0),
         among="all",
     )
-    sizes_of_it = (32, 4096, 32, 11_008, 102_400)
-    own = latent(config, sizes_of_it, 2048, router, dense=0, shared=2, hidden=1407)
+    own = latent(config, (32, 4096, 32, 11_008, 102_400), 2048, router, dense=0, shared=2, hidden=1407)
     return own, layouts.deepseek(own, True)
 
 
@@ -90,7 +89,7 @@ def latent(config: Config, usual, length: int, router: Router, *, dense: int, sh
     config.only(num_key_value_heads=own["heads"])
     head, features = config.whole("qk_nope_head_dim", 128), config.whole("qk_rope_head_dim", 64)
     own |= {"context": context(config, length), "head": head, "rotary_head": features}
-    turned = rotary(config, 10_000.0, own["context"])
+    rotation = rotary(config, 10_000.0, own["context"])
     model = DeepSeek(
         **own,
         eps=config.real("rms_norm_eps", 1e-6),
@@ -98,21 +97,21 @@ def latent(config: Config, usual, length: int, router: Router, *, dense: int, sh
         value_head=config.whole("v_head_dim", 128),
         query_rank=config.perhaps("q_lora_rank", 1536),
         key_value_rank=config.whole("kv_lora_rank", 512),
-        rotary=turned,
+        rotary=rotation,
         dense=config.whole("first_k_dense_replace", dense, least=0, most=own["depth"] - 1),
         router=router,
         shared=config.whole("n_shared_experts", shared, least=0),
         expert_hidden=config.whole("moe_intermediate_size", hidden),
-        sharpness=sharpness(config, turned),
+        sharpness=sharpness(config, rotation),
     )
     config.only(head_dim=features, qk_head_dim=head + features)
     config.ignore("num_nextn_predict_layers", "num_mtp_layers", "ep_size", "pretraining_tp", *LOAD)
     return model
 
 
-def sharpness(config: Config, turned) -> float:
+def sharpness(config: Config, rotation: Rotary) -> float:
     """Returns by how much scores are scaled up beyond what YaRN does to queries and keys."""
     given = config.table("rope_parameters") or config.table("rope_scaling")
-    if given is None or not isinstance(turned.scaling, Yarn):
+    if given is None or not isinstance(rotation.scaling, Yarn):
         return 0.0
     return given.perhaps_real("mscale_all_dim") or 0.0
