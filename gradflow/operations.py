@@ -1,6 +1,7 @@
 """Operations of a traced program, counted before it is compiled, and what one takes on this machine.
 
-    time = 1.5 [products · (seconds a product) + entries · (seconds an entry)],     compiling = 0.5 equations · (seconds an equation)
+    running   = 1.5 [products · (seconds a product) + entries · (seconds an entry)]
+    compiling = 0.5 equations · (seconds an equation)
 
 `products` are multiply-adds of matrix products, `entries` all that other equations write, each times the loops around it. What
 one takes is timed once a process, on a loop of matrix products of a small Transformer's size, and on one of pointwise functions.
