@@ -50,8 +50,13 @@ class Ahead:
 
     @property
     def seconds(self) -> float:
-        """The seconds that all programs are estimated to take, several compiled at a time; within a factor of three."""
-        together = max(1, min(self._programs, self._together))
+        """The seconds that all programs are estimated to take, several compiled at a time; 0 where there is none.
+
+        Within a factor of three.
+        """
+        if not self._programs:
+            return 0.0
+        together = min(self._programs, self._together)
         return speed().running(self._counted) + speed().compiling(self._counted) / together
 
     def wait(self, name: str) -> None:

@@ -1,6 +1,6 @@
 """Operations of a traced program, counted before it is compiled, and what one takes on this machine.
 
-    running = 1.5 [products · (seconds a product) + entries · (seconds an entry)]
+    running   = 1.5 [products · (seconds a product) + entries · (seconds an entry)]
     compiling = 0.5 equations · (seconds an equation)
 
 `products` are multiply-adds of matrix products, `entries` all that other equations write, each times the loops around it. What

@@ -111,7 +111,9 @@ def train(
             if isinstance(model, Model) and mesh is None:
                 for call in calls(plan, model):
                     ahead.compile(f"{name}, {call.what}", call.function, *call.arguments, times=call.times)
-        estimate = f", {about(ahead.seconds)} in all"
+        estimate = ""
+        if ahead.seconds:
+            estimate = f", {about(ahead.seconds)} in all"
         for name, model in models.items():
             progress.set_description(f"{name}{estimate}")
             ahead.wait(f"{name}, {STEP}")
