@@ -57,4 +57,4 @@ def _summed_up(sizes: pd.Series, bound: float, *, up: bool) -> dict:
     past = sizes.index[sizes > bound]
     on_the_way = past if up else past[::-1]
     first = float(on_the_way[0]) if len(on_the_way) else np.nan
-    return {"largest": sizes.max(), "at": float(sizes.index[sizes.argmax()]), "first": first}
+    return {"largest": sizes.max(), "at": float(sizes.index[int(sizes.argmax())]), "first": first}
