@@ -18,6 +18,7 @@ A layer of yours enters by `response.register`:
 Axes: rows N of a Gram matrix are (lane,) example, token; n draws of attention heads; T tokens; h features a head.
 """
 
+import math
 from collections.abc import Callable
 from functools import singledispatch
 from typing import NamedTuple
@@ -37,13 +38,17 @@ Push = Callable[[Gram], Gram]
 
 
 class TheoryContext(NamedTuple):
-    """Where a layer acts: width of the stream, tokens of an example, heads to draw, the key to draw them from, and examples."""
+    """Where a layer acts: width of the stream, tokens of an example, heads to draw, the key to draw them from, and examples.
+
+    `features` is how many the entries of Σ are means over, and scatter with; infinite where Σ is exact.
+    """
 
     width: int
     tokens: int
     draws: int
     key: Array
     examples: int = 1
+    features: float = math.inf
 
     def lanes(self, k: Gram) -> int:
         """Returns how many lanes the rows of a Gram matrix are of."""

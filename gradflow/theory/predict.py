@@ -46,7 +46,8 @@ READINGS: dict[str, Callable[..., dict]] = {
     "partial_jacobian": descent.partial_jacobian,
 }
 ASSUMPTIONS = (
-    "infinite width: features are independent, tokens far fewer than features",
+    "infinite width: features are independent, tokens far fewer than features; query and key gradients have the scatter of the "
+    "tokens at their own place, not what heads and sublayers further down add to it",
     "fresh weights: sublayers are independent of each other, and the backward pass of the forward pass, except that the loss "
     "gradient has a nonzero mean along the stream",
     "a readout of its own weights",
@@ -156,7 +157,7 @@ def over_replicas(model: Transformer, chosen, draws: int, batch, keys, mesh: Mes
 
     def of_replica(key):
         examples, tokens = batch["inputs"].shape
-        place = TheoryContext(model.width, tokens, draws, key, examples)
+        place = TheoryContext(model.width, tokens, draws, key, examples, model.width)
         arrays = {}
         for reading in chosen:
             arrays.update(reading(model, batch, place))

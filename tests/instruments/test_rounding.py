@@ -34,6 +34,7 @@ def of(table, name: str, precision: str):
     return table[ROUNDINGS.index(precision), names.index(name)]
 
 
+@pytest.mark.long
 def test_errors_are_those_of_readings_and_arrays_in_each_precision_against_float64():
     params = float32(cases.drawn(MODEL))
     errors = read(MODEL, params)["rounding_error"]
@@ -76,6 +77,7 @@ def test_of_an_exact_model_there_is_no_error_and_nothing_is_lost():
     assert np.nanmax(found["lost_share"]) == 0
 
 
+@pytest.mark.long
 def test_what_is_lost_is_counted_where_it_is():
     """A branch of 1e-4 of the stream is not felt by a sum of 8 bits; scores a thousand times larger leave keys without weight."""
     small = cases.model(Wiring("small", norm_in=pre().norm_in, write=Gain(1e-4)), 1, cases.TWO)

@@ -12,7 +12,6 @@ from ..tables import precision as rounding
 from ..text import captions
 from . import scales
 from .canvas import across_all, legend, naming, styled
-from .legends import legend_above
 from .lines import by, check_drawable, curve, curves
 from .looks import looks, named
 
@@ -44,13 +43,22 @@ def precision(tree, *, bound=rounding.BOUND, steps=None, labels=None, colours=No
         for ax, (what, rows) in zip(row, by(of_precision, "rounded"), strict=True):
             for model, step, points, strength in curves(rows):
                 curve(ax, points, "depth", palette[model].at(strength), naming(texts[model], step))
-            scales.over(ax, "position")
+            scales.over(ax, "stream position")
             ax.set_title(rf"$\bf{{{next(letters)}}}$  {what}, {legend(name)}", loc="left")
     for ax in panels.flat:
         scales.scale(ax, True, bound)
         ax.label_outer()
     for row in panels:
         row[0].set_ylabel("relative error")
-    legend_above(panels[0, 0], columns=2)
+    _once(whole, panels)
     lead = f"Error of rounding of the stream and of its gradient; thin line: {bound:g}"
     return captions.attached(whole, tree, lead, "rounding_error", probe=PROBE)
+
+
+def _once(whole: Figure, panels) -> None:
+    """Names the axis of depth below all panels, and the curves above them."""
+    corner = panels[-1, 0]
+    whole.supxlabel(corner.get_xlabel(), fontsize=corner.xaxis.label.get_size())
+    for ax in panels.flat:
+        ax.set_xlabel("")
+    whole.legend(*corner.get_legend_handles_labels(), loc="outside upper center", ncols=2)
