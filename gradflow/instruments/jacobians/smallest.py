@@ -45,9 +45,11 @@ def smallest_singular_value(inverse: Inverse, starts, largest, steps: int) -> Sm
     """
 
     def read(found: Bidiagonal):
-        left, nodes, _ = one_by_one(jnp.linalg.svd)(found.matrix)
+        is_finite = jnp.isfinite(found.matrix).all(axis=(1, 2))
+        matrix = jnp.where(is_finite[:, None, None], found.matrix, 0)  # of NaN LAPACK complains aloud
+        left, nodes, _ = one_by_one(jnp.linalg.svd)(matrix)
         residual = jnp.abs(jnp.sum(left[:, :, 0] * found.next, axis=1))
-        values = 1 / nodes[:, 0]
+        values = jnp.where(is_finite, 1 / nodes[:, 0], jnp.nan)
         return values, residual * values**2
 
     def enough(now, _):
