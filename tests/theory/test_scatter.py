@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradflow.model.branches.branch import Attention
+from gradflow.model.branches.attention import Attention
 from gradflow.model.branches.rotary import Rotary
 from gradflow.model.layers import norms
 from gradflow.model.parameters.names import named
