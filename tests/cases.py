@@ -114,7 +114,7 @@ NAMES += [(name, "layernorm") for name in WITHOUT_NORM]
 def row(name: str, norm: str):
     """One row; marked `further` unless it is one of the few that every interpreter tries."""
     label = name if name in WITHOUT_NORM else f"{name}-{norm}"
-    marks = () if label in EVERYWHERE or name in ("residual", "dynamic") else pytest.mark.further
+    marks = () if label in EVERYWHERE or name == "residual" else pytest.mark.further
     return pytest.param(ALL[name](*([] if name in WITHOUT_NORM else [NORMS[norm]])), id=label, marks=marks)
 
 

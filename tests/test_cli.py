@@ -351,6 +351,7 @@ def empty(tmp_path, monkeypatch):
     gc.set_threshold(*collected)
 
 
+@pytest.mark.long
 def test_a_run_that_diverges_finishes_its_report(empty, capsys, monkeypatch):
     options = "--wirings none post --optimizer sgd --lr 1e30 --out out --readings economy --depth 1 --steps 3"
     code, out, errors = printed(capsys, monkeypatch, "train", *TOY, *options.split())
@@ -360,6 +361,7 @@ def test_a_run_that_diverges_finishes_its_report(empty, capsys, monkeypatch):
     assert (empty / "out" / "appendix.tex").exists()
 
 
+@pytest.mark.long
 def test_the_table_of_wirings_has_ones_own_and_a_run_takes_it(empty, capsys, monkeypatch):
     own = 'half = gf.Wiring("half", write=gf.layers.Gain(0.5), norm_out=gf.norms.RMSNorm(), equation="N(x + F(x)/2)")'
     (empty / "table_of_mine.py").write_text(f"import gradflow as gf\n{own}\n")

@@ -250,6 +250,7 @@ def test_one_reading_is_named_by_itself():
     assert "stream_gradient" in tree["model"]
 
 
+@pytest.mark.long
 def test_an_encoder_and_decoder_lies_inside_of_its_name():
     model = gf.architecture("transformer-base").scaled(depth=1, width=8, vocabulary=11).model()
     batch = {"inputs": {"source": IDS, "target": BATCH["inputs"]}, "targets": BATCH["targets"]}

@@ -204,6 +204,7 @@ def test_over_depth_only_walk_loops():
         "instruments.jacobians.bidiagonal._orthogonal",
         "instruments.jacobians.bidiagonal.bidiagonal",
         "instruments.jacobians.bidiagonal.continued",
+        "instruments.jacobians.bidiagonal.once",
         "instruments.jacobians.spaces.gram_schmidt",
         "instruments.jacobians.triangular.solved",
         "model.layers.lane_mixing.sinkhorn",

@@ -236,6 +236,7 @@ def test_a_bundle_made_again_by_another_python_keeps_the_text_that_was_read(bund
     assert gf.report.verify(out).in_order
 
 
+@pytest.mark.long
 def test_the_command_makes_a_bundle_again_and_refuses_to_overwrite_it(bundle, here, capsys, monkeypatch):
     code, out, errors = printed(capsys, monkeypatch, "report", bundle, "--width", "5.0", "--blind")
     assert code == 0, errors

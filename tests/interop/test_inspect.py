@@ -117,6 +117,7 @@ def test_tokens_are_read_from_text_and_from_arrays(tmp_path):
             tokens.of_file(tmp_path / f"{name}.npy")
 
 
+@pytest.mark.long
 def test_a_model_that_sees_all_is_asked_for_masked_tokens(here, monkeypatch, capsys):
     """By the token that its vocabulary or the command names; where none is named a note says that nothing is hidden."""
     words = ("bert", "--tokens", "tokens.txt", "--context", "5", "--batch", "2", "--readings", "economy")

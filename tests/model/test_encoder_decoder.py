@@ -84,7 +84,7 @@ def test_the_singular_values_end_to_end_are_those_of_the_product_of_dense_jacobi
 
 @pytest.mark.promotes
 @pytest.mark.parametrize("side", [pytest.param("encoder", marks=pytest.mark.further), "decoder"])
-@pytest.mark.parametrize("name", READINGS)
+@pytest.mark.parametrize("name", [name for name in READINGS if name != "rounding"])  # of whole models alone
 def test_every_reading_is_of_the_sides_own_stream(side, name):
     """Traced, not computed."""
     own, size = toy().sides[side], {"encoder": 2, "decoder": 6}[side]

@@ -50,6 +50,7 @@ def test_a_branch_is_let_in_over_as_many_turns_as_its_block_says(step, share):
     assert not gain({}, jnp.ones((1, 3))).any()
 
 
+@pytest.mark.long
 def test_training_says_its_step_and_a_batch_may():
     model = gf.transformer("prores", **SHAPE)
     data = gf.data.WithStep(gf.data.text(context=6, batch=2))

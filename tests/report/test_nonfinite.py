@@ -107,7 +107,7 @@ def test_the_parts_of_a_budget_are_of_the_same_seeds_so_that_they_add_up():
     assert float(means["mean"].sel(part="net")) == pytest.approx(float(means["mean"].sel(part=["norm", "fork"]).sum()))
 
 
-@pytest.mark.parametrize("steps", [None, (0, 3)])
+@pytest.mark.parametrize("steps", [None, pytest.param((0, 3), marks=pytest.mark.further)])
 def test_a_model_that_is_finite_nowhere_stays_and_its_legend_says_so(steps, tmp_path):
     tree = made.tree(spoil=made.without(0, 1, 2, of="post"), steps=steps, jacobians=True)
     out = gf.report.write(

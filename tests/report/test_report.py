@@ -419,6 +419,7 @@ def test_an_earlier_result_is_replaced_only_by_the_same_configuration(tmp_path):
         folder.prepare(tmp_path / "out", {"depth": 3}, {})
 
 
+@pytest.mark.long
 def test_a_failure_while_writing_leaves_no_half_written_file(run, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise OSError("the disk is full")

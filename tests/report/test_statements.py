@@ -97,6 +97,7 @@ def test_a_part_of_a_tree_tells_the_conditions_of_the_whole(part):
     assert told["seeds"].endswith("batches one a seed and step")
 
 
+@pytest.mark.long
 def test_a_file_of_several_trees_keeps_what_each_was_and_its_root_what_all_were(tmp_path):
     run, swept = made.tree(steps=(0, 3)), made.sweep(depths=(1, 2, 3))
     kept = gf.results.load(gf.report.write(run, tmp_path / "out", sweep=swept) / "results.nc")

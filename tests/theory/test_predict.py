@@ -92,6 +92,7 @@ def test_a_prediction_is_saved_and_read_back(theory, tmp_path):
     assert load(tmp_path / "theory.nc").identical(theory)
 
 
+@pytest.mark.long
 def test_a_name_of_what_a_reading_yields_is_that_reading(models, data):
     tree = gf.predict(models["pre"], data, quantities=("partial_jacobian",), draws=1, replicas=2)
     assert set(tree["model"].data_vars) == {"partial_jacobian", "partial_jacobian_sem"}
@@ -157,6 +158,7 @@ def _(layer: Known, sigma, place):
     return gf.gram.Response(value, lambda k: slope * k)
 
 
+@pytest.mark.long
 def test_a_layer_norm_after_features_whose_mean_is_not_zero_is_refused(data):
     shape = {"depth": 1, "width": 16, "heads": 2, "context": 8, "mlp": Known()}
     with pytest.raises(NotImplementedError, match="LayerNorm subtracts a mean .* Known .*: use RMSNorm, or measure it"):
