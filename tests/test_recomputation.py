@@ -151,7 +151,7 @@ def test_a_trained_model_is_measured_again_where_its_weights_are_at_hand(tmp_pat
     saved(tmp_path / "toy", CONFIGS["gemma2"], contents(CONFIGS["gemma2"]))
     (tmp_path / "tokens.txt").write_text(" ".join(str(i * i % 11) for i in range(40)))
     options = {"tokens": Path("tokens.txt"), "context": 5, "batch": 2, "readings": ("backward",)}
-    Inspection.prepared(Path("toy"), tmp_path / "out", options).run()
+    Inspection.prepared([Path("toy")], [], tmp_path / "out", options).run()
     assert checked("out") == ([], [])
     (tmp_path / "toy").rename(tmp_path / "elsewhere")
     done = gf.report.verify("out", level=2, recompute=recompute)

@@ -145,7 +145,7 @@ def _similarities(run, steps: Sequence[int]) -> Iterator[Candidate]:
 def _layers(run, steps: Sequence[int]) -> Iterator[Candidate]:
     """Yields attention by head, massive activations, layers removed, and errors of rounding; maps on one scale.
 
-    At the last step that has them; of rounding at all.
+    At the last step that has them; of rounding at all that are shown.
     """
     members = tables.nodes(run)
     by_head = _having(members, "attention_entropy")
@@ -167,7 +167,8 @@ def _layers(run, steps: Sequence[int]) -> Iterator[Candidate]:
         yield Candidate("removal", partial(plot.removal, found, step=step), removal.removal(found, step=step))
     found = _having(members, "rounding_error")
     if found:
-        yield Candidate("precision", partial(plot.precision, found), precision.errors(found))
+        draw = partial(plot.precision, found, steps=steps or None)
+        yield Candidate("precision", draw, precision.errors(found, steps=steps or None))
 
 
 def _having(members, quantity: str) -> dict[str, Any]:

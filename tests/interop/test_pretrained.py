@@ -66,7 +66,8 @@ def test_every_parameter_is_the_tensor_that_the_layout_names(name, tmp_path):
 @over_configs
 def test_parts_of_a_parameter_are_those_of_the_whole(name, tmp_path):
     """Of every layout: transposed, fused, interleaved and of several experts."""
-    match = pretrained.saved(saved(tmp_path, CONFIGS[name], contents(CONFIGS[name]))).match
+    config = {**CONFIGS, **FURTHER}[name]
+    match = pretrained.saved(saved(tmp_path, config, contents(config))).match
     for leaf in match.leaves:
         middle = leaf.shape[-1] // 2
         parts = [match.array(leaf, np.float32, part) for part in (slice(0, middle), slice(middle, None))]

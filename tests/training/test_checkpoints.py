@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from functools import partial
+import threading
 from pathlib import Path
 
 import jax
@@ -17,8 +17,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 import gradflow as gf
+from gradflow import progress
 from gradflow.results.naming import stem
-from gradflow.training import loop
 from gradflow.training.checkpoints import Checkpoints, digest
 from gradflow.training.loop import train
 from gradflow.training.optimizers import Adam
@@ -64,9 +64,11 @@ def test_a_run_that_is_killed_three_times_ends_with_the_bits_of_one_that_was_not
 
 @pytest.mark.long
 def test_a_full_disk_stops_with_a_clear_line_and_the_last_checkpoint_is_whole(models, data, tmp_path, monkeypatch):
+    shown = threading.Lock()
+    shown.acquire()
     monkeypatch.setattr(
-        loop, "tqdm", partial(loop.tqdm, disable=True)
-    )  # its bar goes to a file here, full like any other
+        progress, "SHOWN", shown
+    )  # so that there is no bar, which goes to a file here, full like any other
     options = {"steps": 4, "seeds": 2, "checkpoint_every": 1}
     straight = train(models, data, Recipe(), **options)
     files = resource.getrlimit(resource.RLIMIT_FSIZE)
