@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from ..model.branches.attention import Attention
 from ..model.layers import layer as layers
+from ..model.layers.attention import softmax_beside
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at
 from ..model.parameters.names import named
@@ -145,10 +146,8 @@ def _attention(layer: Attention, heads: Heads):
     scores = _dot(heads.queries.value, heads.keys.value, layer.scale)
     if not layer.mask.sees_all:
         scores = jnp.where(layer.mask.seen(scores.shape[-2:]), scores, -jnp.inf)
-    if layer.sink is None:
-        return jax.nn.softmax(scores, axis=-1)
-    aside = jnp.full_like(scores[..., :1], layer.sink)
-    return jax.nn.softmax(jnp.concatenate([scores, aside], axis=-1), axis=-1)[..., :-1]
+    probabilities, _ = softmax_beside(scores, layer.sink)
+    return probabilities
 
 
 def _by_change_of_query(layer: Attention, heads: Heads, a, change):

@@ -8,8 +8,8 @@ from ...model.zoo.gemma import Gemma, Gemma2, Gemma3
 from ...model.zoo.llama import Llama, Mistral, Olmo2, Qwen3
 from . import layouts
 from .configs import ACTIVATIONS, Config
-from .rotations import FULL, SLIDING, by_block, kinds, rotary, two_rotations, windows
-from .shared import SIZES, Usual, alike, context, gated, size_of_head, sizes, turned
+from .rotations import FULL, SLIDING, by_block, full_every, kinds, rotary, two_rotations, windows
+from .shared import SIZES, Usual, alike, context, gated, one_window, size_of_head, sizes, turned
 from .sources import Layout
 
 
@@ -25,8 +25,7 @@ def llama(config: Config) -> tuple[Architecture, Layout]:
 def mistral(config: Config) -> tuple[Architecture, Layout]:
     """Mistral: a window in all blocks, or in none."""
     own = turned(config, Usual((32, 4096, 32, 14_336, 32_000), 8))
-    window = config.perhaps("sliding_window", 4096)
-    alike(config, own["depth"], FULL if window is None else SLIDING)
+    window = one_window(config, own["depth"], 4096)
     return Mistral(**own, head=config.perhaps("head_dim"), window=window), layouts.LLAMA
 
 
@@ -49,8 +48,7 @@ def phi3(config: Config) -> tuple[Architecture, Layout]:
     own = gated(config, Usual((32, 3072, 32, 8192, 32_064), eps=1e-5, context=4096))
     original = config.whole("original_max_position_embeddings", 4096)
     own["rotary"] = rotary(config, 10_000.0, own["context"], size_of_head(own), original=original)
-    window = config.perhaps("sliding_window")
-    alike(config, own["depth"], FULL if window is None else SLIDING)
+    window = one_window(config, own["depth"])
     return Llama(**own, window=window), layouts.phi3(own["heads"], own["kv_heads"])
 
 
@@ -104,8 +102,7 @@ def olmo2(config: Config) -> tuple[Architecture, Layout]:
 def olmo3(config: Config) -> tuple[Architecture, Layout]:
     """OLMo 3: OLMo 2 with windows in three of four blocks, whose positions stay where those of the others are scaled."""
     own = gated(config, Usual((32, 4096, 32, 11_008, 50_304), eps=1e-5))
-    rule = [SLIDING if (i + 1) % 4 else FULL for i in range(own["depth"])]
-    which = kinds(config, own["depth"], rule)
+    which = kinds(config, own["depth"], full_every(4, own["depth"]))
     base = config.real("rope_theta", 500_000.0)
     own["rotary"] = two_rotations(config, which, base, base, own["context"])
     own["window"] = windows(config, which, config.perhaps("sliding_window", 4096))
@@ -116,9 +113,8 @@ def olmo3(config: Config) -> tuple[Architecture, Layout]:
 def starcoder2(config: Config) -> tuple[Architecture, Layout]:
     """StarCoder2: a window in all blocks, or in none."""
     usual = Usual((30, 3072, 24, 12_288, 49_152), 2, 1e-5, "norm_epsilon", "gelu_pytorch_tanh", context=4096, tied=True)
-    own, window = turned(config, usual), config.perhaps("sliding_window")
-    alike(config, own["depth"], FULL if window is None else SLIDING)
-    bias = config.flag("use_bias", True)
+    own = turned(config, usual)
+    window, bias = one_window(config, own["depth"]), config.flag("use_bias", True)
     return StarCoder2(**own, window=window, bias=bias, mlp_bias=bias), layouts.STARCODER2
 
 
@@ -127,7 +123,7 @@ def cohere2(config: Config) -> tuple[Architecture, Layout]:
     usual = Usual((40, 8192, 64, 22_528, 256_000), eps=1e-5, eps_name="layer_norm_eps", context=8192, tied=True)
     own = turned(config, usual)
     every = config.whole("sliding_window_pattern", 4)
-    which = kinds(config, own["depth"], [SLIDING if (i + 1) % every else FULL for i in range(own["depth"])])
+    which = kinds(config, own["depth"], full_every(every, own["depth"]))
     own["rotary"] = by_block(config, [own["rotary"] if kind == SLIDING else None for kind in which])
     own |= {"window": windows(config, which, config.perhaps("sliding_window", 4096))}
     own |= {"bias": config.flag("attention_bias", False), "logit_scale": config.real("logit_scale", 0.0625)}
@@ -179,8 +175,7 @@ def gemma3(config: Config) -> tuple[Architecture, Layout]:
     own = capped(config, 262_208, (None, None))
     every = config.whole("sliding_window_pattern", 6)
     config.only(_sliding_window_pattern=every)
-    rule = [SLIDING if (i + 1) % every else FULL for i in range(own["depth"])]
-    which = kinds(config, own["depth"], rule)
+    which = kinds(config, own["depth"], full_every(every, own["depth"]))
     window = windows(config, which, config.perhaps("sliding_window", 4096))
     near, length = config.real("rope_local_base_freq", 10_000.0), context(config, 131_072)
     turned = two_rotations(config, which, near, 1_000_000.0, length)

@@ -1,6 +1,6 @@
 """Where the parameters of BERT and its kin are in their files: tables from our names to theirs."""
 
-from .sources import From, Layout, Part, joined, linear, norm
+from .sources import QKV, From, Layout, fused, joined, linear, norm
 
 
 def _bert(stem: str, head: str, transform: dict[str, From], types: bool = True) -> Layout:
@@ -12,7 +12,7 @@ def _bert(stem: str, head: str, transform: dict[str, From], types: bool = True) 
             {"position": From(f"{rows}.position_embeddings.weight")},
             {"type": From(f"{rows}.token_type_embeddings.weight")},
             norm("enter", f"{rows}.LayerNorm"),
-            *(linear(f"attention.{name}", f"{layer}.attention.self.{name}") for name in ("query", "key", "value")),
+            *(linear(f"attention.{name}", f"{layer}.attention.self.{name}") for name in QKV),
             linear("attention.out", f"{layer}.attention.output.dense"),
             norm("attention.norm_out", f"{layer}.attention.output.LayerNorm"),
             linear("mlp.up", f"{layer}.intermediate.dense"),
@@ -60,24 +60,14 @@ DISTILBERT = Layout(
 )
 
 _BLOCK = "model.layers.{}"
-_QKV = ("query", "key", "value")
-_GATED = ("gate", "up")
 MODERNBERT = Layout(
     joined(
         {"token": From("model.embeddings.tok_embeddings.weight")},
         norm("enter", "model.embeddings.norm"),
-        {
-            f"attention.{name}": From(f"{_BLOCK}.attn.Wqkv.weight", True, Part(i, (1, 1, 1)))
-            for i, name in enumerate(_QKV)
-        },
-        {
-            f"attention.{name}.bias": From(f"{_BLOCK}.attn.Wqkv.bias", part=Part(i, (1, 1, 1)))
-            for i, name in enumerate(_QKV)
-        },
+        fused("attention", QKV, f"{_BLOCK}.attn.Wqkv"),
         linear("attention.out", f"{_BLOCK}.attn.Wo"),
         norm("attention.norm_in", f"{_BLOCK}.attn_norm"),
-        {f"mlp.{name}": From(f"{_BLOCK}.mlp.Wi.weight", True, Part(i, (1, 1))) for i, name in enumerate(_GATED)},
-        {f"mlp.{name}.bias": From(f"{_BLOCK}.mlp.Wi.bias", part=Part(i, (1, 1))) for i, name in enumerate(_GATED)},
+        fused("mlp", ("gate", "up"), f"{_BLOCK}.mlp.Wi"),
         linear("mlp.down", f"{_BLOCK}.mlp.Wo"),
         norm("mlp.norm_in", f"{_BLOCK}.mlp_norm"),
         norm("leave", "model.final_norm"),

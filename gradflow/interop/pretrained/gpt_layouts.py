@@ -3,19 +3,17 @@
 GPT-1 and 2 have the same names and not the same places of their norms, and so have the two placements of OPT.
 """
 
-from .sources import From, Layout, Part, joined, linear, norm
+from .sources import QKV, From, Layout, Part, fused, joined, linear, norm
 
 
 def _gpt(place: str, outer: dict[str, From]) -> Layout:
     """Their matrices are stored [in, out], queries, keys and values in one."""
-    block, heads = "transformer.h.{}", ("query", "key", "value")
+    block = "transformer.h.{}"
     matrix = lambda ours, theirs: {ours: From(f"{theirs}.weight"), f"{ours}.bias": From(f"{theirs}.bias")}
-    fused = lambda i, kind: From(f"{block}.attn.c_attn.{kind}", part=Part(i, (1, 1, 1)))
     return Layout(
         joined(
             outer,
-            {f"attention.{name}": fused(i, "weight") for i, name in enumerate(heads)},
-            {f"attention.{name}.bias": fused(i, "bias") for i, name in enumerate(heads)},
+            fused("attention", QKV, f"{block}.attn.c_attn", transposed=False),
             matrix("attention.out", f"{block}.attn.c_proj"),
             norm(f"attention.{place}", f"{block}.ln_1"),
             matrix("mlp.up", f"{block}.mlp.c_fc"),
@@ -80,15 +78,11 @@ def final(theirs: str) -> dict[str, From]:
 
 def neox(heads: int) -> Layout:
     """Queries, keys and values in one matrix, head by head."""
-    block, parts = "gpt_neox.layers.{}", ("query", "key", "value")
-    fused = lambda i, kind: From(
-        f"{block}.attention.query_key_value.{kind}", kind == "weight", Part(i, (1, 1, 1), heads)
-    )
+    block = "gpt_neox.layers.{}"
     return Layout(
         joined(
             {"token": From("gpt_neox.embed_in.weight"), "readout": From("embed_out.weight", transposed=True)},
-            {f"attention.{name}": fused(i, "weight") for i, name in enumerate(parts)},
-            {f"attention.{name}.bias": fused(i, "bias") for i, name in enumerate(parts)},
+            fused("attention", QKV, f"{block}.attention.query_key_value", heads=heads),
             linear("attention.out", f"{block}.attention.dense"),
             linear("mlp.up", f"{block}.mlp.dense_h_to_4h"),
             linear("mlp.down", f"{block}.mlp.dense_4h_to_h"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...model.zoo.deepseek import DeepSeek
 from .gpt_layouts import READOUT, final
-from .sources import From, Layout, Part, joined, linear, norm
+from .sources import QKV, From, Layout, Part, fused, joined, linear, norm
 
 BLOCK = "model.layers.{}"
 BUFFERS = (r".*rotary_emb\.inv_freq",)
@@ -22,10 +22,7 @@ HEADS = joined(*(linear(f"attention.{ours}", f"{BLOCK}.self_attn.{theirs}") for 
 GATED = joined(*(linear(f"mlp.{name}", f"{BLOCK}.mlp.{name}_proj") for name in ("gate", "up", "down")))
 PLAIN = joined(linear("mlp.up", f"{BLOCK}.mlp.c_fc"), linear("mlp.down", f"{BLOCK}.mlp.c_proj"))
 FUSED = joined(
-    {
-        f"mlp.{name}": From(f"{BLOCK}.mlp.gate_up_proj.weight", True, Part(i, (1, 1)))
-        for i, name in enumerate(("gate", "up"))
-    },
+    fused("mlp", ("gate", "up"), f"{BLOCK}.mlp.gate_up_proj"),
     linear("mlp.down", f"{BLOCK}.mlp.down_proj", bias=False),
 )
 QK_NORMS = joined(
@@ -86,11 +83,11 @@ def glm4(heads: int, kv_heads: int, turned: int) -> Layout:
 
 def phi3(heads: int, kv_heads: int) -> Layout:
     """Queries, keys and values in one matrix, gate and up in another."""
-    sizes, fused = (heads, kv_heads, kv_heads), f"{BLOCK}.self_attn.qkv_proj.weight"
-    table = {f"attention.{name}": From(fused, True, Part(i, sizes)) for i, name in enumerate(("query", "key", "value"))}
-    return decoder(
-        NORMS_IN, heads={**table, **linear("attention.out", f"{BLOCK}.self_attn.o_proj", bias=False)}, mlp=FUSED
+    heads_in_one = joined(
+        fused("attention", QKV, f"{BLOCK}.self_attn.qkv_proj", (heads, kv_heads, kv_heads)),
+        linear("attention.out", f"{BLOCK}.self_attn.o_proj", bias=False),
     )
+    return decoder(NORMS_IN, heads=heads_in_one, mlp=FUSED)
 
 
 # ---- experts ------------------------------------------------------------------------------------------------

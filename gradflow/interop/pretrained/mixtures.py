@@ -9,8 +9,8 @@ from ...model.zoo.decoders import Mixtral, Qwen3Experts
 from ...model.zoo.deepseek import DeepSeek
 from . import layouts
 from .configs import Config
-from .rotations import FULL, SLIDING, rotary
-from .shared import SIZES, Usual, alike, context, sizes, turned
+from .rotations import rotary
+from .shared import SIZES, Usual, context, one_window, sizes, turned
 from .sources import Layout
 
 LOAD = ("aux_loss_alpha", "seq_aux", "output_router_logits", "router_aux_loss_coef")  # how experts were balanced
@@ -20,8 +20,8 @@ def mixtral(config: Config) -> tuple[Architecture, Layout]:
     """Mixtral."""
     config.ignore("router_jitter_noise", *LOAD)  # of training
     usual = Usual((32, 4096, 32, 14_336, 32_000), 8, 1e-5, base=1e6, context=131_072)
-    own, window = turned(config, usual), config.perhaps("sliding_window")
-    alike(config, own["depth"], FULL if window is None else SLIDING)
+    own = turned(config, usual)
+    window = one_window(config, own["depth"])
     experts = number(config, 8)
     router = SoftmaxRouter(experts, config.whole("num_experts_per_tok", 2, most=experts))
     model = Mixtral(**own, head=config.perhaps("head_dim"), window=window, router=router)

@@ -158,6 +158,11 @@ def kinds(config: Config, depth: int, default: Sequence[str]) -> list[str]:
     return found
 
 
+def full_every(number: int, depth: int) -> list[str]:
+    """Returns the rule that blocks have a window, but for every `number`-th, which sees all."""
+    return [SLIDING if (block + 1) % number else FULL for block in range(depth)]
+
+
 def in_turn(values: Sequence):
     """Returns the value, where all blocks have the same one, or the shortest turn that gives the values, one a block."""
     length = 1

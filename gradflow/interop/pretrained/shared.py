@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from ...model.parameters.initializers import FanIn, Initialization
 from .configs import Config
-from .rotations import kinds, rotary
+from .rotations import FULL, SLIDING, kinds, rotary
 
 SIZES = {
     "depth": "num_hidden_layers",
@@ -28,6 +28,13 @@ def alike(config: Config, depth: int, kind: str) -> None:
     found = kinds(config, depth, [kind] * depth)
     if set(found) != {kind}:
         raise config.refuse("layer_types", found, f"only {kind} is supported here")
+
+
+def one_window(config: Config, depth: int, usual: int | None = None) -> int | None:
+    """Returns the window of all blocks, or None where no block has one; refuses blocks that differ."""
+    window = config.perhaps("sliding_window", usual)
+    alike(config, depth, FULL if window is None else SLIDING)
+    return window
 
 
 class Usual(NamedTuple):

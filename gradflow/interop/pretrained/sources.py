@@ -107,6 +107,30 @@ def linear(ours: str, theirs: str, bias: bool = True) -> dict[str, From]:
     return table
 
 
+QKV = ("query", "key", "value")
+
+
+def fused(
+    place: str,
+    names: tuple[str, ...],
+    theirs: str,
+    sizes: tuple[int, ...] = (),
+    *,
+    heads: int = 1,
+    transposed: bool = True,
+) -> dict[str, From]:
+    """Returns matrices of one sublayer that lie side by side in one, of equal or the given sizes, and their biases likewise.
+
+    With `heads` they lie so in each head; not `transposed` they are stored [in, out].
+    """
+    table = {}
+    for which, name in enumerate(names):
+        part = Part(which, sizes or (1,) * len(names), heads)
+        table[f"{place}.{name}"] = From(f"{theirs}.weight", transposed, part)
+        table[f"{place}.{name}.bias"] = From(f"{theirs}.bias", part=part)
+    return table
+
+
 def norm(ours: str, theirs: str) -> dict[str, From]:
     """Returns a norm's gain, and its shift where it has one."""
     return {f"{ours}.scale": From(f"{theirs}.weight"), f"{ours}.bias": From(f"{theirs}.bias")}

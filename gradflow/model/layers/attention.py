@@ -179,9 +179,14 @@ def _attention(scores, sink, hidden: Hidden, how: Scores) -> tuple:
         scores = jnp.where(visible, scores, -jnp.inf)
     elif hidden.texts is not None:
         scores = jnp.where(same(hidden.texts), scores, -jnp.inf)
+    return softmax_beside(scores, sink)
+
+
+def softmax_beside(scores, sink) -> tuple:
+    """Returns the softmax over the last axis, and the share [..., 1] of a logit beside the scores; None where there is none."""
     if sink is None:
         return jax.nn.softmax(scores, axis=-1), None
-    aside = jnp.broadcast_to(sink.astype(scores.dtype), (*scores.shape[:-1], 1))
+    aside = jnp.broadcast_to(jnp.asarray(sink, scores.dtype), (*scores.shape[:-1], 1))
     whole = jax.nn.softmax(jnp.concatenate([scores, aside], axis=-1), axis=-1)
     return whole[..., :-1], whole[..., -1:]
 

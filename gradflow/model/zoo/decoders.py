@@ -44,9 +44,20 @@ class Olmo(Llama):
         return replace(attention, query_norm=clipped, key_norm=clipped, value_norm=clipped)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScaledLogits(Llama):
+    """What multiplies its logits."""
+
+    logit_scale: float = 1.0
+
+    def readout(self):
+        """Logits with a scale."""
+        return Readout(self.readout_weights, scale=self.logit_scale)
+
+
 @registered
 @dataclass(frozen=True, kw_only=True)
-class Granite(Llama):
+class Granite(ScaledLogits):
     """LLaMA with multipliers of embedding, branches, scores and logits: those of maximal update parametrization, fixed."""
 
     title: ClassVar[str] = "Granite"
@@ -56,7 +67,6 @@ class Granite(Llama):
     embedding_scale: float = 1.0
     branch_scale: float = 1.0
     score_scale: float = 1.0
-    logit_scale: float = 1.0
 
     def wiring(self):
         """Pre-norm whose branches are multiplied, as is the embedding."""
@@ -73,10 +83,6 @@ class Granite(Llama):
     def attention(self):
         """With a scale of the scores of its own."""
         return replace(super().attention(), scale=self.score_scale)
-
-    def readout(self):
-        """Logits with a scale."""
-        return Readout(self.readout_weights, scale=self.logit_scale)
 
 
 @registered
@@ -102,7 +108,7 @@ class StarCoder2(Llama):
 
 @registered
 @dataclass(frozen=True, kw_only=True)
-class Cohere2(Llama):
+class Cohere2(ScaledLogits):
     """Parallel attention and feed-forward behind a LayerNorm without shift; blocks that see all know no positions.
 
     Theirs is one norm for both; here it is two with the same gain (`parallel`), whose gradients add up to that of theirs.
@@ -121,10 +127,6 @@ class Cohere2(Llama):
     def wiring(self):
         """Parallel."""
         return parallel(self.norm())
-
-    def readout(self):
-        """Logits with a scale."""
-        return Readout(self.readout_weights, scale=self.logit_scale)
 
 
 @registered
