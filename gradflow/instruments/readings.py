@@ -87,4 +87,9 @@ def name_of(reading, known: Mapping = READINGS) -> str:
     for name, one in known.items():
         if one is reading:
             return name
-    return getattr(reading, "__name__", type(reading).__name__)
+    return own_name(reading)
+
+
+def own_name(function) -> str:
+    """Returns a function's own name; of an object that is called that of its type."""
+    return getattr(function, "__name__", type(function).__name__)

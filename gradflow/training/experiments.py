@@ -33,7 +33,7 @@ from .record_schedule import Schedule, logarithmic
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 TUNED = Recipe(Adam(b2=0.98, eps=1e-9), warmup=100, clip=1.0)
 STABLE = Recipe(warmup=100, clip=1.0, schedule="cosine")
-NO_NUMBERS = ("watch", "checkpoints", "checkpoint_every", "resume", "bar")  # options of `train` that change none
+NO_NUMBERS = ("watch", "checkpoints", "checkpoint_every", "resume")  # options of `train` that change none
 NUDGE = Recipe(Noise(), lr=0.01)
 
 

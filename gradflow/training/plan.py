@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ..instruments.backward import gradients
 from ..instruments.backward.updates import UPDATES, OfUpdate
 from ..instruments.meters.dropout import check_drops
-from ..instruments.readings import READINGS, check_padding, name_of
+from ..instruments.readings import READINGS, check_padding, name_of, own_name
 from ..instruments.readings import readings as chosen_readings
 from ..instruments.seeds import seed_keys
 from ..model.inputs import size
@@ -105,14 +105,16 @@ class Plan:
         seeds = len(self.keys)
         at_once = 1 if jax.default_backend() == "cpu" else seeds
         records = len(self.kept)
-        taken: dict[str, Any] = {
-            "seeds": seeds,
-            "copies": TRAINED,
-            "records": records,
-            "at_once": at_once,
-            "steps": self.steps,
-        }
-        size.check(models, self.data, **taken, mesh=self.mesh)
+        size.check(
+            models,
+            self.data,
+            seeds=seeds,
+            copies=TRAINED,
+            records=records,
+            at_once=at_once,
+            steps=self.steps,
+            mesh=self.mesh,
+        )
         batches, heldout = self.data.batches(self.keys, 0), self.data.held_out()
         devices.check_examples(self.mesh, batches, leading=1)
         devices.check_examples(self.mesh, heldout)
@@ -264,7 +266,7 @@ def _name(reading) -> str:
         for key, value in reading.keywords.items():
             options.append(f"{key}={value!r}")
         return f"{_name(reading.func)}({', '.join(options)})"
-    return getattr(reading, "__name__", type(reading).__name__)
+    return own_name(reading)
 
 
 def _preset(asked: str | Sequence) -> Sequence:

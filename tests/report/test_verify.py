@@ -485,3 +485,11 @@ def test_late_numbers_are_compared_by_their_intervals():
 def test_texts_of_another_environment_are_the_same_but_for_rounding(stands, should, near):
     assert (difference("x", stands, should, exact=False) is None) == near
     assert difference("x", stands, should, exact=True) is not None
+
+
+@pytest.mark.parametrize("taken", ["abc", {"wall_seconds": "x"}, {"cpu_seconds": 1.0}, 5, None])
+def test_a_recorded_time_that_is_no_number_is_none(taken, contents):
+    """The bar of level 3 begins with it; anybody may have written it."""
+    run = contents.run.copy()
+    run.attrs = {**run.attrs, "provenance": json.dumps({"resources": taken})}
+    assert levels._recorded_seconds(contents._replace(trees={"training": run})) == 0.0

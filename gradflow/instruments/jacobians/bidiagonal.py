@@ -36,6 +36,16 @@ class _State(NamedTuple):
     entries: jax.Array
 
 
+def transposed(push: Callable, like) -> Callable:
+    """Returns Aᵀ of a linear map A of arrays like this one."""
+
+    def pull(cotangent):
+        (pulled,) = jax.linear_transpose(push, like)(cotangent)
+        return pulled
+
+    return pull
+
+
 def continued(
     push: Callable,
     pull: Callable,

@@ -24,7 +24,7 @@ from ..backward.gradients import dials
 from ..directions import leading_directions
 from ..meters.meter import GAIN, meter, metered, norm
 from ..meters.visits import at_bottom, first
-from .bidiagonal import bidiagonal
+from .bidiagonal import bidiagonal, transposed
 
 LEADING = 8
 
@@ -204,12 +204,7 @@ def end_to_end(
             return _scaled_chain(model, used, x, nudge, l, growth)
 
         _, push = jax.linearize(chain, jnp.zeros_like(x))
-
-        def pull(u):
-            (pulled,) = jax.linear_transpose(push, x)(u)
-            return pulled
-
-        (small,) = bidiagonal(push, pull, v[None], steps)
+        (small,) = bidiagonal(push, transposed(push, x), v[None], steps)
         values = leading_values(small)
         values_at_half = leading_values(small[:half, :half])
         resolved = values > least_share * values[0]

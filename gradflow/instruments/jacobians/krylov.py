@@ -18,7 +18,7 @@ from scipy import stats
 from ...model.parameters.initializers import normal
 from ...model.parameters.keys import at
 from . import triangular
-from .bidiagonal import Bidiagonal, continued
+from .bidiagonal import Bidiagonal, continued, transposed
 from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
 from .matrices import one_by_one
 from .operators import Operator
@@ -186,10 +186,7 @@ def narrow(op: Operator):
     """
     flipped = dimension(op.range) < dimension(op.domain)
     side = jnp.where(flipped, op.range, op.domain)
-
-    def pull_of_op(v):
-        (pulled,) = jax.linear_transpose(op.apply, op.like)(v)
-        return pulled
+    pull_of_op = transposed(op.apply, op.like)
 
     def push(v):
         return jax.lax.cond(flipped, pull_of_op, op.apply, v)

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import lu_factor, lu_solve
 
 from ...model.layers.layer import PAST
+from .bidiagonal import transposed
 from .functionals import rounding
 from .matrices import one_by_one
 from .operators import Operator
@@ -222,8 +223,7 @@ class _System(NamedTuple):
 
     def pull(self, rows):
         """Returns `Âᵀ v` of rows [T, c]."""
-        (pulled,) = jax.linear_transpose(self.push, rows)(rows)
-        return pulled
+        return transposed(self.push, rows)(rows)
 
     def solved(self, b, transposed):
         """Returns x of `Â x = b`, from the first block on, or `Âᵀ x = b`, from the last, for rows [T, c]."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from ..trace.graph import Operation, Value
+from ..trace.graph import Operation, Value, opened
 from ..trace.pieces import Piece
 
 COMPILED: dict[tuple, Callable] = {}
@@ -65,5 +65,5 @@ def _params(operation: Operation) -> str:
 
 def _told(value: Any) -> str:
     """Returns a parameter as a text; a program's constants are told apart by what holds them."""
-    constants = getattr(value, "consts", ())
+    _, constants = opened(value)
     return f"{value} {[id(constant) for constant in constants]}"

@@ -10,7 +10,6 @@ from ...results.arguments import answering, function, whole
 from ...results.files import as_path, printable
 from ...results.provenance import provenance
 from ...results.repeated import Repeated
-from ...results.resources import total
 from ...results.tree import mapping_of
 from ..bundle.contents import Contents
 from ..bundle.writing import RESULTS, opened
@@ -147,9 +146,13 @@ def _opened(folder: Path) -> Contents | Finding:
 
 
 def _recorded_seconds(contents: Contents) -> float:
-    """Returns the seconds that the run took which made these results; 0 where they don't say."""
-    parts = [mapping_of(tree, "provenance").get("resources", {}) for tree in contents.trees.values()]
-    return total(parts).get("wall_seconds", 0.0)
+    """Returns the seconds that the run took which made these results; parts that say no number, as anybody may write, are 0."""
+    seconds = 0.0
+    for tree in contents.trees.values():
+        match mapping_of(tree, "provenance").get("resources"):
+            case {"wall_seconds": int() | float() as taken}:
+                seconds += taken
+    return seconds
 
 
 class _Checked(NamedTuple):
