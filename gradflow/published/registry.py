@@ -71,6 +71,8 @@ def reproduce(name, *, size="full", executor=None, folder=None):
     Errors: ValueError, with the names there are; what a figure fails with, where none could be made.
     """
     names = name if isinstance(name, tuple | list) else [name]
+    if not names:
+        raise ValueError("name at least one of gf.reproductions()")
     cells = {}
     for one in names:
         entry = REGISTRY[known("reproduction", one, REGISTRY)]

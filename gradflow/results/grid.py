@@ -134,6 +134,8 @@ def grid(
     be made.
     """
     is_function("function", function)
+    if not cells:
+        raise ValueError("there is no cell: {name: {argument: value}} is expected, one at least")
     check_names(cells)
     for name, arguments in cells.items():
         if not isinstance(arguments, Mapping):

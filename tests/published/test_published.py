@@ -148,6 +148,11 @@ def test_a_claim_says_how_it_is_known():
         Within("k", "positive", "rumour")
 
 
+def test_no_reproduction_is_asked_for_in_vain():
+    with pytest.raises(ValueError, match=r"name at least one of gf\.reproductions"):
+        gf.reproduce([])
+
+
 # ---- rows ---------------------------------------------------------------------------------------------------
 
 

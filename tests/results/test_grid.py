@@ -57,6 +57,8 @@ def test_wrong_input_is_one_line(tmp_path):
         gf.grid(squares, other, folder=tmp_path)
     with pytest.raises(TypeError, match="executor is 'two': a concurrent.futures.Executor, a number of processes, or"):
         gf.grid(squares, NUMBERS, executor="two")
+    with pytest.raises(ValueError, match="there is no cell: "):
+        gf.grid(squares, {})
     with pytest.raises(TypeError, match="the cell one is 1: the arguments of the function by name are expected"):
         gf.grid(squares, {"one": 1})
     with pytest.raises(TypeError, match="the cell one gave 1: an xarray.DataTree is expected"):

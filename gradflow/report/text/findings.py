@@ -178,7 +178,10 @@ def before_and_after(run) -> list[str]:
 
 def precision(tree, bound: float = BOUND) -> list[str]:
     """Returns how far each model is off in each precision, where every reading first passes `bound`, and what is lost."""
-    return rounding.of_tree(nodes(tree), bound)
+    sentences = rounding.of_tree(nodes(tree), bound)
+    if not sentences:
+        raise ValueError("no model here has the reading 'rounding': gf.precision takes it")
+    return sentences
 
 
 def collapse(run) -> list[str]:
