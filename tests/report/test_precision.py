@@ -8,7 +8,7 @@ import pytest
 import gradflow as gf
 from gradflow.report import gallery, plot
 from gradflow.report.tables import precision
-from gradflow.report.text import findings, summary
+from gradflow.report.text import summary
 from gradflow.results.quantities import LOST, ROUNDED
 
 
@@ -64,5 +64,3 @@ def test_the_figure_has_a_row_a_precision_a_panel_an_array_and_comes_with_the_fo
         plot.precision(tree, bound=0)
     with pytest.raises(KeyError, match="no 'rounding_error' here"):
         plot.precision(made.tree())
-    with pytest.raises(ValueError, match="no model here has the reading 'rounding': gf.precision takes it"):
-        findings.precision(made.tree())
