@@ -4,10 +4,9 @@
     s_te = sigmoid(⟨w_e, x_t⟩);   chosen: the largest s_te + b_e, in the groups whose two largest sum to most
 
 (DeepSeek-AI 2024 (DeepSeek-V3), section 2.1.2; the scale is only in deepseek-ai/DeepSeek-V3, inference/model.py, `Gate`.
-What is here agrees with an independent library, see the tests.) Of a router by softmax, g
-is that of ⟨w_e, x_t⟩. The choice is piecewise constant: gradients go through
-g and f, not through what was chosen, and b_e, which balances the load, has none at all. DeepSeek moves it by the load of
-each expert, a rule that is not here.
+What is here agrees with an independent library, see the tests.) Of a router by softmax, g is that of ⟨w_e, x_t⟩. The choice is
+piecewise constant: gradients go through g and f, not through what was chosen, and b_e, which balances the load, has none at
+all. DeepSeek moves it by the load of each expert, a rule that is not here.
 
 Axes: x is [T, d]; E experts, k of them active, G groups.
 """
