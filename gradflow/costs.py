@@ -24,6 +24,7 @@ from .model.inputs import size, weights
 from .model.inputs.batch import the_batch
 from .model.numerics.devices import check_axes
 from .model.numerics.settings import usual_settings
+from .model.numerics.threads import at_a_time
 from .model.parameters.keys import at, root
 from .programs.measurement import measure
 from .programs.sweep import sweep
@@ -144,7 +145,7 @@ def _trained(
 ) -> Counted:
     """Yields operations and bytes of the training of every model, with its separate readings at the recorded steps."""
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
-    at_once = 1 if jax.default_backend() == "cpu" else seeds
+    at_once = at_a_time(seeds)
     for model in nodes.values():
         yield Operations(), _bytes(model, data, seeds=seeds, copies=TRAINED, at_once=at_once, mesh=mesh)
         for call in calls(plan, model):

@@ -22,6 +22,7 @@ from ..model.layers.layer import Layer
 from ..model.layers.norms import LayerNorm
 from ..model.numerics import devices
 from ..model.numerics.settings import usual_settings
+from ..model.numerics.threads import side_by_side
 from ..model.parameters.initializers import Initialization
 from ..model.parameters.keys import at, root
 from ..model.parameters.names import coordinates, parameter_count
@@ -110,7 +111,6 @@ def predict(
     keys = jax.vmap(lambda replica: at(origin_key, "theory", replica))(jnp.arange(replicas))
     placed_keys = devices.place(mesh, keys, devices.SEED)
     placed_batch = devices.place(mesh, batch, devices.EXAMPLE)
-    predicted = {}
     with Waiting("predict") as bar, Ahead() as ahead:
         for name, model in models.items():
             if mesh is None:
@@ -118,11 +118,14 @@ def predict(
             else:
                 ahead.count(over_replicas, model, chosen, draws, batch, keys, mesh)
             bar.expect(ahead.seconds)
-        for name, model in models.items():
+
+        def of_model(name: str, model: Transformer) -> Readings:
             ahead.wait(name)
             arrays = jax.device_get(over_replicas(model, chosen, draws, placed_batch, placed_keys, mesh))
             weights = shapes(model)
-            predicted[name] = Readings(arrays, coordinates(model, weights), model, parameter_count(weights))
+            return Readings(arrays, coordinates(model, weights), model, parameter_count(weights))
+
+        predicted = dict(zip(models, side_by_side(mesh, of_model, models, models.values()), strict=True))
     return label(
         predicted,
         provenance={**origin, "resources": clock.used()},

@@ -29,7 +29,7 @@ from ..instruments.seeds import concat_seeds, seed_keys
 from ..model.inputs import size
 from ..model.inputs.batch import checked
 from ..model.numerics import devices
-from ..model.numerics.settings import usual_settings
+from ..model.numerics.settings import here, set_to, usual_settings
 from ..model.parameters.keys import root
 from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
@@ -122,7 +122,7 @@ def atlas(
     files = Cells.of(folder, "wiring's file of an atlas", _is_wiring)
     makes: Any = nullcontext(executor)
     if executor is None:
-        makes = Threads(TOGETHER if mesh is None else 1, KEPT, jax.clear_caches)
+        makes = Threads(TOGETHER if mesh is None else 1, KEPT, jax.clear_caches, partial(set_to, here()))
     with makes as chosen:
         made = each(cells, executor=chosen, files=files, what="atlas", unit="wiring")
     return _joined(made, clock.used())

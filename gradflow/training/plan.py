@@ -21,6 +21,7 @@ from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data
 from ..model.inputs.weights import shapes
 from ..model.numerics import devices
+from ..model.numerics.threads import at_a_time
 from ..model.parameters.names import coordinates
 from ..programs import program as programs
 from ..programs.program import Program
@@ -103,7 +104,6 @@ class Plan:
     def check(self, models: Mapping) -> None:
         """Raises where memory does not suffice, and for data that a model can't read: a batch, the held-out data, any token."""
         seeds = len(self.keys)
-        at_once = 1 if jax.default_backend() == "cpu" else seeds
         records = len(self.kept)
         size.check(
             models,
@@ -111,7 +111,7 @@ class Plan:
             seeds=seeds,
             copies=TRAINED,
             records=records,
-            at_once=at_once,
+            at_once=at_a_time(seeds),
             steps=self.steps,
             mesh=self.mesh,
         )
