@@ -187,10 +187,7 @@ def test_impossible_padding_is_refused_in_a_line(change, remedy):
     assert "\n" not in str(error.value)
 
 
-def test_what_counts_padding_is_refused_and_so_is_theory():
+def test_theory_of_padded_texts_is_refused():
     model = gf.transformer("pre", depth=1, width=8, heads=2, context=8, vocabulary=cases.VOCABULARY)
-    for quantity in ("spectrum", "lyapunov"):
-        with pytest.raises(ValueError, match=f"{quantity} counts padding among the tokens"):
-            gf.measure(model, padded("left"), seeds=1, quantities=(quantity,))
     with pytest.raises(ValueError, match="theory knows tokens alone, and the batch says texts"):
         gf.predict(model, padded("left"))
