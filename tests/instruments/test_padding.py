@@ -114,8 +114,17 @@ def test_jacobians_are_those_of_the_real_tokens_padded_left_right_or_not_at_all(
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "wiring"), [("learned", "post"), ("bidirectional", "pre")])
 def test_estimated_spectra_are_too(kind, wiring):
-    """Volumes and smallest singular values by substitution among them; bases of a Krylov space feel rounding more."""
-    estimated = partial(spectrum.spectrum, dense=0, krylov=ESTIMATE, factors=("branch", "fork", "sublayer"))
+    """Volumes and smallest singular values by substitution among them; bases of a Krylov space feel rounding more.
+
+    Quantiles depend on the order of nodes that probes have in common, to rounding.
+    """
+
+    def estimated(model, params, batch):
+        found = spectrum.spectrum(
+            model, params, batch, dense=0, krylov=ESTIMATE, factors=("branch", "fork", "sublayer")
+        )
+        return {name: values for name, values in found.items() if "quantiles" not in name}
+
     assert_alike(read_all(kind, wiring, {"spectrum": estimated}), rtol=1e-5, atol=1e-5)
 
 
