@@ -28,7 +28,7 @@ from ..results.resources import Clock
 from ..results.tree import Readings, described, label
 from .backward.loss import refuse_module
 from .meters.resolution import resolved, warn_of_nonfinite, warn_of_underflow
-from .readings import Reading, check_padding, name_of, readings
+from .readings import Reading, name_of, readings
 from .seeds import first_call, given_weights, init_seeds, over_seeds, read_seeds, seed_keys, seeds_of
 
 SHARED, OWN = "shared by seeds", "one a seed"
@@ -92,7 +92,6 @@ def measure_models(
     else:
         batch, batch_axis, first = _batch_a_seed(data, nodes, key, seeds, given, mesh)
         seeds = len(jax.tree.leaves(batch)[0])
-    check_padding(chosen, first)
     if not set(seeds_given.values()) <= {1, seeds}:
         raise ValueError(
             f"weights for {max(seeds_given.values())} seeds are given, but there are {seeds}: "

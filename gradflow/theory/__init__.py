@@ -1,4 +1,4 @@
-"""Theory, bottom up: kernels, closed, gram, gates, branches, attention, lanes, mean_cotangent, embedding_readout, descent,
+"""Theory, bottom up: kernels, closed, gram, rows, gates, branches, attention, lanes, mean_cotangent, embedding_readout, descent,
 predict.
 """
 

@@ -16,7 +16,7 @@ from ..compiling.ahead import Ahead
 from ..compiling.jitted import for_few_calls
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
-from ..model.inputs.context import context_of
+from ..model.inputs.context import context_of, tokens_of
 from ..model.inputs.weights import shapes
 from ..model.layers.layer import Layer
 from ..model.layers.norms import LayerNorm
@@ -73,7 +73,8 @@ def predict(
     Parameters
     ----------
     models : a `Transformer`, or `{name: Transformer}`
-    data : a `Text`, or a batch `{"inputs": [E, T], "targets": [E, T]}`; the batch that `measure` takes with the same key
+    data : a `Text`, or a batch `{"inputs": [E, T], "targets": [E, T]}`, of texts padded or packed too; the batch that
+        `measure` takes with the same key
     quantities : "backward" (stream, parameter and outer gradients, budget, split, signal, loss), "stream" (of these the
         stream's alone), "partial_jacobian", or names of what they yield
     draws : heads drawn for every attention sublayer, in each of the `replicas`, whose scatter is the Monte Carlo error
@@ -101,9 +102,10 @@ def predict(
         refuse(name, model)
     size.check_rows(models, readable(data), draws, replicas)
     batch = the_batch(data, models, key)
-    if context_of(batch["inputs"]):
+    outside = [name for name in ("step", "condition") if name in context_of(batch["inputs"])]
+    if outside:
         raise ValueError(
-            f"theory knows tokens alone, and the batch says {', '.join(context_of(batch['inputs']))}: leave it out"
+            f"theory is of step 0 and a condition of zero, and the batch says its {outside[0]}: leave it out"
         )
     devices.check_examples(mesh, batch)
     models = profiled(models, batch, key)
@@ -159,7 +161,7 @@ def over_replicas(model: Transformer, chosen, draws: int, batch, keys, mesh: Mes
     """Returns mean and standard error over replicas of all the readings in `chosen`; on a mesh all devices take some."""
 
     def of_replica(key):
-        examples, tokens = batch["inputs"].shape
+        examples, tokens = tokens_of(batch["inputs"]).shape
         place = TheoryContext(model.width, tokens, draws, key, examples, model.width)
         arrays = {}
         for reading in chosen:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ..instruments.backward import gradients
 from ..instruments.backward.updates import UPDATES, OfUpdate
 from ..instruments.meters.dropout import check_drops
-from ..instruments.readings import READINGS, check_padding, name_of, own_name
+from ..instruments.readings import READINGS, name_of, own_name
 from ..instruments.readings import readings as chosen_readings
 from ..instruments.seeds import seed_keys
 from ..model.inputs import size
@@ -129,8 +129,6 @@ class Plan:
             for name, model in models.items():
                 check_drops(name, model.stack)
         of_seeds = checked(batches, models, leading=1)
-        for group in self.separate:
-            check_padding(group.readings, of_seeds)
         checked(heldout, models)
         if isinstance(self.data, Text):
             largest = np.full_like(of_seeds["inputs"][0, :1], self.data.tokens.max())
