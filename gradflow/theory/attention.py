@@ -46,9 +46,9 @@ def _(layer: Attention, sigma: Gram, place: TheoryContext) -> Response:
         raise NotImplementedError("no theory for scores with a cap: measure it")
     fixed = jax.lax.stop_gradient(sigma)
     size = _features(layer, place)
-    heads = _heads(
-        layer, place.factor(fixed) @ _signed(place.draws_by_row("process", place.draws, len(sigma), size)), place
-    )
+    root = place.factor(fixed)
+    process = _signed(place.draws_by_row("process", place.draws, len(sigma), size))
+    heads = _heads(layer, root @ process, place)
     a = _attention(layer, heads, place)
     gains = layer.gains(place.width)
     values = gains["value"] * sigma
@@ -76,7 +76,7 @@ def _(layer: Attention, sigma: Gram, place: TheoryContext) -> Response:
     for name, change in keys.norm.items():
         sources[f"key_norm.{name}"] = by_change_of_key(change, jnp.ones_like(sigma))
     if math.isfinite(place.features):
-        sources |= _scattered(layer, fixed, place)
+        sources |= _scattered(layer, fixed, root, place)
     return branch(layer, sigma, place, mixed(a, values), paths, sources_at_hidden=sources)
 
 
@@ -172,7 +172,7 @@ def _by_change_of_key(layer: Attention, heads: Heads, a, change):
     return a * _dot(heads.queries.value, change, layer.scale) * (heads.v[..., None, :] - o)
 
 
-def _scattered(layer: Attention, sigma: Gram, place: TheoryContext) -> dict[str, Gram]:
+def _scattered(layer: Attention, sigma: Gram, root: Gram, place: TheoryContext) -> dict[str, Gram]:
     """Returns the tangents that query and key matrices make, where Σ scatters as a mean over `place.features` does.
 
     Such a tangent is a product of three of its entries: of the tokens that the weight reads, of the values, and of keys or
@@ -181,7 +181,7 @@ def _scattered(layer: Attention, sigma: Gram, place: TheoryContext) -> dict[str,
     the scatter of d features alone: what heads and sublayers further down add to it is left out.
     """
     width = int(place.features)
-    features = place.factor(sigma) @ place.draws_by_row("tokens", place.draws, len(sigma), width).astype(sigma.dtype)
+    features = root @ place.draws_by_row("tokens", place.draws, len(sigma), width).astype(sigma.dtype)
     lengths = jnp.linalg.norm(features, axis=-1, keepdims=True)
     tokens = features / lengths * jnp.sqrt(jnp.diag(sigma))[:, None]
     projections = _signed(normal(at(place.key, "projections"), place.draws, width, _features(layer, place)))

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..model.equation import budget as accounts
 from ..model.equation.budget import METERED
-from ..model.equation.sublayer import STREAM_ALONE, recorded, walk
+from ..model.equation.sublayer import recorded, walk
 from ..model.inputs.weights import shapes
 from ..model.layers.layer import Layer
 from ..model.parameters.keys import at
@@ -30,7 +30,7 @@ from ..model.parameters.names import outer_names, parameter_names
 from ..model.stacks.transformer import Transformer
 from ..results.quantities import PROBES
 from .embedding_readout import embedded, norm_gain_correction, readout
-from .gram import Gram, Response, TheoryContext, on_diagonal
+from .gram import ROOTS_ALONE, Gram, Response, TheoryContext, on_diagonal
 from .mean_cotangent import GramPair, passed, shared
 from .rows import Rows
 
@@ -204,7 +204,7 @@ def through(model: Transformer, batch, place: TheoryContext) -> tuple[Callable, 
             visit_here,
             (keys, dials["stack"]),
             bind=layers_alone,
-            kept=STREAM_ALONE,
+            kept=ROOTS_ALONE,
         )
         at_top = rows.by_token(x.tangent, dials["top"])
         top = replace(x, tangent=at_top)

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from ..model.layers import gates, norms
@@ -33,6 +34,11 @@ from ..model.layers.functional import ACTIVATIONS
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at
 from .kernels import expanded, kernel
+
+ROOT = "root of a Gram matrix"
+ROOTS_ALONE = jax.checkpoint_policies.save_only_these_names(
+    ROOT
+)  # between the passes: a product takes less than a root
 
 Gram = Float[Array, "row row"]
 Push = Callable[[Gram], Gram]
@@ -242,7 +248,7 @@ def factor(sigma: Gram, real=None) -> Gram:
     rounding = 2 * number * jnp.finfo(sigma.dtype).eps
     mean_square = jnp.mean(jnp.diag(sigma), where=real)
     apart = on_diagonal(sigma, rounding * mean_square)
-    return jnp.linalg.cholesky(apart)
+    return checkpoint_name(jnp.linalg.cholesky(apart), ROOT)
 
 
 def on_diagonal(k: Gram, more) -> Gram:
