@@ -18,7 +18,7 @@ from .compiling.operations import Operations, operations, speed
 from .instruments.backward import gradients
 from .instruments.measurement import by_node
 from .instruments.readings import readings
-from .instruments.seeds import drawn_at_once, first_call, over_seeds, seed_keys
+from .instruments.seeds import drawn_at_once, first_calls, over_seeds
 from .model.contracts import Model
 from .model.inputs import size, weights
 from .model.inputs.batch import the_batch
@@ -91,14 +91,14 @@ def _measured(
     nodes: Mapping[str, Any], data, *, seeds: int = 8, key=0, quantities=("backward",), mesh=None, **others
 ) -> Counted:
     """Yields operations and bytes of the measurement of every model."""
-    chosen, keys = readings(quantities), seed_keys(key, seeds)
+    chosen = readings(quantities)
     kept = size.rematerialized if set(chosen) == {gradients.rematerialized} else size.activations
     batch = the_batch(data, nodes, key)
     for model in nodes.values():
-        arguments = first_call(model, chosen, keys, batch, None)
-        parts = -(-seeds // drawn_at_once(model, seeds))
-        counted = operations(over_seeds.trace(*arguments).jaxpr).times(parts)
-        yield counted, _bytes(model, data, seeds=seeds, mesh=mesh, kept=kept)
+        needed = _bytes(model, data, seeds=seeds, mesh=mesh, kept=kept)
+        length = drawn_at_once(model, seeds)
+        for arguments, times in first_calls(model, chosen, weights.shapes(model, length), batch, None):
+            yield operations(over_seeds.trace(*arguments).jaxpr).times(times * seeds / length), needed
 
 
 def _bytes(model, data, **taken) -> float:
