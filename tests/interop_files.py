@@ -11,6 +11,7 @@ from gradflow.interop.pretrained.configs import Config
 from gradflow.interop.pretrained.families import FAMILIES
 from gradflow.interop.pretrained.files import WHOLE
 from gradflow.interop.pretrained.matching import leaves
+from gradflow.model.inputs.weights import shapes
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 11}
 SIZES |= {"max_position_embeddings": 6}
@@ -62,6 +63,16 @@ FURTHER = {
     "mixtral": {"model_type": "mixtral", **GATED, "num_local_experts": 3},
     "qwen3_moe": {"model_type": "qwen3_moe", **ROUTED, "num_experts": 3, "head_dim": 6},
     "deepseek_v2": {"model_type": "deepseek_v2", **SIZES, **LATENT},
+    "t5": {
+        "model_type": "t5",
+        "d_model": 8,
+        "d_kv": 3,
+        "d_ff": 12,
+        "num_layers": 2,
+        "num_heads": 2,
+        "vocab_size": 11,
+        "relative_attention_num_buckets": 4,
+    },
 }
 DTYPES = {
     "float32": "F32",
@@ -78,7 +89,7 @@ def contents(config: dict) -> dict[str, np.ndarray]:
     """Random tensors under the names of a model type, with no two numbers alike."""
     own, layout = FAMILIES[config["model_type"]](Config(config))
     noise, found = np.random.default_rng(0), {}
-    for leaf in leaves(own.model().shapes):
+    for leaf in leaves(shapes(own.model())):
         source = layout.table[leaf.name]
         for one in (one for block in leaf.blocks or (0,) for one in source.names(block)):
             found.setdefault(one, noise.normal(size=source.shape(leaf.shape)).astype(np.float32))

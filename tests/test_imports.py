@@ -175,7 +175,9 @@ def test_every_library_that_is_imported_is_declared():
     names = lambda lines: {re.match(r"\w+", line)[0] for line in lines}  # orbax-checkpoint is imported as orbax
     used = {m: {name.split(".")[0] for name in imported(m, tree)} for m, tree in TREES.items()}
     others = set().union(*used.values()) - names(project["dependencies"]) - set(sys.stdlib_module_names)
-    assert others == {"gradflow", "equinox"} | names(project["optional-dependencies"]["hf"])
+    assert others == {"gradflow", "equinox"} | names(
+        [*project["optional-dependencies"]["hf"], *project["optional-dependencies"]["gguf"]]
+    )
     where = {name: [m for m in used if name in used[m]] for name in ("safetensors", "tokenizers", "equinox")}
     assert where == {
         "safetensors": ["interop.pretrained.files"],

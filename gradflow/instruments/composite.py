@@ -21,7 +21,7 @@ from ..model.equation.sublayer import bind_dynamic_gains, residual, walk
 from ..model.inputs.context import real_tokens
 from ..model.numerics.precision import in_float32
 from ..results.quantities import SIDES
-from .meters.visits import at_bottom, first_text
+from .meters.visits import at_bottom, first_inputs
 
 
 def gain(model, params, batch) -> dict:
@@ -30,7 +30,7 @@ def gain(model, params, batch) -> dict:
     0 where every sum is of size 1, so at the top; infinite where a lane receives nothing, or reaches nothing; NaN for a stream of
     one lane. Sums are carried in logs: no depth over- or underflows. Cost: one forward pass, and n skips a sublayer.
     """
-    inputs = first_text(batch)["inputs"]
+    inputs = first_inputs(batch)
     stream = jax.eval_shape(model.enter, params, inputs)
     if stream.ndim < 3:
         positions = model.stack.size + 1

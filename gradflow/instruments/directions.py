@@ -19,7 +19,7 @@ from ..model.equation.sublayer import residual, walk
 from ..model.inputs.context import real_tokens
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at, root
-from .meters.visits import at_bottom, first_text, of_real, where_finite
+from .meters.visits import at_bottom, first_inputs, of_real, where_finite
 
 
 class Directions(NamedTuple):
@@ -44,7 +44,7 @@ def leading_directions(
     keep: Callable = nothing,
 ) -> Directions:
     """Returns the growth of `leading` random orthonormal tangents, and `keep(tangents)` of them at every position."""
-    inputs = first_text(batch)["inputs"]
+    inputs = first_inputs(batch)
     real = real_tokens(inputs)
     used, x = at_bottom(model, params, inputs)
     if not 1 <= leading <= x.size:

@@ -115,7 +115,8 @@ def found(
     context, batch = whole("context", context, 2), whole("batch", batch)
     first, source = start(begin), read(text, tokens)
     files = saved(folder, readout=Readout() if tied else None, precision=precision)
-    causal, known = _fits(files, context)
+    model = _of_one_text(files)
+    causal, known = _fits(files, model, context)
     if mask is not None:
         mask = _known("mask", whole("mask", mask, 0), known)
     unknown = first == AUTO or (mask is None and not causal)
@@ -147,8 +148,8 @@ def found(
         "tokens_sha256": digest(ids),
         "marks": {"begin": list(marks.begin), "end": list(marks.end)},
     }
-    name, chosen = files.folder.resolve().name, quantities(asked, files.model)
-    return Trained(name, files.model, files, sequence, chosen, sources)
+    name, chosen = files.folder.resolve().name, quantities(asked, model)
+    return Trained(name, model, files, sequence, chosen, sources)
 
 
 # ---- what it reads ------------------------------------------------------------------------------------------
@@ -243,16 +244,30 @@ def hidden_by(from_tokenizer: Cut, mask: int | None, known: int) -> int | None:
     return _known("mask", mask, known)
 
 
-def _fits(files: Saved, context: int) -> tuple[bool, int]:
+def _of_one_text(files: Saved) -> Transformer:
+    """Returns the model; refuses one of a source and a target, and one in a single file, which says nothing of its text."""
+    if files.folder.is_file():
+        raise ValueError(
+            f"{printable(files.folder)} has no tokenizer.json beside it: in Python, gf.checkpoint(file) and gf.measure(…)"
+        )
+    if isinstance(files.model, Transformer):
+        return files.model
+    raise ValueError(
+        f"{printable(files.folder)} reads a source and a target, not one text: in Python, gf.checkpoint(folder) and "
+        f"gf.measure(model, {{'inputs': {{'source': …, 'target': …}}, 'targets': …}}, params=…)"
+    )
+
+
+def _fits(files: Saved, model: Transformer, context: int) -> tuple[bool, int]:
     """Returns whether the model sees the past alone, and how many tokens it knows; refuses a context that it has not learned."""
-    learned = files.model.embedding.context
+    learned = model.embedding.context
     if learned and context > learned:
         raise ValueError(f"context is {context}: the model has learned {learned} positions")
     if context > files.context:
         warnings.warn(f"context is {context}: the model is meant for {files.context} tokens", stacklevel=3)
-    attention = [sub.branch for sub in files.model.sublayers if isinstance(sub.branch, Attention)]
+    attention = [sub.branch for sub in model.sublayers if isinstance(sub.branch, Attention)]
     causal = all(branch.causal for branch in attention)
-    return causal, files.model.embedding.vocabulary
+    return causal, model.embedding.vocabulary
 
 
 def _known(name: str, token: int, known: int) -> int:

@@ -310,7 +310,7 @@ def test_windows_are_the_familys_own_or_those_of_the_list():
 
 
 REFUSED = [
-    ("llama", {"model_type": "t6"}, r"no model_type 't6': known: bert"),
+    ("llama", {"model_type": "xyz"}, r"no model_type 'xyz': known: bert"),
     ("llama", {"model_type": None}, "no model_type None"),
     ("llama", {"hidden_act": "mish"}, "hidden_act is 'mish'; supported are gelu, gelu_new"),
     (

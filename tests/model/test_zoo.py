@@ -19,10 +19,16 @@ from gradflow.model.equation.sublayer import gains_map, linearized, sublayer, te
 from gradflow.model.parameters.depth import ByBlock
 from gradflow.model.parameters.names import present
 from gradflow.model.zoo import ZOO
+from gradflow.model.zoo.t5 import T5S
 from gradflow.results.configuration import dumps, loads
 
 WEIGHTS = {
     "deepseek-v3": 671_026_419_200,
+    "t5-small": 60_506_624,
+    "t5-base": 222_903_552,
+    "t5-large": 737_668_096,
+    "t5-3b": 2_851_598_336,
+    "t5-1.1-base": 247_577_856,
     "bert-base": 109_514_298,
     "bert-large": 335_174_458,
     "gpt1": 116_534_784,
@@ -71,7 +77,7 @@ PRINTED = {
     "opt-175b": (175, 0),
 }
 # What has its own tests: two stacks, and experts.
-APART = ("transformer-base", "transformer-big", "deepseek-v3")
+APART = ("transformer-base", "transformer-big", "deepseek-v3", *T5S)
 ALIKE = [name for name in ZOO if name not in APART]
 FAMILIES = dict.fromkeys(type(ZOO[name]) for name in ALIKE)
 SMALLEST = {kind: next(name for name in ALIKE if type(ZOO[name]) is kind) for kind in FAMILIES}

@@ -24,7 +24,7 @@ from ...results.quantities import PROBES
 from ..backward.gradients import dials
 from ..directions import draws, leading_directions
 from ..meters.meter import GAIN, meter, metered, norm
-from ..meters.visits import at_bottom, first_text, of_real
+from ..meters.visits import at_bottom, first_inputs, first_text, of_real
 from .bidiagonal import bidiagonal, transposed
 
 LEADING = 8
@@ -40,7 +40,7 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
     """
     if probes < 2:
         raise ValueError(f"probes is {probes}: an error needs at least 2")
-    batch = jax.vmap(real_first)(batch)
+    batch = jax.vmap(real_first)({"inputs": batch["inputs"]})
     real = real_tokens(batch["inputs"])
     x = jax.vmap(model.enter, (None, 0))(params, batch["inputs"])
 
@@ -191,7 +191,7 @@ def end_to_end(
     positions = jnp.asarray(_positions(starts, size))
     directions = leading_directions(model, params, batch, 1, key)
     growth = directions.growth[:, 0]
-    inputs = first_text(batch)["inputs"]
+    inputs = first_inputs(batch)
     used, x = at_bottom(model, params, inputs)
     (drawn_there,) = draws(at(root(key), "end_to_end"), 1, x)
     v = on_sphere(of_real(drawn_there, real_tokens(inputs)))

@@ -18,7 +18,7 @@ from ...model.inputs import context
 from ...model.layers.layer import FEATURES, NOTHING
 from ...model.parameters.keys import at, root
 from ...results.quantities import JACOBIANS
-from ..meters.visits import at_bottom, first_text, where_finite, with_params
+from ..meters.visits import at_bottom, first_inputs, where_finite, with_params
 from .krylov import Krylov, estimated
 from .matrices import exactly, singular_values
 from .operators import Operator, operators
@@ -58,7 +58,7 @@ def spectrum(
     unknown = [name for name in factors if name not in JACOBIANS]
     if unknown or not factors:
         raise ValueError(f"factors {tuple(factors)}: choose from {', '.join(JACOBIANS)}")
-    inputs = first_text(batch)["inputs"]
+    inputs = first_inputs(batch)
     used, x = at_bottom(model, params, inputs)
 
     def visit(carry, layers_and_params, position):
@@ -90,7 +90,7 @@ def window(
     seconds, and what attention takes from tokens further up is not in them.
     Options as for `spectrum`. Cost: that of a dense one, O(n³) for n entries and each of the factors.
     """
-    inputs = first_text(batch)["inputs"]
+    inputs = first_inputs(batch)
     if not tokens:
         stream = jax.eval_shape(model.enter, params, inputs)
         rows = by_token(jnp.zeros(stream.shape))

@@ -23,6 +23,11 @@ def first_text(batch):
     return real_first(first(batch))
 
 
+def first_inputs(batch):
+    """Returns the inputs of the first example, its real tokens in front of its padding."""
+    return first_text({"inputs": batch["inputs"]})["inputs"]
+
+
 def of_real(x, real):
     """Returns an array of the stream [..., T, d], zero but on `real` tokens [T]; as it is, where these are not said."""
     return x if real is None else jnp.where(real[:, None], x, 0)

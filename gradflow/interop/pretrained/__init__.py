@@ -1,31 +1,34 @@
-"""Trained weights: a folder with config.json and safetensors, as a model and its parameters for every instrument.
+"""Trained weights: a folder with config.json and safetensors, or a GGUF file, as a model and its parameters for every instrument.
 
-Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is
-said all at once. Needs the extra `hf`. Bottom up: files, licence, metadata, sources, gpt_layouts, encoder_layouts, layouts,
-configs, rotations, shared, encoders, gpts, decoders, mixtures, families, matching.
+Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is said all at
+once. Needs the extra `hf`, or `gguf`. Bottom up: files, gguf_files, licence, metadata, sources, gpt_layouts, encoder_layouts,
+layouts, configs, rotations, shared, encoders, encoder_decoders, gpts, decoders, mixtures, families, matching.
 """
 
 import dataclasses
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from ...model.inputs.weights import shapes
 from ...model.numerics import devices
 from ...model.stacks.embedding_readout import Readout
+from ...model.stacks.encoder_decoder import EncoderDecoder
 from ...model.stacks.transformer import Transformer
 from ...model.zoo.architecture import Architecture
 from ...model.zoo.decoders import Routed
 from ...model.zoo.deepseek import DeepSeek
 from ...results.arguments import answering, of_class, shown, suggestions
 from ...results.files import as_path, printable
-from . import licence
+from . import gguf_files, licence
 from .configs import Config
-from .families import FAMILIES
-from .files import json_of, plain, several, sums, tensors
+from .families import BEYOND, FAMILIES, OF_TWO_SEQUENCES
+from .files import Stored, json_of, plain, several, sums, tensors
 from .matching import Match, leaves
 from .sources import Layout
 
@@ -39,14 +42,14 @@ class Saved:
 
     folder: Path
     config: Config
-    model: Transformer
+    model: Transformer | EncoderDecoder
     context: int
     match: Match
 
     def params(self, mesh: Mesh | None = None):
         """Returns the parameters, on a mesh divided along its axis `model`. What is not finite in them raises a warning."""
         dtype = jnp.float64 if self.model.precision == "float64" else jnp.float32
-        read, tree = self.match, self.model.shapes
+        read, tree = self.match, shapes(self.model)
         if mesh is None:
             arrays = [jnp.asarray(read.array(leaf, dtype)) for leaf in read.leaves]
         else:
@@ -74,7 +77,8 @@ def checkpoint(
 
     Parameters
     ----------
-    folder : with `model.safetensors`, or several files and their index; its `model_type` is one of `FAMILIES`
+    folder : with `model.safetensors`, or several files and their index; its `model_type` is one of `FAMILIES`. Or a GGUF file
+        of a llama, qwen2 or qwen3, whose rounded numbers are widened
     readout : what stands in for the head of the files, such as `Readout()`, the token table, for a BERT saved without one
     precision : as of a `Transformer`; "float64" widens the parameters, which otherwise are float32
     mesh : devices among which every parameter is divided along its last axis, by the mesh's axis `model`; of the files each
@@ -95,16 +99,13 @@ def checkpoint(
 def saved(folder: str | Path, *, readout: Readout | None = None, precision: str | None = None) -> Saved:
     """Returns what `checkpoint` reads, before it is read."""
     folder = as_path(folder)
-    if not os.path.isdir(folder):  # whatever the name
-        raise ValueError(f"{printable(folder)} is no folder: one with config.json and safetensors is expected")
-    config = Config(json_of(folder / "config.json"))
+    config, in_files = _opened(folder)
     architecture, layout = described(config)
-    in_files = tensors(folder)
     enough(architecture, len(in_files))
     model = architecture.model(precision)
     if readout is not None:
         model = dataclasses.replace(model, readout=of_class("readout", readout, Readout))
-    match = Match(layout, leaves(model.shapes), in_files, replaced=readout is not None, block=scaled_block(config))
+    match = Match(layout, leaves(shapes(model)), in_files, replaced=readout is not None, block=scaled_block(config))
     if problems := match.problems():
         kind = config.get("model_type")
         raise ValueError(f"{printable(folder)} is not the {kind} that it describes: {problems}")
@@ -113,14 +114,26 @@ def saved(folder: str | Path, *, readout: Readout | None = None, precision: str 
     return Saved(folder, config, model, architecture.context, match)
 
 
+def _opened(folder: Path) -> tuple[Config, Mapping[str, Stored]]:
+    """Returns the configuration and the tensors of a folder, or of a GGUF file."""
+    if folder.suffix == gguf_files.SUFFIX and not os.path.isdir(folder):
+        values, in_file = gguf_files.opened(folder)
+        return Config(values, plain(folder.name)), in_file
+    if not os.path.isdir(folder):  # whatever the name
+        raise ValueError(f"{printable(folder)} is no folder: one with config.json and safetensors is expected")
+    return Config(json_of(folder / "config.json")), tensors(folder)
+
+
 def described(config: Config) -> tuple[Architecture, Layout]:
     """Returns the architecture that a configuration describes, and the layout of its files."""
     kind = config.get("model_type")
+    if isinstance(kind, str) and kind in BEYOND:
+        raise ValueError(f"config.json: model_type {kind} is not read: {BEYOND[kind]}")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"config.json: no model_type {shown(kind)}: {suggestions(str(kind)[:60], FAMILIES)}")
     config.classes(kind)
     config.only(pruned_heads={}, tie_encoder_decoder=False, cross_attention_hidden_size=None)
-    config.only(is_encoder_decoder=False, is_decoder=False, add_cross_attention=False)
+    config.only(is_encoder_decoder=kind in OF_TWO_SEQUENCES, is_decoder=False, add_cross_attention=False)
     own, layout = FAMILIES[kind](config)
     scaled_block(config)
     config.complete()

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +30,24 @@ DEEPEST = 30  # objects and lists in each other
 NAMED = 4  # names in a line
 ROOM = 160  # characters of them
 LONGEST = 120  # characters of a name, or of what a library says
+
+
+class Stored(Protocol):
+    """A tensor in a file, of which `tensor[slices]` reads a part."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """The type of its numbers, as safetensors calls it."""
+        ...
+
+    def __getitem__(self, index) -> np.ndarray:
+        """Returns the part."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -159,6 +177,8 @@ def tensors(folder: Path) -> dict[str, Tensor]:
 
 def parts(folder: Path) -> list[Path]:
     """Returns the files that hold the tensors."""
+    if folder.is_file():
+        return [folder]
     if (folder / WHOLE).is_file():
         return [folder / WHOLE]
     if (folder / INDEX).is_file():

@@ -4,7 +4,7 @@ Every parameter comes from one tensor a block, and every tensor goes somewhere.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from ...model.parameters.names import name
-from .files import FLOAT8, FLOATS, Tensor, plain, several
+from .files import FLOAT8, FLOATS, Stored, plain, several
 from .sources import From, Layout
 
 OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -28,19 +28,35 @@ class Leaf(NamedTuple):
 
 
 def leaves(params) -> list[Leaf]:
-    """Returns all parameters of a model, in the order of the tree, from their shapes."""
-    found, below = [], 0
+    """Returns all parameters of a model, in the order of the tree, from their shapes.
+
+    Those of a side of an encoder and decoder have its name in front.
+    """
+    found = []
+    for key in sorted(params):
+        own = params[key]
+        if key == "stack":
+            found += _stacked(own)
+        elif isinstance(own, Mapping) and "stack" in own:
+            found += [leaf._replace(name=f"{key}.{leaf.name}") for leaf in leaves(own)]
+        else:
+            for path, leaf in jax.tree_util.tree_leaves_with_path({key: own}):
+                found.append(Leaf(name(path), leaf.shape, None))
+    return found
+
+
+def _stacked(segments) -> list[Leaf]:
+    """Returns the parameters of a stack's segments."""
+    below = 0
     starts = []
-    for kinds in params["stack"]:
+    for kinds in segments:
         repeats = jax.tree.leaves(kinds)[0].shape[0]
         starts.append(range(below, below + repeats))
         below += repeats
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if path[0].key != "stack":
-            found.append(Leaf(name(path), leaf.shape, None))
-        else:
-            own = f"{path[2].key}.{name(path[3:])}"
-            found.append(Leaf(own, leaf.shape[1:], starts[path[1].idx]))
+    found = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(segments):
+        own = f"{path[1].key}.{name(path[2:])}"
+        found.append(Leaf(own, leaf.shape[1:], starts[path[0].idx]))
     return found
 
 
@@ -58,7 +74,7 @@ class Match:
         self,
         layout: Layout,
         leaves: list[Leaf],
-        tensors: dict[str, Tensor],
+        tensors: Mapping[str, Stored],
         replaced: bool = False,
         block: tuple[int, int] | None = None,
     ):
@@ -150,7 +166,7 @@ class Match:
             return [Problem(f"not of {', '.join(FLOATS)}", f"{theirs}, {tensor.dtype}")]
         return []
 
-    def unscaled(self, theirs: str, tensor: Tensor) -> "list[Problem]":
+    def unscaled(self, theirs: str, tensor: Stored) -> "list[Problem]":
         """Returns what is wrong with the scales of a matrix of 8 bits, one for each block of it."""
         scale = self.tensors.get(scale_of(theirs))
         expected = tuple(-(-size // part) for size, part in zip(tensor.shape, self.block or (), strict=False))

@@ -8,10 +8,10 @@ import re
 FILES = """_name_or_path name_or_path _model_name_or_path transformers_version torch_dtype dtype torchscript use_bfloat16
 tf_legacy_loss _commit_hash unsloth_version unsloth_fixed"""
 TOKENS = """bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id cls_token_id mask_token_id tokenizer_class
-processor_class prefix"""
+processor_class prefix decoder_start_token_id"""
 TRAINING = """initializer_range initializer_factor init_std gradient_checkpointing dropout attention_dropout hidden_dropout
 activation_dropout hidden_dropout_prob attention_probs_dropout_prob attn_pdrop embd_pdrop resid_pdrop layerdrop
-residual_dropout embedding_dropout mlp_dropout"""
+residual_dropout embedding_dropout mlp_dropout dropout_rate"""
 RUNNING = """use_cache output_past cache_implementation chunk_size_feed_forward output_attentions output_hidden_states
 return_dict use_return_dict attn_implementation _attn_implementation _attn_implementation_autoset
 _attn_implementation_internal"""
@@ -54,6 +54,7 @@ CLASSES = {
     "qwen3_moe": "Qwen3Moe",
     "deepseek_v2": "DeepseekV2",
     "deepseek_v3": "DeepseekV3",
+    "t5": "T5",
 }
 
 

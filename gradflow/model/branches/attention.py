@@ -19,6 +19,7 @@ from .branch import Branch
 from .rotary import Rotary
 
 DROPOUT = "dropout"  # what a training step may put beside the parameters: a key, and a rate
+POSITION_BIAS = "position_bias"  # what a model may: biases of the scores [H, T, S], by how far a key is from the query
 
 
 def kept_probabilities(params, *shape: int):
@@ -28,6 +29,11 @@ def kept_probabilities(params, *shape: int):
     rate = params[DROPOUT]["rate"]
     kept = jax.random.bernoulli(params[DROPOUT]["key"], (1 - rate).astype(jnp.float32), shape)
     return jnp.where(kept, 1 / (1 - rate), 0)
+
+
+def beside_scores(params) -> dict[str, Any]:
+    """Returns what stands beside the scores: logits of sinks, biases of pairs; None where there are none."""
+    return {"sink": params.get("sink"), "bias": params.get(POSITION_BIAS)}
 
 
 @registered
@@ -67,7 +73,7 @@ class Attention(Branch):
     first: int = 0
     sink: float | None = None
 
-    asks: ClassVar[tuple[str, ...]] = ("texts", "groups", DROPOUT)
+    asks: ClassVar[tuple[str, ...]] = ("texts", "groups", DROPOUT, POSITION_BIAS)
 
     @property
     def mask(self) -> Mask:
@@ -172,14 +178,14 @@ class Attention(Branch):
     def scored(self, params, x) -> Scored:
         """Returns the probabilities that it reads the values with, and what they are made of."""
         q, k, _ = self.queries_keys_values(params, x)
-        return scored(q, k, self.mask.of(params), self.scale, self.softcap, sink=params.get("sink"))
+        return scored(q, k, self.mask.of(params), self.scale, self.softcap, **beside_scores(params))
 
     def __call__(self, params, x):
         """Returns the branch's output [T, d]."""
         q, k, own = self._heads(params, x)
         v = self._mixed(params, own, x)
         kept = kept_probabilities(params, self.heads, len(q), len(k))
-        read = attend(q, k, v, self.mask.of(params), self.scale, self.softcap, sink=params.get("sink"), kept=kept)
+        read = attend(q, k, v, self.mask.of(params), self.scale, self.softcap, kept=kept, **beside_scores(params))
         if self.head_gain != Identity():
             by_head = read.reshape(len(q), self.heads, -1).swapaxes(1, 2)
             read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)

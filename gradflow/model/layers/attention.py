@@ -1,9 +1,10 @@
 """Softmax attention of queries, keys and values, and which keys a query sees; with a derivative written out.
 
-    y_t = Σ_s p_ts m_ts v_s,    p_ts = e^{s_ts} / (Σ_u e^{s_tu} + e^a)
+    y_t = Σ_s p_ts m_ts v_s,    p_ts = e^{s_ts + b_ts} / (Σ_u e^{s_tu + b_tu} + e^a)
 
-over the keys that token t sees, a the logit of a *sink* where a head has one, m what dropout leaves where a step drops. The
-derivative names what it needs from the forward pass once, and takes no sum over T² that a compiler would take twice.
+over the keys that token t sees, b a bias of the pair where there is one, a the logit of a *sink* where a head has one, m what
+dropout leaves where a step drops. The derivative names what it needs from the forward pass once, and takes no sum over T² that
+a compiler would take twice.
 
 Axes: T tokens, S of them keys, H heads, K heads of keys, h features a head, g of a value.
 """
@@ -89,18 +90,27 @@ class Hidden(NamedTuple):
 
 
 def attend(
-    q, k, v, mask: Mask = Mask(), scale: float | None = None, softcap: float | None = None, *, sink=None, kept=None
+    q,
+    k,
+    v,
+    mask: Mask = Mask(),
+    scale: float | None = None,
+    softcap: float | None = None,
+    *,
+    sink=None,
+    bias=None,
+    kept=None,
 ):
     """Returns `softmax(s) v` per head, `s = scale q kᵀ`, heads in groups of one key and value; the softmax in float32 or better.
 
     `scale` is 1/√h by default; scores are `c tanh(s/c)` where there is a `softcap` c (Gemma Team 2024, Gemma 2). `sink` [H] are
-    logits that stand beside the scores and have no value (OpenAI 2025, gpt-oss). `kept` [H, T, S] multiplies the
-    probabilities: what dropout leaves of them. Our own lines, since the fused one of `jax.nn` takes its softmax in float32
-    always, which breaks float64 identities.
+    logits that stand beside the scores and have no value (OpenAI 2025, gpt-oss). `bias` [H, T, S] is added to the scores, behind
+    their cap. `kept` [H, T, S] multiplies the probabilities: what dropout leaves of them. Our own lines, since the fused one of
+    `jax.nn` takes its softmax in float32 always, which breaks float64 identities.
     Shapes: q [T, H, h]; k [S, K, h] and v [S, K, g] with K dividing H; the value [T, H g]. Cost: O(T S H (h + g)).
     """
-    grouped = None if sink is None else sink.reshape(k.shape[1], -1)[..., None, None]
-    return _attended(q, k, v, grouped, _hidden(mask, kept, k), _how(q, mask, scale, softcap))
+    beside = _beside(sink, bias, k)
+    return _attended(q, k, v, beside, _hidden(mask, kept, k), _how(q, mask, scale, softcap))
 
 
 class Scored(NamedTuple):
@@ -111,12 +121,13 @@ class Scored(NamedTuple):
     seen: Any  # [T, S]
 
 
-def scored(q, k, mask: Mask = Mask(), scale: float | None = None, softcap: float | None = None, *, sink=None) -> Scored:
+def scored(
+    q, k, mask: Mask = Mask(), scale: float | None = None, softcap: float | None = None, *, sink=None, bias=None
+) -> Scored:
     """Returns the probabilities of `attend`, by the functions that it calls, and what they are made of."""
     how = _how(q, mask, scale, softcap)
-    grouped = None if sink is None else sink.reshape(k.shape[1], -1)[..., None, None]
     scores = _scores(q, k, how.scale)
-    probabilities, _ = _attention(scores, grouped, _hidden(mask, None, k), how)
+    probabilities, _ = _attention(scores, _beside(sink, bias, k), _hidden(mask, None, k), how)
     pairs = scores.shape[-2:]
     by_head = (q.shape[1], *pairs)
     return Scored(probabilities.reshape(by_head), scores.reshape(by_head), mask.seen(pairs))
@@ -134,9 +145,25 @@ def _hidden(mask: Mask, kept, k) -> Hidden:
     return Hidden(mask.reach, mask.texts, kept, mask.groups)
 
 
+class Beside(NamedTuple):
+    """What stands beside the scores, of heads in groups of one key: logits of sinks [K, H/K, 1, 1], biases [K, H/K, T, S]."""
+
+    sink: Any
+    bias: Any
+
+
+def _beside(sink, bias, k) -> Beside:
+    """Returns both of heads in groups, None where there is none."""
+    groups = k.shape[1]
+    return Beside(
+        None if sink is None else sink.reshape(groups, -1)[..., None, None],
+        None if bias is None else bias.reshape(groups, -1, *bias.shape[-2:]),
+    )
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(5,))
-def _attended(q, k, v, sink, hidden: Hidden, how: Scores):
-    p, _ = _attention(_scores(q, k, how.scale), sink, hidden, how)
+def _attended(q, k, v, beside: Beside, hidden: Hidden, how: Scores):
+    p, _ = _attention(_scores(q, k, how.scale), beside, hidden, how)
     return _mixed(_left(p, hidden), v)
 
 
@@ -144,20 +171,22 @@ def _attended(q, k, v, sink, hidden: Hidden, how: Scores):
 def _(how, primals, tangents):
     """`dy = (m ⊙ p ⊙ ds) v − (Σ p ⊙ ds + p_a da) y + m ⊙ p dv`, p the softmax of the scores s, p_a what the sink takes.
 
-    With groups dk and dv are those of a token's own group.
+    A change of the biases is one of the scores. With groups dk and dv are those of a token's own group.
     """
-    (q, k, v, sink, hidden), (dq, dk, dv, dsink, _) = primals, tangents
+    (q, k, v, beside, hidden), (dq, dk, dv, dbeside, _) = primals, tangents
     scores = _scores(q, k, how.scale)
-    p, of_sink = _attention(scores, sink, hidden, how)
+    p, of_sink = _attention(scores, beside, hidden, how)
     left = _left(p, hidden)
     y = _mixed(left, v)
     ds = _scores(dq, k, how.scale) + _of_own_group(_scores(q, dk, how.scale), hidden)
     if how.softcap is not None:
         ds = ds * (1 - jnp.tanh(scores / how.softcap) ** 2)
+    if beside.bias is not None:
+        ds = ds + dbeside.bias
     pds = p * ds
     total = pds.sum(-1)
-    if sink is not None:
-        total = total + (of_sink * dsink)[..., 0]
+    if beside.sink is not None:
+        total = total + (of_sink * dbeside.sink)[..., 0]
     by_head = total.transpose(2, 0, 1).reshape(len(q), -1, 1)  # [T, H, 1]
     centre = (by_head * jnp.ones((1, q.shape[1], v.shape[-1]), total.dtype)).reshape(y.shape).astype(y.dtype)
     return y, _mixed(_left(pds, hidden), v) + _mixed(_of_own_group(left, hidden), dv) - centre * y
@@ -170,16 +199,18 @@ def _scores(q, k, scale: float):
     return jnp.einsum("tkgh,skh->kgts", grouped, k, preferred_element_type=wide(q.dtype))
 
 
-def _attention(scores, sink, hidden: Hidden, how: Scores) -> tuple:
+def _attention(scores, beside: Beside, hidden: Hidden, how: Scores) -> tuple:
     """Returns the softmax of the scores, capped and masked, and what of it the sink takes [K, H/K, T, 1], where there is one."""
     if how.softcap is not None:
         scores = how.softcap * jnp.tanh(scores / how.softcap)
+    if beside.bias is not None:
+        scores = scores + beside.bias
     if how.causal or hidden.reach is not None:
         visible = seen(scores.shape[-2:], how.causal, how.first, hidden.reach, hidden.texts)
         scores = jnp.where(visible, scores, -jnp.inf)
     elif hidden.texts is not None:
         scores = jnp.where(same(hidden.texts), scores, -jnp.inf)
-    return softmax_beside(scores, sink)
+    return softmax_beside(scores, beside.sink)
 
 
 def softmax_beside(scores, sink) -> tuple:

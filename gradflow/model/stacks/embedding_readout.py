@@ -3,10 +3,12 @@
 Axes: tokens [T]; rows and stream [T, d]; V the vocabulary.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -111,6 +113,57 @@ class Sinusoidal:
         if positions is not None:
             waves = waves[positions]
         return rows.shape[-1] ** 0.5 * rows + waves
+
+
+@registered
+@dataclass(frozen=True)
+class Relative:
+    """Token rows alone: how far a key is from its query attention knows from a trained bias of their score, one a head.
+
+    Raffel et al. 2020 (T5), section 2.1: distances share `buckets` biases, those up to a quarter of them, or half under a causal
+    mask, have one each, longer ones share them in steps of their logarithm up to `farthest`. All blocks of a stack have the same
+    table; an encoder and its decoder have one each. The bucket of a distance is that of the authors' code, in float32.
+    """
+
+    heads: int
+    vocabulary: int = 256
+    buckets: int = 32
+    farthest: int = 128
+    rms: float = 1.0
+    context: ClassVar[None] = None
+
+    def __post_init__(self):
+        whole("buckets", self.buckets, least=4)
+        whole("farthest", self.farthest, least=self.buckets)
+
+    def init(self, key, width: int):
+        """Returns `{"token": Embed, "encoder_bias": Embed, "decoder_bias": Embed}`; biases `N(0, 1/d)`, tokens `N(0, rms²)`."""
+        tables: dict[str, Any] = {"token": _embed(self.rms * normal(at(key, "token"), self.vocabulary, width))}
+        for side in ("encoder", "decoder"):
+            name = f"{side}_bias"
+            tables[name] = _embed(width**-0.5 * normal(at(key, name), self.buckets, self.heads))
+        return tables
+
+    def __call__(self, params, tokens: Int[Array, " token"], positions=None) -> Float[Array, "token feature"]:
+        """Returns the bottom of the stream, whatever the positions."""
+        return params["token"].embedding[tokens]
+
+    def biases(self, params, side: str, tokens: int) -> Float[Array, "head token token"]:
+        """Returns the biases of the scores of so many tokens, of the stack of a `side`."""
+        buckets = self.buckets_of(tokens, causal=side == "decoder")
+        by_pair = params[f"{side}_bias"].embedding[buckets]
+        return jnp.moveaxis(by_pair, -1, 0)
+
+    def buckets_of(self, tokens: int, causal: bool) -> np.ndarray:
+        """Returns the bucket [T, S] of each pair of a query and a key; those of keys ahead of their query come second."""
+        ahead = np.arange(tokens)[None] - np.arange(tokens)[:, None]
+        number = self.buckets if causal else self.buckets // 2
+        distance = np.maximum(-ahead, 0) if causal else np.abs(ahead)
+        near = number // 2
+        steps = np.log(np.maximum(distance, 1).astype(np.float32) / near) / math.log(self.farthest / near)
+        far = np.minimum(near + (steps * (number - near)).astype(int), number - 1)
+        bucket = np.where(distance < near, distance, far)
+        return bucket if causal else bucket + number * (ahead > 0)
 
 
 def sinusoids(tokens: int, width: int, dtype=jnp.float32) -> Float[Array, "token feature"]:

@@ -24,16 +24,18 @@ import jax.numpy as jnp
 
 from ...results.arguments import of_class
 from ...results.configuration import registered
-from ..branches.attention import Attention
+from ..branches.attention import DROPOUT, POSITION_BIAS, Attention
 from ..equation.sublayer import walk
 from ..inputs.weights import shapes
 from ..layers.layer import FEATURES
 from ..numerics.precision import in_float32, in_precision_of
 from ..numerics.settings import usual_settings
 from ..parameters.keys import at, root
-from .embedding_readout import Readout, Sinusoidal
+from .embedding_readout import Readout, Relative, Sinusoidal
 from .stack import Stack
 from .transformer import check_precision, in_weight_precision
+
+MEMORY = "memory"
 
 
 @registered
@@ -42,6 +44,7 @@ class CrossAttention(Attention):
     """Attention whose keys and values are made of the memory: to the stream a function of each token alone."""
 
     causal: bool = False
+    asks: ClassVar[tuple[str, ...]] = (MEMORY, DROPOUT)
     couples: ClassVar[str] = FEATURES
 
     def __post_init__(self):
@@ -53,20 +56,9 @@ class CrossAttention(Attention):
 
     def seen(self, params, x):
         """Returns the memory, which lies where a parameter would."""
-        if "memory" not in params:
+        if MEMORY not in params:
             raise ValueError("cross-attention without a memory: it belongs in the decoder of an EncoderDecoder")
-        return params["memory"]
-
-
-def remembering(stack: Stack, params, memory) -> tuple:
-    """Returns the parameters of a stack with the memory behind every cross-attention of it."""
-    remembered = []
-    for sub, of_sublayer, repeats in stack.with_params(params):
-        if isinstance(sub.branch, CrossAttention):
-            copies = jnp.broadcast_to(memory, (repeats, *memory.shape))
-            of_sublayer = {**of_sublayer, "branch": {**of_sublayer["branch"], "memory": copies}}
-        remembered.append(of_sublayer)
-    return stack.structured(remembered)
+        return params[MEMORY]
 
 
 @registered
@@ -227,6 +219,17 @@ class Side:
         """Returns what is read out, from the top of the stream."""
         return self.stack.leave(params["leave"], x)
 
+    def beside_stream(self, params, inputs) -> dict:
+        """Returns what attention reads of an example beside the stream: biases by distance, where the embedding has some."""
+        embedding = self.whole.embedding
+        if not isinstance(embedding, Relative):
+            return {}
+        return {POSITION_BIAS: embedding.biases(params["embedding"], self.name, len(inputs[self.reads]))}
+
+    def in_context(self, params, inputs, **memory) -> dict:
+        """Returns the parameters with that, and a decoder's memory, beside those of the layers that ask for it."""
+        return self.stack.with_context(params, {**self.beside_stream(params, inputs), **memory})
+
     def run(self, params, x):
         """Returns what is read out, from the bottom of the stream."""
         return self.leave(params, walk(self.stack, params["stack"], x)[0])
@@ -248,13 +251,13 @@ class Encoder(Side):
 
     def with_context(self, params, inputs):
         """Returns the parameters, and with them the tokens that the decoder reads."""
-        return {**params, "inputs": inputs}
+        return {**self.in_context(params, inputs), "inputs": inputs}
 
     def loss(self, params, out, targets):
         """Returns the loss of the decoder whose memory is `out`."""
-        side, other = self.whole.decoder, {**_ends(params), **params["decoder"]}
-        own = {**other, "stack": remembering(side.stack, other["stack"], out)}
-        return self.whole.loss(own, side.run(own, side.enter(own, params["inputs"])), targets)
+        side, inputs = self.whole.decoder, params["inputs"]
+        own = side.in_context({**_ends(params), **params["decoder"]}, inputs, memory=out)
+        return self.whole.loss(own, side.run(own, side.enter(own, inputs)), targets)
 
 
 @registered
@@ -268,9 +271,10 @@ class Decoder(Side):
 
     def with_context(self, params, inputs):
         """Returns the parameters with the memory behind every cross-attention."""
-        side, other = self.whole.encoder, {**_ends(params), **params["encoder"]}
+        side = self.whole.encoder
+        other = side.in_context({**_ends(params), **params["encoder"]}, inputs)
         memory = side.run(other, side.enter(other, inputs))
-        return {**params, "stack": remembering(self.stack, params["stack"], memory)}
+        return self.in_context(params, inputs, memory=memory)
 
     def loss(self, params, out, targets):
         """Returns the loss of the whole, from what left the stream."""

@@ -1,7 +1,7 @@
 """The zoo: architectures of the field at their published sizes, each a value that builds its model and scales.
 
 Of Gemini nothing but its siblings' internals (Gemma) is published. Bottom up: architecture, bert, deepseek, gemma, gpt, llama,
-decoders, opt, original.
+decoders, opt, original, t5.
 """
 
 import pandas as pd
@@ -15,9 +15,11 @@ from .gpt import GPT1, GPT2, GPT3
 from .llama import LLAMA, MISTRAL, OLMO2, QWEN3
 from .opt import OPT
 from .original import ORIGINAL
+from .t5 import T5S
 
 ZOO: dict[str, Architecture] = {
     **ORIGINAL,
+    **T5S,
     **BERT,
     **GPT1,
     **GPT2,
