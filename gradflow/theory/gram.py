@@ -40,7 +40,8 @@ Push = Callable[[Gram], Gram]
 class TheoryContext(NamedTuple):
     """Where a layer acts: width of the stream, tokens of an example, heads to draw, the key to draw them from, and examples.
 
-    `features` is how many the entries of Σ are means over, and scatter with; infinite where Σ is exact.
+    `features` is how many the entries of Σ are means over, and scatter with; infinite where Σ is exact. `stream_features` is with
+    how many Σ is drawn behind every sublayer (`features`); infinite where it is the expected one.
     """
 
     width: int
@@ -49,6 +50,7 @@ class TheoryContext(NamedTuple):
     key: Array
     examples: int = 1
     features: float = math.inf
+    stream_features: float = math.inf
 
     def lanes(self, k: Gram) -> int:
         """Returns how many lanes the rows of a Gram matrix are of."""
@@ -213,11 +215,11 @@ def acts_by_row(layer) -> bool:
 def factor(sigma: Gram) -> Gram:
     """Returns `C` with `C Cᵀ = Σ`, up to a jitter that keeps equal tokens apart: 2 N roundings of the mean square.
 
-    Tokens that differ by less are drawn as if they differed by that.
+    Tokens that differ by less are drawn as if they differed by that. Of nothing it is next to nothing.
     """
-    rounding = 2 * len(sigma) * jnp.finfo(sigma.dtype).eps
+    numbers = jnp.finfo(sigma.dtype)
     mean_square = jnp.mean(jnp.diag(sigma))
-    apart = on_diagonal(sigma, rounding * mean_square)
+    apart = on_diagonal(sigma, 2 * len(sigma) * numbers.eps * mean_square + numbers.tiny)
     return jnp.linalg.cholesky(apart)
 
 
