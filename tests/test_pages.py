@@ -299,9 +299,16 @@ def test_what_theory_misses_is_that_of_its_file():
 
 def test_query_and_key_gradients_beside_theory_are_those_of_their_file():
     frame = pd.read_csv(VALIDATION / "scores.csv")
-    for wiring, rows in frame.groupby("wiring"):
-        ranges = [f"{rows[how].min():.2f} to {rows[how].max():.2f}" for how in ("limit", "scatter")]
-        assert f"| `{wiring}` | {' | '.join(ranges)} |" in text(TRUST)
+    extent = lambda numbers: f"{numbers.min():.2f} to {numbers.max():.2f}"
+    for (wiring, width, examples, tokens), rows in frame.groupby(["wiring", "width", "examples", "tokens"]):
+        ranges = [extent(rows[how]) for how in ("none", "place", "stream")]
+        assert f"| `{wiring}` | {examples} × {tokens} | {width} | {' | '.join(ranges)} |" in text(TRUST)
+        if examples > 1:
+            assert f"width {width} with {examples * tokens} tokens" in flat(MANUAL)
+            assert f"{ranges[1]} for {wiring}-norm" in flat(MANUAL)
+            assert f"{ranges[2]} for {wiring}-norm" in flat(MANUAL)
+    errors = frame[["none_se", "place_se", "stream_se"]].stack()
+    assert f"at standard errors of {extent(errors)}:" in flat(TRUST)
 
 
 REFUSED = {
