@@ -116,7 +116,15 @@ def _swept(nodes: Mapping[str, Any], data, *, depth=(), width=(), take: Callable
 
 
 def _predicted(
-    nodes: Mapping[str, Any], data, *, quantities=("backward",), draws: int = 4, replicas: int = 8, key=0, mesh=None
+    nodes: Mapping[str, Any],
+    data,
+    *,
+    quantities=("backward",),
+    draws: int = 4,
+    replicas: int = 8,
+    scatter="place",
+    key=0,
+    mesh=None,
 ) -> Counted:
     """Yields operations and bytes of the prediction for every model."""
     if mesh is not None:
@@ -125,7 +133,7 @@ def _predicted(
     keys = jax.vmap(lambda replica: at(root(key), "theory", replica))(jnp.arange(replicas))
     rows = batch["inputs"].size ** 2
     for model in nodes.values():
-        traced = theory.over_replicas.trace(model, theory.readings(quantities), draws, batch, keys, None)
+        traced = theory.over_replicas.trace(model, theory.readings(quantities), draws, scatter, batch, keys, None)
         grams = size.GRAMS + model.stack.size + size.DRAWN * draws
         yield operations(traced.jaxpr), 4 * rows * grams
 

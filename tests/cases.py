@@ -91,8 +91,13 @@ CARRIED = ("span_norm", "nanochat", "unet")
 SETS = ("jpmhc", "mhc_v4", "gated_residual", "frac_connections")
 ON_SETS = ("mhc_lite", "kromhc")
 HISTORY = ("denseformer", "attn_res", "block_attn_res")
+SEVERAL = (
+    "value_residual",
+    "muddformer",
+    "deep_cross_attention",
+)  # inputs of a branch: parts of two sublayers differ in shape
 # Placements whose attention and feed-forward are wired apart stand around the two branches of `TWO`.
-PAIRS = ("normformer", "hybrid_norm", "parallel", "b2t", *CARRIED, *HISTORY, *ON_SETS)
+PAIRS = ("normformer", "hybrid_norm", "parallel", "b2t", *CARRIED, *HISTORY, *SEVERAL, *ON_SETS)
 ALL = {**NAMED, **{name: PLACEMENTS[name] for name in PAIRS}, "everything": everything}
 ALL |= {"hyper": hyper, "dynamic": dynamic, "keel": keel}
 WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup", "highway")
@@ -100,13 +105,27 @@ WITHOUT_NORM = ("none", "rezero", "fixup", "t_fixup", "highway")
 GAINS = ("deepnorm", "keel", "admin", "layerscale", "depth_scaled", "layernorm_scaling", "rezero")
 SIMILAR = (*GAINS, "deepscale", "fixup", "t_fixup", "huginn", "gpas", "prores", "adaln_zero", "laurel", *SETS, *PAIRS)
 WITH_ALL = ("pre", "post", "everything")
-READING = ("dynamic", "mhc", "highway", "attn_res", "block_attn_res", *ON_SETS, *SETS[:3])  # gains that read the stream
+# Whose gains read the stream.
+READING = ("dynamic", "mhc", "highway", "attn_res", "block_attn_res", *SEVERAL[1:], *ON_SETS, *SETS[:3])
 # One norm of each of these, several lanes, and gains that read the stream: every mechanism of equation (1).
 EVERYWHERE = ("pre-layernorm", "everything-rmsnorm")
-LANES = ("residual", "siamese", "hyper", "parallel", "b2t", "dynamic", "mhc", *CARRIED, *HISTORY, *ON_SETS, *SETS)
+LANES = (
+    "residual",
+    "siamese",
+    "hyper",
+    "parallel",
+    "b2t",
+    "dynamic",
+    "mhc",
+    *CARRIED,
+    *HISTORY,
+    *SEVERAL,
+    *ON_SETS,
+    *SETS,
+)
 # Every wiring with the norms in turn; three of them with both.
 TURNS = {name: NORMS if name in ("pre", "post", "everything") else [list(NORMS)[i % 2]] for i, name in enumerate(ALL)}
-TURNS |= {name: ["rmsnorm"] for name in ("attn_res", "block_attn_res")}  # whose reads have one of their own
+TURNS |= {name: ["rmsnorm"] for name in ("attn_res", "block_attn_res", *SEVERAL)}  # whose reads have one of their own
 NAMES = [(name, norm) for name, norms in TURNS.items() for norm in norms if name not in WITHOUT_NORM]
 NAMES += [(name, "layernorm") for name in WITHOUT_NORM]
 
@@ -204,9 +223,19 @@ def deepest(wiring: Wiring):
 
 @cache
 def dense(wiring: Wiring) -> dict:
-    """Dense Jacobians of the deepest model's sublayers and of all their parts, `{name: [S, outputs, inputs]}`."""
+    """Dense Jacobians of the deepest model's sublayers and of all their parts, `{name: [S, outputs, inputs]}`.
+
+    Where parts of two sublayers differ in shape, all are as large as the stream, with zeros.
+    """
     deep, params, x = deepest(wiring)
-    visit = lambda x, parts, _: (residual(x, parts), jacobians.matrices(parts, x))
+    size = x.size if wiring.name in SEVERAL else 0
+
+    def enlarged(matrix):
+        return jnp.pad(matrix, [(0, max(0, size - own)) for own in matrix.shape])
+
+    def visit(x, parts, _):
+        return residual(x, parts), jax.tree.map(enlarged, jacobians.matrices(parts, x))
+
     found = jit(lambda p, x: walk(deep.stack, p, x, visit)[1])(params["stack"], x)
     return jax.device_get(found)
 

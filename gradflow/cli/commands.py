@@ -95,7 +95,8 @@ def atlas(
 ) -> None:
     """Put every wiring on one figure and in one sortable table: gradient, Jacobians, tokens and loss, and their theory.
 
-    Without --wirings all named ones. An interrupted run goes on with the wirings that its folder lacks.
+    Without --wirings all named ones. Prints a sentence on every family of them. An interrupted run goes on with the wirings that
+    its folder lacks.
     """
     started = time.perf_counter()
     use_fast_compilation()
@@ -109,6 +110,8 @@ def atlas(
         stacks, data = models.built()
         configuration = _configuration("atlas", models, updates, run, data)
         tree, origin = jobs.make_atlas(stacks, data, updates.built(), configuration=configuration, **asdict(run))
+        summary = _summary(run.out)
+    print(summary, end="")
     for name, why in settings(tree)["failed"].items():
         print(f"{name} failed: {why}")
     print(_commit_note(origin), end="")

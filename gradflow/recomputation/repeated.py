@@ -87,7 +87,7 @@ def _predicted(recorded: Mapping[str, Any], models, data) -> xr.DataTree:
     missing = [name for name in ("quantities", "draws", "replicas") if name not in theory]
     if missing:
         raise ValueError(f"its theory does not say its {missing[0]}")
-    options = {name: theory[name] for name in ("quantities", "draws", "replicas")}
+    options = {name: theory[name] for name in ("quantities", "draws", "replicas", "scatter") if name in theory}
     return predict(models, data, key=described.key(recorded), **options)
 
 

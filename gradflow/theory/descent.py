@@ -30,6 +30,7 @@ from ..model.parameters.names import outer_names, parameter_names
 from ..model.stacks.transformer import Transformer
 from ..results.quantities import PROBES
 from .embedding_readout import embedded, norm_gain_correction, readout
+from .features import at_bottom, behind
 from .gram import ROOTS_ALONE, Gram, Response, TheoryContext, on_diagonal
 from .mean_cotangent import GramPair, passed, shared
 from .rows import Rows
@@ -100,23 +101,17 @@ def visit(x: GramPair, layers, extra, *, place: TheoryContext, rows: Rows, names
     Reports mean squares and token cosine, and for each weight 0, or NaN where no part has one of that name.
     """
     key, dials = extra
-    acting = {}
+    here, acting = place._replace(key=key), {}
     for part, layer in layers.items():
-        acting[part] = Acting(
-            part=part,
-            layer=layer,
-            place=place._replace(key=key),
-            rows=rows,
-            input_dial=dials["parts"][part],
-            weight_dials=dials["parameter"],
-            names=names,
-        )
+        acting[part] = Acting(part, layer, here, rows, dials["parts"][part], dials["parameter"], names)
     parts: dict[str, Callable] = {**acting}
     parts["skip"] = acting["skip"].on_way(0)
     parts["read"] = acting["read"].on_way(1)
     squares = of_stream(x.stream, rows)
     metered = replace(x, tangent=rows.by_token(x.tangent, dials["stream"]))
     y, seen = recorded(parts, shared(metered, place.width), at=_as_it_acts)
+    skip, branch = seen["skip"].stream, seen["write"].stream
+    y = replace(y, stream=behind(y.stream, skip, branch, layers["norm_out"], here))
     for part, quantity in MEAN_SQUARES.items():
         squares[quantity] = rows.mean(jnp.diag(seen[part].stream))
     present: set[str] = set()
@@ -194,7 +189,7 @@ def through(model: Transformer, batch, place: TheoryContext) -> tuple[Callable, 
 
         tables = named("branch", bottom)
         no_tangent = jnp.zeros_like(bottom.value)
-        embedding = with_sources(GramPair(bottom.value, no_tangent), tables)
+        embedding = with_sources(GramPair(at_bottom(bottom.value, place), no_tangent), tables)
         entered, entrance = passed(model.stack.entrance, embedding, place)
         gains = named("enter", entrance)
         x, (squares, known) = walk(

@@ -47,8 +47,9 @@ Push = Callable[[Gram], Gram]
 class TheoryContext(NamedTuple):
     """Where a layer acts: width of the stream, tokens of an example, heads to draw, the key to draw them from, and examples.
 
-    `features` is how many the entries of Σ are means over, and scatter with; infinite where Σ is exact. `texts` [E, T] are the
-    numbers of the texts that tokens are of, −1 of padding; None where each example is one.
+    `features` is how many the entries of Σ are means over, and scatter with; infinite where Σ is exact. `stream_features` is with
+    how many Σ is drawn behind every sublayer (`features`); infinite where it is the expected one. `texts` [E, T] are the numbers
+    of the texts that tokens are of, −1 of padding; None where each example is one.
     """
 
     width: int
@@ -57,6 +58,7 @@ class TheoryContext(NamedTuple):
     key: Array
     examples: int = 1
     features: float = math.inf
+    stream_features: float = math.inf
     texts: Array | None = None
 
     def draws_by_row(self, name: str, number: int, rows: int, features: int) -> Array:
@@ -239,15 +241,16 @@ def factor(sigma: Gram, real=None) -> Gram:
     """Returns `C` with `C Cᵀ = Σ`, up to a jitter that keeps equal tokens apart: 2 N roundings of the mean square.
 
     Tokens that differ by less are drawn as if they differed by that. Of `real` rows [N] alone, where these are said: others are
-    drawn by themselves.
+    drawn by themselves. Of nothing it is next to nothing.
     """
     number: Any = len(sigma)
     if real is not None:
         number = jnp.sum(real)
         sigma = jnp.where(real[:, None] & real[None], sigma, jnp.eye(len(sigma), dtype=sigma.dtype))
-    rounding = 2 * number * jnp.finfo(sigma.dtype).eps
+    numbers = jnp.finfo(sigma.dtype)
+    rounding = 2 * number * numbers.eps
     mean_square = jnp.mean(jnp.diag(sigma), where=real)
-    apart = on_diagonal(sigma, rounding * mean_square)
+    apart = on_diagonal(sigma, rounding * mean_square + numbers.tiny)
     return checkpoint_name(jnp.linalg.cholesky(apart), ROOT)
 
 

@@ -6,6 +6,7 @@ attention, heads are drawn, and every quantity has the Monte Carlo error of that
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from ..compiling.ahead import Ahead
 from ..compiling.jitted import for_few_calls
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
-from ..model.inputs.context import context_of, tokens_of
+from ..model.inputs.context import context_of, texts_said, tokens_of
 from ..model.inputs.weights import shapes
 from ..model.layers.layer import Layer
 from ..model.layers.norms import LayerNorm
@@ -30,6 +31,7 @@ from ..model.stacks.admin_profiling import profiled
 from ..model.stacks.embedding_readout import Embedding
 from ..model.stacks.transformer import Transformer
 from ..progress import Waiting
+from ..results.agreement import squared
 from ..results.arguments import answering, known, whole
 from ..results.digest import digest
 from ..results.fields import field_values
@@ -46,9 +48,15 @@ READINGS: dict[str, Callable[..., dict]] = {
     "stream": descent.stream,
     "partial_jacobian": descent.partial_jacobian,
 }
+# Where the entries of Gram matrices scatter as means over the model's features do, and what is assumed of the width.
+SCATTER = {
+    "none": "infinite width: features are independent, tokens far fewer than features",
+    "place": "infinite width: features are independent, tokens far fewer than features; query and key gradients have the scatter "
+    "of the tokens at their own place, not what sublayers further down add to it",
+    "stream": "features are independent, and as many as the model has: a replica has Gram matrices of its own",
+}
+SCATTERED = {"place": "features", "stream": "stream_features"}  # fields of `TheoryContext` that are then the width
 ASSUMPTIONS = (
-    "infinite width: features are independent, tokens far fewer than features; query and key gradients have the scatter of the "
-    "tokens at their own place, not what heads and sublayers further down add to it",
     "fresh weights: sublayers are independent of each other, and the backward pass of the forward pass, except that the loss "
     "gradient has a nonzero mean along the stream",
     "a readout of its own weights",
@@ -64,6 +72,7 @@ def predict(
     quantities: str | Sequence[str] = ("backward",),
     draws: int = 4,
     replicas: int = 8,
+    scatter: str = "place",
     key=0,
     params=None,
     mesh: Mesh | None = None,
@@ -78,6 +87,9 @@ def predict(
     quantities : "backward" (stream, parameter and outer gradients, budget, split, signal, loss), "stream" (of these the
         stream's alone), "partial_jacobian", or names of what they yield
     draws : heads drawn for every attention sublayer, in each of the `replicas`, whose scatter is the Monte Carlo error
+    scatter : where Gram matrices scatter as means over the model's features do: "none", the limit of infinite width; "place", in
+        query and key gradients at their own place; "stream", at every sublayer. Of the last a replica is like a seed: take some
+        hundred, since the errors are those of as many seeds
     params : refused: trained weights have no theory here
     mesh : devices; replicas are divided along its axis `seed`, examples along `example`; there are no weights to divide
 
@@ -91,6 +103,7 @@ def predict(
         raise ValueError("theory is of initialization and takes no params: measure trained weights")
     draws = whole("draws", draws)
     replicas = whole("replicas", replicas, least=2)
+    known("scatter", scatter, SCATTER)
     mesh = devices.automatic(mesh)
     devices.check_divides(mesh, devices.SEED, replicas, "replicas")
     origin, clock = provenance(), Clock()
@@ -107,6 +120,10 @@ def predict(
         raise ValueError(
             f"theory is of step 0 and a condition of zero, and the batch says its {outside[0]}: leave it out"
         )
+    if scatter == "stream" and texts_said(batch["inputs"]) is not None:
+        raise ValueError(
+            'scatter="stream" draws whole examples, and the batch has padding or packed texts: take "place"'
+        )
     devices.check_examples(mesh, batch)
     models = profiled(models, batch, key)
     origin_key = root(key)
@@ -116,14 +133,14 @@ def predict(
     with Waiting("predict") as bar, Ahead() as ahead:
         for name, model in models.items():
             if mesh is None:
-                ahead.compile(name, over_replicas, model, chosen, draws, batch, keys, None)
+                ahead.compile(name, over_replicas, model, chosen, draws, scatter, batch, keys, None)
             else:
-                ahead.count(over_replicas, model, chosen, draws, batch, keys, mesh)
+                ahead.count(over_replicas, model, chosen, draws, scatter, batch, keys, mesh)
             bar.expect(ahead.seconds)
 
         def of_model(name: str, model: Transformer) -> Readings:
             ahead.wait(name)
-            arrays = jax.device_get(over_replicas(model, chosen, draws, placed_batch, placed_keys, mesh))
+            arrays = jax.device_get(over_replicas(model, chosen, draws, scatter, placed_batch, placed_keys, mesh))
             weights = shapes(model)
             return Readings(arrays, coordinates(model, weights), model, parameter_count(weights))
 
@@ -135,11 +152,12 @@ def predict(
         key=str(key),
         batch_sha256=digest(batch),
         theory={
-            "assumptions": ASSUMPTIONS,
+            "assumptions": (SCATTER[scatter], *ASSUMPTIONS),
             "heads drawn": draws * replicas,
             "quantities": listed(quantities),
             "draws": draws,
             "replicas": replicas,
+            "scatter": scatter,
         },
         **devices.described(mesh),
     )
@@ -156,24 +174,38 @@ def readings(quantities: str | Sequence[str]) -> tuple[Callable[..., dict], ...]
     return tuple(dict.fromkeys(chosen))
 
 
-@for_few_calls(0, 1, 2, 5)
-def over_replicas(model: Transformer, chosen, draws: int, batch, keys, mesh: Mesh | None = None) -> dict:
+@for_few_calls(0, 1, 2, 3, 6)
+def over_replicas(model: Transformer, chosen, draws: int, scatter: str, batch, keys, mesh: Mesh | None = None) -> dict:
     """Returns mean and standard error over replicas of all the readings in `chosen`; on a mesh all devices take some."""
 
     def of_replica(key):
         examples, tokens = tokens_of(batch["inputs"]).shape
-        place = TheoryContext(model.width, tokens, draws, key, examples, model.width)
+        at_width: dict[str, Any] = {SCATTERED[scatter]: model.width} if scatter in SCATTERED else {}
+        place = TheoryContext(model.width, tokens, draws, key, examples, **at_width)
         arrays = {}
         for reading in chosen:
             arrays.update(reading(model, batch, place))
         return arrays
 
-    root_of_number = len(keys) ** 0.5
     statistics = {}
     for name, values in devices.in_turn(of_replica, keys, devices.ways(mesh, devices.SEED)).items():
-        statistics[name] = values.mean(0)
-        statistics[f"{name}_sem"] = values.std(0, ddof=1) / root_of_number
+        average = root_mean_square if squared(name) else mean
+        statistics[name], statistics[f"{name}_sem"] = average(values)
     return devices.everywhere(mesh, statistics)
+
+
+def mean(values) -> tuple:
+    """Returns the mean over replicas, and its standard error."""
+    return values.mean(0), values.std(0, ddof=1) / len(values) ** 0.5
+
+
+def root_mean_square(values) -> tuple:
+    """Returns the root of the mean square over replicas, and its standard error."""
+    largest = jnp.max(values, axis=0)
+    unit = jnp.where(largest > 0, largest, 1)  # of numbers whose squares underflow
+    square, error = mean((values / unit) ** 2)
+    root = jnp.sqrt(square)
+    return unit * root, unit * jnp.where(root == 0, 0, error / (2 * root))
 
 
 def inner_layers(layer) -> Iterator:

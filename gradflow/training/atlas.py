@@ -33,7 +33,7 @@ from ..model.numerics.settings import here, set_to, usual_settings
 from ..model.parameters.keys import root
 from ..model.parameters.names import coordinates, parameter_count
 from ..model.stacks.admin_profiling import profiled
-from ..model.wirings.catalogue import wirings
+from ..model.wirings.catalogue import family, wirings
 from ..results.arguments import answering, function, whole
 from ..results.cells import Cells
 from ..results.configuration import dumps, encode
@@ -100,8 +100,8 @@ def atlas(
     folder : keeps one file a wiring, each whole or not there; those already there are not made again
     mesh : devices, as `train` takes it; wirings are then made one at a time, since all of them need all devices
 
-    The reason of a theory's refusal is the attribute `no_theory` of the wiring's node in `training`, beside `equation` and
-    `source`; the wirings that failed are in the root's attribute `failed`, by name, in a line each, and in `tracebacks`.
+    The reason of a theory's refusal is the attribute `no_theory` of the wiring's node in `training`, beside `equation`, `source`
+    and `family`; the wirings that failed are in the root's attribute `failed`, by name, in a line each, and in `tracebacks`.
 
     Cost: 30 s of processors a wiring at 12 blocks of width 64, of which 10 s are theory, and 10 s to compile.
     Errors: ValueError as `train`, and for a mesh beside an executor; FileExistsError where the folder holds a wiring of another
@@ -149,7 +149,7 @@ def _one(name: str, model, plan: Plan, key, scatter: int, predict) -> xr.DataTre
     run = train({name: model}, plan.data, plan.recipe, steps=plan.steps, **options)[1]
     trees = {"training": run, "start": _started(name, model, plan, key, scatter)}
     root_attributes = dict(run.attrs)
-    attributes = _equation_and_source(name, model)
+    attributes = _from_the_catalogue(name, model)
     on_mesh = {} if plan.mesh is None else {"mesh": plan.mesh}
     if predict is not None:
         try:
@@ -196,15 +196,15 @@ def _repeated(array, times: int):
     return jnp.broadcast_to(array, (times, *array.shape))
 
 
-def _equation_and_source(name: str, model) -> dict[str, str]:
-    """Returns the equation and the citation of a wiring: those of the table of names, or its sublayers' own."""
+def _from_the_catalogue(name: str, model) -> dict[str, str]:
+    """Returns equation, citation and family of a wiring: those of the table of names, or its sublayers' own and no family."""
     table = wirings()
     if name in table.index:
-        return {"equation": str(table.loc[name, "equation"]), "source": str(table.loc[name, "source"])}
+        return {said: str(table.loc[name, said]) for said in ("equation", "source", "family")}
     described = describe(encode(model))["wirings"]
     equations = dict.fromkeys(wiring["equation"] for wiring in described)
     sources = dict.fromkeys(wiring["source"] for wiring in described)
-    return {"equation": "; ".join(equations), "source": "; ".join(sources)}
+    return {"equation": "; ".join(equations), "source": "; ".join(sources), "family": family(name)}
 
 
 def _is_wiring(tree: xr.DataTree, name: str) -> bool:

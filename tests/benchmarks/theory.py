@@ -32,11 +32,11 @@ def main():
     print("wiring blocks  compile s  predict s  Monte Carlo error  32 seeds / theory (quartiles)")
     for depth in chosen.depths:
         for name, model in gf.transformers("pre", "post", depth=depth, width=chosen.width).items():
-            lowered = over_replicas.lower(model, (descent.backward,), DRAWS, batch, keys)
+            lowered = over_replicas.lower(model, (descent.backward,), DRAWS, "place", batch, keys)
             compiling = timed(lambda low=lowered: (low.compile(), np.zeros(()))[1])
             params = jax.vmap(model.init)(seed_keys(0, SEEDS))
             ways = {
-                "theory": lambda m=model: over_replicas(m, (descent.backward,), DRAWS, batch, keys),
+                "theory": lambda m=model: over_replicas(m, (descent.backward,), DRAWS, "place", batch, keys),
                 "seeds": lambda m=model, p=params: over_seeds(m, (gradients.reading,), p, batch, None),
             }
             found = ways["theory"]()

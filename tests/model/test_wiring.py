@@ -6,9 +6,10 @@ import cases
 import pytest
 from reference import norm_of
 
+from gradflow.model.layers.layer import Gain
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.parameters.depth import OfDepth
-from gradflow.model.wirings.catalogue import WIRINGS
+from gradflow.model.wirings.catalogue import FAMILIES, WIRINGS, wirings
 from gradflow.model.wirings.wiring import Wiring
 
 
@@ -19,6 +20,13 @@ def test_a_wiring_says_what_it_is_and_where_it_is_from(name):
     assert made.equation != Wiring("x").equation
     assert any(year in made.source for year in map(str, range(2015, 2027)))
     assert hash(made) == hash(WIRINGS[name]())
+
+
+def test_every_named_wiring_is_in_one_family_and_one_of_ones_own_in_none():
+    listed = [name for names in FAMILIES.values() for name in names]
+    assert sorted(listed) == sorted(wirings().index)
+    own = wirings(Wiring("half", write=Gain(0.5)))
+    assert own["family"].drop_duplicates().tolist() == [*FAMILIES, "one's own"]
 
 
 OF_THEIR_OWN = {"ngpt": RMSNorm(scale="none"), "mhc_v4": RMSNorm(), "gated_residual": RMSNorm()}

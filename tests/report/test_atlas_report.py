@@ -1,4 +1,4 @@
-"""The table, the page and the figure of an atlas, from numbers that are made up."""
+"""The table, the page, the figures and the sentences of an atlas, from numbers that are made up."""
 
 import json
 import re
@@ -10,6 +10,8 @@ import xarray as xr
 
 import gradflow as gf
 from gradflow.report.tables import atlas, atlas_page
+from gradflow.report.tables.ways import way, ways
+from gradflow.report.text import families
 from gradflow.results import folder
 from gradflow.results.quantities import FACTORS, JACOBIANS, PROBES
 from gradflow.results.tree import Readings, label
@@ -39,11 +41,12 @@ def node(rate: float) -> Readings:
 
 @pytest.fixture(scope="module")
 def tree():
-    """Three wirings: one decays toward the input, one grows, one diverged; another failed."""
+    """Three wirings: one decays toward the input, one grows, one of another family diverged; another failed."""
     rates = {"decays": 0.5, "grows": -0.5, "diverged": np.nan}
     run = label({name: node(rate) for name, rate in rates.items()}, leading={"step": STEPS, "seed": SEEDS})
     for name in rates:
         run[name].attrs |= {"equation": f"x + F x | {name}", "source": "<nobody>", "no_theory": f"{name}: none"}
+        run[name].attrs["family"] = "lost" if name == "diverged" else "finite"
     nodes = {
         "/": xr.Dataset(attrs={"failed": json.dumps({"broken": "ValueError: it is"})}),
         "training": run.to_dataset(),
@@ -101,12 +104,88 @@ def test_the_figure_has_a_row_a_wiring_and_is_drawn_where_numbers_are_missing(tr
     assert "triangles" in whole.get_label()
 
 
+def test_a_family_is_drawn_alone_at_the_width_of_a_column_and_its_caption_begins_with_its_sentence(tree):
+    page = gf.plot.atlas(tree, "finite")
+    assert page.get_figwidth() == gf.plot.WIDTHS["icml-column"]
+    named = [ax for ax in page.axes if ax.get_yticklabels()]
+    assert [[text.get_text() for text in ax.get_yticklabels()] for ax in named] == [["grows", "decays"]] * len(named)
+    assert page.get_label().startswith(f"{families.of_tree(tree)['finite']}. ")
+    with pytest.raises(ValueError, match=r"no family in this atlas 'finit': did you mean 'finite'"):
+        gf.plot.atlas(tree, "finit")
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((0.1, 0.9), "grows"),
+        ((0.1, 0.4), "is kept"),
+        ((-0.5, 0.5), "is kept"),
+        ((-0.9, -0.1), "decays"),
+        ((-0.6, 0.1), "is open"),
+        ((np.nan, np.nan), "is open"),
+    ],
+)
+def test_a_way_is_read_from_an_interval(interval, expected):
+    assert way(*interval) == expected
+
+
+def points_of(family: str, **wirings) -> pd.DataFrame:
+    """Points of wirings `(net log-gain, its norms)`, a nat to either side, the same before and after the training."""
+    rows = []
+    for name, (net, norm) in wirings.items():
+        for number, mean in (("net", net), ("norm", norm)):
+            for when in atlas.WHEN:
+                rows.append([name, family, number, when, mean, mean - 0.3, mean + 0.3, 3])
+    return pd.DataFrame(rows, columns=atlas.POINT)
+
+
+@pytest.mark.parametrize(
+    ("wirings", "expected"),
+    [
+        ({"a": (2, 0), "b": (1, 0)}, "grows in all 2 (+1.0 to +2.0 nat)"),
+        ({"a": (0, -9)}, "is kept in it (0.0 nat)"),
+        (
+            {"a": (2, 0), "b": (-1, -3), "c": (-2, -5)},
+            "decays where a norm is on the path (2: −2.0 to −1.0 nat) and nowhere else (1: +2.0 nat)",
+        ),
+        ({"a": (2, 0), "b": (-1, 0)}, "grows in 1 (a), decays in 1 (b)"),
+        ({"a": (2, -3), "b": (-1, -3), "c": (0.4, 0)}, "grows in 2 (a, c), decays in 1 (b)"),
+        ({"a": (0.25, 0), "b": (-1, -3)}, "decays in 1 (b), is open in 1 (a)"),
+        (dict.fromkeys("abcd", (-2, 0)) | {"e": (1, 0)}, "grows in 1 (e), decays in 4"),
+        ({"a": (np.nan, 0), "b": (np.nan, 0)}, "is open in 2 (a, b)"),
+    ],
+)
+def test_a_sentence_says_the_strongest_rule_that_all_wirings_obey_and_else_counts(wirings, expected):
+    rows = ways(points_of("any", **wirings))
+    assert families.rule(rows[rows["when"] == "trained"]) == expected
+
+
+def test_what_starts_as_pre_norm_is_counted(tree):
+    points = pd.concat([points_of("norms", pre=(1, 0)), points_of("lanes", alike=(1.05, 0), other=(2, 0))])
+    said = families.of_tree(tree, points)
+    assert said["lanes"].endswith(
+        "at the start it grows in all 2 (+1.1 to +2.0 nat), in 1 of them as under pre-norm, to 0.1 nat"
+    )
+    assert "as under pre-norm" not in said["norms"]
+
+
+def test_findings_have_a_sentence_for_every_family(tree):
+    decays = "toward the input the gradient, after 9 steps, grows in 1 (grows), decays in 1 (decays)"
+    assert gf.findings.atlas(tree) == [
+        f"finite (2 wirings): {decays}; at the start it grows in 1 (grows), decays in 1 (decays)",
+        "lost (1 wiring): toward the input the gradient, after 9 steps, is open in 1 (diverged); "
+        "at the start it is open in 1 (diverged)",
+    ]
+
+
 def test_the_folder_is_whole_and_another_configuration_is_refused(tree, tmp_path):
     out = gf.report.write_atlas(tree, tmp_path / "out", configuration={"steps": 9})
-    for name in ("results.nc", "figures/atlas.pdf", "figures/atlas.csv", "tables/atlas.html", "tables/atlas.md"):
+    for name in ("results.nc", "figures/atlas.pdf", "figures/atlas.csv", "tables/atlas.html", "tables/atlas.md",
+                 "figures/atlas_finite.pdf", "figures/atlas_lost.csv", "tables/families.csv"):  # fmt: skip
         assert name in json.loads((out / folder.MANIFEST).read_text())["outputs"]
         assert (out / name).exists()
     assert pd.read_csv(out / "tables" / "atlas.csv")["wiring"].tolist() == ["grows", "decays", "diverged", "broken"]
+    assert (out / "tables" / "summary.txt").read_text(encoding="utf-8").splitlines()[1:] == gf.findings.atlas(tree)
     assert gf.report.verify(out).in_order
     assert r"\providecommand{\gfGrowsNetTrained}" in (out / "numbers.tex").read_text(encoding="utf-8")
     with pytest.raises(FileExistsError, match="steps was 9, now 8; name another folder"):

@@ -1,14 +1,18 @@
 """The scatter of what tells tokens apart: query and key gradients of few features, by Monte Carlo, in units of standard error."""
 
+import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gradflow as gf
+from gradflow.instruments.backward import gradients
 from gradflow.model.branches.attention import Attention
 from gradflow.model.branches.rotary import Rotary
 from gradflow.model.layers import norms
 from gradflow.model.parameters.names import named
+from gradflow.theory import features
 from gradflow.theory.gram import TheoryContext, response
 
 TOKENS, WIDTH, DRAWS = 16, 32, 4096
@@ -82,3 +86,68 @@ def test_where_gram_matrices_are_exact_nothing_scatters():
     for name in ("value", "out"):
         np.testing.assert_array_equal(exact.sources[name], scattered.sources[name])
     assert (jnp.abs(exact.sources["query"] - scattered.sources["query"]) > 0).any()
+
+
+# ---- at every sublayer --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [WIDTH, TOKENS // 2])
+def test_features_that_are_there_have_the_gram_matrix_they_are_of(width):
+    """Of more tokens than features too, where it has their rank."""
+    tokens = np.random.default_rng(1).normal(size=(TOKENS, width))
+    sigma = tokens @ tokens.T / width
+    found = features.exact(jnp.asarray(sigma), width)
+    assert found.shape == (TOKENS, width)
+    np.testing.assert_allclose(found @ found.T, sigma, atol=1e-12)
+
+
+def test_a_branch_that_adds_nothing_leaves_the_gram_matrix():
+    sigma, nothing = grams()[0], jnp.zeros((TOKENS, TOKENS))
+    np.testing.assert_allclose(features.of_sum(jax.random.key(0), sigma, nothing, WIDTH), sigma, atol=1e-12)
+
+
+def test_the_gram_matrix_of_a_sum_has_the_mean_and_the_scatter_of_features():
+    """Skip and branch of 32 features, the skip's as they are: against tokens that are drawn and added."""
+    skip, branch = grams()
+    there, mixes = (np.linalg.cholesky(sigma) for sigma in (skip, branch))
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(WIDTH, WIDTH)))[0][:TOKENS] * WIDTH**0.5
+
+    def added(key):
+        total = there @ rotation + mixes @ jax.random.normal(key, (TOKENS, WIDTH))
+        return total @ total.T / WIDTH
+
+    keys = jax.random.split(jax.random.key(1), DRAWS)
+    run = jax.jit(
+        lambda: (jax.vmap(added)(keys), jax.vmap(lambda key: features.of_sum(key, skip, branch, WIDTH))(keys))
+    )
+    by_tokens, drawn = jax.device_get(run())
+    spread = by_tokens.std(0, ddof=1)
+    assert abs(drawn.mean(0) - (skip + branch)).max() < 5 * spread.max() / DRAWS**0.5
+    np.testing.assert_allclose(drawn.std(0, ddof=1), spread, rtol=5 / (2 * DRAWS) ** 0.5 * 2)
+
+
+@pytest.mark.long
+def test_query_and_key_gradients_of_a_stack_have_the_scatter_of_all_sublayers():
+    """Post-norm, where it adds up: the limit is short of them, and what scatters at every sublayer is not."""
+    model = gf.transformer("post", depth=4, width=WIDTH, heads=4, context=TOKENS)
+    batch = gf.data.text(context=TOKENS, batch=1).batch(jax.random.key(0), 0)
+    read = jax.jit(lambda key: gradients.reading(model, model.init(key), batch)["parameter_gradient"] ** 2)
+    found = np.asarray(jax.lax.map(read, jax.random.split(jax.random.key(0), 512)), float)
+    mean, sem = found.mean(0), found.std(0, ddof=1) / len(found) ** 0.5
+    z = {}
+    for how in ("none", "stream"):
+        told = gf.predict(model, batch, draws=4, replicas=256, scatter=how)["model"].to_dataset()
+        columns = [told["parameter"].values.tolist().index(name) for name in ("query", "key")]
+        root, error = (told[f"parameter_gradient{suffix}"].values[::2][:, columns] for suffix in ("", "_sem"))
+        ours, own_error = mean[::2][:, columns], sem[::2][:, columns]
+        z[how] = (ours - root**2) / np.hypot(own_error, 2 * root * error)
+    assert abs(z["stream"]).max() < 4
+    assert z["none"][-1].min() > 4
+
+
+def test_a_stack_whose_branches_begin_as_nothing_is_predicted_and_an_unknown_scatter_is_refused():
+    model = cases.model(cases.ALL["rezero"](), 1, cases.TWO)
+    told = gf.predict(model, cases.batch(), replicas=2, scatter="stream")["model"]
+    assert np.isfinite(told["stream_gradient"]).all()
+    with pytest.raises(ValueError, match=r"no scatter 'steam': did you mean 'stream'\? known: none, place, stream"):
+        gf.predict(model, cases.batch(), scatter="steam")

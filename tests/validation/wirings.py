@@ -31,6 +31,7 @@ DEPTH, HEADS, CONTEXT, DRAWS = 6, 8, 32, 256
 SCORES = ("query", "key")
 ENOUGH, AT_A_TIME, MOST = 0.0155, 64, 2048  # relative standard error of the measured mean square; seeds
 TABLE = Path(__file__).with_suffix(".csv")
+PLACES = dict.fromkeys(("stream_gradient_at", "stream_rms_at", "weights_at"), str)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -85,7 +86,7 @@ def main() -> None:
     names, width, init, least = vars(parser.parse_args()).values()
     batch = gf.data.text(context=CONTEXT, batch=1).batch(jax.random.key(0), 0)
     index = ["wiring", "init"]
-    known = pd.read_csv(TABLE).set_index(index).to_dict("index") if TABLE.exists() else {}
+    known = pd.read_csv(TABLE, dtype=PLACES).set_index(index).to_dict("index") if TABLE.exists() else {}
     for name in names:
         known[name, init] = row(name, init, width, least, batch)
         print(name, init, known[name, init], flush=True)

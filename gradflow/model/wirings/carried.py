@@ -67,13 +67,15 @@ def nanochat(norm: Layer = RMSNorm(scale="none")) -> Placement:
 def value_residual(norm: Layer = LayerNorm()) -> Placement:
     """Value residual (ResFormer): pre-norm whose attention reads half its own values and half those of the first block.
 
-    On two lanes: the stream, and the values of the first block, which its attention writes. The halves are those of the paper's
+    On two lanes: the stream, and the values of the first block, which its attention writes; to the empty lane below it nothing
+    comes down. The halves are those of the paper's
     identity form; they stand in `value_mix`, and `LaneGains` in their place train them. Grouped values leave the rest of
     the lane empty.
     """
     own, first = AtBlock(1, 1.0, 0.5), AtBlock(1, 0.0, 0.5)
     attention = Wiring(
         "value_residual_attention",
+        skip=mixed((1.0, 0.0), (0.0, AtBlock(1, 0.0, 1.0))),
         norm_in=PerLane((norm, Identity())),
         write=mixed((1.0, 0.0), (0.0, AtBlock(1))),
         enter=spread(1.0, 0.0),
@@ -83,6 +85,7 @@ def value_residual(norm: Layer = LayerNorm()) -> Placement:
     mlp = replace(
         attention,
         name="value_residual_mlp",
+        skip=Identity(),
         read=gathered(1.0, 0.0),
         norm_in=norm,
         write=spread(1.0, 0.0),

@@ -87,17 +87,17 @@ PLACEMENTS |= {alias: PLACEMENTS[name] for alias, name in ALIASES.items()}
 
 # What a wiring is about, in the order of a table or an atlas.
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "norms": (
+    "norm placement": (
         *("pre", "post", "res_post", "sandwich", "none", "sub_ln", "keel", "huginn", "mix_ln", "span_norm"),
         *("normformer", "hybrid_norm", "hybrid_norm_star"),
     ),
-    "scaled branches": (
+    "residual scaling": (
         *("deepnorm", "admin", "rezero", "layerscale", "depth_scaled", "layernorm_scaling", "deepscale", "fixup"),
         *("t_fixup", "prores", "laurel"),
     ),
     "gates and updates": ("highway", "adaln_zero", "gpas", "ngpt", "geonorm"),
     "carried lanes": ("residual", "siamese", "parallel", "b2t", "nanochat", "unet", "value_residual"),
-    "mixed lanes": (
+    "hyper-connections": (
         *("hyper_connections", "dynamic_hyper_connections", "frac_connections", "mhc", "mhc_v4", "mhc_lite", "kromhc"),
         *("jpmhc", "gated_residual"),
     ),

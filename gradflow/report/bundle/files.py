@@ -13,7 +13,8 @@ from ..paper import body, hyperparameters, macros, references
 from ..plot import saving, setting
 from ..tables import atlas, atlas_page, fits, numbers
 from ..tables.outcome import outcome
-from ..text import captions, logs, summary
+from ..tables.ways import ways
+from ..text import captions, families, logs, summary
 from . import checklist, crate, readme
 from .contents import Contents
 
@@ -34,6 +35,7 @@ WHAT = {
     "tables/laws.csv": "laws over depth with their exponents",
     "tables/total_depth.csv": "the last gradient against the number of blocks",
     "tables/total_depth_laws.csv": "its laws",
+    "tables/families.csv": "which way the gradient goes under each wiring, by family",
     "tables/atlas.csv": "every wiring in numbers",
     "tables/atlas.md": "every wiring in a table",
     "tables/atlas.html": "a page that sorts",
@@ -131,12 +133,21 @@ def _pictures(contents: Contents) -> Iterator[Picture]:
 def _drawings(contents: Contents) -> Iterator[tuple]:
     """Yields `(name, figure, table)` for every figure."""
     if contents.record.kind == "atlas":
-        points = atlas.points(contents.trees["atlas"])
-        yield "atlas", plot.atlas(contents.trees["atlas"], points=points), points
+        yield from _of_atlas(contents.trees["atlas"])
     elif contents.record.kind == "logs":
         yield from log_figures(contents.run, logs.steps_of(contents.run))
     else:
         yield from figures(contents.run, contents.part("sweep"), contents.part("theory"))
+
+
+def _of_atlas(tree) -> Iterator[tuple]:
+    """Yields the figure of all wirings, and one of every family where there are several."""
+    points = atlas.points(tree)
+    yield "atlas", plot.atlas(tree, points=points), points
+    families_there = list(dict.fromkeys(points["family"]))
+    if len(families_there) > 1:
+        for family in families_there:
+            yield f"atlas_{family}", plot.atlas(tree, family, points=points), points[points["family"] == family]
 
 
 def _tables(contents: Contents) -> tuple[dict[str, str], dict[str, pd.DataFrame]]:
@@ -167,12 +178,14 @@ def _log_tables(contents: Contents) -> tuple[dict[str, str], dict[str, pd.DataFr
 def _atlas_tables(contents: Contents) -> tuple[dict[str, str], dict[str, pd.DataFrame]]:
     """Returns the same of an atlas, whose one table is there in three forms."""
     tree = contents.trees["atlas"]
-    table = atlas.table(tree, atlas.points(tree))
-    caption = captions.sentence(captions.setting(contents.run))
+    points = atlas.points(tree)
+    table = atlas.table(tree, points)
+    conditions = captions.sentence(captions.setting(contents.run))
+    sentences = [conditions, *families.of_tree(tree, points).values()]
     texts = {
-        "tables/atlas.csv": table.to_csv(index=False),
+        **_written({"atlas": table, "families": ways(points)}, sentences),
         "tables/atlas.md": atlas_page.markdown(table),
-        "tables/atlas.html": atlas_page.page(table, caption),
+        "tables/atlas.html": atlas_page.page(table, conditions),
     }
     return texts, {"atlas": table}
 

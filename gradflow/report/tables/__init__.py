@@ -1,7 +1,7 @@
 """The numbers behind figures and pages, as long tables with a band over seeds; knows results and laws, and draws nothing.
 
 Bottom up: steps, profiles, budget, nonfinite, fits, outcome, jacobians, attention, activations,
-removal, precision, extremes, numbers, theory, experiments, growth, coordinates, atlas, atlas_page.
+removal, precision, extremes, numbers, theory, experiments, growth, coordinates, atlas, atlas_page, ways.
 """
 
 from .budget import NET, budget_from_top, budget_totals, ends, net_budget

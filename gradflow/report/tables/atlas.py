@@ -88,7 +88,7 @@ AGREEMENT = {
     "theory_depth": "depth",
     "theory_seeds": "n",
 }
-POINT = ["model", "number", "when", "mean", "low", "high", "n"]
+POINT = ["model", "family", "number", "when", "mean", "low", "high", "n"]
 
 
 def ends(node) -> dict[str, xr.DataArray]:
@@ -97,33 +97,39 @@ def ends(node) -> dict[str, xr.DataArray]:
 
 
 def points(tree: xr.DataTree) -> pd.DataFrame:
-    """Returns every number of every wiring: columns `model`, `number`, `when`, `mean`, `low`, `high`, `n`.
+    """Returns every number of every wiring: columns `model`, `family`, `number`, `when`, `mean`, `low`, `high`, `n`.
 
-    The wiring that keeps most of its gradient comes first. `theory` is the measured over the predicted mean square of the
-    stream gradient at the worst position, with twice its standard error to either side.
+    Families stand in the order of their first wirings, and in each the wiring that keeps most of its gradient comes first.
+    `theory` is the measured over the predicted mean square of the stream gradient at the worst position, with twice its
+    standard error to either side.
     """
     rows: list[dict[str, Any]] = []
     for name, node in _nodes(tree, "training").items():
         data = node.to_dataset()
+        which = {"model": name, "family": node.attrs.get("family", "")}
         for number, column in NUMBERS.items():
             for when, values in ends(column.of(data)).items():
-                row: dict[str, Any] = {"model": name, "number": number, "when": when}
-                for bound, value in band(values).items():
-                    row[str(bound)] = float(value)
-                rows.append(row)
-        rows.append(_theory_point(name, agreement(tree, name)))
-    frame = pd.DataFrame(rows, columns=POINT)
-    net = frame[(frame["number"] == "net") & (frame["when"] == "trained")]
-    sorted_names = net.sort_values("mean", ascending=False, na_position="last")["model"].tolist()
-    place = {name: i for i, name in enumerate(sorted_names)}
-    return frame.sort_values("model", key=lambda names: names.map(place), kind="stable", ignore_index=True)
+                of_seeds = {str(bound): float(value) for bound, value in band(values).items()}
+                rows.append({**which, "number": number, "when": when, **of_seeds})
+        rows.append({**which, **_theory_point(agreement(tree, name))})
+    return _by_family(pd.DataFrame(rows, columns=POINT))
 
 
-def _theory_point(name: str, compared: dict[str, float]) -> dict[str, Any]:
+def _theory_point(compared: dict[str, float]) -> dict[str, Any]:
     ratio = compared["theory_ratio"]
     reach = 2 * compared["theory_sem"]
-    row = {"model": name, "number": "theory", "when": "start", "mean": ratio}
-    return {**row, "low": ratio - reach, "high": ratio + reach, "n": compared["theory_seeds"]}
+    point = {"number": "theory", "when": "start", "mean": ratio}
+    return {**point, "low": ratio - reach, "high": ratio + reach, "n": compared["theory_seeds"]}
+
+
+def _by_family(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns the points with families in the order they come in, and the wirings of each by what they keep after training."""
+    families = {family: place for place, family in enumerate(dict.fromkeys(frame["family"]))}
+    net = frame[(frame["number"] == "net") & (frame["when"] == "trained")]
+    kept = net.set_index("model")["mean"]
+    rows = frame.assign(place=frame["family"].map(families), kept=frame["model"].map(kept))
+    order = rows.sort_values(["place", "kept"], ascending=[True, False], na_position="last", kind="stable").index
+    return frame.loc[order].reset_index(drop=True)
 
 
 def _nodes(tree: xr.DataTree, place: str) -> dict[str, xr.DataTree]:
@@ -170,7 +176,7 @@ def table(tree: xr.DataTree, with_points: pd.DataFrame | None = None) -> pd.Data
     """Returns one row a wiring, numbers as numbers: `net_start`, `net_start_low`, `net_start_high`, `net_trained`, …
 
     `law_start` is the law as text and `law_start_k` its exponent; `no_theory` says why there is none, `failed` what stopped
-    a wiring. The wiring that keeps most of its gradient comes first. `with_points` is `points(tree)`, for callers that have it.
+    a wiring. The order is that of the points. `with_points` is `points(tree)`, for callers that have it.
     """
     nodes = _nodes(tree, "training")
     rows: list[dict[str, Any]] = []
@@ -180,13 +186,15 @@ def table(tree: xr.DataTree, with_points: pd.DataFrame | None = None) -> pd.Data
     for name, why in settings(tree).get("failed", {}).items():
         rows.append({"wiring": name, "failed": why})
     frame = pd.DataFrame(rows)
-    texts = frame.columns.intersection(["equation", "source", "law_start", "law_trained", "no_theory", "failed"])
+    texts = frame.columns.intersection(
+        ["family", "equation", "source", "law_start", "law_trained", "no_theory", "failed"]
+    )
     return frame.fillna(dict.fromkeys(texts, ""))
 
 
 def _row(tree: xr.DataTree, name: str, node, of_model: pd.DataFrame) -> dict[str, Any]:
     """Returns the row of one wiring in `table`, from its points."""
-    row: dict[str, Any] = {"wiring": name}
+    row: dict[str, Any] = {"wiring": name, "family": node.attrs.get("family", "")}
     row["equation"] = node.attrs.get("equation", "")
     row["source"] = node.attrs.get("source", "")
     steps = node["step"].values

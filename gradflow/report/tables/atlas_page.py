@@ -16,7 +16,7 @@ def texts(frame: pd.DataFrame) -> pd.DataFrame:
     """Returns `atlas.table` as texts: a number with its interval in one cell, at initialization and after the training."""
     empty = [""] * len(frame)
     rows = frame.to_dict("records")
-    columns: dict[str, list[str]] = {"wiring": list(frame["wiring"])}
+    columns: dict[str, list[str]] = {"wiring": list(frame["wiring"]), "family": list(frame.get("family", empty))}
     if "equation" in frame:
         columns["equation"] = list(frame["equation"])
     for when in WHEN:

@@ -14,6 +14,7 @@ from ..tables.experiments import difference, diverged, final
 from ..tables.fits import fitting
 from ..tables.precision import BOUND
 from ..tables.profiles import interval, nodes, signed
+from . import families
 from . import precision as rounding
 
 
@@ -179,6 +180,11 @@ def before_and_after(run) -> list[str]:
 def precision(tree, bound: float = BOUND) -> list[str]:
     """Returns how far each model is off in each precision, where every reading first passes `bound`, and what is lost."""
     return rounding.of_tree(nodes(tree), bound)
+
+
+def atlas(tree) -> list[str]:
+    """Returns of every family of wirings which way the gradient goes, before and after the training, and what decides it."""
+    return list(families.of_tree(tree).values())
 
 
 def collapse(run) -> list[str]:
