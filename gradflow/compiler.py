@@ -25,10 +25,11 @@ QUICKLY = (
 # What a program is told beside the flags (`jitted`): with a kernel a fusion, made by LLVM alone, it is compiled in two thirds of
 # the time, and without the rewriter in three quarters of that. Unoptimized sums go one entry after the other: they keep it.
 FEWER_KERNELS = "xla_cpu_use_fusion_emitters"  # releases before 0.12 know it
+# Without the expander a barrier holds: what is behind one is not computed again for each of its readers (`functional.affine`).
 OFTEN = {
     FEWER_KERNELS: False,
     "xla_backend_optimization_level": 1,
-    "xla_disable_hlo_passes": "tree_reduction_rewriter",
+    "xla_disable_hlo_passes": "tree_reduction_rewriter,cse_barrier_expander",
 }
 ONCE = {FEWER_KERNELS: False, "xla_backend_optimization_level": 0}
 STARTS = "from jaxlib import xla_client; xla_client.CompileOptions()"  # where flags are read

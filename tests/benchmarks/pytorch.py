@@ -4,7 +4,10 @@
 
 Both sides give the loss, every gradient, the norm of every parameter's gradient and the norm of the stream's gradient at
 every depth; ours reads besides what `gradients.backward` lists. PyTorch, written by hand with its fused attention, takes
-the stream's gradients in three ways: full backward hooks on the sublayers, hooks on the tensors, and `retain_grad`.
+the stream's gradients in three ways: full backward hooks on the sublayers, hooks on the tensors, and `retain_grad`. Ours is
+compiled as `gf.measure` and `gf.train` compile it.
+
+With PYTHONPATH set to another checkout, that one's passes are timed.
 
 First checks that both sides agree; then prints, for each model, the median seconds, and the median over rounds of the
 ratio ours / (PyTorch's best way in that round), with its quartiles.
@@ -18,11 +21,13 @@ Axes: x is [batch, tokens, features]; S sublayers, H heads.
 
 import argparse
 import statistics
+from functools import partial
 
 import jax
 import numpy as np
 from turns import in_turn, quartiles
 
+from gradflow import compiler
 from gradflow.instruments.backward import gradients
 from gradflow.model.stacks.transformer import transformers
 
@@ -191,7 +196,7 @@ def compared(name, model, rounds):
     """Seconds [rounds] of every way and of ours, taken in turn."""
     params, data = model.init(0), batch()
     tensors = {key: torch.tensor(np.asarray(tokens), dtype=torch.long) for key, tokens in data.items()}
-    ours = jax.jit(lambda p, b: gradients.backward(model, p, b)).lower(params, data).compile()
+    ours = jax.jit(partial(gradients.backward, model), compiler_options=compiler.options(compiler.OFTEN))
     steps = {way: build(Transformer(model, params, name == "pre")) for way, build in WAYS.items()}
     for step in steps.values():
         check(ours(params, data)[1], step(tensors))

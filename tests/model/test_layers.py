@@ -18,7 +18,7 @@ from gradflow.model.branches.rotary import ByWavelength, Interpolated, Rotary
 from gradflow.model.layers import layer as layers
 from gradflow.model.layers import norms
 from gradflow.model.layers.attention import Mask, attend
-from gradflow.model.layers.functional import ACTIVATIONS, standardized
+from gradflow.model.layers.functional import ACTIVATIONS, affine, standardized
 from gradflow.model.layers.layer import Complement, FeatureGain, Gain, Identity, ScalarGain, Shift, Zero
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.parameters.depth import ByBlock, at_layer
@@ -318,6 +318,11 @@ RULES = {
     "centred": (lambda x: standardized(x, 1e-3, True), plain_norm(True), HEADS[:1]),
     "not centred": (lambda x: standardized(x, 1e-3, False), plain_norm(False), HEADS[:1]),
     "gelu": (ACTIVATIONS["gelu"], gelu, HEADS[:1]),
+    "affine": (
+        affine,
+        lambda x, w, b: x @ w + b[None],
+        (cases.normal(5, 3), cases.normal(3, 4, seed=1), cases.normal(4, seed=2)),
+    ),
 }
 over_rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 

@@ -16,16 +16,25 @@ from flax import nnx
 from ...results.arguments import known, real
 from ...results.configuration import registered
 from ...results.fields import field_values
-from ..layers.functional import ACTIVATIONS
+from ..layers.functional import ACTIVATIONS, affine
 from ..layers.layer import FEATURES, Identity, Layer, as_layer, coupling
 from ..parameters.initializers import FanIn, Initialization, Matrix, draw
 from ..parameters.keys import at
 
 
+class Linear(nnx.Linear):
+    """Flax's `W x + b`, as `affine` takes it."""
+
+    def __call__(self, inputs, out_sharding=None):
+        """Returns `W x + b` [..., fan_out]."""
+        bias = None if self.bias is None else self.bias[...]
+        return affine(*self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype))
+
+
 def linear(key, weights: Initialization, name: str, fan_in: int, fan_out: int, width: int, bias: bool) -> nnx.Linear:
-    """Returns `nnx.Linear` with its kernel drawn from `weights` and a zero bias where there is one."""
+    """Returns a `Linear` with its kernel drawn from `weights` and a zero bias where there is one."""
     kernel = draw(weights, at(key, name), Matrix(name, fan_in, fan_out, width))
-    return nnx.Linear(fan_in, fan_out, use_bias=bias, kernel_init=lambda *_: kernel, rngs=nnx.Rngs(0))
+    return Linear(fan_in, fan_out, use_bias=bias, kernel_init=lambda *_: kernel, rngs=nnx.Rngs(0))
 
 
 class Branch(Layer):

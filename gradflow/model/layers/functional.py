@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import erf
 
-from ..numerics.precision import in_float32
+from ..numerics.precision import in_float32, with_leading_axes
 
 
 def gelu(u):
@@ -65,6 +65,45 @@ def _hat_and_scale(x, eps, centred):
         x = x - _mean(x)
     scale = jax.lax.rsqrt(_mean(x * x) + eps)
     return x * scale, scale
+
+
+def affine(x, kernel, bias=None):
+    """Returns `x W + b` of tokens x [..., d], W a kernel [d, h], with gradients that the CPU takes fast: `(gᵀ x)ᵀ` and `gᵀ 1`.
+
+    Its products read their left factor by rows: by itself XLA takes `xᵀ g`, at half the speed. And it sums columns entry by
+    entry, each computed again. So g is written down once, and both gradients are products with gᵀ.
+    """
+    last = x.ndim - 1
+    y = jax.lax.dot_general(x, written(kernel.T), (((last,), (1,)), ((), ())))
+    if bias is not None:
+        one_a_token = jnp.where(False, jax.lax.stop_gradient(x[..., :1]), jnp.ones((), x.dtype))  # of every example
+        y = y + _outer(one_a_token, bias)
+    return written(y)
+
+
+@jax.custom_jvp
+def written(x):
+    """Returns `x`, whose gradient is written down, as it stands, before it is read."""
+    return x
+
+
+@written.defjvp
+def _(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return written(x), jax.lax.optimization_barrier(dx)
+
+
+@jax.custom_jvp
+def _outer(column, row):
+    """Returns `column ⊗ row` of a column [..., 1] that no gradient goes to, and a row [h], to which goes a product."""
+    return column * with_leading_axes(row, column)
+
+
+@_outer.defjvp
+def _(primals, tangents):
+    (column, row), (_, change) = primals, tangents
+    last = column.ndim - 1
+    return _outer(column, row), jax.lax.dot_general(column, change[:, None], (((last,), (1,)), ((), ())))
 
 
 def _mean(x):
