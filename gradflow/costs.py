@@ -18,12 +18,13 @@ from .compiling.operations import Operations, operations, speed
 from .instruments.backward import gradients
 from .instruments.measurement import by_node
 from .instruments.readings import readings
-from .instruments.seeds import drawn_at_once, first_call, over_seeds, seed_keys
+from .instruments.seeds import drawn_at_once, first_calls, over_seeds
 from .model.contracts import Model
 from .model.inputs import size, weights
 from .model.inputs.batch import the_batch
 from .model.numerics.devices import check_axes
 from .model.numerics.settings import usual_settings
+from .model.numerics.threads import at_a_time
 from .model.parameters.keys import at, root
 from .programs.measurement import measure
 from .programs.sweep import sweep
@@ -90,14 +91,14 @@ def _measured(
     nodes: Mapping[str, Any], data, *, seeds: int = 8, key=0, quantities=("backward",), mesh=None, **others
 ) -> Counted:
     """Yields operations and bytes of the measurement of every model."""
-    chosen, keys = readings(quantities), seed_keys(key, seeds)
+    chosen = readings(quantities)
     kept = size.rematerialized if set(chosen) == {gradients.rematerialized} else size.activations
     batch = the_batch(data, nodes, key)
     for model in nodes.values():
-        arguments = first_call(model, chosen, keys, batch, None)
-        parts = -(-seeds // drawn_at_once(model, seeds))
-        counted = operations(over_seeds.trace(*arguments).jaxpr).times(parts)
-        yield counted, _bytes(model, data, seeds=seeds, mesh=mesh, kept=kept)
+        needed = _bytes(model, data, seeds=seeds, mesh=mesh, kept=kept)
+        length = drawn_at_once(model, seeds)
+        for arguments, times in first_calls(model, chosen, weights.shapes(model, length), batch, None):
+            yield operations(over_seeds.trace(*arguments).jaxpr).times(times * seeds / length), needed
 
 
 def _bytes(model, data, **taken) -> float:
@@ -152,7 +153,7 @@ def _trained(
 ) -> Counted:
     """Yields operations and bytes of the training of every model, with its separate readings at the recorded steps."""
     plan = Plan.of(data, recipe(optimizer), key, seeds, steps, record, readings)
-    at_once = 1 if jax.default_backend() == "cpu" else seeds
+    at_once = at_a_time(seeds)
     for model in nodes.values():
         yield Operations(), _bytes(model, data, seeds=seeds, copies=TRAINED, at_once=at_once, mesh=mesh)
         for call in calls(plan, model):

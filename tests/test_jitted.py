@@ -7,7 +7,8 @@ import pytest
 
 from gradflow import compiler
 from gradflow.compiling.jitted import WRITTEN, for_few_calls, for_many_calls, runs_once
-from gradflow.compiling.operations import Operations
+from gradflow.compiling.operations import Operations, decomposes_stacks
+from gradflow.model.numerics.threads import side_by_side
 
 X = jnp.linspace(-1.0, 1.0, 24).reshape(4, 6)
 
@@ -68,3 +69,28 @@ def test_a_method_is_bound_to_its_object():
 def test_sums_without_optimization_are_the_tree_of_the_rewriter():
     """One after the other they would lose digits that the other programs have."""
     assert "xla_disable_hlo_passes" not in compiler.ONCE
+
+
+# ---- several threads ----------------------------------------------------------------------------------------
+
+STACK = jnp.eye(6) + jnp.linspace(0.0, 0.1, 36).reshape(6, 6)
+DECOMPOSE = {
+    "stacks": lambda x: jax.vmap(jnp.linalg.solve)(x, x),
+    "stacks, in a loop": lambda x: jax.lax.scan(lambda y, _: (jnp.linalg.cholesky(y @ y.mT), None), x, None, 2)[0],
+    "one matrix": lambda x: jax.lax.map(jnp.linalg.inv, x),
+    "nothing": lambda x: x @ x,
+}
+
+
+@pytest.mark.parametrize("what", DECOMPOSE)
+def test_programs_that_decompose_stacks_of_matrices_are_known(what):
+    traced = jax.jit(DECOMPOSE[what]).trace(jnp.stack([STACK, STACK]))
+    assert decomposes_stacks(traced.jaxpr) == ("stacks" in what)
+
+
+def test_two_threads_decompose_stacks_one_after_the_other():
+    """Side by side they never end, as of jaxlib 0.10.2."""
+    solved = for_many_calls()(DECOMPOSE["stacks"])
+    stack = jnp.broadcast_to(STACK, (2048, 6, 6))
+    for found in side_by_side(None, solved, [stack] * 8):
+        np.testing.assert_allclose(found, jnp.broadcast_to(jnp.eye(6), stack.shape), atol=1e-12)

@@ -28,7 +28,7 @@ class Ahead:
     def __init__(self):
         self._together = min(AT_ONCE, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._together, "compile")
-        self._on_their_way: dict[str, Future] = {}
+        self._on_their_way: dict[str, list[Future]] = {}
         self._programs = 0
         self._counted = Operations()
 
@@ -38,7 +38,7 @@ class Ahead:
         `times` is how often it will be called.
         """
         lowered = self.count(function, *arguments, times=times).lower()
-        self._on_their_way[name] = self._pool.submit(lowered.compile)
+        self._on_their_way.setdefault(name, []).append(self._pool.submit(lowered.compile))
 
     def count(self, function: Any, *arguments, times: float = 1) -> Any:
         """Returns the traced program of a jitted function, which is compiled at its call; its operations are counted."""
@@ -60,9 +60,8 @@ class Ahead:
         return speed().running(self._counted) + speed().compiling(self._counted) / together
 
     def wait(self, name: str) -> None:
-        """Returns once that program is there, at once where there is none of that name; raises what the compiler raises."""
-        program = self._on_their_way.pop(name, None)
-        if program is not None:
+        """Returns once the programs of that name are there; raises what the compiler raises."""
+        for program in self._on_their_way.pop(name, []):
             program.result()
 
     def __enter__(self) -> "Ahead":

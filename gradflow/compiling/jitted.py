@@ -13,8 +13,13 @@ Of a backward reading of 12 blocks of width 64, 4 seeds, in seconds of processor
 | to run once | 1.0 | 0.33 |
 
 Numbers differ by rounding, as far from float64 all three ways. Other backends compile as JAX does.
+
+On a CPU several threads may call: jaxlib spreads the decompositions of a stack of matrices over the threads that also run the
+programs, and waits for them there, so that two programs which do that at a time wait for each other for ever. They are run one
+after the other.
 """
 
+import threading
 from collections.abc import Callable
 from functools import cached_property, partial
 from types import MethodType
@@ -23,11 +28,12 @@ from typing import Any
 import jax
 
 from .. import compiler
-from .operations import Operations, operations
+from .operations import Operations, decomposes_stacks, operations
 
 # Entries written for an equation, up to which a program is compiled to run once: the 0.6 ms of compiling an equation that this
 # saves, over the 2 ns that an entry takes longer.
 WRITTEN = 3e5
+ONE_AT_A_TIME = threading.Lock()  # of programs that decompose stacks
 
 
 class Jitted:
@@ -35,6 +41,8 @@ class Jitted:
 
     def __init__(self, function: Callable, static_argnums: tuple[int, ...]):
         self._jit = partial(jax.jit, function, static_argnums=static_argnums)
+        self._static = static_argnums
+        self._decomposes: dict[tuple, bool] = {}  # by static arguments
 
     @cached_property
     def _inside(self) -> Any:
@@ -51,7 +59,19 @@ class Jitted:
 
     def __call__(self, *arguments):
         """Returns what the function returns."""
-        return self._compiled_for(*arguments)(*arguments)
+        jitted = self._compiled_for(*arguments)
+        if jitted is self._inside or not self._takes_turns(*arguments):
+            return jitted(*arguments)
+        with ONE_AT_A_TIME:
+            return jax.block_until_ready(jitted(*arguments))
+
+    def _takes_turns(self, *arguments) -> bool:
+        """Returns whether the program at these arguments is to run beside no other that takes turns."""
+        static = tuple(arguments[place] for place in self._static if place < len(arguments))
+        if static not in self._decomposes:
+            on_cpu = jax.default_backend() == "cpu"
+            self._decomposes[static] = on_cpu and decomposes_stacks(self.trace(*arguments).jaxpr)
+        return self._decomposes[static]
 
     def __get__(self, instance, owner=None):
         return self if instance is None else MethodType(self, instance)

@@ -69,6 +69,33 @@ def _of_equation(equation) -> Operations:
     return Operations(0.0, written, 1)
 
 
+DECOMPOSITIONS = {
+    "cholesky",
+    "eig",
+    "eigh",
+    "geqrf",
+    "hessenberg",
+    "householder_product",
+    "lu",
+    "ormqr",
+    "qr",
+    "schur",
+    "svd",
+    "triangular_solve",
+    "tridiagonal",
+}
+
+
+def decomposes_stacks(jaxpr) -> bool:
+    """Returns whether a traced program decomposes matrices many at a time."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in DECOMPOSITIONS and equation.invars[0].aval.ndim > 2:
+            return True
+        if any(map(decomposes_stacks, core.jaxprs_in_params(equation.params))):
+            return True
+    return False
+
+
 class Speed(NamedTuple):
     """Processor seconds a multiply-add, an entry and an equation to compile, on this machine: whatever else runs on it."""
 

@@ -18,9 +18,10 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from ..model.equation.sublayer import bind_dynamic_gains, residual, walk
+from ..model.inputs.context import real_tokens
 from ..model.numerics.precision import in_float32
 from ..results.quantities import SIDES
-from .meters.visits import at_bottom, first
+from .meters.visits import at_bottom, first_text
 
 
 def gain(model, params, batch) -> dict:
@@ -29,7 +30,7 @@ def gain(model, params, batch) -> dict:
     0 where every sum is of size 1, so at the top; infinite where a lane receives nothing, or reaches nothing; NaN for a stream of
     one lane. Sums are carried in logs: no depth over- or underflows. Cost: one forward pass, and n skips a sublayer.
     """
-    inputs = first(batch["inputs"])
+    inputs = first_text(batch)["inputs"]
     stream = jax.eval_shape(model.enter, params, inputs)
     if stream.ndim < 3:
         positions = model.stack.size + 1
@@ -42,7 +43,9 @@ def gain(model, params, batch) -> dict:
     backward = logs[..., -1, :]
     sums = jnp.stack([forward, backward], axis=-1)  # log |·| [S+1, T, n, side]
     largest = jnp.abs(sums).max(-2)
-    return {"composite_gain": largest.mean(-2)}
+    real = real_tokens(inputs)
+    counted = None if real is None else real[None, :, None]
+    return {"composite_gain": largest.mean(-2, where=counted)}
 
 
 def matrices(model, params, inputs) -> Float[Array, "sublayer token lane lane"]:

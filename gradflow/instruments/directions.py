@@ -2,7 +2,8 @@
 
     J_l Q_(l−1) = Q_l R_l,      growth of direction i at sublayer l: log R_ii
 
-In logs, so that a thousand layers neither overflow nor vanish. Of the first example of a batch.
+In logs, so that a thousand layers neither overflow nor vanish. Of the real tokens of the first example of a batch: a tangent
+that is zero on padding stays so.
 
 Axes: x is [T, d] or [lanes, T, d], n entries; S sublayers; k leading directions.
 """
@@ -15,9 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from ..model.equation.sublayer import residual, walk
+from ..model.inputs.context import real_tokens
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at, root
-from .meters.visits import at_bottom, first, where_finite
+from .meters.visits import at_bottom, first_text, of_real, where_finite
 
 
 class Directions(NamedTuple):
@@ -42,19 +44,20 @@ def leading_directions(
     keep: Callable = nothing,
 ) -> Directions:
     """Returns the growth of `leading` random orthonormal tangents, and `keep(tangents)` of them at every position."""
-    inputs = first(batch["inputs"])
+    inputs = first_text(batch)["inputs"]
+    real = real_tokens(inputs)
     used, x = at_bottom(model, params, inputs)
     if not 1 <= leading <= x.size:
         raise ValueError(f"leading is {leading}: between 1 and tokens × features = {x.size} directions can be followed")
-    drawn = normal(at(root(key), "tangents"), leading, *x.shape)
-    bottom, _ = orthonormalized(drawn.astype(x.dtype))
+    drawn = draws(at(root(key), "tangents"), leading, x)
+    bottom, _ = orthonormalized(of_real(drawn, real))
 
     def visit(carry, parts, _):
         x, tangents = carry
         y, push = jax.linearize(partial(residual, parts=parts), x)
         pushed = jax.vmap(push)(tangents)
         tangents, growth = orthonormalized(pushed)
-        report = Directions(growth, keep(tangents), token_mean_share(tangents))
+        report = Directions(growth, keep(tangents), token_mean_share(tangents, real))
         return (y, tangents), where_finite(y, report)
 
     def with_bottom(at_bottom, above):
@@ -62,12 +65,24 @@ def leading_directions(
 
     _, above = walk(model.stack, used["stack"], (x, bottom), visit)
     kept_at_bottom = keep(bottom)
-    share_at_bottom = token_mean_share(bottom)
+    share_at_bottom = token_mean_share(bottom, real)
     return Directions(
         growth=above.growth,
         kept=jax.tree.map(with_bottom, kept_at_bottom, above.kept),
         token_mean_shares=with_bottom(share_at_bottom, above.token_mean_shares),
     )
+
+
+def draws(key, number: int, like):
+    """Returns arrays [m, …] from N(0, 1), shaped and typed like an array of the stream.
+
+    Token by token: those of the first tokens are the same however many there are.
+    """
+    if like.ndim < 2:
+        return normal(key, number, *like.shape).astype(like.dtype)
+    *lanes, tokens, features = like.shape
+    by_token = normal(key, tokens, number, *lanes, features)
+    return jnp.moveaxis(by_token, 0, -2).astype(like.dtype)
 
 
 def orthonormalized(tangents):
@@ -97,11 +112,11 @@ def orthonormalized(tangents):
     return q.reshape(tangents.shape), growth
 
 
-def token_mean_share(tangents):
-    """Returns the share [k] of each direction's squared norm that is the same on all tokens."""
+def token_mean_share(tangents, real=None):
+    """Returns the share [k] of each direction's squared norm that is the same on all tokens, of those that are `real` [T]."""
     if tangents.ndim < 3:
         return jnp.ones(len(tangents), tangents.dtype)
-    mean_over_tokens = tangents.mean(-2)
-    tokens = tangents.shape[-2]
+    tokens = tangents.shape[-2] if real is None else jnp.sum(real)
+    sum_over_tokens = of_real(tangents, real).sum(-2)
     others = tuple(range(1, tangents.ndim - 1))
-    return jnp.sum(mean_over_tokens**2, axis=others) * tokens
+    return jnp.sum(sum_over_tokens**2, axis=others) / tokens

@@ -1,7 +1,8 @@
-"""Measurements of models: weights of all seeds are drawn, the readings mapped over them in one compiled call, and labelled."""
+"""Measurements of models: weights of all seeds are drawn, the readings taken of each, and labelled."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,8 +29,8 @@ from ..results.resources import Clock
 from ..results.tree import Readings, described, label
 from .backward.loss import refuse_module
 from .meters.resolution import resolved, warn_of_nonfinite, warn_of_underflow
-from .readings import Reading, check_padding, name_of, readings
-from .seeds import first_call, given_weights, init_seeds, over_seeds, read_seeds, seed_keys, seeds_of
+from .readings import Reading, name_of, readings
+from .seeds import drawn_at_once, first_calls, given_weights, init_seeds, over_seeds, read_seeds, seed_keys, seeds_of
 
 SHARED, OWN = "shared by seeds", "one a seed"
 
@@ -92,7 +93,6 @@ def measure_models(
     else:
         batch, batch_axis, first = _batch_a_seed(data, nodes, key, seeds, given, mesh)
         seeds = len(jax.tree.leaves(batch)[0])
-    check_padding(chosen, first)
     if not set(seeds_given.values()) <= {1, seeds}:
         raise ValueError(
             f"weights for {max(seeds_given.values())} seeds are given, but there are {seeds}: "
@@ -108,7 +108,7 @@ def measure_models(
     measured = {}
     with Waiting("measure") as bar, Ahead() as ahead:
         for name, model in nodes.items():
-            _foresee(ahead, name, model, chosen, keys, batch, batch_axis, given.get(name), mesh)
+            _foresee(ahead, name, model, chosen, seeds, batch, batch_axis, given.get(name), mesh)
             bar.expect(ahead.seconds)
         for name, model in nodes.items():
             ahead.wait(name)
@@ -140,14 +140,16 @@ def measure_models(
     return label(measured, leading={"seed": np.arange(seeds)}, provenance=origin, **attributes)
 
 
-def _foresee(ahead: Ahead, name: str, model, chosen, keys, batch, batch_axis, weights, mesh) -> None:
-    """Has the program that reads a model compiled; on a mesh, and of given weights, it is compiled at its call."""
-    arguments = first_call(model, chosen, keys, batch, batch_axis, weights, mesh)
-    times = len(keys) / seeds_of(arguments[2])
-    if weights is None and mesh is None:
-        ahead.compile(name, over_seeds, *arguments, times=times)
-    else:
-        ahead.count(over_seeds, *arguments, times=times)
+def _foresee(ahead: Ahead, name: str, model, chosen, seeds: int, batch, batch_axis, weights, mesh) -> None:
+    """Has the programs that read a model compiled; on a mesh, and of given weights, they are compiled at their calls."""
+    foresees: Callable = ahead.count
+    some = weights
+    if weights is None:
+        some = shapes(model, drawn_at_once(model, seeds))
+        if mesh is None:
+            foresees = partial(ahead.compile, name)
+    for arguments, times in first_calls(model, chosen, some, batch, batch_axis, mesh):
+        foresees(over_seeds, *arguments, times=times * seeds / seeds_of(some))
 
 
 def _shared_batch(data, nodes: Mapping, key, seeds: int, given: Mapping, mesh) -> tuple[Any, None, Any]:

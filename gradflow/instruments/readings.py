@@ -2,9 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-import numpy as np
-
-from ..model.inputs.context import context_of
 from ..model.stacks.transformer import check_precision
 from ..results.arguments import known as one_of
 from ..results.quantities import by_what_they_yield, listed
@@ -52,34 +49,6 @@ def readings(quantities: str | Iterable[str | Reading], known: Mapping[str, Read
     if rounding.rounding in chosen:
         check_precision(rounding.EXACT)
     return tuple(dict.fromkeys(chosen))
-
-
-# What is read of real tokens alone. A Jacobian is a map of all tokens of the first example: cut that one to its own.
-OF_PADDED = (
-    gradients.reading,
-    gradients.economy,
-    gradients.rematerialized,
-    noise.per_example,
-    gradients.heldout_loss,
-    removal.removal,
-    attention.by_head,
-    activations.massive,
-    similarity.between_positions,
-    experts.load,
-)
-
-
-def check_padding(chosen: Iterable[Reading], batch) -> None:
-    """Refuses readings, of those of this table, that would count padding among the tokens."""
-    texts = context_of(batch["inputs"]).get("texts")
-    if texts is None or not bool((np.asarray(texts) < 0).any()):
-        return
-    for reading in chosen:
-        if reading in READINGS.values() and reading not in OF_PADDED:
-            raise ValueError(
-                f"{name_of(reading)} counts padding among the tokens: cut examples to one length, or ask for "
-                f"{', '.join(name_of(one) for one in OF_PADDED)}"
-            )
 
 
 def name_of(reading, known: Mapping = READINGS) -> str:

@@ -11,7 +11,7 @@ gradient ∂loss/∂x_l of the whole batch. What is lost has a share of its own,
     sum                 entries of a branch's term that are not zero, and leave the sum as the skip alone would be
 
 The precision is that of the stream (`Transformer.precision`): weights are rounded where they are used, and sums of products,
-norms and the softmax are in float32 or better. For float64 the same weights are widened.
+norms and the softmax are in float32 or better. For float64 the same weights are widened. Padding is counted nowhere.
 
 Axes: S + 1 positions of the stream; what is read at a sublayer stands at the position behind it.
 """
@@ -24,13 +24,14 @@ import jax.numpy as jnp
 
 from ..model.equation.sublayer import bind, recorded, walk, with_context
 from ..model.inputs.batch import shares
+from ..model.inputs.context import real_tokens
 from ..model.numerics.precision import in_float32
 from ..model.stacks.transformer import Transformer
 from ..results.arguments import of_class
 from ..results.quantities import ARRAYS, LOST, ROUNDED, ROUNDINGS
 from .backward import gradients
 from .forward.attention import Attending
-from .meters.visits import with_params
+from .meters.visits import of_real, with_params
 
 EXACT = "float64"
 
@@ -117,27 +118,30 @@ def _arrays(model, params, batch) -> tuple:
     def of_example(inputs, targets, share):
         used = with_context(model, params, inputs)
         bottom = model.enter(params, inputs)
+        real = real_tokens(inputs)
+        visit = partial(_visit, real=real)
         taps = jnp.zeros((model.stack.size, *bottom.shape), bottom.dtype), jnp.zeros_like(bottom)
 
         def loss(taps):
             inside, at_top = taps
-            top, (below, lost) = walk(model.stack, used["stack"], bottom, _visit, inside, bind=with_params)
+            top, (below, lost) = walk(model.stack, used["stack"], bottom, visit, inside, bind=with_params)
             out = model.leave(used, tapped(top, at_top))
             return share * model.loss(used, out, targets), (below, top, lost)
 
         (below, at_top), (streams, top, lost) = jax.grad(loss, has_aux=True)(taps)
-        return jnp.concatenate([streams, top[None]]), jnp.concatenate([below, at_top[None]]), lost
+        stream = of_real(jnp.concatenate([streams, top[None]]), real)
+        return stream, jnp.concatenate([below, at_top[None]]), lost
 
     share = shares(model, batch["targets"])
     streams, cotangents, lost = jax.vmap(of_example)(batch["inputs"], batch["targets"], share / len(share))
     return jnp.moveaxis(streams, 0, 1), jnp.moveaxis(cotangents, 0, 1), jax.tree.map(partial(jnp.mean, axis=0), lost)
 
 
-def _visit(x, layers_and_params, tap):
+def _visit(x, layers_and_params, tap, real=None):
     """Visit: the forward pass, its stream tapped; reports the stream, and the shares that are lost inside."""
     layers, params = layers_and_params
     y, records = recorded(bind(layers, params), tapped(x, tap), at=_ends)
-    return y, (x, jax.lax.stop_gradient(_inside(layers, params, records)))
+    return y, (x, jax.lax.stop_gradient(_inside(layers, params, records, real)))
 
 
 def _ends(part, u):
@@ -146,28 +150,29 @@ def _ends(part, u):
     return y, (u, y)
 
 
-def _inside(layers, params, records) -> dict:
-    """Returns the shares of one sublayer that are lost in its scores, its norms' sums, and its residual sum."""
-    (_, skip), (_, term), (total, _) = records["skip"], records["write"], records["norm_out"]
+def _inside(layers, params, records, real) -> dict:
+    """Returns the shares of one sublayer that are lost in its scores, its norms' sums, and its residual sum, of `real` tokens."""
+    (_, skip), (_, branch), (total, _) = records["skip"], records["write"], records["norm_out"]
+    term = of_real(branch, real)
     unfelt = (total == skip) & (term != 0)
     return {
-        "scores": _of_scores(layers["branch"], params["branch"], records["branch"][0]),
-        "norm sums": _of_norms(layers, params, records),
+        "scores": _of_scores(layers["branch"], params["branch"], records["branch"][0], real),
+        "norm sums": _of_norms(layers, params, records, real),
         "sum": _share(unfelt, term != 0),
     }
 
 
-def _of_scores(branch, params, x):
-    """Returns the share of a branch's probabilities that are lost; NaN of one that attends to nothing."""
+def _of_scores(branch, params, x, real):
+    """Returns the share of a branch's probabilities, of `real` queries, that are lost; NaN of one that attends to nothing."""
     if not isinstance(branch, Attending):
         return jnp.full((), jnp.nan, EXACT)
     scored = branch.scored(jax.tree.map(lambda leaf: leaf.astype(x.dtype), params), x)
     lost = scored.probabilities < float(jnp.finfo(scored.probabilities.dtype).tiny)
-    seen = jnp.broadcast_to(scored.seen, lost.shape)
+    seen = jnp.broadcast_to(of_real(scored.seen, real), lost.shape)
     return _share(lost & seen, seen)
 
 
-def _of_norms(layers, params, records):
+def _of_norms(layers, params, records, real):
     """Returns the share of tokens in front of a sublayer's norms whose mean of squares is lost; NaN where it has no norm."""
     lost, among = [], []
     for part in ("norm_in", "norm_branch", "norm_out"):
@@ -175,7 +180,7 @@ def _of_norms(layers, params, records):
         if layers[part].null_directions(params[layers[part].params_from(part)], u) is None:
             continue
         square = jnp.mean(jnp.square(in_float32(u)), axis=-1)
-        filled = jnp.any(u != 0, axis=-1)
+        filled = jnp.any(of_real(u, real) != 0, axis=-1)
         lost.append(filled & (square < float(jnp.finfo(square.dtype).tiny)))
         among.append(filled)
     if not lost:

@@ -27,29 +27,68 @@ from ..model.numerics.devices import (
     ways,
 )
 from ..model.numerics.settings import usual_settings
+from ..model.numerics.threads import side_by_side
 from ..model.parameters.keys import at, root
 from ..results.arguments import whole
 from .backward import gradients
 from .readings import Reading
 
 AT_ONCE = 2**30  # bytes of weights
+ONE_PASS = (gradients.reading, gradients.economy)  # what one backward pass gives
+Calls = Iterator[tuple[tuple, float]]  # arguments of `over_seeds`, and how often it is called with such
 
 
 @for_few_calls(0, 1, 4, 5)
 def over_seeds(model, chosen: tuple[Reading, ...], params, batch, batch_axis: int | None, mesh=None) -> dict:
-    """Returns all the readings in `chosen` of every seed, from one compiled call; `batch_axis` None where seeds share the batch.
+    """Returns all the readings in `chosen` of some seeds, from one compiled call; `batch_axis` None where they share the batch.
 
-    What one backward pass gives is read of all seeds at once; other readings, which may hold matrices, of one seed after
+    What one backward pass gives is read of all of them at once; other readings, which may hold matrices, of one seed after
     the other, on a mesh each device's.
     """
     arrays: dict = {}
     for reading in chosen:
-        if reading in (gradients.reading, gradients.economy):
+        if reading in ONE_PASS:
             at_once = jax.vmap(partial(reading, model), (0, batch_axis))
             arrays |= at_once(params, batch)
         else:
             arrays |= _in_turn(partial(reading, model), params, batch, batch_axis, ways(mesh, SEED))
     return everywhere(mesh, arrays)
+
+
+def each_seed(model, chosen: tuple[Reading, ...], params, batch, batch_axis: int | None, mesh=None) -> dict:
+    """Returns all the readings in `chosen` of every seed, by as many programs as are `passes`."""
+    arrays: dict = {}
+    for some, length in passes(chosen, seeds_of(params), mesh):
+        groups = split_seeds(params, length)
+        batches = [batch] * len(groups) if batch_axis is None else split_seeds(batch, length)
+        read = partial(_of_group, model, some, batch_axis, mesh)
+        arrays |= concat_seeds(side_by_side(mesh, read, groups, batches))
+    return arrays
+
+
+def _of_group(model, chosen: tuple[Reading, ...], batch_axis: int | None, mesh, params, batch) -> dict:
+    return over_seeds(model, chosen, params, batch, batch_axis, mesh)
+
+
+def passes(chosen: tuple[Reading, ...], seeds: int, mesh=None) -> list[tuple[tuple[Reading, ...], int]]:
+    """Returns which readings one program takes, and of how many seeds.
+
+    On a CPU those that take more than one backward pass are taken of single seeds, side by side.
+    """
+    if mesh is not None or not _one_by_one():
+        return [(chosen, seeds)]
+    at_once = tuple(reading for reading in chosen if reading in ONE_PASS)
+    alone = tuple(reading for reading in chosen if reading not in ONE_PASS)
+    return [(some, length) for some, length in ((at_once, seeds), (alone, 1)) if some]
+
+
+def first_calls(model, chosen: tuple[Reading, ...], weights, batch, batch_axis: int | None, mesh=None) -> Calls:
+    """Yields the calls of `over_seeds` that `each_seed` makes, the first of each program; `weights` are shapes."""
+    seeds = seeds_of(weights)
+    for some, length in passes(chosen, seeds, mesh):
+        of_some = jax.eval_shape(partial(some_seeds, start=0, end=length), weights)
+        seen = batch if batch_axis is None else some_seeds(batch, 0, length)
+        yield (model, some, of_some, seen, batch_axis, mesh), seeds / length
 
 
 def _in_turn(reading: Callable, params, batch, batch_axis: int | None, at_once: int) -> dict:
@@ -127,25 +166,10 @@ def read_seeds(model, chosen: tuple[Reading, ...], parts: Iterable, batch, batch
     for weights in parts:
         end = start + seeds_of(weights)
         seen = batch if batch_axis is None else place(mesh, some_seeds(batch, start, end), SEED, EXAMPLE)
-        readings = over_seeds(model, chosen, place_weights(mesh, weights, SEED), seen, batch_axis, mesh)
+        readings = each_seed(model, chosen, place_weights(mesh, weights, SEED), seen, batch_axis, mesh)
         arrays.append(jax.device_get(readings))
         start = end
     return jax.tree.map(_concatenated, *arrays)
-
-
-def first_call(model, chosen: tuple[Reading, ...], keys, batch, batch_axis: int | None, given=None, mesh=None) -> tuple:
-    """Returns the arguments of the first call of `over_seeds` that `read_seeds` makes, the weights as shapes.
-
-    Fresh ones, or `given`.
-    """
-    if given is None:
-        length = drawn_at_once(model, len(keys))
-        weights = shapes(model, length)
-    else:
-        length = seeds_of(given)
-        weights = jax.eval_shape(lambda weights: weights, given)
-    seen = batch if batch_axis is None else some_seeds(batch, 0, length)
-    return model, chosen, weights, seen, batch_axis, mesh
 
 
 def seeds_of(tree) -> int:
@@ -168,10 +192,15 @@ def split_seeds(tree, at_once: int = 1) -> list:
     would compile a program for each shape.
     """
     seeds = seeds_of(tree)
-    if jax.default_backend() != "cpu" or jax.process_count() > 1 or seeds == at_once:
+    if not _one_by_one() or seeds == at_once:
         return [tree]
     rows = jax.tree.map(_on_host, tree)
     return [some_seeds(rows, seed, seed + at_once) for seed in range(0, seeds, at_once)]
+
+
+def _one_by_one() -> bool:
+    """Returns whether seeds are computed one by one: on the CPU of one process."""
+    return jax.default_backend() == "cpu" and jax.process_count() == 1
 
 
 def _on_host(array):

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from multiprocessing import get_context
 from typing import Any, Protocol, runtime_checkable
 
@@ -37,11 +38,16 @@ class Here(Executor):
 
 
 class Threads(ThreadPoolExecutor):
-    """So many threads of this process; after every `each_time` calls it waits for all, and `clears` what they left."""
+    """So many threads of this process, which make every call inside of `around()`.
 
-    def __init__(self, workers: int, each_time: int, clears: Callable[[], None]):
+    After every `each_time` calls it waits for all, and `clears` what they left.
+    """
+
+    def __init__(
+        self, workers: int, each_time: int, clears: Callable[[], None], around: Callable[[], AbstractContextManager]
+    ):
         super().__init__(workers)
-        self._each_time, self._clears = each_time, clears
+        self._each_time, self._clears, self._around = each_time, clears, around
         self._since: list[Future] = []
 
     def submit(self, function: Callable, /, *arguments, **options) -> Future:
@@ -50,9 +56,13 @@ class Threads(ThreadPoolExecutor):
             wait(self._since)
             self._clears()
             self._since = []
-        future = super().submit(function, *arguments, **options)
+        future = super().submit(self._call, function, arguments, options)
         self._since.append(future)
         return future
+
+    def _call(self, function: Callable, arguments: tuple, options: dict):
+        with self._around():
+            return function(*arguments, **options)
 
 
 class Processes(Executor):

@@ -19,7 +19,7 @@ from ..model.parameters.keys import at
 from ..model.parameters.names import named
 from ..model.stacks import encoder_decoder
 from .branches import branch
-from .gram import Gram, Push, Response, TheoryContext, factor, response
+from .gram import Gram, Push, Response, TheoryContext, response
 
 
 @response.register
@@ -45,8 +45,11 @@ def _(layer: Attention, sigma: Gram, place: TheoryContext) -> Response:
     if layer.softcap is not None:
         raise NotImplementedError("no theory for scores with a cap: measure it")
     fixed = jax.lax.stop_gradient(sigma)
-    heads = _heads(layer, factor(fixed) @ _drawn(layer, place, "process", len(sigma)), place)
-    a = _attention(layer, heads)
+    size = _features(layer, place)
+    root = place.factor(fixed)
+    process = _signed(place.draws_by_row("process", place.draws, len(sigma), size))
+    heads = _heads(layer, root @ process, place)
+    a = _attention(layer, heads, place)
     gains = layer.gains(place.width)
     values = gains["value"] * sigma
 
@@ -73,7 +76,7 @@ def _(layer: Attention, sigma: Gram, place: TheoryContext) -> Response:
     for name, change in keys.norm.items():
         sources[f"key_norm.{name}"] = by_change_of_key(change, jnp.ones_like(sigma))
     if math.isfinite(place.features):
-        sources |= _scattered(layer, fixed, place)
+        sources |= _scattered(layer, fixed, root, place)
     return branch(layer, sigma, place, mixed(a, values), paths, sources_at_hidden=sources)
 
 
@@ -121,10 +124,13 @@ class Heads(NamedTuple):
     v: Array
 
 
-def _drawn(layer: Attention, place: TheoryContext, name: str, rows: int) -> Array:
-    """Returns weights [n, rows, 2h + 1] of queries, keys and one feature of values, which is a sign."""
-    features = 2 * layer.size(place.width) + 1
-    independent = normal(at(place.key, name), place.draws, rows, features)
+def _features(layer: Attention, place: TheoryContext) -> int:
+    """Returns how many features are drawn of every head: those of its query and key, and one of its value."""
+    return 2 * layer.size(place.width) + 1
+
+
+def _signed(independent: Array) -> Array:
+    """Returns draws with the signs alone of those of the values."""
     return independent.at[..., -1].apply(jnp.sign)
 
 
@@ -141,10 +147,13 @@ def _heads(layer: Attention, process, place: TheoryContext) -> Heads:
     return Heads(queries, keys, std["value"] * v[..., 0])
 
 
-def _attention(layer: Attention, heads: Heads):
+def _attention(layer: Attention, heads: Heads, place: TheoryContext):
     """Returns the probabilities A [n, E, T, T] of the heads, beside the logit of its sink where one has it."""
     scores = _dot(heads.queries.value, heads.keys.value, layer.scale)
-    if not layer.mask.sees_all:
+    if place.texts is not None:
+        seen = jax.vmap(lambda texts: layer.mask.of({"texts": texts}).seen(scores.shape[-2:]))(place.texts)
+        scores = jnp.where(seen, scores, -jnp.inf)
+    elif not layer.mask.sees_all:
         scores = jnp.where(layer.mask.seen(scores.shape[-2:]), scores, -jnp.inf)
     probabilities, _ = softmax_beside(scores, layer.sink)
     return probabilities
@@ -163,7 +172,7 @@ def _by_change_of_key(layer: Attention, heads: Heads, a, change):
     return a * _dot(heads.queries.value, change, layer.scale) * (heads.v[..., None, :] - o)
 
 
-def _scattered(layer: Attention, sigma: Gram, place: TheoryContext) -> dict[str, Gram]:
+def _scattered(layer: Attention, sigma: Gram, root: Gram, place: TheoryContext) -> dict[str, Gram]:
     """Returns the tangents that query and key matrices make, where Σ scatters as a mean over `place.features` does.
 
     Such a tangent is a product of three of its entries: of the tokens that the weight reads, of the values, and of keys or
@@ -172,11 +181,12 @@ def _scattered(layer: Attention, sigma: Gram, place: TheoryContext) -> dict[str,
     the scatter of d features alone: what heads and sublayers further down add to it is left out.
     """
     width = int(place.features)
-    features = factor(sigma) @ normal(at(place.key, "tokens"), place.draws, len(sigma), width).astype(sigma.dtype)
+    features = root @ place.draws_by_row("tokens", place.draws, len(sigma), width).astype(sigma.dtype)
     lengths = jnp.linalg.norm(features, axis=-1, keepdims=True)
     tokens = features / lengths * jnp.sqrt(jnp.diag(sigma))[:, None]
-    heads = _heads(layer, tokens @ _drawn(layer, place, "projections", width).astype(sigma.dtype), place)
-    a = _attention(layer, heads)
+    projections = _signed(normal(at(place.key, "projections"), place.draws, width, _features(layer, place)))
+    heads = _heads(layer, tokens @ projections.astype(sigma.dtype), place)
+    a = _attention(layer, heads, place)
     grams = jnp.einsum("nad,nbd->nab", tokens, tokens)
     shapes, gains = layer.matrix_shapes(place.width), layer.gains(place.width)
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..model.equation import budget as accounts
 from ..model.equation.budget import METERED
-from ..model.equation.sublayer import STREAM_ALONE, recorded, walk
+from ..model.equation.sublayer import recorded, walk
 from ..model.inputs.weights import shapes
 from ..model.layers.layer import Layer
 from ..model.parameters.keys import at
@@ -31,8 +31,9 @@ from ..model.stacks.transformer import Transformer
 from ..results.quantities import PROBES
 from .embedding_readout import embedded, norm_gain_correction, readout
 from .features import at_bottom, behind
-from .gram import Gram, Response, Rows, TheoryContext, on_diagonal
+from .gram import ROOTS_ALONE, Gram, Response, TheoryContext, on_diagonal
 from .mean_cotangent import GramPair, passed, shared
+from .rows import Rows
 
 MEAN_SQUARES = {"skip": "skip_rms", "write": "branch_rms"}
 STREAM = ("loss", "stream_gradient", "readout_gradient", "stream_rms", "token_cosine")
@@ -112,7 +113,7 @@ def visit(x: GramPair, layers, extra, *, place: TheoryContext, rows: Rows, names
     skip, branch = seen["skip"].stream, seen["write"].stream
     y = replace(y, stream=behind(y.stream, skip, branch, layers["norm_out"], here))
     for part, quantity in MEAN_SQUARES.items():
-        squares[quantity] = jnp.mean(jnp.diag(seen[part].stream))
+        squares[quantity] = rows.mean(jnp.diag(seen[part].stream))
     present: set[str] = set()
     for of_part in seen.values():
         present.update(of_part.parameters)
@@ -129,9 +130,7 @@ def of_stream(sigma: Gram, rows: Rows) -> dict:
     different = ~np.eye(size, dtype=bool)
     pairs = rows.sequences(size) & different & is_there
     cosine = sigma * jax.lax.rsqrt(jnp.where(is_there, both, 1))
-    total = jnp.sum(jnp.where(pairs, cosine, 0))
-    number = jnp.where(pairs.any(), pairs.sum(), jnp.nan)
-    return {"stream_rms": jnp.mean(square), "token_cosine": total / number}
+    return {"stream_rms": rows.mean(square), "token_cosine": rows.mean_over_pairs(cosine, pairs)}
 
 
 def parameters(model: Transformer) -> tuple[list[str], list[str]]:
@@ -167,7 +166,8 @@ class OnTheWay(NamedTuple):
 
 def through(model: Transformer, batch, place: TheoryContext) -> tuple[Callable, dict]:
     """Returns `end`, and the dials at rest: `end(dials)` is K at the top of the stack, Σ and K at the readout, and `OnTheWay`."""
-    rows = Rows(*batch["inputs"].shape)
+    rows = Rows.of(batch["inputs"])
+    place = place._replace(texts=rows.texts)
     size = len(model.sublayers)
     bottom = embedded(model.embedding, batch["inputs"])
     keys = jax.vmap(lambda l: at(place.key, l))(jnp.arange(size))
@@ -199,7 +199,7 @@ def through(model: Transformer, batch, place: TheoryContext) -> tuple[Callable, 
             visit_here,
             (keys, dials["stack"]),
             bind=layers_alone,
-            kept=STREAM_ALONE,
+            kept=ROOTS_ALONE,
         )
         at_top = rows.by_token(x.tangent, dials["top"])
         top = replace(x, tangent=at_top)
@@ -222,12 +222,11 @@ def backward(model: Transformer, batch, place: TheoryContext) -> dict:
     dial of a weight has an entry for every pair of examples, which reads `E⟨g_e, g_f⟩`; the diagonal is one example's, the
     sum the batch's.
     """
-    rows = Rows(*batch["inputs"].shape)
+    rows = Rows.of(batch["inputs"])
     inside, outside = parameters(model)
     end, dials = through(model, batch, place)
     (top, out), pull, seen = jax.vjp(end, dials, has_aux=True)
-    key = at(place.key, "readout")
-    final = readout(model, out.stream, batch["targets"], key)
+    final = readout(model, out.stream, batch["targets"], place._replace(texts=rows.texts))
     of_probe = jnp.zeros_like(top)
     (squares,) = pull((of_probe, final["cotangent"]))
     in_stack = squares["stack"]
@@ -275,17 +274,18 @@ def stream(model: Transformer, batch, place: TheoryContext) -> dict:
 def partial_jacobian(model: Transformer, batch, place: TheoryContext) -> dict:
     """Returns `partial_jacobian` [S+1, probe], expected over draws of the weights and all probes of a kind.
 
-    An isotropic probe has the Gram matrix I at the top of the stack, a token-common one 1 within an example.
+    An isotropic probe has the Gram matrix I at the top of the stack, a token-common one 1 within an example; padding has none.
     """
     end, dials = through(model, batch, place)
     (top, out), pull, _ = jax.vjp(end, dials, has_aux=True)
-    rows = Rows(*batch["inputs"].shape)
+    rows = Rows.of(batch["inputs"])
     size = len(top)
-    probes = {"isotropic": np.eye(size), "token_common": rows.sequences(size)}
+    real = rows.real(size)
+    probes = {"isotropic": jnp.diag(real), "token_common": rows.sequences(size)}
     of_loss = jax.tree.map(jnp.zeros_like, out)
 
     def gains(probe):
-        of_probe = jnp.asarray(probe, top.dtype) / size
+        of_probe = jnp.asarray(probe, top.dtype) / real.sum()
         (squares,) = pull((of_probe, of_loss))
         below = squares["stack"]["stream"].sum(-1)
         at_top = squares["top"].sum()

@@ -9,35 +9,38 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..model.inputs.context import of_embedding, tokens_of
 from ..model.layers.lanes import Lanes, PerLane, Then
 from ..model.layers.layer import Identity
 from ..model.layers.norms import ScaledNorm, Squash, Standard
 from ..model.parameters.depth import resolved
-from ..model.parameters.initializers import Matrix, normal
+from ..model.parameters.initializers import Matrix
 from ..model.stacks.embedding_readout import Embedding
 from ..model.stacks.transformer import Transformer
 from ..model.wirings.wiring import Wiring
-from .gram import Gram, Response, TheoryContext, factor, response, unchanged
+from .gram import Gram, Response, TheoryContext, response, unchanged
 from .mean_cotangent import GramPair, energy
 
 LOGITS = 16384
 
 
 def embedded(embedding: Embedding, inputs) -> Response:
-    """Returns the bottom of the stream for tokens [E, T]: rows are alike where token, or position, is the same.
+    """Returns the bottom of the stream for the inputs of a batch: rows are alike where token, position or type is the same.
 
     The response to nothing: `push` is not used; `sources` are the tables.
     """
     dtype = jnp.result_type(float)
-    same_token = _same(inputs)
+    same_token = _same(tokens_of(inputs))
     sources = {"token": same_token.astype(dtype)}
+    said = jax.vmap(of_embedding)(inputs)
+    shape = tokens_of(inputs).shape
     if embedding.context:
-        tokens = inputs.shape[1]
-        positions = jnp.broadcast_to(jnp.arange(tokens), inputs.shape)
-        same_position = _same(positions)
+        positions = said.get("positions", jnp.arange(shape[1]))
+        same_position = _same(jnp.broadcast_to(positions, shape))
         sources["position"] = same_position.astype(dtype)
     if embedding.types:
-        sources["type"] = jnp.ones_like(sources["token"])
+        same_type = _same(said.get("types", jnp.zeros(shape, int)))
+        sources["type"] = same_type.astype(dtype)
     total = embedding.rms**2 * sum(sources.values())
     return Response(total / len(sources), unchanged, sources)
 
@@ -48,7 +51,7 @@ def _same(numbers):
     return flat[:, None] == flat[None, :]
 
 
-def readout(model: Transformer, out: Gram, targets, key) -> dict:
+def readout(model: Transformer, out: Gram, targets, place: TheoryContext) -> dict:
     """Returns the loss, and its cotangent at what is read out, for targets [E, T]; one that is negative is none.
 
     The cotangent is a pair, D and Δ of `mean_cotangent`.
@@ -67,8 +70,8 @@ def readout(model: Transformer, out: Gram, targets, key) -> dict:
     std = weights.std(matrix)
     gain = std**2 * width
     draws = math.ceil(LOGITS / classes)
-    independent = normal(key, draws, len(out), classes)
-    correlated = jnp.einsum("ts,nsa->nta", factor(out), independent.astype(out.dtype))
+    independent = place.draws_by_row("readout", draws, len(out), classes)
+    correlated = jnp.einsum("ts,nsa->nta", place.factor(out), independent.astype(out.dtype))
     z = gain**0.5 * correlated
     p = jax.nn.softmax(z, axis=-1)
     same_target = _same(targets)

@@ -21,17 +21,24 @@ Axes: rows N of a Gram matrix are (lane,) example, token; n draws of attention h
 import math
 from collections.abc import Callable
 from functools import singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from ..model.layers import gates, norms
 from ..model.layers import layer as layers
 from ..model.layers.functional import ACTIVATIONS
+from ..model.parameters.initializers import normal
+from ..model.parameters.keys import at
 from .kernels import expanded, kernel
+
+ROOT = "root of a Gram matrix"
+ROOTS_ALONE = jax.checkpoint_policies.save_only_these_names(
+    ROOT
+)  # between the passes: a product takes less than a root
 
 Gram = Float[Array, "row row"]
 Push = Callable[[Gram], Gram]
@@ -41,7 +48,8 @@ class TheoryContext(NamedTuple):
     """Where a layer acts: width of the stream, tokens of an example, heads to draw, the key to draw them from, and examples.
 
     `features` is how many the entries of Σ are means over, and scatter with; infinite where Σ is exact. `stream_features` is with
-    how many Σ is drawn behind every sublayer (`features`); infinite where it is the expected one.
+    how many Σ is drawn behind every sublayer (`features`); infinite where it is the expected one. `texts` [E, T] are the numbers
+    of the texts that tokens are of, −1 of padding; None where each example is one.
     """
 
     width: int
@@ -51,6 +59,23 @@ class TheoryContext(NamedTuple):
     examples: int = 1
     features: float = math.inf
     stream_features: float = math.inf
+    texts: Array | None = None
+
+    def draws_by_row(self, name: str, number: int, rows: int, features: int) -> Array:
+        """Returns `number` draws [n, N, features] from N(0, 1) for the rows of tokens, of a stream of one lane.
+
+        A token has those of its place among the real ones of its example, however many stand around it.
+        """
+        by_token = normal(at(self.key, name), self.tokens, rows // self.tokens, number, features)
+        draws = jnp.moveaxis(by_token, 0, 2)
+        if self.texts is not None:
+            place = jnp.cumsum(self.texts >= 0, axis=1) - 1
+            draws = jnp.take_along_axis(draws, jnp.maximum(place, 0)[:, None, :, None], axis=2)
+        return jnp.moveaxis(draws, 1, 0).reshape(number, rows, features)
+
+    def factor(self, sigma: Gram) -> Gram:
+        """Returns `factor(Σ)` of the rows of tokens; of real ones what it is by themselves."""
+        return factor(sigma, None if self.texts is None else (self.texts >= 0).ravel())
 
     def lanes(self, k: Gram) -> int:
         """Returns how many lanes the rows of a Gram matrix are of."""
@@ -212,54 +237,23 @@ def acts_by_row(layer) -> bool:
     return isinstance(layer, BY_ROW)
 
 
-def factor(sigma: Gram) -> Gram:
+def factor(sigma: Gram, real=None) -> Gram:
     """Returns `C` with `C Cᵀ = Σ`, up to a jitter that keeps equal tokens apart: 2 N roundings of the mean square.
 
-    Tokens that differ by less are drawn as if they differed by that. Of nothing it is next to nothing.
+    Tokens that differ by less are drawn as if they differed by that; of nothing it is next to nothing. Of `real` rows [N] alone,
+    where these are said: others are drawn by themselves.
     """
+    number: Any = len(sigma)
+    if real is not None:
+        number = jnp.sum(real)
+        sigma = jnp.where(real[:, None] & real[None], sigma, jnp.eye(len(sigma), dtype=sigma.dtype))
     numbers = jnp.finfo(sigma.dtype)
-    mean_square = jnp.mean(jnp.diag(sigma))
-    apart = on_diagonal(sigma, 2 * len(sigma) * numbers.eps * mean_square + numbers.tiny)
-    return jnp.linalg.cholesky(apart)
+    mean_square = jnp.mean(jnp.diag(sigma), where=real)
+    apart = on_diagonal(sigma, 2 * number * numbers.eps * mean_square + numbers.tiny)
+    return checkpoint_name(jnp.linalg.cholesky(apart), ROOT)
 
 
 def on_diagonal(k: Gram, more) -> Gram:
     """Returns `K` with `more`, a number or one for each row, on its diagonal: an independent tangent at every token."""
     diagonal = jnp.diag_indices(len(k))
     return k.at[diagonal].add(more)
-
-
-# ---- rows ---------------------------------------------------------------------------------------------------
-
-
-class Rows(NamedTuple):
-    """What the rows of a Gram matrix are: tokens of examples, perhaps on several lanes, lanes first."""
-
-    examples: int
-    tokens: int
-
-    def by_token(self, k: Gram, dial) -> Gram:
-        """Returns `K` with the dial of its token [T] on the diagonal of every row."""
-        sequences = len(k) // self.tokens
-        by_row = jnp.tile(dial, sequences)
-        return on_diagonal(k, by_row)
-
-    def by_examples(self, g: Gram, dial) -> Gram:
-        """Returns `G` with every entry multiplied by the dial of its two examples [E, E]."""
-        of_pairs = dial[None, :, None, None, :, None]
-        weighted = self.paired(g) * of_pairs
-        return weighted.reshape(g.shape)
-
-    def over_examples(self, g: Gram):
-        """Returns sums [E, E] of `G` over the rows of every pair of examples."""
-        return self.paired(g).sum((0, 2, 3, 5))
-
-    def paired(self, g: Gram):
-        """Returns `G` with the axes lane, example, token of its two rows split."""
-        lanes = len(g) // (self.examples * self.tokens)
-        return g.reshape(lanes, self.examples, self.tokens, lanes, self.examples, self.tokens)
-
-    def sequences(self, size: int) -> np.ndarray:
-        """Returns a mask [N, N] of the rows that belong to the same example and lane."""
-        sequence = np.arange(size) // self.tokens
-        return sequence[:, None] == sequence[None, :]

@@ -6,6 +6,7 @@ attention, heads are drawn, and every quantity has the Monte Carlo error of that
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,13 @@ from ..compiling.ahead import Ahead
 from ..compiling.jitted import for_few_calls
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
-from ..model.inputs.context import context_of
+from ..model.inputs.context import context_of, tokens_of
 from ..model.inputs.weights import shapes
 from ..model.layers.layer import Layer
 from ..model.layers.norms import LayerNorm
 from ..model.numerics import devices
 from ..model.numerics.settings import usual_settings
+from ..model.numerics.threads import side_by_side
 from ..model.parameters.initializers import Initialization
 from ..model.parameters.keys import at, root
 from ..model.parameters.names import coordinates, parameter_count
@@ -80,7 +82,8 @@ def predict(
     Parameters
     ----------
     models : a `Transformer`, or `{name: Transformer}`
-    data : a `Text`, or a batch `{"inputs": [E, T], "targets": [E, T]}`; the batch that `measure` takes with the same key
+    data : a `Text`, or a batch `{"inputs": [E, T], "targets": [E, T]}`, of texts padded or packed too; the batch that
+        `measure` takes with the same key
     quantities : "backward" (stream, parameter and outer gradients, budget, split, signal, loss), "stream" (of these the
         stream's alone), "partial_jacobian", or names of what they yield
     draws : heads drawn for every attention sublayer, in each of the `replicas`, whose scatter is the Monte Carlo error
@@ -112,9 +115,15 @@ def predict(
         refuse(name, model)
     size.check_rows(models, readable(data), draws, replicas)
     batch = the_batch(data, models, key)
-    if context_of(batch["inputs"]):
+    outside = [name for name in ("step", "condition") if name in context_of(batch["inputs"])]
+    if outside:
         raise ValueError(
-            f"theory knows tokens alone, and the batch says {', '.join(context_of(batch['inputs']))}: leave it out"
+            f"theory is of step 0 and a condition of zero, and the batch says its {outside[0]}: leave it out"
+        )
+    said = list(context_of(batch["inputs"]))
+    if scatter == "stream" and said:
+        raise ValueError(
+            f"features are drawn for examples of tokens alone, and the batch says {said[0]}: take scatter='place'"
         )
     devices.check_examples(mesh, batch)
     models = profiled(models, batch, key)
@@ -122,7 +131,6 @@ def predict(
     keys = jax.vmap(lambda replica: at(origin_key, "theory", replica))(jnp.arange(replicas))
     placed_keys = devices.place(mesh, keys, devices.SEED)
     placed_batch = devices.place(mesh, batch, devices.EXAMPLE)
-    predicted = {}
     with Waiting("predict") as bar, Ahead() as ahead:
         for name, model in models.items():
             if mesh is None:
@@ -130,11 +138,14 @@ def predict(
             else:
                 ahead.count(over_replicas, model, chosen, draws, scatter, batch, keys, mesh)
             bar.expect(ahead.seconds)
-        for name, model in models.items():
+
+        def of_model(name: str, model: Transformer) -> Readings:
             ahead.wait(name)
             arrays = jax.device_get(over_replicas(model, chosen, draws, scatter, placed_batch, placed_keys, mesh))
             weights = shapes(model)
-            predicted[name] = Readings(arrays, coordinates(model, weights), model, parameter_count(weights))
+            return Readings(arrays, coordinates(model, weights), model, parameter_count(weights))
+
+        predicted = dict(zip(models, side_by_side(mesh, of_model, models, models.values()), strict=True))
     return label(
         predicted,
         provenance={**origin, "resources": clock.used()},
@@ -169,8 +180,8 @@ def over_replicas(model: Transformer, chosen, draws: int, scatter: str, batch, k
     """Returns mean and standard error over replicas of all the readings in `chosen`; on a mesh all devices take some."""
 
     def of_replica(key):
-        examples, tokens = batch["inputs"].shape
-        at_width = {SCATTERED[scatter]: model.width} if scatter in SCATTERED else {}
+        examples, tokens = tokens_of(batch["inputs"]).shape
+        at_width: dict[str, Any] = {SCATTERED[scatter]: model.width} if scatter in SCATTERED else {}
         place = TheoryContext(model.width, tokens, draws, key, examples, **at_width)
         arrays = {}
         for reading in chosen:

@@ -23,7 +23,7 @@ from ..compiling.ahead import Ahead
 from ..instruments.backward import gradients
 from ..instruments.measurement import by_node
 from ..instruments.meters.resolution import resolved, warn_of_underflow
-from ..instruments.seeds import concat_seeds, over_seeds, split_seeds
+from ..instruments.seeds import Calls, concat_seeds, each_seed, first_calls, over_seeds, split_seeds
 from ..model.contracts import Model
 from ..model.inputs.weights import shapes
 from ..model.numerics.devices import EXAMPLE, SEED, described, place, place_weights
@@ -186,13 +186,19 @@ def calls(plan: Plan, model) -> Iterator[Call]:
     first = (step, state, batch, keys, jnp.asarray(plan.rates[0]), jnp.asarray(0))
     yield Call(STEP, Step.__call__, first, (plan.steps + 1) * len(plan.keys) / len(keys))
     weights = shapes(model, len(plan.keys))
-    heldout = (model, fitting(model, (gradients.heldout_loss,)), weights, plan.data.held_out(), None, None)
-    yield Call("held-out loss", over_seeds, heldout, len(plan.kept))
+    heldout = model, fitting(model, (gradients.heldout_loss,)), weights, plan.data.held_out(), None
+    yield from _read(first_calls(*heldout), len(plan.kept))
     further = Counter(plan.further_at(step)[0] for step in plan.kept)
     for readings, times in further.items():
         if readings:
-            batches = plan.data.batches(plan.keys, 0)
-            yield Call(f"{readings}", over_seeds, (model, fitting(model, readings), weights, batches, 0, None), times)
+            of_weights = model, fitting(model, readings), weights, plan.data.batches(plan.keys, 0), 0
+            yield from _read(first_calls(*of_weights), times)
+
+
+def _read(first: Calls, records: int) -> Iterator[Call]:
+    """Yields the programs of separate readings at so many records."""
+    for arguments, times in first:
+        yield Call(f"{arguments[1]}", over_seeds, arguments, times * records)
 
 
 def _weights(states: list):
@@ -215,12 +221,12 @@ def _separate(model, plan: Plan, i: int, before, after, batch) -> dict:
     before = place_weights(mesh, before, SEED)
     batch = place(mesh, batch, SEED, EXAMPLE)
     heldout = fitting(model, (gradients.heldout_loss,))
-    arrays = over_seeds(model, heldout, before, place(mesh, plan.data.held_out(), EXAMPLE), None, mesh)
+    arrays = each_seed(model, heldout, before, place(mesh, plan.data.held_out(), EXAMPLE), None, mesh)
     if of_weights:
-        arrays |= over_seeds(model, fitting(model, of_weights), before, batch, 0, mesh)
+        arrays |= each_seed(model, fitting(model, of_weights), before, batch, 0, mesh)
     if of_updates:
         after = place_weights(mesh, after, SEED)
-        arrays |= over_seeds(model, fitting(model, of_updates), (before, after), batch, 0, mesh)
+        arrays |= each_seed(model, fitting(model, of_updates), (before, after), batch, 0, mesh)
     return arrays
 
 

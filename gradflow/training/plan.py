@@ -14,13 +14,14 @@ from jax.sharding import Mesh
 from ..instruments.backward import gradients
 from ..instruments.backward.updates import UPDATES, OfUpdate
 from ..instruments.meters.dropout import check_drops
-from ..instruments.readings import READINGS, check_padding, name_of, own_name
+from ..instruments.readings import READINGS, name_of, own_name
 from ..instruments.readings import readings as chosen_readings
 from ..instruments.seeds import seed_keys
 from ..model.inputs import size
 from ..model.inputs.batch import checked, checked_data
 from ..model.inputs.weights import shapes
 from ..model.numerics import devices
+from ..model.numerics.threads import at_a_time
 from ..model.parameters.names import coordinates
 from ..programs import program as programs
 from ..programs.program import Program
@@ -103,7 +104,6 @@ class Plan:
     def check(self, models: Mapping) -> None:
         """Raises where memory does not suffice, and for data that a model can't read: a batch, the held-out data, any token."""
         seeds = len(self.keys)
-        at_once = 1 if jax.default_backend() == "cpu" else seeds
         records = len(self.kept)
         size.check(
             models,
@@ -111,7 +111,7 @@ class Plan:
             seeds=seeds,
             copies=TRAINED,
             records=records,
-            at_once=at_once,
+            at_once=at_a_time(seeds),
             steps=self.steps,
             mesh=self.mesh,
         )
@@ -129,8 +129,6 @@ class Plan:
             for name, model in models.items():
                 check_drops(name, model.stack)
         of_seeds = checked(batches, models, leading=1)
-        for group in self.separate:
-            check_padding(group.readings, of_seeds)
         checked(heldout, models)
         if isinstance(self.data, Text):
             largest = np.full_like(of_seeds["inputs"][0, :1], self.data.tokens.max())

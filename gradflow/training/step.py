@@ -5,8 +5,8 @@
 The reading is of the weights before the update. A NaN or an infinity in one seed does not affect the others: seeds share a
 program, never a number. The first place that was not finite is kept for each.
 
-Seeds go through one program in groups: all at once on an accelerator, one after the other on a CPU, whose products are
-slower in batches. On a mesh a group has a seed for each device along its axis of seeds.
+Seeds go through one program in groups: all at once on an accelerator, one by one on a CPU, whose products are slower in
+batches, and there side by side. On a mesh a group has a seed for each device along its axis of seeds.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from ..instruments.meters.parameter_norms import by_parameter
 from ..instruments.seeds import drawn, split_seeds
 from ..model.equation.sublayer import STREAM_ALONE
 from ..model.numerics.devices import EXAMPLE, SEED, everywhere, kept_weights, place, place_weights, ways
+from ..model.numerics.threads import side_by_side
 from ..model.parameters.keys import at
 from ..model.parameters.names import present
 from ..programs import program as programs
@@ -91,14 +92,14 @@ class Step:
         """Returns states after the update, and readings, of groups of seeds; `states` is a list, batch and keys are of all."""
         rate, i = jnp.asarray(rate), jnp.asarray(i)
         at_once = ways(self.mesh, SEED)
-        batches, keys = split_seeds(batch, at_once), split_seeds(keys, at_once)
-        afters, readings = [], []
-        for state, some_batch, some_keys in zip(states, batches, keys, strict=True):
-            seen = place(self.mesh, some_batch, SEED, EXAMPLE)
-            after, reading = self(state, seen, place(self.mesh, some_keys, SEED), rate, i)
-            afters.append(after)
-            readings.append(reading)
-        return afters, readings
+
+        def one_group(state, batch, keys) -> tuple:
+            seen = place(self.mesh, batch, SEED, EXAMPLE)
+            return self(state, seen, place(self.mesh, keys, SEED), rate, i)
+
+        groups = states, split_seeds(batch, at_once), split_seeds(keys, at_once)
+        pairs = side_by_side(self.mesh, one_group, *groups)
+        return [after for after, _ in pairs], [reading for _, reading in pairs]
 
     def _step(self, state, batch, key, rate, i):
         params = state["params"]

@@ -76,7 +76,7 @@ def domains(model, params, batch):
 
     def visit(carry, own, _):
         y, space, found = operators(*own, *carry)
-        return (y, space), found["sublayer"].domain
+        return (y, space), found["sublayer"].domain.normals
 
     return walk(model.stack, params["stack"], (x, everything(x)), visit, bind=with_params)[1]
 

@@ -13,7 +13,6 @@ from gradflow.model.branches.branch import FeedForward
 from gradflow.model.equation.sublayer import sublayer, walk
 from gradflow.model.layers.layer import Gain
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
-from gradflow.model.parameters.initializers import normal
 from gradflow.model.parameters.keys import at, root
 from gradflow.results.quantities import JACOBIANS, PROBES
 
@@ -143,7 +142,7 @@ def test_the_leading_growth_of_a_deep_stack_is_what_its_whole_jacobian_does_to_t
     x = model.enter(params, batch["inputs"][0])
     growth = read(chain.lyapunov, model, params, batch, leading=3)["tangent_growth"].sum(0)
     whole = from_position(model, params, x, 0)
-    first = np.asarray(normal(at(root(0), "tangents"), 3, *x.shape)[0].ravel(), float)
+    first = np.asarray(directions.draws(at(root(0), "tangents"), 3, x)[0].ravel())
     assert float(growth[0]) == pytest.approx(np.log(np.linalg.norm(whole @ first) / np.linalg.norm(first)), abs=1e-6)
     leading = np.log(np.linalg.svd(whole, compute_uv=False)[:3])
     assert (np.cumsum(growth) <= np.cumsum(leading)).all()

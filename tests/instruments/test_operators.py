@@ -13,12 +13,11 @@ from gradflow.instruments.jacobians.matrices import blocks, singular_values
 from gradflow.instruments.jacobians.operators import operators
 from gradflow.instruments.jacobians.spaces import (
     NORMALS,
+    Space,
     by_token,
-    dimension,
     everything,
     from_tokens,
     orthonormal,
-    project,
     without,
 )
 from gradflow.instruments.meters.visits import with_params
@@ -51,7 +50,7 @@ def read(wiring):
         values = {name: (jnp.sort(every[name].ravel(), descending=True), op.rank) for name, op in found.items()}
         dense = jacobians.matrices(bind(*own), carry[0])
         order = by_token(jnp.arange(y.size).reshape(y.shape)).ravel()
-        seen = {"space": carry[1], "above": space, "dense": dense["sublayer"][order][:, order]}
+        seen = {"space": carry[1].normals, "above": space.normals, "dense": dense["sublayer"][order][:, order]}
         return (y, space), {"values": values, **seen}
 
     run = cases.jit(lambda p, x: walk(model.stack, p, (x, everything(x)), visit, bind=with_params)[1])
@@ -190,7 +189,7 @@ def test_orthonormal_columns_span_what_is_given_and_drop_what_adds_nothing():
     a, b = cases.normal(3, 9, 2), cases.normal(3, 9, 1, seed=1)
     found = orthonormal(a, a @ jnp.array([[1.0], [2.0]]), b, jnp.zeros((3, 9, 1)), jnp.full((3, 9, 1), jnp.inf))
     assert found.shape == (3, 9, NORMALS)
-    assert dimension(found) == 3 * (9 - 3)
+    assert Space(found).dimension == 3 * (9 - 3)
     for columns, given in zip(np.asarray(found), np.asarray(jnp.concatenate([a, b], -1)), strict=True):
         q = np.linalg.qr(given)[0]
         np.testing.assert_allclose(columns @ columns.T, q @ q.T, atol=1e-12)
@@ -201,19 +200,19 @@ def test_projection_keeps_the_space_and_takes_its_normals():
     assert by_token(x).shape == (3, 8)
     np.testing.assert_array_equal(from_tokens(by_token(x), x), x)
     normals = orthonormal(cases.normal(3, 8, 2, seed=1))
-    once = project(x, normals)
-    np.testing.assert_allclose(project(once, normals), once, atol=1e-14)
+    once = Space(normals).project(x)
+    np.testing.assert_allclose(Space(normals).project(once), once, atol=1e-14)
     np.testing.assert_allclose(jnp.einsum("tck,tc->tk", normals, by_token(once)), 0, atol=1e-14)
-    np.testing.assert_array_equal(project(x, everything(x)), x)
+    np.testing.assert_array_equal(everything(x).project(x), x)
 
 
 def test_a_kernel_outside_the_space_costs_nothing():
     """What a norm would take is taken already where the stream comes from the same norm."""
     kernel = orthonormal(cases.normal(3, 9, 2))
-    assert dimension(without(jnp.zeros_like(kernel), kernel)) == 3 * 7
-    assert dimension(without(kernel, kernel)) == 3 * 7
+    assert Space(without(jnp.zeros_like(kernel), kernel)).dimension == 3 * 7
+    assert Space(without(kernel, kernel)).dimension == 3 * 7
     tilted = orthonormal(kernel[..., :2] + 0.05 * cases.normal(3, 9, 2, seed=1))
-    assert dimension(without(tilted, kernel)) == 3 * 7
+    assert Space(without(tilted, kernel)).dimension == 3 * 7
 
 
 @pytest.mark.long

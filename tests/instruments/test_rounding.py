@@ -101,7 +101,7 @@ def test_a_stream_below_the_smallest_number_is_lost_and_so_are_the_sums_of_norms
         part: pre().norm_in if part == "norm_in" else Gain(1.0) for part in ("norm_in", "norm_branch", "norm_out")
     }
     params = {part: layer.init(jax.random.key(0), 4) for part, layer in layers.items()}
-    assert rounding._of_norms(layers, params, dict.fromkeys(layers, (u, u))) == 0.5
+    assert rounding._of_norms(layers, params, dict.fromkeys(layers, (u, u)), None) == 0.5
 
 
 def test_it_is_refused_without_float64_and_of_what_is_no_transformer():

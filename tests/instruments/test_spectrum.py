@@ -14,7 +14,7 @@ from gradflow.instruments.jacobians.functionals import OF_THE_RANK, functionals
 from gradflow.instruments.jacobians.krylov import Krylov, estimated
 from gradflow.instruments.jacobians.matrices import exactly, singular_values
 from gradflow.instruments.jacobians.operators import Operator, operators
-from gradflow.instruments.jacobians.spaces import NORMALS, everything, orthonormal
+from gradflow.instruments.jacobians.spaces import NORMALS, Space, everything, orthonormal
 from gradflow.instruments.jacobians.spectrum import spectrum
 from gradflow.model.branches.attention import Attention
 from gradflow.model.branches.branch import FeedForward
@@ -45,7 +45,7 @@ def of_matrix(matrix, krylov=None, *, couples: str = ALL, rank=None, domain=None
 def _of_matrix(matrix, domain, range_, rank, couples, krylov):
     like = jax.ShapeDtypeStruct((len(matrix) // 8, 8), matrix.dtype)
     push = lambda v: (matrix @ v.ravel()).reshape(v.shape)
-    op = Operator(push, like, domain, range_, rank, couples, ("branch",))
+    op = Operator(push, like, Space(domain), Space(range_), rank, couples, ("branch",))
     return exact_summary(op) if krylov is None else estimated(op, jax.random.key(0), op.size, krylov)
 
 

@@ -11,7 +11,7 @@ import pytest
 from gradflow.instruments.jacobians import triangular
 from gradflow.instruments.jacobians.krylov import Krylov, estimated
 from gradflow.instruments.jacobians.operators import Operator, operators
-from gradflow.instruments.jacobians.spaces import NORMALS, everything
+from gradflow.instruments.jacobians.spaces import NORMALS, Space, everything
 from gradflow.model.branches.attention import Attention
 from gradflow.model.branches.latent import LatentAttention
 from gradflow.model.equation.sublayer import PARTS
@@ -56,7 +56,9 @@ def complement(columns):
 def read(matrix, domain, range_, b, krylov=None, couples=PAST):
     rank = SIZE - jnp.maximum(*(jnp.round(jnp.sum(space**2)).astype(int) for space in (domain, range_)))
     like = jax.ShapeDtypeStruct((TOKENS, FEATURES), matrix.dtype)
-    op = Operator(lambda v: (matrix @ v.ravel()).reshape(v.shape), like, domain, range_, rank, couples, ("branch",))
+    op = Operator(
+        lambda v: (matrix @ v.ravel()).reshape(v.shape), like, Space(domain), Space(range_), rank, couples, ("branch",)
+    )
     if krylov:
         return estimated(op, jax.random.key(0), SIZE, krylov)
     log_volume, inverse = triangular.inverse(op, 3.0)

@@ -1,5 +1,7 @@
 """Settings of JAX: entry points run under its usual ones, and the core holds under the strict ones."""
 
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import optax
 import pytest
 
 import gradflow as gf
-from gradflow.model.numerics.settings import USUAL, usual_settings
+from gradflow.model.numerics.settings import USUAL, here, set_to, usual_settings
+from gradflow.model.numerics.threads import side_by_side
 
 pytestmark = pytest.mark.promotes  # each sets the settings of its own
 
@@ -95,3 +98,33 @@ def test_a_model_by_itself_and_its_gradient_hold_under_strict_promotion(wiring, 
         grads = jax.eval_shape(jax.grad(loss), model.shapes)
     assert logits.shape == (4, 256)
     assert jax.tree.structure(grads) == jax.tree.structure(model.shapes)
+
+
+def test_what_is_computed_side_by_side_has_the_settings_of_the_thread_that_asks():
+    def of_one(x, power):
+        assert threading.current_thread() is not threading.main_thread()
+        return jnp.asarray(x) ** power, jax.config.jax_default_matmul_precision
+
+    with jax.enable_x64(False), jax.default_matmul_precision("highest"):
+        pairs = side_by_side(None, of_one, (1.5, 2.5, 3.5), (2, 3, 4))
+    assert [precision for _, precision in pairs] == ["highest"] * 3
+    assert [float(value) for value, _ in pairs] == [1.5**2, 2.5**3, 3.5**4]
+    assert all(value.dtype == "float32" for value, _ in pairs)
+
+
+def test_what_fails_beside_others_says_so():
+    def of_one(x):
+        if x == 2:
+            raise ValueError("two")
+        return x
+
+    with pytest.raises(ValueError, match="two"):
+        side_by_side(None, of_one, (1, 2, 3))
+
+
+def test_settings_that_a_thread_was_given_are_there_for_a_block():
+    with jax.enable_x64(False):
+        wanted = here()
+    with set_to(wanted):
+        assert jnp.ones(()).dtype == "float32"
+    assert jnp.ones(()).dtype == "float64"

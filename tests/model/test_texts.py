@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import gradflow as gf
 from gradflow.instruments.backward import gradients
 from gradflow.instruments.forward import activations, attention, experts, similarity
 from gradflow.model.branches.attention import Attention
@@ -185,12 +184,3 @@ def test_impossible_padding_is_refused_in_a_line(change, remedy):
     with pytest.raises(ValueError, match=remedy) as error:
         checked({**padded("right"), **change}, {"m": made("learned")[0]})
     assert "\n" not in str(error.value)
-
-
-def test_what_counts_padding_is_refused_and_so_is_theory():
-    model = gf.transformer("pre", depth=1, width=8, heads=2, context=8, vocabulary=cases.VOCABULARY)
-    for quantity in ("spectrum", "lyapunov"):
-        with pytest.raises(ValueError, match=f"{quantity} counts padding among the tokens"):
-            gf.measure(model, padded("left"), seeds=1, quantities=(quantity,))
-    with pytest.raises(ValueError, match="theory knows tokens alone, and the batch says texts"):
-        gf.predict(model, padded("left"))

@@ -121,7 +121,8 @@ def test_the_losss_cotangent_is_that_of_a_drawn_readout():
         return {"cotangent": g @ g.T, "loss": value, "readout": sum(jnp.sum(a**2) for a in jax.tree.leaves(weights))}
 
     seen = jax.device_get(jax.jit(lambda: jax.lax.map(one, jax.random.split(KEY, 400)))())
-    told = embedding_readout.readout(model, sigma, batch["targets"], KEY)
+    place = TheoryContext(256, tokens // 2, 1, KEY)
+    told = embedding_readout.readout(model, sigma, batch["targets"], place)
     told["cotangent"] = told["cotangent"].tangent
     for name, values in seen.items():
         sem = values.std(0, ddof=1) / 20

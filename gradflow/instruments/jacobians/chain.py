@@ -8,7 +8,8 @@ Four readings of the chain, none of which needs its matrix:
 - `alignment`: how much of the loss's own cotangent lies along those directions;
 - `end_to_end`: its leading singular values from chosen positions.
 
-All but the first are of the first example of the batch.
+All but the first are of the first example of the batch. Of tokens that are padding nothing is read: where a probe or a tangent is
+zero on them, the chain of the others leaves it so.
 
 Axes: x is [T, d] or [lanes, T, d], n entries; m probes; S sublayers; k leading directions.
 """
@@ -17,13 +18,13 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import residual, walk, with_context
-from ...model.parameters.initializers import normal
+from ...model.inputs.context import real_first, real_tokens
 from ...model.parameters.keys import at, root
 from ...results.quantities import PROBES
 from ..backward.gradients import dials
-from ..directions import leading_directions
+from ..directions import draws, leading_directions
 from ..meters.meter import GAIN, meter, metered, norm
-from ..meters.visits import at_bottom, first
+from ..meters.visits import at_bottom, first_text, of_real
 from .bidiagonal import bidiagonal, transposed
 
 LEADING = 8
@@ -39,6 +40,8 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
     """
     if probes < 2:
         raise ValueError(f"probes is {probes}: an error needs at least 2")
+    batch = jax.vmap(real_first)(batch)
+    real = real_tokens(batch["inputs"])
     x = jax.vmap(model.enter, (None, 0))(params, batch["inputs"])
 
     def top_of_example(x, inputs, at_gain):
@@ -61,7 +64,7 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
         at_top = jnp.ones_like(squares[:, :1])
         return jnp.concatenate([squares, at_top], axis=1)
 
-    kinds = jnp.stack([drawn(probe, top, probes, key) for probe in PROBES])
+    kinds = jnp.stack([drawn(probe, top, probes, key, real) for probe in PROBES])
     by_kind = jax.lax.map(gains, kinds)
     by_probe = jnp.moveaxis(by_kind, 0, -1)
     return {
@@ -70,15 +73,17 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
     }
 
 
-def drawn(probe: str, top, probes: int, key):
-    """Returns the probes [m, B, …] of a kind for streams shaped like `top` [B, …]."""
-    shape = top.shape
-    if probe == "token_common" and top.ndim > 2:  # without tokens there is nothing to share
-        *examples_and_lanes, _, features = top.shape
-        shape = (*examples_and_lanes, 1, features)
+def drawn(probe: str, top, probes: int, key, real=None):
+    """Returns the probes [m, B, …] of a kind for streams shaped like `top` [B, …], zero but on `real` tokens [B, T]."""
+    example = top[0]
+    if probe == "token_common" and example.ndim > 1:  # without tokens there is nothing to share
+        example = example[..., :1, :]
     probe_key = at(root(key), "probe", probe)
-    vectors = normal(probe_key, probes, *shape).astype(top.dtype)
-    everywhere = jnp.broadcast_to(vectors, (probes, *top.shape))
+    vectors = draws(probe_key, probes * len(top), example)
+    by_probe = vectors.reshape(probes, len(top), *example.shape)
+    everywhere = jnp.broadcast_to(by_probe, (probes, *top.shape))
+    if real is not None:
+        everywhere = jax.vmap(of_real, (1, 0), 1)(everywhere, real)
     return jax.vmap(on_sphere)(everywhere)
 
 
@@ -133,7 +138,7 @@ def alignment(model, params, batch, *, leading: int = LEADING, key=0) -> dict:
     """
     directions = leading_directions(model, params, batch, leading, key, keep=lambda tangents: tangents)
     kept = directions.kept
-    example = first(batch)
+    example = first_text(batch)
     used, bottom = at_bottom(model, params, example["inputs"])
 
     def along(x, eps, directions):
@@ -186,10 +191,10 @@ def end_to_end(
     positions = jnp.asarray(_positions(starts, size))
     directions = leading_directions(model, params, batch, 1, key)
     growth = directions.growth[:, 0]
-    inputs = first(batch["inputs"])
+    inputs = first_text(batch)["inputs"]
     used, x = at_bottom(model, params, inputs)
-    start_key = at(root(key), "end_to_end")
-    v = on_sphere(normal(start_key, *x.shape).astype(x.dtype))
+    (drawn_there,) = draws(at(root(key), "end_to_end"), 1, x)
+    v = on_sphere(of_real(drawn_there, real_tokens(inputs)))
     steps = min(2 * iterations, x.size)
     half = max(1, steps // 2)
     leading = min(leading, half)

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from ...results.quantities import LOG_SIGMA, QUANTILES, SCHATTEN
 from .operators import Operator
-from .spaces import dimension
 
 CLEAR = 32.0  # times rounding, from where a singular value is one, and known to a few percent at the worst
 OF_THE_RANK = (
@@ -111,12 +110,12 @@ def deficits(op: Operator, left, known) -> dict:
 
     −1 where it is not `known` how many are left.
     """
-    larger = jnp.maximum(dimension(op.domain), dimension(op.range))
+    larger = jnp.maximum(op.domain.dimension, op.range.dimension)
 
     def missing_of(directions):
         return jnp.where(known, directions - left, -1).astype(jnp.int32)
 
-    return {"rank_deficit": missing_of(op.size), "lost_directions": missing_of(larger)}
+    return {"rank_deficit": missing_of(op.domain.entries), "lost_directions": missing_of(larger)}
 
 
 def with_errors(values: dict, errors: dict) -> dict:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import Part, gains_map, recorded, terms, walk
+from ...model.inputs.context import real_tokens
 from ..meters.visits import at_bottom, reporting_inputs
 
 LARGEST = 2048
@@ -68,8 +69,21 @@ def _matrix(push, like):
 
 
 def at_sublayer(model, params, inputs, position: int) -> dict[str, jax.Array]:
-    """Returns `matrices` of the sublayer at `position` (0 … S − 1; negative from the top), for the inputs of one example."""
+    """Returns `matrices` of the sublayer at `position` (0 … S − 1; negative from the top), for the inputs of one example.
+
+    Of its real tokens: rows and columns of padding are zero.
+    """
     used, bottom = at_bottom(model, params, inputs)
     _, streams = walk(model.stack, used["stack"], bottom, reporting_inputs)
     parts = model.stack.parts_at(used["stack"], position)
-    return matrices(parts, streams[position])
+    found = matrices(parts, streams[position])
+    real = real_tokens(inputs)
+    if real is None:
+        return found
+    return {name: _of_real(matrix, real, bottom.shape[-1]) for name, matrix in found.items()}
+
+
+def _of_real(matrix, real, features: int):
+    """Returns a matrix [outputs, inputs] between arrays [..., T, d], zero but from and to `real` tokens [T]."""
+    outputs, inputs = (real[jnp.arange(entries) // features % len(real)] for entries in matrix.shape)
+    return jnp.where(outputs[:, None] & inputs[None], matrix, 0)

@@ -15,15 +15,14 @@ import jax
 import jax.numpy as jnp
 from scipy import stats
 
-from ...model.parameters.initializers import normal
 from ...model.parameters.keys import at
+from ..directions import draws
 from . import triangular
 from .bidiagonal import Bidiagonal, continued, transposed
 from .functionals import CLEAR, deficits, extremes, functionals, ranked, rounding, with_errors
 from .matrices import one_by_one
 from .operators import Operator
 from .smallest import Smallest, by_lsmr, smallest_singular_value
-from .spaces import dimension, project
 
 STILL = 1e-3  # relative change that is none
 SETTLED = 1e-4  # and that of the largest singular value
@@ -85,7 +84,7 @@ def estimated(op: Operator, key, size: int, krylov: Krylov) -> dict:
     dtype = op.like.dtype
     noise = rounding(largest, op.size)
     seen = jnp.min(now.nodes, initial=jnp.inf, where=_counted(now.weights))
-    smaller = jnp.minimum(dimension(op.domain), dimension(op.range))
+    smaller = jnp.minimum(op.domain.dimension, op.range.dimension)
     is_onto = op.rank == smaller
     smallest, volume = _solved(op, push, pull, start, largest, CLEAR * noise, is_onto, at(key, "smallest"), krylov)
     least = jnp.fmin(seen, smallest.bound)
@@ -184,8 +183,8 @@ def narrow(op: Operator):
 
     A start is a random unit vector on that side.
     """
-    flipped = dimension(op.range) < dimension(op.domain)
-    side = jnp.where(flipped, op.range, op.domain)
+    flipped = op.range.dimension < op.domain.dimension
+    side = jax.tree.map(partial(jnp.where, flipped), op.range, op.domain)
     pull_of_op = transposed(op.apply, op.like)
 
     def push(v):
@@ -195,8 +194,8 @@ def narrow(op: Operator):
         return jax.lax.cond(flipped, op.apply, pull_of_op, v)
 
     def start(key):
-        drawn = normal(key, *op.like.shape).astype(op.like.dtype)
-        v = project(drawn, side)
+        (drawn,) = draws(key, 1, op.like)
+        v = side.project(drawn)
         return v / jnp.linalg.norm(v.ravel())
 
     return push, pull, start

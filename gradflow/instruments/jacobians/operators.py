@@ -12,7 +12,8 @@ map here is restricted to the *tangent spaces* at both ends:
 
 With these the log-volumes of `norm_out` and `fork` sum to the sublayer's, and those of sublayers to the stack's, where each is
 one to one between its spaces: not where some are post-norm below others that are pre-norm, a branch alone is singular, or
-`norm_out` is a map of skip and branch beside each other. A space is given by orthonormal *normals* of every token (`spaces`).
+`norm_out` is a map of skip and branch beside each other. A space is given by orthonormal *normals* of every token (`spaces`);
+tokens that are padding are in none.
 Exact for eps → 0: a norm with eps keeps a share eps/(var + eps) of the radius, which is left out. Of several lanes those have
 normals that a norm of their own acts on; what gains do between lanes shows in the singular values, also where they drop a lane.
 
@@ -29,7 +30,7 @@ import jax.numpy as jnp
 from ...model.equation.sublayer import PARTS, bind, forked, recorded, resolve_shared_params, terms
 from ...model.layers.layer import FEATURES, NOTHING, Zero, coupling
 from ...results.quantities import JACOBIANS
-from .spaces import common, dimension, everything, orthonormal, project, without
+from .spaces import Space, common, no_normals, orthogonal_to, orthonormal, without
 
 # The parts that each factor goes through.
 INNER = ("read", "norm_in", "branch", "norm_branch", "write")
@@ -57,8 +58,8 @@ class Operator(NamedTuple):
 
     push: Callable
     like: jax.ShapeDtypeStruct
-    domain: jax.Array
-    range: jax.Array
+    domain: Space
+    range: Space
     rank: Any
     couples: str
     through: tuple[str, ...]
@@ -66,8 +67,8 @@ class Operator(NamedTuple):
 
     def apply(self, v):
         """Returns the map of `v`, from the domain to the range."""
-        within = project(v, self.domain)
-        return project(self.push(within), self.range)
+        within = self.domain.project(v)
+        return self.range.project(self.push(within))
 
     @property
     def size(self) -> int:
@@ -89,7 +90,7 @@ def _linearized(part, u):
     return output, Linearized(u, output, push)
 
 
-def operators(layers: Mapping, params: Mapping, x, stream) -> tuple[Any, Any, dict[str, Operator]]:
+def operators(layers: Mapping, params: Mapping, x, stream: Space) -> tuple[Any, Space, dict[str, Operator]]:
     """Returns `x'` of (1), the space of `x'`, and the operator of every factor in `JACOBIANS` at `x`, whose space is `stream`.
 
     Cost: one linearization; each application of an operator is a push through its parts.
@@ -163,7 +164,7 @@ def _rank(spaces: Mapping, name: str):
     if name == "branch_term":
         for part in INNER:
             passed += spaces[part]
-    return jnp.min(jnp.stack([dimension(space) for space in passed]))
+    return jnp.min(jnp.stack([space.dimension for space in passed]))
 
 
 def _through(layers: Mapping, name: str) -> tuple[str, ...]:
@@ -175,7 +176,15 @@ def _through(layers: Mapping, name: str) -> tuple[str, ...]:
     return tuple(through)
 
 
-def _spaces(layers, params, records, stream) -> dict[str, tuple[jax.Array, jax.Array]]:
+def _spaces(layers, params, records, stream: Space) -> dict[str, tuple[Space, Space]]:
+    """Returns `{part or factor: (its domain, its range)}`, each of the tokens that the stream's space is of."""
+    spaces = {}
+    for name, (domain, range_) in _normals(layers, params, records, stream.normals).items():
+        spaces[name] = orthogonal_to(domain, stream.real), orthogonal_to(range_, stream.real)
+    return spaces
+
+
+def _normals(layers, params, records, stream) -> dict[str, tuple[jax.Array, jax.Array]]:
     """Returns `{part or factor: (normals of its domain, normals of its range)}`, from the values at every part."""
 
     def null_space(part):
@@ -192,12 +201,12 @@ def _spaces(layers, params, records, stream) -> dict[str, tuple[jax.Array, jax.A
     spaces = {"read": across("read", stream)}
     _, after_read = spaces["read"]
     spaces["norm_in"] = across("norm_in", after_read)
-    spaces["norm_branch"] = across("norm_branch", everything(records["norm_branch"].input))
+    spaces["norm_branch"] = across("norm_branch", no_normals(records["norm_branch"].input))
     _, after_norm_in = spaces["norm_in"]
     spaces["branch"] = (after_norm_in, null_space("norm_branch"))
     _, after_norm_branch = spaces["norm_branch"]
     spaces["write"] = across("write", after_norm_branch)
-    spaces["norm_out"] = across("norm_out", everything(records["norm_out"].input))
+    spaces["norm_out"] = across("norm_out", no_normals(records["norm_out"].input))
     first = "norm_in" if coupling(layers["read"]) == NOTHING else "read"
     into_branch, _ = spaces[first]
     _, after_write = spaces["write"]
@@ -215,7 +224,7 @@ def _spaces(layers, params, records, stream) -> dict[str, tuple[jax.Array, jax.A
 
 def _columns(x, directions):
     """Returns directions [T, c, K] of the array `x` as orthonormal columns; zeros where there are none."""
-    none = everything(x)
+    none = no_normals(x)
     if directions is None:
         return none
     tokens, entries, number = none.shape

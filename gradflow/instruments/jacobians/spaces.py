@@ -1,14 +1,19 @@
-"""Spaces of arrays of the stream, token by token: what is orthogonal to the *normals* of every token.
+"""Spaces of arrays of the stream, token by token: what is orthogonal to the *normals* of every token, and zero on padding.
 
 Normals are orthonormal columns [T, c, K], a zero column where there is none: a space without normals is that of all arrays.
+Tokens that are padding are no part of a space. Attention takes nothing from them, nor they from any other, so that a map
+between spaces is that of the real tokens by themselves.
 
 Axes: an array of the stream is [T, d] or [lanes, T, d]; by token it is [T, c], c = lanes · d; K normals a token.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from ..meters.visits import of_real
 
 NORMALS = 4  # columns kept of each lane: two norms, one at either end of a map
 
@@ -28,8 +33,44 @@ def from_tokens(rows, like):
     return jnp.moveaxis(rows.reshape(tokens, *lanes, features), 0, -2)
 
 
-def everything(x):
-    """Returns the space of all arrays shaped like `x`: no normals, [T, c, K] of zeros, K = `NORMALS` a lane."""
+class Space(NamedTuple):
+    """Arrays that are orthogonal to the normals of every token, and zero but on `real` tokens [T]; None: all are."""
+
+    normals: jax.Array
+    real: jax.Array | None = None
+
+    @property
+    def entries(self):
+        """How many entries an array has on real tokens."""
+        tokens, size, _ = self.normals.shape
+        return size * (tokens if self.real is None else jnp.sum(self.real))
+
+    @property
+    def dimension(self):
+        """Its dimension, over all real tokens."""
+        number = jnp.round(jnp.sum(self.normals**2))
+        return self.entries - number.astype(jnp.int32)
+
+    def project(self, v):
+        """Returns `v` without its components along the normals, and without padding."""
+        rows = by_token(v)
+        along_normals = jnp.einsum("tck,tc->tk", self.normals, rows)
+        taken = jnp.einsum("tck,tk->tc", self.normals, along_normals)
+        return of_real(from_tokens(rows - taken, v), self.real)
+
+
+def orthogonal_to(normals, real) -> Space:
+    """Returns the space with those normals, as far as they are of `real` tokens."""
+    return Space(normals if real is None else jnp.where(real[:, None, None], normals, 0), real)
+
+
+def everything(x, real=None) -> Space:
+    """Returns the space of all arrays shaped like `x`, of `real` tokens."""
+    return Space(no_normals(x), real)
+
+
+def no_normals(x):
+    """Returns [T, c, K] of zeros for arrays shaped like `x`, K = `NORMALS` a lane."""
     tokens, entries = by_token(jnp.zeros(x.shape, x.dtype)).shape
     lanes = entries // x.shape[-1]
     return jnp.zeros((tokens, entries, NORMALS * lanes), x.dtype)
@@ -70,14 +111,6 @@ def gram_schmidt(columns, least: float = 1e-3):
     return jax.lax.fori_loop(0, number, one, jnp.zeros_like(columns))
 
 
-def project(v, normals):
-    """Returns `v` without its components along the normals, token by token."""
-    rows = by_token(v)
-    along_normals = jnp.einsum("tck,tc->tk", normals, rows)
-    taken = jnp.einsum("tck,tk->tc", normals, along_normals)
-    return from_tokens(rows - taken, v)
-
-
 def without(normals, kernel):
     """Returns the space with those normals, less the directions of `null_directions` (orthonormal, [T, c, K]) that lie in it.
 
@@ -104,10 +137,3 @@ def _combined(columns, products):
     orthogonal = gram_schmidt(together)
     weights = orthogonal[..., products.shape[-1] :]
     return jnp.einsum("tcj,tji->tci", columns, weights)
-
-
-def dimension(normals):
-    """Returns the dimension of the space with those normals, over all tokens."""
-    tokens, size, _ = normals.shape
-    number = jnp.round(jnp.sum(normals**2))
-    return tokens * size - number.astype(jnp.int32)

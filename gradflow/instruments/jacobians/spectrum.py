@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import walk
+from ...model.inputs import context
 from ...model.layers.layer import FEATURES, NOTHING
 from ...model.parameters.keys import at, root
 from ...results.quantities import JACOBIANS
-from ..meters.visits import at_bottom, first, where_finite, with_params
+from ..meters.visits import at_bottom, first_text, where_finite, with_params
 from .krylov import Krylov, estimated
 from .matrices import exactly, singular_values
 from .operators import Operator, operators
@@ -57,7 +58,7 @@ def spectrum(
     unknown = [name for name in factors if name not in JACOBIANS]
     if unknown or not factors:
         raise ValueError(f"factors {tuple(factors)}: choose from {', '.join(JACOBIANS)}")
-    inputs = first(batch["inputs"])
+    inputs = first_text(batch)["inputs"]
     used, x = at_bottom(model, params, inputs)
 
     def visit(carry, layers_and_params, position):
@@ -66,7 +67,7 @@ def spectrum(
         spectra = _of_factors(ops, factors, dense, probes_key, krylov, memory)
         return (y, space), where_finite(y, spectra)
 
-    bottom = (x, everything(x))
+    bottom = (x, everything(x, context.real_tokens(inputs)))
     positions = jnp.arange(model.stack.size)
     with jax.default_matmul_precision("highest"):  # some accelerators round the factors of a product to fewer bits
         _, reports = walk(model.stack, used["stack"], bottom, visit, positions, bind=with_params)
@@ -89,14 +90,15 @@ def window(
     seconds, and what attention takes from tokens further up is not in them.
     Options as for `spectrum`. Cost: that of a dense one, O(n³) for n entries and each of the factors.
     """
+    inputs = first_text(batch)["inputs"]
     if not tokens:
-        inputs = first(batch["inputs"])
         stream = jax.eval_shape(model.enter, params, inputs)
         rows = by_token(jnp.zeros(stream.shape))
         entries_a_token = rows.shape[-1]
         tokens = max(1, dense // entries_a_token)
-    few = jax.tree.map(lambda a: a[:1, :tokens], batch)
-    return spectrum(model, params, few, factors=factors, dense=dense, **options)
+    few = context.by_token(lambda array: array[:tokens], inputs)
+    alone = {"inputs": jax.tree.map(lambda array: array[None], few)}
+    return spectrum(model, params, alone, factors=factors, dense=dense, **options)
 
 
 def _of_factors(
@@ -135,7 +137,7 @@ def _alike(ops: Mapping[str, Operator]) -> list[dict[str, Operator]]:
     """Returns the operators in groups of those that differ in numbers alone, and in what they push."""
     groups: dict[tuple, dict[str, Operator]] = {}
     for name, op in ops.items():
-        kind = (op.like.shape, op.domain.shape, op.range.shape, op.couples, op.push_within is None)
+        kind = (op.like.shape, op.domain.normals.shape, op.range.normals.shape, op.couples, op.push_within is None)
         groups.setdefault(kind, {})[name] = op
     return list(groups.values())
 

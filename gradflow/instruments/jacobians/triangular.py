@@ -29,7 +29,7 @@ from .functionals import rounding
 from .matrices import one_by_one
 from .operators import Operator
 from .smallest import Inverse
-from .spaces import by_token, dimension, from_tokens, project
+from .spaces import Space, by_token, from_tokens
 
 LARGEST = 512  # entries of a block
 WHOLE = 4096  # entries of a map that couples all tokens, as one block: that matrix and its factors, 200 MB in float32
@@ -50,8 +50,8 @@ def may_fit(op: Operator) -> bool:
 
 def fits(op: Operator) -> jax.Array:
     """Returns whether it is, and one of the spaces is the smaller at every token."""
-    lost = jnp.round(jnp.sum(op.domain**2, axis=(1, 2)))
-    missed = jnp.round(jnp.sum(op.range**2, axis=(1, 2)))
+    lost = jnp.round(jnp.sum(op.domain.normals**2, axis=(1, 2)))
+    missed = jnp.round(jnp.sum(op.range.normals**2, axis=(1, 2)))
     one_is_smaller = jnp.all(lost >= missed) | jnp.all(lost <= missed)
     return one_is_smaller & may_fit(op)
 
@@ -63,18 +63,19 @@ def bound(op: Operator) -> jax.Array:
     """
     if op.couples != PAST:
         return jnp.asarray(jnp.inf, op.like.dtype)
-    tokens, entries, _ = op.domain.shape
+    tokens, entries, _ = op.domain.normals.shape
+    last = tokens - 1 if op.domain.real is None else jnp.sum(op.domain.real) - 1  # padding is behind
 
     def column(place):
         row = jax.nn.one_hot(place, entries, dtype=op.like.dtype)
-        rows = jnp.zeros((tokens, entries), op.like.dtype).at[-1].set(row)
-        return by_token(op.apply(from_tokens(rows, op.like)))[-1]
+        rows = jnp.zeros((tokens, entries), op.like.dtype).at[last].set(row)
+        return by_token(op.apply(from_tokens(rows, op.like)))[last]
 
     own = jax.vmap(column)(jnp.arange(entries))
     values = jnp.linalg.svd(own, compute_uv=False)
-    lost = jnp.round(jnp.sum(op.domain[-1] ** 2)).astype(int)
+    lost = jnp.round(jnp.sum(op.domain.normals[last] ** 2)).astype(int)
     least = values[entries - 1 - lost]
-    return jnp.where(dimension(op.range) < dimension(op.domain), jnp.inf, least)
+    return jnp.where(op.range.dimension < op.domain.dimension, jnp.inf, least)
 
 
 def inverse(op: Operator, weight) -> Exact:
@@ -85,11 +86,11 @@ def inverse(op: Operator, weight) -> Exact:
     Cost: `m c` pushes, or n where `push_within` is not said, and a push a block for
     each of K T normals, where a norm took directions from the smaller space; then `up` and `down` are a push a block each.
     """
-    is_wide = dimension(op.range) < dimension(op.domain)
+    is_wide = op.range.dimension < op.domain.dimension
     blocks = diagonal_blocks(op)
     number = len(blocks)
-    normals = jnp.where(is_wide, op.range, op.domain)
-    added = weight * _completion(op, blocks, normals, is_wide)
+    normals = jnp.where(is_wide, op.range.normals, op.domain.normals)
+    added = weight * _completion(op, blocks, normals, is_wide) + _of_padding(op)
     factors = one_by_one(lu_factor)(blocks + _block_diagonal(added, number))
     system = _System(op, added, factors)
     pivots = jnp.diagonal(factors[0], axis1=1, axis2=2)
@@ -112,7 +113,7 @@ def inverse(op: Operator, weight) -> Exact:
 
     def down(u):
         reached = by_token(u - unreached(u))
-        return project(from_tokens(system.solved(reached, is_wide), op.like), normals)
+        return Space(normals, op.domain.real).project(from_tokens(system.solved(reached, is_wide), op.like))
 
     tolerance = rounding(jnp.ones((), op.like.dtype), op.size)
     return Exact(log_volume, Inverse(up, down, tolerance))
@@ -120,7 +121,7 @@ def inverse(op: Operator, weight) -> Exact:
 
 def diagonal_blocks(op: Operator) -> jax.Array:
     """Returns the blocks [b, m c, m c] on the diagonal of the operator's matrix, [outputs, inputs]."""
-    tokens, entries, _ = op.domain.shape
+    tokens, entries, _ = op.domain.normals.shape
     together = _tokens_together(tokens, entries) if op.couples == PAST else tokens
     size = together * entries
     if op.push_within is None or together == tokens:
@@ -149,7 +150,7 @@ def _one_after_the_other(op: Operator, size: int):
 
 def _pushed(op: Operator, vector):
     """Returns `A v` of a vector [n], entries token by token."""
-    rows = vector.reshape(op.domain.shape[:2])
+    rows = vector.reshape(op.domain.normals.shape[:2])
     return by_token(op.apply(from_tokens(rows, op.like))).ravel()
 
 
@@ -183,6 +184,14 @@ def _completion(op: Operator, blocks, normals, is_wide):
         return jnp.where(is_wide, sent.mT, sent)
 
     return jax.lax.cond(jnp.any(normals != 0), completed, lambda: jnp.zeros_like(of_token))
+
+
+def _of_padding(op: Operator):
+    """Returns the identity [T, c, c] of tokens that are padding, on which A is zero: so Â has an inverse, of the same volume."""
+    _, entries, _ = op.domain.normals.shape
+    if op.domain.real is None:
+        return jnp.zeros((), op.like.dtype)
+    return ~op.domain.real[:, None, None] * jnp.eye(entries, dtype=op.like.dtype)
 
 
 def _as_vectors(op: Operator, normals):

@@ -9,12 +9,23 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import residual, with_context
+from ...model.inputs.context import real_first
 from ...model.numerics.precision import in_float32
 
 
 def first(batch):
     """Returns the first example of a batch, or of any tree of arrays with examples on axis 0."""
     return jax.tree.map(lambda a: a[0], batch)
+
+
+def first_text(batch):
+    """Returns the first example of a batch `{"inputs", …}`, its real tokens in front of its padding."""
+    return real_first(first(batch))
+
+
+def of_real(x, real):
+    """Returns an array of the stream [..., T, d], zero but on `real` tokens [T]; as it is, where these are not said."""
+    return x if real is None else jnp.where(real[:, None], x, 0)
 
 
 def at_bottom(model, params, inputs):

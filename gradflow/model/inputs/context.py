@@ -6,7 +6,7 @@ are then the inputs of an example, in the place of its tokens alone; `texts` has
 Layers that read one of these name it in their `asks`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 
 TOKENS = "tokens"
 CONTEXT = ("step", "condition", "texts", "token_type_ids")
+BY_TOKEN = (TOKENS, "texts", "token_type_ids")
 # What a batch may say of padding and of packed texts, in the words of other libraries.
 OF_TEXTS = ("attention_mask", "segments")
 
@@ -40,6 +41,25 @@ def real_tokens(inputs):
     """Returns which tokens of an example are not padding [T]; None where it says nothing of texts."""
     texts = texts_said(inputs)
     return None if texts is None else texts >= 0
+
+
+def by_token(change: Callable, inputs):
+    """Returns the inputs of an example with `change` of every array that has an entry, or a row, for each token."""
+    if not isinstance(inputs, Mapping) or TOKENS not in inputs:
+        return jax.tree.map(change, inputs)
+    return {name: change(value) if name in BY_TOKEN else value for name, value in inputs.items()}
+
+
+def real_first(example: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an example `{"inputs", …}` with its real tokens in front, in their order, and its padding behind.
+
+    For what has no axis of tokens: positions are those within texts, so that nothing else changes.
+    """
+    real = real_tokens(example["inputs"])
+    if real is None:
+        return dict(example)
+    order = jnp.argsort(~real)
+    return {name: by_token(lambda array: array[order], said) for name, said in example.items()}
 
 
 def positions_of(inputs):

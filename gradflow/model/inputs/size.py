@@ -97,7 +97,7 @@ def check_rows(models: Mapping[str, Model], data, draws: int, replicas: int) -> 
         refuse(
             name,
             "take fewer examples, tokens, draws, replicas or blocks",
-            grams=4 * rows * (GRAMS + sublayers),
+            grams=4 * rows * (GRAMS + 2 * sublayers),
             heads=4 * rows * DRAWN * draws,
             records=8 * COLUMNS * sublayers * (replicas + 8) + KEY * replicas,
         )

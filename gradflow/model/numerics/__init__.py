@@ -1,4 +1,4 @@
-"""The settings of JAX under which numbers are made, the types and ranks of arrays, and the devices they lie on; knows no model.
+"""The settings of JAX under which numbers are made, threads, the types and ranks of arrays, and devices; knows no model.
 
-Bottom up: settings, precision, devices.
+Bottom up: settings, threads, precision, devices.
 """

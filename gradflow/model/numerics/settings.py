@@ -7,7 +7,7 @@ change no number and stop nothing. What a user hands over, a loss, a layer or `w
 and what only tells or caches. A model that is called by itself, outside of these, runs under the user's settings.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -32,11 +32,36 @@ USUAL: dict[str, tuple[Callable[[Any], AbstractContextManager], Any]] = {
 }
 
 
+# All that one thread may have set otherwise than another.
+SETTINGS: dict[str, Callable[[Any], AbstractContextManager]] = {
+    "jax_default_device": jax.default_device,
+    "jax_default_matmul_precision": jax.default_matmul_precision,
+    "jax_enable_x64": jax.enable_x64,
+    **{name: setting for name, (setting, _) in USUAL.items()},
+}
+
+
 @contextmanager
 def usual_settings() -> Iterator[None]:
-    """The block, or the decorated function, runs under `USUAL`. Only what differs is set, so that nothing is compiled anew."""
+    """The block, or the decorated function, runs under `USUAL`."""
+    now = here()
+    wanted = {name: value for name, (_, value) in USUAL.items() if now[name] is not None}
+    with set_to(wanted):
+        yield
+
+
+def here() -> Mapping[str, Any]:
+    """Returns the settings of this thread, which `set_to` gives another."""
+    now = jax.config.values  # which JAX collects anew at each look
+    return {name: now[name] for name in SETTINGS}
+
+
+@contextmanager
+def set_to(wanted: Mapping[str, Any]) -> Iterator[None]:
+    """The block runs under these settings. Only what differs is set, so that nothing is compiled anew."""
+    now = here()
     with ExitStack() as entered:
-        for name, (setting, value) in USUAL.items():
-            if jax.config.values[name] not in (value, None):
-                entered.enter_context(setting(value))
+        for name, value in wanted.items():
+            if now[name] != value:
+                entered.enter_context(SETTINGS[name](value))
         yield

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..equation.sublayer import recorded, walk
 from ..inputs.batch import the_batch
+from ..inputs.context import real_tokens
 from ..numerics.precision import wide
 from ..numerics.settings import usual_settings
 from ..parameters.depth import Profiled, replaced
@@ -71,13 +72,16 @@ def _filled(model: Transformer, batch, key) -> Transformer:
 
 
 def _variances(model: Transformer, params, batch):
-    """Returns `Var f_j` [S] over tokens and features, mean over examples."""
-
-    def visit(x, parts, _):
-        x, seen = recorded(parts, x, at=lambda part, u: (y := part(u), y))
-        return x, jnp.var(seen["write"].astype(wide(x.dtype)))
+    """Returns `Var f_j` [S] over real tokens and features, mean over examples."""
 
     def one(inputs):
+        real = real_tokens(inputs)
+        counted = None if real is None else real[:, None]
+
+        def visit(x, parts, _):
+            x, seen = recorded(parts, x, at=lambda part, u: (y := part(u), y))
+            return x, jnp.var(seen["write"].astype(wide(x.dtype)), where=counted)
+
         used = model.with_context(params, inputs)
         return walk(model.stack, used["stack"], model.enter(used, inputs), visit)[1]
 

@@ -54,7 +54,7 @@ def _laid_out(whole: Figure) -> Iterator[None]:
     """Sets the layout engine of a figure aside: what was laid out stays as it is, which a second picture needs no time for."""
     engine = whole.get_layout_engine()
     if engine is not None:
-        whole.set_layout_engine("none")
+        whole.set_layout_engine(None)
     try:
         yield
     finally:
