@@ -240,8 +240,8 @@ def acts_by_row(layer) -> bool:
 def factor(sigma: Gram, real=None) -> Gram:
     """Returns `C` with `C Cᵀ = Σ`, up to a jitter that keeps equal tokens apart: 2 N roundings of the mean square.
 
-    Tokens that differ by less are drawn as if they differed by that. Of `real` rows [N] alone, where these are said: others are
-    drawn by themselves. Of nothing it is next to nothing.
+    Tokens that differ by less are drawn as if they differed by that; of nothing it is next to nothing. Of `real` rows [N] alone,
+    where these are said: others are drawn by themselves.
     """
     number: Any = len(sigma)
     if real is not None:

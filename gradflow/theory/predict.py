@@ -17,7 +17,7 @@ from ..compiling.ahead import Ahead
 from ..compiling.jitted import for_few_calls
 from ..model.inputs import size
 from ..model.inputs.batch import readable, the_batch
-from ..model.inputs.context import context_of, texts_said, tokens_of
+from ..model.inputs.context import context_of, tokens_of
 from ..model.inputs.weights import shapes
 from ..model.layers.layer import Layer
 from ..model.layers.norms import LayerNorm
@@ -120,9 +120,10 @@ def predict(
         raise ValueError(
             f"theory is of step 0 and a condition of zero, and the batch says its {outside[0]}: leave it out"
         )
-    if scatter == "stream" and texts_said(batch["inputs"]) is not None:
+    said = list(context_of(batch["inputs"]))
+    if scatter == "stream" and said:
         raise ValueError(
-            'scatter="stream" draws whole examples, and the batch has padding or packed texts: take "place"'
+            f"features are drawn for examples of tokens alone, and the batch says {said[0]}: take scatter='place'"
         )
     devices.check_examples(mesh, batch)
     models = profiled(models, batch, key)

@@ -117,9 +117,3 @@ def test_a_condition_is_refused_in_a_line():
     batch = {**cases.batch(), "condition": np.zeros((2, 16))}
     with pytest.raises(ValueError, match="theory is of step 0 and a condition of zero, .* its condition: leave it out"):
         gf.predict(made("pre", True), batch)
-
-
-def test_features_that_are_drawn_for_whole_examples_are_not_drawn_for_padded_ones():
-    batch = padded(np.zeros(LENGTH, int), np.zeros(LENGTH, int), SIDES["left"])
-    with pytest.raises(ValueError, match=r'^scatter="stream" draws whole examples.*take "place"$'):
-        gf.predict(made("pre", causal=True), batch, scatter="stream")

@@ -151,3 +151,6 @@ def test_a_stack_whose_branches_begin_as_nothing_is_predicted_and_an_unknown_sca
     assert np.isfinite(told["stream_gradient"]).all()
     with pytest.raises(ValueError, match=r"no scatter 'steam': did you mean 'stream'\? known: none, place, stream"):
         gf.predict(model, cases.batch(), scatter="steam")
+    padded = {**cases.batch(), "attention_mask": np.arange(cases.TOKENS)[None].repeat(2, 0) > 0}
+    with pytest.raises(ValueError, match="features are drawn for examples of tokens alone, and the batch says"):
+        gf.predict(model, padded, scatter="stream")
