@@ -14,7 +14,7 @@ import gradflow as gf
 from gradflow.instruments.jacobians import jacobians
 from gradflow.instruments.jacobians.matrices import singular_values
 from gradflow.instruments.jacobians.operators import operators
-from gradflow.instruments.jacobians.spaces import everything, project
+from gradflow.instruments.jacobians.spaces import everything
 from gradflow.instruments.meters.visits import with_params
 from gradflow.model.equation.sublayer import bind, walk
 from gradflow.model.layers.norms import RMSNorm
@@ -34,8 +34,8 @@ def made(name: str):
 def between(matrix, op):
     """A dense matrix from the domain of an operator to its range."""
 
-    def within(columns, shape, normals):
-        return jax.vmap(lambda column: project(column.reshape(shape), normals).ravel(), 1, 1)(columns)
+    def within(columns, shape, space):
+        return jax.vmap(lambda column: space.project(column.reshape(shape)).ravel(), 1, 1)(columns)
 
     onto_domain = within(jnp.eye(op.size), op.like.shape, op.domain)
     return within(matrix @ onto_domain, jax.eval_shape(op.push, op.like).shape, op.range)
