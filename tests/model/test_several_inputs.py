@@ -22,7 +22,7 @@ from gradflow.model.wirings.catalogue import PLACEMENTS
 from gradflow.results.quantities import JACOBIANS
 
 STATIC = "value_residual"  # whose gains don't read the stream
-NAMES = ["muddformer", *(pytest.param(name, marks=pytest.mark.further) for name in ("deep_cross_attention", STATIC))]
+NAMES = [STATIC, *(pytest.param(name, marks=pytest.mark.further) for name in ("muddformer", "deep_cross_attention"))]
 
 
 def made(name: str):
