@@ -425,7 +425,7 @@ PRINTED = [
     ("05_atlas.ipynb", r"the rank correlation is ([−\d.]+)\.", r"loss after the training: (\S+),"),
     ("05_atlas.ipynb", r"the norms take (\d+) nat and the forks", r"\nkeel(?: +\S+){2} +(-\S+)"),
     ("05_atlas.ipynb", r"the forks give (\d+) of them back", r"\nkeel(?: +\S+){3} +(\S+)"),
-    ("05_atlas.ipynb", r"But ResiDual, at (\S+),", r"\nresidual +\S+ +(\S+)"),
+    ("05_atlas.ipynb", r"But ResiDual, at (\S+),", r"\nresidual +-?[\d.]+ +(\S+)"),
     ("06_trained_models.ipynb", r"by e\^(\S+): the gradient", r"rxnfp, trained: .*net (\S+) \["),
     ("06_trained_models.ipynb", r"the norms take (\S+) nat", r"rxnfp, trained: .*norm (\S+) \["),
     ("06_trained_models.ipynb", r"The forks return (\S+) nat", r"rxnfp, trained: .*fork (\S+) \["),
