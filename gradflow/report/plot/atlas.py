@@ -40,6 +40,9 @@ PANELS = (
 )
 SCALES: dict[str, dict] = {"symlog": {"linthresh": 1, "linscale": 0.6}}
 FENCE = 3  # interquartile ranges beyond the quartiles that an axis reaches; what lies further is a triangle at its edge
+# Ticks of axes of both signs, and of ratios, the widest first.
+SYMMETRIC = tuple((-end, 0.0, end) for end in (30.0, 5.0, 1.0, 0.2))
+RATIOS = ((0.1, 1.0, 3.0), (0.5, 1.0, 2.0), (0.8, 1.0, 1.2), (0.9, 1.0, 1.1), (0.98, 1.0, 1.02))
 # Inches: of a row, of what stands above and below the rows, of a letter of a name, of the narrowest panel, and of a tick's label.
 ROW, ABOVE, BELOW, LETTER, NARROWEST, TICK = 0.155, 0.4, 0.22, 0.057, 0.54, 0.21
 
@@ -198,6 +201,14 @@ def _reach(ax: Axes, values) -> tuple[float, float]:
     return ends[0, 0], ends[1, 0]
 
 
+def _readable(choices, low: float, high: float):
+    """Returns the widest of these ticks of which two or more are on the axis: one alone says nothing of its scale."""
+    for ticks in choices:
+        if sum(low <= tick <= high for tick in ticks) > 1:
+            return ticks
+    return choices[-1]
+
+
 def _set_ticks(ax: Axes, scale: str) -> None:
     """Sets few ticks, with room for their labels."""
     low, high = ax.get_xlim()
@@ -210,11 +221,8 @@ def _set_ticks(ax: Axes, scale: str) -> None:
         powers = [10.0**power for power in range(-12, 13, 3)]
         ax.set_xticks(_some(powers, low, high, room))
         return
-    if scale == "symlog":
-        ticks = [-30.0, 0.0, 30.0] if max(-low, high) > 40 else [-5.0, 0.0, 5.0]
-    else:
-        ticks = [0.1, 0.3, 1.0, 3.0] if high > 8 * low else [0.5, 1.0, 2.0]
-    ax.set_xticks(_some(ticks, low, high, room))
+    choices = SYMMETRIC if scale == "symlog" else RATIOS
+    ax.set_xticks(_some(_readable(choices, low, high), low, high, room))
     ax.xaxis.set_major_formatter(FuncFormatter(_true_minus))
 
 
