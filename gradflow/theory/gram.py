@@ -36,9 +36,8 @@ from ..model.parameters.keys import at
 from .kernels import expanded, kernel
 
 ROOT = "root of a Gram matrix"
-ROOTS_ALONE = jax.checkpoint_policies.save_only_these_names(
-    ROOT
-)  # between the passes: a product takes less than a root
+# What is kept between the passes: a product takes less time than a root.
+ROOTS_ALONE = jax.checkpoint_policies.save_only_these_names(ROOT)
 
 Gram = Float[Array, "row row"]
 Push = Callable[[Gram], Gram]

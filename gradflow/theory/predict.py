@@ -6,6 +6,7 @@ attention, heads are drawn, and every quantity has the Monte Carlo error of that
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -114,38 +115,12 @@ def predict(
     for name, model in models.items():
         refuse(name, model)
     size.check_rows(models, readable(data), draws, replicas)
-    batch = the_batch(data, models, key)
-    outside = [name for name in ("step", "condition") if name in context_of(batch["inputs"])]
-    if outside:
-        raise ValueError(
-            f"theory is of step 0 and a condition of zero, and the batch says its {outside[0]}: leave it out"
-        )
-    said = list(context_of(batch["inputs"]))
-    if scatter == "stream" and said:
-        raise ValueError(
-            f"features are drawn for examples of tokens alone, and the batch says {said[0]}: take scatter='place'"
-        )
+    batch = _known_batch(data, models, key, scatter)
     devices.check_examples(mesh, batch)
     models = profiled(models, batch, key)
     origin_key = root(key)
     keys = jax.vmap(lambda replica: at(origin_key, "theory", replica))(jnp.arange(replicas))
-    placed_keys = devices.place(mesh, keys, devices.SEED)
-    placed_batch = devices.place(mesh, batch, devices.EXAMPLE)
-    with Waiting("predict") as bar, Ahead() as ahead:
-        for name, model in models.items():
-            if mesh is None:
-                ahead.compile(name, over_replicas, model, chosen, draws, scatter, batch, keys, None)
-            else:
-                ahead.count(over_replicas, model, chosen, draws, scatter, batch, keys, mesh)
-            bar.expect(ahead.seconds)
-
-        def of_model(name: str, model: Transformer) -> Readings:
-            ahead.wait(name)
-            arrays = jax.device_get(over_replicas(model, chosen, draws, scatter, placed_batch, placed_keys, mesh))
-            weights = shapes(model)
-            return Readings(arrays, coordinates(model, weights), model, parameter_count(weights))
-
-        predicted = dict(zip(models, side_by_side(mesh, of_model, models, models.values()), strict=True))
+    predicted = _predicted(models, (chosen, draws, scatter), batch, keys, mesh)
     return label(
         predicted,
         provenance={**origin, "resources": clock.used()},
@@ -162,6 +137,40 @@ def predict(
         },
         **devices.described(mesh),
     )
+
+
+def _known_batch(data, models: Mapping[str, Transformer], key, scatter: str):
+    """Returns the batch; refuses one that says what theory doesn't know."""
+    batch = the_batch(data, models, key)
+    said = list(context_of(batch["inputs"]))
+    outside = [name for name in ("step", "condition") if name in said]
+    if outside:
+        raise ValueError(
+            f"theory is of step 0 and a condition of zero, and the batch says its {outside[0]}: leave it out"
+        )
+    if scatter == "stream" and said:
+        raise ValueError(
+            f"features are drawn for examples of tokens alone, and the batch says {said[0]}: take scatter='place'"
+        )
+    return batch
+
+
+def _predicted(models: Mapping[str, Transformer], how: tuple, batch, keys, mesh: Mesh | None) -> dict[str, Readings]:
+    """Returns the readings of every model; `how` are the arguments of `over_replicas` between model and batch."""
+    placed = devices.place(mesh, batch, devices.EXAMPLE), devices.place(mesh, keys, devices.SEED)
+    with Waiting("predict") as bar, Ahead() as ahead:
+        for name, model in models.items():
+            foresees = partial(ahead.compile, name) if mesh is None else ahead.count
+            foresees(over_replicas, model, *how, batch, keys, mesh)
+            bar.expect(ahead.seconds)
+
+        def of_model(name: str, model: Transformer) -> Readings:
+            ahead.wait(name)
+            arrays = jax.device_get(over_replicas(model, *how, *placed, mesh))
+            weights = shapes(model)
+            return Readings(arrays, coordinates(model, weights), model, parameter_count(weights))
+
+        return dict(zip(models, side_by_side(mesh, of_model, models, models.values()), strict=True))
 
 
 def readings(quantities: str | Sequence[str]) -> tuple[Callable[..., dict], ...]:

@@ -164,9 +164,17 @@ def test_what_starts_as_pre_norm_is_counted(tree):
     points = pd.concat([points_of("norms", pre=(1, 0)), points_of("lanes", alike=(1.05, 0), other=(2, 0))])
     said = families.of_tree(tree, points)
     assert said["lanes"].endswith(
-        "at the start it grows in all 2 (+1.1 to +2.0 nat), in 1 of them as under pre-norm, to 0.1 nat"
+        "at the start it grows in all 2 (+1.1 to +2.0 nat); within 0.1 nat of pre-norm: 1 of 2"
     )
-    assert "as under pre-norm" not in said["norms"]
+    assert "of pre-norm" not in said["norms"]
+
+
+@pytest.mark.parametrize("draws_or_says", [gf.plot.atlas, gf.findings.atlas])
+def test_what_is_no_atlas_is_refused_in_a_line(draws_or_says, tree):
+    with pytest.raises(TypeError, match=r"^the atlas is 1: an xarray.DataTree is needed"):
+        draws_or_says(1)
+    with pytest.raises(ValueError, match=r"^the atlas has no training: give what gf.atlas returned$"):
+        draws_or_says(tree["training"])
 
 
 def test_findings_have_a_sentence_for_every_family(tree):

@@ -14,7 +14,7 @@ import xarray as xr
 from ... import laws
 from ...results.agreement import against_theory
 from ...results.statistics import band
-from ...results.tree import settings, variable
+from ...results.tree import check_tree, settings, variable
 from . import fits
 from .budget import net_budget
 from .profiles import digits, signed
@@ -102,7 +102,12 @@ def points(tree: xr.DataTree) -> pd.DataFrame:
     Families stand in the order of their first wirings, and in each the wiring that keeps most of its gradient comes first.
     `theory` is the measured over the predicted mean square of the stream gradient at the worst position, with twice its
     standard error to either side.
+
+    Errors: TypeError for what is no tree, ValueError for one that is no atlas.
     """
+    check_tree("the atlas", tree)
+    if "training" not in tree.children:
+        raise ValueError("the atlas has no training: give what gf.atlas returned")
     rows: list[dict[str, Any]] = []
     for name, node in _nodes(tree, "training").items():
         data = node.to_dataset()

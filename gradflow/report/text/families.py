@@ -79,4 +79,4 @@ def _as_pre(rows: pd.DataFrame) -> str:
     alike = int(rows["as_pre"].sum())
     if not alike:
         return ""
-    return f", in {alike} of them as under pre-norm, to {ALIKE:g} nat"
+    return f"; within {ALIKE:g} nat of pre-norm: {alike} of {len(rows)}"
