@@ -102,11 +102,15 @@ def opened(path: Path) -> tuple[dict[str, Any], dict[str, Quantized]]:
 def _reader(path: Path):
     """Returns the library's reader of a file."""
     try:
+        there = regular(path)
+    except OSError as error:
+        raise ValueError(str(error)) from None
+    try:
         from gguf import GGUFReader
     except ImportError:
         raise ImportError("reading GGUF files needs gguf: pip install 'gradflow-jax[gguf]'") from None
     try:
-        return GGUFReader(regular(path))
+        return GGUFReader(there)
     except OSError as error:
         raise ValueError(str(error)) from None
     except Exception as error:  # of a file that is cut short the library lets NumPy speak
