@@ -65,7 +65,7 @@ def test_an_atlas_costs_its_trainings_and_the_theories_that_there_are():
         return gf.cost(gf.atlas, models, DATA, steps=2, seeds=2, scatter=2, **options).running
 
     assert 0 < running("pre") < running("pre", predict=gf.predict)
-    assert 0 < running("muddformer") == running("muddformer", predict=gf.predict)  # which theory refuses
+    assert 0 < running("highway") == running("highway", predict=gf.predict)  # whose gates theory refuses
 
 
 def test_a_device_of_a_mesh_that_is_not_here_holds_its_share():
