@@ -173,7 +173,7 @@ def test_importing_the_package_is_quick_because_it_imports_nothing():
 def test_every_library_that_is_imported_is_declared():
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = lambda lines: {re.match(r"\w+", line)[0] for line in lines}  # orbax-checkpoint is imported as orbax
-    used = {m: {name.split(".")[0] for name in imported(m, tree)} for m, tree in TREES.items()}
+    used = {m: {name.split(".")[0].lower() for name in imported(m, tree)} for m, tree in TREES.items()}
     others = set().union(*used.values()) - names(project["dependencies"]) - set(sys.stdlib_module_names)
     assert others == {"gradflow", "equinox"} | names(
         [*project["optional-dependencies"]["hf"], *project["optional-dependencies"]["gguf"]]

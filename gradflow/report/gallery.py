@@ -82,7 +82,8 @@ def _of_logs(run, steps: Sequence[int]) -> Iterator[Candidate]:
 
 
 def _profile(name: str, tree, quantity: str, **shown) -> Candidate:
-    return Candidate(name, partial(plot.profile, tree, quantity, **shown), tables.profile(tree, quantity, **shown))
+    table = tables.profile(tree, quantity, **shown)
+    return Candidate(name, partial(plot.profile, tree, quantity, **shown, table=table), table)
 
 
 def _heatmaps(run, quantity: str, relative_to: str | None) -> Iterator[Candidate]:

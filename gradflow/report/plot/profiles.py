@@ -39,6 +39,7 @@ def profile(
     labels=None,
     colours=None,
     scale=None,
+    table=None,
     ax=None,
     **where,
 ) -> Axes:
@@ -54,6 +55,7 @@ def profile(
     x : "layer" or "relative_depth" in place of the position in the stack
     labels, colours : by the name of the model
     scale : "linear", "log" or "symlog"; by default what suits the quantity
+    table : `tables.profile` of the same, for callers that have it already
     ax : Axes, which may hold curves: those drawn here get other looks
     where : one entry along a further dimension, `parameter="down"`, or several, `parameter=("query", "down")`
 
@@ -61,7 +63,8 @@ def profile(
     """
     check_laws(laws, quantity, relative_to)
     chosen: dict[str, Any] = {"relative_to": relative_to, "steps": steps, "theory": theory, "kinds": kinds, "x": x}
-    table = tables.profile(tree, quantity, **chosen, **where)
+    if table is None:
+        table = tables.profile(tree, quantity, **chosen, **where)
     described = tables.described(quantity)
     check_drawable(table, described.long_name)
     ax = axes(ax)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from fontTools import subset
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,6 +17,7 @@ from ...results.files import as_path
 from .canvas import styled
 
 ENDINGS = (".pdf", ".png", ".csv")
+SHAPING = ("GDEF", "GPOS", "GSUB")  # tables of a font: to read them takes longer than the glyphs
 
 
 @styled
@@ -44,9 +46,21 @@ def save_picture(drawn: Figure | Axes, path: Path, table: str) -> None:
     caption = _caption(drawn)
     data = data_mark(table)
     metadata = {"Subject": caption, "Keywords": data, "CreationDate": None}
-    whole.savefig(path.with_name(path.name + ".pdf"), metadata=metadata)
+    with _glyphs_alone():
+        whole.savefig(path.with_name(path.name + ".pdf"), metadata=metadata)
     with _laid_out(whole):
         whole.savefig(path.with_name(path.name + ".png"), metadata={"Description": caption, "Comment": data})
+
+
+@contextmanager
+def _glyphs_alone() -> Iterator[None]:
+    """Has fonts embedded without the tables of `SHAPING`, which no reader of a PDF, where glyphs are placed, looks at."""
+    dropped = subset.Options._drop_tables_default
+    subset.Options._drop_tables_default = [*dropped, *SHAPING]
+    try:
+        yield
+    finally:
+        subset.Options._drop_tables_default = dropped
 
 
 @contextmanager
