@@ -62,6 +62,7 @@ FURTHER = {
     "gemma": {"model_type": "gemma", **GATED, "head_dim": 6},
     "mixtral": {"model_type": "mixtral", **GATED, "num_local_experts": 3},
     "qwen3_moe": {"model_type": "qwen3_moe", **ROUTED, "num_experts": 3, "head_dim": 6},
+    "gpt_oss": {"model_type": "gpt_oss", **GATED, "num_local_experts": 3, "num_experts_per_tok": 2, "head_dim": 6},
     "deepseek_v2": {"model_type": "deepseek_v2", **SIZES, **LATENT},
     "t5": {
         "model_type": "t5",

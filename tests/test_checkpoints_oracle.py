@@ -129,6 +129,8 @@ ROUTED = {
     "num_experts_per_tok": 3,
     "experts_implementation": "eager",
 }
+BOUNDED = {**NARROW, "num_local_experts": 5, "num_experts_per_tok": 2, "experts_implementation": "eager"}
+BOUNDED |= {"sliding_window": 3, "swiglu_limit": 0.5}
 LATENT2 = {key: value for key, value in LATENT.items() if key != "first_k_dense_replace"}
 DISTIL = {"vocab_size": VOCABULARY, "dim": WIDTH, "n_layers": BLOCKS, "n_heads": HEADS, "hidden_dim": 56}
 MULTIPLIERS = {
@@ -207,6 +209,12 @@ FURTHER = {
             "sliding_window": 3,
             "experts_implementation": "eager",
         },
+    ),
+    "gpt_oss": ("GptOssConfig", "GptOssForCausalLM", {**BOUNDED, "rope_parameters": SCALED | {"truncate": False}}),
+    "gpt_oss-plain": (
+        "GptOssConfig",
+        "GptOssForCausalLM",
+        {**BOUNDED, "attention_bias": False, "layer_types": WINDOWS[1:] + WINDOWS[1:2], "tie_word_embeddings": True},
     ),
     "qwen3_moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM", {**ROUTED, "head_dim": 6, "norm_topk_prob": True}),
     "deepseek_v2": ("DeepseekV2Config", "DeepseekV2ForCausalLM", {**LATENT2, "topk_method": "group_limited_greedy"}),
@@ -304,7 +312,9 @@ def theirs(name: str, precision: str) -> dict:
         "logits": logits.detach().numpy(),
         "loss": float(loss.detach()),
         "stream": np.stack([x.grad.numpy() for x in stream]),
-        "grads": renamed(name, apart_by_expert({n: p.grad for n, p in model.named_parameters()} | untrained(model))),
+        "grads": renamed(
+            name, apart_by_expert(name, {n: p.grad for n, p in model.named_parameters()} | untrained(model))
+        ),
     }
 
 
@@ -330,11 +340,16 @@ def renamed(kind: str, grads: dict) -> dict[str, np.ndarray]:
     return found
 
 
-def apart_by_expert(grads: dict) -> dict[str, np.ndarray]:
+STACKED = ("gpt_oss",)  # whose files have the matrices of all experts in one tensor, as memory does
+
+
+def apart_by_expert(model: str, grads: dict) -> dict[str, np.ndarray]:
     """The gradients by the names that files have, where the matrices of experts, fused in memory, are apart."""
     found = {}
     for name, grad in ((name, grad.detach().numpy()) for name, grad in grads.items()):
         stem, _, kind = name.rpartition(".experts.")
+        if model.startswith(STACKED):
+            stem = ""
         if not stem:
             found[name] = grad
         for i, one in enumerate(grad if stem else ()):
@@ -456,7 +471,7 @@ def test_what_is_read_of_attention_by_head_is_that_of_transformers_probabilities
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "deepseek_v3", "bert"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "deepseek_v3", "bert", "gpt_oss"])
 def test_padded_texts_have_the_logits_of_transformers_with_its_mask(name, side, folders):
     own, lengths = folders / f"{name}-padded-{side}", (4, TOKENS)
     model = made(name, "float64")
@@ -488,35 +503,6 @@ def test_the_types_of_tokens_are_those_of_transformers(folders):
     assert apart(np.asarray(logits), expected) < 1e-9
     with pytest.raises(ValueError, match="token_type_ids has 0 to 3, and m has 2 types: leave them out"):
         checked({**BATCH, "token_type_ids": 3 * types}, {"m": read})
-
-
-@pytest.mark.further
-def test_sinks_and_their_gradients_are_those_of_gpt_oss():
-    """Its attention alone, without positions: a window, biases, keys for two heads each."""
-    modeling = pytest.importorskip("transformers.models.gpt_oss.modeling_gpt_oss", reason="no gpt_oss is installed")
-    values = {**NARROW, "sliding_window": 3, "layer_types": WINDOWS, "attn_implementation": "eager"}
-    own = gf.branches.Attention(HEADS, 2, window=3, bias=True, head=6, sink=0.0)
-    x = np.random.default_rng(3).normal(size=(TOKENS, WIDTH))
-    with fixed_precision_is("float64"):
-        theirs = modeling.GptOssAttention(transformers.GptOssConfig(**values), 0).to(torch.float64)
-        noise = np.random.default_rng(4)
-        for parameter in theirs.parameters():
-            parameter.data = torch.tensor(0.4 * noise.normal(size=parameter.shape))
-        seen = np.asarray(own.mask.seen((TOKENS, TOKENS)))
-        hidden = torch.tensor(np.where(seen, 0.0, -np.inf))[None, None]
-        turn = torch.ones(1, TOKENS, 3, dtype=torch.float64), torch.zeros(1, TOKENS, 3, dtype=torch.float64)
-        y, _ = theirs(torch.tensor(x)[None], turn, hidden)
-        (torch.sin(y)).sum().backward()
-    params = own.init(jax.random.key(0), WIDTH)
-    for ours, name in {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}.items():
-        layer = theirs.get_submodule(name)
-        params[ours].kernel = jnp.asarray(layer.weight.detach().numpy().T)
-        params[ours].bias = jnp.asarray(layer.bias.detach().numpy())
-    params["sink"] = jnp.asarray(theirs.sinks.detach().numpy())
-    loss, grads = jax.jit(jax.value_and_grad(lambda p: jnp.sin(own(p, jnp.asarray(x))).sum()))(params)
-    assert float(loss) == pytest.approx(float(torch.sin(y).sum().detach()), rel=1e-10)
-    np.testing.assert_allclose(grads["sink"], theirs.sinks.grad.numpy(), rtol=1e-9)
-    np.testing.assert_allclose(grads["query"].kernel[...].T, theirs.q_proj.weight.grad.numpy(), rtol=1e-9, atol=1e-12)
 
 
 def test_every_model_type_that_is_read_is_compared():

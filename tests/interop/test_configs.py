@@ -234,6 +234,7 @@ def test_whose_model_it_is_is_read_from_the_names_of_its_classes():
         "gemma": "GemmaForCausalLM",
         "mixtral": "MixtralForCausalLM",
         "qwen3_moe": "Qwen3MoeForCausalLM",
+        "gpt_oss": "GptOssForCausalLM",
         "deepseek_v2": "DeepseekV2ForCausalLM",
         "deepseek_v3": "DeepseekV3ForCausalLM",
         "t5": "T5ForConditionalGeneration",

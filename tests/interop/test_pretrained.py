@@ -412,6 +412,14 @@ def test_weights_that_are_quantized_are_refused(tmp_path):
         gf.checkpoint(saved(tmp_path, config, contents(CONFIGS["deepseek_v3"])))
 
 
+def test_experts_of_4_bits_are_refused_with_what_to_do():
+    config = FURTHER["gpt_oss"] | {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": []}}
+    with pytest.raises(
+        ValueError, match="quant_method is 'mxfp4'; only fp8 .* with transformers, dequantized, and save it anew"
+    ):
+        pretrained.described(Config(config))
+
+
 def test_the_block_that_predicts_a_second_token_is_named_and_left_aside(tmp_path):
     more = {"model.layers.2.eh_proj.weight": np.ones((8, 16), np.float32)}
     folder = saved(tmp_path, CONFIGS["deepseek_v3"], contents(CONFIGS["deepseek_v3"]) | more)

@@ -21,8 +21,6 @@ from ...model.stacks.embedding_readout import Readout
 from ...model.stacks.encoder_decoder import EncoderDecoder
 from ...model.stacks.transformer import Transformer
 from ...model.zoo.architecture import Architecture
-from ...model.zoo.decoders import Routed
-from ...model.zoo.deepseek import DeepSeek
 from ...results.arguments import answering, of_class, shown, suggestions
 from ...results.files import as_path, printable
 from . import gguf_files, licence
@@ -101,7 +99,7 @@ def saved(folder: str | Path, *, readout: Readout | None = None, precision: str 
     folder = as_path(folder)
     config, in_files = _opened(folder)
     architecture, layout = described(config)
-    enough(architecture, len(in_files))
+    enough(architecture, layout, len(in_files))
     model = architecture.model(precision)
     if readout is not None:
         model = dataclasses.replace(model, readout=of_class("readout", readout, Readout))
@@ -149,7 +147,10 @@ def scaled_block(config: Config) -> tuple[int, int] | None:
     if given is None:
         return None
     if given.get("quant_method") != "fp8":
-        raise given.refuse("quant_method", given.get("quant_method"), "only fp8 is supported, with scales by blocks")
+        remedy = (
+            "only fp8 is supported, with scales by blocks: load it with transformers, dequantized, and save it anew"
+        )
+        raise given.refuse("quant_method", given.get("quant_method"), remedy)
     given.only(fmt="e4m3", activation_scheme="dynamic")
     given.ignore("modules_to_not_convert", "scale_fmt")
     block = given.get("weight_block_size")
@@ -160,11 +161,9 @@ def scaled_block(config: Config) -> tuple[int, int] | None:
     return rows, columns
 
 
-def enough(own: Architecture, tensors: int) -> None:
+def enough(own: Architecture, layout: Layout, tensors: int) -> None:
     """Refuses more blocks or experts than files with so many tensors can hold, before one of them is described."""
-    counts = {"blocks": own.depth}
-    if isinstance(own, DeepSeek | Routed):
-        counts["experts"] = own.router.experts
+    counts = {"blocks": own.depth, "experts": max(source.each or 1 for source in layout.table.values())}
     for what, count in counts.items():
         if count > tensors:
             raise ValueError(f"config.json: {count} {what}, but the files have {tensors} tensors in all")

@@ -38,6 +38,7 @@ FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {
     "gemma3_text": decoders.gemma3,
     "mixtral": mixtures.mixtral,
     "qwen3_moe": mixtures.qwen3_moe,
+    "gpt_oss": mixtures.gpt_oss,
     "deepseek_v2": mixtures.deepseek_v2,
     "deepseek_v3": mixtures.deepseek_v3,
     "t5": encoder_decoders.t5,
@@ -46,8 +47,6 @@ FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {
 OF_TWO_SEQUENCES = ("t5",)
 # Types that are asked for and can't be said in what is here, and what of them could.
 BEYOND = {
-    "gpt_oss": "its experts have biases, and clamp what they multiply, as none here do; attention with sinks and windows is "
-    "gf.branches.Attention(sink=…, window=…)",
     "deepseek_v4": "its attention reads compressed blocks of tokens that an indexer chooses, and turns back what it read, as "
     "none here does; its residual is the wiring mhc_v4",
     "qwen4_exp": "it has linear attention (gated delta nets) and embeddings of hashed n-grams, which nothing here has; its "

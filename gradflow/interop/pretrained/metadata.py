@@ -52,6 +52,7 @@ CLASSES = {
     "gemma3_text": "Gemma3",
     "mixtral": "Mixtral",
     "qwen3_moe": "Qwen3Moe",
+    "gpt_oss": "GptOss",
     "deepseek_v2": "DeepseekV2",
     "deepseek_v3": "DeepseekV3",
     "t5": "T5",

@@ -116,6 +116,9 @@ class SoftmaxRouter(Router):
         return self.scale * jax.nn.softmax(logits, axis=-1) * chosen
 
 
+MATRICES = ("router", "gate", "up", "down")
+
+
 def _largest(values, number: int):
     """1 at the `number` largest of the last axis, else 0; the first of equal ones."""
     places = jax.lax.top_k(values, number)[1]
@@ -127,8 +130,9 @@ def _largest(values, number: int):
 class Experts(Branch):
     """Gated feed-forward networks behind a router, `shared` of them for every token, as one that is so much wider.
 
-    Each expert has the hidden width `ratio · d`, and `inner` acts on it. All E experts are computed for all tokens, and those
-    not chosen multiplied by zero: E/k times the operations of a sparse one, and exact gradients in every transformation.
+    Each expert has the hidden width `ratio · d`; `inner`, `on_gate` and `on_up` act in it (`GatedFeedForward`). `MATRICES` are
+    those that may have a bias, the router's among them. All E experts are computed for all tokens, and those not chosen
+    multiplied by zero: E/k times the operations of a sparse one, and exact gradients in every transformation.
     """
 
     router: Router = SigmoidRouter()
@@ -138,22 +142,27 @@ class Experts(Branch):
     weights: Initialization = FanIn()
     bias: bool | tuple[str, ...] = False
     inner: Layer = Identity()
+    on_gate: Layer = Identity()
+    on_up: Layer = Identity()
 
     @property
     def couples(self) -> str:
-        """The features of a token, or what the layer inside couples, if that is more."""
+        """The features of a token, or what a layer inside couples, if that is more."""
         return self.expert().couples
 
     def expert(self, times: int = 1) -> GatedFeedForward:
         """Returns one expert, `times` as wide."""
-        return GatedFeedForward(times * self.ratio, self.activation, self.weights, self.bias, self.inner)
+        inside = {"inner": self.inner, "on_gate": self.on_gate, "on_up": self.on_up}
+        own = tuple(name for name in self.with_bias(MATRICES) if name != "router")
+        return GatedFeedForward(times * self.ratio, self.activation, self.weights, own, **inside)
 
     def init(self, key, width: int):
         """Returns `{"router": Linear, ["balance": [E],] "routed": experts stacked [E, …], ["shared": one]}`."""
         keys = jax.vmap(lambda e: at(key, "routed", e))(jnp.arange(self.router.experts))
         shared = {"shared": self.expert(self.shared).init(at(key, "shared"), width)} if self.shared else {}
+        has_bias = "router" in self.with_bias(MATRICES)
         return {
-            "router": linear(key, self.weights, "router", width, self.router.experts, width, False),
+            "router": linear(key, self.weights, "router", width, self.router.experts, width, has_bias),
             **self.router.balance,
             "routed": jax.vmap(lambda k: self.expert().init(k, width))(keys),
             **shared,

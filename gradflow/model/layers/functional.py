@@ -21,6 +21,11 @@ def gelu(u):
     return u * (1 + erf(u / 2**0.5)) / 2
 
 
+def gelu_sigmoid(u):
+    """Returns `u σ(1.702 u)`, which is near GELU (Hendrycks and Gimpel 2016, section 2)."""
+    return u * jax.nn.sigmoid(1.702 * u)
+
+
 def identity(u):
     """Returns `u`."""
     return u
@@ -30,6 +35,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "relu": jax.nn.relu,
     "gelu": gelu,
     "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+    "gelu_sigmoid": gelu_sigmoid,
     "silu": jax.nn.silu,
     "tanh": jnp.tanh,
     "erf": erf,
