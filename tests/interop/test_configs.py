@@ -237,6 +237,7 @@ def test_whose_model_it_is_is_read_from_the_names_of_its_classes():
         "gpt_oss": "GptOssForCausalLM",
         "deepseek_v2": "DeepseekV2ForCausalLM",
         "deepseek_v3": "DeepseekV3ForCausalLM",
+        "deepseek_v4": "DeepseekV4ForCausalLM",
         "t5": "T5ForConditionalGeneration",
     }
     assert set(own) == set(CLASSES)

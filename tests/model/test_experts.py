@@ -15,6 +15,7 @@ from gradflow.model.layers.norms import Capped, Clipped
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(50, 8)))
 LOGITS, BALANCE = X @ jnp.ones((8, 12)) + 3 * np.random.default_rng(1).normal(size=(50, 12)), jnp.linspace(-1, 1, 12)
+BALANCED = {"balance": BALANCE}
 
 
 def chosen_slowly(scores, router) -> set[int]:
@@ -27,7 +28,7 @@ def chosen_slowly(scores, router) -> set[int]:
 
 @pytest.mark.parametrize("router", [SigmoidRouter(12, 3), SigmoidRouter(12, 3, 4, 2), SigmoidRouter(12, 4, 6, 2, 2.5)])
 def test_the_chosen_are_the_largest_of_the_best_groups_and_their_weights_sum_to_the_scale(router):
-    gates = np.asarray(router(LOGITS, BALANCE))
+    gates = np.asarray(router(LOGITS, BALANCED))
     scores = 1 / (1 + np.exp(-np.asarray(LOGITS)))
     np.testing.assert_allclose(gates.sum(1), router.scale, rtol=1e-12)
     for token in range(len(gates)):
@@ -39,10 +40,10 @@ def test_the_chosen_are_the_largest_of_the_best_groups_and_their_weights_sum_to_
 
 def test_the_balance_moves_the_choice_and_has_no_gradient():
     router = SigmoidRouter(12, 3)
-    favoured = router(LOGITS, BALANCE.at[5].set(100.0))
+    favoured = router(LOGITS, {"balance": BALANCE.at[5].set(100.0)})
     assert (favoured[:, 5] > 0).all()
-    assert not (router(LOGITS, BALANCE)[:, 5] > 0).all()
-    assert not jax.grad(lambda b: jnp.sum(router(LOGITS, b) ** 2))(BALANCE).any()
+    assert not (router(LOGITS, BALANCED)[:, 5] > 0).all()
+    assert not jax.grad(lambda b: jnp.sum(router(LOGITS, {"balance": b}) ** 2))(BALANCE).any()
 
 
 def test_one_expert_that_all_tokens_have_is_a_feed_forward_network():

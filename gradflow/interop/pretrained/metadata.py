@@ -55,6 +55,7 @@ CLASSES = {
     "gpt_oss": "GptOss",
     "deepseek_v2": "DeepseekV2",
     "deepseek_v3": "DeepseekV3",
+    "deepseek_v4": "DeepseekV4",
     "t5": "T5",
 }
 
