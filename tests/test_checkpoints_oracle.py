@@ -25,6 +25,7 @@ from gradflow.interop import pretrained, trained
 from gradflow.interop.pretrained.configs import Config
 from gradflow.interop.pretrained.families import FAMILIES
 from gradflow.interop.pretrained.files import json_of
+from gradflow.interop.pretrained.four_bits import Packed
 from gradflow.interop.pretrained.matching import leaves
 from gradflow.interop.pretrained.metadata import HARMLESS
 from gradflow.model.equation.sublayer import residual, sublayer, walk
@@ -550,8 +551,14 @@ def test_what_is_read_of_attention_by_head_is_that_of_transformers_probabilities
         np.testing.assert_allclose(read[quantity][::2], values, rtol=1e-9, err_msg=quantity)
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "deepseek_v3", "bert", "gpt_oss"])
+PADDED = [
+    *((name, side) for name in ("gpt2", "llama", "mistral", "deepseek_v3", "bert") for side in ("left", "right")),
+    *(pytest.param("gpt_oss", side, marks=pytest.mark.further) for side in ("left", "right")),
+    pytest.param("deepseek_v4", "right", marks=pytest.mark.further),  # on the left it counts windows from padding
+]
+
+
+@pytest.mark.parametrize(("name", "side"), PADDED)
 def test_padded_texts_have_the_logits_of_transformers_with_its_mask(name, side, folders):
     own, lengths = folders / f"{name}-padded-{side}", (4, TOKENS)
     model = made(name, "float64")
@@ -583,6 +590,27 @@ def test_the_types_of_tokens_are_those_of_transformers(folders):
     assert apart(np.asarray(logits), expected) < 1e-9
     with pytest.raises(ValueError, match="token_type_ids has 0 to 3, and m has 2 types: leave them out"):
         checked({**BATCH, "token_type_ids": 3 * types}, {"m": read})
+
+
+@pytest.mark.further
+def test_numbers_of_4_bits_are_those_of_transformers():
+    module = pytest.importorskip("transformers.integrations.mxfp4")
+    noise = np.random.default_rng(0)
+    blocks, scales = (
+        noise.integers(0, most, shape, np.uint8) for most, shape in ((256, (2, 5, 3, 16)), (250, (2, 5, 3)))
+    )
+    expected = module.convert_moe_packed_tensors(torch.tensor(blocks), torch.tensor(scales), dtype=torch.float32)
+    np.testing.assert_array_equal(Packed(Plain(blocks), Plain(scales))[:], expected.numpy())
+
+
+class Plain:
+    """An array as a tensor of a file."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, "U8"
+
+    def __getitem__(self, index):
+        return self.array[index]
 
 
 def test_every_model_type_that_is_read_is_compared():

@@ -413,10 +413,44 @@ def test_weights_that_are_quantized_are_refused(tmp_path):
         gf.checkpoint(saved(tmp_path, config, contents(CONFIGS["deepseek_v3"])))
 
 
-def test_experts_of_4_bits_are_refused_with_what_to_do():
-    config = FURTHER["gpt_oss"] | {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": []}}
+PACKED = {**GATED, "hidden_size": 32, "intermediate_size": 32, "head_dim": 6, "model_type": "gpt_oss"}
+PACKED |= {"num_local_experts": 3, "num_experts_per_tok": 2, "quantization_config": {"quant_method": "mxfp4"}}
+OF_4_BITS = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0]
+
+
+def packed_by_hand(shape, noise) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matrices [E, in, out], and the blocks and scales that they are, number by number."""
+    experts, inputs, outputs = shape
+    blocks, scales = np.zeros((experts, outputs, inputs // 32, 16), np.uint8), np.zeros((experts, outputs, 1), np.uint8)
+    whole = np.zeros(shape, np.float32)
+    for e, i, o in np.ndindex(*shape):
+        code = noise.integers(16)
+        scales[e, o, i // 32] = scales[e, o, i // 32] or noise.integers(120, 130)
+        blocks[e, o, i // 32, i % 32 // 2] |= code << 4 * (i % 2)
+        whole[e, i, o] = OF_4_BITS[code] * 2.0 ** (int(scales[e, o, i // 32]) - 127)
+    return whole, blocks, scales
+
+
+def test_experts_of_4_bits_are_the_numbers_that_their_blocks_and_scales_say(tmp_path):
+    plain, noise = contents(PACKED), np.random.default_rng(0)
+    packed = dict(plain)
+    for name in [name for name in plain if name.endswith(("gate_up_proj", "experts.down_proj"))]:
+        plain[name], packed[f"{name}_blocks"], packed[f"{name}_scales"] = packed_by_hand(plain[name].shape, noise)
+        del packed[name]
+    assert len(packed) == len(plain) + 4
+    folder = saved(tmp_path / "packed", PACKED, packed)
+    assert same(gf.checkpoint(folder)[1], gf.checkpoint(saved(tmp_path / "plain", PACKED, plain))[1])
+    lost = {name: tensor for name, tensor in packed.items() if name != "model.layers.1.mlp.experts.down_proj_scales"}
     with pytest.raises(
-        ValueError, match="quant_method is 'mxfp4'; only fp8 .* with transformers, dequantized, and save it anew"
+        ValueError, match=r"missing: model.layers.1.mlp.experts.down_proj \[3, 32, 32\].* unknown: .*_blocks"
+    ):
+        gf.checkpoint(saved(tmp_path / "lost", PACKED, lost))
+
+
+def test_other_roundings_are_refused_with_what_to_do():
+    config = FURTHER["gpt_oss"] | {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+    with pytest.raises(
+        ValueError, match="quant_method is 'gptq'; fp8 .* mxfp4 are read: load it with transformers, dequantized"
     ):
         pretrained.described(Config(config))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import streams
 
+from gradflow.instruments.forward import attention
 from gradflow.model.branches.compressed import CompressedAttention, Compression, Index
 from gradflow.model.branches.entries import windows
 from gradflow.model.branches.experts import Experts, HashRouter
@@ -139,6 +140,17 @@ def test_texts_are_read_the_same_alone_packed_and_padded_on_either_side(kind):
     )
     np.testing.assert_allclose(packed[3:-3], jnp.concatenate(alone), rtol=1e-10, atol=1e-12)
     assert np.isfinite(packed).all()
+
+
+def test_what_is_read_of_its_heads_is_that_of_the_text_without_padding():
+    layer, params = made("sparse")
+    x, noise = cases.normal(TOKENS, WIDTH), cases.normal(3, WIDTH, seed=2)
+    texts = jnp.asarray([-1] * 3 + [0] * TOKENS)
+    heads = lambda params, x, texts: attention.read(layer.scored(params, x), texts)
+    alone = cases.jit(heads)(params, x, jnp.zeros(TOKENS, int))
+    padded = cases.jit(heads)({**params, "texts": texts}, jnp.concatenate([noise, x]), texts)
+    for name, values in alone.items():
+        np.testing.assert_allclose(padded[name], values, rtol=1e-10, err_msg=name)
 
 
 def test_windows_are_counted_from_the_first_token_of_a_text():

@@ -1,8 +1,9 @@
 """Trained weights: a folder with config.json and safetensors, or a GGUF file, as a model and its parameters for every instrument.
 
 Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is said all at
-once. Needs the extra `hf`, or `gguf`. Bottom up: files, gguf_files, licence, metadata, sources, gpt_layouts, encoder_layouts,
-layouts, configs, rotations, shared, encoders, encoder_decoders, gpts, decoders, mixtures, deepseek_v4, families, matching.
+once. Needs the extra `hf`, or `gguf`. Bottom up: files, four_bits, gguf_files, licence, metadata, sources, gpt_layouts,
+encoder_layouts, layouts, configs, rotations, shared, encoders, encoder_decoders, gpts, decoders, mixtures, deepseek_v4,
+families, matching.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ from . import gguf_files, licence
 from .configs import Config
 from .families import BEYOND, FAMILIES, OF_TWO_SEQUENCES
 from .files import Stored, json_of, plain, several, sums, tensors
+from .four_bits import unpacked
 from .matching import Match, leaves
 from .sources import Layout
 
@@ -119,7 +121,7 @@ def _opened(folder: Path) -> tuple[Config, Mapping[str, Stored]]:
         return Config(values, plain(folder.name)), in_file
     if not os.path.isdir(folder):  # whatever the name
         raise ValueError(f"{printable(folder)} is no folder: one with config.json and safetensors is expected")
-    return Config(json_of(folder / "config.json")), tensors(folder)
+    return Config(json_of(folder / "config.json")), unpacked(tensors(folder))
 
 
 def described(config: Config) -> tuple[Architecture, Layout]:
@@ -141,18 +143,23 @@ def described(config: Config) -> tuple[Architecture, Layout]:
 def scaled_block(config: Config) -> tuple[int, int] | None:
     """Returns the rows and columns that share a scale where matrices are stored in 8 bits; None where none is.
 
-    What is read are these matrices: activations that are rounded, too, where such a model runs, are not.
+    What is read are these matrices: activations that are rounded, too, where such a model runs, are not. Numbers of 4 bits say
+    by themselves what shares a scale (`four_bits`).
     """
     given = config.table("quantization_config")
     if given is None:
         return None
-    if given.get("quant_method") != "fp8":
-        remedy = (
-            "only fp8 is supported, with scales by blocks: load it with transformers, dequantized, and save it anew"
-        )
-        raise given.refuse("quant_method", given.get("quant_method"), remedy)
-    given.only(fmt="e4m3", activation_scheme="dynamic")
+    method = given.get("quant_method")
     given.ignore("modules_to_not_convert", "scale_fmt")
+    if method == "mxfp4":
+        given.complete()
+        return None
+    if method != "fp8":
+        remedy = (
+            "fp8 with scales by blocks and mxfp4 are read: load it with transformers, dequantized, and save it anew"
+        )
+        raise given.refuse("quant_method", method, remedy)
+    given.only(fmt="e4m3", activation_scheme="dynamic")
     block = given.get("weight_block_size")
     if not isinstance(block, list) or len(block) != 2:
         raise given.refuse("weight_block_size", block, "two whole numbers are expected")

@@ -98,11 +98,18 @@ class CompressedAttention(Branch):
             whole(name, field_values(self)[name])
         if self.heads * self.head % self.groups:
             raise ValueError(f"groups = {self.groups} must divide heads · head = {self.heads * self.head}")
-        sizes = [self.head]
-        if self.compression and self.compression.index:
-            sizes.append(self.compression.index.head)
-        if self.rotary_head % 2 or self.rotary_head > min(sizes):
-            raise ValueError(f"rotary_head is {self.rotary_head}: an even number, at most {min(sizes)}, is expected")
+        least = min([self.head, *self.entry_features.values()])
+        if self.rotary_head % 2 or self.rotary_head > least:
+            raise ValueError(f"rotary_head is {self.rotary_head}: an even number, at most {least}, is expected")
+
+    @property
+    def entry_features(self) -> dict[str, int]:
+        """Features of the entries that it makes: of those that are read, and of those that an index scores."""
+        if not self.compression:
+            return {}
+        if not self.compression.index:
+            return {"entry": self.head}
+        return {"entry": self.head, "index": self.compression.index.head}
 
     def matrix_shapes(self, width: int):
         """Returns the matrices of queries, keys, entries where there are some, their index, and of the output."""
@@ -112,12 +119,10 @@ class CompressedAttention(Branch):
             "query": (self.query_rank, all_heads),
             "key": (width, self.head),
         }
-        if self.compression:
-            of_entry = (width, self.compression.windows * self.head)
-            shapes |= {"entry": of_entry, "entry_gate": of_entry}
-            if index := self.compression.index:
-                of_index = (width, self.compression.windows * index.head)
-                shapes |= {"index": of_index, "index_gate": of_index}
+        if own := self.compression:
+            for kind, features in self.entry_features.items():
+                shapes |= dict.fromkeys((kind, f"{kind}_gate"), (width, own.windows * features))
+            if index := own.index:
                 shapes |= {"index_query": (self.query_rank, index.heads * index.head)}
                 shapes |= {"index_weight": (width, index.heads)}
         together = self.groups * self.group_rank
@@ -126,22 +131,16 @@ class CompressedAttention(Branch):
     def inner_widths(self, width: int):
         """Returns norms on what queries are made from, on heads, keys and entries; `inner` on the concatenated heads."""
         widths = {"query_latent": self.query_rank, "query_norm": self.head, "key_norm": self.head}
-        if self.compression:
-            widths["entry_norm"] = self.head
-            if index := self.compression.index:
-                widths["index_norm"] = index.head
-        return {**widths, "inner": self.heads * self.head}
+        of_entries = {f"{kind}_norm": features for kind, features in self.entry_features.items()}
+        return {**widths, **of_entries, "inner": self.heads * self.head}
 
     def init(self, key, width: int):
         """Returns the parameters of a branch, `{"sink": [H]}`, and of entries b, `{"entry_place": [m, W h]}`, 0 at the start."""
         params = super().init(key, width)
         params["sink"] = jnp.full(self.heads, self.sink, jnp.float32)
-        if self.compression:
-            sizes = {"entry_place": self.head}
-            if index := self.compression.index:
-                sizes["index_place"] = index.head
-            for name, size in sizes.items():
-                params[name] = jnp.zeros((self.compression.size, self.compression.windows * size), jnp.float32)
+        if own := self.compression:
+            for kind, features in self.entry_features.items():
+                params[f"{kind}_place"] = jnp.zeros((own.size, own.windows * features), jnp.float32)
         return params
 
     def __call__(self, params, x):
@@ -167,15 +166,16 @@ class CompressedAttention(Branch):
         if not self.compression or len(x) < self.compression.size:
             return self.turned(q), k, mask
         own = windows(len(x), self.compression.size, mask.texts)
-        far = self.entries("entry", self.head, params, x, own)
+        far = self.entries("entry", params, x, own)
         beyond = own.seen
         if index := self.compression.index:
             beyond = chosen(self.index_scores(index, params, x, latent, own), beyond, index.active)
         return self.turned(q), jnp.concatenate([k, far]), replace(mask, beyond=beyond)
 
-    def entries(self, kind: str, features: int, params, x, own: Windows):
+    def entries(self, kind: str, params, x, own: Windows):
         """Returns the turned entries of the windows [E, 1, h], those of "entry" or of "index"."""
         arrays = params[kind](x), params[f"{kind}_gate"](x), params[f"{kind}_place"]
+        features = self.entry_features[kind]
         values, scores, bias = (array.reshape(len(array), -1, features) for array in arrays)
         made = self.at(f"{kind}_norm", params, pooled(values, scores, bias, own))
         return self.turned(made[:, None], own.starts)
@@ -183,7 +183,7 @@ class CompressedAttention(Branch):
     def index_scores(self, index: Index, params, x, latent, own: Windows):
         """Returns the scores of the entries [T, E]."""
         queries = params["index_query"](latent).reshape(len(x), index.heads, index.head)
-        keys = self.entries("index", index.head, params, x, own)[:, 0]
+        keys = self.entries("index", params, x, own)[:, 0]
         return index_scores(self.turned(queries), keys, params["index_weight"](x))
 
     def turned(self, u, positions=None):

@@ -6,7 +6,8 @@ from itertools import groupby
 from operator import add
 from typing import Any, ClassVar
 
-from ...results.configuration import registered
+from ...results import description
+from ...results.configuration import encode, registered
 from ..branches.compressed import CompressedAttention, Compression
 from ..branches.experts import Experts, SoftplusRouter
 from ..branches.rotary import Rotary
@@ -103,11 +104,8 @@ class DeepSeekV4(Architecture):
         return {**super().resized(width), **{name: max(1, round(share * rank)) for name, rank in ranks.items()}}
 
     def attends(self) -> str:
-        """Returns a text that describes its attention."""
-        far = sorted({f"{one.size} tokens" for one in self.compressions if one})
-        return (
-            f"{self.heads} heads, one key, window {self.window}, entries of {' or '.join(far) or 'none'}, rotary, sinks"
-        )
+        """Returns a text that describes the attention of its last block."""
+        return description.attention(encode(self.attention(self.compressions[-1])))
 
     def activates(self) -> str:
         """Returns a text that describes its hidden layers."""
