@@ -447,6 +447,13 @@ def test_experts_of_4_bits_are_the_numbers_that_their_blocks_and_scales_say(tmp_
         gf.checkpoint(saved(tmp_path / "lost", PACKED, lost))
 
 
+def test_a_table_that_names_an_expert_that_there_is_not_is_refused(tmp_path):
+    tensors = contents(FURTHER["deepseek_v4"])
+    tensors["model.layers.0.ffn.gate.tid2eid"][3, 1] = 3
+    with pytest.raises(ValueError, match=r"ffn\.gate\.tid2eid names 0 to 3: numbers from 0 to 2 are expected"):
+        gf.checkpoint(saved(tmp_path, FURTHER["deepseek_v4"], tensors))
+
+
 def test_other_roundings_are_refused_with_what_to_do():
     config = FURTHER["gpt_oss"] | {"quantization_config": {"quant_method": "gptq", "bits": 4}}
     with pytest.raises(

@@ -49,7 +49,7 @@ EXTENDED = {"rope_type": "yarn", "factor": 32.0, "truncate": False, "original_ma
 
 def gpt_oss(config: Config) -> tuple[Architecture, Layout]:
     """gpt-oss: every second block, from the first, has a window."""
-    config.only(hidden_act="silu", swiglu_alpha=1.702)  # the first is no part of what it computes
+    config.only(hidden_act="silu", swiglu_alpha=1.702)  # the first is written and not computed with
     config.ignore("initial_context_length", *LOAD)
     own = gated(config, Usual((36, 2880, 64, 2880, 201_088), 8, 1e-5, context=131_072))
     given, base, _ = positions(config, 150_000.0)
