@@ -126,8 +126,9 @@ class Counted(From):
         """
         (named,) = (tensor[:] for tensor in tensors)
         if named.size and not 0 <= named.min() <= named.max() < self.kinds:
+            own = self.name.format("…")
             raise ValueError(
-                f"{self.name} names {named.min()} to {named.max()}: numbers from 0 to {self.kinds - 1} are expected"
+                f"{own} names {named.min()} to {named.max()}: numbers from 0 to {self.kinds - 1} are expected"
             )
         return (named[..., None] == np.arange(self.kinds)[last]).sum(-2)
 
