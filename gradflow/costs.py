@@ -6,7 +6,9 @@ The programs are traced, as the call itself would, and their operations counted 
 the call that follows finds them traced. Memory is that of shapes (`model.inputs.size`).
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -30,9 +32,10 @@ from .programs.measurement import measure
 from .programs.sweep import sweep
 from .results.arguments import of_class, shown
 from .theory import predict as theory
+from .training import atlas
 from .training.loop import calls, train
 from .training.plan import TRAINED, Plan
-from .training.recipe import recipe
+from .training.recipe import Recipe, recipe
 
 
 class Cost(NamedTuple):
@@ -58,7 +61,7 @@ def _rounded(number: float) -> str:
 
 @usual_settings()
 def cost(function: Callable, models, data, *arguments, **options) -> Cost:
-    """Returns what `function(models, data, *arguments, **options)` will take: `measure`, `predict`, `train` or `sweep`.
+    """Returns what `function(models, data, *arguments, **options)` will take: `measure`, `predict`, `train`, `sweep` or `atlas`.
 
     Of gradflow's models. Seconds are within a factor of three (`tests/benchmarks/costs.py` compares), those of compiling less
     where `gf.cache` has the programs; bytes within two or three. With the `mesh=` of `measure` or `train`, bytes are those of
@@ -72,7 +75,7 @@ def cost(function: Callable, models, data, *arguments, **options) -> Cost:
             raise TypeError(f"{name} is {shown(model)}: the cost of gradflow's models alone is estimated")
     if function not in COUNTED:
         raise TypeError(
-            f"the cost of {shown(function)} is not estimated: give gf.measure, gf.predict, gf.train or gf.sweep"
+            f"the cost of {shown(function)} is not estimated: give gf.measure, gf.predict, gf.train, gf.sweep or gf.atlas"
         )
     if options.get("mesh") is not None:
         check_axes(of_class("mesh", options["mesh"], Mesh | AbstractMesh))
@@ -160,9 +163,41 @@ def _trained(
             yield operations(call.function.trace(*call.arguments).jaxpr).times(call.times), 0.0
 
 
+def _of_wirings(
+    nodes: Mapping[str, Any],
+    data,
+    optimizer=None,
+    *,
+    steps=20,
+    seeds=4,
+    scatter=16,
+    key=0,
+    predict=None,
+    mesh=None,
+    **others,
+) -> Counted:
+    """Yields the same of an atlas: of the training and the start of every wiring, and of its theory where it has one."""
+    started = math.ceil(scatter / seeds)  # a step of so many seeds
+    of_one = {
+        "steps": steps + started,
+        "record": (0, steps),
+        "seeds": seeds,
+        "key": key,
+        "mesh": mesh,
+        "readings": atlas.READ,
+    }
+    for name, model in nodes.items():
+        yield from _trained({name: model}, data, optimizer or Recipe(), **of_one)
+        if predict is not None:
+            with suppress(ValueError, NotImplementedError):  # which theory refuses
+                theory.refuse(name, model)
+                yield from _predicted({name: model}, data, quantities=("stream",), replicas=atlas.REPLICAS, key=key)
+
+
 COUNTED: dict[Callable, Callable[..., Counted]] = {
     measure: _measured,
     sweep: _swept,
     theory.predict: _predicted,
     train: _trained,
+    atlas.atlas: _of_wirings,
 }

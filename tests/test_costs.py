@@ -59,6 +59,15 @@ def test_a_call_costs_what_its_parts_cost():
     assert gf.cost(gf.predict, MODELS, DATA, draws=2, replicas=2).running > 0
 
 
+def test_an_atlas_costs_its_trainings_and_the_theories_that_there_are():
+    def running(wiring: str, **options) -> float:
+        models = gf.transformers(wiring, depth=1, width=8, heads=2, context=8)
+        return gf.cost(gf.atlas, models, DATA, steps=2, seeds=2, scatter=2, **options).running
+
+    assert 0 < running("pre") < running("pre", predict=gf.predict)
+    assert 0 < running("highway") == running("highway", predict=gf.predict)  # whose gates theory refuses
+
+
 def test_a_device_of_a_mesh_that_is_not_here_holds_its_share():
     def held(**mesh: int) -> float:
         on = AbstractMesh(tuple(mesh.values()), tuple(mesh))
@@ -75,5 +84,7 @@ def test_a_device_of_a_mesh_that_is_not_here_holds_its_share():
 
 def test_a_cost_in_words_and_what_has_none():
     assert str(Cost(3.21, 10.1, 2e8)) == "about 13 s, of them 10 s of compiling; 200 MB"
-    with pytest.raises(TypeError, match="is not estimated: give gf.measure, gf.predict, gf.train or gf.sweep"):
+    with pytest.raises(
+        TypeError, match="is not estimated: give gf.measure, gf.predict, gf.train, gf.sweep or gf.atlas"
+    ):
         gf.cost(print, MODELS, DATA)

@@ -21,6 +21,8 @@ def calls() -> dict[str, tuple[Callable, tuple, dict]]:
         "predict": (gf.predict, (), {}),
         "train, 30 steps": (gf.train, (recipe,), {"steps": 30, "seeds": 2, "record": (0, 30)}),
         "sweep": (gf.sweep, (), {"depth": (3, 12), "seeds": 4}),
+        "spectra": (gf.measure, (), {"seeds": 2, "quantities": ("spectrum",)}),
+        "atlas": (gf.atlas, (), {"predict": gf.predict}),
     }
 
 

@@ -62,7 +62,9 @@ def test_training_says_its_step_and_a_batch_may():
     late = gf.measure(model, {**plain, "step": 5000}, seeds=1)["model"]["stream_rms"]
     pre = gf.measure(gf.transformer("pre", **SHAPE), plain, seeds=1)["model"]["stream_rms"]
     np.testing.assert_allclose(late, pre, rtol=1e-6)  # all branches are in
-    with pytest.raises(ValueError, match="theory knows tokens alone, and the batch says step"):
+    with pytest.raises(
+        ValueError, match="theory is of step 0 and a condition of zero, and the batch says its step: leave it out"
+    ):
         gf.predict(model, {**plain, "step": 5000})
 
 
