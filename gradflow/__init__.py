@@ -9,7 +9,7 @@ FLOORS = {
     "": ("laws", "report", "results"),
     "instruments.jacobians": ("chain", "jacobians", "spectrum"),
     "model": ("branches", "layers", "zoo"),
-    "model.branches": ("experts", "latent"),
+    "model.branches": ("compressed", "experts", "latent"),
     "model.layers": ("norms",),
     "model.stacks": ("encoder_decoder",),
     "report": ("plot",),

@@ -14,6 +14,7 @@ from .interop.pretrained import checkpoint as checkpoint
 from .model import branches as branches
 from .model import layers as layers
 from .model import zoo as zoo
+from .model.branches import compressed as compressed
 from .model.branches import experts as experts
 from .model.branches import latent as latent
 from .model.equation.sublayer import walk as walk

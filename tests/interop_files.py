@@ -11,6 +11,7 @@ from gradflow.interop.pretrained.configs import Config
 from gradflow.interop.pretrained.families import FAMILIES
 from gradflow.interop.pretrained.files import WHOLE
 from gradflow.interop.pretrained.matching import leaves
+from gradflow.interop.pretrained.sources import Counted
 from gradflow.model.inputs.weights import shapes
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 11}
@@ -40,6 +41,16 @@ CONFIGS = {
     "olmo2": {"model_type": "olmo2", **GATED},
     "deepseek_v3": {"model_type": "deepseek_v3", **SIZES, **LATENT},
 }
+LANES = {"moe_intermediate_size": 4, "n_routed_experts": 3, "num_experts_per_tok": 2, "head_dim": 6, "q_lora_rank": 5}
+LANES |= {
+    "qk_rope_head_dim": 4,
+    "o_groups": 2,
+    "o_lora_rank": 3,
+    "index_n_heads": 2,
+    "index_head_dim": 4,
+    "index_topk": 2,
+}
+LANES |= {"layer_types": ["sliding_attention", "compressed_sparse_attention"], "mlp_layer_types": ["hash_moe", "moe"]}
 ROUTED = {**GATED, "num_experts_per_tok": 2, "moe_intermediate_size": 4}
 # Types of which the tests take one row more.
 FURTHER = {
@@ -62,7 +73,9 @@ FURTHER = {
     "gemma": {"model_type": "gemma", **GATED, "head_dim": 6},
     "mixtral": {"model_type": "mixtral", **GATED, "num_local_experts": 3},
     "qwen3_moe": {"model_type": "qwen3_moe", **ROUTED, "num_experts": 3, "head_dim": 6},
+    "gpt_oss": {"model_type": "gpt_oss", **GATED, "num_local_experts": 3, "num_experts_per_tok": 2, "head_dim": 6},
     "deepseek_v2": {"model_type": "deepseek_v2", **SIZES, **LATENT},
+    "deepseek_v4": {"model_type": "deepseek_v4", **SIZES, **LANES},
     "t5": {
         "model_type": "t5",
         "d_model": 8,
@@ -92,8 +105,15 @@ def contents(config: dict) -> dict[str, np.ndarray]:
     for leaf in leaves(shapes(own.model())):
         source = layout.table[leaf.name]
         for one in (one for block in leaf.blocks or (0,) for one in source.names(block)):
-            found.setdefault(one, noise.normal(size=source.shape(leaf.shape)).astype(np.float32))
+            found.setdefault(one, drawn(noise, source, source.shape(leaf.shape)))
     return found
+
+
+def drawn(noise, source, shape) -> np.ndarray:
+    """Numbers of the kind that a tensor has."""
+    if isinstance(source, Counted):
+        return noise.integers(0, source.kinds, shape)
+    return noise.normal(size=shape).astype(np.float32)
 
 
 def encoded(tensors: dict[str, np.ndarray], **changed) -> bytes:

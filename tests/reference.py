@@ -76,9 +76,9 @@ def _(layer: branches.FeedForward, params, x, inner=untouched):
 
 
 @apply.register
-def _(layer: branches.GatedFeedForward, params, x, inner=untouched):
-    gate = PHI[layer.activation](linear(params["gate"], x))
-    return linear(params["down"], inner(gate * linear(params["up"], x)))
+def _(layer: branches.GatedFeedForward, params, x, inner=untouched, on_gate=untouched, on_up=untouched):
+    gate = PHI[layer.activation](on_gate(linear(params["gate"], x)))
+    return linear(params["down"], inner(gate * on_up(linear(params["up"], x))))
 
 
 @apply.register

@@ -23,11 +23,12 @@ from gradflow.instruments.backward import gradients
 from gradflow.instruments.forward import attention
 from gradflow.interop import pretrained, trained
 from gradflow.interop.pretrained.configs import Config
-from gradflow.interop.pretrained.families import FAMILIES
+from gradflow.interop.pretrained.families import FAMILIES, OF_TWO_SEQUENCES
 from gradflow.interop.pretrained.files import json_of
+from gradflow.interop.pretrained.four_bits import Packed
 from gradflow.interop.pretrained.matching import leaves
 from gradflow.interop.pretrained.metadata import HARMLESS
-from gradflow.model.equation.sublayer import sublayer, walk
+from gradflow.model.equation.sublayer import residual, sublayer, walk
 from gradflow.model.inputs.batch import checked
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -129,7 +130,15 @@ ROUTED = {
     "num_experts_per_tok": 3,
     "experts_implementation": "eager",
 }
+BOUNDED = {**NARROW, "num_local_experts": 5, "num_experts_per_tok": 2, "experts_implementation": "eager"}
+BOUNDED |= {"sliding_window": 3, "swiglu_limit": 0.5}
 LATENT2 = {key: value for key, value in LATENT.items() if key != "first_k_dense_replace"}
+V4 = {**SIZES, "moe_intermediate_size": 12, "head_dim": 10, "q_lora_rank": 9, "partial_rotary_factor": 0.4}
+V4 |= {"n_routed_experts": 5, "num_experts_per_tok": 2, "experts_implementation": "eager", "swiglu_limit": 0.5}
+V4 |= {"sliding_window": 3, "o_groups": 2, "o_lora_rank": 3, "index_n_heads": 3, "index_head_dim": 6, "index_topk": 1}
+V4 |= {"compress_rates": {"compressed_sparse_attention": 2, "heavily_compressed_attention": 3}, "rope_theta": 50.0}
+YARN_OF_ENTRIES = {key: value for key, value in SCALED.items() if key != "rope_theta"}
+KINDS = ["sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"]
 DISTIL = {"vocab_size": VOCABULARY, "dim": WIDTH, "n_layers": BLOCKS, "n_heads": HEADS, "hidden_dim": 56}
 MULTIPLIERS = {
     "embedding_multiplier": 3.0,
@@ -208,7 +217,31 @@ FURTHER = {
             "experts_implementation": "eager",
         },
     ),
+    "gpt_oss": ("GptOssConfig", "GptOssForCausalLM", {**BOUNDED, "rope_parameters": SCALED | {"truncate": False}}),
+    "gpt_oss-plain": (
+        "GptOssConfig",
+        "GptOssForCausalLM",
+        {**BOUNDED, "attention_bias": False, "layer_types": WINDOWS[1:] + WINDOWS[1:2], "tie_word_embeddings": True},
+    ),
     "qwen3_moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM", {**ROUTED, "head_dim": 6, "norm_topk_prob": True}),
+    "deepseek_v4": (
+        "DeepseekV4Config",
+        "DeepseekV4ForCausalLM",
+        {**V4, "layer_types": KINDS, "mlp_layer_types": ["hash_moe", "moe", "moe"], "rope_parameters": YARN_OF_ENTRIES},
+    ),
+    "deepseek_v4-turned": (  # heads that are turned whole, two lanes, blocks that are alike, all entries read
+        "DeepseekV4Config",
+        "DeepseekV4ForCausalLM",
+        {
+            **V4,
+            "layer_types": [KINDS[1], KINDS[1], KINDS[2]],
+            "mlp_layer_types": ["hash_moe", "hash_moe", "moe"],
+            "partial_rotary_factor": 1.0,
+            "index_head_dim": 10,
+            "index_topk": 9,
+            "hc_mult": 2,
+        },
+    ),
     "deepseek_v2": ("DeepseekV2Config", "DeepseekV2ForCausalLM", {**LATENT2, "topk_method": "group_limited_greedy"}),
     "deepseek_v2-yarn": (
         "DeepseekV2Config",
@@ -258,6 +291,9 @@ def fixed_precision_is(precision: str):
         torch.set_default_dtype(torch.float32)
 
 
+TABLE = "tid2eid"  # which experts a token has, by its number
+
+
 def made(name: str, precision: str):
     """A model of transformers with random weights, no gain 1 and no bias 0; float32 numbers, whatever the precision."""
     configuration, kind, values = MODELS[name]
@@ -273,6 +309,8 @@ def made(name: str, precision: str):
             around = 1.0 if own.ndim == 1 and own.abs().min() == 1 else 0.0
             drawn = np.float32(around + 0.2 * noise.normal(size=own.shape))
             own.copy_(torch.tensor(drawn, dtype=own.dtype))
+        for table in (b for n, b in model.named_buffers() if n.endswith(TABLE)):
+            table.copy_(torch.tensor(noise.integers(0, 5, table.shape)))
     return model.eval()
 
 
@@ -304,17 +342,51 @@ def theirs(name: str, precision: str) -> dict:
         "logits": logits.detach().numpy(),
         "loss": float(loss.detach()),
         "stream": np.stack([x.grad.numpy() for x in stream]),
-        "grads": renamed(name, apart_by_expert({n: p.grad for n, p in model.named_parameters()} | untrained(model))),
+        "grads": renamed(
+            name, apart_by_expert(name, {n: gradient(p) for n, p in model.named_parameters()} | untrained(model))
+        ),
     }
 
 
+def gradient(parameter):
+    """The gradient of a parameter; zeros of one that the loss does not reach: what makes a choice."""
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
 def untrained(model) -> dict:
-    """What is saved with a model and has no gradient: the numbers that balance the load of experts."""
-    return {n: 0 * b for n, b in model.named_buffers() if n.endswith("e_score_correction_bias")}
+    """What is saved with a model and has no gradient: the numbers that balance the load of experts, a table of choices."""
+    return {n: 0 * b for n, b in model.named_buffers() if n.endswith(("e_score_correction_bias", TABLE))}
 
 
 # What has another name in a file than in the library's memory.
 RENAMED = {
+    "deepseek_v4": {
+        ".compressor.indexer.scorer.weights_proj.": ".indexer.weights_proj.",
+        ".compressor.indexer.q_b_proj.": ".indexer.wq_b.",
+        ".compressor.indexer.": ".indexer.compressor.",
+        ".self_attn.": ".attn.",
+        ".sinks": ".attn_sink",
+        ".position_bias": ".ape",
+        ".kv_norm.": ".norm.",
+        ".q_a_norm.": ".q_norm.",
+        ".q_a_proj.": ".wq_a.",
+        ".q_b_proj.": ".wq_b.",
+        ".kv_proj.": ".wkv.",
+        ".attn.compressor.gate_proj.": ".attn.compressor.wgate.",
+        ".indexer.compressor.gate_proj.": ".indexer.compressor.wgate.",
+        ".o_a_proj.": ".wo_a.",
+        ".o_b_proj.": ".wo_b.",
+        ".input_layernorm.": ".attn_norm.",
+        ".post_attention_layernorm.": ".ffn_norm.",
+        ".attn_hc.": ".hc_attn_",
+        ".ffn_hc.": ".hc_ffn_",
+        ".mlp.": ".ffn.",
+        ".gate.e_score_correction_bias": ".gate.bias",
+        ".gate_proj.": ".w1.",
+        ".down_proj.": ".w2.",
+        ".up_proj.": ".w3.",
+        "lm_head.": "head.",
+    },
     "gpt_neox": {"lm_head.": "embed_out."},
     "mixtral": {".mlp.": ".block_sparse_moe.", ".gate_proj.": ".w1.", ".down_proj.": ".w2.", ".up_proj.": ".w3."},
 }
@@ -330,11 +402,16 @@ def renamed(kind: str, grads: dict) -> dict[str, np.ndarray]:
     return found
 
 
-def apart_by_expert(grads: dict) -> dict[str, np.ndarray]:
+STACKED = ("gpt_oss",)  # whose files have the matrices of all experts in one tensor, as memory does
+
+
+def apart_by_expert(model: str, grads: dict) -> dict[str, np.ndarray]:
     """The gradients by the names that files have, where the matrices of experts, fused in memory, are apart."""
     found = {}
     for name, grad in ((name, grad.detach().numpy()) for name, grad in grads.items()):
         stem, _, kind = name.rpartition(".experts.")
+        if model.startswith(STACKED):
+            stem = ""
         if not stem:
             found[name] = grad
         for i, one in enumerate(grad if stem else ()):
@@ -351,15 +428,17 @@ def ours(name: str, precision: str, folder: Path) -> dict:
     theirs(name, precision)["model"].save_pretrained(own)
     model, params = gf.checkpoint(own, precision="float64" if precision == "float64" else None)
     batch = jax.tree.map(jnp.asarray, BATCH)
-    zeros = jnp.zeros((2, 2 * BLOCKS, TOKENS, WIDTH), precision)
+    stream = jax.eval_shape(model.enter, params, batch["inputs"][0])
+    zeros = jnp.zeros((2, 2 * BLOCKS, *stream.shape), precision)
 
     def nudged(params, nudges, tops):
         """The loss, and the logits, with something added to the stream."""
-        visit = lambda x, parts, nudge: (sublayer(moved(x, nudge), **parts), None)
+        visit = lambda x, parts, nudge: (residual(x + nudge, parts), None)
 
         def example(inputs, targets, nudges, top):
-            x, _ = walk(model.stack, params["stack"], model.enter(params, inputs), visit, nudges)
-            out = model.leave(params, moved(x, top))
+            used = model.with_context(params, inputs)
+            x, _ = walk(model.stack, used["stack"], model.enter(params, inputs), visit, nudges)
+            out = model.leave(params, x + top)
             return model.loss(params, out, targets), model.logits(params, out)
 
         losses, logits = jax.vmap(example)(batch["inputs"], batch["targets"], nudges, tops)
@@ -370,11 +449,6 @@ def ours(name: str, precision: str, folder: Path) -> dict:
     stream = np.concatenate([np.moveaxis(nudges, 1, 0)[::2], tops[None]])
     found = {"model": model, "params": params, "batch": batch, "config": Config(json_of(own / "config.json"))}
     return {**found, "loss": loss, "logits": logits, "grads": grads, "stream": stream}
-
-
-def moved(x, nudge):
-    """The stream with something added to it; of several lanes to the first, which the others forget between blocks."""
-    return x + nudge if x.ndim == nudge.ndim else x.at[0].add(nudge)
 
 
 def apart(ours, theirs, scale=None) -> float:
@@ -397,6 +471,10 @@ def test_logits_and_loss_are_those_of_transformers(name, precision, folders):
 @over_models
 def test_the_gradient_of_every_entry_of_the_stream_is_that_of_transformers(name, precision, folders):
     own, other = ours(name, precision, folders)["stream"], theirs(name, precision)["stream"]
+    if own.ndim > other.ndim:
+        own = own[:, :, 0]  # of several lanes, where theirs has one, the first: the others are forgotten between blocks
+    elif own.ndim == 5:
+        own = own.swapaxes(2, 3)
     assert len(own) == BLOCKS + 1
     assert max(apart(a, b) for a, b in zip(own, other, strict=True)) < CLOSE[precision][1]
 
@@ -408,14 +486,30 @@ def test_the_gradient_of_every_parameter_is_that_of_transformers(name, precision
     layout = FAMILIES[own["config"].get("model_type")](own["config"])[1]
     shapes = leaves(jax.eval_shape(lambda: own["params"]))
     names = lambda leaf, key: [layout.table[key].names(block) for block in leaf.blocks or (0,)]
+    shape = lambda leaf: (len(leaf.blocks or (0,)), *leaf.shape)  # a number is an array of one in a file
     grads = lambda leaf, key: np.stack([layout.table[key]([other[n] for n in own]) for own in names(leaf, key)])
     for leaf, grad in zip(shapes, summed(shapes, jax.tree.leaves(own["grads"]), layout), strict=True):
-        # A softmax does not see a shift of its scores that all keys share: the gradient of their bias is rounding alone.
-        scale = abs(grads(leaf, leaf.name.replace("key.bias", "query.bias"))).max() or 1.0
+        scale = abs(grads(leaf, alike(leaf.name))).max() or 1.0
         found = grad if leaf.blocks is not None else grad[None]
-        assert apart(found, grads(leaf, leaf.name), scale) < CLOSE[precision][1], leaf.name
+        if leaf.name in UNREACHED:
+            assert not found.any()
+            continue
+        assert apart(found, grads(leaf, leaf.name).reshape(shape(leaf)), scale) < CLOSE[precision][1], leaf.name
     seen = {name for leaf in shapes for block in names(leaf, leaf.name) for name in block}
     assert seen == set(other)
+
+
+def alike(name: str) -> str:
+    """The parameter by whose gradient that of this one is measured: itself, unless its own may be rounding alone.
+
+    A softmax does not see a shift of its scores that all keys share: the bias of keys. Of lanes that are one stream at the bottom
+    a balanced mixture is that stream, and a norm does not see how much of it is read: what mixes and reads them.
+    """
+    return name.replace("key.bias", "query.bias").replace(".read.", ".write.").replace(".skip.", ".write.")
+
+
+UNREACHED = ("experts.table", *(f"attention.{name}" for name in ("index", "index_gate", "index_place")))
+UNREACHED += ("attention.index_query", "attention.index_weight", "attention.index_norm.scale")
 
 
 def summed(shapes, grads, layout) -> list:
@@ -441,7 +535,9 @@ def test_what_is_read_of_attention_by_head_is_that_of_transformers_probabilities
     own, model = ours(name, "float64", folders), theirs(name, "float64")["model"]
     with fixed_precision_is("float64"):
         found = model(input_ids=torch.tensor(BATCH["inputs"]), output_attentions=True).attentions
-    p = np.stack([layer.detach().numpy() for layer in found])  # [L, B, H, T, T]
+    most = max(layer.shape[-1] for layer in found)
+    beyond = [(0, 0)] * 3
+    p = np.stack([np.pad(p.detach().numpy(), (*beyond, (0, most - p.shape[-1]))) for p in found])  # [L, B, H, T, S]
     entropies = -np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0).sum(-1)
     keys = (p > 0).sum(-1)  # those a query sees
     shares = np.where(keys > 1, entropies / np.log(np.maximum(keys, 2)), np.nan)
@@ -455,8 +551,14 @@ def test_what_is_read_of_attention_by_head_is_that_of_transformers_probabilities
         np.testing.assert_allclose(read[quantity][::2], values, rtol=1e-9, err_msg=quantity)
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "deepseek_v3", "bert"])
+PADDED = [
+    *((name, side) for name in ("gpt2", "llama", "mistral", "deepseek_v3", "bert") for side in ("left", "right")),
+    *(pytest.param("gpt_oss", side, marks=pytest.mark.further) for side in ("left", "right")),
+    pytest.param("deepseek_v4", "right", marks=pytest.mark.further),  # on the left it counts windows from padding
+]
+
+
+@pytest.mark.parametrize(("name", "side"), PADDED)
 def test_padded_texts_have_the_logits_of_transformers_with_its_mask(name, side, folders):
     own, lengths = folders / f"{name}-padded-{side}", (4, TOKENS)
     model = made(name, "float64")
@@ -491,37 +593,29 @@ def test_the_types_of_tokens_are_those_of_transformers(folders):
 
 
 @pytest.mark.further
-def test_sinks_and_their_gradients_are_those_of_gpt_oss():
-    """Its attention alone, without positions: a window, biases, keys for two heads each."""
-    modeling = pytest.importorskip("transformers.models.gpt_oss.modeling_gpt_oss", reason="no gpt_oss is installed")
-    values = {**NARROW, "sliding_window": 3, "layer_types": WINDOWS, "attn_implementation": "eager"}
-    own = gf.branches.Attention(HEADS, 2, window=3, bias=True, head=6, sink=0.0)
-    x = np.random.default_rng(3).normal(size=(TOKENS, WIDTH))
-    with fixed_precision_is("float64"):
-        theirs = modeling.GptOssAttention(transformers.GptOssConfig(**values), 0).to(torch.float64)
-        noise = np.random.default_rng(4)
-        for parameter in theirs.parameters():
-            parameter.data = torch.tensor(0.4 * noise.normal(size=parameter.shape))
-        seen = np.asarray(own.mask.seen((TOKENS, TOKENS)))
-        hidden = torch.tensor(np.where(seen, 0.0, -np.inf))[None, None]
-        turn = torch.ones(1, TOKENS, 3, dtype=torch.float64), torch.zeros(1, TOKENS, 3, dtype=torch.float64)
-        y, _ = theirs(torch.tensor(x)[None], turn, hidden)
-        (torch.sin(y)).sum().backward()
-    params = own.init(jax.random.key(0), WIDTH)
-    for ours, name in {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}.items():
-        layer = theirs.get_submodule(name)
-        params[ours].kernel = jnp.asarray(layer.weight.detach().numpy().T)
-        params[ours].bias = jnp.asarray(layer.bias.detach().numpy())
-    params["sink"] = jnp.asarray(theirs.sinks.detach().numpy())
-    loss, grads = jax.jit(jax.value_and_grad(lambda p: jnp.sin(own(p, jnp.asarray(x))).sum()))(params)
-    assert float(loss) == pytest.approx(float(torch.sin(y).sum().detach()), rel=1e-10)
-    np.testing.assert_allclose(grads["sink"], theirs.sinks.grad.numpy(), rtol=1e-9)
-    np.testing.assert_allclose(grads["query"].kernel[...].T, theirs.q_proj.weight.grad.numpy(), rtol=1e-9, atol=1e-12)
+def test_numbers_of_4_bits_are_those_of_transformers():
+    module = pytest.importorskip("transformers.integrations.mxfp4")
+    noise = np.random.default_rng(0)
+    blocks, scales = (
+        noise.integers(0, most, shape, np.uint8) for most, shape in ((256, (2, 5, 3, 16)), (250, (2, 5, 3)))
+    )
+    expected = module.convert_moe_packed_tensors(torch.tensor(blocks), torch.tensor(scales), dtype=torch.float32)
+    np.testing.assert_array_equal(Packed(Plain(blocks), Plain(scales))[:], expected.numpy())
+
+
+class Plain:
+    """An array as a tensor of a file."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, "U8"
+
+    def __getitem__(self, index):
+        return self.array[index]
 
 
 def test_every_model_type_that_is_read_is_compared():
     kinds = {getattr(transformers, configuration).model_type for configuration, _, _ in MODELS.values()}
-    assert kinds == set(FAMILIES)
+    assert kinds == set(FAMILIES) - set(OF_TWO_SEQUENCES)  # which have a file of their own
 
 
 # ---- what an example begins with ----------------------------------------------------------------------------

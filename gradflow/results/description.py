@@ -15,6 +15,7 @@ _LANES = ("Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
 _SETS = ("Opened", "Spread", "Permuted", "Kronecker", "Rotated", "Balanced", "Cut", "Merged")
 _HISTORY = ("PickLane", "Together", "Kept", "Appended", "Weighed", "Joined", "Replaced", "DenseRead", "Way", "Ways")
 _NO_NORM = ("Identity", *_GAINS, *_GATES, *_LANES, *_SETS, *_HISTORY)
+_BOUNDS = ("on_gate", "on_up")  # places of what is no norm
 
 
 def describe(configuration: Any, parameters: int | None = None) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def _joined(texts: Iterable[str]) -> str:
 def _texts(model: dict, sublayers: list[dict]) -> dict[str, str]:
     """Returns attention, feed-forward, norm, initialization and embedding as text."""
     texts = {}
-    branch = _first_with(sublayers, "causal", "heads")
+    branch = _first_with(sublayers, "heads")
     if branch:
         texts["attention"] = attention(branch)
     branch = _first_with(sublayers, "activation", "ratio")
@@ -121,19 +122,21 @@ def attention(branch: dict) -> str:
     """
     heads = branch["heads"]
     parts = ["1 head" if heads == 1 else f"{heads} heads"]
-    keys = branch.get("kv_heads") or heads
+    keys = 1 if "compression" in branch else branch.get("kv_heads") or heads
     if keys == 1 != heads:
         parts.append("one key for all heads")
     elif keys != heads:
         parts.append(f"{keys} keys")
     if "key_value_rank" in branch:
         parts.append(f"latent ({branch['key_value_rank']} features of keys and values)")
-    parts.append("causal mask" if branch["causal"] else "bidirectional mask")
+    parts.append("causal mask" if branch.get("causal", True) else "bidirectional mask")
     window = branch.get("window")
     if isinstance(window, dict):  # a number that depends on the block
         parts.append("banded in some blocks")
     elif window:
         parts.append(f"window {window}")
+    if branch.get("compression"):
+        parts.append(f"entries of {branch['compression']['size']} tokens")
     if branch.get("first"):
         parts.append(f"the first {branch['first']} in sight")
     if branch.get("sink") is not None:
@@ -182,7 +185,8 @@ def _norms(data, of_layer: bool = False) -> Iterator[str]:
             yield kind
         return
     for name, item in _entries(data):
-        yield from _norms(item, _is_place_of_a_layer(name, of_layer))
+        if name not in _BOUNDS:
+            yield from _norms(item, _is_place_of_a_layer(name, of_layer))
 
 
 def _entries(data: dict | list) -> Iterator[tuple]:

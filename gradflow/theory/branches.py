@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ..model.branches import branch as branches
 from ..model.layers import norms
+from ..model.layers.layer import Identity
 from .gram import Gram, Push, Response, TheoryContext, acts_by_row, response
 from .kernels import kernel, mean
 
@@ -26,6 +27,17 @@ def inside(layer, hidden: Gram, average, place: TheoryContext) -> Response:
     if isinstance(normalizing, norms.LayerNorm):
         hidden = hidden - jnp.outer(average, average)
     return response(layer, hidden, place)
+
+
+def plain_product(layer: branches.GatedFeedForward) -> None:
+    """Refuses layers on the factors of a gated network.
+
+    Errors: NotImplementedError.
+    """
+    for place in ("on_gate", "on_up"):
+        own = layer.layer_at(place)
+        if own != Identity():
+            raise NotImplementedError(f"no theory for {type(own).__name__} in front of a gated product: measure it")
 
 
 def branch(
@@ -92,6 +104,7 @@ def _(layer: branches.FeedForward, sigma: Gram, place: TheoryContext) -> Respons
 
 @response.register
 def _(layer: branches.GatedFeedForward, sigma: Gram, place: TheoryContext) -> Response:
+    plain_product(layer)
     gains = layer.gains(place.width)
     value, slope = kernel(layer.activation, gains["gate"] * sigma)
     linear = gains["up"] * sigma

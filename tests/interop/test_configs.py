@@ -4,16 +4,19 @@ No library is needed: `test_checkpoints_oracle.py` has what transformers compute
 """
 
 import json
+import math
 
 import numpy as np
 import pytest
-from interop_files import CONFIGS, saved
+from interop_files import CONFIGS, FURTHER, saved
 
 from gradflow.interop.pretrained import described
 from gradflow.interop.pretrained.configs import Config
 from gradflow.interop.pretrained.families import BEYOND
 from gradflow.interop.pretrained.files import DEEPEST, json_of
 from gradflow.interop.pretrained.metadata import CLASSES, HARMLESS
+from gradflow.model.branches.rotary import Rotary, Yarn
+from gradflow.model.parameters.depth import ByBlock
 
 SLIDING, FULL = ["sliding_attention"] * 2, ["full_attention"] * 2
 LINEAR = {"rope_type": "linear", "factor": 2.0}
@@ -234,8 +237,10 @@ def test_whose_model_it_is_is_read_from_the_names_of_its_classes():
         "gemma": "GemmaForCausalLM",
         "mixtral": "MixtralForCausalLM",
         "qwen3_moe": "Qwen3MoeForCausalLM",
+        "gpt_oss": "GptOssForCausalLM",
         "deepseek_v2": "DeepseekV2ForCausalLM",
         "deepseek_v3": "DeepseekV3ForCausalLM",
+        "deepseek_v4": "DeepseekV4ForCausalLM",
         "t5": "T5ForConditionalGeneration",
     }
     assert set(own) == set(CLASSES)
@@ -326,3 +331,57 @@ def test_types_that_cannot_be_said_here_are_refused_with_what_is_missing(kind, r
         described(Config({"model_type": kind}))
     assert str(error.value).endswith(reason)
     assert "\n" not in str(error.value)
+
+
+LINEAR_ENTRIES = {"main": {"rope_type": "default", "rope_theta": 50.0}, "compress": LINEAR | {"rope_theta": 60.0}}
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("gpt_oss", {"swiglu_alpha": 1.0}, "swiglu_alpha is 1.0; only 1.702 is supported"),
+        ("gpt_oss", {"hidden_act": "relu"}, "hidden_act is 'relu'; only 'silu' is supported"),
+        ("gpt_oss", {"experts_per_token": 1}, "experts_per_token is 1; only 2 is supported"),
+        ("gpt_oss", {"num_experts_per_tok": 4}, "num_experts_per_tok is 4; a whole number from 1 to 3"),
+        ("gpt_oss", {"sliding_window": None}, "sliding_attention needs a sliding_window"),
+        ("gpt_oss", {"swiglu_limit": 0}, "swiglu_limit is 0; a positive number is expected"),
+        ("deepseek_v4", {"layer_types": FULL}, "layer_types is .*; a list of 2 words of sliding_attention, "),
+        ("deepseek_v4", {"mlp_layer_types": ["moe"]}, "mlp_layer_types is .*; a list of 2 words of hash_moe, moe is"),
+        ("deepseek_v4", {"compress_rates": {"sliding_attention": 2}}, "nothing here reads sliding_attention = 2"),
+        ("deepseek_v4", {"compress_rates": {"compressed_sparse_attention": 0}}, "compressed_sparse_attention is 0"),
+        ("deepseek_v4", {"scoring_func": "sigmoid"}, "scoring_func is 'sigmoid'; only 'sqrtsoftplus'"),
+        ("deepseek_v4", {"n_shared_experts": 2}, "n_shared_experts is 2; only 1 is supported"),
+        ("deepseek_v4", {"hc_sinkhorn_iters": 3}, "hc_sinkhorn_iters is 3; only 20 is supported"),
+        ("deepseek_v4", {"rms_norm_eps": 1e-5}, "rms_norm_eps is 1e-05; only 1e-06 is supported"),
+        ("deepseek_v4", {"partial_rotary_factor": 0.4}, "qk_rope_head_dim is 4; only 2 is supported"),
+        ("deepseek_v4", {"rope_scaling": LINEAR}, "rope_type is 'linear'; default and yarn are supported here"),
+        ("deepseek_v4", {"rope_parameters": LINEAR_ENTRIES}, "rope_type is 'linear'; default and yarn are supported"),
+        (
+            "deepseek_v4",
+            {"rope_parameters": LINEAR_ENTRIES, "rope_theta": 60.0},
+            "rope_theta is 60.0; .* main has another",
+        ),
+        ("deepseek_v4", {"compress_ratios": [0, 4]}, "nothing here reads compress_ratios"),
+    ],
+)
+def test_what_is_not_read_of_mixtures_is_refused_by_name(name, changed, message):
+    with pytest.raises(ValueError, match=message) as error:
+        described(Config({**FURTHER[name], **changed}))
+    assert "\n" not in str(error.value)
+
+
+def test_gpt_oss_turns_as_transformers_has_it_where_its_file_does_not_say_how():
+    own, _ = described(Config(FURTHER["gpt_oss"]))
+    assert own.rotary == Rotary(150_000.0, Yarn(32.0, 4096, 32.0, 1.0, 150_000.0, 0.1 * math.log(32.0) + 1, False))
+    assert own.window == ByBlock((128, None))
+    assert described(Config({**FURTHER["gpt_oss"], "experts_per_token": 2, "initial_context_length": 4096}))[0] == own
+
+
+def test_entries_of_deepseek_v4_are_turned_as_what_stands_beside_the_bases_or_in_two_objects_says():
+    yarn = {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 4}
+    one, _ = described(Config({**FURTHER["deepseek_v4"], "rope_scaling": yarn, "compress_rope_theta": 70.0}))
+    both = {"main": {"rope_theta": 10_000.0}, "compress": yarn | {"rope_theta": 70.0, "attention_factor": 1.0}}
+    other, _ = described(Config({**FURTHER["deepseek_v4"], "rope_parameters": both}))
+    assert one == other
+    assert one.rotary == Rotary(10_000.0, pairs="neighbours")
+    assert one.far_rotary == Rotary(70.0, Yarn(16.0, 4, base=70.0), pairs="neighbours")

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 import gradflow as gf
 from gradflow.interop import pretrained
 from gradflow.interop.pretrained.configs import Config
-from gradflow.interop.pretrained.families import FAMILIES
+from gradflow.interop.pretrained.families import FAMILIES, OF_TWO_SEQUENCES
 from gradflow.interop.pretrained.files import INDEX, WHOLE
 from gradflow.interop.pretrained.matching import leaves
 from gradflow.model.branches.rotary import ByWavelength, Dynamic, Interpolated, Rotary, Searched, Yarn
@@ -60,7 +60,9 @@ def test_every_parameter_is_the_tensor_that_the_layout_names(name, tmp_path):
             np.testing.assert_array_equal(own, source([tensors[one] for one in source.names(block)]))
             assert own.dtype == np.float32
     assert used == set(tensors)
-    assert np.isfinite(jax.jit(model)(params, np.arange(6))).all()
+    tokens = np.arange(6)
+    inputs = {"source": tokens, "target": tokens} if config["model_type"] in OF_TWO_SEQUENCES else tokens
+    assert np.isfinite(jax.jit(model)(params, inputs)).all()
 
 
 @over_configs
@@ -68,14 +70,15 @@ def test_parts_of_a_parameter_are_those_of_the_whole(name, tmp_path):
     """Of every layout: transposed, fused, interleaved and of several experts."""
     config = {**CONFIGS, **FURTHER}[name]
     match = pretrained.saved(saved(tmp_path, config, contents(config))).match
-    for leaf in match.leaves:
+    for leaf in (leaf for leaf in match.leaves if leaf.shape):
         middle = leaf.shape[-1] // 2
         parts = [match.array(leaf, np.float32, part) for part in (slice(0, middle), slice(middle, None))]
         np.testing.assert_array_equal(np.concatenate(parts, -1), match.array(leaf, np.float32))
 
 
-def test_a_checkpoint_on_a_mesh_is_the_same(tmp_path):
-    config = next(iter(CONFIGS.values()))
+@pytest.mark.parametrize("name", ["bert", pytest.param("deepseek_v4", marks=pytest.mark.further)])
+def test_a_checkpoint_on_a_mesh_is_the_same(name, tmp_path):
+    config = {**CONFIGS, **FURTHER}[name]
     folder = saved(tmp_path, config, contents(config))
     alone = Mesh(np.array(jax.devices()[:1]), ("model",))
     _, params = gf.checkpoint(folder, mesh=alone)
@@ -217,7 +220,7 @@ def test_matrices_of_eight_bits_are_multiplied_by_the_scale_of_their_block(tmp_p
             lambda name, scales: scales,
             "weight_block_size is .*two whole numbers",
         ),
-        ({"quant_method": "gptq"}, lambda name, scales: scales, "quant_method is 'gptq'; only fp8 is supported"),
+        ({"quant_method": "gptq"}, lambda name, scales: scales, "quant_method is 'gptq'; fp8 .* dequantized, and save"),
     ],
 )
 def test_matrices_of_eight_bits_without_their_scales_are_refused(quantized, change, message, tmp_path):
@@ -410,6 +413,47 @@ def test_weights_that_are_quantized_are_refused(tmp_path):
     config = CONFIGS["deepseek_v3"] | {"quantization_config": {"quant_method": "fp8"}}
     with pytest.raises(ValueError, match="quantization_config: weight_block_size is .*two whole numbers"):
         gf.checkpoint(saved(tmp_path, config, contents(CONFIGS["deepseek_v3"])))
+
+
+PACKED = {**GATED, "hidden_size": 32, "intermediate_size": 32, "head_dim": 6, "model_type": "gpt_oss"}
+PACKED |= {"num_local_experts": 3, "num_experts_per_tok": 2, "quantization_config": {"quant_method": "mxfp4"}}
+OF_4_BITS = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0]
+
+
+def packed_by_hand(shape, noise) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matrices [E, in, out], and the blocks and scales that they are, number by number."""
+    experts, inputs, outputs = shape
+    blocks, scales = np.zeros((experts, outputs, inputs // 32, 16), np.uint8), np.zeros((experts, outputs, 1), np.uint8)
+    whole = np.zeros(shape, np.float32)
+    for e, i, o in np.ndindex(*shape):
+        code = noise.integers(16)
+        scales[e, o, i // 32] = scales[e, o, i // 32] or noise.integers(120, 130)
+        blocks[e, o, i // 32, i % 32 // 2] |= code << 4 * (i % 2)
+        whole[e, i, o] = OF_4_BITS[code] * 2.0 ** (int(scales[e, o, i // 32]) - 127)
+    return whole, blocks, scales
+
+
+def test_experts_of_4_bits_are_the_numbers_that_their_blocks_and_scales_say(tmp_path):
+    plain, noise = contents(PACKED), np.random.default_rng(0)
+    packed = dict(plain)
+    for name in [name for name in plain if name.endswith(("gate_up_proj", "experts.down_proj"))]:
+        plain[name], packed[f"{name}_blocks"], packed[f"{name}_scales"] = packed_by_hand(plain[name].shape, noise)
+        del packed[name]
+    assert len(packed) == len(plain) + 4
+    folder = saved(tmp_path / "packed", PACKED, packed)
+    assert same(gf.checkpoint(folder)[1], gf.checkpoint(saved(tmp_path / "plain", PACKED, plain))[1])
+    lost = {name: tensor for name, tensor in packed.items() if name != "model.layers.1.mlp.experts.down_proj_scales"}
+    with pytest.raises(
+        ValueError, match=r"missing: model.layers.1.mlp.experts.down_proj \[3, 32, 32\].* unknown: .*_blocks"
+    ):
+        gf.checkpoint(saved(tmp_path / "lost", PACKED, lost))
+
+
+def test_a_table_that_names_an_expert_that_there_is_not_is_refused(tmp_path):
+    tensors = contents(FURTHER["deepseek_v4"])
+    tensors["model.layers.0.ffn.gate.tid2eid"][3, 1] = 3
+    with pytest.raises(ValueError, match=r"ffn\.gate\.tid2eid names 0 to 3: numbers from 0 to 2 are expected"):
+        gf.checkpoint(saved(tmp_path, FURTHER["deepseek_v4"], tensors))
 
 
 def test_the_block_that_predicts_a_second_token_is_named_and_left_aside(tmp_path):

@@ -84,7 +84,10 @@ def test_a_branch_equals_its_formula(branch):
 
 INNER = {
     "feed-forward": (FeedForward(2, inner=LayerNorm()), ("inner",)),
-    "gated": (GatedFeedForward(2, inner=RMSNorm()), ("inner",)),
+    "gated": (
+        GatedFeedForward(2, inner=RMSNorm(), on_gate=LayerNorm(), on_up=RMSNorm()),
+        ("inner", "on_gate", "on_up"),
+    ),
     "heads": (Attention(2, head_gain=FeatureGain(1.0), inner=LayerNorm()), ("inner",)),
     "queries": (
         Attention(4, kv_heads=2, rotary=Rotary(), **dict.fromkeys(("query_norm", "key_norm", "value_norm"), RMSNorm())),
@@ -205,7 +208,12 @@ def test_activations_are_the_published_functions():
     cdf = 0.5 * (1 + jax.scipy.special.erf(u / np.sqrt(2)))
     tanh = 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (u + 0.044715 * u**3)))
     known = {"relu": np.maximum(u, 0), "gelu": u * cdf, "gelu_tanh": u * tanh, "silu": u / (1 + np.exp(-u))}
-    known |= {"tanh": np.tanh(u), "erf": jax.scipy.special.erf(u), "linear": u}
+    known |= {
+        "gelu_sigmoid": u / (1 + np.exp(-1.702 * u)),
+        "tanh": np.tanh(u),
+        "erf": jax.scipy.special.erf(u),
+        "linear": u,
+    }
     assert known.keys() == ACTIVATIONS.keys()
     for name, values in known.items():
         np.testing.assert_allclose(ACTIVATIONS[name](u), values, rtol=1e-12, atol=1e-14, err_msg=name)

@@ -15,10 +15,14 @@ import pytest
 
 import gradflow as gf
 from gradflow.instruments.backward import gradients
+from gradflow.model.branches.compressed import Compression, Index
+from gradflow.model.branches.experts import SoftmaxRouter
 from gradflow.model.equation.sublayer import gains_map, linearized, sublayer, terms, walk
 from gradflow.model.parameters.depth import ByBlock
 from gradflow.model.parameters.names import present
 from gradflow.model.zoo import ZOO
+from gradflow.model.zoo.decoders import GptOss
+from gradflow.model.zoo.deepseek_v4 import DeepSeekV4
 from gradflow.model.zoo.t5 import T5S
 from gradflow.results.configuration import dumps, loads
 
@@ -141,6 +145,27 @@ def test_37_of_the_671_billion_parameters_of_deepseek_v3_are_active():
     routed = count(params["stack"][1]["experts"]["branch"]["routed"])
     without_table = count(params) - routed * (1 - 8 / 256) - count(params["embedding"])
     assert round(without_table / 1e9) == 37
+
+
+def test_gpt_oss_has_the_parameters_that_its_card_prints():
+    """116.83 and 20.91 billion (OpenAI 2025, gpt-oss model card, table 1)."""
+    large = GptOss(depth=36, width=2880, heads=64, kv_heads=8, head=64, hidden=2880)
+    small = dataclasses.replace(large, depth=24, router=SoftmaxRouter(32, 4))
+    count = lambda own: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(own.model().shapes))
+    assert [round(count(own) / 1e9, 2) for own in (large, small)] == [116.83, 20.91]
+
+
+def test_deepseek_v4_has_a_segment_for_each_run_of_blocks_that_are_alike_and_scales_its_ranks():
+    near, far = (None, Compression(128)), Compression(4, 2, Index(2, 64, 8))
+    own = DeepSeekV4(depth=6, width=4096, heads=64, hidden=2048, compressions=(*near, far, far))
+    assert [segment.repeats for segment in own.model().stack.segments] == [1, 1, 2, 1, 1]
+    small = own.scaled(depth=2, width=512)
+    assert (small.heads, small.query_rank, small.group_rank, small.hidden) == (8, 128, 128, 256)
+    assert small.model().depth == 2
+    assert loads(dumps(small)) == small
+    assert own.row()["attention"] == (
+        "64 heads, one key for all heads, causal mask, window 128, entries of 4 tokens, sinks, rotary, QK-norm"
+    )
 
 
 def test_deepseek_scales_its_ranks_and_keeps_its_experts():

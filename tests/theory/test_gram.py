@@ -210,3 +210,5 @@ def test_what_acts_between_matrices_multiplies_rows_or_is_refused():
         response(FeedForward(inner=norms.DyT()), sigma, place)
     with pytest.raises(NotImplementedError, match="no theory for a norm on the values of heads of finite width"):
         response(Attention(8, value_norm=norms.RMSNorm()), sigma, place)
+    with pytest.raises(NotImplementedError, match="no theory for Capped in front of a gated product: measure it"):
+        response(GatedFeedForward(on_gate=norms.Capped(1.0)), sigma, place)

@@ -10,7 +10,8 @@ S_max.) The probabilities are those of the attention that runs: `layers.attentio
 is `Attending`; NaN of others, and of heads that there are not. Where a batch says texts, the first token is that of the
 query's own text, and queries of padding are none. What rests on a head's sink is in no entry of p.
 
-Axes: S sublayers; H heads, of the sublayer that has most; T queries t, and keys s: in cross-attention those of the memory.
+Axes: S sublayers; H heads, of the sublayer that has most; T queries t, and keys s: in cross-attention those of the memory, in
+compressed attention tokens and, behind them, entries.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -102,7 +103,8 @@ def read(scored, texts=None) -> dict:
         counted = jnp.broadcast_to(texts >= 0, entropy.shape)
         visible = visible & counted[:1, :, None]
         is_first = (positions_in(texts) == 0)[None] & same(texts)
-        on_first = jnp.sum(jnp.where(is_first[None], p, 0), axis=-1)
+        on_tokens = p[..., : len(texts)]  # behind them stand keys that are no token's own
+        on_first = jnp.sum(jnp.where(is_first[None], on_tokens, 0), axis=-1)
     return {
         "attention_entropy": entropy.mean(-1, where=counted),
         "attention_entropy_share": jnp.nanmean(share, axis=-1, where=counted),

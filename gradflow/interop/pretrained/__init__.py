@@ -1,8 +1,9 @@
 """Trained weights: a folder with config.json and safetensors, or a GGUF file, as a model and its parameters for every instrument.
 
 Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is said all at
-once. Needs the extra `hf`, or `gguf`. Bottom up: files, gguf_files, licence, metadata, sources, gpt_layouts, encoder_layouts,
-layouts, configs, rotations, shared, encoders, encoder_decoders, gpts, decoders, mixtures, families, matching.
+once. Needs the extra `hf`, or `gguf`. Bottom up: files, four_bits, gguf_files, licence, metadata, sources, gpt_layouts,
+encoder_layouts, layouts, configs, rotations, shared, encoders, encoder_decoders, gpts, decoders, mixtures, deepseek_v4,
+families, matching.
 """
 
 import dataclasses
@@ -21,14 +22,13 @@ from ...model.stacks.embedding_readout import Readout
 from ...model.stacks.encoder_decoder import EncoderDecoder
 from ...model.stacks.transformer import Transformer
 from ...model.zoo.architecture import Architecture
-from ...model.zoo.decoders import Routed
-from ...model.zoo.deepseek import DeepSeek
 from ...results.arguments import answering, of_class, shown, suggestions
 from ...results.files import as_path, printable
 from . import gguf_files, licence
 from .configs import Config
 from .families import BEYOND, FAMILIES, OF_TWO_SEQUENCES
 from .files import Stored, json_of, plain, several, sums, tensors
+from .four_bits import unpacked
 from .matching import Match, leaves
 from .sources import Layout
 
@@ -101,7 +101,7 @@ def saved(folder: str | Path, *, readout: Readout | None = None, precision: str 
     folder = as_path(folder)
     config, in_files = _opened(folder)
     architecture, layout = described(config)
-    enough(architecture, len(in_files))
+    enough(architecture, layout, len(in_files))
     model = architecture.model(precision)
     if readout is not None:
         model = dataclasses.replace(model, readout=of_class("readout", readout, Readout))
@@ -121,7 +121,7 @@ def _opened(folder: Path) -> tuple[Config, Mapping[str, Stored]]:
         return Config(values, plain(folder.name)), in_file
     if not os.path.isdir(folder):  # whatever the name
         raise ValueError(f"{printable(folder)} is no folder: one with config.json and safetensors is expected")
-    return Config(json_of(folder / "config.json")), tensors(folder)
+    return Config(json_of(folder / "config.json")), unpacked(tensors(folder))
 
 
 def described(config: Config) -> tuple[Architecture, Layout]:
@@ -143,15 +143,23 @@ def described(config: Config) -> tuple[Architecture, Layout]:
 def scaled_block(config: Config) -> tuple[int, int] | None:
     """Returns the rows and columns that share a scale where matrices are stored in 8 bits; None where none is.
 
-    What is read are these matrices: activations that are rounded, too, where such a model runs, are not.
+    What is read are these matrices: activations that are rounded, too, where such a model runs, are not. Numbers of 4 bits say
+    by themselves what shares a scale (`four_bits`).
     """
     given = config.table("quantization_config")
     if given is None:
         return None
-    if given.get("quant_method") != "fp8":
-        raise given.refuse("quant_method", given.get("quant_method"), "only fp8 is supported, with scales by blocks")
-    given.only(fmt="e4m3", activation_scheme="dynamic")
+    method = given.get("quant_method")
     given.ignore("modules_to_not_convert", "scale_fmt")
+    if method == "mxfp4":
+        given.complete()
+        return None
+    if method != "fp8":
+        remedy = (
+            "fp8 with scales by blocks and mxfp4 are read: load it with transformers, dequantized, and save it anew"
+        )
+        raise given.refuse("quant_method", method, remedy)
+    given.only(fmt="e4m3", activation_scheme="dynamic")
     block = given.get("weight_block_size")
     if not isinstance(block, list) or len(block) != 2:
         raise given.refuse("weight_block_size", block, "two whole numbers are expected")
@@ -160,11 +168,9 @@ def scaled_block(config: Config) -> tuple[int, int] | None:
     return rows, columns
 
 
-def enough(own: Architecture, tensors: int) -> None:
+def enough(own: Architecture, layout: Layout, tensors: int) -> None:
     """Refuses more blocks or experts than files with so many tensors can hold, before one of them is described."""
-    counts = {"blocks": own.depth}
-    if isinstance(own, DeepSeek | Routed):
-        counts["experts"] = own.router.experts
+    counts = {"blocks": own.depth, "experts": max(source.each or 1 for source in layout.table.values())}
     for what, count in counts.items():
         if count > tensors:
             raise ValueError(f"config.json: {count} {what}, but the files have {tensors} tensors in all")

@@ -6,7 +6,7 @@ Defaults are those that a file means by leaving a value out.
 from collections.abc import Callable
 
 from ...model.zoo.architecture import Architecture
-from . import decoders, encoder_decoders, encoders, gpts, mixtures
+from . import decoders, deepseek_v4, encoder_decoders, encoders, gpts, mixtures
 from .configs import Config
 from .sources import Layout
 
@@ -38,18 +38,16 @@ FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {
     "gemma3_text": decoders.gemma3,
     "mixtral": mixtures.mixtral,
     "qwen3_moe": mixtures.qwen3_moe,
+    "gpt_oss": mixtures.gpt_oss,
     "deepseek_v2": mixtures.deepseek_v2,
     "deepseek_v3": mixtures.deepseek_v3,
+    "deepseek_v4": deepseek_v4.deepseek_v4,
     "t5": encoder_decoders.t5,
 }
 # Those of a source and a target.
 OF_TWO_SEQUENCES = ("t5",)
 # Types that are asked for and can't be said in what is here, and what of them could.
 BEYOND = {
-    "gpt_oss": "its experts have biases, and clamp what they multiply, as none here do; attention with sinks and windows is "
-    "gf.branches.Attention(sink=…, window=…)",
-    "deepseek_v4": "its attention reads compressed blocks of tokens that an indexer chooses, and turns back what it read, as "
-    "none here does; its residual is the wiring mhc_v4",
     "qwen4_exp": "it has linear attention (gated delta nets) and embeddings of hashed n-grams, which nothing here has; its "
     "residual is the wiring gated_residual",
 }

@@ -24,6 +24,7 @@ from ...results.files import printable, regular
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHERS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.npz")
 FLOATS = ("F64", "F32", "F16", "BF16")
+WHOLE_NUMBERS = ("I64", "I32")
 FLOAT8 = "F8_E4M3"  # a number beside it says what it is multiplied by, block by block
 LARGEST = 2**26  # bytes of a JSON file; the longest index that is known has a seventh of it
 DEEPEST = 30  # objects and lists in each other

@@ -93,13 +93,16 @@ def phi3(heads: int, kv_heads: int) -> Layout:
 # ---- experts ------------------------------------------------------------------------------------------------
 
 
+EXPERTS_NORM = norm("experts.norm_in", f"{BLOCK}.post_attention_layernorm")
+
+
 def experts(number: int, place: str, matrices: dict[str, str]) -> dict[str, From]:
     """Returns the router and the matrices of so many experts, which are stored one by one."""
     each: dict[str, Any] = {"transposed": True, "each": number}
     table = {"experts.router": From(f"{BLOCK}.{place}.gate.weight", transposed=True)}
     for ours, theirs in matrices.items():
         table[f"experts.routed.{ours}"] = From(f"{BLOCK}.{place}.experts.{{}}.{theirs}.weight", **each)
-    return joined(table, norm("experts.norm_in", f"{BLOCK}.post_attention_layernorm"))
+    return joined(table, EXPERTS_NORM)
 
 
 OF_EXPERTS = {name: f"{name}_proj" for name in ("gate", "up", "down")}
@@ -114,6 +117,20 @@ def mixtral(number: int) -> Layout:
 def qwen3_moe(number: int) -> Layout:
     """Experts, and norms of queries and keys."""
     return decoder(NORMS_IN, QK_NORMS, mlp=experts(number, "mlp", OF_EXPERTS))
+
+
+def gpt_oss(hidden: int) -> Layout:
+    """Experts in one tensor a matrix, those of gate and up feature by feature side by side; sinks."""
+    place = f"{BLOCK}.mlp.experts"
+    table = linear("experts.router", f"{BLOCK}.mlp.router")
+    for which, name in enumerate(("gate", "up")):
+        own = Part(which, (1, 1), hidden)
+        table[f"experts.routed.{name}"] = From(f"{place}.gate_up_proj", part=own)
+        table[f"experts.routed.{name}.bias"] = From(f"{place}.gate_up_proj_bias", part=own)
+    table["experts.routed.down"] = From(f"{place}.down_proj")
+    table["experts.routed.down.bias"] = From(f"{place}.down_proj_bias")
+    sinks = {"attention.sink": From(f"{BLOCK}.self_attn.sinks")}
+    return decoder(NORMS_IN, EXPERTS_NORM, sinks, mlp=table)
 
 
 def deepseek(own: DeepSeek, interleaved: bool) -> Layout:

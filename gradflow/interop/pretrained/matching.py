@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from ...model.parameters.names import name
-from .files import FLOAT8, FLOATS, Stored, plain, several
+from .files import FLOAT8, Stored, plain, several
 from .sources import From, Layout
 
 OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -141,7 +141,7 @@ class Match:
             expected = self.source(leaf).shape(leaf.shape)
             for theirs in self.sources(leaf):
                 used |= {theirs, scale_of(theirs)}
-                found += self.wrong(theirs, expected, leaf.name)
+                found += self.wrong(theirs, expected, leaf)
         for theirs, leaf in self.copies():
             used.add(theirs)
             found += self.differing(theirs, leaf)
@@ -153,17 +153,17 @@ class Match:
             by_kind.setdefault(problem.kind, []).append(problem.what)
         return "; ".join(f"{kind}: {several(tensors)}" for kind, tensors in by_kind.items())
 
-    def wrong(self, theirs: str, expected: tuple[int, ...], ours: str) -> "list[Problem]":
+    def wrong(self, theirs: str, expected: tuple[int, ...], leaf: Leaf) -> "list[Problem]":
         """Returns what is wrong with the tensor of a parameter."""
-        tensor = self.tensors.get(theirs)
+        tensor, dtypes = self.tensors.get(theirs), self.source(leaf).dtypes
         if tensor is None:
-            return [Problem("missing", f"{theirs} {_shape(expected)}, our {ours}")]
+            return [Problem("missing", f"{theirs} {_shape(expected)}, our {leaf.name}")]
         if tensor.shape != expected:
             return [Problem("misshaped", f"{theirs} {_shape(tensor.shape)}, expected {_shape(expected)}")]
         if tensor.dtype == FLOAT8 and self.block is not None:
             return self.unscaled(theirs, tensor)
-        if tensor.dtype not in FLOATS:
-            return [Problem(f"not of {', '.join(FLOATS)}", f"{theirs}, {tensor.dtype}")]
+        if tensor.dtype not in dtypes:
+            return [Problem(f"not of {', '.join(dtypes)}", f"{theirs}, {tensor.dtype}")]
         return []
 
     def unscaled(self, theirs: str, tensor: Stored) -> "list[Problem]":
@@ -180,8 +180,8 @@ class Match:
         """Returns what is wrong with a copy of a parameter."""
         original = self.sources(leaf)[0]
         copy, own = self.tensors[theirs], self.tensors.get(original)
-        if own is None or self.wrong(theirs, own.shape, leaf.name):
-            return self.wrong(theirs, self.source(leaf).shape(leaf.shape), leaf.name)
+        if own is None or self.wrong(theirs, own.shape, leaf):
+            return self.wrong(theirs, self.source(leaf).shape(leaf.shape), leaf)
         if np.array_equal(copy[:], own[:], equal_nan=True):
             return []
         return [Problem("not tied", f"{theirs} differs from {original}, of which it should be a copy")]
@@ -194,8 +194,9 @@ class Match:
         What is not finite in it, or not as a number of that type, enters `lost`.
         """
         source, blocks = self.source(leaf), leaf.blocks or (0,)
-        features = len(range(leaf.shape[-1])[last])
-        stacked = np.empty((len(blocks), *leaf.shape[:-1], features), dtype)
+        shape = leaf.shape or (1,)  # a number is an array of one in a file
+        features = len(range(shape[-1])[last])
+        stacked = np.empty((len(blocks), *shape[:-1], features), dtype)
         for of_block, block in zip(stacked, blocks, strict=True):
             names = list(map(self.there, source.names(block)))
             with np.errstate(over="ignore"):  # what does not fit is counted below
@@ -205,6 +206,8 @@ class Match:
                 bad = part.size - np.count_nonzero(np.isfinite(part))
                 if bad:
                     self.lost.append(f"{theirs} (our {leaf.name}): {bad} of {part.size} entries")
+        if not leaf.shape:
+            stacked = stacked[..., 0]
         return stacked[0] if leaf.blocks is None else stacked
 
     def placed(self, leaf: Leaf, dtype, sharding: NamedSharding) -> jax.Array:
@@ -216,6 +219,8 @@ class Match:
             return self.array(leaf, dtype, slice(start, stop))
 
         def shard(index: Any):
+            if not leaf.shape:
+                return self.array(leaf, dtype)[index]
             start, stop, _ = index[-1].indices(shape[-1])
             return between(start, stop)
 

@@ -52,8 +52,10 @@ CLASSES = {
     "gemma3_text": "Gemma3",
     "mixtral": "Mixtral",
     "qwen3_moe": "Qwen3Moe",
+    "gpt_oss": "GptOss",
     "deepseek_v2": "DeepseekV2",
     "deepseek_v3": "DeepseekV3",
+    "deepseek_v4": "DeepseekV4",
     "t5": "T5",
 }
 

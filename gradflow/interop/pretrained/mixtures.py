@@ -5,12 +5,12 @@ from typing import Any
 from ...model.branches.experts import Router, SigmoidRouter, SoftmaxRouter
 from ...model.branches.rotary import Rotary, Yarn
 from ...model.zoo.architecture import Architecture
-from ...model.zoo.decoders import Mixtral, Qwen3Experts
+from ...model.zoo.decoders import GptOss, Mixtral, Qwen3Experts
 from ...model.zoo.deepseek import DeepSeek
 from . import layouts
 from .configs import Config
-from .rotations import rotary
-from .shared import SIZES, Usual, context, one_window, sizes, turned
+from .rotations import FULL, SLIDING, kinds, positions, rotary, rotation, windows
+from .shared import SIZES, Usual, context, gated, one_window, sizes, turned
 from .sources import Layout
 
 LOAD = ("aux_loss_alpha", "seq_aux", "output_router_logits", "router_aux_loss_coef")  # how experts were balanced
@@ -41,6 +41,32 @@ def qwen3_moe(config: Config) -> tuple[Architecture, Layout]:
     own |= {"hidden": config.whole("moe_intermediate_size", 768), "head": config.perhaps("head_dim")}
     model = Qwen3Experts(**own, window=window, bias=config.flag("attention_bias", False), router=router)
     return model, layouts.qwen3_moe(experts)
+
+
+# How gpt-oss turns where its file doesn't say it.
+EXTENDED = {"rope_type": "yarn", "factor": 32.0, "truncate": False, "original_max_position_embeddings": 4096}
+
+
+def gpt_oss(config: Config) -> tuple[Architecture, Layout]:
+    """gpt-oss: every second block, from the first, has a window."""
+    config.only(hidden_act="silu", swiglu_alpha=1.702)  # the first is written and not computed with
+    config.ignore("initial_context_length", *LOAD)
+    own = gated(config, Usual((36, 2880, 64, 2880, 201_088), 8, 1e-5, context=131_072))
+    given, base, _ = positions(config, 150_000.0)
+    which = kinds(config, own["depth"], [FULL if i % 2 else SLIDING for i in range(own["depth"])])
+    experts = number(config, 128)
+    active = config.whole("num_experts_per_tok", 4, most=experts)
+    config.only(experts_per_token=active)
+    own |= {
+        "activation": "gelu_sigmoid",
+        "head": config.whole("head_dim", 64),
+        "rotary": rotation(given or Config(EXTENDED, config.source), base, own["context"]),
+        "window": windows(config, which, config.perhaps("sliding_window", 128)),
+        "bias": config.flag("attention_bias", True),
+        "router": SoftmaxRouter(experts, active),
+        "limit": config.real("swiglu_limit", 7.0),
+    }
+    return GptOss(**own), layouts.gpt_oss(own["hidden"])
 
 
 def number(config: Config, default: int) -> int:

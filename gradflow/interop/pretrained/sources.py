@@ -5,8 +5,11 @@ parameter, `attention.query`, `mlp.norm_in.scale`. Theirs have `{}` for the numb
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
+
+from .files import FLOATS, WHOLE_NUMBERS
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,15 @@ class From:
     part: Part | None = None
     each: int | None = None
 
+    dtypes: ClassVar[tuple[str, ...]] = FLOATS
+
     def names(self, block: int) -> list[str]:
         """Returns the tensors of one block."""
         return [self.name.format(block, one) for one in range(self.each or 1)]
 
     def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
         """Returns a tensor's shape, from the parameter's."""
-        shape = own[1:] if self.each else own
+        shape = own[1:] if self.each else own or (1,)  # a number is an array of one there
         if self.part:
             shape = (*shape[:-1], self.part.whole(shape[-1]))
         return shape[::-1] if self.transposed else shape
@@ -82,6 +87,50 @@ class From:
         if np.array_equal(wanted, np.arange(between.start, between.stop)):
             return read
         return np.take(read, wanted - between.start, axis=-1)
+
+
+@dataclass(frozen=True)
+class OfLanes(From):
+    """A tensor whose first axis, once it is turned, has the features of so many `lanes`."""
+
+    lanes: int = 1
+
+    def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns a tensor's shape, from the parameter's."""
+        lanes, features, *rest = own
+        return super().shape((lanes * features, *rest))
+
+    def __call__(self, tensors, last: slice = slice(None)):
+        """Returns the parameter of one block, or the entries `last` of its last axis."""
+        read = super().__call__(tensors, last)
+        return read.reshape(self.lanes, -1, *read.shape[1:])
+
+
+@dataclass(frozen=True)
+class Counted(From):
+    """A tensor with `number` whole numbers a row: the parameter counts how often a row names each of `kinds`."""
+
+    number: int = 1
+    kinds: int = 1
+
+    dtypes: ClassVar[tuple[str, ...]] = WHOLE_NUMBERS
+
+    def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns a tensor's shape, from the parameter's."""
+        return (*own[:-1], self.number)
+
+    def __call__(self, tensors, last: slice = slice(None)):
+        """Returns the counts, or the entries `last` of their last axis.
+
+        Errors: ValueError for a number that is no kind.
+        """
+        (named,) = (tensor[:] for tensor in tensors)
+        if named.size and not 0 <= named.min() <= named.max() < self.kinds:
+            own = self.name.format("…")
+            raise ValueError(
+                f"{own} names {named.min()} to {named.max()}: numbers from 0 to {self.kinds - 1} are expected"
+            )
+        return (named[..., None] == np.arange(self.kinds)[last]).sum(-2)
 
 
 @dataclass(frozen=True)

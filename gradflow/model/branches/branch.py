@@ -2,7 +2,8 @@
 
 A *place* is where a layer can act inside a branch: `inner`, in front of the last matrix, on the hidden layer or on the
 concatenated heads; in attention also on the queries, keys and values of each head and, one number a head, on the heads.
-All are the identity unless they are set, by the branch's field or by a wiring's `inner_layers`.
+In a gated network they may act on what stands on either side of the product. All are the identity unless they are set, by the
+branch's field or by a wiring's `inner_layers`.
 
 Axes: x is [tokens, features] for one example. T tokens, d features.
 """
@@ -135,22 +136,38 @@ class FeedForward(OneHidden):
 @registered
 @dataclass(frozen=True)
 class GatedFeedForward(OneHidden):
-    """`W_down (φ(W_gate x) ⊙ W_up x)`, no biases by default (Shazeer 2020, eq. 6, SwiGLU with φ = SiLU)."""
+    """`W_down (φ(W_gate x) ⊙ W_up x)`, no biases by default (Shazeer 2020, eq. 6, SwiGLU with φ = SiLU).
+
+    `on_gate` acts on W_gate x, in front of φ, `on_up` on W_up x: bounds, where a model has them.
+    """
 
     ratio: float = 8 / 3
     activation: str = "silu"
     weights: Initialization = FanIn()
     bias: bool | tuple[str, ...] = False
     inner: Layer = Identity()
+    on_gate: Layer = Identity()
+    on_up: Layer = Identity()
+
+    @property
+    def couples(self) -> str:
+        """The features of a token, or what a layer inside couples, if that is more."""
+        return coupling(self.inner, self.on_gate, self.on_up, least=FEATURES)
 
     def matrix_shapes(self, width: int):
         """Returns `gate` and `up`, d -> ratio·d, and `down`, ratio·d -> d."""
         hidden = round(self.ratio * width)
         return {"gate": (width, hidden), "up": (width, hidden), "down": (hidden, width)}
 
+    def inner_widths(self, width: int):
+        """Returns the layers on both factors, and `inner` on the hidden layer."""
+        return dict.fromkeys(("on_gate", "on_up", "inner"), round(self.ratio * width))
+
     def __call__(self, params, x):
         """Returns the branch's output [T, d]."""
-        hidden = ACTIVATIONS[self.activation](params["gate"](x)) * params["up"](x)
+        gate = self.at("on_gate", params, params["gate"](x))
+        up = self.at("on_up", params, params["up"](x))
+        hidden = ACTIVATIONS[self.activation](gate) * up
         return params["down"](self.at("inner", params, hidden))
 
 

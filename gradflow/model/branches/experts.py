@@ -12,6 +12,7 @@ Axes: x is [T, d]; E experts, k of them active, G groups.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,6 +22,8 @@ from jaxtyping import Array, Float
 
 from ...results.arguments import known
 from ...results.configuration import registered
+from ..inputs.context import TOKENS
+from ..layers.functional import largest
 from ..layers.layer import Identity, Layer
 from ..numerics.precision import in_float32
 from ..parameters.initializers import FanIn, Initialization
@@ -54,13 +57,12 @@ class Router(ABC):
                 f"{self.experts // self.groups * self.active_groups} of {self.experts} experts"
             )
 
-    @property
-    def balance(self) -> dict[str, Any]:
-        """What it trains beside the router's matrix, `{}` or `{"balance": [E]}`."""
+    def init(self, key) -> dict[str, Any]:
+        """Returns what it has beside its matrix, by name; nothing, unless a router says so."""
         return {}
 
     @abstractmethod
-    def __call__(self, logits: Float[Array, "token expert"], balance=None) -> Float[Array, "token expert"]:
+    def __call__(self, logits: Float[Array, "token expert"], params: Mapping) -> Float[Array, "token expert"]:
         """Returns the weights g [T, E], zero where an expert is not chosen."""
 
     def chosen(self, preference):
@@ -68,9 +70,9 @@ class Router(ABC):
         if self.active_groups < self.groups:
             grouped = preference.reshape(len(preference), self.groups, -1)
             best = jax.lax.top_k(grouped, min(self.votes, grouped.shape[-1]))[0].sum(-1)
-            open_groups = _largest(best, self.active_groups)[..., None] > 0
+            open_groups = largest(best, self.active_groups)[..., None] > 0
             preference = jnp.where(open_groups, grouped, -jnp.inf).reshape(preference.shape)
-        return _largest(preference, self.active)
+        return largest(preference, self.active)
 
 
 @registered
@@ -80,17 +82,56 @@ class SigmoidRouter(Router):
 
     votes: ClassVar[int] = 2
 
-    @property
-    def balance(self) -> dict[str, Any]:
-        """Returns b, 0 at the start."""
+    def init(self, key) -> dict[str, Any]:
+        """Returns `{"balance": b [E]}`, 0 at the start."""
         return {"balance": jnp.zeros(self.experts, jnp.float32)}
 
-    def __call__(self, logits: Float[Array, "token expert"], balance=None) -> Float[Array, "token expert"]:
-        """Returns the weights g [T, E], zero where an expert is not chosen; `balance` is b [E]."""
-        scores = jax.nn.sigmoid(logits)
-        preference = scores if balance is None else scores + balance[None]
-        chosen = scores * self.chosen(jax.lax.stop_gradient(preference))
+    def __call__(self, logits: Float[Array, "token expert"], params: Mapping) -> Float[Array, "token expert"]:
+        """Returns the weights g [T, E], zero where an expert is not chosen."""
+        scores = self.scores(logits)
+        chosen = scores * jax.lax.stop_gradient(self.choice(scores, params))
         return self.scale * chosen / (chosen.sum(-1, keepdims=True) + 1e-20)
+
+    def scores(self, logits):
+        """Returns s [T, E]."""
+        return jax.nn.sigmoid(logits)
+
+    def choice(self, scores, params: Mapping):
+        """Returns how often an expert is chosen [T, E]."""
+        return self.chosen(scores + params["balance"][None])
+
+
+@registered
+@dataclass(frozen=True)
+class SoftplusRouter(SigmoidRouter):
+    """DeepSeek-V4's: `√ln(1 + e^u)` in the place of the sigmoid (DeepSeek-AI 2026 (DeepSeek-V4), as in transformers)."""
+
+    def scores(self, logits):
+        """Returns s [T, E]."""
+        return jnp.sqrt(jax.nn.softplus(logits))
+
+
+@registered
+@dataclass(frozen=True)
+class HashRouter(SoftplusRouter):
+    """DeepSeek-V4's at the bottom: a table says which experts a token of the `vocabulary` has, wherever it stands.
+
+    How much of each is `SoftplusRouter`'s (DeepSeek-AI 2026 (DeepSeek-V4), section 2.1; Roller et al. 2021, Hash Layers). The
+    table has numbers of choices [vocabulary, E], random at the start, and no gradient.
+    """
+
+    vocabulary: int = 256
+
+    def init(self, key) -> dict[str, Any]:
+        """Returns `{"table": [vocabulary, E]}`, as many ones a row as experts are active."""
+        drawn = jax.random.uniform(at(key, "table"), (self.vocabulary, self.experts), jnp.float32)
+        return {"table": largest(drawn, self.active)}
+
+    def choice(self, scores, params: Mapping):
+        """Returns how often an expert is chosen [T, E]."""
+        if TOKENS not in params:
+            raise ValueError("HashRouter chooses by tokens, which a Transformer gives its branches: here are none")
+        return params["table"][params[TOKENS]]
 
 
 @registered
@@ -108,7 +149,7 @@ class SoftmaxRouter(Router):
         super().__post_init__()
         known("among", self.among, ("chosen", "all"))
 
-    def __call__(self, logits: Float[Array, "token expert"], balance=None) -> Float[Array, "token expert"]:
+    def __call__(self, logits: Float[Array, "token expert"], params: Mapping) -> Float[Array, "token expert"]:
         """Returns the weights g [T, E], zero where an expert is not chosen."""
         chosen = self.chosen(jax.lax.stop_gradient(logits))
         if self.among == "chosen":
@@ -116,10 +157,7 @@ class SoftmaxRouter(Router):
         return self.scale * jax.nn.softmax(logits, axis=-1) * chosen
 
 
-def _largest(values, number: int):
-    """1 at the `number` largest of the last axis, else 0; the first of equal ones."""
-    places = jax.lax.top_k(values, number)[1]
-    return jax.nn.one_hot(places, values.shape[-1], dtype=values.dtype).sum(-2)
+MATRICES = ("router", "gate", "up", "down")
 
 
 @registered
@@ -127,8 +165,9 @@ def _largest(values, number: int):
 class Experts(Branch):
     """Gated feed-forward networks behind a router, `shared` of them for every token, as one that is so much wider.
 
-    Each expert has the hidden width `ratio · d`, and `inner` acts on it. All E experts are computed for all tokens, and those
-    not chosen multiplied by zero: E/k times the operations of a sparse one, and exact gradients in every transformation.
+    Each expert has the hidden width `ratio · d`; `inner`, `on_gate` and `on_up` act in it (`GatedFeedForward`). `MATRICES` are
+    those that may have a bias, the router's among them. All E experts are computed for all tokens, and those not chosen
+    multiplied by zero: E/k times the operations of a sparse one, and exact gradients in every transformation.
     """
 
     router: Router = SigmoidRouter()
@@ -138,23 +177,30 @@ class Experts(Branch):
     weights: Initialization = FanIn()
     bias: bool | tuple[str, ...] = False
     inner: Layer = Identity()
+    on_gate: Layer = Identity()
+    on_up: Layer = Identity()
+
+    asks: ClassVar[tuple[str, ...]] = (TOKENS,)
 
     @property
     def couples(self) -> str:
-        """The features of a token, or what the layer inside couples, if that is more."""
+        """The features of a token, or what a layer inside couples, if that is more."""
         return self.expert().couples
 
     def expert(self, times: int = 1) -> GatedFeedForward:
         """Returns one expert, `times` as wide."""
-        return GatedFeedForward(times * self.ratio, self.activation, self.weights, self.bias, self.inner)
+        inside = {"inner": self.inner, "on_gate": self.on_gate, "on_up": self.on_up}
+        own = tuple(name for name in self.with_bias(MATRICES) if name != "router")
+        return GatedFeedForward(times * self.ratio, self.activation, self.weights, own, **inside)
 
     def init(self, key, width: int):
-        """Returns `{"router": Linear, ["balance": [E],] "routed": experts stacked [E, …], ["shared": one]}`."""
+        """Returns `{"router": Linear, [what the router has,] "routed": experts stacked [E, …], ["shared": one]}`."""
         keys = jax.vmap(lambda e: at(key, "routed", e))(jnp.arange(self.router.experts))
         shared = {"shared": self.expert(self.shared).init(at(key, "shared"), width)} if self.shared else {}
+        has_bias = "router" in self.with_bias(MATRICES)
         return {
-            "router": linear(key, self.weights, "router", width, self.router.experts, width, False),
-            **self.router.balance,
+            "router": linear(key, self.weights, "router", width, self.router.experts, width, has_bias),
+            **self.router.init(key),
             "routed": jax.vmap(lambda k: self.expert().init(k, width))(keys),
             **shared,
         }
@@ -162,7 +208,7 @@ class Experts(Branch):
     def gates(self, params, x) -> Float[Array, "token expert"]:
         """Returns the weights g of every expert, in float32 or better."""
         logits = params["router"](x)
-        return self.router(in_float32(logits), params.get("balance"))
+        return self.router(in_float32(logits), params)
 
     def __call__(self, params, x):
         """Returns the branch's output [T, d]."""

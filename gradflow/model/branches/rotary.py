@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ...results.arguments import known
 from ...results.configuration import registered
 from ..layers.layer import Number
 from ..numerics.precision import wide
@@ -136,33 +137,38 @@ class Rotary:
     """Queries and keys turned by `t · base^(−2i/h)`, features i and i + h/2 a pair (Su et al. 2021, eq. 34, half-split).
 
     With `features`, the first so many of a head are turned, as h of them, and the others are left alone (GPT-J, GPT-NeoX).
-    `turns` multiplies every angle: 0 in blocks that know no positions, 1 in the others.
+    `turns` multiplies every angle: 0 in blocks that know no positions, 1 in the others. `pairs` are "halves", or "neighbours":
+    features 2i and 2i + 1.
     """
 
     base: Number = 10_000.0
     scaling: Scaling | None = None
     features: int | None = None
     turns: Number | None = None
+    pairs: str = "halves"
 
     def __post_init__(self):
+        known("pairs", self.pairs, ("halves", "neighbours"))
         if self.features is not None and (self.features < 2 or self.features % 2):
             raise ValueError(f"features is {self.features}: rotary positions turn an even number of features of a head")
 
-    def __call__(self, x: Float[Array, "token head feature"]) -> Float[Array, "token head feature"]:
-        """Returns the turned `x`."""
+    def __call__(self, x: Float[Array, "token head feature"], positions=None) -> Float[Array, "token head feature"]:
+        """Returns the turned `x`, of tokens at these positions [T], 0, 1, … by default."""
         if self.features is None:
-            return self.turned(x)
-        return jnp.concatenate([self.turned(x[..., : self.features]), x[..., self.features :]], axis=-1)
+            return self.turned(x, positions)
+        return jnp.concatenate([self.turned(x[..., : self.features], positions), x[..., self.features :]], axis=-1)
 
-    def turned(self, x):
+    def turned(self, x, positions=None):
         """Returns `x` with all its features turned."""
         tokens, _, size = x.shape
+        if positions is None:
+            positions = jnp.arange(tokens)
         dtype = wide(x.dtype)  # positions past 256 are not numbers of bfloat16
         half = jnp.arange(size // 2, dtype=dtype)
         base: Any = self.base  # a number, once the block is known
         frequency = jnp.asarray(base, dtype) ** (-2 * half / size)
         frequency = self.scaling(frequency, tokens) if self.scaling else frequency
-        angle = jnp.arange(tokens, dtype=dtype)[:, None] * frequency[None, :].astype(dtype)
+        angle = positions.astype(dtype)[:, None] * frequency[None, :].astype(dtype)
         if self.turns is not None:
             angle = angle * jnp.asarray(self.turns, dtype)
         cos, sin = jnp.cos(angle)[:, None], jnp.sin(angle)[:, None]
@@ -170,5 +176,8 @@ class Rotary:
             magnitude = jnp.asarray(self.scaling.magnitude, dtype)
             cos, sin = magnitude * cos, magnitude * sin
         cos, sin = cos.astype(x.dtype), sin.astype(x.dtype)
+        if self.pairs == "neighbours":
+            a, b = x[..., 0::2], x[..., 1::2]
+            return jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape)
         a, b = jnp.split(x, 2, axis=-1)
         return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)

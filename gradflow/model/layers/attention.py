@@ -32,7 +32,8 @@ class Mask:
     both sides. The `first` tokens of a text are seen beyond it (Xiao et al. 2024, StreamingLLM; they count
     positions within the cache, here they stay those of the text). `texts` are the numbers of the tokens' texts [T], −1 of
     padding: a token sees those of its own text alone. `groups` are numbers of groups of tokens [T], for derivatives: what
-    a token reads of another group is held as it is.
+    a token reads of another group is held as it is. `beyond` says which keys a query sees of those that stand behind the tokens'
+    and are no token's own [T, E].
     """
 
     causal: bool = True
@@ -40,6 +41,7 @@ class Mask:
     first: int = 0
     texts: Any = None
     groups: Any = None
+    beyond: Any = None
 
     def of(self, params) -> "Mask":
         """Returns the mask with the texts of an example, and groups, where its parameters say them."""
@@ -60,12 +62,14 @@ class Mask:
 
     def seen(self, shape: tuple[int, int]):
         """Returns which keys a query sees [T, S]."""
-        return jnp.ones(shape, bool) if self.sees_all else seen(shape, self.causal, self.first, self.reach, self.texts)
+        if self.sees_all:
+            return jnp.ones(shape, bool)
+        return seen(shape, self.causal, self.first, self.reach, self.texts, self.beyond)
 
     @property
     def sees_all(self) -> bool:
         """Whether nothing is hidden."""
-        return not self.causal and self.window is None and self.texts is None
+        return not self.causal and self.window is None and self.texts is None and self.beyond is None
 
 
 class Scores(NamedTuple):
@@ -80,13 +84,14 @@ class Scores(NamedTuple):
 class Hidden(NamedTuple):
     """What is hidden from a query, in arrays that no gradient goes through: the reach of a window, texts, what dropout leaves.
 
-    And the groups of tokens whose keys and values are held for each other.
+    And the groups of tokens whose keys and values are held for each other, and what is seen of keys behind the tokens'.
     """
 
     reach: Any
     texts: Any
     kept: Any
     groups: Any
+    beyond: Any
 
 
 def attend(
@@ -142,7 +147,7 @@ def _hidden(mask: Mask, kept, k) -> Hidden:
     """Returns what is hidden, of heads in groups of one key."""
     if kept is not None:
         kept = kept.reshape(k.shape[1], -1, *kept.shape[-2:])
-    return Hidden(mask.reach, mask.texts, kept, mask.groups)
+    return Hidden(mask.reach, mask.texts, kept, mask.groups, mask.beyond)
 
 
 class Beside(NamedTuple):
@@ -205,8 +210,8 @@ def _attention(scores, beside: Beside, hidden: Hidden, how: Scores) -> tuple:
         scores = how.softcap * jnp.tanh(scores / how.softcap)
     if beside.bias is not None:
         scores = scores + beside.bias
-    if how.causal or hidden.reach is not None:
-        visible = seen(scores.shape[-2:], how.causal, how.first, hidden.reach, hidden.texts)
+    if how.causal or hidden.reach is not None or hidden.beyond is not None:
+        visible = seen(scores.shape[-2:], how.causal, how.first, hidden.reach, hidden.texts, hidden.beyond)
         scores = jnp.where(visible, scores, -jnp.inf)
     elif hidden.texts is not None:
         scores = jnp.where(same(hidden.texts), scores, -jnp.inf)
@@ -222,11 +227,14 @@ def softmax_beside(scores, sink) -> tuple:
     return whole[..., :-1], whole[..., -1:]
 
 
-def seen(shape: tuple[int, int], causal: bool = True, first: int = 0, reach=None, texts=None):
+def seen(shape: tuple[int, int], causal: bool = True, first: int = 0, reach=None, texts=None, beyond=None):
     """Returns which keys a query sees [T, S]: itself and those before it, where `causal`, and those of its own text.
 
-    Of them those nearer than `reach`, and the `first` ones of the text.
+    Of them those nearer than `reach`, and the `first` ones of the text; and behind them what `beyond` says.
     """
+    if beyond is not None:
+        of_tokens = (shape[0], shape[1] - beyond.shape[1])
+        return jnp.concatenate([seen(of_tokens, causal, first, reach, texts), beyond], axis=1)
     visible = jnp.tril(jnp.ones(shape, bool)) if causal else jnp.ones(shape, bool)
     if reach is not None:
         behind = jnp.arange(shape[0])[:, None] - jnp.arange(shape[1])[None]

@@ -21,6 +21,11 @@ def gelu(u):
     return u * (1 + erf(u / 2**0.5)) / 2
 
 
+def gelu_sigmoid(u):
+    """Returns `u σ(1.702 u)`, which is near GELU (Hendrycks and Gimpel 2016, section 2)."""
+    return u * jax.nn.sigmoid(1.702 * u)
+
+
 def identity(u):
     """Returns `u`."""
     return u
@@ -30,6 +35,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "relu": jax.nn.relu,
     "gelu": gelu,
     "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+    "gelu_sigmoid": gelu_sigmoid,
     "silu": jax.nn.silu,
     "tanh": jnp.tanh,
     "erf": erf,
@@ -104,6 +110,12 @@ def _(primals, tangents):
     (column, row), (_, change) = primals, tangents
     last = column.ndim - 1
     return _outer(column, row), jax.lax.dot_general(column, change[:, None], (((last,), (1,)), ((), ())))
+
+
+def largest(values, number: int):
+    """Returns 1 at the `number` largest of the last axis, else 0; the first of equal ones."""
+    places = jax.lax.top_k(values, number)[1]
+    return jax.nn.one_hot(places, values.shape[-1], dtype=values.dtype).sum(-2)
 
 
 def _mean(x):

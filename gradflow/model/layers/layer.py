@@ -178,6 +178,23 @@ class Gain(Untrained):
 
 @registered
 @dataclass(frozen=True)
+class Plus(Untrained):
+    """`x + value`, not trained."""
+
+    value: Number
+    couples: ClassVar[str] = FEATURES
+
+    def __call__(self, params, x):
+        """Returns `x + value`."""
+        return x + jnp.asarray(self.value, x.dtype)
+
+    def output_normals(self, params, y, inherited):
+        """Returns the input's normal directions unchanged."""
+        return inherited
+
+
+@registered
+@dataclass(frozen=True)
 class ScalarGain(Layer):
     """`a · x` with one trained number `a`, `value` at the start."""
 

@@ -16,7 +16,7 @@ from ...results.arguments import suggestions
 from ...results.configuration import registered
 from ..numerics.precision import alike, common, times, with_leading_axes
 from .functional import ACTIVATIONS, standardized
-from .layer import FEATURES, Layer, Number
+from .layer import FEATURES, Layer, Number, Untrained
 
 # What multiplies a standardized token: γ, trained from 1; 1 + w, w trained from 0 (Gemma Team 2024); nothing.
 SCALES = ("gain", "one_plus", "none")
@@ -144,19 +144,28 @@ class ScaledNorm(Layer):
 
 @registered
 @dataclass(frozen=True)
-class Clipped(Layer):
+class Clipped(Untrained):
     """`min(max(x, −limit), limit)`: what OLMo has in the place of a norm on queries, keys and values (its code, `clip_qkv`)."""
 
     limit: float
     couples: ClassVar[str] = FEATURES
 
-    def init(self, key, width: int):
-        """Returns no parameters."""
-        return {}
-
     def __call__(self, params, x):
         """Returns the clipped `x`."""
         return jnp.clip(x, -self.limit, self.limit)
+
+
+@registered
+@dataclass(frozen=True)
+class Capped(Untrained):
+    """`min(x, most)`."""
+
+    most: float
+    couples: ClassVar[str] = FEATURES
+
+    def __call__(self, params, x):
+        """Returns `x`, nowhere more than `most`."""
+        return jnp.minimum(x, self.most)
 
 
 class Squash(Layer):

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 from ...results.configuration import registered
 from ..branches.branch import FeedForward
 from ..branches.experts import Experts, SoftmaxRouter
-from ..layers.layer import Gain
-from ..layers.norms import Clipped, LayerNorm
+from ..layers.lanes import Then
+from ..layers.layer import Gain, Plus
+from ..layers.norms import Capped, Clipped, LayerNorm
+from ..parameters.depth import ByBlock, LayerNumber
 from ..stacks.embedding_readout import Readout
 from ..wirings.multi_lane import parallel
 from ..wirings.wiring import pre, sandwich
@@ -151,7 +153,7 @@ class Routed(Llama):
 
     def mlp(self):
         """Experts, none of them shared."""
-        return Experts(self.router, 0, self.ratio, self.activation, self.weights)
+        return Experts(self.router, 0, self.ratio, self.activation, self.weights, self.mlp_bias)
 
     def branches(self) -> dict[str, Any]:
         """Attention and experts."""
@@ -183,3 +185,36 @@ class Qwen3Experts(Routed, Qwen3):
     source: ClassVar[str] = "Qwen Team 2025, section 2"
 
     router: SoftmaxRouter = SoftmaxRouter(128, 8)
+
+
+@registered
+@dataclass(frozen=True, kw_only=True)
+class GptOss(Routed):
+    """Sinks beside the scores, windows in every second block, experts with biases behind a biased router.
+
+    What an expert multiplies is bounded by `limit`: `(clip(W_up x) + 1) ⊙ φ(min(W_gate x, limit))`, φ(u) = u σ(1.702 u)
+    (openai/gpt-oss, gpt_oss/torch/model.py, `swiglu`).
+    """
+
+    title: ClassVar[str] = "gpt-oss"
+    year: ClassVar[int] = 2025
+    source: ClassVar[str] = "OpenAI 2025 (gpt-oss model card), section 2, and the published code"
+
+    vocabulary: int = 201_088
+    context: int = 131_072
+    eps: float = 1e-5
+    activation: str = "gelu_sigmoid"
+    window: int | LayerNumber | None = ByBlock((128, None))
+    bias: bool | tuple[str, ...] = True
+    mlp_bias: bool = True
+    router: SoftmaxRouter = SoftmaxRouter(128, 4)
+    limit: float = 7.0
+
+    def attention(self):
+        """With sinks."""
+        return replace(super().attention(), sink=0.0)
+
+    def mlp(self):
+        """Experts whose factors are bounded."""
+        bounded = Clipped(self.limit)
+        return replace(super().mlp(), on_gate=Capped(self.limit), on_up=Then((bounded, Plus(1.0))))
