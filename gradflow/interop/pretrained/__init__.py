@@ -2,7 +2,8 @@
 
 Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is said all at
 once. Needs the extra `hf`, or `gguf`. Bottom up: files, gguf_files, licence, metadata, sources, gpt_layouts, encoder_layouts,
-layouts, configs, rotations, shared, encoders, encoder_decoders, gpts, decoders, mixtures, families, matching.
+layouts, hybrid_layouts, configs, rotations, shared, encoders, encoder_decoders, gpts, decoders, mixtures, hybrids, families,
+matching.
 """
 
 import dataclasses

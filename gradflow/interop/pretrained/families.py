@@ -6,7 +6,7 @@ Defaults are those that a file means by leaving a value out.
 from collections.abc import Callable
 
 from ...model.zoo.architecture import Architecture
-from . import decoders, encoder_decoders, encoders, gpts, mixtures
+from . import decoders, encoder_decoders, encoders, gpts, hybrids, mixtures
 from .configs import Config
 from .sources import Layout
 
@@ -40,6 +40,9 @@ FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {
     "qwen3_moe": mixtures.qwen3_moe,
     "deepseek_v2": mixtures.deepseek_v2,
     "deepseek_v3": mixtures.deepseek_v3,
+    "qwen3_next": hybrids.qwen3_next,
+    "qwen4_exp_text": hybrids.qwen4,
+    "qwen4_exp": hybrids.qwen4_of_two,
     "t5": encoder_decoders.t5,
 }
 # Those of a source and a target.
@@ -50,7 +53,4 @@ BEYOND = {
     "gf.branches.Attention(sink=…, window=…)",
     "deepseek_v4": "its attention reads compressed blocks of tokens that an indexer chooses, and turns back what it read, as "
     "none here does; its residual is the wiring mhc_v4",
-    "qwen4_exp": "it has linear attention (gated delta nets) and embeddings of hashed n-grams, which nothing here has; its "
-    "residual is the wiring gated_residual",
 }
-BEYOND["qwen4_exp_text"] = BEYOND["qwen4_exp"]

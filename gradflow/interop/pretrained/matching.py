@@ -145,6 +145,11 @@ class Match:
         for theirs, leaf in self.copies():
             used.add(theirs)
             found += self.differing(theirs, leaf)
+        for constant, numbers in self.layout.constants.items():
+            theirs = self.there(constant)
+            used.add(theirs)
+            if theirs in self.tensors and not np.array_equal(self.tensors[theirs][:], numbers):
+                found.append(Problem("not as the configuration says", theirs))
         explained = used | self.matching(self.layout.buffers) | set(self.ignored_tensors())
         for theirs in sorted(self.tensors.keys() - explained):
             found.append(Problem("unknown", f"{plain(theirs)} {_shape(self.tensors[theirs].shape)}"))

@@ -90,6 +90,7 @@ class Layout:
 
     `prefix` may be missing from all names of a file. `copies` are tensors that may be there as copies of a parameter to which
     the configuration ties them, `buffers` patterns of names that are no parameters, `beside` of names that belong to other heads.
+    `constants` are whole numbers that may be there too, which follow from the configuration.
     """
 
     table: dict[str, From]
@@ -97,6 +98,7 @@ class Layout:
     copies: dict[str, str] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    constants: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def linear(ours: str, theirs: str, bias: bool = True) -> dict[str, From]:

@@ -175,6 +175,10 @@ class Attention(Branch):
         """Whether its values are mixed with those of another block."""
         return self.value_mix != Identity()
 
+    def opened(self, params, x, read):
+        """Returns what is written of what the heads have read [T, H h]: all of it."""
+        return read
+
     def scored(self, params, x) -> Scored:
         """Returns the probabilities that it reads the values with, and what they are made of."""
         q, k, _ = self.queries_keys_values(params, x)
@@ -189,7 +193,7 @@ class Attention(Branch):
         if self.head_gain != Identity():
             by_head = read.reshape(len(q), self.heads, -1).swapaxes(1, 2)
             read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)
-        y = params["out"](self.at("inner", params, read))
+        y = params["out"](self.at("inner", params, self.opened(params, x, read)))
         if not self.mixes_values:
             return y
         lane = jnp.pad(own.reshape(len(own), -1), ((0, 0), (0, y.shape[-1] - own[0].size)))

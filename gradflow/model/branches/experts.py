@@ -148,10 +148,14 @@ class Experts(Branch):
         """Returns one expert, `times` as wide."""
         return GatedFeedForward(times * self.ratio, self.activation, self.weights, self.bias, self.inner)
 
+    def always(self) -> GatedFeedForward:
+        """Returns what every token goes through, where some are shared."""
+        return self.expert(self.shared)
+
     def init(self, key, width: int):
         """Returns `{"router": Linear, ["balance": [E],] "routed": experts stacked [E, …], ["shared": one]}`."""
         keys = jax.vmap(lambda e: at(key, "routed", e))(jnp.arange(self.router.experts))
-        shared = {"shared": self.expert(self.shared).init(at(key, "shared"), width)} if self.shared else {}
+        shared = {"shared": self.always().init(at(key, "shared"), width)} if self.shared else {}
         return {
             "router": linear(key, self.weights, "router", width, self.router.experts, width, False),
             **self.router.balance,
@@ -168,4 +172,8 @@ class Experts(Branch):
         """Returns the branch's output [T, d]."""
         each = jax.vmap(self.expert(), (0, None))(params["routed"], x)  # [E, T, d]
         routed = jnp.einsum("te,etd->td", self.gates(params, x).astype(x.dtype), each)
-        return routed + self.expert(self.shared)(params["shared"], x) if self.shared else routed
+        return routed + self.of_all(params, x) if self.shared else routed
+
+    def of_all(self, params, x):
+        """Returns what the shared experts put out [T, d]."""
+        return self.always()(params["shared"], x)

@@ -32,6 +32,11 @@ def context_of(inputs) -> dict[str, Any]:
     return {name: inputs[name] for name in CONTEXT if name in inputs}
 
 
+def in_context(inputs) -> dict[str, Any]:
+    """Returns what a layer may ask for: the tokens, and what is said beside them."""
+    return {TOKENS: tokens_of(inputs), **context_of(inputs)}
+
+
 def texts_said(inputs):
     """Returns the numbers of the texts that the tokens of an example are of [T]; None where it says nothing of texts."""
     return context_of(inputs).get("texts")
@@ -69,6 +74,11 @@ def positions_of(inputs):
     """
     texts = texts_said(inputs)
     return None if texts is None else positions_in(texts)
+
+
+def place_in_text(tokens: int, texts):
+    """Returns the position of each of so many tokens within its text [T], from 0; of all within one, where `texts` is None."""
+    return jnp.arange(tokens) if texts is None else positions_in(texts)
 
 
 def positions_in(texts):

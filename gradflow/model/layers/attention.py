@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from ...results.arguments import whole
 from ...results.configuration import registered
-from ..inputs.context import positions_in
+from ..inputs.context import place_in_text
 from ..numerics.precision import wide
 
 
@@ -232,16 +232,11 @@ def seen(shape: tuple[int, int], causal: bool = True, first: int = 0, reach=None
         behind = jnp.arange(shape[0])[:, None] - jnp.arange(shape[1])[None]
         near = jnp.abs(behind).astype(jnp.result_type(reach)) < reach
         if first:
-            near = near | (_place(shape[1], texts) < first)[None]
+            near = near | (place_in_text(shape[1], texts) < first)[None]
         visible = visible & near
     if texts is not None:
         visible = visible & same(texts)
     return visible
-
-
-def _place(tokens: int, texts):
-    """Returns the position of each token within its text [S]."""
-    return jnp.arange(tokens) if texts is None else positions_in(texts)
 
 
 def same(numbers):
