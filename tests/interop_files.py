@@ -41,6 +41,12 @@ CONFIGS = {
     "deepseek_v3": {"model_type": "deepseek_v3", **SIZES, **LATENT},
 }
 ROUTED = {**GATED, "num_experts_per_tok": 2, "moe_intermediate_size": 4}
+HYBRID = {**ROUTED, "num_experts": 3, "head_dim": 8, "shared_expert_intermediate_size": 6}
+HYBRID |= {"linear_num_key_heads": 1, "linear_num_value_heads": 2, "linear_key_head_dim": 4, "linear_value_head_dim": 3}
+HYBRID |= {"layer_types": ["linear_attention", "full_attention"]}
+ON_LANES = {**HYBRID, "hc_count": 2, "hc_lowrank": 3, "eos_token_id": 2, "ple_layer_ids": [1], "heads_per_ngram": 2}
+ON_LANES |= {"indexer_n_heads": 2, "indexer_head_dim": 8, "indexer_budget": 4, "indexer_compress_ratio": 2}
+ON_LANES |= {"ngram_vocab_size_base": 5, "make_ngram_vocab_size_divisible_by": 4, "split_ngram_parts": 2}
 # Types of which the tests take one row more.
 FURTHER = {
     "roberta": {"model_type": "roberta", **SIZES, "intermediate_size": 12, "max_position_embeddings": 8},
@@ -63,6 +69,8 @@ FURTHER = {
     "mixtral": {"model_type": "mixtral", **GATED, "num_local_experts": 3},
     "qwen3_moe": {"model_type": "qwen3_moe", **ROUTED, "num_experts": 3, "head_dim": 6},
     "deepseek_v2": {"model_type": "deepseek_v2", **SIZES, **LATENT},
+    "qwen3_next": {"model_type": "qwen3_next", **HYBRID},
+    "qwen4_exp_text": {"model_type": "qwen4_exp_text", **ON_LANES},
     "t5": {
         "model_type": "t5",
         "d_model": 8,

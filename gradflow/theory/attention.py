@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..model.branches.attention import Attention
+from ..model.branches.gated_attention import GatedAttention
 from ..model.layers import layer as layers
 from ..model.layers.attention import softmax_beside
 from ..model.parameters.initializers import normal
@@ -20,6 +21,8 @@ from ..model.parameters.names import named
 from ..model.stacks import encoder_decoder
 from .branches import branch
 from .gram import Gram, Push, Response, TheoryContext, response
+
+response.register(GatedAttention, response.dispatch(object))  # what a gate lets through has no theory: refused by name
 
 
 @response.register

@@ -117,7 +117,7 @@ def product(tokens, multiplier: int):
 
 def remainder(limbs, size: int):
     """Returns the number in limbs modulo `size`, below 2^31, bit by bit from the highest [T], int32."""
-    bits = (limbs[:, None] >> jnp.arange(BITS)[None, :, None]) & 1
+    bits = (limbs[:, None] >> jnp.arange(BITS, dtype=limbs.dtype)[None, :, None]) & 1
     from_highest = bits.reshape(LIMBS * BITS, -1)[::-1].astype(jnp.uint32)
 
     def step(left, bit):
