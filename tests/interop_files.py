@@ -46,7 +46,7 @@ HYBRID |= {"linear_num_key_heads": 1, "linear_num_value_heads": 2, "linear_key_h
 HYBRID |= {"layer_types": ["linear_attention", "full_attention"]}
 ON_LANES = {**HYBRID, "hc_count": 2, "hc_lowrank": 3, "eos_token_id": 2, "ple_layer_ids": [1], "heads_per_ngram": 2}
 ON_LANES |= {"indexer_n_heads": 2, "indexer_head_dim": 8, "indexer_budget": 4, "indexer_compress_ratio": 2}
-ON_LANES |= {"ngram_vocab_size_base": 5, "make_ngram_vocab_size_divisible_by": 4, "split_ngram_parts": 2}
+ON_LANES |= {"ngram_vocab_size_base": 5, "make_ngram_vocab_size_divisible_by": 4, "split_ngram_parts": 5}
 # Types of which the tests take one row more.
 FURTHER = {
     "roberta": {"model_type": "roberta", **SIZES, "intermediate_size": 12, "max_position_embeddings": 8},
@@ -99,8 +99,9 @@ def contents(config: dict) -> dict[str, np.ndarray]:
     noise, found = np.random.default_rng(0), {}
     for leaf in leaves(shapes(own.model())):
         source = layout.table[leaf.name]
-        for one in (one for block in leaf.blocks or (0,) for one in source.names(block)):
-            found.setdefault(one, noise.normal(size=source.shape(leaf.shape)).astype(np.float32))
+        for block in leaf.blocks or (0,):
+            for one, shape in zip(source.names(block), source.shapes(leaf.shape), strict=True):
+                found.setdefault(one, noise.normal(size=shape).astype(np.float32))
     return found
 
 

@@ -147,7 +147,7 @@ ON_LANES |= {"indexer_n_heads": 3, "indexer_kv_heads": 1, "indexer_head_dim": 8}
 ON_LANES |= {"indexer_budget": 4, "indexer_compress_ratio": 2}
 ON_LANES |= {"ple_layer_ids": [1, 3], "ple_embed_dim": 12, "ple_conv_kernel_size": 2, "ngram_size": 3}
 ON_LANES |= {"heads_per_ngram": 2, "ngram_vocab_size_base": 11}
-ON_LANES |= {"make_ngram_vocab_size_divisible_by": 8, "split_ngram_parts": 4}
+ON_LANES |= {"make_ngram_vocab_size_divisible_by": 8, "split_ngram_parts": 5}
 MODERN = {**SIZES, "intermediate_size": 56, "local_attention": 4, "global_attn_every_n_layers": 2}
 MODERN |= {"cls_token_id": 1, "sep_token_id": 2}
 FURTHER = {
@@ -351,7 +351,7 @@ def apart_by_tensor(grads: dict) -> dict[str, np.ndarray]:
     for name, grad in ((name, grad.detach().numpy()) for name, grad in grads.items()):
         stem, _, kind = name.rpartition(".experts.")
         if name.endswith(".ngram_embedding.weight"):
-            parts = np.split(grad, ON_LANES["split_ngram_parts"])
+            parts = map(np.asarray, torch.chunk(torch.tensor(grad), ON_LANES["split_ngram_parts"]))
             found |= {name.replace(".weight", f".shard_{i}.weight"): part for i, part in enumerate(parts)}
             continue
         if not stem:

@@ -236,6 +236,9 @@ def test_whose_model_it_is_is_read_from_the_names_of_its_classes():
         "qwen3_moe": "Qwen3MoeForCausalLM",
         "deepseek_v2": "DeepseekV2ForCausalLM",
         "deepseek_v3": "DeepseekV3ForCausalLM",
+        "qwen3_next": "Qwen3NextForCausalLM",
+        "qwen4_exp_text": "Qwen4ExpForCausalLM",
+        "qwen4_exp": "Qwen4ExpForConditionalGeneration",
         "t5": "T5ForConditionalGeneration",
     }
     assert set(own) == set(CLASSES)

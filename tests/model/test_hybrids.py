@@ -278,8 +278,7 @@ def test_an_architecture_scales_with_its_turn():
         (lambda: IndexedAttention(2, rotary=Rotary(), index_head=2).init(None, 8), "index_head is 2: positions turn 4"),
         (lambda: NGrams(longest=1), "longest is 1: at least 2 is needed"),
         (lambda: NGrams(heads=8, least=2**28), "fewer than 2.31 are needed"),
-        (lambda: NGramMemory(GRAMS, features=10), "10 features are no multiple of 4: change one of them"),
-        (lambda: NGramMemory(GRAMS, features=12, parts=7), "rows of the table are no multiple of 7"),
+        (lambda: NGramMemory(GRAMS, features=10), "features = 10 is no multiple of the 4 heads of n-grams"),
         (lambda: NGramMemory(GRAMS, features=12)({}, jnp.zeros((T, WIDTH))), "a memory of n-grams without tokens"),
         (lambda: GatedShareExperts(shared_ratio=0.0), "shared_ratio is 0.0"),
         (

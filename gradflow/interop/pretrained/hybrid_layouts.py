@@ -24,8 +24,8 @@ def qwen3_next(own: Qwen3Next) -> Layout:
     return decoder(NORMS_IN, QK_NORMS, mlp=joined(delta_net, gated_heads(own), mixture(own)))
 
 
-def qwen4(own: Qwen4) -> Layout:
-    """Every matrix of a delta net by itself but those of the convolution; norms of all lanes, and tables in parts, together."""
+def qwen4(own: Qwen4, parts: int) -> Layout:
+    """Every matrix of a delta net by itself but those of the convolution; norms of all lanes together, a table in `parts`."""
     delta_net = joined(
         fused("linear_attention", ("query", "key", "value"), f"{LINEAR}.in_proj_qkv", of_convolution(own)),
         *(linear(f"linear_attention.{ours}", f"{LINEAR}.in_proj_{theirs}", False) for ours, theirs in SINGLE.items()),
@@ -43,7 +43,7 @@ def qwen4(own: Qwen4) -> Layout:
         gated_lanes("experts.read", f"{BLOCK}.mlp_hyper_connection", own.lanes),
         gated_lanes("leave", "model.hyper_connection_mixer", own.lanes),
     )
-    table = joined(OUTER, delta_net, attention, mixture(own), lanes, memory(own))
+    table = joined(OUTER, delta_net, attention, mixture(own), lanes, memory(own, parts))
     return Layout(table, "model.", {"lm_head.weight": "token"}, BUFFERS, (r"mtp\..*",), hashed(own))
 
 
@@ -134,11 +134,11 @@ def hashed(own: Qwen4) -> dict[str, tuple[int, ...]]:
     return constants
 
 
-def memory(own: Qwen4) -> dict[str, From]:
-    """Returns the memories of n-grams; each table lies in several parts."""
+def memory(own: Qwen4, parts: int) -> dict[str, From]:
+    """Returns the memories of n-grams; each table lies in so many parts."""
     place = f"{BLOCK}.ple"
     table = {
-        "memory.table": From(f"{place}.ple_embedding.ngram_embedding.shard_{{}}.weight", each=own.memory_parts),
+        "memory.table": From(f"{place}.ple_embedding.ngram_embedding.shard_{{}}.weight", each=parts, below=True),
         "memory.key": From(f"{place}.key_proj.weight", True),
         "memory.value": From(f"{place}.value_proj.weight", True),
         "memory.kernel": From(f"{place}.conv1d.weight", True),

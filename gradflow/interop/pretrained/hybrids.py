@@ -46,7 +46,7 @@ def qwen4(config: Config) -> tuple[Qwen4, Layout]:
         index_blocks=budget // block,
         **memories(config, own),
     )
-    return model, hybrid_layouts.qwen4(model)
+    return model, hybrid_layouts.qwen4(model, config.whole("split_ngram_parts", 512))
 
 
 def qwen4_of_two(config: Config) -> tuple[Architecture, Layout]:
@@ -102,17 +102,16 @@ def memories(config: Config, own: dict[str, Any]) -> dict[str, Any]:
     blocks = config.get("ple_layer_ids", [])
     if not isinstance(blocks, list) or any(block not in range(1, own["depth"] + 1) for block in blocks):
         raise config.refuse("ple_layer_ids", blocks, f"a list of numbers of blocks, 1 to {own['depth']}, is expected")
-    ends = config.get("eos_token_id", 0)
-    if blocks and "eos_token_id" not in config.values:
+    ends = config.get("eos_token_id", [] if blocks else 0)
+    end = ends[0] if isinstance(ends, list) and ends else ends
+    if end == []:
         raise config.refuse(
             "eos_token_id", None, "the token that ends a text is expected, since ple_layer_ids has blocks"
         )
-    end = ends[0] if isinstance(ends, list) and ends else ends
     return {
         "memories": tuple(sorted(set(blocks))),
         "memory_features": config.whole("ple_embed_dim", own["width"]),
         "memory_taps": config.whole("ple_conv_kernel_size", 4),
-        "memory_parts": config.whole("split_ngram_parts", 512),
         "ngrams": NGrams(
             own["vocabulary"],
             config.whole("ngram_size", 3, least=2),

@@ -138,8 +138,8 @@ class Match:
         """Returns what is missing, misshaped, of another type, unknown, or a copy that differs; empty where nothing is."""
         found, used = [], set()
         for leaf in self.leaves:
-            expected = self.source(leaf).shape(leaf.shape)
-            for theirs in self.sources(leaf):
+            expected_shapes = self.source(leaf).shapes(leaf.shape) * len(leaf.blocks or (0,))
+            for theirs, expected in zip(self.sources(leaf), expected_shapes, strict=True):
                 used |= {theirs, scale_of(theirs)}
                 found += self.wrong(theirs, expected, leaf.name)
         for theirs, leaf in self.copies():
@@ -205,8 +205,7 @@ class Match:
             names = list(map(self.there, source.names(block)))
             with np.errstate(over="ignore"):  # what does not fit is counted below
                 of_block[...] = source([self.numbers(theirs) for theirs in names], last)
-            parts = of_block if source.each else of_block[None]
-            for theirs, part in zip(names, parts, strict=True):
+            for theirs, part in zip(names, source.parts_of(of_block), strict=True):
                 bad = part.size - np.count_nonzero(np.isfinite(part))
                 if bad:
                     self.lost.append(f"{theirs} (our {leaf.name}): {bad} of {part.size} entries")

@@ -35,16 +35,15 @@ from .convolution import convolved
 class NGramMemory(Branch):
     """Memory of n-grams on a stream of so many `lanes`: see above. `features` is E, `taps` the kernel's.
 
-    The table is drawn with rms 1, the kernel starts at 0. `parts` is in how many pieces of equal rows the table lies.
+    The table is drawn with rms 1, the kernel starts at 0.
 
-    Errors: ValueError for features that the heads don't divide, for a table that the parts don't.
+    Errors: ValueError for features that the heads don't divide.
     """
 
     ngrams: NGrams = NGrams()
     lanes: int = 1
     features: int = 64
     taps: int = 4
-    parts: int = 1
     norm: Layer = RMSNorm()
     weights: Initialization = FanIn()
     bias: bool | tuple[str, ...] = False
@@ -55,12 +54,10 @@ class NGramMemory(Branch):
     def __post_init__(self):
         whole("lanes", self.lanes)
         whole("taps", self.taps)
-        for name, number, by in (
-            ("features", self.features, self.ngrams.total),
-            ("rows of the table", self.ngrams.rows, self.parts),
-        ):
-            if whole(name, number) % whole("parts", by):
-                raise ValueError(f"{number} {name} are no multiple of {by}: change one of them")
+        if whole("features", self.features) % self.ngrams.total:
+            raise ValueError(
+                f"features = {self.features} is no multiple of the {self.ngrams.total} heads of n-grams: change one of them"
+            )
 
     def matrix_shapes(self, width: int):
         """Returns `key`, with an output for every feature of every lane, and `value`."""
@@ -75,9 +72,8 @@ class NGramMemory(Branch):
         return dict.fromkeys(("key_norm", "query_norm", "value_norm"), width)
 
     def init(self, key, width: int):
-        """Returns the parameters of a branch, `{"table": [parts, rows, E/H], "kernel": [K, 1, n·d]}`."""
-        rows = self.ngrams.rows // self.parts
-        table = normal(at(key, "table"), self.parts, rows, self.features // self.ngrams.total)
+        """Returns the parameters of a branch, `{"table": [rows, E/H], "kernel": [K, 1, n·d]}`."""
+        table = normal(at(key, "table"), self.ngrams.rows, self.features // self.ngrams.total)
         kernel = jnp.zeros((self.taps, 1, self.lanes * width), jnp.float32)
         return {**super().init(key, width), "table": table, "kernel": kernel}
 
@@ -86,8 +82,7 @@ class NGramMemory(Branch):
         if TOKENS not in params:
             raise ValueError("a memory of n-grams without tokens: it belongs into the stack of a Transformer")
         rows = self.ngrams(params[TOKENS], params.get("texts"))
-        table = params["table"].reshape(-1, params["table"].shape[-1])
-        return table[rows].reshape(len(rows), -1)
+        return params["table"][rows].reshape(len(rows), -1)
 
     def __call__(self, params, x):
         """Returns the branch's output, of the shape of the stream."""

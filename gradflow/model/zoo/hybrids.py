@@ -117,8 +117,8 @@ class Qwen3Next(Routed):
 class Qwen4(Qwen3Next):
     """The same on lanes that gates read and share out (`gated_residual`), with an indexer, and memories of n-grams.
 
-    `memories` are the numbers of the blocks, from 1, that begin with a memory, `memory_features` E, `memory_parts` in how many
-    pieces of a file each table lies. `index_…` are the indexer's sizes: `blocks` of `block` tokens are chosen.
+    `memories` are the numbers of the blocks, from 1, that begin with a memory, `memory_features` E. `index_…` are the indexer's
+    sizes: so many blocks of `index_block` tokens are chosen.
     """
 
     title: ClassVar[str] = "Qwen4-Exp"
@@ -134,7 +134,6 @@ class Qwen4(Qwen3Next):
     memories: tuple[int, ...] = ()
     memory_features: int = 2048
     memory_taps: int = 4
-    memory_parts: int = 1
     ngrams: NGrams = field(default_factory=NGrams)
 
     def wiring(self):
@@ -156,7 +155,7 @@ class Qwen4(Qwen3Next):
     def memory(self, layer: int) -> NGramMemory:
         """The memory of that number, from 0."""
         hashed = replace(self.ngrams, vocabulary=self.vocabulary, layer=layer)
-        sizes = (self.lanes, self.memory_features, self.memory_taps, self.memory_parts)
+        sizes = (self.lanes, self.memory_features, self.memory_taps)
         return NGramMemory(hashed, *sizes, self.norm(), self.weights)
 
     def block(self, number: int) -> tuple[Sublayer, ...]:
