@@ -13,6 +13,7 @@ from ...results.arguments import whole
 from ...results.configuration import registered
 from ..layers.attention import Mask, Scored, attend, scored
 from ..layers.layer import ALL, FEATURES, PAST, Identity, Layer
+from ..numerics.precision import wide
 from ..parameters.depth import LayerNumber
 from ..parameters.initializers import FanIn, Initialization
 from .branch import Branch
@@ -174,6 +175,11 @@ class Attention(Branch):
     def mixes_values(self) -> bool:
         """Whether its values are mixed with those of another block."""
         return self.value_mix != Identity()
+
+    def hiding(self, params, seen) -> dict:
+        """Returns the parameters with biases that hide the other keys than those that are `seen` [T, S]."""
+        none = jnp.zeros((self.heads, *seen.shape), wide(params["out"].kernel.dtype))
+        return {**params, POSITION_BIAS: jnp.where(seen[None], params.get(POSITION_BIAS, none), -jnp.inf)}
 
     def opened(self, params, x, read):
         """Returns what is written of what the heads have read [T, H h]: all of it."""

@@ -25,7 +25,7 @@ from ..layers.attention import Scored
 from ..layers.layer import Layer
 from ..layers.norms import RMSNorm
 from ..numerics.precision import wide
-from .attention import POSITION_BIAS, Attention
+from .attention import Attention
 
 
 @registered
@@ -111,20 +111,14 @@ class IndexedAttention(GatedAttention):
         behind = place[None] >= ((place + 1) // self.block * self.block)[:, None]
         return best[:, block_begins] | (visible & behind)
 
-    def restricted(self, params, chosen) -> dict:
-        """Returns the parameters with biases that hide what is not chosen, beside those that there are."""
-        hidden = jnp.where(chosen, 0.0, -jnp.inf).astype(wide(params["out"].kernel.dtype))
-        bias = jnp.broadcast_to(hidden, (self.heads, *hidden.shape))
-        return {**params, POSITION_BIAS: bias + params.get(POSITION_BIAS, jnp.zeros_like(bias))}
-
     def scored(self, params, x) -> Scored:
         """Returns the probabilities that it reads the values with, and what they are made of."""
         chosen = self.chosen(params, x)
-        return super().scored(self.restricted(params, chosen), x)._replace(seen=chosen)
+        return super().scored(self.hiding(params, chosen), x)._replace(seen=chosen)
 
     def __call__(self, params, x):
         """Returns the branch's output [T, d]."""
-        return super().__call__(self.restricted(params, self.chosen(params, x)), x)
+        return super().__call__(self.hiding(params, self.chosen(params, x)), x)
 
 
 def largest(values, number: int):

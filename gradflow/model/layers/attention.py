@@ -62,6 +62,11 @@ class Mask:
         """Returns which keys a query sees [T, S]."""
         return jnp.ones(shape, bool) if self.sees_all else seen(shape, self.causal, self.first, self.reach, self.texts)
 
+    def first_key(self, shape: tuple[int, int]):
+        """Returns which key is the first of its query's text [T, S]."""
+        begins = jnp.broadcast_to(place_in_text(shape[1], self.texts) == 0, shape)
+        return begins if self.texts is None else begins & same(self.texts)
+
     @property
     def sees_all(self) -> bool:
         """Whether nothing is hidden."""
@@ -114,11 +119,15 @@ def attend(
 
 
 class Scored(NamedTuple):
-    """What `attend` weighs the values with: the softmax, the scores in front of mask and cap, and which keys a query sees."""
+    """What `attend` weighs the values with: the softmax, the scores in front of mask and cap, which keys a query sees.
+
+    And which is the first key of the query's text, seen or not.
+    """
 
     probabilities: Any  # [H, T, S]
     scores: Any  # [H, T, S]
     seen: Any  # [T, S]
+    first: Any  # [T, S]
 
 
 def scored(
@@ -130,7 +139,7 @@ def scored(
     probabilities, _ = _attention(scores, _beside(sink, bias, k), _hidden(mask, None, k), how)
     pairs = scores.shape[-2:]
     by_head = (q.shape[1], *pairs)
-    return Scored(probabilities.reshape(by_head), scores.reshape(by_head), mask.seen(pairs))
+    return Scored(probabilities.reshape(by_head), scores.reshape(by_head), mask.seen(pairs), mask.first_key(pairs))
 
 
 def _how(q, mask: Mask, scale: float | None, softcap: float | None) -> Scores:
