@@ -60,10 +60,9 @@ def _rounded(number: float) -> str:
 def cost(function: Callable, models, data, *arguments, **options) -> Cost:
     """Returns what `function(models, data, *arguments, **options)` will take: `measure`, `predict`, `train` or `sweep`.
 
-    Of gradflow's models. Seconds are within a factor of three (`tests/benchmarks/costs.py` compares), those of spectra, whose
-    loops end early, up to eight times too many, those of compiling less where `gf.cache` has the programs; bytes within two
-    or three. With the `mesh=` of `measure` or `train`, bytes are those of each of its devices, which need not be here, a
-    `jax.sharding.AbstractMesh` will do; seconds are those of all together.
+    Of gradflow's models. Seconds are within a factor of three (`tests/benchmarks/costs.py` compares), those of compiling less
+    where `gf.cache` has the programs; bytes within two or three. With the `mesh=` of `measure` or `train`, bytes are those of
+    each of its devices, which need not be here, a `jax.sharding.AbstractMesh` will do; seconds are those of all together.
 
     Errors: TypeError for another function; as the call itself.
     """

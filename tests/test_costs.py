@@ -27,8 +27,11 @@ def test_products_and_entries_are_counted_through_every_kind_of_loop():
     assert mapped.products == 5 * 48
     unknown = counted(lambda x: jax.lax.while_loop(lambda x: x.sum() < 9, lambda x: x @ w, x), x)
     assert unknown.products == UNKNOWN * 48
+    at_most = lambda carry: (carry[0] < 6) & (carry[1].sum() < 9)
+    bounded = counted(lambda x: jax.lax.while_loop(at_most, lambda carry: (carry[0] + 1, carry[1] @ w), (0, x)), x)
+    assert bounded.products == 6 * 48
     either = counted(lambda x: jax.lax.cond(x.sum() < 9, lambda x: x @ w @ w, lambda x: x @ w, x), x)
-    assert either.products == 2 * 48
+    assert either.products == 1.5 * 48
 
 
 def test_what_runs_more_often_is_compiled_once():

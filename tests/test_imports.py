@@ -203,10 +203,8 @@ def test_over_depth_only_walk_loops():
     """The others go over tangents, normals, bits, steps or tokens of one place, rounds of a projection, timings, as a user's."""
     others = [
         "instruments.directions.orthonormalized",
-        "instruments.jacobians.bidiagonal._orthogonal",
         "instruments.jacobians.bidiagonal.bidiagonal",
         "instruments.jacobians.bidiagonal.continued",
-        "instruments.jacobians.bidiagonal.once",
         "instruments.jacobians.spaces.gram_schmidt",
         "instruments.jacobians.triangular.solved",
         "model.branches.delta_net.delta_rule",

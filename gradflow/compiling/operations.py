@@ -5,7 +5,8 @@
 
 `products` are multiply-adds of matrix products, `entries` all that other equations write, each times the loops around it. What
 one takes is timed once a process, on a loop of matrix products of a small Transformer's size, and on one of pointwise functions.
-A loop whose length depends on the numbers counts `UNKNOWN` times; of a choice the branch with more products counts.
+A loop whose length depends on the numbers counts `UNKNOWN` times, or as often as it may go on; of a choice the mean of its
+branches.
 """
 
 import math
@@ -53,20 +54,40 @@ def operations(jaxpr) -> Operations:
 def _of_equation(equation) -> Operations:
     inner = [operations(program) for program in core.jaxprs_in_params(equation.params)]
     name = equation.primitive.name
-    if name == "cond":
-        largest = max(inner)
-        return largest._replace(equations=sum(one.equations for one in inner))
     if inner:
         total = sum(inner, Operations())
-        if name == "scan":
-            return total.times(equation.params["length"])
-        return total.times(UNKNOWN) if name == "while" else total
+        return total.times(_how_often(equation, name, len(inner)))
     written = float(sum(math.prod(out.aval.shape) for out in equation.outvars))
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
         left = equation.invars[0].aval.shape
         return Operations(written * math.prod(left[axis] for axis in contracted), 0.0, 1)
     return Operations(0.0, written, 1)
+
+
+def _how_often(equation, name: str, programs: int) -> float:
+    """Returns how often what is inside of an equation runs, of several programs each."""
+    if name == "scan":
+        return equation.params["length"]
+    if name == "cond":
+        return 1 / programs
+    if name == "while":
+        return min(UNKNOWN, _most(equation.params["cond_jaxpr"]))
+    return 1
+
+
+def _most(condition) -> float:
+    """Returns how often a loop goes on at most, where it goes on below a whole number that is known."""
+    most = math.inf
+    for equation in condition.eqns:
+        bound = equation.invars[-1]
+        if (
+            equation.primitive.name == "lt"
+            and isinstance(bound, core.Literal)
+            and jnp.asarray(bound.val).dtype.kind == "i"
+        ):
+            most = min(most, float(bound.val))
+    return most
 
 
 DECOMPOSITIONS = {
@@ -89,7 +110,7 @@ DECOMPOSITIONS = {
 def decomposes_stacks(jaxpr) -> bool:
     """Returns whether a traced program decomposes matrices many at a time."""
     for equation in jaxpr.eqns:
-        if equation.primitive.name in DECOMPOSITIONS and equation.invars[0].aval.ndim > 2:
+        if equation.primitive.name in DECOMPOSITIONS and math.prod(equation.invars[0].aval.shape[:-2]) > 1:
             return True
         if any(map(decomposes_stacks, core.jaxprs_in_params(equation.params))):
             return True

@@ -128,7 +128,7 @@ def grid(
 
     A cell that fails, or whose process is killed, affects no other: its traceback is in the root's attribute `failed`, and in a
     file of the folder. Called again, it is tried again. An executor that breaks as a whole, as `ProcessPoolExecutor` does when
-    one of its processes is killed, loses the cells that were not done.
+    one of its processes is killed, loses the cells whose files were not written by then.
 
     Errors: FileExistsError for a cell in the folder that was made from other arguments; the first cell's own where none could
     be made.
@@ -184,10 +184,20 @@ def each(
                 else:
                     made.trees[name] = future.result()
                 bar.update()
+        if files:
+            _look_again(made, files, configurations)
     ordered = Made(_in_order_of(cells, made.trees), _in_order_of(cells, made.errors))
     if ordered.errors and not ordered.trees:
         raise next(iter(ordered.errors.values()))
     return ordered
+
+
+def _look_again(made: Made, files: Cells, configurations: Mapping[str, Mapping]) -> None:
+    """Moves a cell from the failures where its process had written its file before the executor broke."""
+    for name, tree in files.saved({name: configurations[name] for name in made.errors}).items():
+        made.trees[name] = tree
+        del made.errors[name]
+        files.traceback(name).unlink(missing_ok=True)
 
 
 def _in_order_of(cells: Mapping, values: Mapping) -> dict:

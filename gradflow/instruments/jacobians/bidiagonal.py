@@ -6,6 +6,7 @@ and Zha 2000, section 3). What has converged costs no more steps.
 Axes: m starts; k steps, `most` of them at most.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +15,6 @@ import jax
 import jax.numpy as jnp
 
 ROUNDS = 4  # of doubling
-ROWS = 8  # vectors that another one is made orthogonal to at once
 
 
 class Bidiagonal(NamedTuple):
@@ -28,7 +28,7 @@ class Bidiagonal(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Vectors V and U [m, most or a few more, …], the next of V [m, …], and `α, β` of every step [m, most, 2]."""
+    """Vectors V and U [m, most, n], the next of V [m, …], and `α, β` of every step [m, most, 2]."""
 
     rights: jax.Array
     lefts: jax.Array
@@ -95,10 +95,9 @@ def _begun(push: Callable, starts, most: int) -> _State:
     """Returns the state before the first step."""
     number, *shape = starts.shape
     left = jax.eval_shape(push, starts[0])
-    rows = -(-most // ROWS) * ROWS
     return _State(
-        rights=jnp.zeros((number, rows, *shape), starts.dtype),
-        lefts=jnp.zeros((number, rows, *left.shape), left.dtype),
+        rights=jnp.zeros((number, most, math.prod(shape)), starts.dtype),
+        lefts=jnp.zeros((number, most, left.size), left.dtype),
         right=starts,
         entries=jnp.zeros((number, most, 2), starts.dtype),
     )
@@ -107,33 +106,33 @@ def _begun(push: Callable, starts, most: int) -> _State:
 def _step(push: Callable, pull: Callable, step, state: _State) -> _State:
     """Returns the state after one more step: `α u = A v − …` and `β v' = Aᵀ u − …`, less what lies along those before."""
     pushed = jax.vmap(push)(state.right)
-    left, alpha = _normalized(_orthogonal(pushed, state.lefts, step))
-    rights = state.rights.at[:, step].set(state.right)
-    lefts = state.lefts.at[:, step].set(left)
+    left, alpha = _normalized(_orthogonal(pushed, state.lefts))
+    rights = state.rights.at[:, step].set(_flat(state.right))
+    lefts = state.lefts.at[:, step].set(_flat(left))
     pulled = jax.vmap(pull)(left)
-    right, beta = _normalized(_orthogonal(pulled, rights, step + 1))
+    right, beta = _normalized(_orthogonal(pulled, rights))
     entries = state.entries.at[:, step].set(jnp.stack([alpha, beta], axis=-1))
     return _State(rights, lefts, right, entries)
 
 
-def _orthogonal(vectors, kept, number):
-    """Returns vectors [m, …] without what lies along the first `number` of those kept [m, k, …], some at a time.
+def _orthogonal(vectors, kept):
+    """Returns vectors [m, …] without what lies along those kept [m, most, n]; those to come are zero.
 
     Taken away twice: of a vector of which little is left, rounding along them is more than a rounding (Giraud et al. 2005).
+    All of them, at every step: to choose would copy them, which takes longer than the products.
     """
 
-    def without_some(part, vectors):
-        some = jax.lax.dynamic_slice_in_dim(kept, part * ROWS, ROWS, axis=1)
-        along = jnp.einsum("mk...,m...->mk", some, vectors)
-        return vectors - jnp.einsum("mk...,mk->m...", some, along)
+    def once(rest):
+        along = jnp.einsum("mon,mkn->mok", rest, kept)
+        return rest - jnp.einsum("mok,mkn->mon", along, kept)
 
-    def without_those_there(part, vectors):
-        return jax.lax.cond(part * ROWS < number, without_some, lambda _, same: same, part, vectors)
+    rest = _flat(vectors)[:, None]
+    return once(once(rest)).reshape(vectors.shape)
 
-    def once(_, vectors):
-        return jax.lax.fori_loop(0, kept.shape[1] // ROWS, without_those_there, vectors)
 
-    return jax.lax.fori_loop(0, 2, once, vectors)
+def _flat(vectors):
+    """Returns vectors [m, …] as [m, n]."""
+    return vectors.reshape(len(vectors), -1)
 
 
 def _times(numbers, vectors):

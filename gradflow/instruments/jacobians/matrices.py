@@ -23,8 +23,7 @@ def singular_values(ops: Mapping[str, Operator], memory: int = 2**28) -> dict:
     A map to fewer entries than it has inputs takes the rest to zero.
 
     Matrices of one size are decomposed one after the other. On the CPU jaxlib spreads a batch of LAPACK calls over the
-    threads that also run the program, and waits for them there: two batches at a time never end. On a busy machine LAPACK's
-    own threads wait for each other too; OPENBLAS_NUM_THREADS=1 is safe there.
+    threads that also run the program, and waits for them there: two batches at a time never end.
     """
     spectra = {}
     matrices: dict[tuple, dict[str, jax.Array]] = {}  # by their size

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import lu_factor, lu_solve
+from jax.scipy.linalg import solve_triangular
 
 from ...model.layers.layer import PAST
 from .bidiagonal import transposed
@@ -91,9 +91,9 @@ def inverse(op: Operator, weight) -> Exact:
     number = len(blocks)
     normals = jnp.where(is_wide, op.range.normals, op.domain.normals)
     added = weight * _completion(op, blocks, normals, is_wide) + _of_padding(op)
-    factors = one_by_one(lu_factor)(blocks + _block_diagonal(added, number))
+    factors = Factors(*one_by_one(jax.lax.linalg.lu)(blocks + _block_diagonal(added, number)))
     system = _System(op, added, factors)
-    pivots = jnp.diagonal(factors[0], axis1=1, axis2=2)
+    pivots = jnp.diagonal(factors.lu, axis1=1, axis2=2)
     log_determinant = jnp.sum(jnp.log(jnp.abs(pivots)))
     directions = _as_vectors(op, normals)
     there = jnp.sum(directions**2, axis=1)
@@ -218,12 +218,31 @@ def _of_those_there(system: "_System", vectors, is_wide):
     return jax.lax.map(of_some, vectors.reshape(-1, tokens, like.size)).reshape(vectors.shape)
 
 
+class Factors(NamedTuple):
+    """The factors of a square matrix B, or of a stack, as LAPACK packs them, `B[order] = L U` with 1 on the diagonal of L."""
+
+    lu: jax.Array
+    pivots: jax.Array
+    order: jax.Array
+
+    def solved(self, b):
+        """Returns x of `B x = b`."""
+        lower = solve_triangular(self.lu, b[self.order], lower=True, unit_diagonal=True)
+        return solve_triangular(self.lu, lower)
+
+    def solved_transposed(self, b):
+        """Returns x of `Bᵀ x = b`."""
+        upper = solve_triangular(self.lu, b, trans=1)
+        ordered = solve_triangular(self.lu, upper, trans=1, lower=True, unit_diagonal=True)
+        return jnp.zeros_like(b).at[self.order].set(ordered)
+
+
 class _System(NamedTuple):
     """The completed map Â = A + `added`, with the factors of its blocks on the diagonal."""
 
     op: Operator
     added: jax.Array
-    factors: tuple[jax.Array, jax.Array]
+    factors: Factors
 
     def push(self, rows):
         """Returns `Â v` of rows [T, c]."""
@@ -236,20 +255,14 @@ class _System(NamedTuple):
 
     def solved(self, b, transposed):
         """Returns x of `Â x = b`, from the first block on, or `Âᵀ x = b`, from the last, for rows [T, c]."""
-        lu, order = self.factors
-        number, size, _ = lu.shape
+        number, size, _ = self.factors.lu.shape
 
         def next_block(step, x):
             block = jnp.where(transposed, number - 1 - step, step)
             rest = b - jax.lax.cond(transposed, self.pull, self.push, x.reshape(b.shape))
             here = jax.lax.dynamic_slice(rest.ravel(), (block * size,), (size,))
-            own = (lu[block], order[block])
-            solved = jax.lax.cond(
-                transposed,
-                lambda v: lu_solve(own, v, trans=1),
-                lambda v: lu_solve(own, v),
-                here,
-            )
+            own = jax.tree.map(lambda of_blocks: of_blocks[block], self.factors)
+            solved = jax.lax.cond(transposed, own.solved_transposed, own.solved, here)
             return jax.lax.dynamic_update_slice(x, solved, (block * size,))
 
         return jax.lax.fori_loop(0, number, next_block, jnp.zeros(b.size, b.dtype)).reshape(b.shape)

@@ -1,4 +1,4 @@
-"""The settings of JAX under which numbers are made, threads, the types and ranks of arrays, and devices; knows no model.
+"""Under which settings of JAX and LAPACK numbers are made; threads, types and ranks of arrays, devices; knows no model.
 
-Bottom up: settings, threads, precision, devices.
+Bottom up: lapack, settings, threads, precision, devices.
 """

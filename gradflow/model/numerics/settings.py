@@ -4,7 +4,8 @@ Entry points (`measure`, `predict`, `sweep`, `train`, `atlas`, …) are decorate
 which stops at every NaN, though meters read some on purpose, and `jax_threefry_partitionable`, which changes what is drawn,
 change no number and stop nothing. What a user hands over, a loss, a layer or `watch`, runs under them too. Left as they are:
 `jax_enable_x64` and `jax_default_matmul_precision`, which are a choice of precision and are kept in the provenance, the device,
-and what only tells or caches. A model that is called by itself, outside of these, runs under the user's settings.
+and what only tells or caches. LAPACK has one thread (`lapack`). A model that is called by itself, outside of these, runs under
+the user's settings.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import jax
+
+from .lapack import one_thread
 
 USUAL: dict[str, tuple[Callable[[Any], AbstractContextManager], Any]] = {
     "jax_check_tracer_leaks": (jax.check_tracer_leaks, False),
@@ -46,7 +49,7 @@ def usual_settings() -> Iterator[None]:
     """The block, or the decorated function, runs under `USUAL`."""
     now = here()
     wanted = {name: value for name, (_, value) in USUAL.items() if now[name] is not None}
-    with set_to(wanted):
+    with set_to(wanted), one_thread():
         yield
 
 
