@@ -353,6 +353,12 @@ REFUSED = [
     ("qwen4_exp_text", {"eos_token_id": []}, "eos_token_id is None; the token that ends a text is expected"),
     ("qwen4_exp_text", {"eos_token_id": ["a"]}, "eos_token_id is 'a'; a whole number"),
     ("qwen4_exp_text", {"output_gate_type": "relu"}, "output_gate_type is 'relu'; supported are silu, swish, sigmoid"),
+    (
+        "qwen4_exp_text",
+        {"heads_per_ngram": 2**24},
+        "ple_embed_dim is 8; a multiple of the 33554432 heads of n-grams is",
+    ),
+    ("qwen4_exp_text", {"ngram_vocab_size_base": 2**31}, "fewer than 2.31 are needed"),
     ("qwen4_exp_text", {"hc_count": 1}, "hc_count is 1; a whole number from 2"),
     ("qwen4_exp", {"text_config": None}, "text_config is None; the configuration of the text model is expected"),
 ]

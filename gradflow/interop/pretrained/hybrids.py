@@ -13,6 +13,7 @@ from .rotations import rotary
 from .shared import Usual, gated
 from .sources import Layout
 
+PARTS = 4096  # of a table in its files; more are none
 KINDS = {"linear_attention": LINEAR, "full_attention": FULL, "indexed_attention": FULL}
 GATES = {"silu": "silu", "swish": "silu", "sigmoid": "sigmoid"}
 
@@ -46,7 +47,7 @@ def qwen4(config: Config) -> tuple[Qwen4, Layout]:
         index_blocks=budget // block,
         **memories(config, own),
     )
-    return model, hybrid_layouts.qwen4(model, config.whole("split_ngram_parts", 512))
+    return model, hybrid_layouts.qwen4(model, config.whole("split_ngram_parts", 512, most=PARTS))
 
 
 def qwen4_of_two(config: Config) -> tuple[Architecture, Layout]:
@@ -108,14 +109,19 @@ def memories(config: Config, own: dict[str, Any]) -> dict[str, Any]:
         raise config.refuse(
             "eos_token_id", None, "the token that ends a text is expected, since ple_layer_ids has blocks"
         )
+    features, longest = config.whole("ple_embed_dim", own["width"]), config.whole("ngram_size", 3, least=2)
+    heads = config.whole("heads_per_ngram", 8)
+    if features % ((longest - 1) * heads) and blocks:
+        expected = f"a multiple of the {(longest - 1) * heads} heads of n-grams is expected"
+        raise config.refuse("ple_embed_dim", features, expected)
+    hashed = (longest, heads) if blocks else (2, 1)
     return {
         "memories": tuple(sorted(set(blocks))),
-        "memory_features": config.whole("ple_embed_dim", own["width"]),
+        "memory_features": features,
         "memory_taps": config.whole("ple_conv_kernel_size", 4),
         "ngrams": NGrams(
             own["vocabulary"],
-            config.whole("ngram_size", 3, least=2),
-            config.whole("heads_per_ngram", 8),
+            *hashed,
             config.whole("ngram_vocab_size_base", 20_000_000, most=2**31),
             Config({"eos_token_id": end}, config.source).whole("eos_token_id", least=0),
             seed=config.whole("seed", 1234, least=0),

@@ -87,14 +87,14 @@ class NGrams:
     def __call__(self, tokens, texts=None):
         """Returns the rows of each token [T, H], from the tokens and the numbers of their texts [T]. Cost: O(T H), exact."""
         said = self.since_end(tokens, place_in_text(len(tokens), texts))
-        mixed, rows, below = product(tokens, self.multipliers[0]), [], 0
+        below = np.cumsum((0, *self.sizes[:-1]))  # rows of the heads in front
+        mixed, rows = product(tokens, self.multipliers[0]), []
         for back in range(1, self.longest):
             before = jnp.where(said >= back, jnp.roll(tokens, back), self.end)
             mixed = mixed ^ product(before, self.multipliers[back])
-            for size in self.sizes[(back - 1) * self.heads : back * self.heads]:
-                rows.append(below + remainder(mixed, size))
-                below += size
-        return jnp.stack(rows, axis=-1)
+            own = slice((back - 1) * self.heads, back * self.heads)
+            rows.append(remainder(mixed, self.sizes[own]) + np.asarray(below[own], np.int32)[None])
+        return jnp.concatenate(rows, axis=-1)
 
     def since_end(self, tokens, place):
         """Returns how many tokens of its text, behind the last that ends one, stand in front of each token [T]."""
@@ -115,16 +115,18 @@ def product(tokens, multiplier: int):
     return jnp.stack(limbs)
 
 
-def remainder(limbs, size: int):
-    """Returns the number in limbs modulo `size`, below 2^31, bit by bit from the highest [T], int32."""
+def remainder(limbs, sizes: tuple[int, ...]):
+    """Returns the number in limbs modulo each of the sizes, below 2^31, bit by bit from the highest [T, H], int32."""
     bits = (limbs[:, None] >> jnp.arange(BITS, dtype=limbs.dtype)[None, :, None]) & 1
-    from_highest = bits.reshape(LIMBS * BITS, -1)[::-1].astype(jnp.uint32)
+    from_highest = bits.reshape(LIMBS * BITS, -1, 1)[::-1].astype(jnp.uint32)
+    modulus = jnp.asarray(sizes, jnp.uint32)[None]
 
     def step(left, bit):
         doubled = 2 * left + bit
-        return jnp.where(doubled >= size, doubled - np.uint32(size), doubled), None
+        return jnp.where(doubled >= modulus, doubled - modulus, doubled), None
 
-    return jax.lax.scan(step, jnp.zeros_like(from_highest[0]), from_highest)[0].astype(jnp.int32)
+    start = jnp.zeros((limbs.shape[1], len(sizes)), jnp.uint32)
+    return jax.lax.scan(step, start, from_highest)[0].astype(jnp.int32)
 
 
 def mixed(number: int) -> int:
