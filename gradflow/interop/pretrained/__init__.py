@@ -1,12 +1,14 @@
 """Trained weights: a folder with config.json and safetensors, or a GGUF file, as a model and its parameters for every instrument.
 
 Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is said all at
-once. Needs the extra `hf`, or `gguf`. Bottom up: files, gguf_files, licence, metadata, sources, gpt_layouts, encoder_layouts,
-layouts, hybrid_layouts, configs, rotations, shared, encoders, encoder_decoders, gpts, decoders, mixtures, hybrids, families,
-matching.
+once. Needs the extra `hf`, or `gguf`. Bottom up: files, gguf_files, gguf_tokenizer, licence, metadata, sources, gpt_layouts,
+encoder_layouts, layouts, hybrid_layouts, configs, rotations, shared, encoders, encoder_decoders, gpts, decoders, mixtures,
+hybrids, families, matching.
 """
 
 import dataclasses
+import hashlib
+import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -64,6 +66,12 @@ class Saved:
     def sums(self) -> dict[str, str]:
         """Returns `{file: SHA-256}` of the files with the weights."""
         return sums(self.folder)
+
+    def config_sum(self) -> str:
+        """Returns the SHA-256 of config.json; of a GGUF file that of what it says in its place."""
+        if self.folder.is_file():
+            return hashlib.sha256(json.dumps(self.config.values).encode()).hexdigest()
+        return hashlib.sha256((self.folder / "config.json").read_bytes()).hexdigest()
 
     def licence(self) -> dict[str, str]:
         """Returns the licence of the weights as their folder states it, and the file that does; empty where none does."""
