@@ -87,8 +87,10 @@ def room(place: Path) -> Iterator[Path]:
         yield place.parent if place.is_file() else place
         return
     with tempfile.TemporaryDirectory() as made:
-        (Path(made) / TOKENIZER).write_text(json.dumps(said), encoding="utf-8")
-        yield Path(made)
+        named = Path(made) / place.name  # as a message will have it
+        named.mkdir()
+        (named / TOKENIZER).write_text(json.dumps(said), encoding="utf-8")
+        yield named
 
 
 def cut(folder: Path, text: str = "", names: Sequence[str] = MASKS) -> Cut:

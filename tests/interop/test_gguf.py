@@ -214,3 +214,15 @@ def test_another_tokenizer_is_said_to_be_unread(changed, tmp_path):
     ) as error:
         trained.found(path, context=8)
     assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_that_does_not_work_is_one_line(tmp_path):
+    path, said = in_a_file(tmp_path, pre="qwen2")
+    broken = {**said, "tokenizer.ggml.merges": ["no pair of these", "x"], "tokenizer.ggml.bos_token_id": 2**31}
+    config = {**CONFIGS["qwen2"], "vocab_size": len(said["tokenizer.ggml.tokens"])}
+    path = written(tmp_path / "model.gguf", config, files.contents(config), **broken)
+    with pytest.raises(
+        ValueError, match=r"tokenizer.json of .*model.gguf is not a tokenizer that can be read"
+    ) as error:
+        trained.found(path, context=8)
+    assert "\n" not in str(error.value)

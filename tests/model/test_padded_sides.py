@@ -124,7 +124,7 @@ def test_gradients_are_the_same_padded_left_or_right_where_lengths_differ():
 
 @pytest.mark.long
 @pytest.mark.promotes
-@pytest.mark.parametrize("side", ["encoder", "decoder"])
+@pytest.mark.parametrize("side", [pytest.param("encoder", marks=pytest.mark.further), "decoder"])
 def test_jacobians_of_either_side_are_those_of_the_sequences_alone(side):
     few = partial(chain.end_to_end, leading=4, iterations=8)  # steps of fewer than the entries there are
     readings = (spectrum.spectrum, spectrum.window, chain.lyapunov, chain.partial_jacobian, few)

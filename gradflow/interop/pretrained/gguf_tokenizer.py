@@ -69,8 +69,8 @@ def _added(tokens, kinds) -> list[dict[str, Any]]:
 
 def _beginning(tokens, said: dict[str, Any], split: Split) -> dict[str, Any] | None:
     """Returns the rule that puts a token in front of a text; None where there is none."""
-    number = said.get("bos_token_id")
-    if not said.get("add_bos_token", split.begins) or number is None or number >= len(tokens):
+    number = said.get("bos_token_id", -1)
+    if not said.get("add_bos_token", split.begins) or number not in range(len(tokens)):
         return None
     word = tokens[number]
     rule = [{"SpecialToken": {"id": word, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
