@@ -52,6 +52,12 @@ LANES |= {
 }
 LANES |= {"layer_types": ["sliding_attention", "compressed_sparse_attention"], "mlp_layer_types": ["hash_moe", "moe"]}
 ROUTED = {**GATED, "num_experts_per_tok": 2, "moe_intermediate_size": 4}
+HYBRID = {**ROUTED, "num_experts": 3, "head_dim": 8, "shared_expert_intermediate_size": 6}
+HYBRID |= {"linear_num_key_heads": 1, "linear_num_value_heads": 2, "linear_key_head_dim": 4, "linear_value_head_dim": 3}
+HYBRID |= {"layer_types": ["linear_attention", "full_attention"]}
+ON_LANES = {**HYBRID, "hc_count": 2, "hc_lowrank": 3, "eos_token_id": 2, "ple_layer_ids": [1], "heads_per_ngram": 2}
+ON_LANES |= {"indexer_n_heads": 2, "indexer_head_dim": 8, "indexer_budget": 4, "indexer_compress_ratio": 2}
+ON_LANES |= {"ngram_vocab_size_base": 5, "make_ngram_vocab_size_divisible_by": 4, "split_ngram_parts": 5}
 # Types of which the tests take one row more.
 FURTHER = {
     "roberta": {"model_type": "roberta", **SIZES, "intermediate_size": 12, "max_position_embeddings": 8},
@@ -76,6 +82,8 @@ FURTHER = {
     "gpt_oss": {"model_type": "gpt_oss", **GATED, "num_local_experts": 3, "num_experts_per_tok": 2, "head_dim": 6},
     "deepseek_v2": {"model_type": "deepseek_v2", **SIZES, **LATENT},
     "deepseek_v4": {"model_type": "deepseek_v4", **SIZES, **LANES},
+    "qwen3_next": {"model_type": "qwen3_next", **HYBRID},
+    "qwen4_exp_text": {"model_type": "qwen4_exp_text", **ON_LANES},
     "t5": {
         "model_type": "t5",
         "d_model": 8,
@@ -104,8 +112,9 @@ def contents(config: dict) -> dict[str, np.ndarray]:
     noise, found = np.random.default_rng(0), {}
     for leaf in leaves(shapes(own.model())):
         source = layout.table[leaf.name]
-        for one in (one for block in leaf.blocks or (0,) for one in source.names(block)):
-            found.setdefault(one, drawn(noise, source, source.shape(leaf.shape)))
+        for block in leaf.blocks or (0,):
+            for one, shape in zip(source.names(block), source.shapes(leaf.shape), strict=True):
+                found.setdefault(one, drawn(noise, source, shape))
     return found
 
 

@@ -146,6 +146,17 @@ MULTIPLIERS = {
     "residual_multiplier": 0.4,
     "attention_multiplier": 0.3,
 }
+HYBRID = {**ROUTED, "head_dim": 12, "shared_expert_intermediate_size": 10}
+HYBRID |= {"layer_types": ["linear_attention", "full_attention", "linear_attention"], "rope_parameters": PAIRS}
+HYBRID |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_conv_kernel_dim": 3}
+HYBRID |= {"linear_key_head_dim": 6, "linear_value_head_dim": 5}
+# On three lanes; two of three blocks of tokens are chosen; memories in the first and the third block, a text that ends within.
+ON_LANES = {**HYBRID, "hc_count": 3, "hc_lowrank": 5, "output_gate_type": "sigmoid", "eos_token_id": [18, 2]}
+ON_LANES |= {"indexer_n_heads": 3, "indexer_kv_heads": 1, "indexer_head_dim": 8}
+ON_LANES |= {"indexer_budget": 4, "indexer_compress_ratio": 2}
+ON_LANES |= {"ple_layer_ids": [1, 3], "ple_embed_dim": 12, "ple_conv_kernel_size": 2, "ngram_size": 3}
+ON_LANES |= {"heads_per_ngram": 2, "ngram_vocab_size_base": 11}
+ON_LANES |= {"make_ngram_vocab_size_divisible_by": 8, "split_ngram_parts": 5}
 MODERN = {**SIZES, "intermediate_size": 56, "local_attention": 4, "global_attn_every_n_layers": 2}
 MODERN |= {"cls_token_id": 1, "sep_token_id": 2}
 FURTHER = {
@@ -248,13 +259,15 @@ FURTHER = {
         "DeepseekV2ForCausalLM",
         {**LATENT, "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.5}, "q_lora_rank": None},
     ),
+    "qwen3_next": ("Qwen3NextConfig", "Qwen3NextForCausalLM", HYBRID),
+    "qwen4_exp_text": ("Qwen4ExpTextConfig", "Qwen4ExpForCausalLM", ON_LANES),
 }
 
 
 def row(name: str):
     """A type as a case: one that was added is further, one that is not installed is skipped with its name."""
     configuration, kind, _ = {**MODELS, **FURTHER}[name]
-    there = name in MODELS or (hasattr(transformers, configuration) and hasattr(transformers, kind))
+    there = hasattr(transformers, configuration) and hasattr(transformers, kind)
     marks = [pytest.mark.further] if name in FURTHER else []
     if not there:
         marks.append(pytest.mark.skip(reason=f"transformers {transformers.__version__} has no {name}"))
@@ -343,7 +356,7 @@ def theirs(name: str, precision: str) -> dict:
         "loss": float(loss.detach()),
         "stream": np.stack([x.grad.numpy() for x in stream]),
         "grads": renamed(
-            name, apart_by_expert(name, {n: gradient(p) for n, p in model.named_parameters()} | untrained(model))
+            name, apart_by_tensor(name, {n: gradient(p) for n, p in model.named_parameters()} | untrained(model))
         ),
     }
 
@@ -405,13 +418,17 @@ def renamed(kind: str, grads: dict) -> dict[str, np.ndarray]:
 STACKED = ("gpt_oss",)  # whose files have the matrices of all experts in one tensor, as memory does
 
 
-def apart_by_expert(model: str, grads: dict) -> dict[str, np.ndarray]:
-    """The gradients by the names that files have, where the matrices of experts, fused in memory, are apart."""
+def apart_by_tensor(model: str, grads: dict) -> dict[str, np.ndarray]:
+    """The gradients by the names that files have: matrices of experts, and parts of a table, one in memory, are apart there."""
     found = {}
     for name, grad in ((name, grad.detach().numpy()) for name, grad in grads.items()):
         stem, _, kind = name.rpartition(".experts.")
         if model.startswith(STACKED):
             stem = ""
+        if name.endswith(".ngram_embedding.weight"):
+            parts = map(np.asarray, torch.chunk(torch.tensor(grad), ON_LANES["split_ngram_parts"]))
+            found |= {name.replace(".weight", f".shard_{i}.weight"): part for i, part in enumerate(parts)}
+            continue
         if not stem:
             found[name] = grad
         for i, one in enumerate(grad if stem else ()):
@@ -428,8 +445,11 @@ def ours(name: str, precision: str, folder: Path) -> dict:
     theirs(name, precision)["model"].save_pretrained(own)
     model, params = gf.checkpoint(own, precision="float64" if precision == "float64" else None)
     batch = jax.tree.map(jnp.asarray, BATCH)
-    stream = jax.eval_shape(model.enter, params, batch["inputs"][0])
-    zeros = jnp.zeros((2, 2 * BLOCKS, *stream.shape), precision)
+    numbers = model.stack.layer_numbers
+    stream = jax.eval_shape(
+        lambda params, inputs: model.enter(model.with_context(params, inputs), inputs), params, BATCH["inputs"][0]
+    )
+    zeros = jnp.zeros((2, len(numbers), *stream.shape), precision)
 
     def nudged(params, nudges, tops):
         """The loss, and the logits, with something added to the stream."""
@@ -437,16 +457,17 @@ def ours(name: str, precision: str, folder: Path) -> dict:
 
         def example(inputs, targets, nudges, top):
             used = model.with_context(params, inputs)
-            x, _ = walk(model.stack, used["stack"], model.enter(params, inputs), visit, nudges)
-            out = model.leave(params, x + top)
-            return model.loss(params, out, targets), model.logits(params, out)
+            x, _ = walk(model.stack, used["stack"], model.enter(used, inputs), visit, nudges)
+            out = model.leave(used, x + top)
+            return model.loss(used, out, targets), model.logits(used, out)
 
         losses, logits = jax.vmap(example)(batch["inputs"], batch["targets"], nudges, tops)
         return losses.mean(), logits
 
     program = jax.jit(jax.value_and_grad(nudged, (0, 1, 2), has_aux=True))
     (loss, logits), (grads, nudges, tops) = jax.device_get(program(params, zeros, zeros[:, 0]))
-    stream = np.concatenate([np.moveaxis(nudges, 1, 0)[::2], tops[None]])
+    at_blocks = np.unique(numbers, return_index=True)[1]
+    stream = np.concatenate([np.moveaxis(nudges, 1, 0)[at_blocks], tops[None]])
     found = {"model": model, "params": params, "batch": batch, "config": Config(json_of(own / "config.json"))}
     return {**found, "loss": loss, "logits": logits, "grads": grads, "stream": stream}
 
@@ -471,10 +492,13 @@ def test_logits_and_loss_are_those_of_transformers(name, precision, folders):
 @over_models
 def test_the_gradient_of_every_entry_of_the_stream_is_that_of_transformers(name, precision, folders):
     own, other = ours(name, precision, folders)["stream"], theirs(name, precision)["stream"]
-    if own.ndim > other.ndim:
-        own = own[:, :, 0]  # of several lanes, where theirs has one, the first: the others are forgotten between blocks
-    elif own.ndim == 5:
+    if own.ndim == 5:
         own = own.swapaxes(2, 3)
+    if own.ndim > other.ndim and own.size > other.size:
+        own = own[
+            ..., 0, :
+        ]  # of several lanes, where theirs has one, the first: the others are forgotten between blocks
+    own = own.reshape(other.shape)  # theirs may have lanes side by side
     assert len(own) == BLOCKS + 1
     assert max(apart(a, b) for a, b in zip(own, other, strict=True)) < CLOSE[precision][1]
 
@@ -489,12 +513,14 @@ def test_the_gradient_of_every_parameter_is_that_of_transformers(name, precision
     shape = lambda leaf: (len(leaf.blocks or (0,)), *leaf.shape)  # a number is an array of one in a file
     grads = lambda leaf, key: np.stack([layout.table[key]([other[n] for n in own]) for own in names(leaf, key)])
     for leaf, grad in zip(shapes, summed(shapes, jax.tree.leaves(own["grads"]), layout), strict=True):
-        scale = abs(grads(leaf, alike(leaf.name))).max() or 1.0
+        by = alike(leaf.name) if alike(leaf.name) in layout.table else leaf.name
+        scale = abs(grads(leaf, by)).max() or 1.0
         found = grad if leaf.blocks is not None else grad[None]
         if leaf.name in UNREACHED:
             assert not found.any()
             continue
-        assert apart(found, grads(leaf, leaf.name).reshape(shape(leaf)), scale) < CLOSE[precision][1], leaf.name
+        near = STEEP.get(name, 1) * CLOSE[precision][1]
+        assert apart(found, grads(leaf, leaf.name).reshape(shape(leaf)), scale) < near, leaf.name
     seen = {name for leaf in shapes for block in names(leaf, leaf.name) for name in block}
     assert seen == set(other)
 
@@ -510,6 +536,7 @@ def alike(name: str) -> str:
 
 UNREACHED = ("experts.table", *(f"attention.{name}" for name in ("index", "index_gate", "index_place")))
 UNREACHED += ("attention.index_query", "attention.index_weight", "attention.index_norm.scale")
+STEEP = {"qwen4_exp_text": 10}  # the root in front of a memory's gate has any slope near 0: rounding is so much larger
 
 
 def summed(shapes, grads, layout) -> list:
@@ -542,20 +569,24 @@ def test_what_is_read_of_attention_by_head_is_that_of_transformers_probabilities
     keys = (p > 0).sum(-1)  # those a query sees
     shares = np.where(keys > 1, entropies / np.log(np.maximum(keys, 2)), np.nan)
     read = jax.jit(lambda p, b: attention.by_head(own["model"], p, b))(own["params"], own["batch"])
+    kinds = np.array([sub.kind for sub in own["model"].stack.sublayers])
     expected = {
         "attention_entropy": entropies.mean((1, 3)),
         "attention_entropy_share": np.nanmean(shares, (1, 3)),
         "attention_first_token": p[..., 0].mean((1, 3)),
     }
     for quantity, values in expected.items():
-        np.testing.assert_allclose(read[quantity][::2], values, rtol=1e-9, err_msg=quantity)
+        np.testing.assert_allclose(read[quantity][kinds == "attention"], values, rtol=1e-9, err_msg=quantity)
 
 
 PADDED = [
-    *((name, side) for name in ("gpt2", "llama", "mistral", "deepseek_v3", "bert") for side in ("left", "right")),
-    *(pytest.param("gpt_oss", side, marks=pytest.mark.further) for side in ("left", "right")),
-    pytest.param("deepseek_v4", "right", marks=pytest.mark.further),  # on the left it counts windows from padding
+    pytest.param(*row(name).values, side, marks=row(name).marks)
+    for name in ("gpt2", "llama", "mistral", "deepseek_v3", "bert", "gpt_oss", "qwen3_next", "qwen4_exp_text")
+    for side in ("left", "right")
 ]
+PADDED.append(
+    pytest.param("deepseek_v4", "right", marks=pytest.mark.further)
+)  # on the left it counts windows from padding
 
 
 @pytest.mark.parametrize(("name", "side"), PADDED)
@@ -615,7 +646,25 @@ class Plain:
 
 def test_every_model_type_that_is_read_is_compared():
     kinds = {getattr(transformers, configuration).model_type for configuration, _, _ in MODELS.values()}
-    assert kinds == set(FAMILIES) - set(OF_TWO_SEQUENCES)  # which have a file of their own
+    assert kinds | {"qwen4_exp", *OF_TWO_SEQUENCES} == set(FAMILIES)
+
+
+@pytest.mark.further
+def test_the_text_model_of_one_that_reads_pictures_is_that_model(folders):
+    """Qwen4-Exp with a tower of pictures, whose tensors are said to be ignored."""
+    own = folders / "qwen4_exp"
+    pictures = {"depth": 1, "hidden_size": 8, "intermediate_size": 8, "num_heads": 2, "out_hidden_size": WIDTH}
+    pictures |= {"num_position_embeddings": 4, "patch_size": 2}
+    eager = dict.fromkeys(("attn_implementation", "experts_implementation"), "eager")
+    config = transformers.Qwen4ExpConfig(text_config=ON_LANES, vision_config=pictures, **eager)
+    with fixed_precision_is("float64"):
+        model = transformers.Qwen4ExpForConditionalGeneration(config).to(torch.float64).eval()
+        with torch.no_grad():
+            expected = model(input_ids=torch.tensor(BATCH["inputs"])).logits.numpy()
+    model.save_pretrained(own)
+    with pytest.warns(UserWarning, match="ignored: model.visual"):
+        read, params = gf.checkpoint(own, precision="float64")
+    assert apart(jax.jit(jax.vmap(partial(read, params)))(BATCH["inputs"]), expected) < 1e-9
 
 
 # ---- what an example begins with ----------------------------------------------------------------------------

@@ -18,10 +18,12 @@ import streams
 from gradflow.instruments.backward import gradients
 from gradflow.model.branches.attention import Attention
 from gradflow.model.branches.branch import FeedForward
+from gradflow.model.branches.cross_attention import CrossAttention
+from gradflow.model.inputs.batch import checked
 from gradflow.model.layers.norms import LayerNorm
 from gradflow.model.parameters.names import named
 from gradflow.model.stacks.embedding_readout import Sinusoidal
-from gradflow.model.stacks.encoder_decoder import CrossAttention, EncoderDecoder, smoothed_cross_entropy
+from gradflow.model.stacks.encoder_decoder import EncoderDecoder, smoothed_cross_entropy
 from gradflow.model.stacks.stack import Segment, Stack, Sublayer
 from gradflow.model.wirings.wiring import post, pre
 
@@ -132,10 +134,8 @@ def positions(tokens: int) -> np.ndarray:
     return np.array([[wave(t, i) for i in range(WIDTH)] for t in range(tokens)])
 
 
-@cache
-def theirs(case: Case) -> dict:
-    """The same by torch: every tensor with its gradient."""
-    params = ours(case)["params"]
+def network_of(case: Case):
+    """Torch's own with our weights."""
     network = torch.nn.Transformer(
         WIDTH,
         HEADS,
@@ -150,7 +150,21 @@ def theirs(case: Case) -> dict:
     )
     if not case.final:
         network.encoder.norm = network.decoder.norm = None
-    network.load_state_dict({name: torch.tensor(np.asarray(a)) for name, a in state(params, case).items()})
+    own = state(ours(case)["params"], case)
+    network.load_state_dict({name: torch.tensor(np.asarray(a)) for name, a in own.items()})
+    return network
+
+
+def causal():
+    """What a target's token doesn't see."""
+    return torch.nn.Transformer.generate_square_subsequent_mask(TARGET, dtype=torch.float64)
+
+
+@cache
+def theirs(case: Case) -> dict:
+    """The same by torch: every tensor with its gradient."""
+    params = ours(case)["params"]
+    network = network_of(case)
     table = torch.tensor(np.asarray(params["embedding"]["token"].embedding[...]), requires_grad=True)
     stream: dict[str, list] = {}
 
@@ -177,8 +191,7 @@ def theirs(case: Case) -> dict:
             seen.append(bottom[name])  # before what the norms will return
     memory: list = []
     network.encoder.register_forward_hook(lambda _, inputs, output: memory.append(keep(output)))
-    mask = torch.nn.Transformer.generate_square_subsequent_mask(TARGET, dtype=torch.float64)
-    out = keep(network(bottom["encoder"], bottom["decoder"], tgt_mask=mask))
+    out = keep(network(bottom["encoder"], bottom["decoder"], tgt_mask=causal()))
     logits = out @ table.T
     loss = torch.nn.CrossEntropyLoss(label_smoothing=SMOOTHING)(logits.flatten(0, 1), batch["targets"].flatten())
     loss.backward()
@@ -208,6 +221,33 @@ def test_logits_and_loss_are_torchs_seen_from_either_side(case):
     streams.assert_close(ours(case)["logits"], theirs(case)["logits"])
     for side in DEPTH:
         assert ours(case)[side]["loss"] == pytest.approx(theirs(case)["loss"], rel=1e-10)
+
+
+@over_cases
+def test_padded_sequences_have_torchs_logits_with_its_masks(case):
+    """Of 4, 6 and 5 tokens of the source, 5, 2 and 3 of the target, padding behind them."""
+    masks = {
+        "source": (np.arange(SOURCE) < np.array([[4], [6], [5]])).astype(int),
+        "target": (np.arange(TARGET) < np.array([[5], [2], [3]])).astype(int),
+    }
+    whole, params = model(case), ours(case)["params"]
+    batch = checked({**data(), "attention_mask": masks}, {"m": whole.decoder})
+    logits = jax.jit(jax.vmap(whole, (None, 0)))(params, batch["inputs"])
+    table = np.asarray(params["embedding"]["token"].embedding[...])
+    bottom = {
+        side: WIDTH**0.5 * table[data()["inputs"][side]] + positions(mask.shape[1]) for side, mask in masks.items()
+    }
+    hidden = {side: torch.tensor(np.where(mask == 1, 0.0, -np.inf)) for side, mask in masks.items()}
+    with torch.no_grad():
+        out = network_of(case)(
+            *map(torch.tensor, bottom.values()),
+            tgt_mask=causal(),
+            src_key_padding_mask=hidden["source"],
+            memory_key_padding_mask=hidden["source"],
+            tgt_key_padding_mask=hidden["target"],
+        )
+    real = masks["target"] == 1
+    streams.assert_close(np.asarray(logits)[real], (out.numpy() @ table.T)[real])
 
 
 @over_cases

@@ -24,6 +24,7 @@ from gradflow.interop.pretrained.configs import Config
 from gradflow.interop.pretrained.families import FAMILIES
 from gradflow.interop.pretrained.files import json_of
 from gradflow.interop.pretrained.matching import leaves
+from gradflow.model.inputs.batch import checked
 
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
 
@@ -150,19 +151,54 @@ def test_the_gradient_of_every_entry_of_either_stream_is_that_of_transformers(ki
 @over_sides
 @over_kinds
 def test_the_gradient_of_every_parameter_is_that_of_transformers(kind, side, folders):
-    own, other = ours(kind, folders), theirs(kind)["grads"]
-    grads = own[side]["grads"]
+    own = ours(kind, folders)
+    assert_gradients(own[side]["grads"], side, own["layout"], theirs(kind)["grads"])
+
+
+def assert_gradients(grads, side: str, layout, other: dict):
+    """Those seen from a side are theirs, by the tensors that parameters are of."""
     elsewhere = {"encoder": "decoder", "decoder": "encoder"}[side]
     whole = {name: grads[name] for name in ("embedding", "readout", elsewhere)}
     whole[side] = {name: grads[name] for name in ("enter", "stack", "leave")}
     seen = set()
     for leaf, grad in zip(leaves(jax.eval_shape(lambda: whole)), jax.tree.leaves(whole), strict=True):
-        source = own["layout"].table[leaf.name]
+        source = layout.table[leaf.name]
         names = [source.names(block) for block in leaf.blocks or (0,)]
         expected = np.stack([source([other[name] for name in of_block]) for of_block in names])
         streams.assert_close(grad if leaf.blocks is not None else grad[None], expected)
         seen |= {name for of_block in names for name in of_block}
     assert seen == set(other)
+
+
+@pytest.mark.parametrize("where", ["left", "right"])
+def test_padded_sequences_have_the_logits_loss_and_gradients_of_transformers_with_its_masks(where, folders):
+    """Of 7 and 11 tokens of the source, 9 and 4 of the target."""
+    own = ours("t5", folders)
+    masks = {}
+    for name, room, lengths in (("source", SOURCE, (7, 11)), ("target", TARGET, (9, 4))):
+        place = np.arange(room)
+        masks[name] = np.stack([place >= room - n if where == "left" else place < n for n in lengths]).astype(int)
+    side = own["model"].decoder
+    batch = checked({**BATCH, "attention_mask": masks}, {"m": side})
+
+    @cases.jit
+    def everything(params, batch):
+        logits = jax.vmap(own["model"], (None, 0))(params, batch["inputs"])
+        return logits, gradients.backward(side, side.arranged(params), batch)
+
+    logits, (grads, reading) = jax.device_get(everything(own["params"], batch))
+    model = made("t5")
+    given, real = jax.tree.map(torch.tensor, (BATCH, masks)), masks["target"] == 1
+    with fixed_precision_is("float64"):
+        ends = {"input_ids": given[0]["inputs"]["source"], "decoder_input_ids": given[0]["inputs"]["target"]}
+        ends |= {"attention_mask": given[1]["source"], "decoder_attention_mask": given[1]["target"]}
+        found = model(**ends, use_cache=False).logits
+        asked = given[1]["target"] == 1
+        loss = torch.nn.functional.cross_entropy(found[asked], given[0]["targets"][asked])
+        loss.backward()
+    streams.assert_close(logits[real], found.detach().numpy()[real])
+    assert float(reading["loss"]) == pytest.approx(float(loss.detach()), rel=1e-12)
+    assert_gradients(grads, "decoder", own["layout"], {name: p.grad.numpy() for name, p in model.named_parameters()})
 
 
 def test_the_meters_read_both_streams(folders):

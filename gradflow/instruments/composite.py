@@ -18,7 +18,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from ..model.equation.sublayer import bind_dynamic_gains, residual, walk
-from ..model.inputs.context import real_tokens
+from ..model.inputs.context import own_inputs, real_tokens
 from ..model.numerics.precision import in_float32
 from ..results.quantities import SIDES
 from .meters.visits import at_bottom, first_inputs
@@ -43,7 +43,7 @@ def gain(model, params, batch) -> dict:
     backward = logs[..., -1, :]
     sums = jnp.stack([forward, backward], axis=-1)  # log |·| [S+1, T, n, side]
     largest = jnp.abs(sums).max(-2)
-    real = real_tokens(inputs)
+    real = real_tokens(own_inputs(model, inputs))
     counted = None if real is None else real[None, :, None]
     return {"composite_gain": largest.mean(-2, where=counted)}
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ..model.equation.sublayer import residual, walk
-from ..model.inputs.context import real_tokens
+from ..model.inputs.context import own_inputs, real_tokens
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at, root
 from .meters.visits import at_bottom, first_inputs, of_real, where_finite
@@ -45,7 +45,7 @@ def leading_directions(
 ) -> Directions:
     """Returns the growth of `leading` random orthonormal tangents, and `keep(tangents)` of them at every position."""
     inputs = first_inputs(batch)
-    real = real_tokens(inputs)
+    real = real_tokens(own_inputs(model, inputs))
     used, x = at_bottom(model, params, inputs)
     if not 1 <= leading <= x.size:
         raise ValueError(f"leading is {leading}: between 1 and tokens × features = {x.size} directions can be followed")

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from ..model.equation.sublayer import bind, recorded, walk, with_context
 from ..model.inputs.batch import shares
-from ..model.inputs.context import real_tokens
+from ..model.inputs.context import own_inputs, real_tokens
 from ..model.numerics.precision import in_float32
 from ..model.stacks.transformer import Transformer
 from ..results.arguments import of_class
@@ -118,7 +118,7 @@ def _arrays(model, params, batch) -> tuple:
     def of_example(inputs, targets, share):
         used = with_context(model, params, inputs)
         bottom = model.enter(params, inputs)
-        real = real_tokens(inputs)
+        real = real_tokens(own_inputs(model, inputs))
         visit = partial(_visit, real=real)
         taps = jnp.zeros((model.stack.size, *bottom.shape), bottom.dtype), jnp.zeros_like(bottom)
 

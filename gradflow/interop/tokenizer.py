@@ -12,8 +12,10 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +23,7 @@ import numpy as np
 
 from ..results.arguments import shown
 from ..results.files import printable, regular
+from .pretrained import gguf_tokenizer
 from .pretrained.files import json_of, plain
 
 TOKENIZER, SETTINGS, VOCABULARY = "tokenizer.json", "tokenizer_config.json", "vocab.txt"
@@ -74,6 +77,20 @@ def decoded(content: bytes, name: str) -> tuple[str, list[str]]:
     if broken:
         notes.append(f"{broken} of its {len(content)} bytes are not UTF-8, and are replaced")
     return content.decode("utf-8", "replace"), notes
+
+
+@contextmanager
+def room(place: Path) -> Iterator[Path]:
+    """Yields the folder with the tokenizer of a folder, or of a GGUF file: one that has it in its metadata, or the file's own."""
+    said = gguf_tokenizer.tokenizer(place) if place.is_file() else None
+    if said is None:
+        yield place.parent if place.is_file() else place
+        return
+    with tempfile.TemporaryDirectory() as made:
+        named = Path(made) / place.name  # as a message will have it
+        named.mkdir()
+        (named / TOKENIZER).write_text(json.dumps(said), encoding="utf-8")
+        yield named
 
 
 def cut(folder: Path, text: str = "", names: Sequence[str] = MASKS) -> Cut:

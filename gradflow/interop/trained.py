@@ -4,7 +4,6 @@ What is impossible is refused before weights are read: arguments, then the text,
 then the tokens.
 """
 
-import hashlib
 import os
 import warnings
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from ..results.description import describe
 from ..results.files import printable
 from ..training import corpus, data
 from . import tokenizer
-from .pretrained import Saved, saved
+from .pretrained import Saved, gguf_tokenizer, saved
 from .tokenizer import MASKS, TOKENIZER, Cut, Marks, by_rule, to_text
 from .tokens import digest, of_file
 
@@ -100,7 +99,7 @@ def found(
 
     Parameters
     ----------
-    folder : as for `checkpoint`, and, where a text is to be cut, tokenizer.json
+    folder : as for `checkpoint`, and, where a text is to be cut, tokenizer.json; a GGUF file has its own, or that beside it
     text, tokens : a file of text, or one of whole numbers; by default the text that CPython ships
     context, batch : tokens of an example, its marks among them, and examples
     readings : names, as for `measure`; by default what is quick
@@ -120,9 +119,11 @@ def found(
     if mask is not None:
         mask = _known("mask", whole("mask", mask, 0), known)
     unknown = first == AUTO or (mask is None and not causal)
-    ids, from_tokenizer = cut(files.folder, source, unknown)
+    with tokenizer.room(files.folder) as room:
+        ids, from_tokenizer = cut(room, source, unknown, files.folder)
+        settings = tokenizer.beginning(room)
     _within(source.name, ids, known)
-    marks = marked(files, from_tokenizer, first, causal)
+    marks = marked(files, from_tokenizer, settings, first, causal)
     for name, around in (("begin", marks.begin), ("end", marks.end)):
         for token in around:
             _known(name, token, known)
@@ -141,7 +142,7 @@ def found(
         notes=(*source.notes, marks.note),
     )
     sources = {
-        "config_sha256": hashlib.sha256((files.folder / "config.json").read_bytes()).hexdigest(),
+        "config_sha256": files.config_sum(),
         "weights_sha256": files.sums(),
         "weights_licence": files.licence(),
         "text_sha256": source.sha256,
@@ -179,7 +180,7 @@ def read(text, tokens) -> Source:
     return Source(name, sha256, words, None, (*notes, *more))
 
 
-def cut(folder: Path, source: Source, unknown: bool) -> tuple[np.ndarray, Cut]:
+def cut(folder: Path, source: Source, unknown: bool, model: Path) -> tuple[np.ndarray, Cut]:
     """Returns the tokens of what is read, and what the folder's tokenizer says, if a text or something unknown needs it."""
     nothing = np.empty(0, np.int64)
     there = os.path.lexists(folder / TOKENIZER)  # a link to nothing is not the same as nothing
@@ -190,9 +191,10 @@ def cut(folder: Path, source: Source, unknown: bool) -> tuple[np.ndarray, Cut]:
             return source.ids, _asked(folder, "")
         return source.ids, tokenizer.by_vocabulary(folder)
     if not there:
-        raise ValueError(
-            f"{printable(folder)} has no {TOKENIZER}: give the tokens themselves (--tokens), a file of whole numbers"
-        )
+        lacks = f"{printable(model)} has no {TOKENIZER}"
+        if model.is_file():
+            lacks += f" beside it, and none inside that is read ({', '.join(gguf_tokenizer.SPLITS)})"
+        raise ValueError(f"{lacks}: give the tokens themselves (--tokens), a file of whole numbers")
     found = _asked(folder, source.text or "")
     return found.ids, found
 
@@ -217,15 +219,15 @@ def start(begin: str | int) -> str | int:
     return int(begin)
 
 
-def marked(files: Saved, from_tokenizer: Cut, first: str | int, causal: bool) -> Marks:
-    """Returns what every example has in front and behind."""
+def marked(files: Saved, from_tokenizer: Cut, settings: tuple, first: str | int, causal: bool) -> Marks:
+    """Returns what every example has in front and behind; `settings` are what `tokenizer.beginning` found."""
     if isinstance(first, int):
         return Marks((first,), (), f"{to_text((first,), (), {})}, as asked for")
     if first == NOTHING:
         return Marks(note=f"{Marks.note}, as asked for")
     if causal:
         from_tokenizer = replace(from_tokenizer, end=())  # an example ends within a text
-    marks = by_rule(from_tokenizer, *tokenizer.beginning(files.folder))
+    marks = by_rule(from_tokenizer, *settings)
     named, known = files.config.values.get("bos_token_id"), files.model.embedding.vocabulary
     if marks.begin or type(named) is not int or not 0 <= named < known:
         return marks
@@ -245,11 +247,7 @@ def hidden_by(from_tokenizer: Cut, mask: int | None, known: int) -> int | None:
 
 
 def _of_one_text(files: Saved) -> Transformer:
-    """Returns the model; refuses one of a source and a target, and one in a single file, which says nothing of its text."""
-    if files.folder.is_file():
-        raise ValueError(
-            f"{printable(files.folder)} has no tokenizer.json beside it: in Python, gf.checkpoint(file) and gf.measure(…)"
-        )
+    """Returns the model; refuses one of a source and a target."""
     if isinstance(files.model, Transformer):
         return files.model
     raise ValueError(

@@ -93,6 +93,13 @@ class OfTwoSequences(OfTokens, Protocol):
 
 
 @runtime_checkable
+class OfOneSide(Protocol):
+    """A side of a model of two sequences."""
+
+    reads: str  # which of them its stream is of, "source" or "target"
+
+
+@runtime_checkable
 class Data(Protocol):
     """Where batches come from: what one holds is a function of the key and the step alone."""
 

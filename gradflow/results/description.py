@@ -14,6 +14,7 @@ _GATES = ("Shrunk", "Preserved", "StepGain", "ConditionGain", "Gate", "ShutGate"
 _LANES = ("Lanes", "LaneGains", "OfTokens", "DynamicGains", "ManifoldGains")
 _SETS = ("Opened", "Spread", "Permuted", "Kronecker", "Rotated", "Balanced", "Cut", "Merged")
 _HISTORY = ("PickLane", "Together", "Kept", "Appended", "Weighed", "Joined", "Replaced", "DenseRead", "Way", "Ways")
+GATED_ATTENTION = ("GatedAttention", "IndexedAttention")
 _NO_NORM = ("Identity", *_GAINS, *_GATES, *_LANES, *_SETS, *_HISTORY)
 _BOUNDS = ("on_gate", "on_up")  # places of what is no norm
 
@@ -148,6 +149,10 @@ def attention(branch: dict) -> str:
         parts.append("QK-norm of all heads")
     elif norm != "Identity":
         parts.append("QK-norm")
+    if branch.get("type") in GATED_ATTENTION:
+        parts.append("gated")
+    if "index_heads" in branch:
+        parts.append(f"{branch['blocks']} blocks of {branch['block']} tokens chosen by an indexer")
     if branch.get("softcap"):
         parts.append(f"scores capped at {branch['softcap']:g}")
     return ", ".join(parts)

@@ -12,14 +12,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..model.branches.attention import Attention
+from ..model.branches.cross_attention import CrossAttention
+from ..model.branches.gated_attention import GatedAttention
 from ..model.layers import layer as layers
 from ..model.layers.attention import softmax_beside
 from ..model.parameters.initializers import normal
 from ..model.parameters.keys import at
 from ..model.parameters.names import named
-from ..model.stacks import encoder_decoder
 from .branches import branch
 from .gram import Gram, Push, Response, TheoryContext, response
+
+response.register(GatedAttention, response.dispatch(object))  # what a gate lets through has no theory: refused by name
 
 
 @response.register
@@ -90,7 +93,7 @@ def mixed(a: Float[Array, "draw example token token"], k: Gram) -> Gram:
 
 
 @response.register
-def _(layer: encoder_decoder.CrossAttention, sigma: Gram, place: TheoryContext) -> Response:
+def _(layer: CrossAttention, sigma: Gram, place: TheoryContext) -> Response:
     """Refuses: attention it is, but of a memory."""
     raise NotImplementedError("no theory for CrossAttention: the Gram matrix of its memory is not carried, measure it")
 

@@ -49,7 +49,12 @@ def written(path: Path, config: dict, tensors: dict, kind: str = "F32", **change
         writer.add_value_length(config["head_dim"])
     writer.add_name("a test")
     for name, value in changed.items():
-        writer.add_string(name, value)
+        if isinstance(value, list):
+            writer.add_array(name, value)
+        elif isinstance(value, str):
+            writer.add_string(name, value)
+        else:
+            writer.add_bool(name, value) if isinstance(value, bool) else writer.add_uint32(name, value)
     quantized = gguf.GGMLQuantizationType[kind]
     for name, tensor in tensors.items():
         stem, _, end = name.rpartition(".")
@@ -131,5 +136,93 @@ def test_what_is_no_such_file_or_of_another_kind_is_refused_in_a_line(tmp_path):
         with pytest.raises(ValueError, match=message) as error:
             gf.checkpoint(file)
         assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match=r"model.gguf has no tokenizer.json beside it: in Python, gf.checkpoint"):
-        trained.found(whole)
+    with pytest.raises(
+        ValueError, match=r"model.gguf has no tokenizer.json beside it, and none inside .* give the tok"
+    ):
+        trained.found(whole, context=8)
+
+
+# ---- the tokenizer in a file --------------------------------------------------------------------------------
+
+TEXT = (
+    "It's 2026, isn't it?  1234567 words;\n\n  naïve Ünïcödé (\u0065\u0301) 漢字\tend <|end|> of 'LLamas' we'll see. "
+    * 3
+)
+
+
+def pairs(tmp_path) -> dict:
+    """A vocabulary of pairs of bytes that was learned from the text, in the words of a GGUF file, and how it is learned."""
+    library = pytest.importorskip("tokenizers", reason="texts need tokenizers: pip install -e '.[hf]'")
+    own = library.Tokenizer(library.models.BPE())
+    own.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = library.pre_tokenizers.ByteLevel.alphabet()
+    own.train_from_iterator([TEXT], library.trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet))
+    own.model.save(str(tmp_path))
+    vocabulary = sorted(own.get_vocab().items(), key=lambda item: item[1])
+    tokens = [token for token, _ in vocabulary] + ["<|end|>", "<|begin|>"]
+    merges = (tmp_path / "merges.txt").read_text(encoding="utf-8").split("\n")[1:-1]
+    kinds = [1] * len(vocabulary) + [3, 3]
+    said = {"model": "gpt2", "tokens": tokens, "merges": merges, "token_type": kinds, "bos_token_id": len(tokens) - 1}
+    return {f"tokenizer.ggml.{name}": value for name, value in said.items()}
+
+
+def in_a_file(tmp_path, **more):
+    """A file of a Qwen 2 with that tokenizer."""
+    said = {**pairs(tmp_path), **{f"tokenizer.ggml.{name}": value for name, value in more.items()}}
+    config = {**CONFIGS["qwen2"], "vocab_size": len(said["tokenizer.ggml.tokens"])}
+    return written(tmp_path / "model.gguf", config, files.contents(config), **said), said
+
+
+def test_a_text_is_cut_as_transformers_cuts_it_with_the_same_pairs(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="the oracle is transformers: pip install -e '.[oracle]'")
+    path, said = in_a_file(tmp_path, pre="qwen2")
+    (tmp_path / "text").write_text(TEXT, encoding="utf-8")
+    own = trained.found(path, text=tmp_path / "text", context=8, batch=2)
+    vocabulary = {token: i for i, token in enumerate(said["tokenizer.ggml.tokens"])}
+    merges = [tuple(pair.split(" ")) for pair in said["tokenizer.ggml.merges"]]
+    theirs = transformers.Qwen2Tokenizer(vocab=vocabulary, merges=merges, unk_token="<|end|>", pad_token="<|end|>")
+    np.testing.assert_array_equal(own.text.tokens, theirs(TEXT, add_special_tokens=False).input_ids)
+    assert vocabulary["<|end|>"] in own.text.tokens
+    assert own.text.notes[-1].startswith("nothing is put around an example")
+
+
+def test_llama_3_splits_digits_by_three_and_begins_as_the_file_says(tmp_path):
+    path, said = in_a_file(tmp_path, pre="llama-bpe")
+    (tmp_path / "text").write_text(TEXT + "98765 " * 20, encoding="utf-8")
+    own = trained.found(path, text=tmp_path / "text", context=8, batch=2)
+    words = np.array(said["tokenizer.ggml.tokens"])[own.text.tokens]
+    assert max(sum(c.isdigit() for c in word) for word in words) <= 3
+    assert own.text.begin == (len(said["tokenizer.ggml.tokens"]) - 1,)
+    path, _ = in_a_file(tmp_path, pre="llama-bpe", add_bos_token=False)
+    assert trained.found(path, text=tmp_path / "text", context=8, batch=2).text.begin == ()
+
+
+def test_a_file_without_a_tokenizer_is_measured_on_tokens(tmp_path):
+    config = CONFIGS["llama"]
+    path = written(tmp_path / "model.gguf", config, files.contents(config))
+    np.save(tmp_path / "ids.npy", np.arange(300) % 11)
+    own = trained.opened(path, tokens=tmp_path / "ids.npy", context=6, batch=2, readings=("economy",))
+    assert bool((own.measured()["model.gguf"]["stream_gradient"] > 0).all())
+    assert set(own.sources["weights_sha256"]) == {"model.gguf"}
+
+
+@pytest.mark.parametrize("changed", [{"pre": "deepseek-llm"}, {"pre": "qwen2", "model": "llama"}, {}])
+def test_another_tokenizer_is_said_to_be_unread(changed, tmp_path):
+    path, _ = in_a_file(tmp_path, **changed)
+    with pytest.raises(
+        ValueError, match=r"beside it, and none inside that is read \(llama-bpe, qwen2\): give"
+    ) as error:
+        trained.found(path, context=8)
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_that_does_not_work_is_one_line(tmp_path):
+    path, said = in_a_file(tmp_path, pre="qwen2")
+    broken = {**said, "tokenizer.ggml.merges": ["no pair of these", "x"], "tokenizer.ggml.bos_token_id": 2**31}
+    config = {**CONFIGS["qwen2"], "vocab_size": len(said["tokenizer.ggml.tokens"])}
+    path = written(tmp_path / "model.gguf", config, files.contents(config), **broken)
+    with pytest.raises(
+        ValueError, match=r"tokenizer.json of .*model.gguf is not a tokenizer that can be read"
+    ) as error:
+        trained.found(path, context=8)
+    assert "\n" not in str(error.value)

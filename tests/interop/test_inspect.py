@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from interop_files import CONFIGS, contents, saved
+from interop_files import CONFIGS, FURTHER, contents, saved
 
 import gradflow as gf
 import gradflow.cli as cli
@@ -103,6 +103,17 @@ def test_what_it_cannot_read_is_one_line_that_names_the_remedy(words, remedy, he
     (line,) = capsys.readouterr().err.splitlines()
     assert remedy in line
     assert not (here / "gradflow-inspect").exists()
+
+
+@pytest.mark.further
+def test_a_model_of_delta_nets_and_memories_is_measured_as_any(here):
+    config = FURTHER["qwen4_exp_text"]
+    saved(here / "toy", config, contents(config))
+    np.save(here / "ids.npy", np.arange(200) % 11)
+    tree = trained.opened(here / "toy", tokens=here / "ids.npy", context=5, batch=2).measured()["toy"]
+    assert tree["kind"].values.tolist() == ["memory", "linear_attention", "experts", "attention", "experts"]
+    assert bool((tree["stream_gradient"] > 0).all())
+    assert np.isfinite(tree["attention_entropy"][0].values).all(-1).tolist() == [False] * 3 + [True, False]
 
 
 def test_tokens_are_read_from_text_and_from_arrays(tmp_path):

@@ -71,8 +71,9 @@ def test_parts_of_a_parameter_are_those_of_the_whole(name, tmp_path):
     config = {**CONFIGS, **FURTHER}[name]
     match = pretrained.saved(saved(tmp_path, config, contents(config))).match
     for leaf in (leaf for leaf in match.leaves if leaf.shape):
-        middle = leaf.shape[-1] // 2
-        parts = [match.array(leaf, np.float32, part) for part in (slice(0, middle), slice(middle, None))]
+        middle = max(1, leaf.shape[-1] // 2)
+        halves = slice(0, middle), slice(middle, None)
+        parts = [match.array(leaf, np.float32, part) for part in halves if range(leaf.shape[-1])[part]]
         np.testing.assert_array_equal(np.concatenate(parts, -1), match.array(leaf, np.float32))
 
 
@@ -344,16 +345,46 @@ REFUSED = [
     ("gemma2", {"layer_types": ["full_attention"]}, "layer_types is .*a list of 2 words"),
     ("gemma2", {"layer_types": ["full_attention", "linear_attention"]}, "layer_types is .*a list of 2 words"),
     ("opt-pre", {"activation_function": 3}, "activation_function is 3; supported are"),
+    ("qwen3_next", {"mlp_only_layers": [0]}, r"mlp_only_layers is \[0\]; only \[\] is supported"),
+    (
+        "qwen3_next",
+        {"layer_types": ["linear_attention", "sliding_attention"]},
+        "layer_types is .*a list of 2 words, of lin",
+    ),
+    ("qwen4_exp_text", {"indexer_budget": 3}, "indexer_budget is 3; a multiple of indexer_compress_ratio, 2, is"),
+    ("qwen4_exp_text", {"ple_layer_ids": [3]}, r"ple_layer_ids is \[3\]; a list of numbers of blocks, 1 to 2, is"),
+    ("qwen4_exp_text", {"eos_token_id": []}, "eos_token_id is None; the token that ends a text is expected"),
+    ("qwen4_exp_text", {"eos_token_id": ["a"]}, "eos_token_id is 'a'; a whole number"),
+    ("qwen4_exp_text", {"output_gate_type": "relu"}, "output_gate_type is 'relu'; supported are silu, swish, sigmoid"),
+    (
+        "qwen4_exp_text",
+        {"heads_per_ngram": 2**24},
+        "ple_embed_dim is 8; a multiple of the 33554432 heads of n-grams is",
+    ),
+    ("qwen4_exp_text", {"ngram_vocab_size_base": 2**31}, "fewer than 2.31 are needed"),
+    ("qwen4_exp_text", {"hc_count": 1}, "hc_count is 1; a whole number from 2"),
+    ("qwen4_exp", {"text_config": None}, "text_config is None; the configuration of the text model is expected"),
 ]
 
 
 @pytest.mark.parametrize(("name", "change", "message"), REFUSED, ids=[f"{n} {next(iter(c))}" for n, c, _ in REFUSED])
 def test_a_value_that_is_not_supported_is_refused_by_name(name, change, message, tmp_path):
-    folder = saved(tmp_path, CONFIGS[name], contents(CONFIGS[name]))
-    (folder / "config.json").write_text(json.dumps(CONFIGS[name] | change))
+    config = {**CONFIGS, **FURTHER, "qwen4_exp": {**CONFIGS["llama"], "model_type": "qwen4_exp"}}[name]
+    folder = saved(tmp_path, config, {} if name == "qwen4_exp" else contents(config))
+    (folder / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(ValueError, match=message) as error:
         gf.checkpoint(folder)
     assert "\n" not in str(error.value)
+
+
+def test_numbers_by_which_n_grams_are_hashed_are_those_of_the_configuration(tmp_path):
+    config, name = FURTHER["qwen4_exp_text"], "model.layers.0.ple.ple_embedding.layer_multipliers"
+    tensors = contents(config)
+    model, _ = gf.checkpoint(saved(tmp_path / "right", config, tensors))
+    right = np.array(model.stack.sublayers[0].branch.ngrams.multipliers)
+    gf.checkpoint(saved(tmp_path / "said", config, {**tensors, name: right}))
+    with pytest.raises(ValueError, match=f"not as the configuration says: {name}"):
+        gf.checkpoint(saved(tmp_path / "other", config, {**tensors, name: right + 2}))
 
 
 def test_a_neighbours_folder_under_another_name_is_refused(tmp_path):

@@ -17,10 +17,11 @@ import gradflow as gf
 from gradflow.instruments.backward import gradients, updates
 from gradflow.instruments.jacobians import chain
 from gradflow.instruments.readings import READINGS
+from gradflow.model.branches.cross_attention import CrossAttention
 from gradflow.model.branches.rotary import Rotary
 from gradflow.model.equation.sublayer import with_context
 from gradflow.model.parameters.names import parameter_names
-from gradflow.model.stacks.encoder_decoder import CrossAttention, EncoderDecoder
+from gradflow.model.stacks.encoder_decoder import EncoderDecoder
 from gradflow.report.text import captions
 from gradflow.results.configuration import dumps, loads
 from gradflow.results.quantities import row

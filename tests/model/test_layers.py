@@ -14,6 +14,7 @@ from gradflow.model.branches import attention
 from gradflow.model.branches import branch as branches
 from gradflow.model.branches.attention import Attention, Joint
 from gradflow.model.branches.branch import FeedForward, GatedFeedForward
+from gradflow.model.branches.cross_attention import CrossAttention
 from gradflow.model.branches.rotary import ByWavelength, Interpolated, Rotary
 from gradflow.model.layers import layer as layers
 from gradflow.model.layers import norms
@@ -22,7 +23,6 @@ from gradflow.model.layers.functional import ACTIVATIONS, affine, standardized
 from gradflow.model.layers.layer import Complement, FeatureGain, Gain, Identity, ScalarGain, Shift, Zero
 from gradflow.model.layers.norms import LayerNorm, RMSNorm
 from gradflow.model.parameters.depth import ByBlock, at_layer
-from gradflow.model.stacks.encoder_decoder import CrossAttention
 
 EXACT = 1e-12
 

@@ -21,7 +21,7 @@ from ...model.equation import budget as accounts
 from ...model.equation.budget import METERED
 from ...model.equation.sublayer import STREAM_ALONE, products, recorded, walk, with_context
 from ...model.inputs.batch import shares
-from ...model.inputs.context import real_tokens
+from ...model.inputs.context import own_inputs, real_tokens
 from ...model.numerics.precision import wide
 from ...model.parameters.keys import at
 from ..meters import signal
@@ -100,7 +100,7 @@ def metered_loss(
     def example(inputs, targets, key):
         used = with_context(model, params, inputs)
         x = model.enter(params, inputs)
-        real = real_tokens(inputs)
+        real = real_tokens(own_inputs(model, inputs))
         extra = _with_real(dials["stack"], real)
         if dropout:
             at_bottom, *inside = jax.random.split(key, len(extra["stream"]) + 1)

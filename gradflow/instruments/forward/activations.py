@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import residual, walk
-from ...model.inputs.context import real_tokens
+from ...model.inputs.context import own_inputs, real_tokens
 from ...model.numerics.precision import in_float32
 from ..meters.visits import at_bottom
 
@@ -31,7 +31,7 @@ def massive(model, params, batch) -> dict:
     """
 
     def of_example(inputs):
-        real = real_tokens(inputs)
+        real = real_tokens(own_inputs(model, inputs))
 
         def visit(x, parts, _):
             return residual(x, parts), _of_stream(x, real)

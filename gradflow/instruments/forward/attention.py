@@ -21,8 +21,7 @@ import jax.numpy as jnp
 from jax.scipy.special import entr
 
 from ...model.equation.sublayer import bind, recorded, walk
-from ...model.inputs.context import positions_in, texts_said
-from ...model.layers.attention import same
+from ...model.inputs.context import own_inputs, texts_said
 from ...model.numerics.precision import in_precision_of
 from ..meters.visits import at_bottom, its_input, where_finite, with_params
 
@@ -49,7 +48,7 @@ def by_head(model, params, batch) -> dict:
     size = _most_heads(model)
 
     def of_example(inputs):
-        texts = texts_said(inputs)
+        texts = texts_said(own_inputs(model, inputs))
 
         def visit(x, layers_and_params, _):
             layers, of_sublayer = layers_and_params
@@ -97,14 +96,11 @@ def read(scored, texts=None) -> dict:
     keys = scored.seen.sum(-1, dtype=entropy.dtype)
     largest_possible = jnp.log(jnp.where(keys > 1, keys, jnp.nan))
     share = entropy / largest_possible[None]
-    on_first = p[..., 0]
+    on_first = jnp.sum(jnp.where(scored.first[None], p, 0), axis=-1)
     counted, visible = None, scored.seen[None]
     if texts is not None:
         counted = jnp.broadcast_to(texts >= 0, entropy.shape)
         visible = visible & counted[:1, :, None]
-        is_first = (positions_in(texts) == 0)[None] & same(texts)
-        on_tokens = p[..., : len(texts)]  # behind them stand keys that are no token's own
-        on_first = jnp.sum(jnp.where(is_first[None], on_tokens, 0), axis=-1)
     return {
         "attention_entropy": entropy.mean(-1, where=counted),
         "attention_entropy_share": jnp.nanmean(share, axis=-1, where=counted),

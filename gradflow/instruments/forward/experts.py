@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import bind, recorded, walk
-from ...model.inputs.context import real_tokens
+from ...model.inputs.context import own_inputs, real_tokens
 from ...model.numerics.precision import in_precision_of
 from ..meters.visits import at_bottom, its_input, with_params
 
@@ -37,7 +37,7 @@ def load(model, params, batch) -> dict:
     size = _most_experts(model)
 
     def of_example(inputs):
-        real = real_tokens(inputs)
+        real = real_tokens(own_inputs(model, inputs))
 
         def visit(x, layers_and_params, _):
             layers, of_sublayer = layers_and_params

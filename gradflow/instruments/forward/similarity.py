@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import walk
-from ...model.inputs.context import real_tokens
+from ...model.inputs.context import own_inputs, real_tokens
 from ..meters.visits import at_bottom, reporting_inputs
 
 
@@ -26,7 +26,7 @@ def between_positions(model, params, batch) -> dict:
     """
 
     def of_example(inputs):
-        return _cosine_and_angle(_streams(model, params, inputs), real_tokens(inputs))
+        return _cosine_and_angle(_streams(model, params, inputs), real_tokens(own_inputs(model, inputs)))
 
     cosines, angles = jax.lax.map(of_example, batch["inputs"])
     return {"stream_cosine": cosines.mean(0), "stream_angle": angles.mean(0)}

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import residual, walk, with_context
-from ...model.inputs.context import real_first, real_tokens
+from ...model.inputs.context import own_inputs, real_first, real_tokens
 from ...model.parameters.keys import at, root
 from ...results.quantities import PROBES
 from ..backward.gradients import dials
@@ -41,7 +41,7 @@ def partial_jacobian(model, params, batch, *, probes: int = 8, key=0) -> dict:
     if probes < 2:
         raise ValueError(f"probes is {probes}: an error needs at least 2")
     batch = jax.vmap(real_first)({"inputs": batch["inputs"]})
-    real = real_tokens(batch["inputs"])
+    real = real_tokens(own_inputs(model, batch["inputs"]))
     x = jax.vmap(model.enter, (None, 0))(params, batch["inputs"])
 
     def top_of_example(x, inputs, at_gain):
@@ -194,7 +194,7 @@ def end_to_end(
     inputs = first_inputs(batch)
     used, x = at_bottom(model, params, inputs)
     (drawn_there,) = draws(at(root(key), "end_to_end"), 1, x)
-    v = on_sphere(of_real(drawn_there, real_tokens(inputs)))
+    v = on_sphere(of_real(drawn_there, real_tokens(own_inputs(model, inputs))))
     steps = min(2 * iterations, x.size)
     half = max(1, steps // 2)
     leading = min(leading, half)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ...model.equation.sublayer import Part, gains_map, recorded, terms, walk
-from ...model.inputs.context import real_tokens
+from ...model.inputs.context import own_inputs, real_tokens
 from ..meters.visits import at_bottom, reporting_inputs
 
 LARGEST = 2048
@@ -77,7 +77,7 @@ def at_sublayer(model, params, inputs, position: int) -> dict[str, jax.Array]:
     _, streams = walk(model.stack, used["stack"], bottom, reporting_inputs)
     parts = model.stack.parts_at(used["stack"], position)
     found = matrices(parts, streams[position])
-    real = real_tokens(inputs)
+    real = real_tokens(own_inputs(model, inputs))
     if real is None:
         return found
     return {name: _of_real(matrix, real, bottom.shape[-1]) for name, matrix in found.items()}

@@ -67,7 +67,7 @@ def spectrum(
         spectra = _of_factors(ops, factors, dense, probes_key, krylov, memory)
         return (y, space), where_finite(y, spectra)
 
-    bottom = (x, everything(x, context.real_tokens(inputs)))
+    bottom = (x, everything(x, context.real_tokens(context.own_inputs(model, inputs))))
     positions = jnp.arange(model.stack.size)
     with jax.default_matmul_precision("highest"):  # some accelerators round the factors of a product to fewer bits
         _, reports = walk(model.stack, used["stack"], bottom, visit, positions, bind=with_params)

@@ -1,12 +1,14 @@
 """Trained weights: a folder with config.json and safetensors, or a GGUF file, as a model and its parameters for every instrument.
 
 Every parameter comes from one tensor, and every tensor goes somewhere: what is unknown, missing or misshaped is said all at
-once. Needs the extra `hf`, or `gguf`. Bottom up: files, four_bits, gguf_files, licence, metadata, sources, gpt_layouts,
-encoder_layouts, layouts, configs, rotations, shared, encoders, encoder_decoders, gpts, decoders, mixtures, deepseek_v4,
-families, matching.
+once. Needs the extra `hf`, or `gguf`. Bottom up: files, four_bits, gguf_files, gguf_tokenizer, licence, metadata, sources,
+gpt_layouts, encoder_layouts, layouts, hybrid_layouts, configs, rotations, shared, encoders, encoder_decoders, gpts, decoders,
+mixtures, deepseek_v4, hybrids, families, matching.
 """
 
 import dataclasses
+import hashlib
+import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -26,7 +28,7 @@ from ...results.arguments import answering, of_class, shown, suggestions
 from ...results.files import as_path, printable
 from . import gguf_files, licence
 from .configs import Config
-from .families import BEYOND, FAMILIES, OF_TWO_SEQUENCES
+from .families import FAMILIES, OF_TWO_SEQUENCES
 from .files import Stored, json_of, plain, several, sums, tensors
 from .four_bits import unpacked
 from .matching import Match, leaves
@@ -63,6 +65,12 @@ class Saved:
     def sums(self) -> dict[str, str]:
         """Returns `{file: SHA-256}` of the files with the weights."""
         return sums(self.folder)
+
+    def config_sum(self) -> str:
+        """Returns the SHA-256 of config.json; of a GGUF file that of what it says in its place."""
+        if self.folder.is_file():
+            return hashlib.sha256(json.dumps(self.config.values).encode()).hexdigest()
+        return hashlib.sha256((self.folder / "config.json").read_bytes()).hexdigest()
 
     def licence(self) -> dict[str, str]:
         """Returns the licence of the weights as their folder states it, and the file that does; empty where none does."""
@@ -127,8 +135,6 @@ def _opened(folder: Path) -> tuple[Config, Mapping[str, Stored]]:
 def described(config: Config) -> tuple[Architecture, Layout]:
     """Returns the architecture that a configuration describes, and the layout of its files."""
     kind = config.get("model_type")
-    if isinstance(kind, str) and kind in BEYOND:
-        raise ValueError(f"config.json: model_type {kind} is not read: {BEYOND[kind]}")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"config.json: no model_type {shown(kind)}: {suggestions(str(kind)[:60], FAMILIES)}")
     config.classes(kind)

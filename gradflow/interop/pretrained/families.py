@@ -6,7 +6,7 @@ Defaults are those that a file means by leaving a value out.
 from collections.abc import Callable
 
 from ...model.zoo.architecture import Architecture
-from . import decoders, deepseek_v4, encoder_decoders, encoders, gpts, mixtures
+from . import decoders, deepseek_v4, encoder_decoders, encoders, gpts, hybrids, mixtures
 from .configs import Config
 from .sources import Layout
 
@@ -42,13 +42,10 @@ FAMILIES: dict[str, Callable[[Config], tuple[Architecture, Layout]]] = {
     "deepseek_v2": mixtures.deepseek_v2,
     "deepseek_v3": mixtures.deepseek_v3,
     "deepseek_v4": deepseek_v4.deepseek_v4,
+    "qwen3_next": hybrids.qwen3_next,
+    "qwen4_exp_text": hybrids.qwen4,
+    "qwen4_exp": hybrids.qwen4_of_two,
     "t5": encoder_decoders.t5,
 }
 # Those of a source and a target.
 OF_TWO_SEQUENCES = ("t5",)
-# Types that are asked for and can't be said in what is here, and what of them could.
-BEYOND = {
-    "qwen4_exp": "it has linear attention (gated delta nets) and embeddings of hashed n-grams, which nothing here has; its "
-    "residual is the wiring gated_residual",
-}
-BEYOND["qwen4_exp_text"] = BEYOND["qwen4_exp"]

@@ -81,12 +81,12 @@ def opened(path: Path) -> tuple[dict[str, Any], dict[str, Quantized]]:
     Errors: ImportError without the extra; ValueError for what is no such file, for another architecture, and for what nothing
     here computes with: metadata, a tensor, a type of numbers.
     """
-    reader = _reader(path)
-    said = {name: field.contents() for name, field in reader.fields.items()}
+    file = reader(path)
+    said = {name: field.contents() for name, field in file.fields.items()}
     kind = known("architecture of a GGUF file", str(said.get("general.architecture")), KINDS)
     values = _values(path, kind, said)
     tensors = {}
-    for tensor in reader.tensors:
+    for tensor in file.tensors:
         name, heads = _named(path, tensor.name)
         turned = values[heads] if heads and KINDS[kind] else None
         tensors[name] = _readable(path, tensor, turned)
@@ -99,7 +99,7 @@ def opened(path: Path) -> tuple[dict[str, Any], dict[str, Quantized]]:
     return values, tensors
 
 
-def _reader(path: Path):
+def reader(path: Path):
     """Returns the library's reader of a file."""
     try:
         there = regular(path)

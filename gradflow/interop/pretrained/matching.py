@@ -138,13 +138,18 @@ class Match:
         """Returns what is missing, misshaped, of another type, unknown, or a copy that differs; empty where nothing is."""
         found, used = [], set()
         for leaf in self.leaves:
-            expected = self.source(leaf).shape(leaf.shape)
-            for theirs in self.sources(leaf):
+            expected_shapes = self.source(leaf).shapes(leaf.shape) * len(leaf.blocks or (0,))
+            for theirs, expected in zip(self.sources(leaf), expected_shapes, strict=True):
                 used |= {theirs, scale_of(theirs)}
                 found += self.wrong(theirs, expected, leaf)
         for theirs, leaf in self.copies():
             used.add(theirs)
             found += self.differing(theirs, leaf)
+        for constant, numbers in self.layout.constants.items():
+            theirs = self.there(constant)
+            used.add(theirs)
+            if theirs in self.tensors and not np.array_equal(self.tensors[theirs][:], numbers):
+                found.append(Problem("not as the configuration says", theirs))
         explained = used | self.matching(self.layout.buffers) | set(self.ignored_tensors())
         for theirs in sorted(self.tensors.keys() - explained):
             found.append(Problem("unknown", f"{plain(theirs)} {_shape(self.tensors[theirs].shape)}"))
@@ -201,8 +206,7 @@ class Match:
             names = list(map(self.there, source.names(block)))
             with np.errstate(over="ignore"):  # what does not fit is counted below
                 of_block[...] = source([self.numbers(theirs) for theirs in names], last)
-            parts = of_block if source.each else of_block[None]
-            for theirs, part in zip(names, parts, strict=True):
+            for theirs, part in zip(names, source.parts_of(of_block), strict=True):
                 bad = part.size - np.count_nonzero(np.isfinite(part))
                 if bad:
                     self.lost.append(f"{theirs} (our {leaf.name}): {bad} of {part.size} entries")

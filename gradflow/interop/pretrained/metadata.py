@@ -21,7 +21,8 @@ GENERATION = """max_length min_length max_new_tokens do_sample early_stopping nu
 temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size
 bad_words_ids num_return_sequences output_scores return_dict_in_generate forced_bos_token_id forced_eos_token_id
 remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens"""
-HARMLESS = frozenset(" ".join((FILES, TOKENS, TRAINING, RUNNING, HEADS, GENERATION)).split())
+PICTURES = "mrope_section mrope_interleaved"  # how positions of rows and columns are laid out; of text all are one
+HARMLESS = frozenset(" ".join((FILES, TOKENS, TRAINING, RUNNING, HEADS, GENERATION, PICTURES)).split())
 
 # How the names of a model type's classes begin, in `architectures` and `auto_map`.
 CLASSES = {
@@ -56,6 +57,9 @@ CLASSES = {
     "deepseek_v2": "DeepseekV2",
     "deepseek_v3": "DeepseekV3",
     "deepseek_v4": "DeepseekV4",
+    "qwen3_next": "Qwen3Next",
+    "qwen4_exp_text": "Qwen4Exp",
+    "qwen4_exp": "Qwen4Exp",
     "t5": "T5",
 }
 

@@ -44,13 +44,15 @@ class Part:
 class From:
     """A tensor's name, and what makes a parameter of it: `transposed` from [out, in], a `part` of its last axis.
 
-    With `each`, a parameter is so many tensors a block, stacked: the second `{}` of the name counts them.
+    With `each`, a parameter is so many tensors a block, stacked, or one `below` the other, each of as many rows but the last,
+    which has the rest: the second `{}` of the name counts them.
     """
 
     name: str
     transposed: bool = False
     part: Part | None = None
     each: int | None = None
+    below: bool = False
 
     dtypes: ClassVar[tuple[str, ...]] = FLOATS
 
@@ -59,11 +61,31 @@ class From:
         return [self.name.format(block, one) for one in range(self.each or 1)]
 
     def shape(self, own: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns a tensor's shape, from the parameter's."""
+        """Returns the shape of the first of its tensors, from the parameter's."""
         shape = own[1:] if self.each else own or (1,)  # a number is an array of one there
+        if self.below:
+            shape = (self.rows(own[0])[0], *own[1:])
         if self.part:
             shape = (*shape[:-1], self.part.whole(shape[-1]))
         return shape[::-1] if self.transposed else shape
+
+    def shapes(self, own: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Returns the shapes of the tensors of one block, from the parameter's."""
+        if self.below:
+            return [(rows, *own[1:]) for rows in self.rows(own[0])]
+        return [self.shape(own)] * (self.each or 1)
+
+    def rows(self, whole: int) -> list[int]:
+        """Returns how many of the rows each tensor has, where one lies below the other."""
+        number = self.each or 1
+        most = -(-whole // number)
+        return [max(0, min(most, whole - most * i)) for i in range(number)]
+
+    def parts_of(self, own):
+        """Returns what each tensor makes of one block of a parameter."""
+        if self.below:
+            return np.split(own, np.cumsum(self.rows(len(own)))[:-1])
+        return own if self.each else own[None]
 
     def __call__(self, tensors, last: slice = slice(None)):
         """Returns the parameter of one block, or the entries `last` of its last axis, from its tensors.
@@ -71,6 +93,8 @@ class From:
         Of a tensor no more is read than lies between the first and the last of them.
         """
         parts = [self._read(tensor, last) for tensor in tensors]
+        if self.below:
+            return np.concatenate(parts)
         return np.stack(parts) if self.each else parts[0]
 
     def _read(self, tensor, last: slice):
@@ -139,6 +163,7 @@ class Layout:
 
     `prefix` may be missing from all names of a file. `copies` are tensors that may be there as copies of a parameter to which
     the configuration ties them, `buffers` patterns of names that are no parameters, `beside` of names that belong to other heads.
+    `constants` are whole numbers that may be there too, which follow from the configuration.
     """
 
     table: dict[str, From]
@@ -146,6 +171,7 @@ class Layout:
     copies: dict[str, str] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    constants: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def linear(ours: str, theirs: str, bias: bool = True) -> dict[str, From]:

@@ -13,6 +13,7 @@ from ...results.arguments import whole
 from ...results.configuration import registered
 from ..layers.attention import Mask, Scored, attend, scored
 from ..layers.layer import ALL, FEATURES, PAST, Identity, Layer
+from ..numerics.precision import wide
 from ..parameters.depth import LayerNumber
 from ..parameters.initializers import FanIn, Initialization
 from .branch import Branch
@@ -175,6 +176,15 @@ class Attention(Branch):
         """Whether its values are mixed with those of another block."""
         return self.value_mix != Identity()
 
+    def hiding(self, params, seen) -> dict:
+        """Returns the parameters with biases that hide the other keys than those that are `seen` [T, S]."""
+        none = jnp.zeros((self.heads, *seen.shape), wide(params["out"].kernel.dtype))
+        return {**params, POSITION_BIAS: jnp.where(seen[None], params.get(POSITION_BIAS, none), -jnp.inf)}
+
+    def opened(self, params, x, read):
+        """Returns what is written of what the heads have read [T, H h]: all of it."""
+        return read
+
     def scored(self, params, x) -> Scored:
         """Returns the probabilities that it reads the values with, and what they are made of."""
         q, k, _ = self.queries_keys_values(params, x)
@@ -189,7 +199,7 @@ class Attention(Branch):
         if self.head_gain != Identity():
             by_head = read.reshape(len(q), self.heads, -1).swapaxes(1, 2)
             read = self.at("head_gain", params, by_head).swapaxes(1, 2).reshape(read.shape)
-        y = params["out"](self.at("inner", params, read))
+        y = params["out"](self.at("inner", params, self.opened(params, x, read)))
         if not self.mixes_values:
             return y
         lane = jnp.pad(own.reshape(len(own), -1), ((0, 0), (0, y.shape[-1] - own[0].size)))

@@ -193,10 +193,14 @@ class Experts(Branch):
         own = tuple(name for name in self.with_bias(MATRICES) if name != "router")
         return GatedFeedForward(times * self.ratio, self.activation, self.weights, own, **inside)
 
+    def always(self) -> GatedFeedForward:
+        """Returns what every token goes through, where some are shared."""
+        return self.expert(self.shared)
+
     def init(self, key, width: int):
         """Returns `{"router": Linear, [what the router has,] "routed": experts stacked [E, …], ["shared": one]}`."""
         keys = jax.vmap(lambda e: at(key, "routed", e))(jnp.arange(self.router.experts))
-        shared = {"shared": self.expert(self.shared).init(at(key, "shared"), width)} if self.shared else {}
+        shared = {"shared": self.always().init(at(key, "shared"), width)} if self.shared else {}
         has_bias = "router" in self.with_bias(MATRICES)
         return {
             "router": linear(key, self.weights, "router", width, self.router.experts, width, has_bias),
@@ -214,4 +218,8 @@ class Experts(Branch):
         """Returns the branch's output [T, d]."""
         each = jax.vmap(self.expert(), (0, None))(params["routed"], x)  # [E, T, d]
         routed = jnp.einsum("te,etd->td", self.gates(params, x).astype(x.dtype), each)
-        return routed + self.expert(self.shared)(params["shared"], x) if self.shared else routed
+        return routed + self.of_all(params, x) if self.shared else routed
+
+    def of_all(self, params, x):
+        """Returns what the shared experts put out [T, d]."""
+        return self.always()(params["shared"], x)

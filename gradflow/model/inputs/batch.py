@@ -10,6 +10,8 @@ and perhaps beside these, which then go into the inputs of a Transformer (`conte
     "segments": [B, T]          which of the texts that are packed into an example, from 0: a token sees its own alone
     "step": [] or [B]; "condition": [B, d]
 
+An EncoderDecoder takes an "attention_mask" by side, `{"source": [B, S], "target": [B, T]}`; one that is missing hides nothing.
+
 Tokens are whole numbers of the model's vocabulary. A negative target is none: that token is not asked for. The loss of a batch is
 the mean over all its targets, so an example counts by how many it has (`shares`).
 
@@ -27,16 +29,16 @@ import numpy as np
 from ...results.arguments import known, shown
 from ..contracts import Data, OfTokens, OfTwoSequences, OfTypes
 from ..parameters.keys import root
-from .context import CONTEXT, OF_TEXTS, folded, texts_of, unfolded
+from .context import CONTEXT, OF_TEXTS, SIDES, folded, texts_of, unfolded
 
 KEYS = ("inputs", "targets")
-SIDES = ("source", "target")
 EXAMPLE = "{'inputs': ids[:, :-1], 'targets': ids[:, 1:]}"
 # What other libraries put into a batch, and what stands for it here.
 ELSEWHERE = {
     "input_ids": f"call tokens 'inputs', and the token after each 'targets': {EXAMPLE}",
     "labels": "call them 'targets', the token after each input, labels[:, 1:]; a negative number is no target",
     "position_ids": "positions are counted from 0, in each of the `segments` anew: leave them out",
+    "decoder_attention_mask": "give an encoder and decoder {'attention_mask': {'source': …, 'target': …}}",
     "decoder_input_ids": "give an encoder and decoder {'inputs': {'source': …, 'target': …}, 'targets': …}",
 }
 
@@ -87,6 +89,8 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
         arrays |= _texts(batch, arrays["inputs"])
         arrays |= _types(batch, arrays["inputs"], of_tokens)
     for name in ("step", "condition"):
+        if name in batch and isinstance(arrays["inputs"], Mapping) and of_tokens:
+            raise ValueError(f"the batch has {name!r}, which an encoder and decoder does not read: leave it out")
         if name in batch:
             arrays[name] = _said(name, _arrays(name, batch[name]), size)
     whole_batch = folded(arrays)
@@ -98,16 +102,37 @@ def checked(batch, models: Mapping[str, Any], leading: int = 0) -> dict:
 def _texts(batch: Mapping, tokens) -> dict:
     """Returns `{"texts": [..., B, T]}` where the batch has padding or packed texts, else nothing."""
     if "texts" in batch:
-        return {"texts": np.asarray(batch["texts"])}
+        return {"texts": jax.tree.map(np.asarray, batch["texts"])}
     said = {name: _arrays(name, batch[name]) for name in OF_TEXTS if batch.get(name) is not None}
     if not said:
         return {}
     if isinstance(tokens, Mapping):
-        raise ValueError(
-            f"the batch has {next(iter(said))!r}, which an encoder and decoder does not read: cut examples to one length"
-        )
+        return _texts_of_sides(said, tokens)
     texts = texts_of(said.get("attention_mask"), said.get("segments"), tokens.shape)
     return {"texts": texts} if texts.any() else {}
+
+
+def _texts_of_sides(said: Mapping, tokens: Mapping) -> dict:
+    """Returns `{"texts": {"source": [..., B, S], "target": [..., B, T]}}` where either has padding, else nothing."""
+    if "segments" in said:
+        raise ValueError(
+            "the batch has 'segments': an encoder and decoder reads one source and one target, take one a row"
+        )
+    masks = said["attention_mask"]
+    if not isinstance(masks, Mapping):
+        raise ValueError(
+            f"attention_mask has shape {masks.shape}: an encoder and decoder reads one of each, "
+            f"{{'source': [B, S], 'target': [B, T]}}"
+        )
+    for side in masks:
+        known("side of an attention_mask", side, SIDES)
+    texts = {}
+    for side in SIDES:
+        try:
+            texts[side] = texts_of(masks.get(side), None, tokens[side].shape)
+        except ValueError as error:
+            raise ValueError(f"{side}: {error}") from None
+    return {"texts": texts} if any(own.any() for own in texts.values()) else {}
 
 
 def _types(batch: Mapping, tokens, models: Mapping) -> dict:

@@ -3,7 +3,11 @@
     {"tokens": [T], "step": [], "condition": [d], "texts": [T], "token_type_ids": [T]}
 
 are then the inputs of an example, in the place of its tokens alone; `texts` has the number of each token's text, −1 is padding.
-Layers that read one of these name it in their `asks`.
+Layers that read one of these name it in their `asks`. An encoder and decoder reads `source` and `target`, each with its texts,
+
+    {"source": [S], "target": [T], "source_texts": [S], "target_texts": [T]}
+
+and of these a side's own are the tokens of its stream (`own_inputs`).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,9 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..contracts import OfOneSide
+
 TOKENS = "tokens"
 CONTEXT = ("step", "condition", "texts", "token_type_ids")
 BY_TOKEN = (TOKENS, "texts", "token_type_ids")
+SIDES = ("source", "target")
+TEXTS_OF = {side: f"{side}_texts" for side in SIDES}
 # What a batch may say of padding and of packed texts, in the words of other libraries.
 OF_TEXTS = ("attention_mask", "segments")
 
@@ -30,6 +38,21 @@ def context_of(inputs) -> dict[str, Any]:
     if not isinstance(inputs, Mapping):
         return {}
     return {name: inputs[name] for name in CONTEXT if name in inputs}
+
+
+def in_context(inputs) -> dict[str, Any]:
+    """Returns what a layer may ask for: the tokens, and what is said beside them."""
+    return {TOKENS: tokens_of(inputs), **context_of(inputs)}
+
+
+def own_inputs(model, inputs):
+    """Returns the inputs of an example, or of several, as those of the model's own stream: of a side, what it reads."""
+    if not isinstance(model, OfOneSide):
+        return inputs
+    own = {TOKENS: inputs[model.reads]}
+    if TEXTS_OF[model.reads] in inputs:
+        own["texts"] = inputs[TEXTS_OF[model.reads]]
+    return own
 
 
 def texts_said(inputs):
@@ -53,13 +76,31 @@ def by_token(change: Callable, inputs):
 def real_first(example: Mapping[str, Any]) -> dict[str, Any]:
     """Returns an example `{"inputs", …}` with its real tokens in front, in their order, and its padding behind.
 
-    For what has no axis of tokens: positions are those within texts, so that nothing else changes.
+    For what has no axis of tokens: positions are those within texts, so that nothing else changes. Of a source and a target each.
     """
+    if _of_padded_sides(example["inputs"]):
+        return _sides_real_first(example)
     real = real_tokens(example["inputs"])
     if real is None:
         return dict(example)
     order = jnp.argsort(~real)
     return {name: by_token(lambda array: array[order], said) for name, said in example.items()}
+
+
+def _of_padded_sides(inputs) -> bool:
+    """Returns whether the inputs are a source and a target that say which of their tokens are padding."""
+    return isinstance(inputs, Mapping) and not inputs.keys().isdisjoint(TEXTS_OF.values())
+
+
+def _sides_real_first(example: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an example whose source and target have their real tokens in front; targets are in the order of the target."""
+    inputs = dict(example["inputs"])
+    order = {side: jnp.argsort(inputs[texts] < 0) for side, texts in TEXTS_OF.items()}
+    for side, texts in TEXTS_OF.items():
+        for name in (side, texts):
+            inputs[name] = inputs[name][order[side]]
+    of_target = {name: said[order["target"]] for name, said in example.items() if name != "inputs"}
+    return {**of_target, "inputs": inputs}
 
 
 def positions_of(inputs):
@@ -69,6 +110,11 @@ def positions_of(inputs):
     """
     texts = texts_said(inputs)
     return None if texts is None else positions_in(texts)
+
+
+def place_in_text(tokens: int, texts):
+    """Returns the position of each of so many tokens within its text [T], from 0; of all within one, where `texts` is None."""
+    return jnp.arange(tokens) if texts is None else positions_in(texts)
 
 
 def positions_in(texts):
@@ -90,10 +136,16 @@ def folded(batch: Mapping[str, Any]) -> dict[str, Any]:
 
     Padding has no target.
     """
-    said = {name: batch[name] for name in CONTEXT if name in batch}
-    rest = {name: batch[name] for name in ("inputs", "targets")}
+    said: dict[str, Any] = {name: batch[name] for name in CONTEXT if name in batch}
+    rest: dict[str, Any] = {name: batch[name] for name in ("inputs", "targets")}
     if not said:
         return rest
+    if isinstance(batch["inputs"], Mapping):
+        texts = said["texts"]
+        of_sides = {name: texts[side] for side, name in TEXTS_OF.items()}
+        without = np.asarray(texts["target"]) < 0
+        targets = np.where(without, np.int32(-1), np.asarray(batch["targets"]))
+        return {"inputs": {**batch["inputs"], **of_sides}, "targets": targets}
     if "texts" in said:
         rest["targets"] = np.where(np.asarray(said["texts"]) < 0, np.int32(-1), np.asarray(batch["targets"]))
     return {**rest, "inputs": {TOKENS: batch["inputs"], **said}}
@@ -101,7 +153,10 @@ def folded(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 def unfolded(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a batch that says beside its tokens what its inputs hold; as it is, where they are tokens alone."""
-    inputs = batch.get("inputs")
+    inputs: Any = batch.get("inputs")
+    if _of_padded_sides(inputs):
+        texts = {side: inputs[name] for side, name in TEXTS_OF.items()}
+        return {**batch, "inputs": {side: inputs[side] for side in SIDES}, "texts": texts}
     if not isinstance(inputs, Mapping) or TOKENS not in inputs:
         return dict(batch)
     return {**batch, "inputs": inputs[TOKENS], **context_of(inputs)}

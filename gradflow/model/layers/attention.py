@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from ...results.arguments import whole
 from ...results.configuration import registered
-from ..inputs.context import positions_in
+from ..inputs.context import place_in_text
 from ..numerics.precision import wide
 
 
@@ -65,6 +65,15 @@ class Mask:
         if self.sees_all:
             return jnp.ones(shape, bool)
         return seen(shape, self.causal, self.first, self.reach, self.texts, self.beyond)
+
+    def first_key(self, shape: tuple[int, int]):
+        """Returns which key is the first of its query's text [T, S]; none that stands behind the tokens'."""
+        queries, keys = shape
+        if self.beyond is not None:
+            of_tokens = dataclasses.replace(self, beyond=None).first_key((queries, keys - self.beyond.shape[1]))
+            return jnp.concatenate([of_tokens, jnp.zeros_like(self.beyond)], axis=1)
+        begins = jnp.broadcast_to(place_in_text(keys, self.texts) == 0, shape)
+        return begins if self.texts is None else begins & same(self.texts)
 
     @property
     def sees_all(self) -> bool:
@@ -119,11 +128,15 @@ def attend(
 
 
 class Scored(NamedTuple):
-    """What `attend` weighs the values with: the softmax, the scores in front of mask and cap, and which keys a query sees."""
+    """What `attend` weighs the values with: the softmax, the scores in front of mask and cap, which keys a query sees.
+
+    And which is the first key of the query's text, seen or not.
+    """
 
     probabilities: Any  # [H, T, S]
     scores: Any  # [H, T, S]
     seen: Any  # [T, S]
+    first: Any  # [T, S]
 
 
 def scored(
@@ -135,7 +148,7 @@ def scored(
     probabilities, _ = _attention(scores, _beside(sink, bias, k), _hidden(mask, None, k), how)
     pairs = scores.shape[-2:]
     by_head = (q.shape[1], *pairs)
-    return Scored(probabilities.reshape(by_head), scores.reshape(by_head), mask.seen(pairs))
+    return Scored(probabilities.reshape(by_head), scores.reshape(by_head), mask.seen(pairs), mask.first_key(pairs))
 
 
 def _how(q, mask: Mask, scale: float | None, softcap: float | None) -> Scores:
@@ -240,16 +253,11 @@ def seen(shape: tuple[int, int], causal: bool = True, first: int = 0, reach=None
         behind = jnp.arange(shape[0])[:, None] - jnp.arange(shape[1])[None]
         near = jnp.abs(behind).astype(jnp.result_type(reach)) < reach
         if first:
-            near = near | (_place(shape[1], texts) < first)[None]
+            near = near | (place_in_text(shape[1], texts) < first)[None]
         visible = visible & near
     if texts is not None:
         visible = visible & same(texts)
     return visible
-
-
-def _place(tokens: int, texts):
-    """Returns the position of each token within its text [S]."""
-    return jnp.arange(tokens) if texts is None else positions_in(texts)
 
 
 def same(numbers):

@@ -29,12 +29,12 @@ class GatedRead(Layer):
     couples: ClassVar[str] = FEATURES
 
     def init(self, key, width: int):
-        """Returns `{"norm": {lane: …}, "down": [n, d, rank], "up": [rank, n, d]}`."""
+        """Returns `{"norm": {lane: …}, "down": [n·d, rank], "up": [rank, n·d]}`."""
         size = self.lanes * width
         return {
             "norm": {str(i): self.norm.init(at(key, "norm", i), width) for i in range(self.lanes)},
-            "down": normal(at(key, "down"), self.lanes, width, self.rank) * size**-0.5,
-            "up": normal(at(key, "up"), self.rank, self.lanes, width) * self.rank**-0.5,
+            "down": normal(at(key, "down"), size, self.rank) * size**-0.5,
+            "up": normal(at(key, "up"), self.rank, size) * self.rank**-0.5,
         }
 
     def normed(self, params, u):
@@ -48,8 +48,8 @@ class GatedRead(Layer):
     def at_stream(self, params, x) -> Part:
         """Returns the read for the stream `x`."""
         own = in_precision_of(x, params)
-        hidden = jax.nn.silu(jnp.einsum("jtf,jfr->tr", self.normed(own, x), own["down"]) / self.lanes)
-        gates = jax.nn.sigmoid(jnp.einsum("tr,rjf->jtf", hidden, own["up"]))
+        hidden = jax.nn.silu(side_by_side(self.normed(own, x)) @ own["down"] / self.lanes)
+        gates = jax.nn.sigmoid(in_lanes(hidden @ own["up"], self.lanes))
 
         def part(u):
             return jnp.mean(gates * self.normed(own, u), axis=0)
@@ -67,9 +67,9 @@ class SharingRead(GatedRead):
     """The same, which also trains the weights by which a `GatedWrite` shares out what the branch puts out."""
 
     def init(self, key, width: int):
-        """Returns `{"norm", "down", "up"}`, and `"inject"` [n, d, n]."""
+        """Returns `{"norm", "down", "up"}`, and `"inject"` [n·d, n]."""
         size = self.lanes * width
-        inject = normal(at(key, "inject"), self.lanes, width, self.lanes) * size**-0.5
+        inject = normal(at(key, "inject"), size, self.lanes) * size**-0.5
         return {**super().init(key, width), "inject": inject}
 
 
@@ -89,7 +89,7 @@ class GatedWrite(GatedRead):
     def at_stream(self, params, x) -> Part:
         """Returns the write for the stream `x`."""
         own = in_precision_of(x, params)
-        shares = 2 * jax.nn.sigmoid(jnp.einsum("jtf,jfi->it", self.normed(own, x), own["inject"]) / self.lanes)
+        shares = 2 * jax.nn.sigmoid(side_by_side(self.normed(own, x)) @ own["inject"] / self.lanes).T
 
         def part(u):
             return shares[..., None] * u[None]
@@ -116,7 +116,7 @@ class Cut(Layer):
 
     def __call__(self, params, x):
         """Returns the fractions."""
-        return x.reshape(len(x), self.fractions, -1).swapaxes(0, 1)
+        return in_lanes(x, self.fractions)
 
 
 @registered
@@ -128,4 +128,14 @@ class Merged(Untrained):
 
     def __call__(self, params, x):
         """Returns the features of all lanes side by side."""
-        return x.swapaxes(0, 1).reshape(x.shape[1], -1)
+        return side_by_side(x)
+
+
+def in_lanes(x, lanes: int):
+    """Returns the features of each token [T, n·d] as lanes [n, T, d]."""
+    return x.reshape(len(x), lanes, -1).swapaxes(0, 1)
+
+
+def side_by_side(x):
+    """Returns the lanes of each token [n, T, d] side by side [T, n·d]."""
+    return x.swapaxes(0, 1).reshape(x.shape[1], -1)

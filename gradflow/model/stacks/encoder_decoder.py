@@ -1,16 +1,17 @@
 """Encoder and decoder: two stacks, of which the second reads what the first has made, its memory, through cross-attention.
 
-    memory = leave(x_S) of the encoder on the source;   cross-attention: softmax(Q x (K memory)ᵀ/√h) V memory
+    memory = leave(x_S) of the encoder on the source
 
-Cross-attention closes over the memory, so a sublayer has one input, as in equation (1): to the stream of the decoder the memory
-is a constant, as weights are. Each stack is seen as a model of its own, a *side*, in which the other is a function of it:
+Cross-attention (`branches.cross_attention`) closes over the memory, so a sublayer has one input, as in equation (1): to the
+stream of the decoder the memory is a constant, as weights are. Each stack is seen as a model of its own, a *side*, in which the
+other is a function of it:
 
     encoder     x_0 from the source, read out as the memory; its loss is that of the decoder on this memory
     decoder     x_0 from the target; `with_context` puts the memory, made from the source, behind its cross-attention
 
 Both are functions of the same weights and have the same loss and the same gradients of all weights: either trains the whole.
 A batch is `{"inputs": {"source": [B, S], "target": [B, T]}, "targets": [B, T]}`, `target` what the decoder reads and `targets`
-what it is to say. Padding is not covered: the sequences of a batch are equally long.
+what it is to say. Padding of either is hidden from both stacks, and has no target (`inputs.batch`).
 
 Axes: S tokens of the source, T of the target; d features.
 """
@@ -24,41 +25,17 @@ import jax.numpy as jnp
 
 from ...results.arguments import of_class
 from ...results.configuration import registered
-from ..branches.attention import DROPOUT, POSITION_BIAS, Attention
+from ..branches.attention import POSITION_BIAS
+from ..branches.cross_attention import MEMORY_TEXTS
 from ..equation.sublayer import walk
+from ..inputs.context import TEXTS_OF, context_of, of_embedding, own_inputs, tokens_of
 from ..inputs.weights import shapes
-from ..layers.layer import FEATURES
 from ..numerics.precision import in_float32, in_precision_of
 from ..numerics.settings import usual_settings
 from ..parameters.keys import at, root
 from .embedding_readout import Readout, Relative, Sinusoidal
 from .stack import Stack
 from .transformer import check_precision, in_weight_precision
-
-MEMORY = "memory"
-
-
-@registered
-@dataclass(frozen=True)
-class CrossAttention(Attention):
-    """Attention whose keys and values are made of the memory: to the stream a function of each token alone."""
-
-    causal: bool = False
-    asks: ClassVar[tuple[str, ...]] = (MEMORY, DROPOUT)
-    couples: ClassVar[str] = FEATURES
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.causal or self.rotary:
-            raise ValueError("cross-attention sees all of its memory: it has no causal mask and no rotary positions")
-        if self.window is not None:
-            raise ValueError(f"cross-attention sees all of its memory: leave out its window of {self.window}")
-
-    def seen(self, params, x):
-        """Returns the memory, which lies where a parameter would."""
-        if MEMORY not in params:
-            raise ValueError("cross-attention without a memory: it belongs in the decoder of an EncoderDecoder")
-        return params[MEMORY]
 
 
 @registered
@@ -210,7 +187,8 @@ class Side:
 
     def enter(self, params, inputs):
         """Returns the bottom of the stream, from the tokens that this side reads."""
-        x = self.whole.embedding(params["embedding"], inputs[self.reads])
+        own = own_inputs(self, inputs)
+        x = self.whole.embedding(params["embedding"], tokens_of(own), **of_embedding(own))
         if self.whole.precision:
             x = x.astype(self.whole.precision)
         return self.stack.enter(params["enter"], x)
@@ -220,11 +198,13 @@ class Side:
         return self.stack.leave(params["leave"], x)
 
     def beside_stream(self, params, inputs) -> dict:
-        """Returns what attention reads of an example beside the stream: biases by distance, where the embedding has some."""
-        embedding = self.whole.embedding
-        if not isinstance(embedding, Relative):
-            return {}
-        return {POSITION_BIAS: embedding.biases(params["embedding"], self.name, len(inputs[self.reads]))}
+        """Returns what attention reads of an example beside the stream: texts, and biases by distance, where there are any."""
+        embedding, beside = self.whole.embedding, context_of(own_inputs(self, inputs))
+        if isinstance(embedding, Relative):
+            beside[POSITION_BIAS] = embedding.biases(params["embedding"], self.name, len(inputs[self.reads]))
+        if TEXTS_OF["source"] in inputs:
+            beside[MEMORY_TEXTS] = inputs[TEXTS_OF["source"]]
+        return beside
 
     def in_context(self, params, inputs, **memory) -> dict:
         """Returns the parameters with that, and a decoder's memory, beside those of the layers that ask for it."""

@@ -229,10 +229,8 @@ class Stack:
     def with_context(self, params: dict, context: Mapping[str, Any]) -> dict:
         """Returns `{"enter", "stack", "leave"}` with what enters from outside beside the parameters of layers that ask for it.
 
-        Nothing of it is trained. The parameters themselves where nothing enters.
+        Nothing of it is trained.
         """
-        if not context:
-            return params
         inside = []
         for sub, of_sublayer, repeats in self.with_params(params["stack"]):
             asking = {}

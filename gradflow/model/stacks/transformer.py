@@ -20,7 +20,7 @@ from ..branches.attention import Attention
 from ..branches.branch import FeedForward, linear
 from ..equation.sublayer import walk
 from ..inputs import size
-from ..inputs.context import TOKENS, context_of, of_embedding, tokens_of
+from ..inputs.context import in_context, of_embedding, tokens_of
 from ..inputs.weights import shapes
 from ..layers.layer import Layer
 from ..numerics.precision import in_float32, in_precision_of
@@ -129,8 +129,8 @@ class Transformer:
         return self.stack.enter(params["enter"], x)
 
     def with_context(self, params, inputs):
-        """Returns the parameters, and with them the tokens and what an example says beside them, for layers that ask for it."""
-        return self.stack.with_context(params, {TOKENS: tokens_of(inputs), **context_of(inputs)})
+        """Returns the parameters, and with them what an example says, its tokens too, for the layers that ask for it."""
+        return self.stack.with_context(params, in_context(inputs))
 
     def leave(self, params, x):
         """Returns what is read out, from the top of the stream `x_S`: the final norm, where the wiring has one."""

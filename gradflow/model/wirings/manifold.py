@@ -94,18 +94,18 @@ def mhc_v4(norm: Layer = RMSNorm(), lanes: int = 4) -> Wiring:
     )
 
 
-def gated_residual(norm: Layer = RMSNorm(), lanes: int = 4) -> Wiring:
+def gated_residual(norm: Layer = RMSNorm(), lanes: int = 4, rank: int = 32) -> Wiring:
     """Gated Residual: a branch reads normalized lanes, gated feature by feature, and each lane takes a share of what it puts out.
 
-    As in the code of Qwen's experimental model, where four lanes begin alike. Gates read the lanes by a map of low rank, 32 here
-    and 320 there. Matrices have fan-in weights, 0.02 · normal in transformers, whose norms have a gain of 1 + w.
+    As in the code of Qwen's experimental model, where four lanes begin alike. Gates read the lanes by a map of low `rank`, 320
+    there. Matrices have fan-in weights, 0.02 · normal in transformers, whose norms have a gain of 1 + w.
     """
     return Wiring(
         "gated_residual",
-        read=SharingRead(lanes, norm=norm),
-        write=GatedWrite(lanes, norm=norm),
+        read=SharingRead(lanes, rank, norm),
+        write=GatedWrite(lanes, rank, norm),
         enter=spread(*(1.0,) * lanes),
-        leave=GatedRead(lanes, norm=norm),
+        leave=GatedRead(lanes, rank, norm),
         equation="x_i' = x_i + s_i(X) F(mean_j G_j(X) ⊙ N x_j)",
         jacobian="I + s J_F C J_N + (∂s) F + s J_F (∂G) N X",
         source="Qwen Team 2026 (Gated Residual), as qwen4_exp in transformers",

@@ -1,7 +1,7 @@
 """The zoo: architectures of the field at their published sizes, each a value that builds its model and scales.
 
 Of Gemini nothing but its siblings' internals (Gemma) is published. Bottom up: architecture, bert, deepseek, deepseek_v4, gemma,
-gpt, llama, decoders, opt, original, t5.
+gpt, llama, decoders, hybrids, opt, original, t5.
 """
 
 import pandas as pd

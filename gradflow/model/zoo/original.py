@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 from ...results import description
 from ...results.configuration import encode, registered
 from ..branches.branch import FeedForward
+from ..branches.cross_attention import CrossAttention
 from ..layers.norms import LayerNorm
 from ..parameters.initializers import Initialization, Xavier
 from ..stacks.embedding_readout import Sinusoidal
-from ..stacks.encoder_decoder import CrossAttention, EncoderDecoder
+from ..stacks.encoder_decoder import EncoderDecoder
 from ..stacks.transformer import staged
 from ..wirings.catalogue import placement
 from ..wirings.wiring import post

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 from ...results.configuration import registered
 from ..branches.attention import Attention
 from ..branches.branch import FeedForward, GatedFeedForward
+from ..branches.cross_attention import CrossAttention
 from ..layers.norms import RMSNorm
 from ..parameters.initializers import FanIn, Initialization, Scaled
 from ..stacks.embedding_readout import Readout, Relative
-from ..stacks.encoder_decoder import CrossAttention, EncoderDecoder
+from ..stacks.encoder_decoder import EncoderDecoder
 from ..stacks.transformer import staged
 from ..wirings.catalogue import placement
 from ..wirings.wiring import pre
