@@ -34,6 +34,7 @@ def child(program: str, folder: Path, **variables) -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.long
 def test_what_one_process_compiled_the_next_one_reads(tmp_path):
     """Other flags are another program; an entry cut short, as a killed process leaves it, is compiled again."""
     first, second = child(PROGRAM, tmp_path), child(PROGRAM, tmp_path)

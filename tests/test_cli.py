@@ -395,6 +395,7 @@ def test_the_atlas_takes_ones_own_wiring_and_goes_on_in_its_folder(empty, capsys
     assert "steps was 2, now 3; name another folder" in errors
 
 
+@pytest.mark.long
 def test_an_interrupted_run_leaves_the_manifest_and_nothing_half_written(tmp_path):
     job = command("compare", *TOY[:-4], "--steps", "100000", "--seeds", "2", "--out", "out", cwd=tmp_path)
     deadline = time.monotonic() + 120

@@ -65,6 +65,7 @@ def test_errors_are_those_of_readings_and_arrays_in_each_precision_against_float
     assert (of(errors, "stream", "bfloat16") > 1e4 * of(errors, "stream", "float32")).all()
 
 
+@pytest.mark.long
 def test_of_an_exact_model_there_is_no_error_and_nothing_is_lost():
     """Zero branches: the stream is its embedding, whose rows are numbers of bfloat16."""
     silent = cases.model(Wiring("silent", write=Gain(0.0)), 1, cases.TWO)

@@ -76,6 +76,7 @@ def test_both_sides_have_the_loss_and_the_gradients_of_the_whole():
             assert np.any(b)
 
 
+@pytest.mark.long
 def test_the_singular_values_end_to_end_are_those_of_the_product_of_dense_jacobians():
     own = read()["jacobians"]
     whole = np.linalg.multi_dot(own["dense"]["sublayer"][::-1])

@@ -131,6 +131,7 @@ def test_every_figure_takes_it(figure, seeds, metered, history):
     assert drawn.has_data()
 
 
+@pytest.mark.further
 def test_a_report_takes_it(metered, history, tmp_path):
     folder = gf.report.write(gf.labelled(history, metered), tmp_path / "report")
     assert (folder / "figures" / "stream_gradient.pdf").exists()

@@ -314,6 +314,7 @@ def test_the_licence_of_weights_is_the_one_that_their_folder_states(files, state
     assert licence.stated(tmp_path) == stated
 
 
+@pytest.mark.further
 def test_licences_of_text_and_weights_are_wherever_a_bundle_says_them(run, folder, tmp_path):
     assert json.loads(text(folder, "manifest.json"))["licences"]["text"] == "to be stated by the author"
     marked = run.isel(step=slice(1))
@@ -344,23 +345,26 @@ def test_licences_of_text_and_weights_are_wherever_a_bundle_says_them(run, folde
 # ---- blind --------------------------------------------------------------------------------------------------
 
 
-def test_a_blind_bundle_tells_nobody_whose_it_is(run, sweep, tmp_path, monkeypatch):
+@pytest.mark.parametrize("way", ["at once", pytest.param("again", marks=pytest.mark.long)])
+def test_a_blind_bundle_tells_nobody_whose_it_is(way, run, tmp_path, monkeypatch):
     monkeypatch.setattr(blind.getpass, "getuser", lambda: "ada.lovelace")
     marked = run.copy(deep=True)
     marked.attrs["made"] = f"by ada.lovelace on {socket.gethostname()} in /home/ada.lovelace/x.py"
-    out = gf.report.write(marked, tmp_path / "out", configuration={"text": HERE}, blind=True)
-    again = gf.report.again(gf.report.write(marked, tmp_path / "seen"), tmp_path / "again", blind=True)
+    if way == "at once":
+        out = gf.report.write(marked, tmp_path / "out", configuration={"text": HERE}, blind=True)
+        assert opened(out).record.configuration == {"text": "of mine.txt"}
+    else:
+        seen = gf.report.write(marked, tmp_path / "seen")
+        assert COMMIT.encode() in (seen / "manifest.json").read_bytes()
+        out = gf.report.again(seen, tmp_path / "out", blind=True)
     words = [COMMIT, COMMIT[:12], "lovelace", str(Path.cwd()), "/home/", "../mine", "a folder/of", os.uname().release]
     if len(socket.gethostname()) > 4:
         words.append(socket.gethostname())
-    for folder in (out, again):
-        for path in filter(Path.is_file, folder.rglob("*")):
-            for content in blind.insides(path):
-                for word in words:
-                    assert word.encode() not in content, (path.name, word)
-    assert opened(out).record.configuration == {"text": "of mine.txt"}
+    for path in filter(Path.is_file, out.rglob("*")):
+        for content in blind.insides(path):
+            for word in words:
+                assert word.encode() not in content, (path.name, word)
     assert gf.report.verify(out).in_order
-    assert COMMIT.encode() in (tmp_path / "seen" / "manifest.json").read_bytes()
 
 
 def test_what_is_packed_in_a_file_is_looked_into(tmp_path):
@@ -381,6 +385,7 @@ def test_what_is_packed_in_a_file_is_looked_into(tmp_path):
             blind.check([tmp_path / name], ["lovelace"])
 
 
+@pytest.mark.long
 def test_what_can_not_be_left_out_of_a_blind_bundle_is_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(blind, "blinded_tree", lambda tree: tree)
     with pytest.raises(ValueError, match=r"results\.nc would tell '.*', which is no blind bundle: rename it"):

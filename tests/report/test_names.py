@@ -220,6 +220,7 @@ def test_a_model_inside_another_is_refused():
         check_names({"a": None, "a/b": None})
 
 
+@pytest.mark.further
 def test_nested_models_are_models_by_their_paths(tmp_path):
     tree = made.tree(("t5/encoder", "t5/decoder", "pre"))
     assert list(nodes(tree)) == ["t5/encoder", "t5/decoder", "pre"]

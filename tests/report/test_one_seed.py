@@ -13,7 +13,7 @@ from gradflow.report.text import captions, findings, summary
 ALONE = {"one": {"seeds": 1}, "two, one lost": {"seeds": 2, "spoil": made.without(1)}}
 
 
-@pytest.fixture(scope="module", params=ALONE)
+@pytest.fixture(scope="module", params=["one", pytest.param("two, one lost", marks=pytest.mark.further)])
 def folder(request, tmp_path_factory):
     options = ALONE[request.param]
     tree, swept = made.tree(jacobians=True, **options), made.sweep(depths=(1, 2, 4, 8, 12, 16), **options)

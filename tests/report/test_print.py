@@ -271,6 +271,7 @@ def read_in_little(arrays):
             own.pop(name, None)
 
 
+@pytest.mark.further
 def test_a_run_that_was_read_in_little_has_a_report_without_the_comparison(tmp_path):
     run, swept = made.tree(steps=(0, 3), spoil=read_in_little), made.sweep(depths=(1, 2, 4))
     assert plot.budget_totals(run).get_legend_handles_labels()[1] == ["net"]

@@ -139,6 +139,7 @@ def test_rates_are_a_row_a_model(models, data):
     assert table["L = 3"].iloc[1] == tables.signed(gain, 2)
 
 
+@pytest.mark.long
 def test_the_folder_holds_the_figure_of_theory_and_its_data(measured, theory, tmp_path):
     out = bundle.write(measured, tmp_path / "out", theory=theory)
     assert {path.suffix for path in (out / "figures").glob("theory.*")} == {".pdf", ".png", ".csv"}

@@ -22,6 +22,7 @@ from ...results.configuration import registered
 from ...results.fields import field_values
 from ..inputs.context import place_in_text
 from ..layers.attention import Scored
+from ..layers.functional import largest
 from ..layers.layer import Layer
 from ..layers.norms import RMSNorm
 from ..numerics.precision import wide
@@ -106,7 +107,8 @@ class IndexedAttention(GatedAttention):
         begins = place % self.block == 0
         complete = place[None] + self.block <= place[:, None] + 1
         choice = visible & complete & begins[None]
-        best = largest(jnp.where(choice, jax.lax.stop_gradient(scores), -jnp.inf), self.blocks) & choice
+        candidates = jnp.where(choice, jax.lax.stop_gradient(scores), -jnp.inf)
+        best = choice & (largest(candidates, min(self.blocks, len(x))) > 0)
         block_begins = jnp.arange(len(x)) - place % self.block  # of each key
         behind = place[None] >= ((place + 1) // self.block * self.block)[:, None]
         return best[:, block_begins] | (visible & behind)
@@ -119,10 +121,3 @@ class IndexedAttention(GatedAttention):
     def __call__(self, params, x):
         """Returns the branch's output [T, d]."""
         return super().__call__(self.hiding(params, self.chosen(params, x)), x)
-
-
-def largest(values, number: int):
-    """Returns which entries of each row [T, S] are its `number` largest; the first of equal ones."""
-    rows, size = values.shape
-    places = jax.lax.top_k(values, min(number, size))[1]
-    return jnp.zeros(values.shape, bool).at[jnp.arange(rows)[:, None], places].set(True)
