@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from .. import compiler
@@ -80,13 +81,10 @@ def _most(condition) -> float:
     """Returns how often a loop goes on at most, where it goes on below a whole number that is known."""
     most = math.inf
     for equation in condition.eqns:
-        bound = equation.invars[-1]
-        if (
-            equation.primitive.name == "lt"
-            and isinstance(bound, core.Literal)
-            and jnp.asarray(bound.val).dtype.kind == "i"
-        ):
-            most = min(most, float(bound.val))
+        if equation.primitive.name == "lt" and isinstance(equation.invars[1], core.Literal):
+            bound = np.asarray(equation.invars[1].val)
+            if bound.dtype.kind == "i":
+                most = min(most, float(bound))
     return most
 
 

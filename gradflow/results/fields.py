@@ -21,6 +21,13 @@ def field_values(value) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
+def whole_fields(value, *names: str, least: int = 1) -> None:
+    """Raises for the named fields of a dataclass that are no whole numbers, or below `least`."""
+    values = field_values(value)
+    for name in names:
+        whole(name, values[name], least)
+
+
 def check_fields(value) -> None:
     """Raises for fields of a dataclass that are not of their declared type, where that is plain.
 

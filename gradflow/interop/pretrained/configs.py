@@ -4,7 +4,7 @@ A value that changes the model and is not supported is refused by name, and so i
 is not the same as nothing: it is a value, of those that may be absent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -96,6 +96,13 @@ class Config:
         if not isinstance(found, str) or found not in known:
             raise self.refuse(name, found, f"supported are {', '.join(known)}")
         return known[found]
+
+    def words(self, name: str, known: Collection[str], default: Sequence[str]) -> list[str]:
+        """Returns a word a block, of those that are known; as many are expected as the default has."""
+        found = self.get(name, list(default))
+        if not isinstance(found, list) or len(found) != len(default) or not all(word in known for word in found):
+            raise self.refuse(name, found, f"a list of {len(default)} words, of {', '.join(known)}, is expected")
+        return found
 
     def reals(self, name: str) -> tuple[float, ...]:
         """Returns positive numbers."""

@@ -62,7 +62,7 @@ def smollm3(config: Config) -> tuple[Architecture, Layout]:
         raise config.refuse("no_rope_layers", turns, f"a list of {depth} numbers, 0 or 1, is expected")
     size, windowed = config.perhaps("sliding_window"), config.flag("use_sliding_window", False)
     rule = [SLIDING if windowed and size and not one else FULL for one in turns]  # where no list says it
-    which = kinds(config, depth, rule)
+    which = kinds(config, rule)
     own["rotary"] = by_block(config, [own["rotary"] if one else None for one in turns])
     own |= {"head": config.perhaps("head_dim"), "window": windows(config, which, size)}
     config.ignore("max_window_layers")
@@ -102,7 +102,7 @@ def olmo2(config: Config) -> tuple[Architecture, Layout]:
 def olmo3(config: Config) -> tuple[Architecture, Layout]:
     """OLMo 3: OLMo 2 with windows in three of four blocks, whose positions stay where those of the others are scaled."""
     own = gated(config, Usual((32, 4096, 32, 11_008, 50_304), eps=1e-5))
-    which = kinds(config, own["depth"], full_every(4, own["depth"]))
+    which = kinds(config, full_every(4, own["depth"]))
     base = config.real("rope_theta", 500_000.0)
     own["rotary"] = two_rotations(config, which, base, base, own["context"])
     own["window"] = windows(config, which, config.perhaps("sliding_window", 4096))
@@ -123,7 +123,7 @@ def cohere2(config: Config) -> tuple[Architecture, Layout]:
     usual = Usual((40, 8192, 64, 22_528, 256_000), eps=1e-5, eps_name="layer_norm_eps", context=8192, tied=True)
     own = turned(config, usual)
     every = config.whole("sliding_window_pattern", 4)
-    which = kinds(config, own["depth"], full_every(every, own["depth"]))
+    which = kinds(config, full_every(every, own["depth"]))
     own["rotary"] = by_block(config, [own["rotary"] if kind == SLIDING else None for kind in which])
     own |= {"window": windows(config, which, config.perhaps("sliding_window", 4096))}
     own |= {"bias": config.flag("attention_bias", False), "logit_scale": config.real("logit_scale", 0.0625)}
@@ -164,7 +164,7 @@ def gemma2(config: Config) -> tuple[Architecture, Layout]:
     """Gemma 2: every second block, from the first, has a window."""
     own = capped(config, 256_000, (50.0, 30.0))
     rule = [FULL if i % 2 else SLIDING for i in range(own["depth"])]
-    window = windows(config, kinds(config, own["depth"], rule), config.perhaps("sliding_window", 4096))
+    window = windows(config, kinds(config, rule), config.perhaps("sliding_window", 4096))
     length = context(config, 8192)
     return Gemma2(**own, rotary=rotary(config, 10_000.0, length), window=window, context=length), layouts.GEMMA2
 
@@ -175,7 +175,7 @@ def gemma3(config: Config) -> tuple[Architecture, Layout]:
     own = capped(config, 262_208, (None, None))
     every = config.whole("sliding_window_pattern", 6)
     config.only(_sliding_window_pattern=every)
-    which = kinds(config, own["depth"], full_every(every, own["depth"]))
+    which = kinds(config, full_every(every, own["depth"]))
     window = windows(config, which, config.perhaps("sliding_window", 4096))
     near, length = config.real("rope_local_base_freq", 10_000.0), context(config, 131_072)
     turned = two_rotations(config, which, near, 1_000_000.0, length)
@@ -210,7 +210,7 @@ def upper_windows(config: Config, depth: int):
         size = None
     above = config.whole("max_window_layers", 28, least=0)
     rule = [SLIDING if size and i >= above else FULL for i in range(depth)]
-    return windows(config, kinds(config, depth, rule), size)
+    return windows(config, kinds(config, rule), size)
 
 
 def biases(config: Config) -> dict[str, Any]:

@@ -89,8 +89,7 @@ def unmagnified(given: Config) -> Config:
 
 def compressions(config: Config, depth: int) -> tuple[Compression | None, ...]:
     """Returns what the entries of each block stand for."""
-    default = [HEAVY] * min(depth, 2) + [SPARSE if i % 2 else HEAVY for i in range(depth - 2)]
-    kinds = config.get("layer_types", default)
+    default = [HEAVY, HEAVY, *[HEAVY, SPARSE] * depth][:depth]
     rates = config.table("compress_rates") or Config({}, config.source)
     index = Index(
         config.whole("index_n_heads", 64), config.whole("index_head_dim", 128), config.whole("index_topk", 512)
@@ -101,27 +100,19 @@ def compressions(config: Config, depth: int) -> tuple[Compression | None, ...]:
         HEAVY: Compression(rates.whole(HEAVY, RATES[HEAVY])),
     }
     rates.complete()
-    return tuple(of_kind[kind] for kind in of_blocks(config, "layer_types", kinds, depth, tuple(of_kind)))
+    return tuple(of_kind[kind] for kind in config.words("layer_types", of_kind, default))
 
 
 def routers(config: Config, depth: int, vocabulary: int) -> tuple[SoftplusRouter, ...]:
     """Returns the router of each block."""
     default = [HASHED] * min(depth, 3) + [ROUTED] * (depth - 3)
-    kinds = config.get("mlp_layer_types", default)
     experts = config.whole("n_routed_experts", 256)
     active, scale = config.whole("num_experts_per_tok", 6, most=experts), config.real("routed_scaling_factor", 1.5)
     of_kind = {
         HASHED: HashRouter(experts, active, scale=scale, vocabulary=vocabulary),
         ROUTED: SoftplusRouter(experts, active, scale=scale),
     }
-    return tuple(of_kind[kind] for kind in of_blocks(config, "mlp_layer_types", kinds, depth, tuple(of_kind)))
-
-
-def of_blocks(config: Config, name: str, kinds, depth: int, known: tuple[str, ...]) -> list[str]:
-    """Returns the kind of each block, one of those that are known."""
-    if not isinstance(kinds, list) or len(kinds) != depth or not all(kind in known for kind in kinds):
-        raise config.refuse(name, kinds, f"a list of {depth} words of {', '.join(known)} is expected")
-    return kinds
+    return tuple(of_kind[kind] for kind in config.words("mlp_layer_types", of_kind, default))
 
 
 # ---- where its parameters are ---------------------------------------------------------------------------------

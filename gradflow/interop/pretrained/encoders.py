@@ -75,7 +75,7 @@ def modernbert(config: Config) -> tuple[Architecture, Layout]:
     config.ignore("classifier_pooling", "sparse_prediction", "sparse_pred_ignore_index")
     own = sizes(config, SIZES, (22, 768, 12, 1152, 50_368))
     every = config.whole("global_attn_every_n_layers", 3)
-    which = kinds(config, own["depth"], [SLIDING if i % every else FULL for i in range(own["depth"])])
+    which = kinds(config, [SLIDING if i % every else FULL for i in range(own["depth"])])
     far, near = config.real("global_rope_theta", 160_000.0), config.real("local_rope_theta", 10_000.0)
     model = ModernBert(
         **own,

@@ -9,12 +9,13 @@ from ...model.zoo.hybrids import FULL, LINEAR, Qwen3Next, Qwen4
 from . import hybrid_layouts
 from .configs import Config
 from .mixtures import LOAD
-from .rotations import rotary
+from .rotations import full_every, rotary, turn
 from .shared import Usual, gated
 from .sources import Layout
 
 PARTS = 4096  # of a table in its files; more are none
 KINDS = {"linear_attention": LINEAR, "full_attention": FULL, "indexed_attention": FULL}
+AMONG = {True: "chosen", False: "all"}  # what the weights of experts are normalized over
 GATES = {"silu": "silu", "swish": "silu", "sigmoid": "sigmoid"}
 
 
@@ -71,12 +72,11 @@ def hybrid(config: Config, usual: Usual, share: float) -> dict[str, Any]:
     own["rotary"] = rotary(config, 10_000.0, own["context"], own["head"], share)
     experts = config.whole("num_experts", 512)
     active = config.whole("num_experts_per_tok", 10, most=experts)
-    bias = ("query", "gate", "key", "value", "out") if config.flag("attention_bias", False) else False
     return {
         **own,
-        "turn": turn(config, own["depth"]),
-        "bias": bias,
-        "router": SoftmaxRouter(experts, active, among="chosen" if config.flag("norm_topk_prob", True) else "all"),
+        "turn": attentions(config, own["depth"]),
+        "bias": config.flag("attention_bias", False) and ("query", "gate", "key", "value", "out"),
+        "router": SoftmaxRouter(experts, active, among=AMONG[config.flag("norm_topk_prob", True)]),
         "hidden": config.whole("moe_intermediate_size", 512),
         "shared_hidden": config.whole("shared_expert_intermediate_size", 512),
         "linear_heads": config.whole("linear_num_value_heads", 32),
@@ -87,15 +87,10 @@ def hybrid(config: Config, usual: Usual, share: float) -> dict[str, Any]:
     }
 
 
-def turn(config: Config, depth: int) -> tuple[str, ...]:
+def attentions(config: Config, depth: int) -> tuple[str, ...]:
     """Returns which blocks have linear attention, as their shortest turn."""
-    every = config.whole("full_attention_interval", 4)
-    found = config.get("layer_types", [list(KINDS)[(i + 1) % every == 0] for i in range(depth)])
-    if not isinstance(found, list) or len(found) != depth or not all(kind in KINDS for kind in found):
-        raise config.refuse("layer_types", found, f"a list of {depth} words, of {', '.join(KINDS)}, is expected")
-    kinds = [KINDS[kind] for kind in found]
-    length = next(n for n in range(1, depth + 1) if all(kind == kinds[i % n] for i, kind in enumerate(kinds)))
-    return tuple(kinds[:length])
+    default = full_every(config.whole("full_attention_interval", 4), depth, "linear_attention")
+    return turn([KINDS[kind] for kind in config.words("layer_types", KINDS, default)])
 
 
 def memories(config: Config, own: dict[str, Any]) -> dict[str, Any]:
@@ -103,12 +98,6 @@ def memories(config: Config, own: dict[str, Any]) -> dict[str, Any]:
     blocks = config.get("ple_layer_ids", [])
     if not isinstance(blocks, list) or any(block not in range(1, own["depth"] + 1) for block in blocks):
         raise config.refuse("ple_layer_ids", blocks, f"a list of numbers of blocks, 1 to {own['depth']}, is expected")
-    ends = config.get("eos_token_id", [] if blocks else 0)
-    end = ends[0] if isinstance(ends, list) and ends else ends
-    if end == []:
-        raise config.refuse(
-            "eos_token_id", None, "the token that ends a text is expected, since ple_layer_ids has blocks"
-        )
     features, longest = config.whole("ple_embed_dim", own["width"]), config.whole("ngram_size", 3, least=2)
     heads = config.whole("heads_per_ngram", 8)
     if features % ((longest - 1) * heads) and blocks:
@@ -123,8 +112,22 @@ def memories(config: Config, own: dict[str, Any]) -> dict[str, Any]:
             own["vocabulary"],
             *hashed,
             config.whole("ngram_vocab_size_base", 20_000_000, most=2**31),
-            Config({"eos_token_id": end}, config.source).whole("eos_token_id", least=0),
+            end_of_text(config, bool(blocks)),
             seed=config.whole("seed", 1234, least=0),
             multiple=config.whole("make_ngram_vocab_size_divisible_by", 128),
         ),
     }
+
+
+def end_of_text(config: Config, needed: bool) -> int:
+    """Returns the token that ends a text, the first of several; 0 where none is said, unless memories need it."""
+    ends = config.get("eos_token_id")
+    if isinstance(ends, list):
+        ends = next(iter(ends), None)
+    if ends is not None:
+        return Config({"eos_token_id": ends}, config.source).whole("eos_token_id", least=0)
+    if needed:
+        raise config.refuse(
+            "eos_token_id", None, "the token that ends a text is expected, since ple_layer_ids has blocks"
+        )
+    return 0

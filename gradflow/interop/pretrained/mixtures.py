@@ -53,7 +53,7 @@ def gpt_oss(config: Config) -> tuple[Architecture, Layout]:
     config.ignore("initial_context_length", *LOAD)
     own = gated(config, Usual((36, 2880, 64, 2880, 201_088), 8, 1e-5, context=131_072))
     given, base, _ = positions(config, 150_000.0)
-    which = kinds(config, own["depth"], [FULL if i % 2 else SLIDING for i in range(own["depth"])])
+    which = kinds(config, [FULL if i % 2 else SLIDING for i in range(own["depth"])])
     experts = number(config, 128)
     active = config.whole("num_experts_per_tok", 4, most=experts)
     config.only(experts_per_token=active)

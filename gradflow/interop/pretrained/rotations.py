@@ -150,27 +150,28 @@ def _unless_one(number: Any) -> Any:
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
-def kinds(config: Config, depth: int, default: Sequence[str]) -> list[str]:
+def kinds(config: Config, default: Sequence[str]) -> list[str]:
     """Returns which blocks have a window, by `layer_types` or by the family's own rule."""
-    found = config.get("layer_types", list(default))
-    if not isinstance(found, list) or len(found) != depth or not all(kind in (SLIDING, FULL) for kind in found):
-        raise config.refuse("layer_types", found, f"a list of {depth} words, {SLIDING} or {FULL}, is expected")
-    return found
+    return config.words("layer_types", (SLIDING, FULL), default)
 
 
-def full_every(number: int, depth: int) -> list[str]:
-    """Returns the rule that blocks have a window, but for every `number`-th, which sees all."""
-    return [SLIDING if (block + 1) % number else FULL for block in range(depth)]
+def full_every(number: int, depth: int, others: str = SLIDING) -> list[str]:
+    """Returns the rule that every `number`-th block has attention to all, and the others this kind."""
+    return [FULL if (block + 1) % number == 0 else others for block in range(depth)]
 
 
-def in_turn(values: Sequence):
-    """Returns the value, where all blocks have the same one, or the shortest turn that gives the values, one a block."""
+def turn(values: Sequence) -> tuple:
+    """Returns the shortest turn that gives the values, one a block."""
     length = 1
     while any(value != values[i % length] for i, value in enumerate(values)):
         length += 1
-    if length == 1:
-        return values[0]
-    return ByBlock(tuple(values[:length]))
+    return tuple(values[:length])
+
+
+def in_turn(values: Sequence):
+    """Returns the value, where all blocks have the same one, or the turn that gives the values."""
+    first, *others = turn(values)
+    return ByBlock((first, *others)) if others else first
 
 
 def windows(config: Config, which: list[str], size: int | None):

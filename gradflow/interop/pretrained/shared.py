@@ -25,7 +25,7 @@ def sizes(config: Config, names: dict[str, str], defaults) -> dict[str, Any]:
 
 def alike(config: Config, depth: int, kind: str) -> None:
     """Refuses blocks of another kind than the one that a family has."""
-    found = kinds(config, depth, [kind] * depth)
+    found = kinds(config, [kind] * depth)
     if set(found) != {kind}:
         raise config.refuse("layer_types", found, f"only {kind} is supported here")
 

@@ -16,9 +16,8 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from ...results.arguments import whole
 from ...results.configuration import registered
-from ...results.fields import field_values
+from ...results.fields import whole_fields
 from ..layers.attention import Mask, Scored, attend, scored
 from ..layers.layer import PAST, Identity, Layer
 from ..layers.norms import RMSNorm
@@ -39,8 +38,7 @@ class Index:
     active: int = 8
 
     def __post_init__(self):
-        for name, number in field_values(self).items():
-            whole(name, number)
+        whole_fields(self, "heads", "head", "active")
 
 
 @registered
@@ -56,8 +54,7 @@ class Compression:
     index: Index | None = None
 
     def __post_init__(self):
-        whole("size", self.size)
-        whole("windows", self.windows)
+        whole_fields(self, "size", "windows")
 
 
 @registered
@@ -94,8 +91,7 @@ class CompressedAttention(Branch):
     couples: ClassVar[str] = PAST
 
     def __post_init__(self):
-        for name in ("heads", "head", "query_rank", "rotary_head", "groups", "group_rank", "window"):
-            whole(name, field_values(self)[name])
+        whole_fields(self, "heads", "head", "query_rank", "rotary_head", "groups", "group_rank", "window")
         if self.heads * self.head % self.groups:
             raise ValueError(f"groups = {self.groups} must divide heads · head = {self.heads * self.head}")
         least = min([self.head, *self.entry_features.values()])

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from ...results.arguments import known, whole
 from ...results.configuration import registered
-from ...results.fields import field_values
+from ...results.fields import whole_fields
 from ..inputs.context import place_in_text
 from ..layers.functional import ACTIVATIONS
 from ..layers.layer import PAST, Layer
@@ -59,8 +59,7 @@ class GatedDeltaNet(Branch):
     asks: ClassVar[tuple[str, ...]] = ("texts",)
 
     def __post_init__(self):
-        for name in ("heads", "head", "value_head", "taps"):
-            whole(name, field_values(self)[name])
+        whole_fields(self, "heads", "head", "value_head", "taps")
         known("activation", self.activation, ACTIVATIONS)
         known("activation", self.gate_activation, GATES)
         if self.heads % whole("key_heads", self.queries):

@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from ...results.arguments import whole
 from ...results.configuration import registered
-from ...results.fields import field_values
+from ...results.fields import whole_fields
 from ..inputs.context import place_in_text
 from ..layers.attention import Scored
 from ..layers.functional import largest
@@ -64,8 +63,7 @@ class IndexedAttention(GatedAttention):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("index_heads", "index_head", "block", "blocks"):
-            whole(name, field_values(self)[name])
+        whole_fields(self, "index_heads", "index_head", "block", "blocks")
         if not self.causal or self.window is not None or self.mixes_values:
             raise ValueError("indexed attention is causal, without a window or a value_mix: leave these as they are")
 
@@ -84,7 +82,9 @@ class IndexedAttention(GatedAttention):
 
     def turned(self, width: int) -> int:
         """Returns how many features of a head are turned, where any are."""
-        return (self.rotary and self.rotary.features) or self.size(width)
+        if self.rotary and self.rotary.features:
+            return self.rotary.features
+        return self.size(width)
 
     def indexed(self, params, x) -> tuple:
         """Returns the indexer's queries [T, j, …], and its key [S, …] of the block that begins at each token."""

@@ -19,9 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...results.arguments import whole
 from ...results.configuration import registered
-from ...results.fields import field_values
+from ...results.fields import whole_fields
 from .context import place_in_text, positions_in
 
 BITS, LIMBS = 8, 8  # of a limb, and of a number of 64 bits
@@ -48,11 +47,9 @@ class NGrams:
     multiple: int = 128
 
     def __post_init__(self):
-        for name in ("vocabulary", "heads", "least", "multiple"):
-            whole(name, field_values(self)[name])
-        whole("longest", self.longest, least=2)
-        for name in ("end", "layer", "seed"):
-            whole(name, field_values(self)[name], least=0)
+        whole_fields(self, "vocabulary", "heads", "least", "multiple")
+        whole_fields(self, "longest", least=2)
+        whole_fields(self, "end", "layer", "seed", least=0)
         if self.rows >= 2**31:
             raise ValueError(
                 f"least = {self.least} for {self.total} heads is {self.rows} rows: fewer than 2^31 are needed"

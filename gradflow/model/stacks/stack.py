@@ -7,9 +7,10 @@ Axes: the stream [T, d]; parameters of a segment stacked over its repeats.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import groupby
 from operator import methodcaller
 from typing import Any
 
@@ -93,6 +94,11 @@ class Segment:
         whole("depth", self.repeats)
         if len(set(kinds)) != len(kinds) or not kinds:
             raise ValueError(f"the sublayers of a block need different kinds, not {kinds}")
+
+
+def runs(blocks: Iterable[tuple[Sublayer, ...]]) -> "Stack":
+    """Returns the stack of these blocks, from the bottom up, a segment for every run of blocks that are alike."""
+    return Stack(tuple(Segment(block, len(list(run))) for block, run in groupby(blocks)))
 
 
 @registered

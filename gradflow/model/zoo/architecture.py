@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from ...results import description
 from ...results.arguments import check_options, whole
 from ...results.configuration import encode
-from ...results.fields import check_fields, field_values
+from ...results.fields import check_fields, field_values, whole_fields
 from ..branches.attention import Attention
 from ..layers.layer import Identity, Layer
 from ..parameters.initializers import FanIn, Initialization
@@ -44,8 +44,7 @@ class Architecture:
 
     def __post_init__(self):
         check_fields(self)
-        for name in ("depth", "width", "heads", "hidden", "vocabulary", "context"):
-            whole(name, field_values(self)[name])
+        whole_fields(self, "depth", "width", "heads", "hidden", "vocabulary", "context")
 
     # ---- what a family says
 

@@ -1,9 +1,7 @@
 """DeepSeek-V4: near tokens and far entries, experts by hash at the bottom and by a router above, on several lanes."""
 
 from dataclasses import dataclass, replace
-from functools import reduce
-from itertools import groupby
-from operator import add
+from itertools import cycle, islice
 from typing import Any, ClassVar
 
 from ...results import description
@@ -12,8 +10,8 @@ from ..branches.compressed import CompressedAttention, Compression
 from ..branches.experts import Experts, SoftplusRouter
 from ..branches.rotary import Rotary
 from ..layers.norms import Capped, Clipped, RMSNorm
-from ..stacks.transformer import Transformer, staged
-from ..wirings.catalogue import placement
+from ..stacks.stack import Sublayer, runs
+from ..stacks.transformer import Transformer
 from ..wirings.manifold import mhc_v4
 from .architecture import Architecture
 
@@ -87,15 +85,15 @@ class DeepSeekV4(Architecture):
 
     def model(self, precision: str | None = None) -> Transformer:
         """Returns the Transformer, a segment for each run of blocks that are alike."""
-        place = placement(self.wiring())
-        blocks = []
-        for i in range(self.depth):
-            blocks.append((self.compressions[i % len(self.compressions)], self.routers[i % len(self.routers)]))
-        runs = []
-        for (compression, router), run in groupby(blocks):
-            branches = {"attention": self.attention(compression), "experts": self.mlp(router)}
-            runs.append(staged(place, branches, len(list(run))))
-        return Transformer(reduce(add, runs), self.width, self.embedding(), self.readout(), precision)
+        kinds = islice(zip(cycle(self.compressions), cycle(self.routers), strict=False), self.depth)
+        stack = runs(self.block(*kind) for kind in kinds)
+        return Transformer(stack, self.width, self.embedding(), self.readout(), precision)
+
+    def block(self, compression: Compression | None, router: SoftplusRouter) -> tuple[Sublayer, ...]:
+        """Returns the sublayers of a block."""
+        wiring = self.wiring()
+        attention = Sublayer("attention", wiring, self.attention(compression))
+        return attention, Sublayer("experts", wiring, self.mlp(router))
 
     def resized(self, width: int) -> dict:
         """Ranks keep their share of the width; how many experts there are, and what an index has, stays."""

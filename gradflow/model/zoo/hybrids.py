@@ -5,7 +5,6 @@ LLaMA's do. What each computes is that of huggingface/transformers, with which t
 """
 
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Any, ClassVar
 
 from ...results.arguments import known
@@ -18,7 +17,7 @@ from ..branches.ngram_memory import NGramMemory
 from ..inputs.ngrams import NGrams
 from ..layers.layer import Identity
 from ..layers.norms import RMSNorm
-from ..stacks.stack import Segment, Stack, Sublayer
+from ..stacks.stack import Sublayer, runs
 from ..stacks.transformer import Transformer
 from ..wirings.manifold import gated_residual
 from .decoders import Routed
@@ -91,9 +90,8 @@ class Qwen3Next(Routed):
 
     def model(self, precision: str | None = None) -> Transformer:
         """Returns the Transformer: a segment for every run of blocks that are alike."""
-        blocks = [self.block(number) for number in range(1, self.depth + 1)]
-        segments = [Segment(block, len(list(run))) for block, run in groupby(blocks)]
-        return Transformer(Stack(tuple(segments)), self.width, self.embedding(), self.readout(), precision)
+        stack = runs(self.block(number) for number in range(1, self.depth + 1))
+        return Transformer(stack, self.width, self.embedding(), self.readout(), precision)
 
     def resized(self, width: int) -> dict:
         """Hidden layers and heads of delta nets keep their share of the width; how many experts there are stays."""
